@@ -1,0 +1,89 @@
+"""The root command, and the way out: every error becomes a message and exit code. It does no verb's job."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from qmigrate.cli import failure
+from qmigrate.cli.shell import Options, global_options
+from qmigrate.cli.verbs import care, change, look, start
+from qmigrate.errors import QmigrateError
+
+#: What a shell reports for a process that died of a closed pipe.
+CLOSED_PIPE = 141
+
+EPILOG = """\b
+Exit codes: 0 done or nothing to do, 1 internal, 2 usage or settings, 3 pending,
+4 drift, 5 verification failed, 6 lease held, 7 needs repair, 9 store unreachable,
+10 refused, 130/143 stopped at a checkpoint by a signal."""
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from qmigrate import __version__
+
+        click.echo(f"qmigrate {__version__}")
+        ctx.exit()
+
+
+class _Root(click.Group):
+    """Lists the verbs in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return list(self.commands)
+
+
+@click.group(cls=_Root, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, callback=_show_version, help="Show the version.")
+@global_options(hidden=False)
+def root() -> None:
+    """Schema migration for Qdrant: versioned revisions, recorded in SQL, proven before they go live.
+
+    Every option here may also stand behind the verb. stdout carries the result, stderr everything else.
+    """
+
+
+for verb in (*start.VERBS, *change.VERBS, *look.VERBS, *care.VERBS):
+    root.add_command(verb)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show an arrow gets a question mark, not a crash in the middle of the work.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code.
+    """
+    # Wanted already when the rest of the line can't be parsed.
+    options = Options(json="--json" in args, debug="--debug" in args)
+    try:
+        with root.make_context("qmigrate", list(args), obj=options) as context:
+            result = root.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        return failure.usage(error, options)
+    except QmigrateError as error:
+        return failure.known(error, options)
+    except (click.Abort, KeyboardInterrupt):
+        return failure.interrupted(options)
+    except BrokenPipeError:
+        # Nobody reads any more (`| head`); Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    except Exception as error:
+        return failure.unexpected(error, options)
+    return result if isinstance(result, int) else 0

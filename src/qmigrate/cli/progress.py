@@ -1,0 +1,218 @@
+"""Progress on stderr: a live bar on a terminal, plain lines elsewhere. It never touches stdout."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.text import Text
+
+from qmigrate.cli.render.words import number, rate, took
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from qmigrate import ports
+
+#: Seconds between two plain lines of one phase.
+EVERY = 30.0
+#: Width of the phase's name in a line.
+NAME = 12
+
+
+class Shown(Protocol):
+    """A display: :class:`qmigrate.ports.Progress` that can be closed, and knows whether it was used."""
+
+    used: bool
+
+    def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
+        """A phase starts."""
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more points are done."""
+
+    def end(self, summary: str = "") -> None:
+        """The phase is over."""
+
+    def say(self, line: str) -> None:
+        """One line that a person should read."""
+
+    def close(self) -> None:
+        """Take the display away."""
+
+
+def shown_for(console: Console, *, quiet: bool = False) -> Shown:
+    """The display that fits: none, a live bar, or lines."""
+    console.quiet = quiet
+    live = console.file.isatty() and not console.is_dumb_terminal and not quiet
+    return Bars(console) if live else Lines(console)
+
+
+@dataclass
+class _Phase:
+    """A phase under way."""
+
+    collection: str
+    name: str
+    total: int | None
+    done: int
+    before: int
+    started: float
+    shown: float
+    note: str = ""
+
+    def speed(self, now: float) -> float | None:
+        """Points per second since this process began the phase."""
+        passed = now - self.started
+        return (self.done - self.before) / passed if passed > 0.5 and self.done > self.before else None
+
+
+class Lines:
+    """A line when a phase starts and ends, and one every 30 seconds between.
+
+    Args:
+        console: on stderr.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.used = False
+        self._console = console
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._phase: _Phase | None = None
+
+    def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
+        """A phase starts."""
+        with self._lock:
+            self.used = True
+            now = self._clock()
+            self._phase = _Phase(collection, phase, total, done, done, now, now)
+            self._started(self._phase)
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more points are done."""
+        with self._lock:
+            if self._phase is None:
+                return
+            self._phase.done += count
+            self._phase.note = note or self._phase.note
+            self._moved(self._phase)
+
+    def end(self, summary: str = "") -> None:
+        """The phase is over."""
+        with self._lock:
+            if self._phase is not None:
+                phase, self._phase = self._phase, None
+                self._ended(phase, summary)
+
+    def say(self, line: str) -> None:
+        """One line that a person should read."""
+        with self._lock:
+            self.used = True
+            self._console.print(line)
+
+    def close(self) -> None:
+        """Forget a phase that an error has ended."""
+        with self._lock:
+            self._phase = None
+
+    def _started(self, phase: _Phase) -> None:
+        points = f", {number(phase.total)} points" if phase.total is not None else ""
+        resumed = f", {number(phase.done)} of them done before" if phase.done else ""
+        self._console.print(f"{phase.collection}: {phase.name}{points}{resumed}")
+
+    def _moved(self, phase: _Phase) -> None:
+        now = self._clock()
+        if now - phase.shown >= EVERY:
+            phase.shown = now
+            self._console.print(f"{phase.collection}: {phase.name} {', '.join(_figures(phase, now))}")
+
+    def _ended(self, phase: _Phase, summary: str) -> None:
+        said = f", {summary}" if summary else ""
+        passed = took(self._clock() - phase.started)
+        self._console.print(f"{phase.collection}: {phase.name} done in {passed}{said}")
+
+
+class Bars(Lines):
+    """A live bar for the phase under way; what is over stays as one line below its collection."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(console, clock)
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._collection: str | None = None
+
+    def say(self, line: str) -> None:
+        """One line that a person should read, above the bar."""
+        with self._lock:
+            self.used = True
+            (self._bar.console if self._bar else self._console).print(line)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        with self._lock:
+            self._stop()
+            super().close()
+
+    def _started(self, phase: _Phase) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._stop()
+        if phase.collection != self._collection:
+            self._collection = phase.collection
+            self._console.print(Text(phase.collection, style="bold"))
+        self._bar = Progress(
+            TextColumn("  {task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=self._console,
+            transient=True,
+            refresh_per_second=5,
+        )
+        name = phase.name.ljust(NAME)
+        self._task = self._bar.add_task(name, total=phase.total, completed=phase.done, figures="")
+        self._bar.start()
+
+    def _moved(self, phase: _Phase) -> None:
+        if self._bar is not None and self._task is not None:
+            figures = ", ".join(_figures(phase, self._clock()))
+            self._bar.update(self._task, completed=phase.done, figures=figures)
+
+    def _ended(self, phase: _Phase, summary: str) -> None:
+        self._stop()
+        now = self._clock()
+        speed = phase.speed(now) if phase.total else None
+        parts = [took(now - phase.started), summary, rate(speed) if speed else "", phase.note]
+        self._console.print(f"  {phase.name.ljust(NAME)} " + "   ".join(part for part in parts if part))
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+
+def _figures(phase: _Phase, now: float) -> list[str]:
+    """``61 %``, ``7,338 of 12,030``, ``1,910/s``, ``3 s left``: what is known of it."""
+    figures: list[str] = []
+    if phase.total:
+        figures += [f"{100 * phase.done // phase.total} %", f"{number(phase.done)} of {number(phase.total)}"]
+    elif phase.done:
+        figures.append(number(phase.done))
+    speed = phase.speed(now)
+    if speed:
+        figures.append(rate(speed))
+        if phase.total and phase.total > phase.done:
+            figures.append(f"{took((phase.total - phase.done) / speed)} left")
+    return [*figures, phase.note] if phase.note else figures or [took(now - phase.started)]
+
+
+if TYPE_CHECKING:
+
+    def _fits(shown: Shown) -> ports.Progress:
+        return shown

@@ -1,0 +1,59 @@
+"""Columns that fit a terminal and are never cut: names are there to be copied. It knows no result."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from rich.cells import cell_len
+from rich.text import Text
+
+Cell = str | Text
+
+
+def columns(
+    rows: Sequence[Sequence[Cell]],
+    *,
+    header: Sequence[str] = (),
+    right: Collection[int] = (),
+    indent: int = 2,
+) -> list[Text]:
+    """Rows as aligned lines, two spaces between the columns and none behind the last.
+
+    Args:
+        rows: of equal length.
+        header: names of the columns, printed dim.
+        right: numbers of the columns that are aligned to the right.
+        indent: spaces before each line.
+    """
+    cells = [[_text(cell) for cell in row] for row in rows]
+    if header:
+        cells.insert(0, [Text(name, style="dim") for name in header])
+    widths = [max(cell_len(cell.plain) for cell in column) for column in zip(*cells, strict=True)]
+    return [_line(row, widths, right, indent) for row in cells]
+
+
+def _line(row: list[Text], widths: list[int], right: Collection[int], indent: int) -> Text:
+    line = Text(" " * indent)
+    for place, cell in enumerate(row):
+        space = " " * (widths[place] - cell_len(cell.plain))
+        line.append(space if place in right else "").append_text(cell).append("" if place in right else space)
+        line.append("  " if place < len(row) - 1 else "")
+    line.rstrip()
+    return line
+
+
+def labelled(label: str, lines: Sequence[str], *, indent: int = 2, width: int = 9) -> list[Text]:
+    """Lines behind one dim label: ``  back     to 0002 in milliseconds``."""
+    return [
+        Text.assemble(" " * indent, ((label if not place else "").ljust(width), "dim"), line)
+        for place, line in enumerate(lines)
+    ]
+
+
+def short(text: str, most: int) -> str:
+    """The beginning of a text of at most `most` characters, for what nobody needs to copy."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _text(cell: Cell) -> Text:
+    return cell.copy() if isinstance(cell, Text) else Text(cell)

@@ -1,0 +1,132 @@
+"""status and history for people."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from qmigrate.cli.render.layout import columns, short
+from qmigrate.cli.render.words import counted, moment, number, size, took
+from qmigrate.commands.results import CollectionStatus, History, Snapshots, Status
+
+#: Colours beside the words, never instead of them.
+STYLES = {
+    "ready": "green",
+    "pending": "yellow",
+    "running": "cyan",
+    "interrupted": "bold yellow",
+    "failed": "bold red",
+    "unmanaged": "magenta",
+    "plain": "magenta",
+}
+HEADER = ("collection", "revision", "generation", "points", "state")
+#: Longest docstring line shown behind a revision's id.
+DOC = 22
+
+
+def show_status(console: Console, status: Status) -> None:
+    """Where everything is, and the next command."""
+    console.print(f"{status.qdrant} · ledger {status.ledger}")
+    console.print(_summary(status))
+    following = _next(status)
+    if status.collections:
+        console.print()
+        for line in _table(status, following, console.width):
+            console.print(line)
+    for note in status.notes:
+        console.print(f"\nnote: {note}")
+    if following:
+        console.print()
+        console.print(Text.assemble("Next: ", (following, "bold")))
+
+
+def _summary(status: Status) -> str:
+    counts = {"pending": status.pending}
+    for state in ("running", "interrupted", "failed"):
+        counts[state] = sum(row.state == state for row in status.collections)
+    parts = [counted(len(status.collections), "collection")]
+    parts += [f"{count} {state}" for state, count in counts.items() if count]
+    return ", ".join(parts) + (f" · head {status.head}" if status.head else "")
+
+
+def _next(status: Status) -> str | None:
+    """The command that most collections wait for; a plain ``qmigrate upgrade`` wins."""
+    commands = [row.next_command for row in status.collections if row.next_command]
+    if "qmigrate upgrade" in commands:
+        return "qmigrate upgrade"
+    return commands[0] if commands else None
+
+
+def _table(status: Status, following: str | None, width: int) -> list[Text]:
+    details = [_detail(row, following) for row in status.collections]
+    for doc, inline in ((True, True), (False, True), (True, False), (False, False)):
+        shown = details if inline else [""] * len(details)
+        rows = [_cells(row, doc, detail) for row, detail in zip(status.collections, shown, strict=True)]
+        lines = columns(rows, header=HEADER, right={3})
+        if max(line.cell_len for line in lines) <= width:
+            break
+    if inline:
+        return lines
+    found = lines[:1]
+    for line, detail in zip(lines[1:], details, strict=True):
+        found += [line, Text(f"      {detail}")] if detail else [line]
+    return found
+
+
+def _cells(row: CollectionStatus, doc: bool, detail: str) -> tuple[str | Text, ...]:
+    about = f" {short(row.revision_doc, DOC)}" if doc and row.revision_doc else ""
+    state = Text(row.state, style=STYLES.get(row.state, ""))
+    if detail:
+        state.append(f", {detail}" if not detail.startswith("→") else f"  {detail}", style="not bold default")
+    points = "–" if row.points is None else number(row.points)
+    return (row.name, f"{row.revision}{about}" if row.revision else "–", row.generation or "–", points, state)
+
+
+def _detail(row: CollectionStatus, following: str | None) -> str:
+    parts: list[str] = []
+    if row.phase:
+        parts.append(f"{row.phase} {row.percent:.0f} %" if row.percent is not None else row.phase)
+    if row.eta_seconds is not None:
+        parts.append(f"{took(row.eta_seconds)} left")
+    coming = f": {', '.join(row.pending)}" if row.pending and row.state == "pending" else ""
+    if row.detail or coming:
+        parts.append(f"{row.detail or 'to come'}{coming}")
+    if row.host and row.host not in row.detail:
+        parts.append(f"host {row.host}")
+    command = f"→ {row.next_command}" if row.next_command and row.next_command != following else ""
+    return "  ".join(part for part in (" · ".join(parts), command) if part)
+
+
+def show_history(console: Console, history: History) -> None:
+    """What was applied and taken back, newest first."""
+    if not history.rows:
+        console.print("Nothing was applied yet.")
+        return
+    rows = [
+        (
+            moment(row.created_at),
+            row.collection,
+            row.revision,
+            row.direction,
+            row.strategy or "–",
+            (row.physical or "–").removeprefix(row.collection).removeprefix("__") or "plain",
+            row.actor or "–",
+        )
+        for row in history.rows
+    ]
+    header = ("when", "collection", "revision", "direction", "how", "serves", "who")
+    for line in columns(rows, header=header, indent=0):
+        console.print(line)
+
+
+def show_snapshots(console: Console, snapshots: Snapshots) -> None:
+    """Server-side snapshots, one per line; the name is what a restore asks for."""
+    if not snapshots.rows:
+        console.print("No snapshots.")
+        return
+    rows = [
+        (moment(row.created_at) if row.created_at else "–", row.collection, size(row.size), row.name)
+        for row in snapshots.rows
+    ]
+    for line in columns(rows, header=("made", "collection", "size", "snapshot"), right={2}, indent=0):
+        console.print(line)

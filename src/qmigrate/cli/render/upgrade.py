@@ -1,0 +1,96 @@
+"""What upgrade, rollback and abort did, for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from qmigrate.cli.render.layout import labelled
+from qmigrate.cli.render.plan import nothing_to_do
+from qmigrate.cli.render.words import counted, moment, number, took
+from qmigrate.commands.results import Outcome, UpgradeResult
+
+
+def show_upgrade(console: Console, result: UpgradeResult) -> None:
+    """One block per collection, then one line on all of it with the way back."""
+    for found in result.resumed:
+        done = f", {number(found.done)} of {number(found.total)} points" if found.total else ""
+        console.print(f"Resumed {found.collection}: {found.phase}{done}")
+        console.print(f"  the run of {moment(found.started_at)} on host {found.host}")
+    for outcome in result.outcomes:
+        for line in _outcome(outcome, result.plan.verb):
+            console.print(line)
+    for note in result.plan.notes:
+        console.print(f"note: {note}")
+    if not result.outcomes:
+        console.print(nothing_to_do(result.plan))
+        return
+    console.print(_closing(result))
+
+
+def _outcome(outcome: Outcome, verb: str) -> list[Text]:
+    revisions = ", ".join(outcome.revisions)
+    word = {"rollback": "without ", "abort": "aborted "}.get(verb, "") if revisions else ""
+    title = f"  {word}{revisions}".rstrip() + f"  {took(outcome.seconds)}"
+    lines = [Text.assemble((outcome.collection, "bold"), title)]
+    swap: float | None = None
+    for facts in outcome.report.values():
+        if isinstance(facts, dict):
+            lines += _learned(facts)
+            swap = facts.get("milliseconds", swap)
+    serves = outcome.physical or "nothing: the name is gone"
+    if swap is not None:
+        serves += f", name moved in {took(swap / 1000)}"
+    return [*lines, *labelled("live", [serves]), *labelled("note", outcome.notes)]
+
+
+def _learned(facts: dict[str, Any]) -> list[Text]:
+    """What one phase found that a person wants to know."""
+    lines: list[Text] = []
+    proof = facts.get("report")
+    if isinstance(proof, dict) and "proven" in proof:
+        lines += labelled("proven", _proof(proof))
+    sweep = facts.get("sweep")
+    if isinstance(sweep, dict):
+        carried, listed = sweep.get("carried", 0), sweep.get("listed", {})
+        if carried:
+            lines += labelled("late", [f"{counted(carried, 'late write')} carried over"])
+        if isinstance(listed, dict) and listed.get("count"):
+            named = ", ".join(str(entry[0]) for entry in listed.get("named", [])[:5])
+            text = f"{counted(listed['count'], 'id')} written on both sides: {named}; see docs/safety.md"
+            lines += labelled("look at", [text])
+    return lines
+
+
+def _proof(proof: dict[str, Any]) -> list[str]:
+    lines = [f"{number(proof['proven'])} of {number(proof.get('points', 0))} points"]
+    if proof.get("sampled"):
+        cosine = proof.get("lowest_cosine")
+        # Cut, not rounded: 1.0000 would claim more than was seen.
+        worst = "" if cosine is None else f", cosine ≥ {int(cosine * 10000) / 10000:.4f}"
+        lines[0] += f" · {number(proof['sampled'])} embedded again{worst}"
+    if proof.get("passes"):
+        lines.append(f"after {counted(proof['passes'], 'pass', 'passes')} over what was written meanwhile")
+    if proof.get("without_vector"):
+        lines.append(f"{number(proof['without_vector'])} left without the vector on purpose")
+    return lines
+
+
+def _closing(result: UpgradeResult) -> Text:
+    total = took(sum(outcome.seconds for outcome in result.outcomes))
+    names = dict.fromkeys(outcome.collection for outcome in result.outcomes)
+    revisions = list(dict.fromkeys(one for outcome in result.outcomes for one in outcome.revisions))
+    what = counted(len(names), "collection")
+    if result.plan.verb == "abort":
+        return Text(f"Aborted: {what} in {total}. They stand where they stood before.")
+    if result.plan.verb == "rollback":
+        forth = revisions[0] if revisions else "head"
+        again = (f"qmigrate upgrade {forth}", "bold")
+        return Text.assemble(f"Taken back: {what} in {total}. Forth again: ", again)
+    at = f" at {', '.join(result.plan.target)}" if result.plan.target else ""
+    done = Text(f"Done: {what}{at} in {total}.")
+    if revisions:
+        done.append(" Back: ").append(f"qmigrate rollback -{len(revisions)}", style="bold")
+    return done

@@ -1,0 +1,189 @@
+"""What a verb meets of the terminal: global options, settings, progress, result. It knows no verb."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qmigrate.cli.progress import Shown
+    from qmigrate.settings import Settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Result = TypeVar("Result")
+
+
+@dataclass
+class Options:
+    """The global options; `verb` and `shown` are filled in on the way."""
+
+    config: str | None = None
+    qdrant_url: str | None = None
+    ledger_url: str | None = None
+    scripts: str | None = None
+    json: bool = False
+    debug: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    no_color: bool = False
+    verb: str = "qmigrate"
+    shown: Shown | None = field(default=None, repr=False)
+
+
+def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """A global option may stand before or behind the verb; the later one wins, an absent one does nothing."""
+    if value and parameter.name:
+        setattr(ctx.ensure_object(Options), parameter.name, value)
+
+
+def global_options(*, hidden: bool) -> Callable[[Function], Function]:
+    """The options that every verb takes.
+
+    Args:
+        hidden: leave them out of the help, since the root's help lists them.
+    """
+    made = functools.partial(click.option, expose_value=False, callback=_keep)
+    rest = functools.partial(made, hidden=hidden)
+    options = [
+        rest("--config", metavar="FILE", help="Settings file.  [QMIGRATE_CONFIG; default: qmigrate.yaml]"),
+        rest("--qdrant-url", metavar="URL", help="Qdrant server.  [QMIGRATE_QDRANT_URL]"),
+        rest("--ledger-url", metavar="URL", help="SQL database of the ledger.  [QMIGRATE_LEDGER_URL]"),
+        rest("--scripts", metavar="FOLDER", help="Folder of the revisions.  [QMIGRATE_SCRIPTS]"),
+        made("--json", is_flag=True, help="The result, or the error, as one JSON object on stdout."),
+        rest("--debug", is_flag=True, help="Tracebacks."),
+        rest("-q", "--quiet", is_flag=True, help="No progress."),
+        rest("-v", "--verbose", count=True, help="Log to stderr; -vv for more."),
+        rest("--no-color", is_flag=True, help="No colours.  [NO_COLOR]"),
+    ]
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+class Shell:
+    """One call of a verb.
+
+    Args:
+        options: the global options.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def settings(self, *, stores: bool = True) -> Settings:
+        """The settings; see :meth:`qmigrate.settings.Settings.load`."""
+        from qmigrate.settings import Settings
+
+        return Settings.load(
+            config=self.options.config,
+            qdrant_url=self.options.qdrant_url,
+            ledger_url=self.options.ledger_url,
+            scripts=self.options.scripts,
+            stores=stores,
+        )
+
+    @contextmanager
+    def progress(self) -> Iterator[Shown]:
+        """Where long work reports to, on stderr; the display is taken away at the end, whatever happens."""
+        from qmigrate.cli.progress import shown_for
+
+        self.options.shown = shown_for(self.console(stderr=True), quiet=self.options.quiet)
+        try:
+            yield self.options.shown
+        finally:
+            self.options.shown.close()
+
+    def console(self, *, stderr: bool = False) -> Console:
+        """Where to print for people."""
+        from qmigrate.cli.console import console
+
+        return console(stderr=stderr, plain=self.options.no_color)
+
+    def show(self, result: Result, render: Callable[[Console, Result], None]) -> None:
+        """Print the result: as JSON when that was asked for, else with `render`."""
+        if self.options.json:
+            from qmigrate.cli.plain import to_plain
+
+            envelope = {"schema": f"qmigrate.{self.options.verb}/1", "ok": True, "data": to_plain(result)}
+            click.echo(json.dumps(envelope, indent=2, ensure_ascii=False))
+        else:
+            render(self.console(), result)
+
+
+def with_shell(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb's function gets a :class:`Shell` as its first argument, and takes the global options."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        context = click.get_current_context()
+        options = context.ensure_object(Options)
+        options.verb = verb_of(context)
+        _set_up_logging(options)
+        return function(Shell(options), *args, **kwargs)
+
+    return global_options(hidden=True)(called)
+
+
+def verb_of(context: click.Context | None) -> str:
+    """``snapshot.create`` for ``qmigrate snapshot create``; ``qmigrate`` where no verb is known."""
+    words = context.command_path.split()[1:] if context else []
+    return ".".join(words) or "qmigrate"
+
+
+def _set_up_logging(options: Options) -> None:
+    if not options.verbose:
+        return
+    from rich.logging import RichHandler
+
+    shell = Shell(options)
+    handler = RichHandler(console=shell.console(stderr=True), show_path=False, omit_repeated_times=False)
+    level = logging.INFO if options.verbose == 1 else logging.DEBUG
+    logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler], force=True)
+
+
+if TYPE_CHECKING:
+    _Seconds = click.ParamType[float]
+else:
+    # Not generic at run time in the older versions of click that are supported.
+    _Seconds = click.ParamType
+
+
+class Duration(_Seconds):
+    """Seconds, written as 60s, 5m, 24h or 7d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds of what was typed."""
+        from qmigrate.settings_read import parse_duration
+
+        found = parse_duration(value)
+        if found is None:
+            self.fail(f"{value!r} is no duration such as 60s, 5m, 24h or 7d", param, ctx)
+        return found
+
+
+class TargetCommand(click.Command):
+    """A command whose argument may be ``-1``, which click alone would take for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put relative targets where no option is looked for."""
+        if "--" not in args:
+            relative = [word for word in args if re.fullmatch(r"-\d+", word)]
+            others = [word for word in args if word not in relative]
+            args = [*others, "--", *relative] if relative else args
+        return super().parse_args(ctx, args)

@@ -1,0 +1,77 @@
+"""snapshot and repair: what stands aside from plans."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from qmigrate.cli.shell import Shell, with_shell
+
+
+@click.group()
+def snapshot() -> None:
+    """Server-side snapshots."""
+
+
+@snapshot.command("create", short_help="Make snapshots.")
+@click.argument("pattern")
+@with_shell
+def create(shell: Shell, pattern: str) -> None:
+    """Make a snapshot of every collection that matches PATTERN."""
+    from qmigrate.cli.render.status import show_snapshots
+    from qmigrate.commands import snapshot as command
+
+    shell.show(command.create(shell.settings(), pattern), show_snapshots)
+
+
+@snapshot.command("list", short_help="List snapshots.")
+@click.argument("pattern", default="*")
+@with_shell
+def list_(shell: Shell, pattern: str) -> None:
+    """List the snapshots of every collection that matches PATTERN."""
+    from qmigrate.cli.render.status import show_snapshots
+    from qmigrate.commands import snapshot as command
+
+    shell.show(command.list_(shell.settings(), pattern), show_snapshots)
+
+
+@click.command(short_help="Record a decision that only a human can make.")
+@click.option("--accept", metavar="REVISION", help="Accept that an applied revision file has changed.")
+@click.option("--reason", metavar="TEXT", help="Why, for the record; goes with --accept.")
+@click.option("--unlock", metavar="COLLECTION", help="End the lease of a process that is known to be dead.")
+@click.option("--yes", is_flag=True, help="Don't ask; goes with --unlock.")
+@with_shell
+def repair(shell: Shell, accept: str | None, reason: str | None, unlock: str | None, yes: bool) -> None:
+    """Record a decision that only a human can make; it touches no collection."""
+    from qmigrate.cli.render.care import show_repaired
+    from qmigrate.commands import repair as command
+
+    context = click.get_current_context()
+    if (accept is None) == (unlock is None):
+        raise click.UsageError("choose one of --accept and --unlock", context)
+    if accept is not None:
+        if not reason or not reason.strip():
+            raise click.UsageError("--accept needs a --reason", context)
+        shell.show(command.accept(shell.settings(), accept, reason), show_repaired)
+    elif unlock is not None:
+        settings = shell.settings()
+        _consent(shell, unlock, yes)
+        shell.show(command.unlock(settings, unlock), show_repaired)
+
+
+def _consent(shell: Shell, collection: str, yes: bool) -> None:
+    """Two processes on one collection are what the lease is there to prevent."""
+    from qmigrate.errors import RefusedError
+
+    question = f"Is the process that holds the lease of {collection} really dead?"
+    if yes:
+        return
+    if shell.options.json or not sys.stdin.isatty():
+        hint = "add --yes when its holder is dead"
+        raise RefusedError(f"ending the lease of {collection} needs consent", hint=hint)
+    if not click.confirm(question, err=True):
+        raise RefusedError(f"the lease of {collection} is left as it is")
+
+
+VERBS: tuple[click.Command, ...] = (snapshot, repair)

@@ -1,0 +1,142 @@
+"""plan, upgrade, rollback and abort: what changes collections."""
+
+from __future__ import annotations
+
+import functools
+
+import click
+
+from qmigrate.cli.shell import Duration, Shell, TargetCommand, with_shell
+
+only = click.option("--only", multiple=True, metavar="NAME", help="Just this collection; may be repeated.")
+dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
+lock_timeout = click.option(
+    "--lock-timeout",
+    type=Duration(),
+    help="How long to wait for another process.  [default: limits.lock_timeout]",
+)
+
+
+def _again(verb: str, target: str, default: str, names: tuple[str, ...], *flags: str) -> str:
+    """The command line that does what was planned."""
+    chosen = [target] if target != default else []
+    return " ".join(["qmigrate", verb, *chosen, *(f"--only {name}" for name in names), *flags])
+
+
+@click.command(cls=TargetCommand, short_help="Show what an upgrade would do.")
+@click.argument("target", default="head")
+@only
+@with_shell
+def plan(shell: Shell, target: str, only: tuple[str, ...]) -> None:
+    """Show what an upgrade to TARGET would do, and write nothing anywhere.
+
+    TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
+    """
+    from qmigrate.cli.render.plan import show_plan
+    from qmigrate.commands import upgrade as command
+
+    made = command.plan(shell.settings(), target, only or None)
+    shell.show(made, functools.partial(show_plan, command=_again("upgrade", target, "head", only)))
+
+
+@click.command(cls=TargetCommand, short_help="Bring every collection to a revision.")
+@click.argument("target", default="head")
+@only
+@dry_run
+@lock_timeout
+@click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
+@with_shell
+def upgrade(
+    shell: Shell,
+    target: str,
+    only: tuple[str, ...],
+    dry_run: bool,
+    lock_timeout: float | None,
+    no_snapshot: bool,
+) -> None:
+    """Bring every collection to TARGET; an interrupted run is finished first, from where it was.
+
+    TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
+    """
+    from qmigrate.cli.render.plan import show_plan
+    from qmigrate.cli.render.upgrade import show_upgrade
+    from qmigrate.commands import upgrade as command
+
+    with shell.progress() as progress:
+        result = command.upgrade(
+            shell.settings(),
+            target,
+            only=only or None,
+            dry_run=dry_run,
+            lock_timeout=lock_timeout,
+            no_snapshot=no_snapshot,
+            progress=progress,
+        )
+    again = _again("upgrade", target, "head", only, *(["--no-snapshot"] if no_snapshot else []))
+    if dry_run and not shell.options.json:
+        shell.show(result.plan, functools.partial(show_plan, command=again))
+    else:
+        shell.show(result, show_upgrade)
+
+
+@click.command(cls=TargetCommand, short_help="Go back to an earlier revision.")
+@click.argument("target", default="-1")
+@only
+@click.option("--carry-writes", is_flag=True, help="Bring along what was written since.")
+@click.option("--discard-writes", is_flag=True, help="Lose what was written since.")
+@click.option("--now", is_flag=True, help="Go back first and count afterwards: for an outage.")
+@dry_run
+@lock_timeout
+@with_shell
+def rollback(
+    shell: Shell,
+    target: str,
+    only: tuple[str, ...],
+    dry_run: bool,
+    lock_timeout: float | None,
+    **choices: bool,
+) -> None:
+    """Go back to TARGET; refused when something was written since, unless you say what becomes of it.
+
+    TARGET is a revision id or the beginning of one, base, or -1 for one revision back (the default).
+    """
+    from qmigrate.cli.render.plan import show_plan
+    from qmigrate.cli.render.upgrade import show_upgrade
+    from qmigrate.commands import rollback as command
+
+    flags = [f"--{name.replace('_', '-')}" for name, chosen in choices.items() if chosen]
+    if len(flags) > 1:
+        raise click.UsageError(f"{' and '.join(flags)} can't go together", click.get_current_context())
+    writes = flags[0].removeprefix("--").removesuffix("-writes") if flags else "refuse"
+    with shell.progress() as progress:
+        result = command.rollback(
+            shell.settings(),
+            target,
+            only=only or None,
+            writes=writes,
+            dry_run=dry_run,
+            lock_timeout=lock_timeout,
+            progress=progress,
+        )
+    if dry_run and not shell.options.json:
+        again = _again("rollback", target, "-1", only, *flags)
+        shell.show(result.plan, functools.partial(show_plan, command=again))
+    else:
+        shell.show(result, show_upgrade)
+
+
+@click.command(short_help="Take back what unfinished runs have begun.")
+@click.argument("collection", required=False)
+@lock_timeout
+@with_shell
+def abort(shell: Shell, collection: str | None, lock_timeout: float | None) -> None:
+    """Take back what unfinished runs have begun, of COLLECTION or of all."""
+    from qmigrate.cli.render.upgrade import show_upgrade
+    from qmigrate.commands import rollback as command
+
+    with shell.progress() as progress:
+        result = command.abort(shell.settings(), collection, lock_timeout=lock_timeout, progress=progress)
+    shell.show(result, show_upgrade)
+
+
+VERBS: tuple[click.Command, ...] = (plan, upgrade, rollback, abort)

@@ -1,0 +1,77 @@
+"""status, history, verify, doctor and wait: what only reads."""
+
+from __future__ import annotations
+
+import click
+
+from qmigrate.cli.shell import Duration, Shell, with_shell
+
+PENDING = 3
+DIFFERENT = 5
+UNHEALTHY = 9
+
+
+@click.command(short_help="Show where every collection is.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 when a revision is pending.")
+@with_shell
+def status(shell: Shell, exit_code: bool) -> int:
+    """Show every collection: revision, generation, points, what is pending or running."""
+    from qmigrate.cli.render.status import show_status
+    from qmigrate.commands import status as command
+
+    found = command.status(shell.settings())
+    shell.show(found, show_status)
+    return PENDING if exit_code and found.pending else 0
+
+
+@click.command(short_help="Show what was applied and taken back.")
+@click.argument("collection", required=False)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most rows.")
+@with_shell
+def history(shell: Shell, collection: str | None, limit: int) -> None:
+    """Show what was applied and taken back, newest first, of COLLECTION or of all."""
+    from qmigrate.cli.render.status import show_history
+    from qmigrate.commands import status as command
+
+    shell.show(command.history(shell.settings(), collection, limit), show_history)
+
+
+@click.command(short_help="Compare every point of two collections.")
+@click.argument("a")
+@click.argument("b")
+@with_shell
+def verify(shell: Shell, a: str, b: str) -> int:
+    """Compare every point of the collections A and B: ids, payload, and the vectors that both have."""
+    from qmigrate.cli.render.care import show_verification
+    from qmigrate.commands import verify as command
+
+    with shell.progress() as progress:
+        report = command.verify(shell.settings(), a, b, progress=progress)
+    shell.show(report, show_verification)
+    return 0 if report.holds else DIFFERENT
+
+
+@click.command(short_help="Check everything that a migration needs.")
+@with_shell
+def doctor(shell: Shell) -> int:
+    """Check everything that a migration needs; exits with 9 when something is missing."""
+    from qmigrate.cli.render.care import show_doctor
+    from qmigrate.commands import doctor as command
+
+    found = command.doctor(shell.settings())
+    shell.show(found, show_doctor)
+    return UNHEALTHY if found.failed else 0
+
+
+@click.command(short_help="Wait until Qdrant and the ledger answer.")
+@click.option("--timeout", type=Duration(), default="60s", show_default=True, help="Longest time to wait.")
+@with_shell
+def wait(shell: Shell, timeout: float) -> None:
+    """Wait until Qdrant and the ledger's database answer; for entrypoints."""
+    from qmigrate.cli.render.care import show_waited
+    from qmigrate.commands import doctor as command
+
+    shell.show(command.wait(shell.settings(), timeout), show_waited)
+
+
+VERBS: tuple[click.Command, ...] = (status, history, verify, doctor, wait)

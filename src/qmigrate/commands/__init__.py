@@ -1,0 +1,1 @@
+"""One function per verb: everything the command line can do, a Python program can. Nothing here prints or exits."""

@@ -1,0 +1,182 @@
+"""Plans made real: hold the lease, look again, run. Shared by every changing verb; it doesn't decide what is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from qmigrate import __version__
+from qmigrate.commands.results import Outcome, Resumed
+from qmigrate.commands.session import Session, UserCode, actor
+from qmigrate.errors import QmigrateError
+from qmigrate.executor import Stop, run
+from qmigrate.model.plan import CollectionPlan, Job, Plan
+from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.observe import check_ownership, observe
+from qmigrate.planner.guard import check_open_run
+from qmigrate.steps.work import Work
+
+#: How often a plan is made anew because somebody else was faster.
+MOST_PLANS = 5
+
+
+class _MovedError(Exception):
+    """The collection is not what the plan was made on."""
+
+
+def perform(
+    session: Session,
+    make_plan: Callable[[World], Plan],
+    *,
+    stop: Stop,
+    lock_timeout: float | None = None,
+    snapshot: bool = True,
+    unfinished: bool = False,
+) -> tuple[Plan, list[Outcome]]:
+    """Plan, then run every job under its lease; when a state moved meanwhile, plan again.
+
+    Args:
+        make_plan: from a fresh World.
+        unfinished: whether the plan is about unfinished runs (abort); other plans never run beside one.
+
+    Returns:
+        The first plan, and the outcome of every job that ran.
+    """
+    outcomes: list[Outcome] = []
+    first: Plan | None = None
+    for _ in range(MOST_PLANS):
+        world = observe(session.ledger, session.store)
+        plan = make_plan(world)
+        first = first or plan
+        for item in plan.collections:
+            check_ownership(world, item.job.collection)
+        try:
+            for item in plan.collections:
+                outcomes.append(
+                    _run_planned(session, plan, item, stop, lock_timeout, snapshot=snapshot, unfinished=unfinished)
+                )
+        except _MovedError:
+            session.progress.say("somebody else changed a collection meanwhile: planning again")
+            continue
+        return first, outcomes
+    raise QmigrateError(
+        f"the state moved {MOST_PLANS} times while planning", hint="is another deployment running? qmigrate status"
+    )
+
+
+def finish_open_runs(
+    session: Session,
+    *,
+    stop: Stop,
+    only: Iterable[str] | None = None,
+    lock_timeout: float | None = None,
+    verb: str | None = None,
+) -> tuple[list[Resumed], list[Outcome]]:
+    """Go on with every interrupted or failed run from its stored job; nothing is planned again.
+
+    Args:
+        only: restrict to these logical names.
+        verb: restrict to runs of this verb.
+    """
+    chosen = frozenset(only) if only is not None else None
+    resumed: list[Resumed] = []
+    outcomes: list[Outcome] = []
+    for found in session.ledger.open_runs():
+        name = found.job.collection
+        if (chosen is not None and name not in chosen) or verb not in (None, found.verb):
+            continue
+        with _hold(session, name, lock_timeout) as lease:
+            current = session.ledger.open_run(name)
+            if current is None or current.id != found.id:
+                continue
+            check_open_run(session.files(), current)
+            resumed.append(_resumed(current))
+            session.progress.say(_announcement(resumed[-1]))
+            state = observe(session.ledger, session.store, only=[name]).collections[name]
+            work = _work(session, lease, state, current.job, snapshot=True)
+            outcomes.append(_timed(work, current.verb, {}, stop, current))
+    return resumed, outcomes
+
+
+def _run_planned(
+    session: Session,
+    plan: Plan,
+    item: CollectionPlan,
+    stop: Stop,
+    lock_timeout: float | None,
+    *,
+    snapshot: bool,
+    unfinished: bool,
+) -> Outcome:
+    name = item.job.collection
+    with _hold(session, name, lock_timeout) as lease:
+        world = observe(session.ledger, session.store, only=[name])
+        state = world.collections[name]
+        if state.basis() != item.job.basis or (state.open_run is not None and not unfinished):
+            raise _MovedError
+        check_ownership(world, name)
+        work = _work(session, lease, state, item.job, snapshot=snapshot)
+        needed = item.job.revisions()
+        checksums = {one: value for one, value in (plan.checksums or {}).items() if one in needed}
+        return _timed(work, plan.verb, checksums, stop, None)
+
+
+def _hold(session: Session, name: str, lock_timeout: float | None):  # type: ignore[no-untyped-def]
+    limits = session.settings.limits
+    return session.ledger.hold(
+        name,
+        timeout=limits.lock_timeout if lock_timeout is None else lock_timeout,
+        ttl=limits.lease_ttl,
+        progress=session.progress.say,
+    )
+
+
+def _work(session: Session, lease: object, state: CollectionState, job: Job, *, snapshot: bool) -> Work:
+    settings = session.settings.for_collection(state.name)
+    return Work(
+        collection=state.name,
+        store=session.store,
+        lease=lease,  # type: ignore[arg-type]
+        code=UserCode(session, settings),
+        settings=settings,
+        progress=session.progress,
+        state=state,
+        job=job,
+        ledger_id=session.ledger_id,
+        snapshot=snapshot and settings.rebuild.snapshot != "off",
+        tool=__version__,
+    )
+
+
+def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: OpenRun | None) -> Outcome:
+    started = time.monotonic()
+    run(work, verb, checksums, actor=actor(), stop=stop, found=found)
+    return Outcome(
+        collection=work.collection,
+        revisions=tuple(closing.revision for closing in work.job.closes),
+        physical=work.job.steps[-1].target if work.job.steps else None,
+        seconds=round(time.monotonic() - started, 3),
+        report={f"{step}.{phase}": facts for (step, phase), facts in sorted(work.learned.items()) if facts},
+        notes=(),
+    )
+
+
+def _resumed(found: OpenRun) -> Resumed:
+    last = found.records[-1] if found.records else None
+    return Resumed(
+        collection=found.job.collection,
+        run=found.id,
+        phase=last.phase if last else "preflight",
+        started_at=found.started_at,
+        host=found.host,
+        done=found.done_points,
+        total=found.total_points,
+    )
+
+
+def _announcement(found: Resumed) -> str:
+    share = f", {100 * found.done // found.total} %" if found.total else ""
+    return (
+        f"Found an interrupted run of {found.started_at:%H:%M} on host {found.host}: "
+        f"{found.collection}, {found.phase}{share}. Going on from there."
+    )

@@ -1,0 +1,268 @@
+"""What the verbs return: plain values for programs and the command line. It computes and prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from qmigrate.model.plan import Plan
+
+__all__ = [
+    "Check",
+    "CollectionStatus",
+    "Doctor",
+    "History",
+    "HistoryEntry",
+    "InitResult",
+    "Outcome",
+    "Repaired",
+    "Resumed",
+    "RevisionResult",
+    "SnapshotEntry",
+    "Snapshots",
+    "Status",
+    "UpgradeResult",
+    "Waited",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """`init`.
+
+    Attributes:
+        created: files and folders that were made.
+        config: the settings file.
+        scripts: the folder of the revisions.
+    """
+
+    created: tuple[Path, ...]
+    config: Path
+    scripts: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionResult:
+    """`revision`.
+
+    Attributes:
+        path: the new file.
+        revision: its id.
+        down: ids of the revisions it follows; empty for the first one, several for a merge.
+        message: what it was asked to say.
+    """
+
+    path: Path
+    revision: str
+    down: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A run that was found interrupted, as it was when it was found.
+
+    Attributes:
+        run: its id in the ledger.
+        phase: the last one that it had begun.
+        host: where it ran.
+        done: points that were done.
+        total: points in all, 0 where unknown.
+    """
+
+    collection: str
+    run: int
+    phase: str
+    started_at: datetime
+    host: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one collection.
+
+    Attributes:
+        revisions: applied or taken back, in this order.
+        physical: the generation that serves now; None when the name is gone.
+        seconds: how long it took.
+        report: what was learned, by ``step.phase``.
+        notes: what a person should know.
+    """
+
+    collection: str
+    revisions: tuple[str, ...]
+    physical: str | None
+    seconds: float
+    report: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeResult:
+    """`upgrade`, `rollback` and `abort`; a dry run has no outcomes.
+
+    Attributes:
+        plan: what was to be done.
+        resumed: interrupted runs that were finished first.
+        outcomes: one per finished job, in the order of execution.
+    """
+
+    plan: Plan
+    resumed: tuple[Resumed, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionStatus:
+    """One collection.
+
+    Attributes:
+        name: the logical name.
+        revision: the newest applied one, or None.
+        revision_doc: first line of its docstring.
+        generation: ``g0002``, or ``plain``; None when nothing serves.
+        points: exact count, or None.
+        state: ``ready | pending | running | interrupted | failed | unmanaged | plain``.
+        pending: revisions to come.
+        detail: the state in words.
+        phase: of an unfinished run.
+        percent: points done of an unfinished run, 0 to 100.
+        eta_seconds: what is left of it.
+        host: where it runs or ran.
+        next_command: what to type next, or None.
+    """
+
+    name: str
+    revision: str | None
+    revision_doc: str | None
+    generation: str | None
+    points: int | None
+    state: str
+    pending: tuple[str, ...] = ()
+    detail: str = ""
+    phase: str | None = None
+    percent: float | None = None
+    eta_seconds: float | None = None
+    host: str | None = None
+    next_command: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`status`.
+
+    Attributes:
+        qdrant: where, and which version.
+        ledger: where, without secrets.
+        head: newest revision of the files; None when there is none, or several.
+        pending: collections with revisions to come.
+        notes: what a person should know.
+    """
+
+    qdrant: str
+    ledger: str
+    head: str | None
+    collections: tuple[CollectionStatus, ...]
+    pending: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """A revision that was applied to a collection or taken back.
+
+    Attributes:
+        direction: ``upgrade`` or ``rollback``.
+        strategy: how: ``copy | in_place | create | drop``.
+        physical: the generation that served afterwards.
+        run: id in the ledger.
+        actor: who: user and host.
+        report: the proof, where there was one.
+    """
+
+    created_at: datetime
+    collection: str
+    revision: str
+    direction: str
+    strategy: str | None
+    physical: str | None
+    run: int | None
+    actor: str | None
+    report: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """`history`, newest first."""
+
+    rows: tuple[HistoryEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEntry:
+    """A server-side snapshot; `size` in bytes, `checksum` SHA-256 in hex."""
+
+    collection: str
+    physical: str
+    name: str
+    size: int
+    checksum: str | None
+    created_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """`snapshot create` and `snapshot list`."""
+
+    rows: tuple[SnapshotEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that `doctor` looked at; `ok` is None where it is only to be known."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Doctor:
+    """`doctor`."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> int:
+        """How many checks failed."""
+        return sum(check.ok is False for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """`wait`: what answers now, after how many seconds."""
+
+    qdrant: bool
+    ledger: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """`repair`.
+
+    Attributes:
+        action: ``accept`` or ``unlock``.
+        subject: revision or collection.
+        detail: what was done.
+    """
+
+    action: str
+    subject: str
+    detail: str

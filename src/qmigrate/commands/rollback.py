@@ -1,0 +1,89 @@
+"""rollback and abort. They print nothing; history grows, nothing is erased."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.results import UpgradeResult
+from qmigrate.commands.session import Session, session
+from qmigrate.executor import stop_on_signals
+from qmigrate.model.plan import Plan
+from qmigrate.model.state import World
+from qmigrate.observe import observe
+from qmigrate.planner import plan_abort, plan_rollback
+from qmigrate.ports import Progress
+from qmigrate.settings import Settings
+
+
+def rollback(
+    settings: Settings,
+    target: str = "-1",
+    *,
+    only: Iterable[str] | None = None,
+    writes: str = "refuse",
+    dry_run: bool = False,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> UpgradeResult:
+    """Take back every applied revision behind `target`.
+
+    Args:
+        target: a revision id or unique prefix, ``base``, or ``-N``.
+        writes: what becomes of writes since: ``refuse``, ``carry`` (bring them along), ``discard`` (lose them),
+            ``now`` (flip first, count afterwards: for an outage).
+
+    Raises:
+        RefusedError: something was written since, or can't be taken back; nothing was changed.
+    """
+    names = tuple(only) if only is not None else None
+    if dry_run:
+        with session(settings, writes=False) as opened:
+            world = observe(opened.ledger, opened.store)
+            return UpgradeResult(plan=_plan(opened, world, target, names, writes), resumed=(), outcomes=())
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
+        keep: list[frozenset[str]] = []
+
+        def make(world: World) -> Plan:
+            # A relative target is counted once: planning again after a partial run must not go back further.
+            if not keep:
+                keep.append(_keep(opened, world, target))
+            return plan_rollback(world, opened.revisions, keep[0], only=names, writes=writes)
+
+        made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout)
+    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+
+
+def abort(
+    settings: Settings,
+    collection: str | None = None,
+    *,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> UpgradeResult:
+    """Take back what unfinished runs have begun since the last completed revision.
+
+    Raises:
+        RefusedError: a name has moved already, or in-place work can't be undone: the run must be finished.
+    """
+    names = None if collection is None else (collection,)
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout, verb="abort")
+        made, outcomes = perform(
+            opened,
+            lambda world: plan_abort(world, only=names),
+            stop=stop,
+            lock_timeout=lock_timeout,
+            unfinished=True,
+        )
+    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+
+
+def _plan(opened: Session, world: World, target: str, only: Iterable[str] | None, writes: str) -> Plan:
+    return plan_rollback(world, opened.revisions, _keep(opened, world, target), only=only, writes=writes)
+
+
+def _keep(opened: Session, world: World, target: str) -> frozenset[str]:
+    applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
+    return opened.revisions.resolve(target, current=applied)

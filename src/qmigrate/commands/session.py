@@ -1,0 +1,132 @@
+"""Opens what a verb needs: revisions, ledger and store, checked against each other. It plans and changes nothing."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from qmigrate.errors import EmbedError, RevisionError
+from qmigrate.ledger import Ledger
+from qmigrate.model.plan import OpRef
+from qmigrate.operations.base import Operation
+from qmigrate.planner import check_checksums
+from qmigrate.ports import Embedder, Progress, Silent, Store
+from qmigrate.revisions import Revisions
+from qmigrate.settings import Settings
+from qmigrate.store import ConnectionSettings, connect
+
+
+@dataclass(slots=True)
+class Session:
+    """What a verb works with.
+
+    Attributes:
+        ledger_id: identity of the ledger; empty while it has none.
+    """
+
+    settings: Settings
+    revisions: Revisions
+    ledger: Ledger
+    store: Store
+    progress: Progress
+    ledger_id: str = ""
+    _embedders: dict[str, Embedder] = field(default_factory=dict)
+
+    def files(self) -> Mapping[str, tuple[str, str]]:
+        """Revision -> (checksum, file) as they are now."""
+        return {one.id: (one.checksum, f"{one.path.parent.name}/{one.path.name}") for one in self.revisions.order()}
+
+    def operation(self, ref: OpRef) -> Operation:
+        """Operation `ref.index` of a revision; indexes behind those of upgrade() are those of downgrade()."""
+        operations = self.revisions.get(ref.revision).operations
+        if ref.index >= len(operations):
+            operations += tuple(self.revisions.downgrade_operations(ref.revision) or ())
+        if ref.index >= len(operations):
+            raise RevisionError(f"revision {ref.revision} has no operation {ref.index} any more")
+        found: Operation = operations[ref.index]
+        return found
+
+    def embedder(self, name: str, configured: Mapping[str, Mapping[str, object]]) -> Embedder:
+        """The embedder that `configured` has under a name, loaded once per configuration.
+
+        Raises:
+            EmbedError: unknown, or it can't be loaded.
+        """
+        from qmigrate.embed import load
+
+        if name not in configured:
+            known = ", ".join(sorted(configured)) or "none"
+            raise EmbedError(
+                f"embedder {name!r} is not configured (known: {known})", hint="add it under embedders: in qmigrate.yaml"
+            )
+        key = name + json.dumps(configured[name], sort_keys=True, default=str)
+        if key not in self._embedders:
+            self._embedders[key] = load(name, configured[name])
+        return self._embedders[key]
+
+
+@dataclass(frozen=True, slots=True)
+class UserCode:
+    """The user's code as one collection sees it: its settings may override an embedder. See ``steps.work.Code``."""
+
+    session: Session
+    settings: Settings
+
+    def operation(self, ref: OpRef) -> Operation:
+        """The operation that a reference names."""
+        return self.session.operation(ref)
+
+    def embedder(self, name: str) -> Embedder:
+        """The embedder configured under `name`."""
+        return self.session.embedder(name, self.settings.embedders)
+
+
+@contextmanager
+def session(settings: Settings, *, writes: bool, progress: Progress | None = None) -> Iterator[Session]:
+    """Open everything, check applied revisions against their files, and close everything at the end.
+
+    Args:
+        writes: whether the verb changes anything: only then are the ledger's tables made, or a local folder.
+
+    Raises:
+        DriftError: an applied revision file has changed.
+    """
+    with ExitStack() as stack:
+        revisions = Revisions.load(settings.scripts)
+        ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
+        stack.callback(ledger.close)
+        opened = Session(
+            settings=settings,
+            revisions=revisions,
+            ledger=ledger,
+            store=_open_store(settings, stack, writes=writes),
+            progress=progress or Silent(),
+        )
+        opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
+        check_checksums(opened.files(), ledger.applied_checksums())
+        yield opened
+
+
+def _open_store(settings: Settings, stack: ExitStack, *, writes: bool) -> Store:
+    wanted = ConnectionSettings(**settings.connection())
+    if wanted.path is not None and not writes and not Path(wanted.path).exists():
+        # A verb that only reads must not make the folder of a store that isn't there yet.
+        wanted = replace(wanted, path=":memory:")
+    store = connect(wanted)
+    stack.callback(store.close)
+    return store
+
+
+def actor() -> str:
+    """Who runs this, for the record: user and host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,165 @@
+"""status and history: what stands where, from any terminal. They only read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
+from qmigrate.commands.session import Session, session
+from qmigrate.errors import QmigrateError
+from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.observe import check_ownership, observe
+from qmigrate.planner.forward import pending
+from qmigrate.revisions import Revision
+from qmigrate.settings import Settings
+
+
+def status(settings: Settings) -> Status:
+    """Per collection: revision, generation, points, health, what is pending, running or interrupted."""
+    with session(settings, writes=False) as opened:
+        world = observe(opened.ledger, opened.store)
+        heads = opened.revisions.heads()
+        wanted = frozenset(one for head in heads for one in (*opened.revisions.ancestors(head), head))
+        rows = tuple(_row(opened, world, name, wanted) for name in sorted(world.collections))
+        rows = tuple(row for row in rows if row is not None)
+        new = _to_create(opened, world)
+        many = f"{len(heads)} heads: {', '.join(heads)}; merge them: qmigrate revision --merge"
+        notes = [many] if len(heads) > 1 else []
+        return Status(
+            qdrant=world.capabilities.label,
+            ledger=opened.ledger.url_label,
+            head=heads[0] if len(heads) == 1 else None,
+            collections=(*(row for row in rows if row is not None), *new),
+            pending=sum(1 for row in (*rows, *new) if row is not None and row.pending),
+            notes=tuple(notes),
+        )
+
+
+def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
+    """What was applied and taken back, newest first."""
+    with session(settings, writes=False) as opened:
+        rows = opened.ledger.history(collection, limit)
+        return History(
+            rows=tuple(
+                HistoryEntry(
+                    created_at=row.created_at,
+                    collection=row.collection,
+                    revision=row.revision,
+                    direction=row.direction,
+                    strategy=row.strategy,
+                    physical=row.physical,
+                    run=row.run,
+                    actor=row.actor,
+                    report=row.report,
+                )
+                for row in rows
+            )
+        )
+
+
+def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> CollectionStatus | None:
+    state = world.collections[name]
+    missing = pending(world, opened.revisions, wanted, name)
+    newest = state.applied[-1].revision if state.applied else None
+    if state.kind == "absent" and newest is None and state.open_run is None and not missing:
+        return None
+    generation = state.generation(state.physical)
+    condition, detail, command = _condition(world, state, missing)
+    run = state.open_run
+    return CollectionStatus(
+        name=name,
+        revision=newest,
+        revision_doc=_doc(opened, newest),
+        generation=f"g{generation.number:04d}" if generation else ("plain" if state.kind == "plain" else None),
+        points=opened.store.count(state.physical) if state.physical else None,
+        state=condition,
+        pending=missing,
+        detail=detail,
+        phase=run.records[-1].phase if run and run.records else None,
+        percent=_percent(run),
+        eta_seconds=_eta(run),
+        host=run.host if run else None,
+        next_command=command,
+    )
+
+
+def _condition(world: World, state: CollectionState, missing: tuple[str, ...]) -> tuple[str, str, str | None]:
+    """State, what to know about it, and the next command."""
+    run = state.open_run
+    if run is not None:
+        if run.leased:
+            return "running", f"{run.verb} on {run.host}", None
+        if run.state == "failed":
+            return "failed", run.error or "failed", f"qmigrate upgrade, or qmigrate abort {state.name}"
+        return "interrupted", f"{run.verb} of {run.started_at:%H:%M} on {run.host}", "qmigrate upgrade"
+    if state.kind == "plain" and not state.managed:
+        return "plain", "a plain collection, not under management", f"qmigrate adopt {state.name}"
+    if not state.managed:
+        return "unmanaged", "not under management", f"qmigrate adopt {state.name}"
+    try:
+        check_ownership(world, state.name)
+    except QmigrateError as error:
+        return "failed", error.message, "qmigrate doctor"
+    if state.live is not None and (state.live.status == "red" or state.live.problem):
+        return "failed", state.live.problem or "status red", "qmigrate doctor"
+    if missing:
+        return "pending", f"{len(missing)} pending", "qmigrate upgrade"
+    parent = state.parent()
+    back = ""
+    if parent is not None:
+        held = f" until {parent.held_until:%b %d}" if parent.held_until else ""
+        base = parent.revisions[-1] if parent.revisions else "base"
+        back = f"can return to {base}{held}"
+    if state.live is not None and state.live.status != "green":
+        back = f"{state.live.status}: optimizing" + (f", {back}" if back else "")
+    return "ready", back, None
+
+
+def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
+    """Collections that pending revisions would create."""
+    found: dict[str, list[str]] = {}
+    for revision in opened.revisions.order():
+        for operation in revision.operations:
+            if operation.creates and operation.pattern not in world.collections:
+                found.setdefault(operation.pattern, [])
+        for name, entries in found.items():
+            if any(operation.matches(name) for operation in revision.operations):
+                entries.append(revision.id)
+    return tuple(
+        CollectionStatus(
+            name=name,
+            revision=None,
+            revision_doc=None,
+            generation=None,
+            points=None,
+            state="pending",
+            pending=tuple(entries),
+            detail=f"{len(entries)} pending, will be created",
+            phase=None,
+            percent=None,
+            eta_seconds=None,
+            host=None,
+            next_command="qmigrate upgrade",
+        )
+        for name, entries in sorted(found.items())
+    )
+
+
+def _doc(opened: Session, revision: str | None) -> str | None:
+    known: dict[str, Revision] = {one.id: one for one in opened.revisions.order()}
+    return known[revision].doc if revision in known else None
+
+
+def _percent(run: OpenRun | None) -> float | None:
+    if run is None or not run.total_points:
+        return None
+    return round(min(100.0, 100.0 * run.done_points / run.total_points), 1)
+
+
+def _eta(run: OpenRun | None) -> float | None:
+    """Seconds left at the average speed so far; None while nothing can be said."""
+    if run is None or not run.leased or not run.total_points or not run.done_points:
+        return None
+    elapsed = (datetime.now(UTC) - run.started_at).total_seconds()
+    left = max(0, run.total_points - run.done_points)
+    return round(elapsed * left / run.done_points, 1)

@@ -1,0 +1,78 @@
+"""plan and upgrade. They print nothing; what is done is decided by the planner and done by the executor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.results import UpgradeResult
+from qmigrate.commands.session import Session, session
+from qmigrate.executor import stop_on_signals
+from qmigrate.model.plan import Plan
+from qmigrate.model.state import World
+from qmigrate.observe import check_ownership, observe
+from qmigrate.planner import plan_upgrade
+from qmigrate.ports import Progress
+from qmigrate.settings import Settings
+
+
+def plan(settings: Settings, target: str = "head", only: Iterable[str] | None = None) -> Plan:
+    """What `upgrade` would do. Sends no write to Qdrant or SQL.
+
+    Raises:
+        PlanError: an operation can't be done.
+        RefusedError: a collection is not under management.
+    """
+    with session(settings, writes=False) as opened:
+        world = observe(opened.ledger, opened.store)
+        made = _plan(opened, world, target, only)
+        for item in made.collections:
+            check_ownership(world, item.job.collection)
+        return made
+
+
+def upgrade(
+    settings: Settings,
+    target: str = "head",
+    *,
+    only: Iterable[str] | None = None,
+    dry_run: bool = False,
+    lock_timeout: float | None = None,
+    no_snapshot: bool = False,
+    progress: Progress | None = None,
+) -> UpgradeResult:
+    """Bring every collection that a pending revision names to `target`.
+
+    Interrupted runs are finished first, from their stored jobs. Then each collection is planned, built beside the
+    live one, proven, and swapped in.
+
+    Args:
+        target: ``head``, a revision id or unique prefix, or ``+N``.
+        only: restrict to these logical names.
+        dry_run: plan only; nothing is written.
+        lock_timeout: seconds to wait for another process; None for the setting.
+        no_snapshot: don't make a snapshot of the source first.
+
+    Raises:
+        VerificationError: the proof failed; the live collection is untouched.
+        LeaseHeldError: another process kept the lease.
+    """
+    if dry_run:
+        return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
+    names = tuple(only) if only is not None else None
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
+        made, outcomes = perform(
+            opened,
+            lambda world: _plan(opened, world, target, names),
+            stop=stop,
+            lock_timeout=lock_timeout,
+            snapshot=not no_snapshot,
+        )
+    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+
+
+def _plan(opened: Session, world: World, target: str, only: Iterable[str] | None) -> Plan:
+    applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
+    wanted = opened.revisions.resolve(target, current=applied)
+    return plan_upgrade(world, opened.revisions, wanted, only=only)

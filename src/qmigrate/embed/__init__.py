@@ -1,0 +1,73 @@
+"""From a name in the settings to an embedder. It knows nothing of Qdrant, and imports no backend unasked."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qmigrate.embed.fingerprint import fingerprint_digest
+from qmigrate.embed.options import Options
+from qmigrate.errors import EmbedError
+
+if TYPE_CHECKING:
+    from qmigrate.ports import Embedder
+
+__all__ = ["fingerprint_digest", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    """Where a type of embedder lives, and which keys it takes."""
+
+    module: str
+    keys: frozenset[str]
+
+
+_BACKENDS: Mapping[str, _Backend] = {
+    "hashing": _Backend("qmigrate.embed.backends.hashing", frozenset({"size"})),
+    "pixels": _Backend("qmigrate.embed.backends.pixels", frozenset({"size", "image_roots"})),
+    "callable": _Backend(
+        "qmigrate.embed.backends.function", frozenset({"function", "size", "max_batch", "version"})
+    ),
+}
+
+
+def load(name: str, config: Mapping[str, Any]) -> Embedder:
+    """The embedder that `config` describes. It reads no data yet.
+
+    Args:
+        name: as in the settings, for messages.
+        config: its settings: ``type`` and the keys of that type.
+
+    Returns:
+        An embedder; loading the same settings again gives the same fingerprint.
+
+    Raises:
+        EmbedError: the type or a key is unknown, a value is wrong, or the backend can't be imported.
+    """
+    kind = config.get("type")
+    backend = _BACKENDS.get(kind) if isinstance(kind, str) else None
+    if backend is None:
+        known = ", ".join(sorted(_BACKENDS))
+        problem = "has no type" if kind is None else f"has the unknown type {kind!r}{_meant(kind, _BACKENDS)}"
+        raise EmbedError(
+            f"embedder {name!r} {problem}; types are: {known}", hint="mend embedders in qmigrate.yaml"
+        )
+    for key in config:
+        if key != "type" and key not in backend.keys:
+            known = ", ".join(sorted(backend.keys))
+            raise EmbedError(
+                f"embedder {name!r} has the unknown key {key!r}{_meant(key, backend.keys)}; "
+                f"keys of type {kind} are: {known}",
+                hint="mend embedders in qmigrate.yaml",
+            )
+    embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config))
+    return embedder
+
+
+def _meant(word: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), sorted(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,148 @@
+"""The error tree: every failure a user can meet, with its exit code. It must not import anything of the package.
+
+::
+
+    QmigrateError                      1   internal: a promise of the code itself was broken
+    ├── UsageError                     2   what the user typed or wrote
+    │   ├── ConfigError                2   qmigrate.yaml, environment or flags
+    │   ├── RevisionError              2   a revision file or the graph
+    │   ├── PlanError                  2   an operation that can't be done, found while planning
+    │   └── EmbedError                 2   an embedder or its input
+    ├── PendingError                   3   revisions are pending
+    ├── DriftError                     4   live schema, or a recorded checksum, differs
+    ├── VerificationError              5   the proof failed
+    ├── LeaseHeldError                 6   another process works on the collection
+    ├── RepairNeededError              7   a human has to decide
+    │   └── ForeignLedgerError         7   the collection belongs to another ledger
+    ├── UnavailableError               9   a store can't be used
+    │   ├── StoreError                 9   Qdrant: unreachable, denied, or a request failed
+    │   │   ├── NotFoundError          9   what was addressed is not there (404)
+    │   │   ├── ConflictError          9   it exists already (409)
+    │   │   └── RateLimitedError       9   refused for now by a limiter (429)
+    │   ├── LedgerError                9   SQL: unreachable or not writable
+    │   └── ServerTooOldError          9   a planned feature needs a newer server
+    ├── RefusedError                  10   needs explicit consent, or is not done on purpose
+    └── StoppedError             130/143   stopped at a checkpoint by a signal
+"""
+
+from __future__ import annotations
+
+
+class QmigrateError(Exception):
+    """The root. `message` says what, where and why; `hint` is the next command or the mend.
+
+    Args:
+        message: one readable sentence or more, without secrets.
+        hint: what to do next, usually a command; printed behind an arrow.
+        facts: plain JSON for ``--json``.
+    """
+
+    exit_code: int = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, facts: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.facts = dict(facts or {})
+
+
+class UsageError(QmigrateError):
+    """What the user typed or wrote can't be done."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """Settings are missing, malformed or contradictory."""
+
+
+class RevisionError(UsageError):
+    """A revision file or the revision graph can't be used."""
+
+
+class PlanError(UsageError):
+    """An operation can't be done on this collection; nothing was written."""
+
+
+class EmbedError(UsageError):
+    """An embedder can't be loaded, or an input can't be embedded."""
+
+
+class PendingError(QmigrateError):
+    """Revisions are pending."""
+
+    exit_code = 3
+
+
+class DriftError(QmigrateError):
+    """The live schema differs from the recorded one, or an applied revision file has changed."""
+
+    exit_code = 4
+
+
+class VerificationError(QmigrateError):
+    """The proof failed; the live collection was not touched."""
+
+    exit_code = 5
+
+
+class LeaseHeldError(QmigrateError):
+    """Another process holds the lease of the collection."""
+
+    exit_code = 6
+
+
+class RepairNeededError(QmigrateError):
+    """The recorded and the found state can't be brought together without a human."""
+
+    exit_code = 7
+
+
+class ForeignLedgerError(RepairNeededError):
+    """The collection is sealed by another ledger, or by a newer state of this one."""
+
+
+class UnavailableError(QmigrateError):
+    """A store can't be used."""
+
+    exit_code = 9
+
+
+class StoreError(UnavailableError):
+    """Qdrant is unreachable, denied the request, or failed it."""
+
+
+class NotFoundError(StoreError):
+    """The collection, alias, snapshot or point is not there."""
+
+
+class ConflictError(StoreError):
+    """What should be made exists already."""
+
+
+class RateLimitedError(StoreError):
+    """A limiter of the server refused the request for now."""
+
+
+class LedgerError(UnavailableError):
+    """The SQL database of the ledger is unreachable or not writable."""
+
+
+class ServerTooOldError(UnavailableError):
+    """A planned feature needs a newer Qdrant server."""
+
+
+class RefusedError(QmigrateError):
+    """Not done without explicit consent; nothing was changed."""
+
+    exit_code = 10
+
+
+class StoppedError(QmigrateError):
+    """Stopped at a checkpoint by a signal; the same command goes on from there."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, *, signal_number: int = 2) -> None:
+        super().__init__(message, hint="run the same command again: it goes on from here")
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,32 @@
+"""All SQL state: runs, history, journal, generations, leases. It knows nothing of Qdrant and decides nothing.
+
+`Ledger` only reads. `Ledger.hold` gives a `Lease`, and only a `Lease` writes; beside it stand
+`Ledger.prepare`, which makes the tables, and the two decisions of ``repair``.
+"""
+
+from __future__ import annotations
+
+from qmigrate.ledger.decisions import accept_checksum, unlock
+from qmigrate.ledger.lease import Lease
+from qmigrate.ledger.reader import Ledger
+from qmigrate.ledger.schema import VERSION_TABLE
+from qmigrate.ledger.tables import metadata
+from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Range, RunRow, View
+
+#: Names of the ledger's tables, for tools that compare the user's database with the user's models.
+TABLE_NAMES = frozenset({VERSION_TABLE, *metadata.tables})
+
+__all__ = [
+    "TABLE_NAMES",
+    "Carry",
+    "DeletionRow",
+    "HistoryRow",
+    "Lease",
+    "LeaseRow",
+    "Ledger",
+    "Range",
+    "RunRow",
+    "View",
+    "accept_checksum",
+    "unlock",
+]

@@ -1,0 +1,204 @@
+"""Between SQL columns and plain values: point ids, JSON, schemas, generations. It runs no SQL."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, Range, RunRow, View
+from qmigrate.model.plan import Job
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.state import Applied, Generation, OpenRun, Record
+from qmigrate.model.transform import PointId
+
+
+def id_text(point_id: PointId | None) -> str | None:
+    """A point id as JSON text, so that 7 and "7" stay apart and 64 unsigned bits survive in any database."""
+    return None if point_id is None else json.dumps(point_id)
+
+
+def id_value(text: str | None) -> PointId | None:
+    """The inverse of :func:`id_text`."""
+    return None if text is None else known_id(text)
+
+
+def known_id(text: str) -> PointId:
+    """The same for a column that is never NULL."""
+    value = json.loads(text)
+    if not isinstance(value, int | str):
+        raise TypeError(f"not a point id: {text}")
+    return value
+
+
+def dumps(value: Any) -> str:
+    """JSON that every database takes: NaN and infinities, which JSON lacks, become null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def readable(text: str) -> str:
+    """Text from outside (an error, a reason) that every database takes: no NUL, no lone surrogate."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def schema_json(schema: CollectionSchema | None) -> JsonObject | None:
+    """A schema for a JSON column."""
+    return schema.to_json() if schema is not None else None
+
+
+def schema_value(data: JsonObject | None) -> CollectionSchema | None:
+    """The inverse of :func:`schema_json`."""
+    return CollectionSchema.from_json(data) if data is not None else None
+
+
+def view_of(row: RowMapping) -> View:
+    """A row of ``qdrant_schema_versions``."""
+    return View(
+        name=row["collection_name"],
+        revision=row["revision"],
+        physical=row["physical_name"],
+        declared=schema_value(row["declared"]),
+        embedders=row["embedders"] or {},
+        updated_at=row["updated_at"],
+    )
+
+
+def generation_of(row: RowMapping) -> Generation:
+    """A row of ``qdrant_generations``."""
+    return Generation(
+        number=row["number"],
+        physical=row["physical"],
+        parent=row["parent"],
+        revisions=tuple(row["revisions"]),
+        schema=CollectionSchema.from_json(row["recorded"]),
+        state=row["state"],
+        held_until=row["held_until"],
+        fence=row["fence"],
+        swept=row["swept"],
+    )
+
+
+def generation_columns(generation: Generation) -> dict[str, Any]:
+    """What is stored of a generation beside its key."""
+    return {
+        "physical": generation.physical,
+        "parent": generation.parent,
+        "revisions": list(generation.revisions),
+        "recorded": generation.schema.to_json(),
+        "state": generation.state,
+        "held_until": generation.held_until,
+        "fence": generation.fence,
+        "swept": generation.swept,
+    }
+
+
+def applied_of(row: RowMapping) -> Applied:
+    """A row of the history, as how a revision came to be applied."""
+    return Applied(
+        revision=row["revision"],
+        checksum=row["checksum"],
+        physical=row["physical"],
+        strategy=row["strategy"],
+        prior=schema_value(row["prior"]),
+        changes=tuple(row["changes"]),
+    )
+
+
+def record_of(row: RowMapping) -> Record:
+    """A row of the journal."""
+    return Record(step=row["step"], phase=row["phase"], state=row["state"], facts=row["facts"], epoch=row["epoch"])
+
+
+def open_run_of(row: RowMapping, records: tuple[Record, ...], *, leased: bool) -> OpenRun:
+    """A row of the runs with its journal."""
+    return OpenRun(
+        id=row["id"],
+        verb=row["verb"],
+        state=row["state"],
+        job=Job.from_json(row["job"]),
+        checksums=row["checksums"],
+        actor=row["actor"],
+        host=row["host"],
+        started_at=row["started_at"],
+        error=row["error"],
+        records=records,
+        done_points=row["done_points"],
+        total_points=row["total_points"],
+        leased=leased,
+    )
+
+
+def history_of(row: RowMapping) -> HistoryRow:
+    """A row of the history, for people."""
+    names = (
+        "id",
+        "collection",
+        "run",
+        "revision",
+        "direction",
+        "checksum",
+        "strategy",
+        "physical",
+        "report",
+        "actor",
+    )
+    return HistoryRow(**{name: row[name] for name in names}, created_at=row["created_at"])
+
+
+def run_of(row: RowMapping) -> RunRow:
+    """A row of the runs, for people."""
+    names = ("id", "verb", "collection", "state", "actor", "host", "started_at", "finished_at", "error")
+    return RunRow(**{name: row[name] for name in names})
+
+
+def range_of(row: RowMapping) -> Range:
+    """A row of the ranges."""
+    return Range(
+        number=row["number"],
+        start=id_value(row["start_id"]),
+        stop=id_value(row["stop_id"]),
+        cursor=id_value(row["cursor_id"]),
+        points=row["points"],
+        done=row["done"],
+    )
+
+
+def carry_of(row: RowMapping) -> Carry:
+    """A row of the carries."""
+    return Carry(
+        point_id=known_id(row["point_id"]),
+        before=bytes(row["before"]),
+        after=bytes(row["after"]),
+        state=row["state"],
+    )
+
+
+def deletion_of(row: RowMapping) -> DeletionRow:
+    """A row of the deletion audit."""
+    return DeletionRow(
+        id=row["id"],
+        kind=row["deletion_type"],
+        target=row["deletion_target"],
+        count=row["vector_count"],
+        reason=row["deletion_reason"],
+        facts=row["metadata"] or {},
+        created_at=row["created_at"],
+        actor=row["actor"],
+        collection=row["collection"],
+    )

@@ -1,0 +1,238 @@
+"""The connection to the SQL database: URL, transactions, clock, errors without secrets. It knows no table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    Interval,
+    Text,
+    create_engine,
+    event,
+    func,
+    make_url,
+    type_coerce,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from qmigrate.errors import ConfigError, LedgerError
+from qmigrate.ledger.codec import dumps
+from qmigrate.ledger.files import make_file, open_file, refuse_network, use_log
+from qmigrate.ledger.tables import UtcDateTime
+
+#: Defaults for PostgreSQL; the URL's own parameters win. A dead network must show before a lease runs out.
+POSTGRES_DEFAULTS: dict[str, Any] = {
+    "application_name": "qmigrate",
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    # Server-side prepared statements break behind a transaction-pooling proxy.
+    "prepare_threshold": None,
+}
+#: Parameters of a URL that hold secrets, beside its password.
+SECRETS = ("password", "sslpassword")
+URL_HINT = "write postgresql+psycopg://user@host/database, or sqlite:///path/to/ledger.db"
+
+
+class Database:
+    """One SQL database. Nothing connects before the first transaction.
+
+    Args:
+        url: a SQLAlchemy URL of SQLite or PostgreSQL; any driver of PostgreSQL stands for psycopg 3.
+        schema: PostgreSQL schema of the tables, or None for the connection's default.
+        connections: the most that are open at once.
+
+    Raises:
+        ConfigError: the URL can't be used.
+        LedgerError: a SQLite file on a network file system.
+    """
+
+    def __init__(self, url: str, schema: str | None = None, *, connections: int = 30) -> None:
+        parsed = _parse(url)
+        self._given = (url, schema)
+        self._connections = connections
+        self.schema = schema
+        self.file: Path | None = None
+        self.is_sqlite = parsed.drivername.startswith("sqlite")
+        if self.is_sqlite:
+            self.file = _sqlite_file(parsed)
+            if schema is not None:
+                raise ConfigError("ledger.schema needs PostgreSQL; a SQLite ledger has no schemas")
+            refuse_network(self.file)
+        self._url = parsed
+        self._secrets = _secrets(parsed)
+        self._engine: Engine | None = None
+        self.label = f"sqlite {self.file}" if self.file else _postgres_label(parsed)
+
+    def __repr__(self) -> str:
+        return f"Database({self.label!r})"
+
+    @property
+    def exists(self) -> bool:
+        """False only for a SQLite file that is not there yet."""
+        return self.file is None or self.file.exists()
+
+    def create(self) -> None:
+        """Make the SQLite file when it is missing; PostgreSQL databases are made by their owners."""
+        if self.file is not None:
+            make_file(self.file)
+            use_log(self.file)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads.
+
+        Raises:
+            LedgerError: the database can't be reached or read.
+        """
+        with self.explained(), self._connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that is committed at the end, or rolled back by an error.
+
+        On SQLite it takes the write lock first: a transaction that turned into a writer later could not wait.
+
+        Raises:
+            LedgerError: the database can't be reached or written.
+        """
+        with (
+            self.explained(),
+            self._connect().execution_options(ledger_writes=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def now(self, plus: float = 0.0) -> ColumnElement[Any]:
+        """The database's own clock, `plus` seconds ahead, as an expression of type `UtcDateTime`."""
+        if self.is_sqlite:
+            # Six digits, as SQLAlchemy writes them: times are compared as text.
+            text = func.strftime("%Y-%m-%d %H:%M:%f", "now", f"{plus:+.3f} seconds", type_=Text)
+            return type_coerce(text.concat("000"), UtcDateTime)
+        clock = func.clock_timestamp(type_=UtcDateTime)
+        return type_coerce(clock + func.make_interval(0, 0, 0, 0, 0, 0, plus, type_=Interval), UtcDateTime)
+
+    def dedicated(self) -> Database:
+        """The same database through a single connection of its own, which nobody else can keep busy."""
+        return Database(*self._given, connections=1)
+
+    def close(self) -> None:
+        """Close every connection; the next transaction opens new ones."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def redacted(self, text: str) -> str:
+        """`text` without any secret of the URL."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn the driver's errors into a :class:`LedgerError` of one line, without secrets."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+            line = self.redacted(next(iter(str(cause).strip().splitlines()), type(cause).__name__))
+            failure = LedgerError(
+                f"the ledger ({self.label}) can't be used: {line}",
+                hint="check ledger.url and that the database is up; qmigrate doctor tries it",
+            )
+            # The driver's own exception would show its text, and with it the secret, in a traceback.
+            leaks = any(secret in str(cause) for secret in self._secrets)
+            raise failure from (None if leaks else error)
+
+    def _connect(self) -> Connection:
+        if self._engine is None:
+            self._engine = self._make_engine()
+        return self._engine.connect()
+
+    def _make_engine(self) -> Engine:
+        kept = min(self._connections, 5)
+        shared: dict[str, Any] = {
+            "pool_size": kept,
+            "max_overflow": self._connections - kept,
+            "hide_parameters": True,
+            "json_serializer": dumps,
+        }
+        if self.file is not None:
+            file = self.file
+            engine = create_engine("sqlite://", creator=lambda: open_file(file), poolclass=QueuePool, **shared)
+            event.listen(engine, "begin", _begin_sqlite)
+            return engine
+        known = self._url.query
+        arguments = {name: value for name, value in POSTGRES_DEFAULTS.items() if name not in known}
+        engine = create_engine(
+            self._url, connect_args=arguments, pool_pre_ping=True, isolation_level="READ COMMITTED", **shared
+        )
+        event.listen(engine, "connect", _set_utc)
+        return engine.execution_options(schema_translate_map={None: self.schema}) if self.schema else engine
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # Never with the text of the error: it may repeat the URL and its password.
+        raise ConfigError("ledger.url is not a database URL", hint=URL_HINT) from None
+    backend = parsed.drivername.partition("+")[0]
+    backend = "postgresql" if backend == "postgres" else backend
+    if backend == "postgresql":
+        query = dict(parsed.query)
+        if "ssl" in query:  # asyncpg's name of it
+            query["sslmode"] = query.pop("ssl")
+        return parsed.set(drivername="postgresql+psycopg", query=query)
+    if backend != "sqlite":
+        raise ConfigError(f"ledger.url names {backend}; the ledger lives in SQLite or PostgreSQL", hint=URL_HINT)
+    return parsed
+
+
+def _sqlite_file(url: URL) -> Path:
+    name = url.database or ""
+    if name in ("", ":memory:") or name.startswith("file:") or url.query:
+        raise ConfigError(
+            "a SQLite ledger is a plain file: in memory it would be lost, and parameters are not supported",
+            hint="write sqlite:///path/to/ledger.db",
+        )
+    # Absolute now: the program may change its working directory later.
+    return Path(os.path.abspath(Path(name).expanduser()))
+
+
+def _postgres_label(url: URL) -> str:
+    host = url.host or "".join(url.query.get("host", "localhost"))
+    user = f"{url.username}@" if url.username else ""
+    port = f":{url.port}" if url.port else ""
+    return f"postgresql {user}{host}{port}/{url.database or ''}"
+
+
+def _secrets(url: URL) -> tuple[str, ...]:
+    found = [str(url.password)] if url.password else []
+    for name in SECRETS:
+        value = url.query.get(name)
+        found += [value] if isinstance(value, str) else list(value or ())
+    return tuple(secret for secret in found if secret)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("ledger_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _set_utc(dbapi_connection: Any, _record: Any) -> None:
+    with dbapi_connection.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+    dbapi_connection.commit()

@@ -1,0 +1,128 @@
+"""The guard of every write: a transaction that first locks the lease row at its epoch. It holds no lease."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Table, and_, func, select, update
+
+from qmigrate.errors import LeaseHeldError, QmigrateError
+from qmigrate.ledger import tables
+
+if TYPE_CHECKING:
+    from qmigrate.ledger.reader import Ledger
+
+
+def elapsed() -> float:
+    """Seconds of a clock that is never set; where there is one, it counts while the machine is suspended."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class Fenced:
+    """What a lease is for SQL: its epoch, its deadline, and the transaction that both guard.
+
+    Attributes:
+        collection: the logical name.
+        epoch: grows with every acquisition.
+        taken_over_from: who held it before and did not end cleanly, or None.
+        ledger: for reading.
+    """
+
+    def __init__(self, ledger: Ledger, collection: str, epoch: int, taken_over_from: str | None, ttl: float) -> None:
+        self.ledger = ledger
+        self.collection = collection
+        self.epoch = epoch
+        self.taken_over_from = taken_over_from
+        self._ttl = ttl
+        self._deadline = elapsed() + ttl
+        self._lost: str | None = None
+        self._server: str | None = None
+        # One write at a time: threads of one holder would only queue up for the lease row.
+        self._writer = threading.RLock()
+        self._state = threading.Lock()
+
+    def remaining(self) -> float:
+        """Seconds until the holder must assume that the lease has expired; 0 when it is lost."""
+        with self._state:
+            return 0.0 if self._lost else max(0.0, self._deadline - elapsed())
+
+    def _renewed(self, asked_at: float) -> None:
+        """A renewal was granted; the database counted from a later moment than `asked_at`."""
+        with self._state:
+            self._deadline = max(self._deadline, asked_at + self._ttl)
+
+    def _lose(self, why: str) -> None:
+        with self._state:
+            self._lost = self._lost or why
+
+    def _check(self) -> None:
+        """Stop when the lease is lost, or may be by now."""
+        if self.remaining() <= 0:
+            self._lose("it could not be renewed in time")
+            raise self._lost_error()
+
+    def _lost_error(self) -> LeaseHeldError:
+        return LeaseHeldError(
+            f"the lease of {self.collection} (epoch {self.epoch}) is lost: {self._lost}; nothing is written",
+            hint="run the same command again: it goes on from here",
+        )
+
+    def _fence(self, connection: Connection) -> None:
+        """Lock and extend the own lease row; fails once anybody else has taken it."""
+        leases = tables.leases
+        mine = and_(leases.c.name == self.collection, leases.c.epoch == self.epoch)
+        until = self.ledger.database.now(self._ttl)
+        if connection.execute(update(leases).where(mine).values(expires_at=until)).rowcount != 1:
+            self._lose("another process took it over")
+            raise self._lost_error()
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """A fenced write transaction; see the module's first line.
+
+        Raises:
+            LeaseHeldError: the lease is lost; nothing was written.
+            LedgerError: the database can't be reached or written; nothing was written.
+        """
+        with self._writer:
+            self._check()
+            asked_at = elapsed()
+            with self.ledger.database.writing() as connection:
+                self._fence(connection)
+                yield connection
+                if elapsed() - asked_at > self._ttl / 3:
+                    # The work took long, and the heartbeat waits behind it.
+                    asked_at = elapsed()
+                    self._fence(connection)
+            self._renewed(asked_at)
+
+    def _run_update(self, connection: Connection, run: int, values: Mapping[str, Any]) -> None:
+        """Change a run of the own collection.
+
+        Raises:
+            QmigrateError: there is no such run: a caller's mistake.
+        """
+        runs = tables.runs
+        mine = and_(runs.c.id == run, runs.c.collection == self.collection)
+        if connection.execute(update(runs).where(mine).values(**values)).rowcount != 1:
+            raise QmigrateError(f"run {run} is not a run of {self.collection}")
+
+
+def upsert(
+    connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any], **only_new: Any
+) -> None:
+    """Update the row of `key`, or insert it with `only_new` besides; the fence makes it atomic."""
+    where = and_(*(table.c[name] == value for name, value in key.items()))
+    if connection.execute(update(table).where(where).values(**values)).rowcount == 0:
+        connection.execute(table.insert().values(**key, **values, **only_new))
+
+
+def next_number(connection: Connection, column: Any, *where: Any) -> int:
+    """One above the largest value of `column` among the rows that fit; 0 when there are none."""
+    highest = connection.scalar(select(func.max(column)).where(*where))
+    return 0 if highest is None else int(highest) + 1

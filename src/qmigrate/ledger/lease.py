@@ -1,0 +1,186 @@
+"""Taking, renewing and giving back the lease of a collection. What it allows is in ``writes``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+
+from sqlalchemy import Connection, RowMapping, and_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from qmigrate.errors import LeaseHeldError, LedgerError
+from qmigrate.ledger.fence import elapsed
+from qmigrate.ledger.owner import Owner
+from qmigrate.ledger.pages import BaseWrites
+from qmigrate.ledger.reader import Ledger
+from qmigrate.ledger.tables import leases
+from qmigrate.ledger.writes import RunWrites
+
+#: Seconds between two looks at a lease that another process holds.
+POLL = 0.2
+
+
+class Lease(RunWrites, BaseWrites):
+    """The right to write about one collection. Made by :meth:`Ledger.hold`; threads may share it."""
+
+    def __init__(self, ledger: Ledger, collection: str, epoch: int, taken_over_from: str | None, ttl: float) -> None:
+        super().__init__(ledger, collection, epoch, taken_over_from, ttl)
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name=f"lease {collection}", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"Lease({self.collection!r}, epoch={self.epoch})"
+
+    def _beat(self) -> None:
+        """Renew until the end: on a connection of its own, so that no work can be in the way."""
+        database = self.ledger.database.dedicated()
+        pause = self._ttl / 3
+        try:
+            while not self._ended.wait(pause):
+                asked_at = elapsed()
+                try:
+                    with database.writing() as connection:
+                        self._fence(connection)
+                    self._renewed(asked_at)
+                    pause = self._ttl / 3
+                except LeaseHeldError:
+                    return
+                except LedgerError as error:
+                    if self.remaining() <= 0:
+                        self._lose(f"it could not be renewed in time ({error.message})")
+                        return
+                    pause = min(1.0, self._ttl / 10)
+        finally:
+            database.close()
+
+    def _begin(self) -> None:
+        self._heart.start()
+
+    def _end(self) -> None:
+        """Stop renewing and let the next one in. A database that is gone lets it expire instead."""
+        self._ended.set()
+        self._heart.join()
+        mine = and_(leases.c.name == self.collection, leases.c.epoch == self.epoch)
+        database = self.ledger.database
+        with self._writer, suppress(LedgerError), database.writing() as connection:
+            connection.execute(update(leases).where(mine).values(expires_at=database.now(), released=True))
+        self._lose("it was given back")
+
+
+@contextmanager
+def hold(
+    ledger: Ledger, collection: str, *, timeout: float, ttl: float, progress: Callable[[str], None] | None
+) -> Iterator[Lease]:
+    """See :meth:`Ledger.hold`."""
+    if not ledger.ready():
+        raise LedgerError(f"the ledger ({ledger.url_label}) has no tables yet", hint="call Ledger.prepare() first")
+    lease = _acquire(ledger, collection, timeout, ttl, progress)
+    lease._begin()
+    try:
+        yield lease
+    finally:
+        lease._end()
+
+
+def _acquire(
+    ledger: Ledger, collection: str, timeout: float, ttl: float, progress: Callable[[str], None] | None
+) -> Lease:
+    owner = Owner.current()
+    deadline = elapsed() + timeout
+    said = False
+    while True:
+        holder = _holder(ledger, collection, owner)
+        if holder is None:
+            asked_at = elapsed()
+            taken = _take(ledger, collection, owner, ttl)
+            if taken is not None:
+                lease = Lease(ledger, collection, *taken, ttl)
+                lease._deadline = asked_at + ttl
+                return lease
+            continue
+        left = deadline - elapsed()
+        if left <= 0:
+            raise _held(collection, holder)
+        if progress is not None and not said:
+            progress(f"waiting for {collection}: {_described(holder)}")
+            said = True
+        time.sleep(min(POLL, left))
+
+
+def _holder(ledger: Ledger, collection: str, owner: Owner) -> RowMapping | None:
+    """The row of a living holder, or None when the lease can be taken."""
+    with ledger.database.reading() as connection:
+        row = _row(connection, ledger, collection)
+    return None if row is None or _is_free(row, owner) else row
+
+
+def _row(connection: Connection, ledger: Ledger, collection: str) -> RowMapping | None:
+    now = ledger.database.now().label("now")
+    return connection.execute(select(leases, now).where(leases.c.name == collection)).mappings().first()
+
+
+def _is_free(row: RowMapping, owner: Owner) -> bool:
+    return row["expires_at"] <= row["now"] or owner.proves_dead(row)
+
+
+def _take(ledger: Ledger, collection: str, owner: Owner, ttl: float) -> tuple[int, str | None] | None:
+    """Take a free lease.
+
+    Returns:
+        The new epoch, and who held it before without giving it back; None when somebody else was faster.
+    """
+    database = ledger.database
+    values = {
+        "owner": owner.label,
+        **{name: value for name, value in asdict(owner).items() if name != "label"},
+        "acquired_at": database.now(),
+        "expires_at": database.now(ttl),
+        "released": False,
+        "unlocked_by": None,
+        "unlocked_at": None,
+    }
+    with database.writing() as connection:
+        row = _row(connection, ledger, collection)
+        if row is None:
+            try:
+                with connection.begin_nested():
+                    connection.execute(leases.insert().values(name=collection, epoch=1, **values))
+            except IntegrityError:
+                return None
+            return 1, None
+        if not _is_free(row, owner):
+            return None
+        # Between the look and the change the row may have been taken or renewed: both show here.
+        seen = and_(
+            leases.c.name == collection,
+            leases.c.epoch == row["epoch"],
+            leases.c.expires_at == row["expires_at"],
+        )
+        epoch = row["epoch"] + 1
+        if connection.execute(update(leases).where(seen).values(epoch=epoch, **values)).rowcount != 1:
+            return None
+        return epoch, None if row["released"] else row["owner"]
+
+
+def _described(holder: RowMapping) -> str:
+    return (
+        f"held by {holder['owner']} on host {holder['host']} "
+        f"since {holder['acquired_at']:%Y-%m-%d %H:%M:%S} UTC, "
+        f"until {holder['expires_at']:%H:%M:%S} UTC unless renewed"
+    )
+
+
+def _held(collection: str, holder: RowMapping) -> LeaseHeldError:
+    return LeaseHeldError(
+        f"another process works on {collection}: {_described(holder)}",
+        hint=f"qmigrate status shows it; if it is certainly dead: qmigrate repair --unlock {collection}",
+        facts={
+            "collection": collection,
+            "owner": holder["owner"],
+            "host": holder["host"],
+            "epoch": holder["epoch"],
+        },
+    )

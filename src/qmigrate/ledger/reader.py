@@ -1,0 +1,293 @@
+"""Reading the ledger. It never writes, and a database without tables is an empty ledger, not an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Select, and_, func, select, tuple_
+
+from qmigrate.errors import LedgerError
+from qmigrate.ledger import codec, schema, tables
+from qmigrate.ledger.database import Database
+from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Range, RunRow, View
+from qmigrate.ledger.writes import OPEN_STATES
+from qmigrate.model.state import Applied, Generation, OpenRun
+
+if TYPE_CHECKING:
+    from qmigrate.ledger.lease import Lease
+
+#: Pages of a base that are read at once; a page is some hundred KiB at most.
+PAGES_AT_ONCE = 8
+
+
+class Ledger:
+    """All SQL state of qmigrate. It only reads; :meth:`hold` gives the lease that writes.
+
+    Attributes:
+        database: the connection.
+        url_label: where it is, for people, without secrets.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.url_label = database.label
+        self._is_ready = False
+
+    @classmethod
+    def open(cls, url: str, *, schema: str | None = None) -> Ledger:
+        """A ledger at a SQLAlchemy URL. Nothing is connected or made yet.
+
+        Args:
+            url: of SQLite or PostgreSQL.
+            schema: PostgreSQL schema of the tables; None for the connection's default.
+
+        Raises:
+            ConfigError: the URL can't be used.
+            LedgerError: a SQLite file on a network file system.
+        """
+        return cls(Database(url, schema))
+
+    def __repr__(self) -> str:
+        return f"Ledger({self.url_label!r})"
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.database.close()
+
+    def prepare(self) -> str:
+        """Create or evolve the tables, once; safe when several processes do it at once.
+
+        Returns:
+            The ledger's id, as it is written into seals.
+
+        Raises:
+            LedgerError: unreachable, not writable, of a newer qmigrate, or a table of the user is in the way.
+        """
+        return schema.prepare(self.database)
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection | None]:
+        """A reading transaction, or None while there are no tables."""
+        if not self.database.exists:
+            yield None
+            return
+        with self.database.reading() as connection:
+            if not self._is_ready:
+                found = schema.version(connection, self.database.schema)
+                if found is not None:
+                    schema.check_version(found, self.url_label)
+                self._is_ready = found is not None
+            yield connection if self._is_ready else None
+
+    def _rows(self, query: Select[Any]) -> list[Any]:
+        with self._read() as connection:
+            return [] if connection is None else list(connection.execute(query).mappings())
+
+    def identity(self) -> str | None:
+        """The ledger's id, or None while it has none."""
+        rows = self._rows(select(tables.ledger.c.id))
+        return rows[0]["id"] if rows else None
+
+    def ready(self) -> bool:
+        """Whether the tables exist at this version."""
+        with self._read() as connection:
+            return connection is not None
+
+    def collections(self) -> dict[str, View]:
+        """The current view, by logical name; rows that an application wrote by itself are left out."""
+        views = tables.views
+        query = select(views).where(views.c.updated_at.is_not(None)).order_by(views.c.collection_name)
+        return {row["collection_name"]: codec.view_of(row) for row in self._rows(query)}
+
+    def applied(self, collection: str) -> tuple[Applied, ...]:
+        """What is applied to a collection, oldest first; what was taken back is left out."""
+        return tuple(codec.applied_of(row) for row in self._folded(collection).values())
+
+    def _folded(self, collection: str | None = None) -> dict[tuple[str, str], Any]:
+        """(collection, revision) -> the history row that counts, in the order of application."""
+        history = tables.history
+        query = select(history).order_by(history.c.id)
+        if collection is not None:
+            query = query.where(history.c.collection == collection)
+        counting: dict[tuple[str, str], Any] = {}
+        for row in self._rows(query):
+            counting.pop((row["collection"], row["revision"]), None)
+            if row["direction"] == "upgrade":
+                counting[row["collection"], row["revision"]] = row
+        return counting
+
+    def generations(self, collection: str) -> tuple[Generation, ...]:
+        """Every generation of a collection, oldest first."""
+        table = tables.generations
+        query = select(table).where(table.c.collection == collection).order_by(table.c.number)
+        return tuple(codec.generation_of(row) for row in self._rows(query))
+
+    def open_run(self, collection: str) -> OpenRun | None:
+        """The newest unfinished run of a collection, or None; an abort is newer than what it aborts."""
+        found = self._open_runs(tables.runs.c.collection == collection)
+        return found[-1] if found else None
+
+    def open_runs(self) -> tuple[OpenRun, ...]:
+        """Every unfinished run, oldest first."""
+        return self._open_runs()
+
+    def _open_runs(self, *where: Any) -> tuple[OpenRun, ...]:
+        runs, leases, phases = tables.runs, tables.leases, tables.phases
+        query = (
+            select(runs, leases.c.expires_at, self.database.now().label("now"))
+            .outerjoin_from(runs, leases, leases.c.name == runs.c.collection)
+            .where(runs.c.state.in_(OPEN_STATES), *where)
+            .order_by(runs.c.id)
+        )
+        with self._read() as connection:
+            if connection is None:
+                return ()
+            found = []
+            for row in list(connection.execute(query).mappings()):
+                journal = select(phases).where(phases.c.run == row["id"]).order_by(phases.c.step, phases.c.position)
+                records = tuple(codec.record_of(record) for record in connection.execute(journal).mappings())
+                leased = row["expires_at"] is not None and row["expires_at"] > row["now"]
+                found.append(codec.open_run_of(row, records, leased=leased))
+        return tuple(found)
+
+    def history(self, collection: str | None = None, limit: int | None = None) -> list[HistoryRow]:
+        """Revisions applied and taken back, newest first."""
+        table = tables.history
+        query = select(table).order_by(table.c.id.desc()).limit(limit)
+        if collection is not None:
+            query = query.where(table.c.collection == collection)
+        return [codec.history_of(row) for row in self._rows(query)]
+
+    def runs(self, collection: str | None = None, limit: int | None = None) -> list[RunRow]:
+        """Every attempt, newest first."""
+        table = tables.runs
+        query = select(table).order_by(table.c.id.desc()).limit(limit)
+        if collection is not None:
+            query = query.where(table.c.collection == collection)
+        return [codec.run_of(row) for row in self._rows(query)]
+
+    def deletions(self, limit: int | None = None) -> list[DeletionRow]:
+        """The audit of deletions, newest first; with what the application wrote into that table itself."""
+        table = tables.deletions
+        return [codec.deletion_of(row) for row in self._rows(select(table).order_by(table.c.id.desc()).limit(limit))]
+
+    def leases(self) -> list[LeaseRow]:
+        """Who holds, or last held, which collection."""
+        table = tables.leases
+        query = select(table, self.database.now().label("now")).order_by(table.c.name)
+        return [
+            LeaseRow(
+                **{name: row[name] for name in ("name", "owner", "host", "epoch", "expires_at")},
+                expired=row["expires_at"] <= row["now"],
+            )
+            for row in self._rows(query)
+        ]
+
+    def accepted(self) -> dict[str, str]:
+        """Revision -> the checksum that was accepted for it last."""
+        return {row["revision"]: row["checksum"] for row in self._accepted()}
+
+    def _accepted(self) -> list[Any]:
+        return self._rows(select(tables.accepted).order_by(tables.accepted.c.id))
+
+    def applied_checksums(self) -> dict[str, str]:
+        """Revision -> checksum for what is applied anywhere; the newest application or acceptance counts."""
+        newest: dict[str, Any] = {}
+        for (_, revision), row in self._folded().items():
+            if revision not in newest or row["id"] > newest[revision]["id"]:
+                newest[revision] = row
+        checksums = {revision: row["checksum"] for revision, row in newest.items()}
+        for row in self._accepted():
+            applied = newest.get(row["revision"])
+            if applied is not None and row["created_at"] >= applied["created_at"]:
+                checksums[row["revision"]] = row["checksum"]
+        return checksums
+
+    def ranges(self, run: int, step: int) -> tuple[Range, ...]:
+        """The shares of a copy, in the order of ids; empty before they are fixed."""
+        table = tables.ranges
+        query = select(table).where(table.c.run == run, table.c.step == step).order_by(table.c.number)
+        return tuple(codec.range_of(row) for row in self._rows(query))
+
+    def has_base(self, physical: str) -> bool:
+        """Whether there is a committed base under this name; it may be empty."""
+        return self._committed(physical) is not None
+
+    def _committed(self, physical: str) -> int | None:
+        rows = self._rows(select(tables.bases.c.committed).where(tables.bases.c.generation == physical))
+        return rows[0]["committed"] if rows else None
+
+    def base_pages(self, physical: str, range_number: int | None = None) -> Iterator[bytes]:
+        """The committed base, in the order of ranges and pages; read in portions, no transaction stays open.
+
+        Args:
+            physical: the name under which it was written.
+            range_number: restrict to one range.
+
+        Raises:
+            LedgerError: it was replaced while being read.
+        """
+        version = self._committed(physical)
+        if version is None:
+            return
+        table = tables.fingerprints
+        where = and_(table.c.generation == physical, table.c.version == version)
+        if range_number is not None:
+            where = and_(where, table.c.range_number == range_number)
+        place = (-1, -1)
+        while True:
+            query = (
+                select(table.c.range_number, table.c.page, table.c.body)
+                .where(where, tuple_(table.c.range_number, table.c.page) > place)
+                .order_by(table.c.range_number, table.c.page)
+                .limit(PAGES_AT_ONCE)
+            )
+            rows = self._rows(query)
+            # Looked at after the pages: they are only deleted once another version counts.
+            if self._committed(physical) != version:
+                raise LedgerError(
+                    f"the base of {physical} was replaced while it was read", hint="run the command again"
+                )
+            for row in rows:
+                yield bytes(row["body"])
+            if len(rows) < PAGES_AT_ONCE:
+                return
+            place = (rows[-1]["range_number"], rows[-1]["page"])
+
+    def carries(self, run: int, step: int) -> list[Carry]:
+        """Late writes that this step carried over or listed."""
+        table = tables.carries
+        query = select(table).where(table.c.run == run, table.c.step == step).order_by(table.c.point_id)
+        return [codec.carry_of(row) for row in self._rows(query)]
+
+    def quarantined(self, physical: str) -> int:
+        """How many points of a generation could not be embedded."""
+        table = tables.quarantine
+        rows = self._rows(select(func.count().label("points")).where(table.c.generation == physical))
+        return int(rows[0]["points"]) if rows else 0
+
+    def hold(
+        self,
+        collection: str,
+        *,
+        timeout: float,
+        ttl: float = 30.0,
+        progress: Callable[[str], None] | None = None,
+    ) -> AbstractContextManager[Lease]:
+        """Hold the lease of a collection while the block runs; only its holder may write.
+
+        Args:
+            collection: the logical name.
+            timeout: how many seconds to wait for another holder; 0 tries once.
+            ttl: how many seconds the lease outlives its last renewal.
+            progress: called with one line when the wait begins.
+
+        Raises:
+            LeaseHeldError: another process kept it.
+            LedgerError: the tables are missing, or the database can't be written.
+        """
+        from qmigrate.ledger.lease import hold
+
+        return hold(self, collection, timeout=timeout, ttl=ttl, progress=progress)

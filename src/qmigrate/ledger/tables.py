@@ -1,0 +1,266 @@
+"""The ledger's tables as the code of today reads and writes them. It creates nothing: ``versions/`` does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+metadata = MetaData()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Timezone-aware UTC in and out, also where the column has no zone (SQLite, tables of the user)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive values: nobody could tell what they mean."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the ledger takes timezone-aware datetimes only")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """What has no zone is UTC: connections of the ledger are set to it."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite numbers rows by itself only for a column of the exact type INTEGER.
+Number = BigInteger().with_variant(Integer, "sqlite")
+Json = JSON(none_as_null=True)
+Name = String(255)
+
+
+def _id() -> Column[int]:
+    return Column("id", Number, primary_key=True, autoincrement=True)
+
+
+ledger = Table(
+    "qdrant_ledger",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+views = Table(
+    "qdrant_schema_versions",
+    metadata,
+    _id(),
+    Column("collection_name", Name, nullable=False, unique=True),
+    Column("schema_version", String(50), nullable=False),
+    Column("vectors_config", Json, nullable=False),
+    Column("last_migration", UtcDateTime),
+    Column("created_at", UtcDateTime),
+    # The columns above are the application's own idea of this table; those below are the ledger's. A row
+    # without `updated_at` was written by the application and says nothing about revisions.
+    Column("updated_at", UtcDateTime),
+    Column("revision", Text),
+    Column("physical_name", Name),
+    Column("declared", Json),
+    Column("embedders", Json),
+)
+
+runs = Table(
+    "qdrant_migration_runs",
+    metadata,
+    _id(),
+    Column("verb", String(32), nullable=False),
+    Column("collection", Name, nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("job", Json, nullable=False),
+    Column("checksums", Json, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("server", Text, nullable=False),
+    Column("epoch", Number, nullable=False),
+    Column("done_points", Number, nullable=False),
+    Column("total_points", Number, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("error", Text),
+)
+
+history = Table(
+    "qdrant_migration_history",
+    metadata,
+    _id(),
+    Column("collection", Name, nullable=False, index=True),
+    Column("run", Number, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("direction", String(16), nullable=False),
+    Column("checksum", Text, nullable=False),
+    Column("strategy", String(32), nullable=False),
+    Column("physical", Name),
+    Column("declared", Json),
+    Column("prior", Json),
+    Column("changes", Json, nullable=False),
+    Column("report", Json, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+phases = Table(
+    "qdrant_migration_phases",
+    metadata,
+    Column("run", Number, primary_key=True, autoincrement=False),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("phase", String(64), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("facts", Json, nullable=False),
+    Column("epoch", Number, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+)
+
+ranges = Table(
+    "qdrant_copy_ranges",
+    metadata,
+    Column("run", Number, primary_key=True, autoincrement=False),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("start_id", Text),
+    Column("stop_id", Text),
+    Column("cursor_id", Text),
+    Column("points", Number, nullable=False),
+    Column("done", Boolean, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+leases = Table(
+    "qdrant_migration_leases",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("epoch", Number, nullable=False),
+    Column("acquired_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    # A holder that ended cleanly; False for one that died, was unlocked, or still works.
+    Column("released", Boolean, nullable=False),
+    # These four say whether a holder on this machine is dead for certain; NULL where the system can't tell.
+    Column("boot_id", String(64)),
+    Column("pid_namespace", String(64)),
+    Column("pid", Number),
+    Column("process_start", Number),
+    Column("unlocked_by", Text),
+    Column("unlocked_at", UtcDateTime),
+)
+
+generations = Table(
+    "qdrant_generations",
+    metadata,
+    Column("collection", Name, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("physical", Name, nullable=False),
+    Column("parent", Integer),
+    Column("revisions", Json, nullable=False),
+    Column("recorded", Json, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("held_until", UtcDateTime),
+    Column("fence", Json),
+    Column("swept", Boolean, nullable=False),
+    Column("server", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# Which version of the pages of a generation counts: moving this pointer is what makes a pass visible at once.
+bases = Table(
+    "qdrant_copy_bases",
+    metadata,
+    Column("generation", Name, primary_key=True),
+    Column("committed", Integer),
+    Column("staged", Integer),
+)
+
+fingerprints = Table(
+    "qdrant_copy_fingerprints",
+    metadata,
+    Column("generation", Name, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("range_number", Integer, primary_key=True, autoincrement=False),
+    Column("page", Integer, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+carries = Table(
+    "qdrant_carries",
+    metadata,
+    Column("run", Number, primary_key=True, autoincrement=False),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("point_id", String(64), primary_key=True),
+    Column("before", LargeBinary, nullable=False),
+    Column("after", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+quarantine = Table(
+    "qdrant_quarantine",
+    metadata,
+    Column("generation", Name, primary_key=True),
+    Column("point_id", String(64), primary_key=True),
+    Column("stage", String(64), nullable=False),
+    Column("error_class", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+erasures = Table(
+    "qdrant_erasures",
+    metadata,
+    Column("collection", Name, primary_key=True),
+    Column("point_id", String(64), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+deletions = Table(
+    "vector_deletion_logs",
+    metadata,
+    _id(),
+    Column("deletion_type", String(50), nullable=False),
+    Column("deletion_target", Text, nullable=False),
+    Column("vector_count", Number, nullable=False),
+    Column("deletion_reason", Text),
+    Column("metadata", Json),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("actor", Text),
+    Column("collection", Name),
+)
+
+accepted = Table(
+    "qdrant_accepted_checksums",
+    metadata,
+    _id(),
+    Column("revision", Text, nullable=False),
+    Column("checksum", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)

@@ -1,0 +1,133 @@
+"""What the ledger hands out beside the model's own values: rows as frozen values. No SQL, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.transform import PointId
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The current view of one logical name: a row of ``qdrant_schema_versions``.
+
+    Attributes:
+        name: the logical name.
+        revision: the newest applied revision, or None.
+        physical: the generation that serves, or None when the name was taken away.
+        declared: the recorded schema.
+        embedders: vector -> model fingerprint.
+        updated_at: by the database's clock; None for a view that was not stored yet.
+    """
+
+    name: str
+    revision: str | None
+    physical: str | None
+    declared: CollectionSchema | None
+    embedders: Mapping[str, Any] = field(default_factory=dict)
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One revision applied to, or taken back from, one collection.
+
+    Attributes:
+        direction: ``upgrade | rollback``.
+        strategy: ``copy | in_place | create | drop``.
+        physical: the generation that served afterwards.
+        report: counts and proof, as the step reported them.
+    """
+
+    id: int
+    collection: str
+    run: int
+    revision: str
+    direction: str
+    checksum: str
+    strategy: str
+    physical: str | None
+    report: JsonObject
+    actor: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One attempt, whatever came of it. `state`: ``running | held | done | refused | aborted | failed``."""
+
+    id: int
+    verb: str
+    collection: str
+    state: str
+    actor: str
+    host: str
+    started_at: datetime
+    finished_at: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRow:
+    """Who holds, or last held, the lease of a collection; `expired` is by the database's clock."""
+
+    name: str
+    owner: str
+    host: str
+    epoch: int
+    expires_at: datetime
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A fixed share of the id space, from `start` up to before `stop`; None is an open end.
+
+    Attributes:
+        cursor: the last id whose write was acknowledged, or None.
+        points: how many were written.
+    """
+
+    number: int
+    start: PointId | None
+    stop: PointId | None
+    cursor: PointId | None = None
+    points: int = 0
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """A late write to carry over; `before` and `after` are opaque. `state`: ``running | done | listed``."""
+
+    point_id: PointId
+    before: bytes
+    after: bytes
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionRow:
+    """One row of the deletion audit.
+
+    Attributes:
+        kind: ``DIRECTORY | ASSET | SESSION | CATEGORY | ORPHAN | FULL_RESET | FILTER``, or the application's.
+        target: path prefix, id, filter, … as text.
+        count: vectors deleted.
+        facts: further context.
+        collection: None for rows that the application itself wrote.
+    """
+
+    id: int
+    kind: str
+    target: str
+    count: int
+    reason: str | None
+    facts: JsonObject
+    created_at: datetime
+    actor: str | None
+    collection: str | None

@@ -1,0 +1,1 @@
+"""Revisions of the ledger's own tables. Each is frozen once released; it reads no state."""

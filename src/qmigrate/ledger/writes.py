@@ -1,0 +1,355 @@
+"""Writing runs, journal, ranges, generations and what was done. It decides nothing of what is done."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, select, update
+
+from qmigrate.errors import QmigrateError
+from qmigrate.ledger import codec, tables
+from qmigrate.ledger.fence import Fenced, next_number, upsert
+from qmigrate.ledger.pages import append_committed
+from qmigrate.ledger.values import Range, View
+from qmigrate.model.plan import Closing, Job
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import Generation
+from qmigrate.model.transform import PointId
+
+#: States of a run that is not finished.
+OPEN_STATES = ("running", "failed", "held")
+CLOSED_STATES = ("done", "refused", "aborted")
+#: What `schema_version` holds at least in tables that applications made; the whole id is in `revision`.
+SCHEMA_VERSION_LENGTH = 50
+
+
+class RunWrites(Fenced):
+    """The part of a lease that writes runs and what they leave behind."""
+
+    def open_run(
+        self,
+        verb: str,
+        job: Job,
+        checksums: Mapping[str, str],
+        *,
+        actor: str,
+        tool: str,
+        server: str,
+        total_points: int = 0,
+    ) -> int:
+        """Record that a job begins.
+
+        Args:
+            verb: of the command.
+            job: what a resume loads.
+            checksums: revision -> checksum of its file, for all that the job uses.
+            actor: who runs it.
+            tool: version of qmigrate.
+            server: label of the Qdrant server.
+            total_points: what progress is measured against; 0 where unknown.
+
+        Returns:
+            The run's id.
+        """
+        if job.collection != self.collection:
+            raise QmigrateError(f"the lease of {self.collection} was asked to open a run of {job.collection}")
+        with self._write() as connection:
+            result = connection.execute(
+                tables.runs.insert().values(
+                    verb=verb,
+                    collection=job.collection,
+                    state="running",
+                    job=job.to_json(),
+                    checksums=dict(checksums),
+                    actor=codec.readable(actor),
+                    host=socket.gethostname(),
+                    tool=tool,
+                    server=server,
+                    epoch=self.epoch,
+                    done_points=0,
+                    total_points=total_points,
+                    started_at=self.ledger.database.now(),
+                )
+            )
+            key = result.inserted_primary_key
+        self._server = server
+        return int(key[0]) if key is not None else 0
+
+    def resume_run(self, run: int) -> None:
+        """The run is worked on again, by this holder; its error is cleared."""
+        with self._write() as connection:
+            values = {"state": "running", "error": None, "finished_at": None, "epoch": self.epoch}
+            self._run_update(connection, run, values)
+            self._server = connection.scalar(select(tables.runs.c.server).where(tables.runs.c.id == run))
+
+    def finish_run(self, run: int, state: str, error: str | None = None) -> None:
+        """End an attempt: ``done | refused | aborted`` for good, ``failed | held`` until it is resumed."""
+        with self._write() as connection:
+            values: dict[str, Any] = {
+                "state": state,
+                "error": codec.readable(error) if error is not None else None,
+            }
+            self._run_update(connection, run, {**values, "finished_at": self.ledger.database.now()})
+            if state == "done":
+                self._end_superseded(connection, run)
+
+    def supersede(self, run: int) -> None:
+        """Another run takes the place of this one; nothing happens when it is ended already."""
+        with self._write() as connection:
+            self._abort(connection, run)
+
+    def progress(self, run: int, done: int, total: int) -> None:
+        """Points done of points in all, for ``status`` from another terminal."""
+        with self._write() as connection:
+            self._run_update(connection, run, {"done_points": done, "total_points": total})
+
+    def journal(self, run: int, step: int, phase: str, state: str, facts: JsonObject | None = None) -> None:
+        """Record that a phase is ``running``, ``done`` or ``failed``; new facts override its older ones."""
+        with self._write() as connection:
+            self._journal(connection, (run, step, phase), state, facts or {})
+
+    def _journal(self, connection: Connection, key: tuple[int, int, str], state: str, facts: JsonObject) -> None:
+        phases = tables.phases
+        now = self.ledger.database.now()
+        where = and_(phases.c.run == key[0], phases.c.step == key[1], phases.c.phase == key[2])
+        row = connection.execute(select(phases).where(where)).mappings().first()
+        values: dict[str, Any] = {
+            "state": state,
+            "epoch": self.epoch,
+            "finished_at": None if state == "running" else now,
+        }
+        if row is None:
+            place = next_number(connection, phases.c.position, phases.c.run == key[0])
+            named = {"run": key[0], "step": key[1], "phase": key[2], "position": place}
+            connection.execute(phases.insert().values(**named, **values, facts=facts, started_at=now))
+            return
+        if state == "running" and (row["state"], row["epoch"]) != ("running", self.epoch):
+            values["started_at"] = now
+        connection.execute(update(phases).where(where).values(**values, facts={**row["facts"], **facts}))
+
+    def fix_ranges(
+        self, run: int, step: int, borders: Sequence[tuple[PointId | None, PointId | None]]
+    ) -> tuple[Range, ...]:
+        """Store the shares of a copy, once; a second call changes nothing.
+
+        Returns:
+            The stored ranges, which are not those of `borders` when there were some already.
+        """
+        ranges = tables.ranges
+        with self._write() as connection:
+            present = select(ranges.c.number).where(ranges.c.run == run, ranges.c.step == step).limit(1)
+            if borders and connection.scalar(present) is None:
+                fixed = {"run": run, "step": step, "points": 0, "done": False}
+                for number, (start, stop) in enumerate(borders):
+                    edges = {"start_id": codec.id_text(start), "stop_id": codec.id_text(stop)}
+                    now = self.ledger.database.now()
+                    connection.execute(ranges.insert().values(**fixed, **edges, number=number, updated_at=now))
+        return self.ledger.ranges(run, step)
+
+    def checkpoint(
+        self,
+        run: int,
+        step: int,
+        range_number: int,
+        cursor: PointId | None,
+        points: int,
+        done: bool,
+        physical: str,
+        pages: Sequence[bytes],
+    ) -> None:
+        """One transaction: pages appended to the committed base of `physical`, then how far the range is.
+
+        `cursor` is the last id whose write was acknowledged: the next holder goes on behind it. `points` is
+        what was written in this range so far; the run's count grows by the difference.
+        """
+        ranges = tables.ranges
+        where = and_(ranges.c.run == run, ranges.c.step == step, ranges.c.number == range_number)
+        with self._write() as connection:
+            before = connection.scalar(select(ranges.c.points).where(where))
+            if before is None:
+                raise QmigrateError(f"run {run} has no range {range_number} in step {step}")
+            append_committed(connection, physical, range_number, pages)
+            values = {"cursor_id": codec.id_text(cursor), "points": points, "done": done}
+            connection.execute(update(ranges).where(where).values(**values, updated_at=self.ledger.database.now()))
+            grown = tables.runs.c.done_points + (points - before)
+            self._run_update(connection, run, {"done_points": grown})
+
+    def carry(self, run: int, step: int, point_id: PointId, before: bytes, after: bytes, state: str) -> None:
+        """Journal one late write: ``running`` before it is carried over, then ``done``; else ``listed``."""
+        key = {"run": run, "step": step, "point_id": codec.id_text(point_id)}
+        with self._write() as connection:
+            values = {
+                "before": before,
+                "after": after,
+                "state": state,
+                "updated_at": self.ledger.database.now(),
+            }
+            upsert(connection, tables.carries, key, values)
+
+    def save_generation(self, generation: Generation) -> None:
+        """Insert or update a generation of the own collection, by its number."""
+        with self._write() as connection:
+            self._save_generation(connection, generation)
+
+    def _save_generation(self, connection: Connection, generation: Generation) -> None:
+        now = self.ledger.database.now()
+        key = {"collection": self.collection, "number": generation.number}
+        values = {**codec.generation_columns(generation), "updated_at": now}
+        upsert(connection, tables.generations, key, values, server=self._server, created_at=now)
+
+    def quarantine(self, physical: str, point_id: PointId, stage: str, error_class: str, message: str) -> None:
+        """Record a point that failed; failing again counts as another attempt."""
+        table = tables.quarantine
+        now = self.ledger.database.now()
+        text = {
+            "stage": stage,
+            "error_class": error_class,
+            "message": codec.readable(message),
+            "updated_at": now,
+        }
+        where = and_(table.c.generation == physical, table.c.point_id == codec.id_text(point_id))
+        with self._write() as connection:
+            again = update(table).where(where).values(**text, attempts=table.c.attempts + 1)
+            if connection.execute(again).rowcount == 0:
+                key = {"generation": physical, "point_id": codec.id_text(point_id)}
+                connection.execute(table.insert().values(**key, **text, attempts=1, created_at=now))
+
+    def log_deletion(
+        self,
+        kind: str,
+        target: str,
+        count: int,
+        *,
+        reason: str | None,
+        actor: str,
+        facts: JsonObject | None = None,
+    ) -> int:
+        """Record a deletion of points; see :class:`~qmigrate.ledger.values.DeletionRow`.
+
+        Returns:
+            The row's id.
+        """
+        with self._write() as connection:
+            result = connection.execute(
+                tables.deletions.insert().values(
+                    {
+                        "deletion_type": kind,
+                        "deletion_target": codec.readable(target),
+                        "vector_count": count,
+                        "deletion_reason": codec.readable(reason) if reason is not None else None,
+                        "metadata": facts or {},
+                        "created_at": self.ledger.database.now(),
+                        "actor": codec.readable(actor),
+                        "collection": self.collection,
+                    }
+                )
+            )
+            key = result.inserted_primary_key
+        return int(key[0]) if key is not None else 0
+
+    def close_step(  # noqa: PLR0913 - one transaction, and every value of it is a plain one
+        self,
+        run: int,
+        step: int,
+        *,
+        closings: Sequence[Closing],
+        view: View | None,
+        generations: Sequence[Generation],
+        strategy: str,
+        physical: str | None,
+        changes: Sequence[JsonObject],
+        report: JsonObject,
+        phase: str,
+        last: bool,
+    ) -> None:
+        """Record the end of a step in one transaction; repeated, it changes nothing.
+
+        Args:
+            run: the run's id.
+            step: position in its job.
+            closings: the revisions that this step applied or took back, one history row each.
+            view: the current view. None takes the name out of it when there are `closings`, else leaves it.
+            generations: rows to insert or update.
+            strategy: how, for the history.
+            physical: the generation that serves now.
+            changes: the in-place work, as JSON.
+            report: counts and proof.
+            phase: the journal's name of the closing phase; it becomes ``done``.
+            last: whether the run is done with it, and a run that its job supersedes is aborted.
+        """
+        with self._write() as connection:
+            if not self._is_closed(connection, run, step, phase):
+                what = {
+                    "strategy": strategy,
+                    "physical": physical,
+                    "changes": list(changes),
+                    "report": report,
+                }
+                self._add_history(connection, run, closings, what)
+                self._save_view(connection, view, drop=bool(closings))
+                for generation in generations:
+                    self._save_generation(connection, generation)
+                self._journal(connection, (run, step, phase), "done", {})
+            if last:
+                done = {"state": "done", "error": None, "finished_at": self.ledger.database.now()}
+                self._run_update(connection, run, done)
+                self._end_superseded(connection, run)
+
+    def _is_closed(self, connection: Connection, run: int, step: int, phase: str) -> bool:
+        phases = tables.phases
+        where = and_(phases.c.run == run, phases.c.step == step, phases.c.phase == phase)
+        return connection.scalar(select(phases.c.state).where(where)) == "done"
+
+    def _add_history(
+        self, connection: Connection, run: int, closings: Sequence[Closing], what: Mapping[str, Any]
+    ) -> None:
+        actor = connection.scalar(select(tables.runs.c.actor).where(tables.runs.c.id == run))
+        for closing in closings:
+            connection.execute(
+                tables.history.insert().values(
+                    collection=self.collection,
+                    run=run,
+                    revision=closing.revision,
+                    direction=closing.direction,
+                    checksum=closing.checksum,
+                    declared=codec.schema_json(closing.declared),
+                    prior=codec.schema_json(closing.prior),
+                    actor=actor,
+                    created_at=self.ledger.database.now(),
+                    **what,
+                )
+            )
+
+    def _save_view(self, connection: Connection, view: View | None, *, drop: bool) -> None:
+        views = tables.views
+        if view is None:
+            if drop:
+                connection.execute(delete(views).where(views.c.collection_name == self.collection))
+            return
+        now = self.ledger.database.now()
+        declared = view.declared
+        config = {"vectors": dict(declared.vectors), "sparse": dict(declared.sparse)} if declared else {}
+        values = {
+            "schema_version": (view.revision or "")[:SCHEMA_VERSION_LENGTH],
+            "vectors_config": config,
+            "last_migration": now,
+            "updated_at": now,
+            "revision": view.revision,
+            "physical_name": view.physical,
+            "declared": codec.schema_json(declared),
+            "embedders": dict(view.embedders),
+        }
+        upsert(connection, views, {"collection_name": self.collection}, values, created_at=now)
+
+    def _end_superseded(self, connection: Connection, run: int) -> None:
+        job = connection.scalar(select(tables.runs.c.job).where(tables.runs.c.id == run))
+        if job and job.get("supersedes") is not None:
+            self._abort(connection, job["supersedes"])
+
+    def _abort(self, connection: Connection, run: int) -> None:
+        runs = tables.runs
+        mine = and_(runs.c.id == run, runs.c.collection == self.collection, runs.c.state.in_(OPEN_STATES))
+        now = self.ledger.database.now()
+        connection.execute(update(runs).where(mine).values(state="aborted", finished_at=now))

@@ -1,0 +1,251 @@
+"""What will be done: jobs of steps, as JSON that outlives the process. Names and generations are chosen already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from qmigrate.model.schema import Change, CollectionSchema, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class OpRef:
+    """The only link from stored data to code: operation `index` of `revision`, guarded by the file's checksum."""
+
+    revision: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Make generation `target` beside `source` and prove it.
+
+    Attributes:
+        ops: the operations that the points go through, in order.
+        source: physical name of the live generation; None for a new collection.
+        target: physical name of the generation to build.
+        number: its generation number.
+        schema: what the target gets.
+        fill: ``copy`` or ``empty``.
+        reason: why this strategy, for people.
+    """
+
+    kind: ClassVar[str] = "build"
+    ops: tuple[OpRef, ...]
+    source: str | None
+    target: str
+    number: int
+    schema: CollectionSchema
+    fill: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GoLive:
+    """Move the logical name (and the further aliases) from `source` to `target`; rollback is the same backwards.
+
+    Attributes:
+        ops: the operations of the build that made the newer of the two generations.
+        source: physical name that serves now; None when the name is new.
+        target: physical name that will serve; None when the name is taken away.
+        aliases: names that move, the logical one first.
+        back: whether this is a rollback to the parent generation.
+        writes: ``converge`` forwards; ``refuse | carry | discard | now`` backwards.
+    """
+
+    kind: ClassVar[str] = "golive"
+    ops: tuple[OpRef, ...]
+    source: str | None
+    target: str | None
+    aliases: tuple[str, ...]
+    back: bool = False
+    writes: str = "converge"
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """Change the live generation `target` itself."""
+
+    kind: ClassVar[str] = "inplace"
+    ops: tuple[OpRef, ...]
+    target: str
+    changes: tuple[Change, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Delete generation `target`, which nothing points to. `reason` is recorded."""
+
+    kind: ClassVar[str] = "retire"
+    target: str
+    reason: str
+
+
+Step = Build | GoLive | InPlace | Retire
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A revision that is recorded as applied or taken back when a step ends.
+
+    Attributes:
+        step: position in the job; its close phase writes the history row.
+        revision: full revision id.
+        direction: ``upgrade`` or ``rollback``.
+        checksum: of the revision file.
+        declared: the recorded schema afterwards (only what revisions declared); None when the name is gone.
+        prior: the recorded schema before.
+    """
+
+    step: int
+    revision: str
+    direction: str
+    checksum: str
+    declared: CollectionSchema | None
+    prior: CollectionSchema | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a plan does to one collection: one lease, one journal, one failure.
+
+    Attributes:
+        collection: the logical name.
+        basis: digest of the state it was planned on; another state means planning again.
+        supersedes: an open run that this job ends (abort), or None.
+    """
+
+    collection: str
+    basis: str
+    steps: tuple[Step, ...]
+    closes: tuple[Closing, ...] = ()
+    supersedes: int | None = None
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON; this is what a resume loads."""
+        return {
+            "collection": self.collection,
+            "basis": self.basis,
+            "steps": [_step_to_json(step) for step in self.steps],
+            "closes": [_closing_to_json(closing) for closing in self.closes],
+            "supersedes": self.supersedes,
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Job:
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            collection=data["collection"],
+            basis=data["basis"],
+            steps=tuple(_step_from_json(step) for step in data["steps"]),
+            closes=tuple(_closing_from_json(closing) for closing in data["closes"]),
+            supersedes=data.get("supersedes"),
+        )
+
+    def revisions(self) -> frozenset[str]:
+        """Every revision that the job needs code of, or records."""
+        named = {closing.revision for closing in self.closes}
+        for step in self.steps:
+            named.update(ref.revision for ref in getattr(step, "ops", ()))
+        return frozenset(named)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPlan:
+    """A job with what a person wants to know about it before it runs.
+
+    Attributes:
+        job: the work.
+        lines: what each step does, one line each.
+        reasons: why each strategy, one line each.
+        points: exact count of the source, or None.
+        bytes: estimated size of what is copied, or None.
+        incompatible: reader-incompatible changes, one line each.
+        way_back: how it can be taken back.
+    """
+
+    job: Job
+    lines: tuple[str, ...]
+    reasons: tuple[str, ...]
+    points: int | None = None
+    bytes: int | None = None
+    incompatible: tuple[str, ...] = ()
+    way_back: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a changing verb will do.
+
+    Attributes:
+        verb: upgrade, rollback, abort.
+        target: the full revision ids that it goes to.
+        collections: one entry per collection with work, in the order of execution.
+        notes: what a person should know (empty globs, declared but not enforced, …).
+        checksums: of every revision file that the plan used.
+    """
+
+    verb: str
+    target: tuple[str, ...]
+    collections: tuple[CollectionPlan, ...]
+    notes: tuple[str, ...] = ()
+    checksums: Mapping[str, str] | None = None
+
+
+def _step_to_json(step: Step) -> JsonObject:
+    data: JsonObject = {"kind": step.kind}
+    for name in step.__slots__:
+        data[name] = _plain(getattr(step, name))
+    return data
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, CollectionSchema | Change):
+        return value.to_json()
+    if isinstance(value, OpRef):
+        return [value.revision, value.index]
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _step_from_json(data: JsonObject) -> Step:
+    fields = {name: value for name, value in data.items() if name != "kind"}
+    if "ops" in fields:
+        fields["ops"] = tuple(OpRef(revision, index) for revision, index in fields["ops"])
+    if "schema" in fields:
+        fields["schema"] = CollectionSchema.from_json(fields["schema"])
+    if "changes" in fields:
+        fields["changes"] = tuple(Change.from_json(change) for change in fields["changes"])
+    if "aliases" in fields:
+        fields["aliases"] = tuple(fields["aliases"])
+    step: Step = _STEPS[data["kind"]](**fields)
+    return step
+
+
+_STEPS: Mapping[str, Any] = {step.kind: step for step in (Build, GoLive, InPlace, Retire)}
+
+
+def _closing_to_json(closing: Closing) -> JsonObject:
+    return {
+        "step": closing.step,
+        "revision": closing.revision,
+        "direction": closing.direction,
+        "checksum": closing.checksum,
+        "declared": closing.declared.to_json() if closing.declared else None,
+        "prior": closing.prior.to_json() if closing.prior else None,
+    }
+
+
+def _closing_from_json(data: JsonObject) -> Closing:
+    declared, prior = data["declared"], data["prior"]
+    return Closing(
+        step=data["step"],
+        revision=data["revision"],
+        direction=data["direction"],
+        checksum=data["checksum"],
+        declared=CollectionSchema.from_json(declared) if declared else None,
+        prior=CollectionSchema.from_json(prior) if prior else None,
+    )

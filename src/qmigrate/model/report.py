@@ -1,0 +1,83 @@
+"""What a proof, a pass or a sweep found, as plain JSON for the ledger. It decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from qmigrate.model.schema import JsonObject
+
+#: How many ids a report names; the counts are always complete.
+NAMED_IDS = 20
+
+
+@dataclass(slots=True)
+class Findings:
+    """Ids with the reason each was named, at most :data:`NAMED_IDS`, and the complete count."""
+
+    count: int = 0
+    named: list[tuple[int | str, str]] = field(default_factory=list)
+
+    def add(self, point_id: int | str, reason: str) -> None:
+        """Count one id, and name it while there is room."""
+        self.count += 1
+        if len(self.named) < NAMED_IDS:
+            self.named.append((point_id, reason))
+
+
+@dataclass(slots=True)
+class VerificationReport:
+    """The stored proof that a generation may go live.
+
+    Attributes:
+        source: physical name of the old generation.
+        target: physical name of the new one.
+        points: points of the source that were read in the last pass.
+        proven: points whose counterpart was proven equal to f(point).
+        embedded: points whose filled vectors were checked: present, finite, right size.
+        without_vector: points left without a filled vector on purpose (their source field is missing).
+        repaired: points that the last pass itself had to redo.
+        passes: passes over the source before the last one.
+        sampled: points that were embedded a second time.
+        lowest_cosine: the worst of that sample; None without a sample.
+        failures: points that are not proven.
+    """
+
+    source: str
+    target: str
+    points: int = 0
+    proven: int = 0
+    embedded: int = 0
+    without_vector: int = 0
+    repaired: int = 0
+    passes: int = 0
+    sampled: int = 0
+    lowest_cosine: float | None = None
+    failures: Findings = field(default_factory=Findings)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the proof holds: every point of the source is proven."""
+        return self.failures.count == 0 and self.proven == self.points
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON with ``holds``."""
+        return {**asdict(self), "holds": self.holds}
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What was carried over after a swap.
+
+    Attributes:
+        rounds: how often the old side was read after the swap; 0 when a barrier showed that nothing came late.
+        carried: late writes that now stand in the new generation.
+        listed: ids where the new generation had taken another write meanwhile: see ``docs/safety.md``.
+    """
+
+    rounds: int = 0
+    carried: int = 0
+    listed: Findings = field(default_factory=Findings)
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON."""
+        return asdict(self)

@@ -1,0 +1,230 @@
+"""All that is known of a collection, from SQL and from Qdrant, as one value. It reads nothing itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from qmigrate.model.plan import Job
+from qmigrate.model.schema import CollectionSchema, JsonObject
+
+#: The oldest server that keeps collection metadata, where the seal lives.
+MINIMUM_SERVER = (1, 16, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the connected Qdrant can do.
+
+    Attributes:
+        local: the embedded local mode of the client library.
+        version: of the oldest node, as a tuple; (0, 0, 0) in local mode.
+        label: for people, e.g. ``Qdrant 1.18.3 at qdrant:6333``.
+        snapshots: server-side snapshots are available.
+        payload_indexes: payload indexes are enforced (not only declared).
+        vector_names: named vectors can be added to and dropped from a live collection.
+        barrier: operation ids per shard can be read, so that late writes are seen.
+        nodes: number of nodes that are watched.
+    """
+
+    local: bool
+    version: tuple[int, int, int]
+    label: str
+    snapshots: bool
+    payload_indexes: bool
+    vector_names: bool
+    barrier: bool
+    nodes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCollection:
+    """A physical collection as Qdrant reports it.
+
+    Attributes:
+        physical: its own name.
+        schema: with server defaults filled in; aliases are every alias that points to it.
+        seal: the value of the metadata key ``qmigrate``, or None.
+        status: ``green | yellow | grey | red``.
+        problem: the optimizer's error text, or None.
+        points: approximate count.
+        hidden: points that reads don't show yet (deferred), 0 where unknown.
+        prevents_unoptimized: whether the collection hides unoptimized points.
+        inactive: replicas that are not Active, as ``shard N on peer M: state``.
+        custom_sharding: whether shard keys are used.
+        unknown: config fields that this version of qmigrate doesn't know and so couldn't carry.
+    """
+
+    physical: str
+    schema: CollectionSchema
+    seal: JsonObject | None = None
+    status: str = "green"
+    problem: str | None = None
+    points: int = 0
+    hidden: int = 0
+    prevents_unoptimized: bool = False
+    inactive: tuple[str, ...] = ()
+    custom_sharding: bool = False
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A row of ``qdrant_generations``.
+
+    Attributes:
+        state: ``building | live | retired | gone``.
+        parent: number of the generation that it was built from, or None.
+        revisions: all revisions applied when it went live.
+        schema: the recorded schema of that moment.
+        fence: strict-mode values that were there before it was fenced, or None when it isn't.
+        swept: nothing can arrive late any more.
+    """
+
+    number: int
+    physical: str
+    parent: int | None
+    revisions: tuple[str, ...]
+    schema: CollectionSchema
+    state: str
+    held_until: datetime | None = None
+    fence: JsonObject | None = None
+    swept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row of the journal: `facts` are only what was learned, never what can be looked up."""
+
+    step: int
+    phase: str
+    state: str
+    facts: JsonObject = field(default_factory=dict)
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run that is not finished: being worked on, interrupted, or failed."""
+
+    id: int
+    verb: str
+    state: str
+    job: Job
+    checksums: Mapping[str, str]
+    actor: str
+    host: str
+    started_at: datetime
+    error: str | None
+    records: tuple[Record, ...]
+    done_points: int = 0
+    total_points: int = 0
+    leased: bool = False
+
+    def record(self, step: int, phase: str) -> Record | None:
+        """The journal's last word on a phase."""
+        found = [record for record in self.records if (record.step, record.phase) == (step, phase)]
+        return found[-1] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How a revision came to be applied to a collection.
+
+    Attributes:
+        revision: its id.
+        checksum: of the file at that time.
+        physical: the generation that served afterwards.
+        strategy: ``copy | in_place | create | drop``.
+        prior: the recorded schema before it.
+        changes: the in-place work, as JSON of changes.
+    """
+
+    revision: str
+    checksum: str
+    physical: str | None
+    strategy: str
+    prior: CollectionSchema | None
+    changes: tuple[JsonObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """All that is known of one logical name.
+
+    Attributes:
+        name: the logical name.
+        kind: ``alias`` (under management or not), ``plain`` (a collection of that very name), ``absent``.
+        managed: whether the ledger knows it.
+        applied: revisions in the order they were applied, those taken back left out.
+        declared: the recorded schema.
+        live: the collection that serves now.
+        generations: every one that the ledger knows, oldest first.
+        open_run: an unfinished run, or None.
+        embedders: vector -> model fingerprint.
+        next_number: one above every generation number that ledger, names or seals know.
+    """
+
+    name: str
+    kind: str
+    managed: bool
+    applied: tuple[Applied, ...] = ()
+    declared: CollectionSchema | None = None
+    live: LiveCollection | None = None
+    generations: tuple[Generation, ...] = ()
+    open_run: OpenRun | None = None
+    embedders: Mapping[str, Any] = field(default_factory=dict)
+    next_number: int = 1
+
+    @property
+    def physical(self) -> str | None:
+        """Physical name of the collection that serves."""
+        return self.live.physical if self.live else None
+
+    def generation(self, physical: str | None) -> Generation | None:
+        """The ledger's row for a physical name."""
+        return next((found for found in self.generations if found.physical == physical), None)
+
+    def applied_revisions(self) -> tuple[str, ...]:
+        """Ids of the applied revisions, oldest first."""
+        return tuple(entry.revision for entry in self.applied)
+
+    def parent(self) -> Generation | None:
+        """The generation that a rollback would return to, while it is kept."""
+        current = self.generation(self.physical)
+        if current is None or current.parent is None:
+            return None
+        found = next((entry for entry in self.generations if entry.number == current.parent), None)
+        return found if found and found.state == "retired" else None
+
+    def basis(self) -> str:
+        """A digest of everything that a plan for this collection depends on."""
+        seen = {
+            "kind": self.kind,
+            "applied": self.applied_revisions(),
+            "physical": self.physical,
+            "schema": self.live.schema.to_json() if self.live else None,
+            "generations": [(entry.physical, entry.state) for entry in self.generations],
+            "open": self.open_run.id if self.open_run else None,
+            "next": self.next_number,
+        }
+        return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The planner's whole input beside the revisions.
+
+    Attributes:
+        ledger_id: identity of the ledger, as written into seals.
+        capabilities: of the connected Qdrant.
+        collections: by logical name.
+    """
+
+    ledger_id: str
+    capabilities: Capabilities
+    collections: Mapping[str, CollectionState]

@@ -1,0 +1,127 @@
+"""Ledger and store read into a World: the planner's whole input. It writes nothing and judges only ownership."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from qmigrate.errors import ForeignLedgerError, RepairNeededError
+from qmigrate.ledger import Ledger, View
+from qmigrate.model.names import GENERATION, is_own_alias
+from qmigrate.model.state import CollectionState, LiveCollection, World
+from qmigrate.ports import Store
+
+
+def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) -> World:
+    """Everything a plan or a status needs.
+
+    Args:
+        only: logical names to read; None reads all that the ledger or Qdrant know.
+    """
+    physical = store.physical_names()
+    aliases = {alias: target for alias, target in store.aliases().items() if not is_own_alias(alias)}
+    views = ledger.collections()
+    open_runs = {run.job.collection for run in ledger.open_runs()}
+    names = logical_names(physical, aliases, views.keys() | open_runs)
+    chosen = names if only is None else [name for name in names if name in set(only)] + [
+        name for name in sorted(set(only)) if name not in names
+    ]
+    collections = {
+        name: observe_one(ledger, store, name, physical=physical, aliases=aliases, view=views.get(name))
+        for name in chosen
+    }
+    return World(ledger_id=ledger.identity() or "", capabilities=store.capabilities, collections=collections)
+
+
+def logical_names(physical: Iterable[str], aliases: Mapping[str, str], known: Iterable[str]) -> list[str]:
+    """Names that applications use: never generations, own aliases, or further aliases of a managed collection."""
+    names = set(known)
+    for alias, target in aliases.items():
+        match = GENERATION.match(target)
+        if match is None or match["name"] == alias or match["name"] not in aliases:
+            names.add(alias)
+    names.update(name for name in physical if GENERATION.match(name) is None)
+    return sorted(names)
+
+
+def observe_one(
+    ledger: Ledger,
+    store: Store,
+    name: str,
+    *,
+    physical: Iterable[str],
+    aliases: Mapping[str, str],
+    view: View | None,
+) -> CollectionState:
+    """All that is known of one logical name."""
+    present = set(physical)
+    target = aliases.get(name)
+    kind = "alias" if target is not None else "plain" if name in present else "absent"
+    live = store.describe(target or name) if kind != "absent" else None
+    if live is not None:
+        further = tuple(sorted(a for a in live.schema.aliases if a != name and not is_own_alias(a)))
+        live = _with_aliases(live, further)
+    generations = ledger.generations(name)
+    numbers = [entry.number for entry in generations]
+    numbers += [int(match["number"]) for match in map(GENERATION.match, present) if match and match["name"] == name]
+    if live is not None and live.seal is not None:
+        numbers.append(int(live.seal.get("generation", 0)))
+    return CollectionState(
+        name=name,
+        kind=kind,
+        managed=view is not None or bool(generations),
+        applied=ledger.applied(name),
+        declared=view.declared if view else None,
+        live=live,
+        generations=generations,
+        open_run=ledger.open_run(name),
+        embedders=view.embedders if view else {},
+        next_number=max(numbers, default=0) + 1,
+    )
+
+
+def check_ownership(world: World, name: str) -> None:
+    """Stop before work on a collection that another ledger owns, or that was moved behind this one's back.
+
+    Raises:
+        ForeignLedgerError: its seal names another ledger.
+        RepairNeededError: the alias is not where the ledger left it.
+    """
+    state = world.collections.get(name)
+    if state is None or state.live is None:
+        if state is not None and state.applied and state.open_run is None and _serves(state):
+            raise RepairNeededError(
+                f"the ledger has {name} at {state.applied[-1].revision}, but Qdrant has no such name",
+                hint="is this the right Qdrant for this ledger? qmigrate doctor shows both",
+            )
+        return
+    seal = state.live.seal
+    if seal is not None and world.ledger_id and seal.get("ledger") != world.ledger_id:
+        raise ForeignLedgerError(
+            f"{name} ({state.live.physical}) is sealed by another ledger ({seal.get('ledger')}, at "
+            f"{seal.get('revision')}); this one is {world.ledger_id}",
+            hint="point ledger.url at the database that recorded it; qmigrate doctor shows both identities",
+        )
+    if state.open_run is not None or not state.managed:
+        return
+    expected = next((row.physical for row in state.generations if row.state == "live"), None)
+    if expected is not None and expected != state.live.physical:
+        raise RepairNeededError(
+            f"{name} points to {state.live.physical}, but the ledger left it on {expected}: somebody moved the alias",
+            hint=f"point it back to {expected}, or find out who moved it",
+        )
+    recorded = seal.get("revision") if seal else None
+    if seal is not None and recorded is not None and recorded not in state.applied_revisions():
+        raise ForeignLedgerError(
+            f"{name} is sealed at revision {recorded}, which this ledger does not know as applied: was the ledger "
+            "restored from a backup?",
+            hint="use the newer ledger; qmigrate history shows what this one knows",
+        )
+
+
+def _serves(state: CollectionState) -> bool:
+    return any(row.state == "live" for row in state.generations)
+
+
+def _with_aliases(live: LiveCollection, aliases: tuple[str, ...]) -> LiveCollection:
+    return replace(live, schema=live.schema.with_(aliases=aliases))

@@ -1,0 +1,25 @@
+"""What a revision can say: the namespace ``qmigrate.op``. Descriptions only, no I/O."""
+
+from __future__ import annotations
+
+from qmigrate.operations.alias import SetAlias
+from qmigrate.operations.collection import CreateCollection, DropCollection, Reshard, UpdateCollection
+from qmigrate.operations.index import CreatePayloadIndex, DropPayloadIndex
+from qmigrate.operations.points import TransformPoints
+from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
+
+__all__ = [
+    "AddVector",
+    "AlterVector",
+    "CreateCollection",
+    "CreatePayloadIndex",
+    "DropCollection",
+    "DropPayloadIndex",
+    "DropVector",
+    "Reembed",
+    "RenameVector",
+    "Reshard",
+    "SetAlias",
+    "TransformPoints",
+    "UpdateCollection",
+]

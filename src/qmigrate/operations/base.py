@@ -1,0 +1,310 @@
+"""What every operation answers, so that nobody ever asks for its type. It knows no family and does no I/O."""
+
+from __future__ import annotations
+
+import enum
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Literal
+
+from qmigrate.errors import PlanError
+from qmigrate.model.schema import CollectionSchema, JsonObject, changes
+from qmigrate.model.state import Capabilities
+from qmigrate.model.transform import Filling, PointTransform
+from qmigrate.operations.checks import FORBIDDEN
+from qmigrate.operations.reasons import obstacle, shown, why_heavy, why_unset
+from qmigrate.operations.values import Embed
+
+Wish = Literal["in_place", "copy"] | None
+Cutover = Literal["immediate", "hold"] | None
+#: Identity of something an operation changes, outermost part first: ``("vector", "l14")``.
+Key = tuple[Any, ...]
+
+#: Strategies, the lightest first.
+RANKS = ("in_place", "copy")
+_GLOB = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How an operation wants to be done.
+
+    Attributes:
+        rank: ``in_place`` or ``copy``; of several operations the later one in :data:`RANKS` wins.
+        reason: why, for people.
+    """
+
+    rank: str
+    reason: str
+
+
+class Operation(ABC):
+    """One thing that a revision says about the collections that its pattern matches.
+
+    `schema` is always the schema as it stands before the operation, recorded or live (with every server
+    default filled in); None where the collection doesn't exist.
+    """
+
+    __slots__ = ()
+
+    #: Makes a collection that doesn't exist yet.
+    creates: ClassVar[bool] = False
+    #: Takes the collection away.
+    drops: ClassVar[bool] = False
+    #: Changes payloads, so that what embeds them has to come later.
+    rewrites_payload: ClassVar[bool] = False
+    #: The attributes that name it in messages; the first one is the pattern.
+    named_by: ClassVar[tuple[str, ...]] = ("collection",)
+    #: Whether the pattern is one name and never a glob.
+    exact: ClassVar[bool] = False
+
+    @property
+    def pattern(self) -> str:
+        """The logical name or glob of the collections it is about."""
+        return str(getattr(self, self.named_by[0]))
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether the pattern may match several names."""
+        return not self.exact and not _GLOB.isdisjoint(self.pattern)
+
+    def matches(self, name: str) -> bool:
+        """Whether it is about the collection of this logical name; case counts."""
+        return fnmatchcase(name, self.pattern) if self.is_glob else name == self.pattern
+
+    def label(self) -> str:
+        """How messages name it: ``AddVector("image_assets", "l14")``."""
+        words = ", ".join(json.dumps(getattr(self, name), ensure_ascii=False, default=str) for name in self.named_by)
+        return f"{type(self).__name__}({words})"
+
+    def error(self, problem: str, *, hint: str | None = None) -> PlanError:
+        """A :class:`PlanError` that begins with the label."""
+        return PlanError(f"{self.label()}: {problem}", hint=hint)
+
+    def check(self, schema: CollectionSchema | None) -> None:
+        """Find out whether it can be done here.
+
+        Raises:
+            PlanError: it can't; the message begins with the label and says what is wrong.
+        """
+        self.check_words()
+        if schema is None:
+            raise self.error(f"there is no collection {self.pattern}", hint="create it in an earlier operation")
+        self.check_schema(schema)
+        trouble = self.incompatible(schema)
+        if trouble and getattr(self, "cutover", None) is None:
+            raise self.error(
+                f"old readers and writers can't go on with it: {trouble}; say when it goes live",
+                hint='cutover="immediate": at the end of the run, the readers are deployed together with it',
+            )
+
+    def check_words(self) -> None:
+        """What needs no schema: pattern, `cutover` and `strategy`."""
+        pattern = self.pattern
+        if not isinstance(getattr(self, self.named_by[0]), str) or not pattern.strip():
+            raise self.error("the collection must be a name or a glob")
+        forbidden = FORBIDDEN - _GLOB
+        wrong = sorted({sign for sign in pattern if sign in forbidden or ord(sign) < 32})
+        if wrong:
+            raise self.error(f"no collection's name holds {wrong[0]!r}")
+        cutover = getattr(self, "cutover", None)
+        if cutover == "hold":
+            raise self.error('cutover="hold" is not available yet; use cutover="immediate"')
+        if cutover not in (None, "immediate"):
+            raise self.error(f'cutover must be "immediate", not {cutover!r}')
+        wish = getattr(self, "wish", None)
+        if wish is not None and wish not in RANKS:
+            raise self.error(f'strategy must be "in_place", "copy" or None, not {wish!r}')
+
+    @abstractmethod
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """The part of :meth:`check` that is the operation's own."""
+
+    @abstractmethod
+    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
+        """The schema afterwards; None when the collection is taken away."""
+
+    def transform(self, schema: CollectionSchema) -> PointTransform:
+        """What happens to each point; by default nothing."""
+        return PointTransform.identity(schema.vector_names())
+
+    def incompatible(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
+        """What old readers or writers can't speak afterwards, or None."""
+        return None
+
+    def filled(self) -> dict[str, Filling]:
+        """Target vector -> what computes its values; carried, copied and empty ones are left out."""
+        return {}
+
+    def embeds(self) -> dict[str, Embed]:
+        """Those of :meth:`filled` that need an embedder."""
+        return {name: value for name, value in self.filled().items() if isinstance(value, Embed)}
+
+    def strategy(self, schema: CollectionSchema, capabilities: Capabilities) -> Strategy:
+        """How to do it: in place when that is light or wished for and possible, else as a copy.
+
+        Raises:
+            PlanError: ``strategy="in_place"`` is wished for and not possible; says why.
+        """
+        after = self.apply(schema)
+        if after is None or self.creates:
+            return Strategy("in_place", "only the name changes")
+        wish = getattr(self, "wish", None)
+        must = self._why_copy(schema, after)
+        found = changes(schema, after)
+        if wish == "copy":
+            return Strategy("copy", 'asked for with strategy="copy"')
+        if wish == "in_place":
+            trouble = must or obstacle(schema, found, capabilities)
+            if trouble:
+                raise self.error(
+                    f'strategy="in_place" is not possible: {trouble}',
+                    hint="leave strategy out: it becomes a copy",
+                )
+            return Strategy("in_place", 'asked for with strategy="in_place"')
+        heavy = [change for change in found if not change.light()]
+        if must or heavy:
+            return Strategy("copy", must or why_heavy(heavy[0]))
+        return Strategy("in_place", "light changes, made on the live collection")
+
+    def _why_copy(self, schema: CollectionSchema, after: CollectionSchema) -> str | None:
+        """Why the points have to be written anew, whatever is wished for; None when they need not."""
+        transform = self.transform(schema)
+        if transform.payload:
+            return "the payload of every point changes"
+        replaced = [name for name in transform.values if name in schema.vector_names()]
+        if transform.filled or replaced:
+            return "values change for every point"
+        moved = [target for target, source in sorted(transform.vectors.items()) if target != source]
+        if moved:
+            return f"vector {shown(moved[0])} is written into every point"
+        if transform.converted:
+            return f"the stored form of vector {shown(min(transform.converted))} changes"
+        return why_unset(schema, after)
+
+    def irreversible_reason(self, schema: CollectionSchema) -> str | None:
+        """Why only the generation before it leads back, or None when the change can be reversed."""
+        after = self.apply(schema)
+        if after is None:
+            return "the points stay only in the generation that is kept until gc"
+        if self.creates:
+            return None
+        transform = self.transform(schema)
+        lost = sorted(schema.vector_names() - set(transform.vectors.values()))
+        if lost:
+            return f"the old values of vector {shown(lost[0])} stay only in the generation before it"
+        if transform.converted:
+            name = min(transform.converted)
+            return f"vector {shown(name)} is stored in another form, and what was rounded doesn't come back"
+        if transform.inverse is None:
+            return "the payload function has no inverse"
+        settings = [change for change in changes(schema, after) if change.kind.endswith((".set", ".alter"))]
+        stuck = [change for change in settings if not change.undoable()]
+        if stuck:
+            return f"{stuck[0].describe()}: a server setting can't be unset once it is set"
+        return None
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One line for people, without the collection."""
+
+    @abstractmethod
+    def touched(self) -> frozenset[Key]:
+        """Keys of everything it changes; a key that begins another one covers it."""
+
+
+def check_contradictions(ops: Sequence[Operation]) -> None:
+    """Refuse operations of one revision, on one collection, that can't both be meant.
+
+    Raises:
+        PlanError: two of them change the same thing, or one embeds a payload that a later one rewrites.
+    """
+    for position, first in enumerate(ops):
+        for second in ops[position + 1 :]:
+            common = _overlap(first, second)
+            if common is not None:
+                what = f"the {' '.join(shown(part) for part in common)}" if common else "the whole collection"
+                raise PlanError(
+                    f"{first.label()} and {second.label()} contradict: both change {what}",
+                    hint="say it once, or put them into two revisions",
+                )
+            if second.rewrites_payload and first.filled():
+                raise PlanError(
+                    f"{first.label()} embeds the payload, and {second.label()} rewrites it afterwards",
+                    hint="list the operation that rewrites the payload first, or put them into two revisions",
+                )
+
+
+def _overlap(first: Operation, second: Operation) -> Key | None:
+    for one in sorted(first.touched(), key=repr):
+        for other in sorted(second.touched(), key=repr):
+            shared = min(len(one), len(other))
+            if one[:shared] == other[:shared]:
+                return max(one, other, key=len) if shared else ()
+    return None
+
+
+def plain(value: Any, what: str = "a parameter", *, keep_none: bool = False) -> Any:
+    """Parameters as plain JSON in REST shape, whatever they were given as.
+
+    Args:
+        value: an object of ``qdrant_client.models`` (or any pydantic model), an enum, a plain value, or
+            containers of these.
+        what: for the message.
+        keep_none: keep None in objects (user's own JSON); by default it means *not given*, and is left out.
+
+    Raises:
+        PlanError: something else.
+    """
+    if isinstance(value, enum.Enum):
+        return plain(value.value, what)
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):
+        return dump(mode="json", exclude_none=True, by_alias=True)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        pairs = ((plain(key, what), item) for key, item in value.items() if keep_none or item is not None)
+        found = {key: plain(item, what, keep_none=keep_none) for key, item in pairs}
+        if all(isinstance(key, str) for key in found):
+            return found
+    if isinstance(value, list | tuple):
+        return [plain(item, what, keep_none=keep_none) for item in value]
+    kind = value.__name__ if isinstance(value, type) else type(value).__name__
+    wanted = "an object of qdrant_client.models or plain JSON"
+    raise PlanError(f"{what}: {wanted} is wanted, not {kind}: {value!r:.80}")
+
+
+def plain_object(value: Any, what: str) -> JsonObject | None:
+    """:func:`plain` for what must be an object, or None."""
+    found = plain(value, what)
+    if found is not None and not isinstance(found, dict):
+        raise PlanError(f"{what}: an object is wanted, not {value!r:.80}")
+    return found
+
+
+def merged(before: Any, diff: Mapping[str, Any]) -> JsonObject:
+    """`before` with the fields of `diff` set as Qdrant does it: objects deeply, quantization as a whole."""
+    result: JsonObject = dict(before) if isinstance(before, Mapping) else {}
+    for key, value in diff.items():
+        deep = isinstance(value, Mapping) and key != "quantization_config"
+        result[key] = merged(result.get(key), value) if deep else value
+    return result
+
+
+def assign(operation: Operation, **values: Any) -> None:
+    """Set attributes of a frozen operation while it is made."""
+    for name, value in values.items():
+        object.__setattr__(operation, name, value)
+
+
+def leaves(prefix: Key, value: Any) -> Iterator[Key]:
+    """Keys of every leaf of nested objects."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from leaves((*prefix, key), item)
+    else:
+        yield prefix

@@ -1,0 +1,169 @@
+"""Names and parameters judged by the tables of `known`: the first problem in words, or None. No errors."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from qmigrate.model.names import GENERATION, OWN_ALIAS
+from qmigrate.model.schema import DISABLED, JsonObject
+from qmigrate.operations import known
+from qmigrate.operations.known import Each, Fields, Listed, Number, Whole
+
+#: Characters that Qdrant takes in no name.
+FORBIDDEN = frozenset('<>:"/\\|?*')
+#: Bytes of a vector's name.
+LONGEST_NAME = 200
+
+
+def meant(word: object, candidates: Iterable[str]) -> str:
+    """``, did you mean 'x'?`` where one candidate is close, else nothing."""
+    options = sorted(candidates)
+    close = difflib.get_close_matches(str(word), options, n=1)
+    if not close:
+        close = [option for option in options if option.lower() == str(word).lower()][:1]
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def name_problem(name: str, what: str) -> str | None:
+    """Why Qdrant would not take this name of a vector."""
+    wrong = sorted({sign for sign in name if sign in FORBIDDEN or ord(sign) < 32})
+    if wrong:
+        return f'{what} {name!r} holds {wrong[0]!r}; names hold none of <>:"/\\|?* and no control characters'
+    size = len(name.encode())
+    if size > LONGEST_NAME:
+        return f"{what} is {size} bytes long; at most {LONGEST_NAME} are possible"
+    return None
+
+
+def logical_name_problem(name: str, what: str) -> str | None:
+    """Why no collection or alias can have this name: Qdrant's rules, and the names that qmigrate makes."""
+    if not name.strip():
+        return f"{what} is empty"
+    if GENERATION.match(name) or OWN_ALIAS.match(name):
+        return f"{what} {name!r} has the form of qmigrate's own names (…__g0007, …__e12)"
+    return name_problem(name, what)
+
+
+def value_problem(value: Any, kind: Any, where: str) -> str | None:
+    """Why a plain value is not of a kind of `known`."""
+    if kind is Any:
+        return None
+    if isinstance(kind, Fields):
+        return _fields_problem(value, kind, where)
+    if isinstance(kind, tuple):
+        return _choice_problem(value, kind, where)
+    if isinstance(kind, frozenset):
+        if isinstance(value, str) and value in kind:
+            return None
+        return f"{where} must be one of {', '.join(sorted(kind))}, not {value!r}{meant(value, kind)}"
+    if isinstance(kind, Each | Listed):
+        return _items_problem(value, kind, where)
+    if isinstance(kind, Whole | Number):
+        return _number_problem(value, kind, where)
+    if not isinstance(value, kind):
+        words = {bool: "True or False", str: "a text"}
+        return f"{where} must be {words.get(kind, kind.__name__)}, not {value!r}"
+    return None
+
+
+def _fields_problem(value: Any, kind: Fields, where: str) -> str | None:
+    if not isinstance(value, Mapping):
+        return f"{where} must be an object, not {value!r}"
+    for key, item in value.items():
+        if key not in kind.known:
+            return f"{where} has no field {key!r}{meant(key, kind.known) or '; known: ' + ', '.join(kind.known)}"
+        found = value_problem(item, kind.known[key], key)
+        if found:
+            return found
+    missing = [key for key in kind.required if key not in value]
+    if missing:
+        return f"{where} has no {missing[0]}"
+    if kind is known.QUANTIZATION and len(value) != 1:
+        return f"{where} must name one method ({', '.join(kind.known)}), not {len(value)}"
+    return None
+
+
+def _choice_problem(value: Any, kinds: tuple[Any, ...], where: str) -> str | None:
+    problems = [value_problem(value, kind, where) for kind in kinds]
+    if None in problems:
+        return None
+    # For an object the message about its fields is the useful one.
+    objects = [
+        problem
+        for problem, kind in zip(problems, kinds, strict=True)
+        if isinstance(value, Mapping) == isinstance(kind, Fields)
+    ]
+    return (objects or problems)[0]
+
+
+def _items_problem(value: Any, kind: Each | Listed, where: str) -> str | None:
+    if isinstance(kind, Each):
+        if not isinstance(value, Mapping):
+            return f"{where} must be an object, not {value!r}"
+        pairs = [(f"{where}.{key}", item) for key, item in value.items()]
+    elif isinstance(value, list):
+        pairs = [(where, item) for item in value]
+    else:
+        return f"{where} must be a list, not {value!r}"
+    problems = (value_problem(item, kind.of, label) for label, item in pairs)
+    return next((problem for problem in problems if problem), None)
+
+
+def _number_problem(value: Any, kind: Whole | Number, where: str) -> str | None:
+    whole = isinstance(kind, Whole)
+    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and isinstance(value, float)):
+        return f"{where} must be a {'whole ' if whole else ''}number, not {value!r}"
+    low: float | None = kind.least
+    high: float | None = kind.most
+    if (low is not None and value < low) or (high is not None and value > high):
+        if low is not None and high is not None:
+            return f"{where} must be between {low} and {high}, not {value}"
+        return f"{where} must be {low} or more, not {value}" if high is None else f"{where} must be {high} or less"
+    return None
+
+
+def is_sparse(params: JsonObject) -> bool:
+    """Whether parameters are a sparse vector's: no field of a dense one is there."""
+    return set(params) <= set(known.SPARSE.known)
+
+
+def vector_problem(params: JsonObject, where: str = "params") -> str | None:
+    """Why these are no parameters of a dense or sparse vector."""
+    return value_problem(params, known.SPARSE if is_sparse(params) else known.VECTOR, where)
+
+
+def index_problem(params: JsonObject) -> str | None:
+    """Why these are no parameters of a payload index."""
+    kind = params.get("type")
+    if kind is None:
+        return f"the index has no type; types are {', '.join(known.INDEXES)}"
+    if not isinstance(kind, str) or kind not in known.INDEXES:
+        return f"unknown index type {kind!r}{meant(kind, known.INDEXES)}; types are {', '.join(known.INDEXES)}"
+    return value_problem(params, known.INDEXES[kind], f"a {kind} index")
+
+
+def metadata_problem(metadata: Mapping[str, Any] | None) -> str | None:
+    """Why a collection can't have this metadata."""
+    if metadata is None:
+        return None
+    own = [key for key in metadata if key == "qmigrate" or key.startswith("qmigrate_")]
+    if own:
+        return f'the metadata key "{own[0]}" is reserved: qmigrate keeps its seal there'
+    empty = [key for key, value in metadata.items() if value is None]
+    if empty:
+        return f"metadata {empty[0]!r} is None, which Qdrant takes for a removal; removing keys is not supported"
+    return None
+
+
+def effective(params: Mapping[str, Any]) -> JsonObject:
+    """Parameters without what says nothing: unset ones, and those that equal the server's default."""
+    return {key: value for key, value in params.items() if not _is_default(key, value)}
+
+
+def _is_default(key: str, value: Any) -> bool:
+    if value is None or value in ({}, DISABLED):
+        return True
+    default = known.DEFAULTS.get(key, False)
+    return value is False if default is False else bool(value == default)

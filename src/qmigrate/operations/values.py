@@ -1,0 +1,181 @@
+"""What fills a vector: an embedder, a function, another vector, or nothing. It describes, and makes none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from string import Formatter
+from typing import Any
+
+from qmigrate.errors import PlanError
+from qmigrate.model.transform import Point
+
+ON_FAILURE = ("stop", "keep_without_vector")
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Vectors made by an embedder of the settings, from the payload that the new generation will have.
+
+    Args:
+        embedder: its name under ``embedders`` in the settings.
+        text: what it embeds as text: a payload field (``content``), a key inside one (``meta.title``), or a
+            template (``{title} {body}``).
+        image: the same for a path of an image. Exactly one of `text` and `image`.
+        on_failure: ``stop`` the run at a point that can't be embedded (the default), or
+            ``keep_without_vector``: the point is carried and listed, and stays without this vector.
+
+    Raises:
+        PlanError: not exactly one of `text` and `image`, a malformed template, or an unknown `on_failure`.
+    """
+
+    embedder: str
+    _: KW_ONLY
+    text: str | None = None
+    image: str | None = None
+    on_failure: str = "stop"
+
+    def __post_init__(self) -> None:
+        label = f"Embed({self.embedder!r})"
+        if not isinstance(self.embedder, str) or not self.embedder.strip():
+            raise PlanError(f"{label}: the first argument is the name of an embedder in qmigrate.yaml")
+        if (self.text is None) == (self.image is None):
+            raise PlanError(
+                f"{label}: say what is embedded, either text= or image=",
+                hint=f'for example Embed({self.embedder!r}, text="content")',
+            )
+        if self.on_failure not in ON_FAILURE:
+            raise PlanError(f"{label}: on_failure must be one of {', '.join(ON_FAILURE)}, not {self.on_failure!r}")
+        if not isinstance(self._spec, str) or not self._spec.strip():
+            raise PlanError(f"{label}: a payload field or a template is wanted, not {self._spec!r}")
+        _template_fields(self._spec, label)
+
+    @property
+    def _spec(self) -> Any:
+        return self.image if self.text is None else self.text
+
+    @property
+    def fills(self) -> bool:
+        """Always: every point gets a value, or the run stops, or the point is listed."""
+        return True
+
+    def fields(self) -> frozenset[str]:
+        """Payload fields that it reads."""
+        return _template_fields(self._spec, f"Embed({self.embedder!r})")
+
+    def describe(self) -> str:
+        """A few words for people."""
+        return f"embed {self.embedder}({self._spec})"
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Vectors made by a function of the revision: one call per point.
+
+    Args:
+        function: gets a :class:`~qmigrate.model.transform.Point` (the old vectors, the new payload) and
+            returns a list of floats, rows of them for a multivector, or ``{"indices": …, "values": …}``. It
+            must give the same for the same point.
+
+    Raises:
+        PlanError: it can't be called.
+    """
+
+    function: Callable[[Point], Any]
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise PlanError(f"Compute: a function of a point is wanted, not {self.function!r}")
+
+    @property
+    def fills(self) -> bool:
+        """Always."""
+        return True
+
+    def fields(self) -> frozenset[str]:
+        """None that are known: the function may read any."""
+        return frozenset()
+
+    def describe(self) -> str:
+        """A few words for people."""
+        return f"compute {function_name(self.function)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOf:
+    """The values of another vector of the same point, as they are stored.
+
+    Args:
+        vector: its name; ``""`` is the unnamed one.
+        allow_normalised: copy out of a cosine vector into another distance, although a cosine vector keeps
+            only
+            directions: the lengths of the originals are lost. Off by default.
+
+    Raises:
+        PlanError: the name is not a text.
+    """
+
+    vector: str
+    allow_normalised: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.vector, str):
+            raise PlanError(f"CopyOf: the name of a vector is wanted, not {self.vector!r}")
+
+    @property
+    def fills(self) -> bool:
+        """Always: with what the other vector has."""
+        return True
+
+    def fields(self) -> frozenset[str]:
+        """None: it reads no payload."""
+        return frozenset()
+
+    def describe(self) -> str:
+        """A few words for people."""
+        return f"copy of {self.vector or '(unnamed)'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """No values: points stay without the vector until the application writes it."""
+
+    @property
+    def fills(self) -> bool:
+        """Never."""
+        return False
+
+    def fields(self) -> frozenset[str]:
+        """None: it reads no payload."""
+        return frozenset()
+
+    def describe(self) -> str:
+        """A few words for people."""
+        return "left empty"
+
+
+Value = Embed | Compute | CopyOf | Empty
+
+
+def function_name(function: object) -> str:
+    """How people know a function."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _template_fields(spec: str, label: str) -> frozenset[str]:
+    if "{" not in spec and "}" not in spec:
+        return frozenset({spec})
+    try:
+        parts = [(name, form or conversion) for _, name, form, conversion in Formatter().parse(spec)]
+    except ValueError as error:
+        raise PlanError(
+            f"{label}: the template {spec!r} can't be read: {error}",
+            hint="write {{ and }} for braces as such",
+        ) from error
+    named = [(name.strip(), extra) for name, extra in parts if name is not None]
+    if not named or any(not name or extra for name, extra in named):
+        raise PlanError(
+            f"{label}: the template {spec!r} must name payload fields without format",
+            hint='for example "{title} {body}"',
+        )
+    return frozenset(name for name, _ in named)

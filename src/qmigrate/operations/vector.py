@@ -1,0 +1,333 @@
+"""Operations on one vector of a collection: add, alter, embed again, drop, rename. They make no value."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, get_args
+
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.transform import Filling, PointTransform
+from qmigrate.operations.base import Cutover, Key, Wish, assign, plain_object
+from qmigrate.operations.checks import effective, is_sparse, vector_problem
+from qmigrate.operations.reasons import shown
+from qmigrate.operations.values import Compute, CopyOf, Embed, Value
+from qmigrate.operations.vector_common import (
+    VectorOperation,
+    converted,
+    filled,
+    params_of,
+    replaced,
+    vector_words,
+    with_vector,
+    without,
+)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class AddVector(VectorOperation):
+    """Give every point a further vector. Old readers and writers go on with the vectors they know.
+
+    Args:
+        collection: logical name or glob.
+        vector: name of the new vector.
+        params: ``VectorParams`` or ``SparseVectorParams``.
+        values: what fills it: ``Embed``, ``Compute``, ``CopyOf`` or ``Empty()``.
+        strategy: ``in_place`` adds an empty vector to the live collection (server 1.18 or newer); by default
+            a copy is made beside it.
+    """
+
+    collection: str
+    vector: str
+    params: JsonObject
+    values: Value
+    wish: Wish
+
+    def __init__(self, collection: str, vector: str, params: Any, *, values: Value, strategy: Wish = None) -> None:
+        assign(self, collection=collection, vector=vector, values=values, wish=strategy)
+        assign(self, params=plain_object(params, f"{self.label()}: params") or {})
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """See the base class."""
+        self.check_new_name(schema, self.vector, sparse=is_sparse(self.params))
+        problem = vector_problem(self.params)
+        if problem:
+            raise self.error(problem)
+        self.check_values(self.values, get_args(Value))
+        if isinstance(self.values, CopyOf):
+            old = self.require(schema, self.values.vector)
+            self.check_carried(old, self.params, self.values.vector, explicit=self.values)
+
+    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
+        """See the base class."""
+        return with_vector(schema, self.vector, self.params) if schema else None
+
+    def transform(self, schema: CollectionSchema) -> PointTransform:
+        """See the base class."""
+        carried = {name: name for name in sorted(schema.vector_names())}
+        if isinstance(self.values, CopyOf):
+            source = self.values.vector
+            return PointTransform(
+                vectors={**carried, self.vector: source},
+                converted=converted(schema, source, self.vector, self.params),
+            )
+        return PointTransform(vectors=carried, values={self.vector: self.values})
+
+    def filled(self) -> dict[str, Filling]:
+        """See the base class."""
+        return filled(self.vector, self.values)
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"add vector {vector_words(self.vector, self.params)} ← {self.values.describe()}"
+
+    def touched(self) -> frozenset[Key]:
+        """See the base class."""
+        return frozenset({("vector", self.vector)})
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class AlterVector(VectorOperation):
+    """Give a vector other parameters, and other values where the old ones don't fit.
+
+    Args:
+        collection: logical name or glob.
+        vector: its name; ``""`` is the unnamed one.
+        params: the new parameters as a whole: what they leave out is the server's default again.
+        values: what fills it. By default the stored values are carried, which needs the same size, and no
+            change from cosine to another distance: ``CopyOf(vector, allow_normalised=True)`` allows that one.
+        cutover: when old readers and writers have to be gone; needed where size, distance, multivector or
+            values change. ``immediate`` is at the end of the run.
+        strategy: ``in_place`` for what a server can change on the live collection (HNSW, quantization,
+            storage).
+    """
+
+    collection: str
+    vector: str
+    params: JsonObject
+    values: Value | None
+    cutover: Cutover
+    wish: Wish
+
+    def __init__(
+        self,
+        collection: str,
+        vector: str,
+        params: Any,
+        *,
+        values: Value | None = None,
+        cutover: Cutover = None,
+        strategy: Wish = None,
+    ) -> None:
+        assign(self, collection=collection, vector=vector, values=values, cutover=cutover, wish=strategy)
+        assign(self, params=plain_object(params, f"{self.label()}: params") or {})
+
+    @property
+    def _source(self) -> str | None:
+        """The vector whose values are carried, or None when they are made anew."""
+        if self.values is None:
+            return self.vector
+        return self.values.vector if isinstance(self.values, CopyOf) else None
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """See the base class."""
+        before = self.require(schema, self.vector)
+        problem = vector_problem(self.params)
+        if not problem and is_sparse(before) != is_sparse(self.params):
+            kinds = ("sparse", "dense") if is_sparse(before) else ("dense", "sparse")
+            problem = f"a {kinds[0]} vector can't become a {kinds[1]} one; add another one and drop this one later"
+        if problem:
+            raise self.error(problem)
+        if self.values is not None:
+            self.check_values(self.values, get_args(Value))
+        if self._source is not None:
+            old = self.require(schema, self._source)
+            explicit = self.values if isinstance(self.values, CopyOf) else None
+            self.check_carried(old, self.params, self._source, explicit=explicit)
+
+    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
+        """See the base class."""
+        return with_vector(schema, self.vector, self.params) if schema else None
+
+    def transform(self, schema: CollectionSchema) -> PointTransform:
+        """See the base class."""
+        carried = {name: name for name in sorted(schema.vector_names())}
+        source = self._source
+        if source is None:
+            return replaced(schema, self.vector, self.values)
+        return PointTransform(
+            vectors={**carried, self.vector: source},
+            converted=converted(schema, source, self.vector, self.params),
+            lossless=source == self.vector,
+            drops=source != self.vector,
+        )
+
+    def incompatible(self, schema: CollectionSchema) -> str | None:
+        """See the base class."""
+        before, after = effective(params_of(schema, self.vector) or {}), effective(self.params)
+        name = shown(self.vector)
+        for key in ("size", "distance"):
+            if before.get(key) != after.get(key):
+                return f"{key} of vector {name} goes from {before.get(key)} to {after.get(key)}"
+        if bool(before.get("multivector_config")) != bool(after.get("multivector_config")):
+            verb = "becomes" if after.get("multivector_config") else "is no longer"
+            return f"vector {name} {verb} a multivector"
+        if self._source != self.vector:
+            return f"vector {name} {'gets other' if self.values and self.values.fills else 'loses its'} values"
+        return None
+
+    def filled(self) -> dict[str, Filling]:
+        """See the base class."""
+        return filled(self.vector, self.values)
+
+    def describe(self) -> str:
+        """See the base class."""
+        words = f"alter vector {vector_words(self.vector, self.params)}"
+        return f"{words} ← {self.values.describe()}" if self.values is not None else words
+
+    def touched(self) -> frozenset[Key]:
+        """See the base class."""
+        return frozenset({("vector", self.vector)})
+
+
+@dataclass(frozen=True, slots=True)
+class Reembed(VectorOperation):
+    """Fill a vector anew, with the same parameters: another model, or another field.
+
+    Args:
+        collection: logical name or glob.
+        vector: its name; ``""`` is the unnamed one.
+        values: ``Embed`` or ``Compute``.
+        cutover: when old readers, who ask with the old model, have to be gone; must be said. ``immediate`` is
+            at the end of the run. To avoid the moment: ``AddVector`` beside it, and ``DropVector`` later.
+    """
+
+    collection: str
+    vector: str
+    _: KW_ONLY
+    values: Embed | Compute
+    cutover: Cutover = None
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """See the base class."""
+        self.require(schema, self.vector)
+        self.check_values(self.values, (Embed, Compute))
+
+    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
+        """The schema stays."""
+        return schema
+
+    def transform(self, schema: CollectionSchema) -> PointTransform:
+        """See the base class."""
+        return replaced(schema, self.vector, self.values)
+
+    def incompatible(self, schema: CollectionSchema) -> str:  # noqa: ARG002
+        """See the base class."""
+        return f"vector {shown(self.vector)} gets values of another model"
+
+    def filled(self) -> dict[str, Filling]:
+        """See the base class."""
+        return filled(self.vector, self.values)
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"fill vector {shown(self.vector)} anew ← {self.values.describe()}"
+
+    def touched(self) -> frozenset[Key]:
+        """See the base class."""
+        return frozenset({("vector", self.vector)})
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class DropVector(VectorOperation):
+    """Take a vector away. Its values stay in the old generation until ``gc``.
+
+    Args:
+        collection: logical name or glob.
+        vector: its name; ``""`` is the unnamed one.
+        cutover: when readers and writers of the vector have to be gone; must be said. ``immediate`` is at the
+            end of the run.
+        strategy: ``in_place`` drops it from the live collection (server 1.18 or newer), with no way back.
+    """
+
+    collection: str
+    vector: str
+    cutover: Cutover
+    wish: Wish
+
+    def __init__(self, collection: str, vector: str, *, cutover: Cutover = None, strategy: Wish = None) -> None:
+        assign(self, collection=collection, vector=vector, cutover=cutover, wish=strategy)
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """See the base class."""
+        self.require(schema, self.vector)
+
+    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
+        """See the base class."""
+        return without(schema, self.vector) if schema else None
+
+    def transform(self, schema: CollectionSchema) -> PointTransform:
+        """See the base class."""
+        carried = {name: name for name in sorted(schema.vector_names()) if name != self.vector}
+        return PointTransform(vectors=carried, lossless=False, drops=True)
+
+    def incompatible(self, schema: CollectionSchema) -> str:  # noqa: ARG002
+        """See the base class."""
+        return f"vector {shown(self.vector)} is dropped"
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"drop vector {shown(self.vector)}"
+
+    def touched(self) -> frozenset[Key]:
+        """See the base class."""
+        return frozenset({("vector", self.vector)})
+
+
+@dataclass(frozen=True, slots=True)
+class RenameVector(VectorOperation):
+    """Give a vector another name; parameters and values stay.
+
+    Args:
+        collection: logical name or glob.
+        vector: its name; ``""`` is the unnamed one.
+        new_name: the name it gets.
+        cutover: when those who use the old name have to be gone; must be said. ``immediate`` is at the end of
+            the run.
+    """
+
+    collection: str
+    vector: str
+    new_name: str
+    _: KW_ONLY
+    cutover: Cutover = None
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """See the base class."""
+        params = self.require(schema, self.vector)
+        if self.vector == self.new_name:
+            raise self.error("that is its name already")
+        self.check_new_name(without(schema, self.vector), self.new_name, sparse=is_sparse(params))
+
+    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
+        """See the base class."""
+        params = params_of(schema, self.vector) if schema else None
+        if schema is None or params is None:
+            return schema
+        return with_vector(without(schema, self.vector), self.new_name, params)
+
+    def transform(self, schema: CollectionSchema) -> PointTransform:
+        """See the base class."""
+        names = sorted(schema.vector_names())
+        return PointTransform(vectors={self.new_name if name == self.vector else name: name for name in names})
+
+    def incompatible(self, schema: CollectionSchema) -> str:  # noqa: ARG002
+        """See the base class."""
+        return f"vector {shown(self.vector)} is called {shown(self.new_name)}"
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"rename vector {shown(self.vector)} to {shown(self.new_name)}"
+
+    def touched(self) -> frozenset[Key]:
+        """See the base class."""
+        return frozenset({("vector", self.vector), ("vector", self.new_name)})

@@ -1,0 +1,153 @@
+"""What operations on one vector share: looking it up, whether its values may be carried. No operation."""
+
+from __future__ import annotations
+
+from qmigrate.errors import PlanError
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.transform import Filling, PointTransform
+from qmigrate.operations.base import Operation
+from qmigrate.operations.checks import is_sparse, meant, name_problem
+from qmigrate.operations.reasons import shown
+from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Value
+
+
+class VectorOperation(Operation):
+    """What operations on one vector share."""
+
+    __slots__ = ()
+    named_by = ("collection", "vector")
+
+    vector: str
+
+    def require(self, schema: CollectionSchema, name: str) -> JsonObject:
+        """Parameters of a vector that must be there.
+
+        Raises:
+            PlanError: it isn't; names the closest one.
+        """
+        found = params_of(schema, name)
+        if found is None:
+            present = ", ".join(shown(one) for one in sorted(schema.vector_names())) or "none"
+            raise self.error(
+                f"there is no vector {shown(name)}{meant(name, schema.vector_names())} (vectors: {present})"
+            )
+        return found
+
+    def check_new_name(self, schema: CollectionSchema, name: str, *, sparse: bool) -> None:
+        """A name that a vector is to get.
+
+        Raises:
+            PlanError: it is taken, or Qdrant would not take it.
+        """
+        problem = name_problem(name, "the name") if isinstance(name, str) else f"{name!r} is no name"
+        if not problem and name in schema.vector_names():
+            problem = f"vector {shown(name)} exists already"
+        if not problem and name == "" and sparse:
+            problem = "a sparse vector needs a name"
+        if not problem and name == "" and schema.vectors:
+            problem = 'a vector needs a name here: "" is the unnamed one, which stands alone'
+        if problem:
+            raise self.error(problem)
+
+    def check_values(self, values: object, allowed: tuple[type, ...]) -> None:
+        """What fills a vector must be one of the kinds that make sense.
+
+        Raises:
+            PlanError: it isn't.
+        """
+        if not isinstance(values, allowed):
+            names = [f"{kind.__name__}(…)" for kind in allowed if kind is not Empty]
+            names += ["Empty()"] if Empty in allowed else []
+            raise self.error(f"values must be {', '.join(names)}, not {values!r:.80}")
+
+    def check_carried(self, old: JsonObject, new: JsonObject, source: str, *, explicit: CopyOf | None) -> None:
+        """Whether stored values can go from a vector with parameters `old` to one with `new`.
+
+        Raises:
+            PlanError: they don't fit, or would lose what nobody has allowed to lose.
+        """
+        if is_sparse(old) != is_sparse(new):
+            kinds = ("sparse", "dense") if is_sparse(old) else ("dense", "sparse")
+            raise self.error(f"vector {shown(source)} is {kinds[0]}, its values don't fit a {kinds[1]} one")
+        hint = "values=Embed(…) or Compute(…) makes new ones"
+        if old.get("size") != new.get("size"):
+            sizes = f"{old.get('size')} to {new.get('size')}"
+            raise self.error(f"the size goes from {sizes}, so the stored values don't fit", hint=hint)
+        if bool(old.get("multivector_config")) != bool(new.get("multivector_config")):
+            raise self.error("one is a multivector and the other is not, so the stored values don't fit", hint=hint)
+        distances = old.get("distance"), new.get("distance")
+        if distances[0] == "Cosine" != distances[1] and not (explicit and explicit.allow_normalised):
+            raise self.error(
+                f"vector {shown(source)} is cosine: only directions are stored, so {distances[1]} would rank "
+                "by vectors of length 1, not by the originals",
+                hint=f"{hint}; values=CopyOf({source!r}, allow_normalised=True) accepts the loss",
+            )
+        if new.get("datatype") == "uint8" != old.get("datatype") and explicit is None:
+            raise self.error(
+                "uint8 keeps whole numbers from 0 to 255 only: other values would be cut off",
+                hint=f"{hint}; values=CopyOf({source!r}) says that all values are such numbers",
+            )
+
+
+def params_of(schema: CollectionSchema, name: str) -> JsonObject | None:
+    """Parameters of a dense or sparse vector, or None."""
+    found = schema.vectors.get(name)
+    return found if found is not None else schema.sparse.get(name)
+
+
+def with_vector(schema: CollectionSchema, name: str, params: JsonObject) -> CollectionSchema:
+    """The schema with a vector added or replaced."""
+    if is_sparse(params):
+        return schema.with_(sparse={**schema.sparse, name: params})
+    return schema.with_(vectors={**schema.vectors, name: params})
+
+
+def stored_differently(old: JsonObject, new: JsonObject) -> bool:
+    """Whether equal values are stored in another form: another datatype, or normalised for cosine."""
+    if is_sparse(new):
+        return False
+    kinds = old.get("datatype") or "float32", new.get("datatype") or "float32"
+    distances = old.get("distance"), new.get("distance")
+    return kinds[0] != kinds[1] or (distances[0] != distances[1] and "Cosine" in distances)
+
+
+def converted(schema: CollectionSchema, source: str, target: str, params: JsonObject) -> frozenset[str]:
+    """`target` where values carried from `source` are stored in another form there, else nothing."""
+    return frozenset({target} if stored_differently(params_of(schema, source) or {}, params) else ())
+
+
+def without(schema: CollectionSchema, vector: str) -> CollectionSchema:
+    """The schema without a vector."""
+    return schema.with_(
+        vectors={name: params for name, params in schema.vectors.items() if name != vector},
+        sparse={name: params for name, params in schema.sparse.items() if name != vector},
+    )
+
+
+def replaced(schema: CollectionSchema, vector: str, values: Value | None) -> PointTransform:
+    """Every other vector carried; the old values of `vector` are lost."""
+    if values is None:
+        raise PlanError(f"vector {shown(vector)} has nothing to be filled with")
+    return PointTransform(
+        vectors={name: name for name in sorted(schema.vector_names()) if name != vector},
+        values={vector: values},
+        lossless=False,
+        drops=True,
+    )
+
+
+def filled(vector: str, values: Value | None) -> dict[str, Filling]:
+    """What :meth:`Operation.filled` answers for one vector."""
+    return {vector: values} if isinstance(values, Embed | Compute) else {}
+
+
+def vector_words(name: str, params: JsonObject) -> str:
+    """A vector for people: ``l14 768 cosine``."""
+    if is_sparse(params):
+        return f"{shown(name)} sparse"
+    words = [shown(name), str(params.get("size", "?")), str(params.get("distance", "?")).lower()]
+    if params.get("multivector_config"):
+        words.append("multi")
+    if params.get("datatype", "float32") != "float32":
+        words.append(str(params["datatype"]))
+    return " ".join(words)

@@ -1,0 +1,10 @@
+"""Pure planning: (World, revisions, target) to a Plan. No I/O, and no switch on an operation's type."""
+
+from __future__ import annotations
+
+from qmigrate.planner.abort import plan_abort
+from qmigrate.planner.back import plan_rollback
+from qmigrate.planner.forward import plan_upgrade
+from qmigrate.planner.guard import check_checksums
+
+__all__ = ["check_checksums", "plan_abort", "plan_rollback", "plan_upgrade"]

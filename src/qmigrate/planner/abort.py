@@ -1,0 +1,72 @@
+"""Taking back a run that did not finish: its shadow goes, begun in-place work is undone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qmigrate.errors import RefusedError
+from qmigrate.model.plan import Build, CollectionPlan, GoLive, InPlace, Job, Plan, Retire, Step
+from qmigrate.model.state import CollectionState, OpenRun, World
+
+
+def plan_abort(world: World, *, only: Iterable[str] | None = None) -> Plan:
+    """Back to the last completed revision of every collection with an unfinished run.
+
+    Raises:
+        RefusedError: the name has moved already, or begun in-place work can't be undone: it must be finished.
+    """
+    chosen = frozenset(only) if only is not None else None
+    plans = []
+    for name, state in sorted(world.collections.items()):
+        if state.open_run is not None and (chosen is None or name in chosen):
+            plans.append(_collection(state, state.open_run))
+    return Plan(verb="abort", target=(), collections=tuple(plans))
+
+
+def _collection(state: CollectionState, run: OpenRun) -> CollectionPlan:
+    steps: list[Step] = []
+    lines: list[str] = []
+    for position in _unfinished(run):
+        step = run.job.steps[position]
+        if isinstance(step, GoLive):
+            _refuse_moved(state, run, step)
+        elif isinstance(step, Build):
+            steps.append(Retire(step.target, f"abort of run {run.id}"))
+            lines.append(f"remove {step.target}, which nothing points to")
+        elif isinstance(step, InPlace) and run.record(position, "change") is not None:
+            steps.append(_undo(state, run, step))
+            lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
+    job = Job(state.name, state.basis(), tuple(steps), (), supersedes=run.id)
+    return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was begun",), reasons=())
+
+
+def _unfinished(run: OpenRun) -> list[int]:
+    """Steps that were begun and not recorded, in the order of the job; those of a completed revision are left."""
+    closed = {closing.step for closing in run.job.closes if _done(run, closing.step)}
+    last = max(closed, default=-1)
+    begun = {record.step for record in run.records}
+    return [position for position in range(len(run.job.steps)) if position > last and position in begun]
+
+
+def _done(run: OpenRun, step: int) -> bool:
+    record = run.record(step, "close")
+    return record is not None and record.state == "done"
+
+
+def _refuse_moved(state: CollectionState, run: OpenRun, step: GoLive) -> None:
+    if state.physical == step.target and step.target != step.source:
+        raise RefusedError(
+            f"{state.name} is live on {step.target or 'no collection'} already, so run {run.id} can only be finished",
+            hint="finish it: qmigrate upgrade; then go back: qmigrate rollback",
+        )
+
+
+def _undo(state: CollectionState, run: OpenRun, step: InPlace) -> InPlace:
+    lossy = [change for change in step.changes if not change.undoable()]
+    if lossy:
+        raise RefusedError(
+            f"run {run.id} has begun to change {state.name} in place, and that can't be undone: {lossy[0].describe()}",
+            hint="finish it: qmigrate upgrade",
+        )
+    undone = tuple(change.reverse() for change in reversed(step.changes))
+    return InPlace((), step.target, undone, f"abort of run {run.id}")

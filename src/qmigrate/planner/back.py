@@ -1,0 +1,217 @@
+"""The way back: generations flip to their parents, in-place work is reversed, the rest needs a downgrade(). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from qmigrate.errors import PlanError, RefusedError
+from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
+from qmigrate.model.schema import Change, CollectionSchema
+from qmigrate.model.state import Applied, CollectionState, Generation, World
+from qmigrate.planner.segment import Position, closing, fold
+from qmigrate.revisions import Revisions
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A collection on its way back: newest revision first."""
+
+    state: CollectionState
+    physical: str | None
+    number: int
+    steps: list[Step] = field(default_factory=list)
+    closes: list[Closing] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    in_place: list[Applied] = field(default_factory=list)
+
+
+def plan_rollback(
+    world: World,
+    revisions: Revisions,
+    keep: frozenset[str],
+    *,
+    only: Iterable[str] | None = None,
+    writes: str = "refuse",
+) -> Plan:
+    """Take back every applied revision that is not in `keep`.
+
+    Args:
+        keep: ids of the target and all its ancestors; empty for base.
+        only: restrict the work to these logical names.
+        writes: ``refuse | carry | discard | now``.
+
+    Raises:
+        RefusedError: something can't be taken back; names revision and reason.
+    """
+    chosen = frozenset(only) if only is not None else None
+    plans = []
+    for name, state in sorted(world.collections.items()):
+        if not state.managed or (chosen is not None and name not in chosen):
+            continue
+        entries = [entry for entry in reversed(state.applied) if entry.revision not in keep]
+        if entries:
+            plans.append(_collection(world, revisions, state, entries, writes))
+    return Plan(
+        verb="rollback",
+        target=tuple(sorted(keep - {down for one in revisions.order() if one.id in keep for down in one.down})),
+        collections=tuple(plans),
+        checksums={revision.id: revision.checksum for revision in revisions.order()},
+    )
+
+
+def _collection(
+    world: World, revisions: Revisions, state: CollectionState, entries: list[Applied], writes: str
+) -> CollectionPlan:
+    walk = _Walk(state=state, physical=state.physical, number=state.next_number)
+    for entry in entries:
+        if entry.strategy == "in_place":
+            walk.in_place.append(entry)
+        else:
+            _flip(world, revisions, walk, entry, writes)
+    if walk.in_place:
+        _reverse(world, revisions, walk)
+    oldest = entries[-1].revision
+    return CollectionPlan(
+        job=Job(state.name, state.basis(), tuple(walk.steps), tuple(walk.closes)),
+        lines=tuple(walk.lines),
+        reasons=tuple(walk.reasons),
+        points=state.live.points if state.live else None,
+        way_back=f"qmigrate upgrade {entries[0].revision} applies {oldest} and later again",
+    )
+
+
+def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, writes: str) -> None:
+    """Back over a rebuild, a creation or a drop: the name moves to the generation that served before."""
+    before = _before(walk, entry)
+    if before is None and entry.strategy == "copy":
+        _downgrade(world, revisions, walk, entry)
+        return
+    target = before.physical if before else None
+    aliases = _names(walk.state.name, entry.prior, walk.state)
+    refs = _refs(revisions, entry.revision, walk.state.name)
+    walk.steps.append(GoLive(refs, walk.physical, target, aliases, back=True, writes=writes))
+    # In-place changes of the generation that is left need no undo: it is kept as it is until gc.
+    for covered in [*walk.in_place, entry]:
+        _close(walk, covered)
+    walk.in_place = []
+    walk.lines.append(f"{entry.revision}  back to {target or 'no collection'}")
+    walk.reasons.append(f"{entry.revision}  alias re-point, milliseconds; writes since: {writes}")
+    walk.physical = target
+
+
+def _before(walk: _Walk, entry: Applied) -> Generation | None:
+    """The generation that served before this revision, while it is kept."""
+    rows = walk.state.generations
+    if entry.strategy == "create":
+        return None
+    if entry.strategy == "drop":
+        kept = [row for row in rows if row.state == "retired"]
+        if not kept:
+            raise RefusedError(
+                f"revision {entry.revision} dropped {walk.state.name}, and no generation of it is kept any more",
+                hint="restore a snapshot: qmigrate snapshot list",
+            )
+        return kept[-1]
+    current = next((row for row in rows if row.physical == walk.physical), None)
+    parent = current.parent if current else None
+    return next((row for row in rows if row.number == parent and row.state == "retired"), None)
+
+
+def _names(name: str, prior: CollectionSchema | None, state: CollectionState) -> tuple[str, ...]:
+    further = prior.aliases if prior else (state.live.schema.aliases if state.live else ())
+    return (name, *further)
+
+
+def _refs(revisions: Revisions, revision: str, name: str) -> tuple[OpRef, ...]:
+    operations = revisions.get(revision).operations
+    return tuple(OpRef(revision, index) for index, found in enumerate(operations) if found.matches(name))
+
+
+def _reverse(world: World, revisions: Revisions, walk: _Walk) -> None:
+    """Undo in-place work on the generation that stays: downgrade() where the file has one, else the derived inverse."""
+    undo: list[Change] = []
+    covered: list[Applied] = []
+    for entry in walk.in_place:
+        if revisions.downgrade_operations(entry.revision) is not None:
+            _undo(walk, undo, covered)
+            undo, covered = [], []
+            _downgrade(world, revisions, walk, entry)
+            continue
+        made = [Change.from_json(change) for change in reversed(entry.changes)]
+        for change in made:
+            _refuse_lossy(revisions, walk, entry, change)
+        inverse = [change.reverse() for change in made]
+        undo += inverse
+        covered.append(entry)
+        walk.lines.append(f"{entry.revision}  " + ("; ".join(c.describe() for c in inverse) or "nothing to change"))
+        walk.reasons.append(f"{entry.revision}  the derived inverse, on the live collection")
+    _undo(walk, undo, covered)
+    walk.in_place = []
+
+
+def _undo(walk: _Walk, undo: list[Change], covered: list[Applied]) -> None:
+    """One step for the collected inverse changes of several revisions."""
+    if not covered:
+        return
+    walk.steps.append(InPlace((), str(walk.physical), tuple(undo), "the derived inverse"))
+    for entry in covered:
+        _close(walk, entry)
+
+
+def _refuse_lossy(revisions: Revisions, walk: _Walk, entry: Applied, change: Change) -> None:
+    if change.undoable():
+        return
+    declared = revisions.get(entry.revision).irreversible
+    why = declared or (
+        "what was dropped is gone" if change.kind.endswith("drop") else "a server setting can't be unset once it is set"
+    )
+    raise RefusedError(
+        f"revision {entry.revision} can't be taken back from {walk.state.name} in place: {change.describe()}: {why}",
+        hint="write a downgrade() in the revision that says what should stand there instead",
+    )
+
+
+def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) -> None:
+    """Operations of downgrade(), planned like an upgrade's from where the collection stands."""
+    revision = revisions.get(entry.revision)
+    operations = revisions.downgrade_operations(entry.revision)
+    if operations is None:
+        raise RefusedError(
+            f"revision {entry.revision} can't be taken back from {walk.state.name}: "
+            + (revision.irreversible or "the generation before it is not kept any more, and it has no downgrade()"),
+            hint="write a downgrade() in the revision, or restore a snapshot: qmigrate snapshot list",
+        )
+    state = walk.state
+    if state.live is None or state.declared is None:
+        raise PlanError(f"{state.name} has no live collection to take revision {entry.revision} back from")
+    declared = walk.closes[-1].declared if walk.closes else state.declared
+    position = Position(state.name, declared, state.live.schema, walk.physical, walk.number)
+    offset = len(revision.operations)
+    refs = [
+        (OpRef(entry.revision, offset + index), operation)
+        for index, operation in enumerate(operations)
+        if operation.matches(state.name)
+    ]
+    segment = fold(position, refs, f"downgrade of {entry.revision} ({revision.path.name})", world.capabilities)
+    walk.steps += segment.steps
+    done = closing(segment, position, (entry.revision, entry.checksum), len(walk.steps) - 1, "rollback")
+    walk.closes.append(replace(done, declared=entry.prior))
+    walk.lines += [f"{entry.revision}  {line}" for line in segment.lines]
+    walk.reasons.append(f"{entry.revision}  downgrade(), {segment.strategy}: {segment.reason}")
+    walk.physical, walk.number = segment.position.physical, segment.position.number
+
+
+def _close(walk: _Walk, entry: Applied) -> None:
+    prior = walk.closes[-1].declared if walk.closes else walk.state.declared
+    walk.closes.append(
+        Closing(
+            step=len(walk.steps) - 1,
+            revision=entry.revision,
+            direction="rollback",
+            checksum=entry.checksum,
+            declared=entry.prior,
+            prior=prior,
+        )
+    )

@@ -1,0 +1,148 @@
+"""One revision's operations on one collection, folded into steps. It reads only values that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from qmigrate.errors import PlanError
+from qmigrate.model.names import generation_name
+from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step
+from qmigrate.model.schema import CollectionSchema, changes
+from qmigrate.model.state import Capabilities
+from qmigrate.operations.base import Operation, check_contradictions
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a collection stands while its revisions are folded, one after the other.
+
+    Attributes:
+        declared: the recorded schema; None while it doesn't exist.
+        live: what the serving generation has, or will have; None likewise.
+        physical: its physical name.
+        number: the next free generation number.
+    """
+
+    name: str
+    declared: CollectionSchema | None
+    live: CollectionSchema | None
+    physical: str | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one revision does to one collection.
+
+    Attributes:
+        steps: in order; the last one records the revision.
+        position: afterwards.
+        lines: one per operation, for people.
+        reason: why this strategy.
+        strategy: ``create | drop | copy | in_place | record``.
+        incompatible: reader-incompatible changes, one line each.
+    """
+
+    steps: tuple[Step, ...]
+    position: Position
+    lines: tuple[str, ...]
+    reason: str
+    strategy: str
+    incompatible: tuple[str, ...]
+
+
+def fold(
+    position: Position, refs: Sequence[tuple[OpRef, Operation]], where: str, capabilities: Capabilities
+) -> Segment:
+    """Fold a revision's operations over a collection's recorded and live schema and choose the strategy.
+
+    Args:
+        refs: the operations that match the collection, in order.
+        where: revision and file, for messages.
+
+    Raises:
+        PlanError: an operation is misused, or two contradict; names revision and operation.
+    """
+    try:
+        return _fold(position, refs, capabilities)
+    except PlanError as error:
+        raise PlanError(f"{where}: {error.message}", hint=error.hint, facts=error.facts) from error
+
+
+def _fold(position: Position, refs: Sequence[tuple[OpRef, Operation]], capabilities: Capabilities) -> Segment:
+    operations = [operation for _, operation in refs]
+    check_contradictions(operations)
+    declared, live = position.declared, position.live
+    wish, reason, incompatible = "in_place", "light changes, made on the live collection", []
+    for operation in operations:
+        operation.check(declared)
+        if declared is not None and live is not None:
+            operation.check(live)
+            chosen = operation.strategy(live, capabilities)
+            if chosen.rank == "copy" and wish != "copy":
+                wish, reason = "copy", chosen.reason
+            trouble = operation.incompatible(declared)
+            if trouble:
+                incompatible.append(trouble)
+        declared, live = operation.apply(declared), operation.apply(live)
+    lines = tuple(operation.describe() for operation in operations)
+    after = replace(position, declared=declared, live=live)
+    steps, strategy, after = _steps(position, after, tuple(ref for ref, _ in refs), (wish, reason))
+    return Segment(steps, after, lines, _reason(strategy, reason), strategy, tuple(incompatible))
+
+
+def _steps(
+    before: Position, after: Position, refs: tuple[OpRef, ...], wish: tuple[str, str]
+) -> tuple[tuple[Step, ...], str, Position]:
+    if after.live is None:
+        if before.live is None:
+            return (), "record", after
+        names = (before.name, *before.live.aliases)
+        gone = GoLive(refs, before.physical, None, names)
+        return (gone,), "drop", replace(after, physical=None)
+    if before.live is None or wish[0] == "copy":
+        return _rebuild(before, after, refs, wish[1])
+    found = changes(before.live, after.live)
+    physical = str(before.physical)
+    return (InPlace(refs, physical, found, wish[1]),), "in_place", after
+
+
+def _rebuild(
+    before: Position, after: Position, refs: tuple[OpRef, ...], reason: str
+) -> tuple[tuple[Step, ...], str, Position]:
+    assert after.live is not None  # noqa: S101  the caller looked
+    target = generation_name(before.name, before.number)
+    new = before.live is None
+    build = Build(
+        ops=refs,
+        source=before.physical,
+        target=target,
+        number=before.number,
+        schema=after.live,
+        fill="empty" if new else "copy",
+        reason=reason,
+    )
+    golive = GoLive(refs, before.physical, target, (before.name, *after.live.aliases))
+    position = replace(after, physical=target, number=before.number + 1)
+    return (build, golive), "create" if new else "copy", position
+
+
+def _reason(strategy: str, reason: str) -> str:
+    if strategy == "create":
+        return "the collection is new"
+    if strategy == "drop":
+        return "the name is taken away; the generation is kept until gc"
+    return reason
+
+
+def closing(segment: Segment, prior: Position, revision: tuple[str, str], last_step: int, direction: str) -> Closing:
+    """The record that the revision (id, checksum) is applied once the segment's last step is closed."""
+    return Closing(
+        step=last_step,
+        revision=revision[0],
+        direction=direction,
+        checksum=revision[1],
+        declared=segment.position.declared,
+        prior=prior.declared,
+    )

@@ -1,0 +1,239 @@
+"""The seams: what the engine needs of a vector store, an embedder and a display. Protocols only, no implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmigrate.model.schema import Change, CollectionSchema, JsonObject
+from qmigrate.model.state import Capabilities, LiveCollection
+from qmigrate.model.transform import PointId
+
+#: A stored point as the store hands it out. Opaque outside ``store``; read it with ``store.records``.
+Stored = Any
+#: A point ready to be written. Opaque outside ``store``; made by ``store.records``.
+Ready = Any
+#: Operation ids by (node, shard): what a barrier saw.
+OperationIds = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A server-side snapshot; `checksum` is SHA-256 in hex, `size` in bytes."""
+
+    name: str
+    size: int
+    checksum: str | None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """One reading of how far a collection's optimizers are.
+
+    Attributes:
+        settled: green, no queued update, no deferred point, no optimization running or queued.
+        detail: for the progress line, e.g. ``yellow, 3 optimizations queued``.
+        failed: the optimizer's error, or None.
+        indexed: vectors that are indexed, approximate.
+        points: points, approximate.
+    """
+
+    settled: bool
+    detail: str
+    failed: str | None = None
+    indexed: int = 0
+    points: int = 0
+
+
+class PendingWrite(Protocol):
+    """A write under way."""
+
+    def wait(self) -> None:
+        """Return when the server reports it *completed*; anything else is an error.
+
+        Raises:
+            StoreError: it failed, or its outcome stayed unknown after the retries. Writes are idempotent by id.
+        """
+
+
+class Store(Protocol):
+    """Everything the engine asks of Qdrant. Every method but the ones named *write* only reads.
+
+    `name` is a physical name or an alias, as in Qdrant. Errors are those of :mod:`qmigrate.errors`.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Read once at connection."""
+
+    @property
+    def request_timeout(self) -> float:
+        """The longest time in seconds that one request of ours can go on inside the server; 0 in local mode."""
+
+    def physical_names(self) -> tuple[str, ...]:
+        """Physical collections, sorted."""
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> physical name."""
+
+    def aliases_of_nodes(self) -> tuple[dict[str, str], ...]:
+        """The same, read from every node."""
+
+    def describe(self, name: str) -> LiveCollection | None:
+        """The collection, or None when there is none of that name."""
+
+    def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
+        """Exact count; of points whose payload field is missing, null or empty, or that lack a vector, when asked."""
+
+    def scan(
+        self,
+        name: str,
+        *,
+        start: PointId | None = None,
+        stop: PointId | None = None,
+        page: int = 1000,
+        payload: bool | Sequence[str] = True,
+        vectors: bool = True,
+    ) -> Iterator[Sequence[Stored]]:
+        """Pages in Qdrant's order (unsigned ids ascending, then UUIDs by bytes), from `start` up to before `stop`."""
+
+    def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool = True) -> list[Stored]:
+        """The points of these ids that exist, in any order."""
+
+    def sample_ids(self, name: str, count: int) -> list[PointId]:
+        """Up to `count` ids at random, unsorted."""
+
+    def create_collection(
+        self, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool
+    ) -> None:
+        """*Write.* Make it with its payload indexes; with `defer_index` no HNSW graph is built yet.
+
+        Raises:
+            ConflictError: it exists.
+        """
+
+    def build_index(self, name: str, schema: CollectionSchema) -> None:
+        """*Write.* Undo the deferral of :meth:`create_collection`: the final optimizer and HNSW settings."""
+
+    def readiness(self, name: str) -> Readiness:
+        """One reading."""
+
+    def apply(self, name: str, change: Change) -> None:
+        """*Write.* One piece of in-place work, repeatable. Alias changes too (`name` is the physical target)."""
+
+    def drop_collection(self, name: str) -> None:
+        """*Write.* Delete a physical collection; no error when it is gone. Only ``steps.retire`` calls it."""
+
+    def write_seal(self, name: str, seal: JsonObject | None) -> None:
+        """*Write.* Set or remove the metadata key ``qmigrate``."""
+
+    def create_alias(self, alias: str, target: str) -> None:
+        """*Write.* One CreateAlias: makes or re-points."""
+
+    def drop_alias(self, alias: str) -> None:
+        """*Write.* No error when it is gone."""
+
+    def rename_aliases(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """*Write.* One request of RenameAlias actions (old, new): re-points `new` atomically.
+
+        Raises:
+            NotFoundError: an `old` is gone: a later holder has taken over.
+        """
+
+    def upsert(self, name: str, points: Sequence[Ready]) -> PendingWrite:
+        """*Write.* Start replacing or inserting points; at most some MB per call, see ``store.records``."""
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """*Write.* Delete points and wait; missing ids are no error."""
+
+    def barrier(self, name: str) -> OperationIds:
+        """*Write that changes nothing*, through every shard's queue; the operation ids after it, of every node."""
+
+    def operation_ids(self, name: str) -> OperationIds:
+        """Operation ids as they stand now, of every node."""
+
+    def fence(self, name: str) -> JsonObject:
+        """*Write.* Limit writes to one per minute and shard, seen on every node; returns the strict mode before."""
+
+    def take_tokens(self, name: str) -> int:
+        """*Write that changes nothing*: uses up what the limiter of each shard still lets pass.
+
+        Returns:
+            How many of these writes passed on every shard before the first was refused; each moved ids by one.
+        """
+
+    def lift_fence(self, name: str, prior: JsonObject) -> None:
+        """*Write.* Give back the strict mode of before; a value that can't be unset gets one too large to matter."""
+
+    def create_snapshot(self, name: str) -> Snapshot:
+        """*Write.* Make a server-side snapshot and wait for it."""
+
+    def list_snapshots(self, name: str) -> list[Snapshot]:
+        """Snapshots of one collection, oldest first."""
+
+    def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """*Write.* Delete one snapshot; no error when it is gone."""
+
+    def close(self) -> None:
+        """Release connections and locks."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Items to vectors; deterministic for a given fingerprint."""
+
+    @property
+    def size(self) -> int | None:
+        """Length of its vectors, or None where it is only known after the first batch."""
+
+    @property
+    def max_batch(self) -> int:
+        """Most items of one call."""
+
+    def fingerprint(self) -> JsonObject:
+        """What decides its output: library, model, weights, size, normalisation, preprocessing."""
+
+    def embed(self, items: Sequence[Any]) -> NDArray[np.float32] | Sequence[Any]:
+        """Vectors of shape (n, d), in the order of `items`; or a sequence of sparse or multivectors.
+
+        Raises:
+            EmbedError: an item can't be embedded; its message names the item.
+        """
+
+
+class Progress(Protocol):
+    """Where long work reports to. Implementations must be cheap and thread-safe."""
+
+    def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
+        """A phase starts; `total` in points, None where unknown."""
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more points are done."""
+
+    def end(self, summary: str = "") -> None:
+        """The phase is over."""
+
+    def say(self, line: str) -> None:
+        """One line that a person should read."""
+
+
+class Silent:
+    """A :class:`Progress` that shows nothing."""
+
+    def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
+        """Ignore."""
+
+    def advance(self, count: int, note: str = "") -> None:
+        """Ignore."""
+
+    def end(self, summary: str = "") -> None:
+        """Ignore."""
+
+    def say(self, line: str) -> None:
+        """Ignore."""

@@ -1,0 +1,350 @@
+"""The graph of revision files, and new files; the only importer of alembic.script. It opens no store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from qmigrate.errors import RevisionError
+from qmigrate.revision_file import Revision, is_revision, load_file, operations_of
+
+if TYPE_CHECKING:
+    from alembic.script.revision import RevisionMap
+
+    from qmigrate.operations.base import Operation
+
+__all__ = ["Revision", "Revisions", "create", "initialise"]
+
+_RELATIVE = re.compile(r"(?P<start>[^+-]*)(?P<sign>[+-])(?P<steps>\d+)")
+
+
+class Revisions:
+    """The graph of all revision files of a folder. Make it with :meth:`load`."""
+
+    def __init__(self, found: Iterable[tuple[Revision, ModuleType]]) -> None:
+        loaded = list(found)
+        self._revisions = {revision.id: revision for revision, _ in loaded}
+        self._modules = {revision.id: module for revision, module in loaded}
+        self._downgrades: dict[str, tuple[Operation, ...]] = {}
+        graph = _graph(loaded)
+        self._heads = tuple(sorted(graph.heads))
+        newest_first = graph.iterate_revisions("heads", "base") if loaded else ()
+        self._order = tuple(self._revisions[found.revision] for found in newest_first)[::-1]
+
+    @classmethod
+    def load(cls, scripts: Path) -> Revisions:
+        """Read every ``versions/*.py``; each file is executed once, and nothing is written beside it.
+
+        Raises:
+            RevisionError: a file can't be used, or the files don't fit together; names the files.
+        """
+        versions = scripts / "versions"
+        if not versions.is_dir():
+            raise RevisionError(f"there is no folder {versions}", hint="qmigrate init makes it")
+        try:
+            files = sorted(file for file in versions.glob("*.py") if is_revision(file))
+        except OSError as error:
+            raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
+        found = [load_file(file) for file in files]
+        _check_graph([revision for revision, _ in found])
+        return cls(found)
+
+    def order(self) -> tuple[Revision, ...]:
+        """Every revision, parents before children; always the same order for the same files."""
+        return self._order
+
+    def heads(self) -> tuple[str, ...]:
+        """Ids that nothing follows, sorted."""
+        return self._heads
+
+    def head(self) -> Revision | None:
+        """The newest revision, or None without any.
+
+        Raises:
+            RevisionError: there are several.
+        """
+        if len(self._heads) > 1:
+            named = ", ".join(f"{one} ({self._revisions[one].path.name})" for one in self._heads)
+            raise RevisionError(
+                f"there are {len(self._heads)} heads: {named}",
+                hint='join them: qmigrate revision --merge -m "merge", or name one of them, or "heads"',
+            )
+        return self._revisions[self._heads[0]] if self._heads else None
+
+    def get(self, wanted: str) -> Revision:
+        """The revision of an id, or of the beginning of one where only one begins like that.
+
+        Raises:
+            RevisionError: none, or several.
+        """
+        if wanted in self._revisions:
+            return self._revisions[wanted]
+        matching = [one for one in self._order if wanted and one.id.startswith(wanted)]
+        if not matching:
+            matching = [one for one in self._order if one.path.stem == wanted]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            named = ", ".join(one.id for one in matching)
+            hint = "write more of the id"
+            raise RevisionError(f'several revisions begin with "{wanted}": {named}', hint=hint)
+        known = ", ".join(one.id for one in self._order[-5:]) or "none"
+        raise RevisionError(f'there is no revision "{wanted}"', hint=f"the newest ones are: {known}")
+
+    def ancestors(self, wanted: str) -> frozenset[str]:
+        """Ids of everything before a revision, itself left out.
+
+        Raises:
+            RevisionError: there is no such revision.
+        """
+        start = self.get(wanted).id
+        return self._closure([start]) - {start}
+
+    def resolve(self, target: str, *, current: frozenset[str]) -> frozenset[str]:
+        """Which revisions should be applied.
+
+        Args:
+            target: ``head``, ``heads``, ``base``, an id or the beginning of one, ``+N``, ``-N``, ``id+N``,
+                ``id-N``.
+            current: ids that are applied; only relative targets look at it. A revision without operations
+                leaves no trace there and doesn't count as a step.
+
+        Returns:
+            The target and everything before it.
+
+        Raises:
+            RevisionError: there is no such target, or it is ambiguous.
+        """
+        target = target.strip()
+        if target == "base":
+            return frozenset()
+        if target == "heads":
+            return self._closure(self._heads)
+        if target == "head":
+            head = self.head()
+            return self._closure([head.id]) if head else frozenset()
+        relative = _RELATIVE.fullmatch(target)
+        if relative is None:
+            return self._closure([self.get(target).id])
+        start = relative["start"]
+        applied = self.resolve(start, current=current) if start else self._applied(current)
+        step = self._up if relative["sign"] == "+" else self._down
+        for _ in range(int(relative["steps"])):
+            applied = step(applied, target)
+        return applied
+
+    def downgrade_operations(self, wanted: str) -> tuple[Operation, ...] | None:
+        """What the file's ``downgrade()`` returns; None when it has none.
+
+        Raises:
+            RevisionError: it fails, or returns something else than operations.
+        """
+        revision = self.get(wanted)
+        if not revision.has_downgrade:
+            return None
+        if revision.id not in self._downgrades:
+            module = self._modules[revision.id]
+            self._downgrades[revision.id] = operations_of(module, "downgrade", revision.path)
+        return self._downgrades[revision.id]
+
+    def _closure(self, starts: Iterable[str]) -> frozenset[str]:
+        seen: set[str] = set()
+        todo = list(starts)
+        while todo:
+            one = todo.pop()
+            if one not in seen:
+                seen.add(one)
+                todo.extend(self._revisions[one].down)
+        return frozenset(seen)
+
+    def _applied(self, current: frozenset[str]) -> frozenset[str]:
+        unknown = sorted(current - set(self._revisions))
+        if unknown:
+            raise RevisionError(
+                f"applied revisions have no file any more: {', '.join(unknown)}",
+                hint="bring the files back, or name the target by its id",
+            )
+        return self._closure(current)
+
+    def _up(self, applied: frozenset[str], target: str) -> frozenset[str]:
+        while True:
+            ready = [one for one in self._order if one.id not in applied and applied.issuperset(one.down)]
+            empty = [one.id for one in ready if not one.operations]
+            if not empty:
+                break
+            applied |= set(empty)
+        return applied | {_only(ready, target, "no revision follows")}
+
+    def _down(self, applied: frozenset[str], target: str) -> frozenset[str]:
+        while True:
+            parents = {parent for one in applied for parent in self._revisions[one].down}
+            newest = [self._revisions[one] for one in sorted(applied - parents)]
+            empty = [one.id for one in newest if not one.operations]
+            if not empty:
+                break
+            applied -= set(empty)
+        return applied - {_only(newest, target, "nothing is left to take back")}
+
+
+def _only(found: list[Revision], target: str, none: str) -> str:
+    if not found:
+        raise RevisionError(f'the target "{target}" goes too far: {none}')
+    if len(found) > 1:
+        named = ", ".join(f"{one.id} ({one.path.name})" for one in found)
+        hint = "name a revision by its id"
+        raise RevisionError(f'the target "{target}" is ambiguous here: {named}', hint=hint)
+    return found[0].id
+
+
+def _check_graph(found: list[Revision]) -> None:
+    """What Alembic would only warn of."""
+    by_id: dict[str, Revision] = {}
+    for revision in found:
+        other = by_id.setdefault(revision.id, revision)
+        if other is not revision:
+            raise RevisionError(
+                f"two files have the revision {revision.id}: {other.path} and {revision.path}",
+                hint="give one of them another id and let it follow the other",
+            )
+    for revision in found:
+        for parent in revision.down:
+            if parent not in by_id:
+                raise RevisionError(
+                    f"{revision.path} follows the revision {parent}, and no file has that id",
+                    hint="bring the file back, or mend down_revision",
+                )
+
+
+def _graph(loaded: list[tuple[Revision, ModuleType]]) -> RevisionMap:
+    from alembic.script.base import Script
+    from alembic.script.revision import CycleDetected, RevisionMap
+
+    try:
+        # Newest first, since that is how Alembic walks: of two branches the lower number then comes first.
+        scripts = [Script(module, one.id, str(one.path)) for one, module in reversed(loaded)]
+        graph = RevisionMap(lambda: scripts)
+        _ = graph.heads
+    except CycleDetected as error:
+        files = {revision.id: str(revision.path) for revision, _ in loaded}
+        named = ", ".join(files[one] for one in sorted(error.revisions))
+        message = f"these revisions follow each other in a circle: {named}"
+        raise RevisionError(message, hint="mend down_revision") from error
+    return graph
+
+
+def create(
+    scripts: Path, message: str, *, revision_id: str | None = None, merge: bool = False
+) -> Revision:
+    """Write a new revision file, numbered one above the highest, that follows the head.
+
+    Args:
+        scripts: folder of ``versions/``, and of ``script.py.mako`` unless the built-in one is to be used.
+        message: becomes the docstring, and the name of the file.
+        revision_id: instead of the number.
+        merge: follow every head, so that there is one again.
+
+    Returns:
+        The revision as it reads back.
+
+    Raises:
+        RevisionError: the existing files can't be used, there are several heads and no `merge`, the file
+            exists, or the folder can't be written.
+    """
+    known = Revisions.load(scripts)
+    if not message.strip():
+        raise RevisionError("a new revision needs a message", hint='qmigrate revision -m "what changes"')
+    down = _parents(known, merge)
+    identifier = revision_id or _next_number(known)
+    if identifier in {one.id for one in known.order()}:
+        raise RevisionError(f"there is a revision {identifier} already: {known.get(identifier).path}")
+    path = scripts / "versions" / f"{identifier}_{_slug(message)}.py"
+    content = _render(scripts / "script.py.mako", message, identifier, down)
+    _write_new(path, content)
+    try:
+        return load_file(path)[0]
+    except RevisionError:
+        path.unlink()
+        raise
+
+
+def initialise(scripts: Path) -> list[Path]:
+    """Make the folder of the revisions: the template, and an empty ``versions/``.
+
+    Returns:
+        What was made: the template and ``versions/``.
+
+    Raises:
+        RevisionError: the folder holds revisions or a template already, or can't be written.
+    """
+    template, versions = scripts / "script.py.mako", scripts / "versions"
+    for made in (template, versions):
+        if made.exists():
+            raise RevisionError(f"{made} exists already; nothing was overwritten")
+    try:
+        versions.mkdir(parents=True)
+    except OSError as error:
+        raise RevisionError(f"{versions} can't be made: {error.strerror}") from error
+    _write_new(template, _packaged_template())
+    return [template, versions]
+
+
+def _parents(known: Revisions, merge: bool) -> tuple[str, ...]:
+    if not merge:
+        head = known.head()
+        return (head.id,) if head else ()
+    if len(known.heads()) < 2:
+        raise RevisionError("there is nothing to merge: the revisions have one head, or none")
+    return known.heads()
+
+
+def _next_number(known: Revisions) -> str:
+    words = [word for one in known.order() for word in (one.id, one.path.name)]
+    numbers = [int(match.group()) for word in words if (match := re.match(r"\d{1,9}(?=_|$)", word))]
+    return f"{max(numbers, default=0) + 1:04d}"
+
+
+def _slug(message: str) -> str:
+    words = re.findall(r"[a-z0-9]+", message.lower())
+    return "_".join(words)[:40].rstrip("_") or "revision"
+
+
+def _packaged_template() -> str:
+    return (resources.files("qmigrate") / "templates" / "script.py.mako").read_text(encoding="utf-8")
+
+
+def _render(template: Path, message: str, identifier: str, down: tuple[str, ...]) -> str:
+    from mako.template import Template  # type: ignore[import-untyped]
+
+    try:
+        source = template.read_text(encoding="utf-8") if template.exists() else _packaged_template()
+        found = Template(text=source, strict_undefined=True).render_unicode(  # noqa: S702  # not HTML
+            message=_docstring(message),
+            up_revision=identifier,
+            down_revision=down[0] if len(down) == 1 else down or None,
+            create_date=datetime.now(UTC),
+        )
+    except Exception as error:
+        # A template is code of the user: anything may go wrong in it.
+        raise RevisionError(f"{template} can't be used: {type(error).__name__}: {error}") from error
+    return str(found)
+
+
+def _docstring(message: str) -> str:
+    """The message as it may stand between triple quotes."""
+    escaped = " ".join(message.split()).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return escaped[:-1] + '\\"' if escaped.endswith('"') and not escaped.endswith('\\"') else escaped
+
+
+def _write_new(path: Path, content: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(content)
+    except FileExistsError:
+        raise RevisionError(f"{path} exists already; nothing was overwritten") from None
+    except OSError as error:
+        raise RevisionError(f"{path} can't be written: {error.strerror}") from error

@@ -1,0 +1,389 @@
+"""Settings from flags, environment, qmigrate.yaml and defaults, in this order. It opens no store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from qmigrate import settings_read as read
+from qmigrate.errors import ConfigError
+from qmigrate.settings_read import Source
+
+# Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
+
+#: Looked for in the current folder when neither a flag nor the environment names a file.
+CONFIG_NAME = "qmigrate.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class QdrantSettings:
+    """Where Qdrant is.
+
+    Attributes:
+        url: of a server, http or https; None in local mode.
+        path: folder of the client's local mode; None with a server.
+        grpc_port: the server's gRPC port.
+        api_key: from ``QMIGRATE_QDRANT_API_KEY`` or the variable that ``api_key_env`` names; never shown.
+        timeout: longest time of one request in seconds.
+        nodes: REST URLs of every node of a cluster, for what has to be seen on all of them.
+        ca_cert: PEM file of the authority that signed the server's certificate.
+        prefix: path in front of Qdrant's own, behind a reverse proxy.
+        compression: gzip on gRPC; slower on a local network.
+    """
+
+    url: Annotated[str | None, read.server_url] = None
+    path: Annotated[Path | None, read.path] = None
+    grpc_port: Annotated[int, read.whole(1, 65535)] = 6334
+    api_key: str | None = field(default=None, repr=False)
+    timeout: Annotated[float, read.duration] = 60.0
+    nodes: Annotated[tuple[str, ...], read.listed(read.server_url)] = ()
+    ca_cert: Annotated[Path | None, read.path] = None
+    prefix: Annotated[str, read.text] = ""
+    compression: Annotated[bool, read.flag] = False
+
+    @property
+    def label(self) -> str:
+        """For people, without secrets: ``qdrant:6333``, or the folder."""
+        return read.authority(self.url) if self.url else read.short_path(self.path or Path())
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """Where the SQL state is.
+
+    Attributes:
+        url: SQLAlchemy URL; may hold a password, so it is never shown.
+        schema: PostgreSQL schema of the tables; None for the connection's default.
+        defaulted: nobody chose it: SQLite beside the configuration.
+    """
+
+    url: str = field(default="", repr=False)
+    schema: str | None = None
+    defaulted: bool = False
+
+    @property
+    def label(self) -> str:
+        """For people, without secrets: ``postgresql app@db/app``, ``sqlite .qmigrate/ledger.db``."""
+        return read.sql_label(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """One SQL database of the application.
+
+    Attributes:
+        url: SQLAlchemy URL, or None when the variable or file that holds it is not there; never shown.
+        missing: why `url` is None, for people.
+    """
+
+    url: str | None = field(default=None, repr=False)
+    missing: str = ""
+
+    @property
+    def label(self) -> str:
+        """For people, without secrets."""
+        return read.sql_label(self.url) if self.url else self.missing
+
+
+_WRITES = read.choice("converge", "refuse", later={"freeze": "not available yet: use converge or refuse"})
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildSettings:
+    """How a collection is rebuilt beside the live one.
+
+    Attributes:
+        writes: ``converge`` carries what is written meanwhile; ``refuse`` stops when anything is.
+        snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
+        verify: ``full``: every point is proven.
+        holdover: seconds that the old generation is kept after the swap.
+        ranges: shares of the id space that are copied side by side; None lets qmigrate choose.
+        workers: ranges in work at the same time.
+        sample: points that are embedded a second time for the proof.
+        fuse: pending revisions of one collection copy the data once.
+        max_rate: most points per second; None for no limit.
+        gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
+    """
+
+    writes: Annotated[str, _WRITES] = "converge"
+    snapshot: Annotated[str, read.choice("auto", "off")] = "auto"
+    verify: Annotated[str, read.choice("full")] = "full"
+    holdover: Annotated[float, read.duration] = 7 * 86400.0
+    ranges: Annotated[int | None, read.automatic(read.whole(1, 65536))] = None
+    workers: Annotated[int, read.whole(1, 256)] = 4
+    sample: Annotated[int, read.whole(0, 1_000_000)] = 200
+    fuse: Annotated[bool, read.flag] = True
+    max_rate: Annotated[float | None, read.positive] = None
+    gc: Annotated[str, read.choice("auto", "off")] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class FixSettings:
+    """How points are deleted and changed on purpose.
+
+    Attributes:
+        exports: folder of the files that an undo needs.
+        undo: seconds that a fix can be undone.
+        max_share: largest share of a collection that one fix may remove, 0 to 1.
+        presets: named fixes, as written in the file.
+    """
+
+    exports: Annotated[Path, read.path] = Path(".qmigrate/exports")
+    undo: Annotated[float, read.duration] = 86400.0
+    max_share: Annotated[float, read.share] = 0.1
+    presets: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Bounds; durations in seconds.
+
+    Attributes:
+        lock_timeout: how long to wait for a lease that another process holds.
+        lease_ttl: how long a lease outlives its last renewal.
+        max_quarantine: largest share of points that may fail to be embedded, 0 to 1.
+        ready_timeout: how long a built collection may take until it is indexed.
+        settle: how long to wait for a source that is still optimizing.
+    """
+
+    lock_timeout: Annotated[float, read.duration] = 60.0
+    lease_ttl: Annotated[float, read.positive_duration] = 30.0
+    max_quarantine: Annotated[float, read.share] = 0.001
+    ready_timeout: Annotated[float, read.positive_duration] = 1800.0
+    settle: Annotated[float, read.duration] = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionOverride:
+    """What ``collections:`` says about one logical name; `rebuild` holds only the keys that were given."""
+
+    rebuild: Mapping[str, Any] = field(default_factory=dict)
+    embedders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be configured. Neither ``repr`` nor ``str`` shows a secret.
+
+    Attributes:
+        scripts: folder of ``script.py.mako`` and ``versions/``.
+        folder: where relative paths start: the file's folder, else the current one.
+        config: the file that was read, or None.
+        embedders: name -> ``type`` and the keys of that type.
+        collections: overrides by logical name; use :meth:`for_collection`.
+    """
+
+    qdrant: QdrantSettings = field(default_factory=QdrantSettings)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    databases: Mapping[str, DatabaseSettings] = field(default_factory=dict)
+    scripts: Path = Path("qdrant_migrations")
+    embedders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    rebuild: RebuildSettings = field(default_factory=RebuildSettings)
+    fixes: FixSettings = field(default_factory=FixSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
+    folder: Path = Path()
+    config: Path | None = None
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        config: str | Path | None = None,
+        qdrant_url: str | None = None,
+        ledger_url: str | None = None,
+        scripts: str | Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        stores: bool = True,
+    ) -> Settings:
+        """Read the settings; it touches files only.
+
+        Args:
+            config: the file; else ``QMIGRATE_CONFIG``, else ``qmigrate.yaml`` in the current folder if there.
+            qdrant_url: wins over ``QMIGRATE_QDRANT_URL`` and the file.
+            ledger_url: wins over ``QMIGRATE_LEDGER_URL`` and the file.
+            scripts: wins over ``QMIGRATE_SCRIPTS`` and the file.
+            environ: instead of ``os.environ``.
+            stores: whether Qdrant and the ledger will be used; if not, they need not fit together.
+
+        Raises:
+            ConfigError: unknown key, wrong type or unit, unreadable file, remote server with local ledger.
+        """
+        environ = os.environ if environ is None else environ
+        here = Source(Path.cwd(), environ)
+        file, data = _read_file(config or environ.get("QMIGRATE_CONFIG"), here)
+        source = Source(file.parent, environ) if file else here
+        read.check_keys(data, _SECTIONS, "")
+        part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name != "scripts"}
+        qdrant_url = qdrant_url or environ.get("QMIGRATE_QDRANT_URL")
+        ledger_url = ledger_url or environ.get("QMIGRATE_LEDGER_URL")
+        exports = {"exports": source.folder / FixSettings().exports}
+        found = cls(
+            qdrant=_qdrant(part["qdrant"], qdrant_url, source),
+            ledger=_ledger(part["ledger"], ledger_url, here, source),
+            databases={name: _database(name, value, source) for name, value in part["databases"].items()},
+            scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
+            embedders=_embedders(part["embedders"], "embedders", source),
+            rebuild=RebuildSettings(**_values(RebuildSettings, part["rebuild"], "rebuild", source)),
+            fixes=FixSettings(**exports | _values(FixSettings, part["fixes"], "fixes", source)),
+            limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
+            collections={name: _override(name, value, source) for name, value in part["collections"].items()},
+            folder=source.folder,
+            config=file,
+        )
+        if stores:
+            _refuse_lost_ledger(found)
+        return found
+
+    def for_collection(self, name: str) -> Settings:
+        """These settings with the overrides for a logical name merged in."""
+        override = self.collections.get(name)
+        if override is None:
+            return self
+        return replace(
+            self,
+            rebuild=replace(self.rebuild, **override.rebuild),
+            embedders={**self.embedders, **override.embedders},
+        )
+
+    def connection(self) -> dict[str, Any]:
+        """Keyword arguments of ``qmigrate.store.connect.ConnectionSettings``."""
+        return {
+            "url": self.qdrant.url,
+            "path": str(self.qdrant.path) if self.qdrant.path else None,
+            "grpc_port": self.qdrant.grpc_port,
+            "api_key": self.qdrant.api_key,
+            "timeout": self.qdrant.timeout,
+            "nodes": self.qdrant.nodes,
+            "ca_cert": str(self.qdrant.ca_cert) if self.qdrant.ca_cert else None,
+            "prefix": self.qdrant.prefix,
+            "compression": self.qdrant.compression,
+        }
+
+    def database(self, name: str) -> str:
+        """The SQLAlchemy URL of one of the application's databases.
+
+        Raises:
+            ConfigError: it is not configured, or its variable or file is missing.
+        """
+        found = self.databases.get(name)
+        if found is None:
+            raise ConfigError(
+                f"no database {name!r} in the settings{read.meant(name, self.databases)}",
+                hint="name it under databases: in qmigrate.yaml",
+            )
+        if found.url is None:
+            raise ConfigError(f"databases.{name}: {found.missing}")
+        return found.url
+
+
+#: The sections of the file.
+_SECTIONS = tuple(entry.name for entry in fields(Settings) if entry.name not in ("folder", "config"))
+
+
+def _read_file(named: str | Path | None, here: Source) -> tuple[Path | None, dict[str, Any]]:
+    if named is None or not str(named):
+        default = here.folder / CONFIG_NAME
+        return (default, read.yaml_file(default)) if default.is_file() else (None, {})
+    chosen = here.folder / read.path(str(named), "config")
+    return chosen, read.yaml_file(chosen)
+
+
+def _values(section: type, data: Mapping[str, Any], at: str, source: Source) -> dict[str, Any]:
+    """The keys that were given, converted; ``null`` means the default."""
+    hints = get_type_hints(section, include_extras=True)
+    readers = {name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+    read.check_keys(data, readers, at)
+    given = [name for name in readers if data.get(name) is not None]
+    found = {name: readers[name](data[name], f"{at}.{name}") for name in given}
+    return {name: source.folder / one if isinstance(one, Path) else one for name, one in found.items()}
+
+
+def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSettings:
+    known = [entry.name for entry in fields(QdrantSettings) if entry.name != "api_key"]
+    read.check_keys(data, [*known, "api_key_env"], "qdrant")
+    named = data.pop("api_key_env", None)
+    values = _values(QdrantSettings, data, "qdrant", source)
+    if url:
+        values["url"] = read.server_url(url, "the URL of Qdrant")
+        values.pop("path", None)
+    elif "url" in values and "path" in values:
+        raise ConfigError("qdrant has both url and path: a server and local mode; keep one of them")
+    elif "url" not in values:
+        values.setdefault("path", source.folder / ".qmigrate" / "qdrant")
+    values.update(read.split_prefix(values.get("url"), values.get("prefix", "")))
+    key = source.environ.get("QMIGRATE_QDRANT_API_KEY")
+    if not key and named is not None:
+        key = source.environ.get(read.variable_name(named, "qdrant.api_key_env"))
+    return QdrantSettings(**values, api_key=key or None)
+
+
+def _ledger(data: dict[str, Any], url: str | None, here: Source, source: Source) -> LedgerSettings:
+    read.check_keys(data, ["url", "url_env", "url_file", "schema"], "ledger")
+    schema = None if data.get("schema") is None else read.text(data["schema"], "ledger.schema")
+    if url:
+        chosen = read.sql_url(url, "the URL of the ledger", here, ledger=True)
+        return LedgerSettings(url=chosen, schema=schema)
+    found, missing = read.indirect_url(data, "ledger", source, ledger=True)
+    if missing:
+        raise ConfigError(f"ledger: {missing}", hint="set it, or pass --ledger-url")
+    if found is not None:
+        return LedgerSettings(url=found, schema=schema)
+    default = f"sqlite:///{source.folder / '.qmigrate' / 'ledger.db'}"
+    return LedgerSettings(url=default, schema=schema, defaulted=True)
+
+
+def _database(name: str, data: Any, source: Source) -> DatabaseSettings:
+    at = f"databases.{name}"
+    entry = read.mapping(data, at)
+    read.check_keys(entry, ["url", "url_env", "url_file"], at)
+    url, missing = read.indirect_url(entry, at, source)
+    if url is None and not missing:
+        missing = "none of url, url_env and url_file is given"
+    return DatabaseSettings(url=url, missing=missing)
+
+
+def _scripts(written: Any, chosen: str | Path | None, here: Source, source: Source) -> Path:
+    if chosen:
+        return here.folder / read.path(str(chosen), "scripts")
+    return source.folder / read.path("qdrant_migrations" if written is None else written, "scripts")
+
+
+def _embedders(data: Mapping[str, Any], at: str, source: Source) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, value in data.items():
+        entry = read.mapping(value, f"{at}.{name}")
+        if not isinstance(entry.get("type"), str):
+            raise ConfigError(f"{at}.{name} has no type", hint="for example: type: hashing")
+        if entry.get("image_roots") is not None:
+            roots = read.listed(read.path)(entry["image_roots"], f"{at}.{name}.image_roots")
+            entry["image_roots"] = [str(source.folder / root) for root in roots]
+        found[name] = entry
+    return found
+
+
+def _override(name: str, data: Any, source: Source) -> CollectionOverride:
+    at = f"collections.{name}"
+    entry = read.mapping(data or {}, at)
+    read.check_keys(entry, ["rebuild", "embedders"], at)
+    rebuild = read.mapping(entry.get("rebuild") or {}, f"{at}.rebuild")
+    embedders = read.mapping(entry.get("embedders") or {}, f"{at}.embedders")
+    return CollectionOverride(
+        rebuild=_values(RebuildSettings, rebuild, f"{at}.rebuild", source),
+        embedders=_embedders(embedders, f"{at}.embedders", source),
+    )
+
+
+def _refuse_lost_ledger(settings: Settings) -> None:
+    """A ledger that nobody chose would be a file in a container while the data lives on a server."""
+    url = settings.qdrant.url
+    if url and settings.ledger.defaulted and not read.is_this_host(url):
+        raise ConfigError(
+            f"Qdrant is on another host ({read.authority(url)}), but no ledger is configured: the default is "
+            "a SQLite file on this host, and what it knows would be lost with this container",
+            hint="set QMIGRATE_LEDGER_URL, or ledger.url in qmigrate.yaml, to your SQL database; "
+            "if a file on this host is what you want: sqlite:///.qmigrate/ledger.db",
+        )

@@ -1,0 +1,21 @@
+"""Checklists of phases, one module per kind of step, and what they call. Steps know nothing of revisions or plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qmigrate.model.plan import Build, GoLive, InPlace, Retire, Step
+from qmigrate.steps import build, golive, inplace, retire
+from qmigrate.steps.work import Phase
+
+_CHECKLISTS = {
+    Build.kind: build.PHASES,
+    GoLive.kind: golive.PHASES,
+    InPlace.kind: inplace.PHASES,
+    Retire.kind: retire.PHASES,
+}
+
+
+def phases_of(step: Step) -> Sequence[Phase]:
+    """The checklist of a step."""
+    return _CHECKLISTS[step.kind]

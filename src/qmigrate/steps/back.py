@@ -1,0 +1,149 @@
+"""What is special about going live backwards: counting what was written since, and exchanging the sides of the base."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from qmigrate.errors import RefusedError, RepairNeededError
+from qmigrate.merge import join
+from qmigrate.model.plan import GoLive
+from qmigrate.model.transform import PointTransform
+from qmigrate.steps.base import base_name, exchanged, unpack
+from qmigrate.steps.owned import own
+from qmigrate.steps.passes import Sides, keyed, page_of
+from qmigrate.steps.points import Maker
+from qmigrate.steps.proof import prove
+from qmigrate.steps.quiet import measure
+from qmigrate.steps.work import Facts, Work, transform_of
+from qmigrate.store import records
+
+
+@dataclass(slots=True)
+class WritesSince:
+    """Points of the live generation that differ from what its proof saw."""
+
+    added: int = 0
+    changed: int = 0
+    deleted: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.added + self.changed + self.deleted
+
+
+def preflight(step: GoLive, work: Work) -> Facts:
+    """Count what was written since the parent was left, and refuse to lose it without consent."""
+    if step.source is None or step.writes == "now":
+        if step.source is not None:
+            _need_base(step, work)
+        return {}
+    since = _count(step, work) if step.target is not None else WritesSince(added=work.store.count(step.source))
+    if since.total and step.writes == "refuse":
+        raise _refusal(step, work, since)
+    if since.total and step.writes == "carry" and _inverse(step, work) is None:
+        raise RefusedError(
+            f"{work.collection} was written to since it left {step.target}: {_counted(since)}. They can't be carried "
+            "back, since the change has no inverse",
+            hint="qmigrate rollback … --discard-writes loses them",
+            facts={"writes_since": asdict(since)},
+        )
+    return {"writes_since": asdict(since)}
+
+
+def converge(step: GoLive, work: Work) -> Facts:
+    """Lift the parent's fence, exchange the base, carry what was written since, and prove the parent."""
+    assert step.source is not None  # noqa: S101  golive looked
+    assert step.target is not None  # noqa: S101
+    _lift(step, work)
+    if step.writes == "discard":
+        return {}
+    _exchange(step, work)
+    delta = int(measure(work.store, step.target)["barrier_delta"])
+    if step.writes == "now":
+        return {"barrier_delta": delta}
+    return prove(work, sides_of(step, work), since=None, delta=delta)
+
+
+def sides_of(step: GoLive, work: Work) -> Sides:
+    """The live generation as the source, its parent as the target."""
+    assert step.source is not None  # noqa: S101  golive looked
+    assert step.target is not None  # noqa: S101
+    transform = _inverse(step, work)
+    target = work.store.describe(step.target)
+    maker = Maker(work, transform, target.schema) if transform is not None and target is not None else None
+    return Sides(
+        source=step.source,
+        target=step.target,
+        alias=own(work, step.target),
+        base=base_name(step.source, step.target, back=True),
+        step=work.step,
+        maker=maker,
+    )
+
+
+def _inverse(step: GoLive, work: Work) -> PointTransform | None:
+    target = work.store.describe(str(step.target))
+    if target is None:
+        return None
+    return transform_of(work.operations(step.ops), target.schema).back()
+
+
+def _count(step: GoLive, work: Work) -> WritesSince:
+    _need_base(step, work)
+    since = WritesSince()
+    source = str(step.source)
+    base = unpack(work.lease.ledger.base_pages(base_name(step.target, source, back=False)))
+    live = keyed(work, source, (None, None), page_of(work, source))
+    for _, stored, entry in join(live, base):
+        if entry is None:
+            since.added += 1
+        elif stored is None:
+            since.deleted += 1
+        elif records.digest(stored) != entry.target:
+            since.changed += 1
+    return since
+
+
+def _need_base(step: GoLive, work: Work) -> None:
+    if step.target is None or step.writes == "discard":
+        return
+    if not work.lease.ledger.has_base(base_name(step.target, step.source, back=False)):
+        raise RepairNeededError(
+            f"the ledger has no base of {step.source}, so what was written since it left {step.target} can't be told",
+            hint="qmigrate rollback … --discard-writes goes back to the old points as they were",
+        )
+
+
+def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
+    ways = "qmigrate rollback … --discard-writes loses them"
+    if step.target is not None and _inverse(step, work) is not None:
+        ways = f"qmigrate rollback … --carry-writes brings them along (all {since.total:,} can be), or " + ways
+    return RefusedError(
+        f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}. "
+        "Going back now would lose them",
+        hint=ways,
+        facts={"writes_since": asdict(since)},
+    )
+
+
+def _counted(since: WritesSince) -> str:
+    return f"{since.added:,} points added, {since.changed:,} changed, {since.deleted:,} deleted"
+
+
+def _lift(step: GoLive, work: Work) -> None:
+    generation = work.generation(step.target)
+    if generation is None or generation.fence is None:
+        return
+    work.store.lift_fence(own(work, str(step.target)), generation.fence)
+    work.lease.save_generation(replace(generation, fence=None))
+
+
+def _exchange(step: GoLive, work: Work) -> None:
+    """The forward base with its sides exchanged, in one range: the parent is what it was, the fence saw to that."""
+    name = base_name(step.source, step.target, back=True)
+    work.lease.fix_ranges(work.run, work.step, [(None, None)])
+    work.lease.discard_stage(name)
+    for page in exchanged(work.lease.ledger.base_pages(base_name(step.target, step.source, back=False))):
+        work.lease.stage_base(name, 0, [page])
+    work.lease.commit_base(name)

@@ -1,0 +1,68 @@
+"""The base of a rebuild: per point a digest of both sides as last read, packed into pages. It compares nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from qmigrate.store.records import DIGEST_SIZE, KEY_SIZE
+
+ENTRY_SIZE = KEY_SIZE + 2 * DIGEST_SIZE
+#: Entries of a stored page.
+PAGE_ENTRIES = 2000
+
+
+class Entry(NamedTuple):
+    """hS and hT of one point: the whole source point, and the target point, each as last read."""
+
+    source: bytes
+    target: bytes
+
+
+def pack(entries: Iterable[tuple[bytes, Entry]]) -> bytes:
+    """A page as bytes."""
+    return b"".join(key + entry.source + entry.target for key, entry in entries)
+
+
+def unpack(pages: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
+    """(key, entry) in stored order."""
+    middle = KEY_SIZE + DIGEST_SIZE
+    for page in pages:
+        for offset in range(0, len(page), ENTRY_SIZE):
+            row = page[offset : offset + ENTRY_SIZE]
+            yield row[:KEY_SIZE], Entry(row[KEY_SIZE:middle], row[middle:])
+
+
+def exchanged(pages: Iterable[bytes]) -> Iterator[bytes]:
+    """The base with its sides exchanged: what a rollback starts from."""
+    for page in pages:
+        yield pack((key, Entry(entry.target, entry.source)) for key, entry in unpack([page]))
+
+
+def base_name(source: str | None, target: str | None, *, back: bool) -> str:
+    """Under which name the ledger keeps the base of a step: forwards and backwards are two."""
+    return f"{source}<" if back else str(target)
+
+
+class PageWriter:
+    """Collects entries and hands full pages on."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[bytes, Entry]] = []
+
+    def add(self, key: bytes, entry: Entry) -> None:
+        """One more entry, in key order."""
+        self._entries.append((key, entry))
+
+    @property
+    def full(self) -> bool:
+        """Whether a page is complete."""
+        return len(self._entries) >= PAGE_ENTRIES
+
+    def take(self) -> list[bytes]:
+        """Everything collected, as at most one page."""
+        if not self._entries:
+            return []
+        page = pack(self._entries)
+        self._entries = []
+        return [page]

@@ -1,0 +1,162 @@
+"""The end of a step: seal, then history, current view, generations and run in one transaction. It moves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from qmigrate.ledger import View
+from qmigrate.model.plan import Closing, GoLive, InPlace, Retire
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.state import Generation
+from qmigrate.steps.work import Work
+
+#: The shape of the seal, so that a later version can read an earlier one.
+SEAL_VERSION = 1
+
+
+def seal_of(work: Work, number: int, state: str, revision: str | None, embedders: JsonObject) -> JsonObject:
+    """What a collection says of itself in its metadata."""
+    checksums = {closing.revision: closing.checksum for closing in work.job.closes}
+    checksums.update({entry.revision: entry.checksum for entry in work.state.applied})
+    return {
+        "version": SEAL_VERSION,
+        "ledger": work.ledger_id,
+        "collection": work.collection,
+        "generation": number,
+        "revision": revision,
+        "checksum": checksums.get(revision or ""),
+        "state": state,
+        "embedders": embedders,
+    }
+
+
+def close_golive(work: Work, step: GoLive, *, held_until: datetime, report: JsonObject) -> None:
+    """Record that the name moved."""
+    closings = _closings(work)
+    declared = _declared(work, closings)
+    applied = _applied_after(work)
+    generations: list[Generation] = []
+    source, target = work.generation(step.source), work.generation(step.target)
+    embedders = _embedders(work, step, declared)
+    if target is not None:
+        target = replace(
+            target, state="live", revisions=applied, schema=declared or target.schema, held_until=None, swept=False
+        )
+        generations.append(target)
+        work.store.write_seal(
+            target.physical, seal_of(work, target.number, "live", applied[-1] if applied else None, embedders)
+        )
+    if source is not None:
+        generations.append(replace(source, state="retired", held_until=held_until, swept=True))
+    strategy = "drop" if step.target is None else "create" if step.source is None else "copy"
+    _close(work, closings, generations, strategy, step.target, (), report, embedders)
+
+
+def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
+    """Record that the live generation was changed."""
+    closings = _closings(work)
+    declared = _declared(work, closings)
+    generation = work.generation(step.target)
+    applied = _applied_after(work)
+    generations = []
+    embedders = _kept_embedders(_known_embedders(work), declared)
+    if generation is not None:
+        generation = replace(generation, revisions=applied, schema=declared or generation.schema)
+        generations.append(generation)
+        work.store.write_seal(
+            step.target, seal_of(work, generation.number, "live", applied[-1] if applied else None, embedders)
+        )
+    changes = tuple(change.to_json() for change in step.changes)
+    _close(work, closings, generations, "in_place", step.target, changes, report, embedders)
+
+
+def close_retire(work: Work, step: Retire) -> None:
+    """Record that a generation is gone."""
+    generation = work.generation(step.target)
+    gone = [replace(generation, state="gone")] if generation is not None else []
+    _close(work, [], gone, "retire", step.target, (), {"reason": step.reason}, None)
+
+
+def _close(
+    work: Work,
+    closings: Sequence[Closing],
+    generations: Sequence[Generation],
+    strategy: str,
+    physical: str | None,
+    changes: Sequence[JsonObject],
+    report: JsonObject,
+    embedders: JsonObject | None,
+) -> None:
+    last = work.step == len(work.job.steps) - 1
+    view = None
+    if embedders is not None and (physical is not None or closings):
+        applied = _applied_after(work)
+        view = View(
+            name=work.collection,
+            revision=applied[-1] if applied else None,
+            physical=physical,
+            declared=_declared(work, closings),
+            embedders=embedders,
+        )
+    work.lease.close_step(
+        work.run,
+        work.step,
+        closings=closings,
+        view=view,
+        generations=generations,
+        strategy=strategy,
+        physical=physical,
+        changes=changes,
+        report=report,
+        phase=work.phase,
+        last=last,
+    )
+
+
+def _closings(work: Work) -> list[Closing]:
+    return [closing for closing in work.job.closes if closing.step == work.step]
+
+
+def _declared(work: Work, closings: Sequence[Closing]) -> CollectionSchema | None:
+    return closings[-1].declared if closings else work.state.declared
+
+
+def _applied_after(work: Work) -> tuple[str, ...]:
+    """Applied revisions once this step is closed; repeating a closing changes nothing."""
+    applied = list(work.state.applied_revisions())
+    for closing in work.job.closes:
+        if closing.step > work.step:
+            continue
+        if closing.revision in applied:
+            applied.remove(closing.revision)
+        if closing.direction == "upgrade":
+            applied.append(closing.revision)
+    return tuple(applied)
+
+
+def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> JsonObject:
+    """Vector -> fingerprint after this step: going back, the parent's own seal knows them."""
+    if step.target is None:
+        return {}
+    if step.back:
+        parent = work.store.describe(step.target)
+        seal: Any = parent.seal if parent else None
+        return dict((seal or {}).get("embedders") or {})
+    known = _known_embedders(work)
+    for (_, phase), facts in work.learned.items():
+        if phase == "preflight":
+            known.update(facts.get("embedders") or {})
+    return _kept_embedders(known, declared)
+
+
+def _known_embedders(work: Work) -> JsonObject:
+    view = work.lease.ledger.collections().get(work.collection)
+    return dict(view.embedders) if view else {}
+
+
+def _kept_embedders(known: Any, declared: CollectionSchema | None) -> JsonObject:
+    names = declared.vector_names() if declared else frozenset()
+    return {name: value for name, value in dict(known).items() if name in names}

@@ -1,0 +1,179 @@
+"""Go live: move the name to the other generation, carry what came late, record it; backwards it is the rollback."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from qmigrate.errors import RepairNeededError, StoreError
+from qmigrate.model.plan import GoLive
+from qmigrate.model.report import SweepReport
+from qmigrate.model.schema import JsonObject
+from qmigrate.steps import back, closing
+from qmigrate.steps.base import base_name
+from qmigrate.steps.owned import own, release, swap
+from qmigrate.steps.passes import Sides
+from qmigrate.steps.points import Maker
+from qmigrate.steps.proof import prove
+from qmigrate.steps.quiet import delta_of, nothing_written
+from qmigrate.steps.sweep import fence, sweep
+from qmigrate.steps.work import Facts, Phase, Work, transform_of
+
+
+def preflight(step: GoLive, work: Work) -> Facts:
+    """Only reads: both generations are there, and the name points where the plan saw it."""
+    for physical in (step.source, step.target):
+        if physical is not None and work.store.describe(physical) is None:
+            raise RepairNeededError(
+                f"{physical}, a generation of {work.collection}, is not in Qdrant any more",
+                hint="qmigrate status shows what is there",
+            )
+    holder = work.store.aliases().get(work.collection)
+    if holder not in (step.source, step.target):
+        raise _foreign_alias(work, step, holder)
+    if step.back:
+        return back.preflight(step, work)
+    return {}
+
+
+def converge(step: GoLive, work: Work) -> Facts:
+    """Converge again when anything was written since the proof, or when the proof is an earlier holder's (rule 7)."""
+    if step.source is None or step.target is None or _is_live(step, work):
+        return {}
+    if step.back:
+        return back.converge(step, work)
+    proof = _proof(work)
+    now = work.store.barrier(step.source)
+    if proof.get("epoch") == work.lease.epoch and nothing_written(
+        proof.get("source_ids"), now, delta=delta_of(work)
+    ):
+        # The sweep compares with the newest barrier: this one moved the ids too.
+        return {"source_ids": dict(now)}
+    return prove(work, sides_of(step, work), since=None, delta=delta_of(work))
+
+
+def swap_names(step: GoLive, work: Work) -> Facts:
+    """One alias request; before and after are journaled first; read back on every node."""
+    work.note({"before": step.source, "after": step.target, "names": list(step.aliases)})
+    started = time.monotonic()
+    if step.target is None:
+        for alias in reversed(step.aliases):
+            work.store.drop_alias(alias)
+    elif not _is_live(step, work):
+        holder = work.store.aliases().get(work.collection)
+        if holder != step.source:
+            raise _foreign_alias(work, step, holder)
+        swap(work, step.target, step.aliases)
+    took = (time.monotonic() - started) * 1000
+    _read_back(step, work)
+    return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat()}
+
+
+def sweep_late(step: GoLive, work: Work) -> Facts:
+    """Stragglers finish, the old generation is fenced, a barrier says whether anything came late; that is carried."""
+    if step.source is None or step.target is None:
+        return {}
+    if step.back and step.writes == "discard":
+        fence(work, step.source)
+        return {"sweep": SweepReport().to_json()}
+    proof = _proof(work)
+    if not work.lease.ledger.has_base(base_name(step.source, step.target, back=step.back)):
+        raise RepairNeededError(
+            f"{work.collection} points to {step.target}, but the base of its proof is gone from the ledger, so late "
+            f"writes to {step.source} can't be told from old ones",
+            hint=f"qmigrate verify {step.source} {step.target} lists the differences both ways",
+        )
+    report = sweep(
+        work, sides_of(step, work), since=proof.get("source_ids"), target_since=proof.get("target_ids")
+    )
+    if report.carried or report.listed.count:
+        work.progress.say(
+            f"{work.collection}: {report.carried:,} late writes carried over, {report.listed.count:,} listed"
+        )
+    return {"sweep": report.to_json()}
+
+
+def close(step: GoLive, work: Work) -> Facts:
+    """Seal, own aliases away, and everything recorded in one transaction."""
+    holdover = timedelta(seconds=work.settings.rebuild.holdover)
+    release(work, [step.source, step.target])
+    closing.close_golive(work, step, held_until=datetime.now(UTC) + holdover, report=_report(work))
+    return {}
+
+
+def sides_of(step: GoLive, work: Work) -> Sides:
+    """The two generations as a pass sees them."""
+    if step.back:
+        return back.sides_of(step, work)
+    assert step.source is not None  # noqa: S101  the phases look first
+    assert step.target is not None  # noqa: S101
+    source = work.store.describe(step.source)
+    target = work.store.describe(step.target)
+    if source is None or target is None:
+        raise RepairNeededError(f"a generation of {work.collection} disappeared during the run")
+    transform = transform_of(work.operations(step.ops), source.schema)
+    return Sides(
+        source=step.source,
+        target=step.target,
+        alias=own(work, step.target),
+        base=base_name(step.source, step.target, back=False),
+        step=build_step(work),
+        maker=Maker(work, transform, target.schema),
+    )
+
+
+def build_step(work: Work) -> int:
+    """Position of the build that this step goes live with: its ranges are walked again."""
+    return work.step - 1
+
+
+def _proof(work: Work) -> JsonObject:
+    """The newest facts of the proof: the build's, and what this step has learned since."""
+    return {**work.facts("converge", build_step(work)), **work.facts("converge")}
+
+
+def _is_live(step: GoLive, work: Work) -> bool:
+    return step.target is not None and work.store.aliases().get(work.collection) == step.target
+
+
+def _read_back(step: GoLive, work: Work) -> None:
+    """Wait until every node shows every name on the target."""
+    deadline = time.monotonic() + max(10.0, work.store.request_timeout)
+    while True:
+        nodes = work.store.aliases_of_nodes()
+        if all(aliases.get(name) == step.target for aliases in nodes for name in step.aliases):
+            return
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"not every node shows {work.collection} on {step.target} yet",
+                hint="run the same command again: it goes on from here",
+            )
+        work.tick()
+        time.sleep(0.02)
+
+
+def _foreign_alias(work: Work, step: GoLive, holder: str | None) -> RepairNeededError:
+    seen = f"points to {holder}" if holder else "is not an alias any more"
+    return RepairNeededError(
+        f"{work.collection} {seen}; this run expected {step.source or 'a free name'}: somebody else moved it",
+        hint="qmigrate status shows what is where; qmigrate abort ends this run",
+    )
+
+
+def _report(work: Work) -> JsonObject:
+    return {
+        "verification": _proof(work).get("report"),
+        "sweep": work.facts("sweep").get("sweep"),
+        "swap": work.facts("swap"),
+        "writes_since": work.facts("preflight").get("writes_since"),
+        "snapshot": work.facts("snapshot", build_step(work)).get("snapshot"),
+    }
+
+
+PHASES = (
+    Phase("preflight", preflight),
+    Phase("converge", converge, volatile=True),
+    Phase("swap", swap_names),
+    Phase("sweep", sweep_late),
+    Phase("close", close),
+)

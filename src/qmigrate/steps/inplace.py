@@ -1,0 +1,73 @@
+"""In-place work: the difference of two schemas, applied to the live generation. Points are not touched."""
+
+from __future__ import annotations
+
+from qmigrate.errors import RefusedError, RepairNeededError, StoreError
+from qmigrate.model.plan import InPlace
+from qmigrate.model.schema import Change, CollectionSchema, changes
+from qmigrate.steps.build import enforced, wait_until_ready
+from qmigrate.steps.closing import close_inplace
+from qmigrate.steps.work import Facts, Phase, Work
+
+
+def preflight(step: InPlace, work: Work) -> Facts:
+    """Only reads: the generation is there and healthy."""
+    live = work.store.describe(step.target)
+    if live is None:
+        raise RepairNeededError(f"{step.target}, which serves {work.collection}, is not in Qdrant any more")
+    if live.status == "red" or live.problem:
+        raise RefusedError(
+            f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
+        )
+    return {"points": live.points}
+
+
+def change(step: InPlace, work: Work) -> Facts:
+    """Every change through the generation's physical name; each may be repeated."""
+    work.progress.begin(work.collection, "change", None)
+    for item in step.changes:
+        work.tick(0, item.describe())
+        work.store.apply(step.target, item)
+    work.progress.end(", ".join(item.describe() for item in step.changes))
+    return {"changes": len(step.changes)}
+
+
+def verify(step: InPlace, work: Work) -> Facts:
+    """Wait until the server is done, and read back what it took."""
+    if any(not item.light() or item.kind == "index.add" for item in step.changes):
+        wait_until_ready(work, step.target)
+    live = work.store.describe(step.target)
+    if live is None:
+        raise RepairNeededError(f"{step.target} disappeared during the run")
+    declared = [item.describe() for item in step.changes if not enforced((item,), work)]
+    missing = [item for item in step.changes if enforced((item,), work) and not _taken(live.schema, item)]
+    if missing:
+        raise StoreError(
+            f"the server did not take: {'; '.join(item.describe() for item in missing)}",
+            hint="it may be too old for these settings: qmigrate doctor shows its version",
+        )
+    return {"declared_not_enforced": declared}
+
+
+def _taken(live: CollectionSchema, item: Change) -> bool:
+    family, verb = item.kind.split(".")
+    if family == "config":
+        probe = CollectionSchema(config={item.name: item.after})
+        return not changes(CollectionSchema(config=live.config), probe)
+    holder = {"vector": live.vectors, "sparse": live.sparse, "index": live.indexes}
+    present = item.name in (live.aliases if family == "alias" else holder[family])
+    return present != (verb == "drop")
+
+
+def close(step: InPlace, work: Work) -> Facts:
+    """Seal, and everything recorded in one transaction."""
+    close_inplace(work, step, {"verify": work.facts("verify")})
+    return {}
+
+
+PHASES = (
+    Phase("preflight", preflight),
+    Phase("change", change),
+    Phase("verify", verify),
+    Phase("close", close),
+)

@@ -1,0 +1,110 @@
+"""Whether one point of the new generation is f(its source): the predicate of the proof. It reads and writes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qmigrate.model.report import VerificationReport
+from qmigrate.ports import Stored
+from qmigrate.steps.base import Entry
+from qmigrate.steps.points import Maker
+from qmigrate.store import records
+
+
+class Judge:
+    """Compares points of two generations under one transform.
+
+    Args:
+        maker: f, or None where only "unchanged since the base" can be said.
+    """
+
+    def __init__(self, maker: Maker | None) -> None:
+        self._maker = maker
+        self._loose = maker.tolerances() if maker is not None else {}
+
+    def proven(
+        self, stored: Stored, counterpart: Stored | None, entry: Entry | None, report: VerificationReport
+    ) -> Entry | None:
+        """The point's new base entry when it is proven; None when it has to be redone.
+
+        A point whose source changed since the base is redone even when its pure part is equal: a vector that is
+        embedded may be stale (mutant M10 of the model).
+        """
+        if counterpart is None or entry is None:
+            return None
+        whole = records.digest(stored)
+        if entry.source != whole:
+            return None
+        seen = records.digest(counterpart)
+        if entry.target != seen:
+            if self._maker is None or self.why_not(stored, counterpart, report) is not None:
+                return None
+        elif self._maker is not None:
+            self._count_filled(counterpart, report)
+        report.proven += 1
+        return Entry(whole, seen)
+
+    def why_not(self, stored: Stored, counterpart: Stored | None, report: VerificationReport) -> str | None:
+        """Why the counterpart is not f(stored), or None when it is."""
+        if counterpart is None:
+            return "is missing in the new generation"
+        if self._maker is None:
+            return "changed, and the change can't be carried back"
+        transform = self._maker.transform
+        if transform.is_identity():
+            return None if records.digest(stored) == records.digest(counterpart) else self._explain(stored, counterpart)
+        reason = self._explain(stored, counterpart)
+        if reason is None:
+            reason = self._filled_wrong(stored, counterpart)
+        if reason is None:
+            self._count_filled(counterpart, report)
+        return reason
+
+    def _explain(self, stored: Stored, counterpart: Stored) -> str | None:
+        assert self._maker is not None  # noqa: S101  the caller looked
+        transform = self._maker.transform
+        wanted = records.expected(stored, transform, records.new_payload(stored, transform))
+        return records.difference(wanted, records.found(counterpart, transform), self._loose)
+
+    def _filled_wrong(self, stored: Stored, counterpart: Stored) -> str | None:
+        assert self._maker is not None  # noqa: S101  the caller looked
+        messages = records.vector_messages(counterpart)
+        for name in self._maker.transform.filled:
+            message = messages.get(name)
+            if message is None:
+                if self._may_lack(name, stored):
+                    continue
+                return f"vector {name!r} is missing"
+            reason = _vector_wrong(message, self._maker.schema.vectors.get(name))
+            if reason:
+                return f"vector {name!r} {reason}"
+        return None
+
+    def _may_lack(self, name: str, stored: Stored) -> bool:
+        """Whether the revision allows it and the point really can't be filled."""
+        assert self._maker is not None  # noqa: S101  the caller looked
+        allowed = getattr(self._maker.transform.values[name], "on_failure", "stop") == "keep_without_vector"
+        return allowed and self._maker.vector_for(name, stored) is None
+
+    def _count_filled(self, counterpart: Stored, report: VerificationReport) -> None:
+        assert self._maker is not None  # noqa: S101  the caller looked
+        filled = self._maker.transform.filled
+        if not filled:
+            return
+        messages = records.vector_messages(counterpart)
+        if all(name in messages for name in filled):
+            report.embedded += 1
+        else:
+            report.without_vector += 1
+
+
+def _vector_wrong(message: Any, params: Any) -> str | None:
+    """What is wrong with a filled vector: not finite, or not of the declared size."""
+    values = records.array_of(message)
+    if not np.isfinite(values).all():
+        return "is not finite"
+    if params is not None and values.shape[-1] != params["size"]:
+        return f"has {values.shape[-1]} values instead of {params['size']}"
+    return None

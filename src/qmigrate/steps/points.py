@@ -1,0 +1,190 @@
+"""f applied to points: payload functions, fillings, and the writes of the result. It doesn't choose the points."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qmigrate.embed.inputs import read_input
+from qmigrate.embed.stream import Failure, embed_all
+from qmigrate.errors import EmbedError, PlanError
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.transform import Payload, PointId, PointTransform
+from qmigrate.operations.values import Compute, Embed
+from qmigrate.ports import PendingWrite, Ready, Stored
+from qmigrate.steps.work import Work
+from qmigrate.store import records
+
+
+@dataclass(slots=True)
+class Made:
+    """A page that went through f.
+
+    Attributes:
+        ready: points to write, in the order of the page.
+        lacking: ids that stay without a filled vector, with the reason.
+    """
+
+    ready: list[Ready]
+    lacking: list[tuple[PointId, str]]
+
+
+class Maker:
+    """f for one step: built once, used by several threads.
+
+    Args:
+        work: where the user's code and the embedders come from.
+        transform: f, as declared.
+        schema: of the collection that is written to.
+    """
+
+    def __init__(self, work: Work, transform: PointTransform, schema: CollectionSchema) -> None:
+        self.transform = transform
+        self.schema = schema
+        self._work = work
+        # A user's embedder or function may not be thread-safe, and a device takes one batch at a time anyway.
+        self._lock = threading.Lock()
+
+    def make(self, page: Sequence[Stored]) -> Made:
+        """F of every point of a page.
+
+        Raises:
+            EmbedError: a point can't be filled and its operation says ``on_failure="stop"``.
+        """
+        payloads = [self._payload(stored) for stored in page]
+        values: list[dict[str, Any]] = [{} for _ in page]
+        lacking: list[tuple[PointId, str]] = []
+        for vector in self.transform.filled:
+            self._fill(vector, page, payloads, values, lacking)
+        ready = [
+            records.make_ready(stored, self.transform, value, payload)
+            for stored, value, payload in zip(page, values, payloads, strict=True)
+        ]
+        return Made(ready, lacking)
+
+    def vector_for(self, vector: str, stored: Stored) -> Any:
+        """The value of one filled vector, made again; None when the point has no input for it."""
+        values: list[dict[str, Any]] = [{}]
+        self._fill(vector, [stored], [self._payload(stored)], values, [], keep=True)
+        return values[0].get(vector)
+
+    def tolerances(self) -> dict[str, float]:
+        """Carried vectors that can't be compared bit by bit, with the tolerance of each.
+
+        Local mode normalises a cosine vector at every write, so its last digit may change.
+        """
+        found = {}
+        for name in self.transform.vectors:
+            params = self.schema.vectors.get(name, {})
+            renormalised = self._work.store.capabilities.local and params.get("distance") == "Cosine"
+            if name in self.transform.converted or renormalised:
+                found[name] = records.TOLERANCES.get(str(params.get("datatype")), records.ROUNDING)
+        return found
+
+    def _payload(self, stored: Stored) -> Payload | None:
+        if self.transform.keeps_payload:
+            return None
+        try:
+            return records.new_payload(stored, self.transform)
+        except Exception as error:
+            names = ", ".join(getattr(function, "__name__", "?") for function in self.transform.payload)
+            raise PlanError(
+                f"the payload function {names} failed for point {records.point_id(stored)} of "
+                f"{self._work.collection}: {type(error).__name__}: {error}",
+                hint="mend the function, then: qmigrate abort, and upgrade again",
+            ) from error
+
+    def _fill(
+        self,
+        vector: str,
+        page: Sequence[Stored],
+        payloads: Sequence[Payload | None],
+        values: list[dict[str, Any]],
+        lacking: list[tuple[PointId, str]],
+        keep: bool = False,
+    ) -> None:
+        filling = self.transform.values[vector]
+        inputs = [
+            self._input(filling, stored, payload) for stored, payload in zip(page, payloads, strict=True)
+        ]
+        present = [position for position, item in enumerate(inputs) if item is not None]
+        made = self._values(filling, vector, [inputs[position] for position in present])
+        reasons = dict.fromkeys(set(range(len(page))) - set(present), "its source field is missing, empty or not text")
+        for position, value in zip(present, made, strict=True):
+            if isinstance(value, Failure):
+                reasons[position] = value.message
+            else:
+                values[position][vector] = value
+        for position in sorted(reasons):
+            self._lacks(filling, vector, page[position], reasons[position], lacking, keep)
+
+    def _input(self, filling: Any, stored: Stored, payload: Payload | None) -> Any:
+        if isinstance(filling, Embed):
+            found = records.payload_of(stored) if payload is None else payload
+            return read_input(found, str(filling.text or filling.image))
+        return records.plain_point(stored, payload)
+
+    def _values(self, filling: Any, vector: str, items: list[Any]) -> list[Any]:
+        if not items:
+            return []
+        size = self.schema.vectors.get(vector, {}).get("size")
+        with self._lock:
+            if isinstance(filling, Compute):
+                return embed_all(_Computed(filling), items, size=size)
+            return embed_all(self._work.code.embedder(filling.embedder), items, size=size)
+
+    def _lacks(
+        self,
+        filling: Any,
+        vector: str,
+        stored: Stored,
+        reason: str,
+        lacking: list[tuple[PointId, str]],
+        keep: bool,
+    ) -> None:
+        if keep or getattr(filling, "on_failure", "stop") == "keep_without_vector":
+            lacking.append((records.point_id(stored), f"{vector}: {reason}"))
+            return
+        raise EmbedError(
+            f"point {records.point_id(stored)} of {self._work.collection} can't be given vector {vector!r}: {reason}",
+            hint='mend the point, or leave such points without the vector: on_failure="keep_without_vector"',
+        )
+
+
+class _Computed:
+    """A user's function in the place of an embedder."""
+
+    size = None
+    max_batch = 256
+
+    def __init__(self, filling: Compute) -> None:
+        self._function = filling.function
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The name of the function; its code is guarded by the revision's checksum."""
+        return {"type": "compute", "function": getattr(self._function, "__qualname__", repr(self._function))}
+
+    def embed(self, items: Sequence[Any]) -> list[Any]:
+        """One call per point."""
+        made = []
+        for item in items:
+            try:
+                made.append(self._function(item))
+            except Exception as error:
+                name = self.fingerprint()["function"]
+                raise EmbedError(f"{name} failed for point {item.id}: {type(error).__name__}: {error}") from error
+        return made
+
+
+def write(work: Work, alias: str, made: Made, physical: str) -> list[PendingWrite]:
+    """Start writing a page through an own alias, and record what stays without a vector."""
+    for identifier, reason in made.lacking:
+        work.lease.quarantine(physical, identifier, "fill", "EmbedError", reason)
+    return [work.store.upsert(alias, batch) for batch in records.batches(made.ready)]
+
+
+def fill_inputs(transform: PointTransform) -> Mapping[str, Embed]:
+    """Filled vectors that are embedded, for checks of their source fields."""
+    return {name: value for name, value in transform.values.items() if isinstance(value, Embed)}

@@ -1,0 +1,130 @@
+"""What must hold before a rebuild starts. It only reads: a refusal here leaves nothing behind."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+
+from qmigrate.errors import EmbedError, PlanError, RefusedError, RepairNeededError, StoreError
+from qmigrate.model.plan import Build
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.state import LiveCollection
+from qmigrate.operations.values import Embed
+from qmigrate.steps.work import Facts, Work, transform_of
+from qmigrate.store import records
+
+#: Ids of unfit points that a message names.
+NAMED = 5
+
+
+def check_build(step: Build, work: Work) -> Facts:
+    """Everything that can be known before the first write.
+
+    Returns:
+        Facts: ``points`` of the source, ``embedders`` as vector -> fingerprint.
+    """
+    if step.source is None:
+        return {"points": 0, "embedders": {}}
+    source = work.store.describe(step.source)
+    if source is None:
+        raise RepairNeededError(f"{step.source}, which serves {work.collection}, is not in Qdrant any more")
+    check_source(work, source)
+    transform = transform_of(work.operations(step.ops), source.schema)
+    fingerprints: JsonObject = {}
+    for vector in transform.filled:
+        filling = transform.values[vector]
+        if isinstance(filling, Embed):
+            fingerprints[vector] = _check_embed(work, step, vector, filling, step.schema)
+    return {"points": work.store.count(step.source), "embedders": fingerprints}
+
+
+def check_source(work: Work, source: LiveCollection) -> None:
+    """A source whose points can all be read, on replicas that all take part."""
+    if source.unknown:
+        raise PlanError(
+            f"{source.physical} has settings that this version of qmigrate doesn't know and would lose: "
+            f"{', '.join(source.unknown)}",
+            hint="update qmigrate",
+        )
+    if source.custom_sharding:
+        raise RefusedError(f"{source.physical} uses custom sharding, which is not supported yet")
+    if source.prevents_unoptimized or source.hidden:
+        raise RefusedError(
+            f"{source.physical} hides points that are not optimized yet ({source.hidden:,} now): a copy misses them",
+            hint="set prevent_unoptimized to false in its optimizers_config, wait until it is green, and run again",
+        )
+    if source.inactive:
+        raise RefusedError(
+            f"not every replica of {source.physical} is active: {', '.join(source.inactive)}",
+            hint="wait until the cluster has recovered, then run again",
+        )
+    if source.status == "red" or source.problem:
+        raise StoreError(
+            f"{source.physical} is in trouble: {source.problem or 'status red'}",
+            hint="mend the collection first (qmigrate doctor shows its state)",
+        )
+    if source.status == "yellow":
+        _wait_until_green(work, source.physical)
+
+
+def _wait_until_green(work: Work, physical: str) -> None:
+    """A yellow source is read correctly, but its optimizers and a copy would fight for the same cores."""
+    deadline = time.monotonic() + work.settings.limits.settle
+    while True:
+        seen = work.store.describe(physical)
+        if seen is None or seen.status != "yellow":
+            return
+        if time.monotonic() >= deadline:
+            raise RefusedError(
+                f"{physical} is {seen.status}: still optimizing after {work.settings.limits.settle:.0f} s",
+                hint="wait until it is green and run again, or raise limits.settle in qmigrate.yaml",
+            )
+        work.tick()
+        time.sleep(0.2)
+
+
+def _check_embed(work: Work, step: Build, vector: str, filling: Embed, schema: CollectionSchema) -> JsonObject:
+    embedder = work.code.embedder(filling.embedder)
+    declared = schema.vectors.get(vector, {}).get("size")
+    if embedder.size is not None and declared is not None and embedder.size != declared:
+        raise EmbedError(
+            f"embedder {filling.embedder!r} makes vectors of {embedder.size} values, but vector {vector!r} of "
+            f"{work.collection} is declared with {declared}",
+            hint="make the sizes agree in the revision or in qmigrate.yaml",
+        )
+    fields = sorted(filling.fields())
+    # A template leaves missing parts out, so only the fill can say whether anything remains of a point's text.
+    if filling.on_failure == "stop" and len(fields) == 1:
+        _check_field(work, step, fields[0], vector)
+    return embedder.fingerprint()
+
+
+def _check_field(work: Work, step: Build, name: str, vector: str) -> None:
+    source = str(step.source)
+    try:
+        lacking = work.store.count(source, missing_field=name)
+    except StoreError:
+        # Strict mode may refuse a filter on a field without an index; the fill looks at every point anyway.
+        return
+    if not lacking:
+        return
+    unfit = (
+        str(records.point_id(stored))
+        for page in work.store.scan(source, payload=[name.split(".")[0]], vectors=False)
+        for stored in page
+        if not _has(records.payload_of(stored), name)
+    )
+    ids = ", ".join(islice(unfit, NAMED))
+    total = work.store.count(source)
+    raise EmbedError(
+        f"{lacking:,} of {total:,} points of {work.collection} have no {name!r} to embed into {vector!r}. "
+        f"First ids: {ids}",
+        hint='fill the field first, or leave those points without the vector: on_failure="keep_without_vector"',
+    )
+
+
+def _has(payload: JsonObject, path: str) -> bool:
+    value: object = payload
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value not in (None, "", [])

@@ -1,0 +1,126 @@
+"""The proof before a swap: passes until the last one holds, and a sample embedded a second time. It moves no name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qmigrate.embed.cosine import lowest_cosine
+from qmigrate.errors import RefusedError, VerificationError
+from qmigrate.model.report import VerificationReport
+from qmigrate.model.schema import JsonObject
+from qmigrate.steps.passes import PassCounts, Sides, last_pass, source_pass
+from qmigrate.steps.quiet import nothing_written
+from qmigrate.steps.work import Work
+from qmigrate.store import records
+
+#: A re-embedded vector must be at least this close to the stored one.
+LOWEST_COSINE = 0.999
+#: A source pass that changed no more than this is close enough for the last one.
+SMALL_PASS = 100
+#: Passes in a row that did not shrink before the last pass is made all the same.
+STALLS = 3
+
+
+def prove(work: Work, sides: Sides, *, since: dict[str, int] | None, delta: int) -> JsonObject:
+    """Converge and prove; the base is committed when this returns.
+
+    Args:
+        since: operation ids of the source when its copy began; None to make no source pass.
+        delta: reach of one barrier.
+
+    Returns:
+        Facts: ``report``, ``source_ids`` and ``target_ids`` (barriers around the last pass), ``epoch``.
+
+    Raises:
+        VerificationError: a point is not proven, or a filled vector came out differently.
+        RefusedError: policy ``refuse`` and something was written.
+    """
+    passes = _approach(work, sides, since, delta)
+    source_ids = work.store.barrier(sides.source)
+    work.progress.begin(work.collection, "verify", None)
+    report = last_pass(work, sides)
+    report.passes = passes
+    _refuse_writes(work, report.repaired)
+    _sample(work, sides, report)
+    work.progress.end(_summary(report))
+    if not report.holds:
+        raise _failed(work, report)
+    return {
+        "report": report.to_json(),
+        "source_ids": dict(source_ids),
+        "target_ids": dict(work.store.barrier(sides.target)),
+        "barrier_delta": delta,
+        "epoch": work.lease.epoch,
+    }
+
+
+def _approach(work: Work, sides: Sides, since: dict[str, int] | None, delta: int) -> int:
+    """Source passes until little changes; none at all when nothing was written since the copy began."""
+    if since is None or nothing_written(since, work.store.barrier(sides.source), delta=delta):
+        return 0
+    counts: list[PassCounts] = []
+    stalls = 0
+    while True:
+        work.progress.begin(work.collection, f"converge, pass {len(counts) + 1}", None)
+        found = source_pass(work, sides)
+        work.progress.end(f"{found.redone:,} redone, {found.removed:,} removed")
+        _refuse_writes(work, found.changed)
+        stalls = stalls + 1 if counts and found.changed >= counts[-1].changed else 0
+        counts.append(found)
+        if found.changed <= SMALL_PASS or stalls >= STALLS:
+            return len(counts)
+
+
+def _refuse_writes(work: Work, changed: int) -> None:
+    if changed and work.settings.rebuild.writes == "refuse":
+        raise RefusedError(
+            f"{work.collection} was written to during the rebuild: {changed:,} points changed, and the policy is "
+            "writes: refuse",
+            hint="stop the writers and run qmigrate upgrade again, or use writes: converge",
+        )
+
+
+def _sample(work: Work, sides: Sides, report: VerificationReport) -> None:
+    """Embed a sample a second time: a model that answers differently would make the proof of presence worthless."""
+    filled = sides.maker.transform.filled if sides.maker else ()
+    if sides.maker is None or not filled or not report.points:
+        return
+    ids = work.store.sample_ids(sides.target, work.settings.rebuild.sample)
+    targets = {records.point_id(found): found for found in work.store.fetch(sides.target, ids)}
+    for stored in work.store.fetch(sides.source, ids):
+        identifier = records.point_id(stored)
+        messages = records.vector_messages(targets[identifier]) if identifier in targets else {}
+        for name in filled:
+            if name in messages:
+                _compare(identifier, name, messages[name], sides.maker.vector_for(name, stored), report)
+        report.sampled += 1
+
+
+def _compare(identifier: int | str, name: str, message: Any, again: Any, report: VerificationReport) -> None:
+    if again is None:
+        report.failures.add(identifier, f"vector {name!r} could not be made a second time")
+        return
+    cosine = lowest_cosine(records.vector_value(message), again)
+    report.lowest_cosine = cosine if report.lowest_cosine is None else min(report.lowest_cosine, cosine)
+    if cosine < LOWEST_COSINE:
+        report.failures.add(identifier, f"vector {name!r} made a second time differs: cosine {cosine:.6f}")
+
+
+def _summary(report: VerificationReport) -> str:
+    parts = [f"{report.proven:,} of {report.points:,} proven"]
+    if report.sampled and report.lowest_cosine is not None:
+        parts.append(f"{report.sampled:,} re-embedded, cosine ≥ {report.lowest_cosine:.4f}")
+    if report.without_vector:
+        parts.append(f"{report.without_vector:,} without the new vector")
+    return " · ".join(parts)
+
+
+def _failed(work: Work, report: VerificationReport) -> VerificationError:
+    named = "; ".join(f"{identifier} {reason}" for identifier, reason in report.failures.named)
+    count = max(report.failures.count, report.points - report.proven)
+    return VerificationError(
+        f"{count:,} of {report.points:,} points of {work.collection} are not proven in {report.target}: {named}. "
+        "The live collection was not touched",
+        hint=f"qmigrate abort {work.collection} removes {report.target}; qmigrate upgrade tries again",
+        facts={"report": report.to_json()},
+    )

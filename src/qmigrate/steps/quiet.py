@@ -1,0 +1,60 @@
+"""Barriers (rule 3): whether anything was written since an earlier one. It writes only what changes nothing."""
+
+from __future__ import annotations
+
+import time
+
+from qmigrate.model.schema import JsonObject
+from qmigrate.ports import OperationIds, Store
+from qmigrate.steps.work import Work
+
+#: How long stragglers of the old generation are waited for before it is fenced, in seconds.
+STRAGGLER_LIMIT = 5.0
+
+
+def measure(store: Store, name: str) -> JsonObject:
+    """How far one barrier moves each shard's ids, seen on a collection that nobody else writes to."""
+    before, after = store.barrier(name), store.barrier(name)
+    moved = {after[shard] - before.get(shard, 0) for shard in after}
+    return {"barrier_delta": max(moved) if moved else 0}
+
+
+def nothing_written(
+    before: OperationIds | None, now: OperationIds, *, delta: int, barriers: int = 1, own_writes: int = 0
+) -> bool:
+    """Whether ids moved only by our own barriers and by `own_writes` per shard.
+
+    Any doubt counts as a write: other shards or nodes than before, ids that went back after a restart.
+    """
+    if before is None or before.keys() != now.keys():
+        return False
+    expected = delta * barriers + own_writes
+    return all(now[shard] - before[shard] == expected for shard in now)
+
+
+def moved_in_all(before: OperationIds, now: OperationIds) -> int | None:
+    """Operations over all shards since `before`, replicas counted once each; None when that can't be said."""
+    if before.keys() != now.keys():
+        return None
+    return sum(now[shard] - before[shard] for shard in now)
+
+
+def wait_for_stragglers(work: Work, name: str) -> None:
+    """Wait (bounded) until the ids of `name` stand still, so that requests under way finish."""
+    deadline = time.monotonic() + min(STRAGGLER_LIMIT, max(work.store.request_timeout, 0.0))
+    last = work.store.operation_ids(name)
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        work.tick()
+        now = work.store.operation_ids(name)
+        if now == last:
+            return
+        last = now
+
+
+def delta_of(work: Work) -> int:
+    """The measured reach of one barrier, from the journal of this job; 0 in local mode."""
+    for (_, phase), facts in work.learned.items():
+        if phase in ("shadow", "converge") and "barrier_delta" in facts:
+            return int(facts["barrier_delta"])
+    return 0

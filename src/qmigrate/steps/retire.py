@@ -1,0 +1,52 @@
+"""Retire: the only module that deletes a collection. It re-reads aliases first and spares what has one."""
+
+from __future__ import annotations
+
+from qmigrate.errors import RefusedError
+from qmigrate.model.names import is_own_alias
+from qmigrate.model.plan import Retire
+from qmigrate.steps.closing import close_retire
+from qmigrate.steps.owned import release
+from qmigrate.steps.work import Facts, Phase, Work
+
+
+def preflight(step: Retire, work: Work) -> Facts:
+    """Only reads: nothing points to it, and it is ours."""
+    _refuse_names(step, work)
+    found = work.store.describe(step.target)
+    seal = (found.seal if found else None) or {}
+    if found is not None and seal.get("ledger") != work.ledger_id:
+        raise RefusedError(f"{step.target} is not sealed by this ledger; it was left as it is")
+    return {"present": found is not None}
+
+
+def delete(step: Retire, work: Work) -> Facts:
+    """Own aliases away, names looked at once more, then the collection and its base."""
+    release(work, [step.target])
+    _refuse_names(step, work)
+    work.store.drop_collection(step.target)
+    work.lease.drop_base(step.target)
+    return {}
+
+
+def close(step: Retire, work: Work) -> Facts:
+    """Recorded in one transaction."""
+    close_retire(work, step)
+    return {}
+
+
+def _refuse_names(step: Retire, work: Work) -> None:
+    names = [
+        alias
+        for alias, physical in work.store.aliases().items()
+        if physical == step.target and not is_own_alias(alias)
+    ]
+    if names:
+        raise RefusedError(f"{step.target} is in use: {', '.join(sorted(names))} points to it; it was left as it is")
+
+
+PHASES = (
+    Phase("preflight", preflight),
+    Phase("delete", delete),
+    Phase("close", close),
+)

@@ -1,0 +1,138 @@
+"""After a swap (rules 4 to 6): the old generation is fenced; what came late is carried or listed. It moves no name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qmigrate.errors import RepairNeededError
+from qmigrate.merge import join
+from qmigrate.model.report import SweepReport, VerificationReport
+from qmigrate.model.transform import PointId
+from qmigrate.ports import OperationIds, Stored
+from qmigrate.steps.base import Entry, unpack
+from qmigrate.steps.judge import Judge
+from qmigrate.steps.owned import own
+from qmigrate.steps.passes import Sides, keyed, page_of
+from qmigrate.steps.points import write
+from qmigrate.steps.quiet import delta_of, moved_in_all, nothing_written, wait_for_stragglers
+from qmigrate.steps.work import Work
+from qmigrate.store import records
+
+#: Rounds after which somebody must be writing to the old generation directly.
+MOST_ROUNDS = 8
+
+
+def fence(work: Work, physical: str) -> None:
+    """Fence the old generation once; the strict mode of before is recorded first, so that it can be given back."""
+    generation = work.generation(physical)
+    if work.store.capabilities.local or generation is None:
+        return
+    if "fence" not in work.facts("sweep"):
+        prior = work.store.describe(physical)
+        before = dict(prior.schema.config.get("strict_mode_config") or {}) if prior else {}
+        work.note({"fence": before})
+        work.lease.save_generation(replace(generation, fence=before))
+    work.store.fence(own(work, physical))
+
+
+def sweep(
+    work: Work, sides: Sides, *, since: OperationIds | None, target_since: OperationIds | None
+) -> SweepReport:
+    """Carry over what the old generation acknowledged after the last pass read it.
+
+    Args:
+        since: operation ids of the old side before the last pass began; None when nothing is known of them.
+        target_since: operation ids of the new side when the proof ended.
+
+    Raises:
+        RepairNeededError: the old generation keeps being written to.
+    """
+    report = SweepReport()
+    delta = delta_of(work)
+    wait_for_stragglers(work, sides.source)
+    fence(work, sides.source)
+    taken = work.store.take_tokens(own(work, sides.source))
+    now = work.store.barrier(sides.source)
+    if nothing_written(since, now, delta=delta, own_writes=taken):
+        return report
+    carried: list[PointId] = []
+    while report.rounds < MOST_ROUNDS:
+        report.rounds += 1
+        carried += _read_and_carry(work, sides, report)
+        taken = work.store.take_tokens(own(work, sides.source))
+        before, now = now, work.store.barrier(sides.source)
+        if nothing_written(before, now, delta=delta, own_writes=taken) or work.store.capabilities.local:
+            _list_unproven(work, sides, report, carried, target_since)
+            return report
+    raise RepairNeededError(
+        f"somebody keeps writing to {sides.source}, the old generation of {work.collection}, past its alias: "
+        f"{report.carried:,} writes were carried over in {report.rounds} rounds",
+        hint=f"find the client that uses the name {sides.source}, stop it, then run qmigrate upgrade again",
+    )
+
+
+def _read_and_carry(work: Work, sides: Sides, report: SweepReport) -> list[PointId]:
+    """One reading of the old side against the base, with the carries of this step laid over it."""
+    done = {
+        records.order_key(carry.point_id): Entry(carry.after[: records.DIGEST_SIZE], carry.after[records.DIGEST_SIZE :])
+        for carry in work.lease.ledger.carries(work.run, work.step)
+        if carry.state == "done"
+    }
+    judge = Judge(sides.maker)
+    carried: list[PointId] = []
+    base = unpack(work.lease.ledger.base_pages(sides.base))
+    source = keyed(work, sides.source, (None, None), page_of(work, sides.source))
+    for key, stored, entry in join(source, base):
+        known = done.get(key, entry or Entry(records.ABSENT, records.ABSENT))
+        whole = records.digest(stored) if stored is not None else records.ABSENT
+        if whole != known.source and _carry(work, sides, judge, (key, stored, known, whole), report):
+            carried.append(records.id_of_key(key))
+    return carried
+
+
+def _carry(
+    work: Work, sides: Sides, judge: Judge, late: tuple[bytes, Stored | None, Entry, bytes], report: SweepReport
+) -> bool:
+    """Rule 6 for one id. T = base: apply S; T = f(S): it is there already; else T took another write: keep and list."""
+    key, stored, known, whole = late
+    identifier = records.id_of_key(key)
+    here = next(iter(work.store.fetch(sides.target, [identifier])), None)
+    seen = records.digest(here) if here is not None else records.ABSENT
+    if seen != known.target:
+        if not _already(judge, stored, here):
+            report.listed.add(identifier, "both generations took a write; the new one's value was kept")
+        return False
+    if stored is not None and sides.maker is None:
+        report.listed.add(identifier, "written to the generation left; the change has no inverse")
+        return False
+    work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + seen, "running")
+    alias = own(work, sides.target)
+    if stored is None:
+        work.store.delete(alias, [identifier])
+    elif sides.maker is not None:
+        for pending in write(work, alias, sides.maker.make([stored]), sides.target):
+            pending.wait()
+    now = next(iter(work.store.fetch(sides.target, [identifier])), None)
+    after = records.digest(now) if now is not None else records.ABSENT
+    work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + after, "done")
+    report.carried += 1
+    return True
+
+
+def _already(judge: Judge, stored: Stored | None, here: Stored | None) -> bool:
+    if stored is None or here is None:
+        return stored is None and here is None
+    return judge.why_not(stored, here, VerificationReport("", "")) is None
+
+
+def _list_unproven(
+    work: Work, sides: Sides, report: SweepReport, carried: list[PointId], since: OperationIds | None
+) -> None:
+    """List the carries unless the new side shows nothing but our own writes since the proof."""
+    if not carried or work.store.capabilities.local:
+        return
+    now = work.store.barrier(sides.target)
+    moved = moved_in_all(since, now) if since is not None else None
+    if moved is None or moved != len(now) * delta_of(work) + len(carried):
+        for identifier in carried:
+            report.listed.add(identifier, "carried over while the new generation took other writes")

@@ -1,0 +1,40 @@
+"""Keeps a copy below a rate, over all its threads together. It measures nothing of the server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Throttle:
+    """At most `rate` points per second; None for no limit.
+
+    Args:
+        rate: points per second.
+        pause: what waits for some seconds.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        rate: float | None,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rate = rate
+        self._pause = pause
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+
+    def take(self, points: int) -> None:
+        """Wait until `points` more may go."""
+        if not self._rate:
+            return
+        with self._lock:
+            now = self._clock()
+            start = max(now, self._free_at)
+            self._free_at = start + points / self._rate
+        if start > now:
+            self._pause(start - now)

@@ -1,0 +1,128 @@
+"""What a phase gets to work with, and nothing more. It makes no decision and no request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qmigrate.model.plan import Job, OpRef
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.state import CollectionState, Generation
+from qmigrate.model.transform import PointTransform
+from qmigrate.ports import Embedder, Progress, Store
+
+if TYPE_CHECKING:
+    from qmigrate.ledger import Lease
+    from qmigrate.operations.base import Operation
+    from qmigrate.settings import Settings
+
+Facts = JsonObject
+
+
+class Tick(Protocol):
+    """The one call that long work makes: display, journal, lease deadline and stop signal."""
+
+    def __call__(self, count: int = 0, note: str = "") -> None:
+        """`count` more points are done.
+
+        Raises:
+            StoppedError: a signal asked for a stop; everything acknowledged is checkpointed.
+            LeaseHeldError: less than one request timeout of the lease is left.
+        """
+
+
+def _no_tick(count: int = 0, note: str = "") -> None:
+    """Before a run begins nothing is counted."""
+
+
+class Code(Protocol):
+    """The user's code behind references: operations of revision files, embedders of the settings."""
+
+    def operation(self, ref: OpRef) -> Operation:
+        """The operation that a reference names."""
+
+    def embedder(self, name: str) -> Embedder:
+        """The embedder configured under `name`, loaded once.
+
+        Raises:
+            EmbedError: unknown, or can't be loaded.
+        """
+
+
+@dataclass(slots=True)
+class Work:
+    """Everything one phase needs.
+
+    Attributes:
+        state: what was known of the collection when the job was planned or resumed.
+        ledger_id: for seals.
+        run: id of the run in the ledger.
+        step: position of the step in the job.
+        learned: facts of phases that are done, by (step, phase).
+    """
+
+    collection: str
+    store: Store
+    lease: Lease
+    code: Code
+    settings: Settings
+    progress: Progress
+    state: CollectionState
+    job: Job
+    ledger_id: str
+    run: int = 0
+    step: int = 0
+    tick: Tick = _no_tick
+    learned: dict[tuple[int, str], Facts] = field(default_factory=dict)
+    phase: str = ""
+    snapshot: bool = True
+    tool: str = ""
+
+    def facts(self, phase: str, step: int | None = None) -> Facts:
+        """What a phase of this step (or of `step`) has learned; empty when nothing."""
+        return self.learned.get((self.step if step is None else step, phase), {})
+
+    def note(self, facts: Facts) -> None:
+        """Journal facts in the middle of the running phase: before work that can't be recognised afterwards."""
+        self.learned.setdefault((self.step, self.phase), {}).update(facts)
+        self.lease.journal(self.run, self.step, self.phase, "running", facts)
+
+    def generation(self, physical: str | None) -> Generation | None:
+        """The ledger's row of a physical name as it is now: earlier steps of the job may have changed it."""
+        rows = self.lease.ledger.generations(self.collection)
+        return next((row for row in rows if row.physical == physical), None)
+
+    def operations(self, refs: Sequence[OpRef]) -> tuple[Operation, ...]:
+        """The operations behind references, in order."""
+        return tuple(self.code.operation(ref) for ref in refs)
+
+
+def transform_of(operations: Sequence[Operation], schema: CollectionSchema) -> PointTransform:
+    """f: what all `operations` together do to a point of a collection of `schema`."""
+    transform = PointTransform.identity(schema.vector_names())
+    current: CollectionSchema | None = schema
+    for operation in operations:
+        if current is None:
+            break
+        transform = transform.then(operation.transform(current))
+        current = operation.apply(current)
+    return transform
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One item of a step's checklist.
+
+    Attributes:
+        name: as the journal has it.
+        run: the work; may be repeated safely.
+        volatile: a ``done`` of an earlier lease epoch doesn't count: it is done again on resume.
+    """
+
+    name: str
+    run: Callable[[Any, Work], Facts | None]
+    volatile: bool = False
+
+
+PhaseTable = Mapping[str, Sequence[Phase]]

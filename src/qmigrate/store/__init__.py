@@ -1,0 +1,8 @@
+"""Qdrant behind the Protocol ``ports.Store``: a real server, or the client's local mode. It decides nothing.
+
+Only this package imports the client library. ``connect`` loads the implementation that is asked for, no other.
+"""
+
+from qmigrate.store.connect import ConnectionSettings, connect
+
+__all__ = ["ConnectionSettings", "connect"]

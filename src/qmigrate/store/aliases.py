@@ -1,0 +1,56 @@
+"""Alias changes on a server. Reading aliases is in ``nodes``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qmigrate.errors import NotFoundError
+from qmigrate.model.schema import JsonObject
+from qmigrate.store.faults import TransientError
+from qmigrate.store.nodes import aliases
+from qmigrate.store.rest import Rest
+
+_PATH = "/collections/aliases"
+
+
+def create(node: Rest, alias: str, target: str) -> None:
+    """Make or re-point an alias."""
+    action = {"create_alias": {"collection_name": target, "alias_name": alias}}
+    node.call("POST", _PATH, {"actions": [action]})
+
+
+def drop(node: Rest, alias: str) -> None:
+    """Remove an alias; no error when it is gone."""
+    node.call("POST", _PATH, {"actions": [{"delete_alias": {"alias_name": alias}}]})
+
+
+def rename(node: Rest, pairs: Sequence[tuple[str, str]]) -> None:
+    """Rename aliases (old, new) in one request.
+
+    Not simply repeated: a rename that was carried out and whose answer was lost would look like one that a later
+    holder has forbidden. So after a lost answer the aliases themselves say which it was.
+
+    Raises:
+        NotFoundError: an `old` is gone. Nothing was sent when it was gone before.
+    """
+    targets = aliases(node)
+    gone = [old for old, _ in pairs if old not in targets]
+    if gone:
+        raise NotFoundError(f"Qdrant at {node.label}: alias {gone[0]!r} does not exist any more")
+    actions: list[JsonObject] = [
+        {"rename_alias": {"old_alias_name": old, "new_alias_name": new}} for old, new in pairs
+    ]
+
+    def once() -> None:
+        try:
+            node.envelope(node.send("POST", _PATH, {"actions": actions}))
+        except TransientError as error:
+            if not error.unknown or not _done(node, pairs, targets):
+                raise
+
+    node.repeat(once)
+
+
+def _done(node: Rest, pairs: Sequence[tuple[str, str]], targets: dict[str, str]) -> bool:
+    now = aliases(node)
+    return all(old not in now and now.get(new) == targets[old] for old, new in pairs)

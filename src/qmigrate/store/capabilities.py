@@ -1,0 +1,98 @@
+"""What the connected server can do, read once: versions of all nodes, rights, and whether barriers can be trusted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
+from qmigrate.model.state import MINIMUM_SERVER, Capabilities
+from qmigrate.store import faults
+from qmigrate.store.nodes import Nodes
+from qmigrate.store.rest import Rest
+
+Version = tuple[int, int, int]
+
+#: Adding and dropping named vectors works from here on (1.18.0 had panics).
+VECTOR_NAMES_SINCE: Version = (1, 18, 1)
+#: Telemetry shows the operation id of every local shard from here on.
+OPERATION_IDS_SINCE: Version = (1, 17, 0)
+
+LOCAL = Capabilities(
+    local=True,
+    version=(0, 0, 0),
+    label="local Qdrant",
+    snapshots=False,
+    payload_indexes=False,
+    vector_names=True,
+    barrier=False,
+    nodes=1,
+)
+
+
+def local(path: str) -> Capabilities:
+    """What local mode can do."""
+    return replace(LOCAL, label=f"local Qdrant in {path}")
+
+
+def read(nodes: Nodes) -> Capabilities:
+    """Ask every node.
+
+    Raises:
+        StoreError: a node can't be reached, denies the key, or is not Qdrant.
+        ServerTooOldError: a node is below the oldest supported server.
+    """
+    versions = {node.label: _version(node) for node in nodes.everyone()}
+    label, oldest = min(versions.items(), key=lambda found: found[1])
+    shown = ".".join(map(str, oldest))
+    if oldest < MINIMUM_SERVER:
+        raise ServerTooOldError(
+            f"Qdrant at {label} is version {shown}, but qmigrate needs {'.'.join(map(str, MINIMUM_SERVER))} or newer: "
+            "older servers drop collection metadata, where the seal is kept, without a word",
+            hint="upgrade Qdrant one minor version at a time",
+        )
+    nodes.main.get("/collections")
+    return Capabilities(
+        local=False,
+        version=oldest,
+        label=f"Qdrant {shown} at {nodes.main.label}",
+        snapshots=True,
+        payload_indexes=True,
+        vector_names=oldest >= VECTOR_NAMES_SINCE,
+        barrier=oldest >= OPERATION_IDS_SINCE and why_no_barrier(nodes) is None,
+        nodes=len(nodes.watched),
+    )
+
+
+def why_no_barrier(nodes: Nodes) -> str | None:
+    """Why operation ids of every shard can't be read, or None when they can."""
+    seen: set[str] = set()
+    peers: set[str] = set()
+    for node in nodes.watched:
+        try:
+            node.get("/telemetry", details_level=0)
+            cluster = node.get("/cluster")
+        except StoreError as error:
+            return error.message
+        if cluster.get("status") == "disabled":
+            continue
+        peers.update(str(peer) for peer in cluster.get("peers", {}))
+        seen.add(str(cluster.get("peer_id")))
+    if peers - seen:
+        return f"the cluster has {len(peers)} nodes, but {len(seen)} of them are watched: name them all in qdrant.nodes"
+    return None
+
+
+def _version(node: Rest) -> Version:
+    try:
+        body: Any = node.send("GET", "/").json()
+    except NotFoundError as error:
+        raise faults.not_qdrant(node.label, "it answers 404") from error
+    except ValueError as error:
+        raise faults.not_qdrant(node.label, "it answers with something else than JSON") from error
+    shown = body.get("version") if isinstance(body, dict) else None
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", shown) if isinstance(shown, str) else None
+    if found is None or "qdrant" not in str(body.get("title", "")).lower():
+        raise faults.not_qdrant(node.label, "it doesn't tell a Qdrant version")
+    return (int(found[1]), int(found[2]), int(found[3]))

@@ -1,0 +1,216 @@
+"""Collections of a server over REST: describe, create, change in place, readiness. No points, no policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qmigrate.errors import NotFoundError, StoreError
+from qmigrate.model.schema import Change, CollectionSchema, JsonObject
+from qmigrate.model.state import LiveCollection
+from qmigrate.ports import Readiness
+from qmigrate.store.faults import SlowError
+from qmigrate.store.nodes import Nodes, aliases
+from qmigrate.store.rest import Rest, segment
+from qmigrate.store.shapes import DEFERRED, SEAL, create_body, described, new_vector, patch_of
+
+
+def path_of(name: str) -> str:
+    """The path of a collection."""
+    return f"/collections/{segment(name)}"
+
+
+def waited(node: Rest, method: str, path: str, body: Any = None) -> None:
+    """A write that is repeated until the server reports it *completed*; only for what may be repeated."""
+
+    def once() -> bool:
+        result = node.envelope(node.send(method, path, body, params={"wait": "true"}))
+        if result["status"] != "completed":
+            status = result["status"]
+            raise SlowError(f"Qdrant at {node.label} has accepted {method} {path}, but it is not done: {status}")
+        return True
+
+    node.repeat(once)
+
+
+def patch(node: Rest, name: str, body: JsonObject) -> None:
+    """Change settings of a collection."""
+    node.call("PATCH", path_of(name), body)
+
+
+def info_of(node: Rest, name: str) -> JsonObject | None:
+    """The collection info, or None when there is none of that name."""
+    try:
+        found: JsonObject = node.get(path_of(name))
+    except NotFoundError:
+        return None
+    return found
+
+
+def describe(nodes: Nodes, name: str) -> LiveCollection | None:
+    """The collection as Qdrant reports it, or None when there is none of that name."""
+    known = aliases(nodes.main)
+    physical = known.get(name, name)
+    info = info_of(nodes.main, name)
+    if info is None:
+        return None
+    found = described(info["config"], info["payload_schema"])
+    pointing = tuple(sorted(alias for alias, target in known.items() if target == physical))
+    config = found.schema.config
+    return LiveCollection(
+        physical=physical,
+        schema=found.schema.with_(aliases=pointing),
+        seal=found.seal,
+        status=info["status"],
+        problem=_problem(info),
+        points=info.get("points_count") or 0,
+        hidden=(info.get("update_queue") or {}).get("deferred_points") or 0,
+        prevents_unoptimized=bool(config.get("optimizers_config", {}).get("prevent_unoptimized")),
+        inactive=_inactive(nodes.main, name),
+        custom_sharding=config.get("sharding_method") == "custom",
+        unknown=found.unknown,
+    )
+
+
+def _problem(info: JsonObject) -> str | None:
+    status = info.get("optimizer_status")
+    return str(status["error"]) if isinstance(status, dict) and status.get("error") else None
+
+
+def _inactive(node: Rest, name: str) -> tuple[str, ...]:
+    found = node.get(f"{path_of(name)}/cluster")
+    here = found.get("peer_id")
+    shards = [{**shard, "peer_id": here} for shard in found.get("local_shards", ())]
+    shards += found.get("remote_shards", ())
+    return tuple(
+        f"shard {shard['shard_id']} on peer {shard['peer_id']}: {shard['state']}"
+        for shard in shards
+        if shard["state"] != "Active"
+    )
+
+
+def create(node: Rest, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool) -> None:
+    """Make a collection with its payload indexes; with `defer_index` no HNSW graph is built yet.
+
+    Raises:
+        ConflictError: a collection or alias of that name exists.
+    """
+    body, later = create_body(schema, seal)
+    node.call("PUT", path_of(name), body)
+    if later:
+        patch(node, name, {"params": later})
+    if defer_index:
+        _defer(node, name)
+    for field, params in sorted(schema.indexes.items()):
+        waited(node, "PUT", f"{path_of(name)}/index", {"field_name": field, "field_schema": params})
+
+
+def _defer(node: Rest, name: str) -> None:
+    """Turn indexing off, after what it was is kept in the metadata: another process may have to turn it on again."""
+    was = _optimizers(node, name)
+    off: JsonObject = {"indexing_threshold": 0}
+    if was.get("prevent_unoptimized"):
+        # It would hide every point until the index is built.
+        off["prevent_unoptimized"] = False
+    patch(node, name, {"metadata": {DEFERRED: {key: was[key] for key in off if was.get(key) is not None}}})
+    patch(node, name, {"optimizers_config": off})
+
+
+def build_index(node: Rest, name: str, schema: CollectionSchema) -> None:
+    """Give back the optimizer settings that :func:`create` put off; may be repeated.
+
+    Raises:
+        StoreError: indexing is off and nothing says what it was before.
+    """
+    info = info_of(node, name)
+    if info is None:
+        raise NotFoundError(f"Qdrant at {node.label}: there is no collection {name!r}")
+    kept: JsonObject = (info["config"].get("metadata") or {}).get(DEFERRED) or {}
+    declared = schema.config.get("optimizers_config") or {}
+    wanted = {**kept, **{key: value for key, value in declared.items() if value is not None}}
+    now = info["config"]["optimizer_config"]
+    if now.get("indexing_threshold") == 0 and "indexing_threshold" not in wanted:
+        raise StoreError(
+            f"indexing of {name} is turned off, and nothing says what its threshold was",
+            hint="declare optimizers_config.indexing_threshold in the revision",
+        )
+    # Even an empty one makes the optimizers look again, after a restart too.
+    patch(node, name, {"optimizers_config": wanted})
+    if kept:
+        patch(node, name, {"metadata": {DEFERRED: None}})
+
+
+def _optimizers(node: Rest, name: str) -> JsonObject:
+    found: JsonObject = node.get(path_of(name))["config"]["optimizer_config"]
+    return found
+
+
+def readiness(nodes: Nodes, name: str) -> Readiness:
+    """One reading of the optimizers, of every watched node."""
+    info = nodes.main.get(path_of(name))
+    queue = info.get("update_queue") or {}
+    waiting, deferred = queue.get("length") or 0, queue.get("deferred_points") or 0
+    running, queued = 0, 0
+    for node in nodes.watched:
+        busy, left = _optimizations(node, name)
+        running, queued = running + busy, queued + left
+    parts = [info["status"]]
+    counted = (
+        (running, "optimizations running"),
+        (queued, "optimizations queued"),
+        (waiting, "updates queued"),
+        (deferred, "points not visible yet"),
+    )
+    parts += [f"{count:,} {what}" for count, what in counted if count]
+    if info["status"] == "grey":
+        parts.append("optimizers wait for the next write")
+    return Readiness(
+        settled=info["status"] == "green" and len(parts) == 1,
+        detail=", ".join(parts),
+        failed=_problem(info),
+        indexed=info.get("indexed_vectors_count") or 0,
+        points=info.get("points_count") or 0,
+    )
+
+
+def _optimizations(node: Rest, name: str) -> tuple[int, int]:
+    """Optimizations that run and that are queued; servers before 1.17 don't tell."""
+    try:
+        found = node.get(f"{path_of(name)}/optimizations")
+    except NotFoundError:
+        return 0, 0
+    return len(found.get("running") or ()), int((found.get("summary") or {}).get("queued_optimizations") or 0)
+
+
+def write_seal(node: Rest, name: str, seal: JsonObject | None) -> None:
+    """Set or remove the seal."""
+    patch(node, name, {"metadata": {SEAL: seal}})
+
+
+def drop(node: Rest, name: str) -> None:
+    """Delete a physical collection; an alias is left alone by the server, and a missing one is no error."""
+    node.call("DELETE", path_of(name))
+
+
+def apply(node: Rest, name: str, change: Change) -> None:
+    """One piece of in-place work on a collection, repeatable; alias changes are not made here.
+
+    Raises:
+        StoreError: the server can't do it on an existing collection.
+    """
+    path = path_of(name)
+    match change.kind:
+        case "index.add" | "index.alter":
+            waited(node, "PUT", f"{path}/index", {"field_name": change.name, "field_schema": change.after})
+        case "index.drop":
+            waited(node, "DELETE", f"{path}/index/{segment(change.name)}")
+        case "vector.add" | "sparse.add":
+            body, settings = new_vector(change)
+            waited(node, "PUT", f"{path}/vectors/{segment(change.name)}", body)
+            if settings is not None:
+                patch(node, name, settings)
+        case "vector.drop" | "sparse.drop":
+            waited(node, "DELETE", f"{path}/vectors/{segment(change.name)}")
+        case "vector.alter" | "sparse.alter" | "config.set":
+            patch(node, name, patch_of(change))
+        case _:
+            raise StoreError(f"{change.kind} is not a change of a collection")

@@ -1,0 +1,39 @@
+"""Exact counts and random samples of ids over REST. It reads no payload and no vector."""
+
+from __future__ import annotations
+
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import PointId
+from qmigrate.store.collection import path_of
+from qmigrate.store.faults import RefusedRequestError
+from qmigrate.store.fence import strict_mode
+from qmigrate.store.rest import Rest
+from qmigrate.store.shapes import count_filter
+
+
+def count(node: Rest, name: str, *, missing_field: str | None, without_vector: str | None) -> int:
+    """Exact count; both conditions together when both are given."""
+    body: JsonObject = {"exact": True}
+    wanted = count_filter(missing_field=missing_field, without_vector=without_vector)
+    if wanted:
+        body["filter"] = wanted
+    return int(node.call("POST", f"{path_of(name)}/points/count", body)["count"])
+
+
+def sample_ids(node: Rest, name: str, number: int) -> list[PointId]:
+    """Up to `number` ids at random; fewer where strict mode limits a query."""
+    if number <= 0:
+        return []
+    try:
+        return _sample(node, name, number)
+    except RefusedRequestError:
+        found = strict_mode(node, name)
+        most = found.get("max_query_limit")
+        if not found.get("enabled") or not isinstance(most, int) or not 0 < most < number:
+            raise
+        return _sample(node, name, most)
+
+
+def _sample(node: Rest, name: str, number: int) -> list[PointId]:
+    body = {"query": {"sample": "random"}, "limit": number, "with_payload": False, "with_vector": False}
+    return [point["id"] for point in node.call("POST", f"{path_of(name)}/points/query", body)["points"]]

@@ -1,0 +1,344 @@
+"""The client's local mode as a ``ports.Store``: one process, one folder, no server. It talks to no network.
+
+What local mode can't do is not pretended: no snapshots, no enforced payload indexes or settings, no operation ids.
+The file lock of the folder proves that nobody else writes, so barriers and fences have nothing to say.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import portalocker
+from qdrant_client import QdrantClient, models
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+
+from qmigrate.errors import StoreError
+from qmigrate.model.schema import Change, CollectionSchema, JsonObject
+from qmigrate.model.state import Capabilities, LiveCollection
+from qmigrate.model.transform import PointId
+from qmigrate.ports import OperationIds, PendingWrite, Readiness, Ready, Snapshot, Stored
+from qmigrate.store import capabilities, faults, local_shapes
+from qmigrate.store.local_shapes import Settings
+from qmigrate.store.local_unit import cosine_vectors, in_unit_form
+from qmigrate.store.shapes import SEAL
+
+Result = TypeVar("Result")
+
+MEMORY = ":memory:"
+
+
+class LocalStore:
+    """See :class:`qmigrate.ports.Store`. Safe to use from several threads: one request at a time."""
+
+    def __init__(self, client: Any, path: str) -> None:
+        self._client = client
+        self._path = path
+        self._lock = threading.RLock()
+        self._capabilities = capabilities.local(path)
+
+    @classmethod
+    def open(cls, path: str) -> LocalStore:
+        """Open a folder, made with rights for its owner only when it isn't there; or ``":memory:"``.
+
+        Raises:
+            LeaseHeldError: another process uses it.
+            StoreError: it can't be made or read.
+        """
+        if path == MEMORY:
+            return cls(QdrantClient(location=MEMORY), path)
+        try:
+            client = _open_folder(Path(path))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise faults.of_local(error, path) from error
+        return cls(client, path)
+
+    def _run(self, call: Callable[[], Result]) -> Result:
+        with self._lock:
+            try:
+                return call()
+            except (ValueError, KeyError, RuntimeError, NotImplementedError, OSError) as error:
+                raise faults.of_local(error, self._path) from error
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What local mode can do."""
+        return self._capabilities
+
+    @property
+    def request_timeout(self) -> float:
+        """Nothing goes on after a call has returned."""
+        return 0.0
+
+    def physical_names(self) -> tuple[str, ...]:
+        """Physical collections, sorted."""
+        found = self._run(self._client.get_collections).collections
+        return tuple(sorted(entry.name for entry in found))
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> physical name."""
+        found = self._run(self._client.get_aliases).aliases
+        return {entry.alias_name: entry.collection_name for entry in found}
+
+    def aliases_of_nodes(self) -> tuple[dict[str, str], ...]:
+        """The one view there is."""
+        return (self.aliases(),)
+
+    def describe(self, name: str) -> LiveCollection | None:
+        """The collection, or None when there is none of that name."""
+        known = self.aliases()
+        physical = known.get(name, name)
+        if physical not in self.physical_names():
+            return None
+        info = self._run(lambda: self._client.get_collection(physical))
+        schema, seal = local_shapes.described(info.config)
+        pointing = tuple(sorted(alias for alias, target in known.items() if target == physical))
+        return LiveCollection(
+            physical=physical, schema=schema.with_(aliases=pointing), seal=seal, points=info.points_count or 0
+        )
+
+    def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
+        """Exact count; of points whose field is missing, null or empty, or that lack a vector, when asked."""
+        wanted = local_shapes.count_filter(missing_field, without_vector)
+        return int(self._run(lambda: self._client.count(name, count_filter=wanted, exact=True)).count)
+
+    def scan(
+        self,
+        name: str,
+        *,
+        start: PointId | None = None,
+        stop: PointId | None = None,
+        page: int = 1000,
+        payload: bool | Sequence[str] = True,
+        vectors: bool = True,
+    ) -> Iterator[Sequence[Stored]]:
+        """Pages in Qdrant's order, from `start` up to before `stop`."""
+        wanted = payload if isinstance(payload, bool) else list(payload)
+        cosine = self._cosine(name) if vectors else frozenset()
+        border = None if stop is None else local_shapes.order(stop)
+        offset, more = start, True
+        while more:
+            rows, following = self._run(
+                lambda: self._client.scroll(
+                    name, limit=page, offset=offset, with_payload=wanted, with_vectors=vectors  # noqa: B023
+                )
+            )
+            if border is not None:
+                kept = [row for row in rows if local_shapes.order(row.id) < border]
+                more, rows = len(kept) == len(rows), kept
+            offset, more = following, more and following is not None
+            if rows:
+                yield self._stored(rows, cosine)
+
+    def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool = True) -> list[Stored]:
+        """The points of these ids that exist, in any order."""
+        if not ids:
+            return []
+        rows = self._run(lambda: self._client.retrieve(name, list(ids), with_payload=True, with_vectors=vectors))
+        return self._stored(rows, self._cosine(name))
+
+    def sample_ids(self, name: str, count: int) -> list[PointId]:
+        """Up to `count` ids at random, unsorted."""
+        if count <= 0:
+            return []
+        query = models.SampleQuery(sample=models.Sample.RANDOM)
+        found = self._run(lambda: self._client.query_points(name, query=query, limit=count, with_payload=False))
+        return [point.id for point in found.points]
+
+    def create_collection(
+        self, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool  # noqa: ARG002
+    ) -> None:
+        """Make it; payload indexes and most settings have no effect here, and are not kept."""
+        wanted = local_shapes.creation(schema, seal)
+        self._run(lambda: self._client.create_collection(name, **wanted))
+
+    def build_index(self, name: str, schema: CollectionSchema) -> None:
+        """Nothing: there is no index."""
+
+    def readiness(self, name: str) -> Readiness:
+        """Always settled."""
+        points = self.count(name)
+        return Readiness(settled=True, detail="green", points=points, indexed=points)
+
+    def apply(self, name: str, change: Change) -> None:
+        """One piece of in-place work, repeatable; what has no effect in local mode is left out."""
+        match change.kind:
+            case "alias.add":
+                self.create_alias(change.name, name)
+            case "alias.drop":
+                self.drop_alias(change.name)
+            case "vector.add" | "sparse.add":
+                config = local_shapes.new_vector(change)
+                self._run(lambda: self._client.create_vector_name(name, change.name, config))
+            case "vector.drop" | "sparse.drop":
+                self._drop_vector(name, change.name)
+            case "vector.alter" | "sparse.alter" | "config.set":
+                wanted: Settings = local_shapes.update(change)
+                if wanted:
+                    self._run(lambda: self._client.update_collection(name, **wanted))
+            case "index.add" | "index.alter" | "index.drop":
+                self._run(lambda: self._client.get_collection(name))
+            case _:
+                raise StoreError(f"{change.kind} is not a change of a collection")
+
+    def _drop_vector(self, name: str, vector: str) -> None:
+        found = self.describe(name)
+        if found is None or vector in found.schema.vector_names():
+            self._run(lambda: self._client.delete_vector_name(name, vector))
+
+    def drop_collection(self, name: str) -> None:
+        """Delete a physical collection; no error when it is gone."""
+        self._run(lambda: self._client.delete_collection(name))
+
+    def write_seal(self, name: str, seal: JsonObject | None) -> None:
+        """Set or remove the metadata key ``qmigrate``."""
+        self._run(lambda: self._client.update_collection(name, metadata={SEAL: seal}))
+
+    def create_alias(self, alias: str, target: str) -> None:
+        """Makes or re-points."""
+        action = models.CreateAlias(collection_name=target, alias_name=alias)
+        self._change_aliases([models.CreateAliasOperation(create_alias=action)])
+
+    def drop_alias(self, alias: str) -> None:
+        """No error when it is gone."""
+        self._change_aliases([models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))])
+
+    def rename_aliases(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """All or none: re-points every `new`."""
+        self._change_aliases(
+            [
+                models.RenameAliasOperation(rename_alias=models.RenameAlias(old_alias_name=old, new_alias_name=new))
+                for old, new in pairs
+            ]
+        )
+
+    def _change_aliases(self, actions: list[Any]) -> None:
+        self._run(lambda: self._client.update_collection_aliases(change_aliases_operations=actions))
+
+    def upsert(self, name: str, points: Sequence[Ready]) -> PendingWrite:
+        """Replace or insert points; it is done when this returns, and a failure shows in ``wait``."""
+        try:
+            cosine = self._cosine(name)
+            found = [GrpcToRest.convert_point_struct(point) for point in points]
+            for point in found:
+                point.vector = in_unit_form(point.vector, cosine)
+            if found:
+                self._run(lambda: self._client.upsert(name, found, wait=True))
+        except StoreError as error:
+            return Done(error)
+        return Done(None)
+
+    def _cosine(self, name: str) -> frozenset[str]:
+        return cosine_vectors(self._run(lambda: self._client.get_collection(name)).config.params.vectors)
+
+    def _stored(self, rows: Sequence[models.Record], cosine: frozenset[str]) -> list[Stored]:
+        for row in rows:
+            row.vector = in_unit_form(row.vector, cosine)
+        return [RestToGrpc.convert_record(row) for row in rows]
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """Delete points; missing ids are no error."""
+        if ids:
+            self._run(lambda: self._client.delete(name, points_selector=list(ids), wait=True))
+
+    def barrier(self, name: str) -> OperationIds:
+        """Nothing: the file lock proves that nobody else writes."""
+        return self.operation_ids(name)
+
+    def operation_ids(self, name: str) -> OperationIds:
+        """None; the collection must be there."""
+        self._run(lambda: self._client.get_collection(name))
+        return {}
+
+    def fence(self, name: str) -> JsonObject:
+        """Nothing: nobody else can write."""
+        self._run(lambda: self._client.get_collection(name))
+        return {}
+
+    def take_tokens(self, name: str) -> int:
+        """None passed: there is no limiter."""
+        self._run(lambda: self._client.get_collection(name))
+        return 0
+
+    def lift_fence(self, name: str, prior: JsonObject) -> None:
+        """Nothing to lift."""
+
+    def create_snapshot(self, name: str) -> Snapshot:
+        """Local mode has none.
+
+        Raises:
+            StoreError: always.
+        """
+        raise self._no_snapshots(name)
+
+    def list_snapshots(self, name: str) -> list[Snapshot]:
+        """None; the collection must be there."""
+        self._run(lambda: self._client.get_collection(name))
+        return []
+
+    def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Nothing: there can't be one."""
+
+    def _no_snapshots(self, name: str) -> StoreError:
+        return StoreError(
+            f"no snapshot of {name}: local mode has none",
+            hint="copy the folder while nothing uses it, or run a Qdrant server",
+        )
+
+    def close(self) -> None:
+        """Close the files and release the lock."""
+        with self._lock:
+            self._client.close()
+
+
+class Done:
+    """A :class:`qmigrate.ports.PendingWrite` that is over."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: StoreError | None) -> None:
+        self._error = error
+
+    def wait(self) -> None:
+        """Raise what went wrong, if anything."""
+        if self._error is not None:
+            raise self._error
+
+
+def _open_folder(folder: Path) -> Any:
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    while True:
+        _refuse_when_locked(folder)
+        # The client reads the folder before it locks it: what another process wrote in between would be lost on it.
+        before = _stamp(folder)
+        client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
+        if before in (_stamp(folder), {}):
+            return client
+        client.close()
+
+
+def _refuse_when_locked(folder: Path) -> None:
+    lock = folder / ".lock"
+    if not lock.exists():
+        return
+    with lock.open("r+") as file:
+        try:
+            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.exceptions.LockException as error:
+            raise RuntimeError(f"{folder} is already accessed by another instance") from error
+        portalocker.unlock(file)
+
+
+def _stamp(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file that holds data."""
+    found = {}
+    for place in (folder / "meta.json", *sorted(folder.glob("collection/*/storage.sqlite"))):
+        if place.exists():
+            state = os.stat(place)
+            found[str(place)] = (state.st_mtime_ns, state.st_size)
+    return found

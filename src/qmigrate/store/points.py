@@ -1,0 +1,232 @@
+"""Points over gRPC: read in pages, fetch, write and delete, as protobuf messages. It never looks inside a point."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import grpc
+from qdrant_client import grpc as messages
+
+from qmigrate.errors import StoreError
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import PointId
+from qmigrate.ports import Ready, Stored
+from qmigrate.store import faults
+from qmigrate.store.channel import address, open_channel
+from qmigrate.store.connect import ConnectionSettings
+from qmigrate.store.faults import RefusedRequestError, SlowError
+from qmigrate.store.retries import repeated
+
+Result = TypeVar("Result")
+StrictMode = Callable[[str], JsonObject]
+
+#: Most ids of one request; an id takes at most 40 bytes.
+IDS_PER_REQUEST = 10_000
+
+
+class Points:
+    """Requests for points on one server; safe to use from several threads.
+
+    Args:
+        settings: address, key, timeout.
+        strict_mode: reads the strict mode of a collection; asked only after a request was refused.
+    """
+
+    def __init__(self, settings: ConnectionSettings, strict_mode: StrictMode) -> None:
+        self._label = address(settings)
+        self._timeout = settings.timeout
+        self._metadata = (("api-key", settings.api_key),) if settings.api_key else ()
+        self._strict_mode = strict_mode
+        # Reads and writes on a connection each: large pages don't wait for large batches.
+        self._channels = (open_channel(settings), open_channel(settings))
+        self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
+
+    def close(self) -> None:
+        """Close the connections."""
+        for channel in self._channels:
+            channel.close()
+
+    def start(self, method: Any, request: Any) -> Any:
+        """Send a request without waiting for its answer; a future."""
+        return method.future(request, timeout=self._timeout, metadata=self._metadata)
+
+    def answer(self, future: Any) -> Any:
+        """The answer of a future, errors translated."""
+        try:
+            return future.result()
+        except grpc.FutureCancelledError as error:
+            raise StoreError(f"a request to Qdrant at {self._label} was cancelled: the store was closed") from error
+        except grpc.RpcError as error:
+            raise faults.of_rpc(error, self._label, self._timeout) from error
+
+    def repeated(self, method: Any, request: Any, first: Any = None) -> Any:
+        """The answer of a request that may be repeated; `first` is a future of it that is under way already."""
+        futures = [] if first is None else [first]
+        return repeated(
+            lambda: self.answer(futures.pop() if futures else self.start(method, request)), self._timeout
+        )
+
+    def scan(
+        self,
+        name: str,
+        *,
+        start: PointId | None,
+        stop: PointId | None,
+        page: int,
+        payload: bool | Sequence[str],
+        vectors: bool,
+    ) -> Iterator[Sequence[Stored]]:
+        """Pages in Qdrant's order, up to before `stop`; the next is under way while the caller works on this one."""
+        request = messages.ScrollPoints(
+            collection_name=name,
+            limit=page,
+            with_payload=_payload_selector(payload),
+            with_vectors=messages.WithVectorsSelector(enable=vectors),
+        )
+        if start is not None:
+            request.offset.CopyFrom(wire_id(start))
+        pending: Any = self.start(self._reads.Scroll, request)
+        try:
+            while pending is not None:
+                try:
+                    found = self.repeated(self._reads.Scroll, request, pending)
+                except RefusedRequestError as error:
+                    request.limit = self._smaller(name, "max_query_limit", request.limit, error)
+                    pending = self.start(self._reads.Scroll, request)
+                    continue
+                rows, ended = _before(found.result, stop)
+                pending = None
+                if not ended and found.HasField("next_page_offset"):
+                    request.offset.CopyFrom(found.next_page_offset)
+                    pending = self.start(self._reads.Scroll, request)
+                if rows:
+                    yield rows
+        finally:
+            if pending is not None:
+                pending.cancel()
+
+    def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool) -> list[Stored]:
+        """The points of these ids that exist."""
+        found: list[Stored] = []
+        for part in _parts(ids, IDS_PER_REQUEST):
+            request = messages.GetPoints(
+                collection_name=name,
+                ids=[wire_id(identifier) for identifier in part],
+                with_payload=_payload_selector(True),
+                with_vectors=messages.WithVectorsSelector(enable=vectors),
+            )
+            found.extend(self.repeated(self._reads.Get, request).result)
+        return found
+
+    def upsert(self, name: str, points: Sequence[Ready]) -> Upsert:
+        """Start replacing or inserting points."""
+        return Upsert(self, name, points)
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """Delete points and wait until it is done."""
+        for part in _parts(ids, IDS_PER_REQUEST):
+            selected = messages.PointsIdsList(ids=[wire_id(identifier) for identifier in part])
+            request = messages.DeletePoints(
+                collection_name=name, wait=True, points=messages.PointsSelector(points=selected)
+            )
+            self.written(self._writes.Delete, request)
+
+    def begin_upsert(self, name: str, points: Sequence[Ready]) -> tuple[Any, Any]:
+        """An upsert request and its future."""
+        request = messages.UpsertPoints(collection_name=name, wait=True, points=points)
+        return request, self.start(self._writes.Upsert, request)
+
+    def finish_upsert(self, request: Any, future: Any) -> None:
+        """Wait for an upsert; a batch beyond what strict mode lets pass is sent in parts."""
+        try:
+            self.written(self._writes.Upsert, request, future)
+        except RefusedRequestError as error:
+            name = request.collection_name
+            most = self._smaller(name, "upsert_max_batchsize", len(request.points), error)
+            for part in _parts(request.points, most):
+                self.written(self._writes.Upsert, messages.UpsertPoints(collection_name=name, wait=True, points=part))
+
+    def written(self, method: Any, request: Any, first: Any = None) -> None:
+        """Wait until the server reports a write *completed*.
+
+        One that is accepted but not done in time is sent again: it is idempotent, and waits behind the first.
+        """
+        futures = [] if first is None else [first]
+
+        def once() -> None:
+            answer = self.answer(futures.pop() if futures else self.start(method, request))
+            if answer.result.status != messages.UpdateStatus.Completed:
+                status = messages.UpdateStatus.Name(answer.result.status)
+                raise SlowError(f"Qdrant at {self._label} has accepted a write, but it is not done: {status}")
+
+        repeated(once, self._timeout)
+
+    def _smaller(self, name: str, key: str, size: int, refusal: RefusedRequestError) -> int:
+        """The limit of strict mode that a refused request was beyond; else the refusal itself."""
+        found = self._strict_mode(name)
+        most = found.get(key)
+        if not found.get("enabled") or not isinstance(most, int) or not 0 < most < size:
+            raise refusal
+        return most
+
+
+class Upsert:
+    """A :class:`qmigrate.ports.PendingWrite` over a gRPC future."""
+
+    __slots__ = ("_future", "_points", "_request")
+
+    def __init__(self, points: Points, name: str, batch: Sequence[Ready]) -> None:
+        self._points = points
+        self._request, self._future = points.begin_upsert(name, batch)
+
+    def wait(self) -> None:
+        """Return when the server reports it *completed*.
+
+        Raises:
+            StoreError: it failed, or its outcome stayed unknown after the retries.
+        """
+        if self._request is None:
+            return
+        self._points.finish_upsert(self._request, self._future)
+        # The batch is let go as soon as it is safe.
+        self._request = self._future = None
+
+
+def wire_id(identifier: PointId) -> Any:
+    """An id as its message."""
+    if isinstance(identifier, int):
+        return messages.PointId(num=identifier)
+    return messages.PointId(uuid=identifier)
+
+
+def _payload_selector(payload: bool | Sequence[str]) -> Any:
+    if isinstance(payload, bool):
+        return messages.WithPayloadSelector(enable=payload)
+    return messages.WithPayloadSelector(include=messages.PayloadIncludeSelector(fields=list(payload)))
+
+
+def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def _order(identifier: PointId) -> tuple[int, int]:
+    """Qdrant's order: unsigned ids ascending, then UUIDs by bytes."""
+    return (0, identifier) if isinstance(identifier, int) else (1, uuid.UUID(identifier).int)
+
+
+def _order_of(point: Stored) -> tuple[int, int]:
+    kind = point.id.WhichOneof("point_id_options")
+    return _order(point.id.uuid if kind == "uuid" else point.id.num)
+
+
+def _before(rows: Sequence[Stored], stop: PointId | None) -> tuple[Sequence[Stored], bool]:
+    """The rows before `stop`, and whether it was reached."""
+    if stop is None or not rows:
+        return rows, False
+    border = _order(stop)
+    if _order_of(rows[-1]) < border:
+        return rows, False
+    return [row for row in rows if _order_of(row) < border], True

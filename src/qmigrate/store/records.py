@@ -1,0 +1,286 @@
+"""Points as protobuf messages: their ids, digests, parts, and how a stored point becomes one ready to write. No requests.
+
+This is the seam of the copy: everything that touches the inside of a point is here, so that a path that moves
+bytes without decoding them can take the place of these functions.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from qdrant_client import grpc
+from qdrant_client.conversions.conversion import grpc_to_payload, json_to_value
+
+from qmigrate.model.transform import Payload, Point, PointId, PointTransform, VectorValue
+from qmigrate.ports import Ready, Stored
+
+#: Bytes of one upsert request; the server takes more, but memory and latency grow with it.
+BATCH_BYTES = 6 * 2**20
+#: Bytes of an order key: a kind byte and sixteen of the id.
+KEY_SIZE = 17
+#: Bytes of a digest (XXH3, 128 bits).
+DIGEST_SIZE = 16
+#: The digest of a point that isn't there.
+ABSENT = bytes(DIGEST_SIZE)
+#: Absolute tolerance of a converted vector by the datatype it is stored in: float16 has 11 bits, uint8 truncates.
+TOLERANCES = {"float16": 2e-3, "uint8": 1.0}
+#: The same for everything else, relative to unit length: a normalisation may be off by a last digit.
+ROUNDING = 1e-6
+
+
+def point_id(stored: Stored) -> PointId:
+    """The id as a Python value."""
+    if stored.id.WhichOneof("point_id_options") == "uuid":
+        return str(stored.id.uuid)
+    return int(stored.id.num)
+
+
+def order_key(identifier: PointId) -> bytes:
+    """Bytes whose order is Qdrant's scroll order: unsigned ids ascending, then UUIDs by bytes."""
+    if isinstance(identifier, int):
+        return b"\x00" + identifier.to_bytes(8, "big") + bytes(8)
+    return b"\x01" + uuid.UUID(identifier).bytes
+
+
+def id_of_key(key: bytes) -> PointId:
+    """The inverse of :func:`order_key`."""
+    if key[0] == 0:
+        return int.from_bytes(key[1:9], "big")
+    return str(uuid.UUID(bytes=key[1:]))
+
+
+def digest(stored: Stored) -> bytes:
+    """XXH3-128 of the whole point, payload and all vectors, whatever order the server sent its maps in."""
+    return xxhash.xxh3_128_digest(stored.SerializeToString(deterministic=True))
+
+
+def payload_of(stored: Stored) -> Payload:
+    """The payload as plain values."""
+    return grpc_to_payload(stored.payload)
+
+
+def vector_messages(stored: Stored) -> dict[str, Any]:
+    """Vector messages by name; the unnamed one is ``""``."""
+    kind = stored.vectors.WhichOneof("vectors_options")
+    if kind is None:
+        return {}
+    if kind == "vector":
+        return {"": stored.vectors.vector}
+    return dict(stored.vectors.vectors.vectors)
+
+
+def vector_value(message: Any) -> VectorValue:
+    """One vector as plain values: dense list, ``{"indices", "values"}``, or rows."""
+    kind = message.WhichOneof("vector")
+    if kind == "sparse":
+        return {"indices": list(message.sparse.indices), "values": list(message.sparse.values)}
+    if kind == "multi_dense":
+        return [list(row.data) for row in message.multi_dense.vectors]
+    if kind == "dense":
+        return list(message.dense.data)
+    return list(message.data)
+
+
+def vectors_of(stored: Stored) -> dict[str, VectorValue]:
+    """All vectors as plain values."""
+    return {name: vector_value(message) for name, message in vector_messages(stored).items()}
+
+
+def plain_point(stored: Stored, payload: Payload | None = None) -> Point:
+    """A copy for user functions; `payload` replaces the stored one."""
+    return Point(point_id(stored), payload_of(stored) if payload is None else payload, vectors_of(stored))
+
+
+def new_payload(stored: Stored, transform: PointTransform) -> Payload | None:
+    """The payload after the transform's functions, or None when it is carried as it is."""
+    if transform.keeps_payload:
+        return None
+    point = plain_point(stored)
+    for function in transform.payload:
+        payload = function(point)
+        if not isinstance(payload, dict):
+            raise TypeError(f"{getattr(function, '__name__', function)!s} returned {type(payload).__name__}, not a dict")
+        point = Point(point.id, payload, point.vectors)
+    return point.payload
+
+
+def make_ready(
+    stored: Stored, transform: PointTransform, values: Mapping[str, Any], payload: Payload | None = None
+) -> Ready:
+    """The new point: f(stored) with the filled vectors `values`.
+
+    Args:
+        stored: the point of the old generation.
+        transform: what is carried.
+        values: target vector -> float32 row(s), sparse dict, or nothing where the point stays without it.
+        payload: the transformed payload; None carries the stored one.
+    """
+    ready = grpc.PointStruct(id=stored.id)
+    if payload is None:
+        target = ready.payload
+        source = stored.payload
+        # items() of a protobuf map is slower than looking every key up
+        for key in source:
+            target[key].CopyFrom(source[key])
+    else:
+        for key, plain in payload.items():
+            ready.payload[key].CopyFrom(json_to_value(plain))
+    if not values and not transform.values and _same_names(transform):
+        # VectorsOutput and Vectors are equal on the wire; the point may also lack some of its vectors.
+        ready.vectors.MergeFromString(stored.vectors.SerializeToString())
+        if ready.vectors.WhichOneof("vectors_options") is None:
+            ready.vectors.vectors.SetInParent()
+        return ready
+    parts = {
+        name: found.SerializeToString()
+        for name, found in _carried(stored, transform)
+    }
+    parts.update({name: vector_wire(value) for name, value in values.items()})
+    _set_vectors(ready, parts)
+    return ready
+
+
+def _same_names(transform: PointTransform) -> bool:
+    return all(target == source for target, source in transform.vectors.items()) and not transform.drops
+
+
+def _carried(stored: Stored, transform: PointTransform) -> Iterator[tuple[str, Any]]:
+    messages = vector_messages(stored)
+    for target, source in transform.vectors.items():
+        if source in messages:
+            yield target, messages[source]
+
+
+def _set_vectors(ready: Ready, parts: Mapping[str, bytes]) -> None:
+    if set(parts) == {""}:
+        ready.vectors.vector.MergeFromString(parts[""])
+        return
+    # An explicit empty field: without it a point that has no vector is refused.
+    ready.vectors.vectors.SetInParent()
+    for name, wire in parts.items():
+        ready.vectors.vectors.vectors[name].MergeFromString(wire)
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def vector_wire(value: Any) -> bytes:
+    """A ``Vector`` message as bytes. A float32 row goes in as its own bytes: extending a repeated field is 10 x slower."""
+    if isinstance(value, Mapping):
+        message = grpc.Vector(
+            sparse=grpc.SparseVector(values=list(value["values"]), indices=list(value["indices"]))
+        )
+        return bytes(message.SerializeToString())
+    array = np.ascontiguousarray(value, dtype="<f4")
+    if array.ndim == 1:
+        return _field(101, _field(1, array.tobytes()))
+    return _field(103, b"".join(_field(1, _field(1, row.tobytes())) for row in array))
+
+
+def _field(number: int, body: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(body)) + body
+
+
+def array_of(message: Any) -> NDArray[np.float32]:
+    """A dense vector, or the rows of a multivector, or a sparse vector's values, as float32."""
+    kind = message.WhichOneof("vector")
+    if kind == "multi_dense":
+        return np.array([row.data for row in message.multi_dense.vectors], dtype=np.float32)
+    if kind == "sparse":
+        return np.array(message.sparse.values, dtype=np.float32)
+    return np.array(message.dense.data if kind == "dense" else message.data, dtype=np.float32)
+
+
+class Pure:
+    """The pure part of a point: payload and carried vectors, comparable across generations."""
+
+    __slots__ = ("payload", "vectors")
+
+    def __init__(self, payload: bytes, vectors: dict[str, Any]) -> None:
+        self.payload = payload
+        self.vectors = vectors
+
+
+def expected(stored: Stored, transform: PointTransform, payload: Payload | None) -> Pure:
+    """The pure part of f(stored)."""
+    return Pure(_payload_bytes(stored, payload), dict(_carried(stored, transform)))
+
+
+def found(stored: Stored, transform: PointTransform) -> Pure:
+    """The pure part of a point of the new generation."""
+    messages = vector_messages(stored)
+    return Pure(_payload_bytes(stored, None), {name: messages[name] for name in transform.vectors if name in messages})
+
+
+def difference(wanted: Pure, seen: Pure, loose: Mapping[str, float]) -> str | None:
+    """Why the pure parts differ, in a few words, or None when they are equal bit by bit.
+
+    Args:
+        loose: vectors that are stored in another form on purpose, with the absolute tolerance of each; only their
+            direction counts, since a cosine collection normalises.
+    """
+    if wanted.payload != seen.payload:
+        return "the payload differs"
+    if wanted.vectors.keys() != seen.vectors.keys():
+        odd = sorted(wanted.vectors.keys() ^ seen.vectors.keys())
+        return f"vector {odd[0]!r} is {'missing' if odd[0] in wanted.vectors else 'unexpected'}"
+    for name, message in wanted.vectors.items():
+        other = seen.vectors[name]
+        if message == other or message.SerializeToString() == other.SerializeToString():
+            continue
+        if name not in loose or not _close(array_of(message), array_of(other), loose[name]):
+            return f"vector {name!r} differs"
+    return None
+
+
+def _close(wanted: NDArray[np.float32], seen: NDArray[np.float32], tolerance: float) -> bool:
+    if wanted.shape != seen.shape:
+        return False
+    if np.allclose(wanted, seen, rtol=tolerance, atol=tolerance):
+        return True
+    norms = np.linalg.norm(wanted, axis=-1, keepdims=True)
+    return bool(np.allclose(wanted / np.where(norms == 0, 1, norms), seen, rtol=tolerance, atol=tolerance))
+
+
+def _payload_bytes(stored: Stored, payload: Payload | None) -> bytes:
+    holder = grpc.RetrievedPoint()
+    if payload is None:
+        source = stored.payload
+        for key in source:
+            holder.payload[key].CopyFrom(source[key])
+    else:
+        for key, plain in payload.items():
+            holder.payload[key].CopyFrom(json_to_value(plain))
+    return bytes(holder.SerializeToString(deterministic=True))
+
+
+def batches(points: Sequence[Ready], limit: int = BATCH_BYTES) -> Iterator[Sequence[Ready]]:
+    """Cut points into requests of at most `limit` bytes (a single larger point goes alone)."""
+    start, size = 0, 0
+    for position, point in enumerate(points):
+        weight = point.ByteSize()
+        if size and size + weight > limit:
+            yield points[start:position]
+            start, size = position, 0
+        size += weight
+    if start < len(points):
+        yield points[start:]
+
+
+def page_size(sample: Sequence[Stored], limit: int = BATCH_BYTES, most: int = 1000) -> int:
+    """Points per page so that a page stays near `limit` bytes, judged by `sample`."""
+    if not sample:
+        return most
+    weight = sum(point.ByteSize() for point in sample) / len(sample)
+    return max(8, min(most, int(limit / max(weight, 1.0))))

@@ -1,0 +1,115 @@
+"""Plain JSON requests to one node over REST. It knows addresses, keys and retries, no collection."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from qmigrate.errors import ConfigError
+from qmigrate.store import faults
+from qmigrate.store.connect import ConnectionSettings
+from qmigrate.store.retries import repeated
+
+Result = TypeVar("Result")
+
+
+def segment(name: str) -> str:
+    """A name as one part of a path."""
+    return quote(name, safe="")
+
+
+class Rest:
+    """One node of Qdrant; safe to use from several threads.
+
+    Args:
+        url: its address, without the prefix.
+        settings: key, timeout, certificate and prefix.
+    """
+
+    def __init__(self, url: str, settings: ConnectionSettings) -> None:
+        self.label = urlsplit(url).netloc.rpartition("@")[2]
+        self._timeout = settings.timeout
+        prefix = settings.prefix.strip("/")
+        self._client = httpx.Client(
+            base_url=url.rstrip("/") + (f"/{prefix}" if prefix else ""),
+            headers={"api-key": settings.api_key} if settings.api_key else {},
+            timeout=settings.timeout,
+            verify=_verification(url, settings.ca_cert),
+        )
+
+    def get(self, path: str, *, retry: bool = True, **params: Any) -> Any:
+        """``result`` of a GET."""
+        return self.call("GET", path, params=params, retry=retry)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        retry: bool = True,
+    ) -> Any:
+        """``result`` of one request.
+
+        Args:
+            method: of HTTP.
+            path: below the prefix, starting with a slash.
+            body: sent as JSON when it isn't None.
+            params: of the query; None values are left out.
+            retry: repeat after transport errors and while a limiter refuses; only for what may be repeated.
+
+        Raises:
+            StoreError: see :mod:`qmigrate.store.faults`.
+        """
+
+        def once() -> Any:
+            return self.envelope(self.send(method, path, body, params=params))
+
+        return self.repeat(once) if retry else once()
+
+    def repeat(self, once: Callable[[], Result]) -> Result:
+        """Call until it succeeds, or patience ends; see :mod:`qmigrate.store.retries`."""
+        return repeated(once, self._timeout)
+
+    def send(
+        self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        """One request, once; errors are translated, a good answer is returned as it came."""
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        try:
+            response = self._client.request(method, path, json=body, params=given or None)
+        except httpx.HTTPError as error:
+            raise faults.of_transport(error, self.label, self._timeout) from error
+        if response.status_code >= 300:
+            raise faults.of_response(response, self.label)
+        return response
+
+    def envelope(self, response: httpx.Response) -> Any:
+        """The ``result`` inside Qdrant's answer."""
+        try:
+            return response.json()["result"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise faults.not_qdrant(self.label, "its answer is not Qdrant's JSON") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _verification(url: str, ca_cert: str | None) -> ssl.SSLContext | bool:
+    if not url.startswith("https"):
+        # Never used; loading the system's authorities would cost more than a request.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca_cert is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_cert)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"the certificate {ca_cert} can't be read: {error}", hint="qdrant.ca_cert names a PEM file"
+        ) from error

@@ -1,0 +1,179 @@
+"""A Qdrant server as a ``ports.Store``: administration over REST, points over gRPC. It only joins the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from qmigrate.model.schema import Change, CollectionSchema, JsonObject
+from qmigrate.model.state import Capabilities, LiveCollection
+from qmigrate.model.transform import PointId
+from qmigrate.ports import OperationIds, PendingWrite, Readiness, Ready, Snapshot, Stored
+from qmigrate.store import aliases, barrier, capabilities, collection, counts, fence, nodes, snapshots
+from qmigrate.store.connect import ConnectionSettings
+from qmigrate.store.nodes import Nodes
+from qmigrate.store.points import Points
+
+
+class ServerStore:
+    """See :class:`qmigrate.ports.Store`. Safe to use from several threads."""
+
+    def __init__(self, settings: ConnectionSettings, found: Nodes, able: Capabilities) -> None:
+        self._settings = settings
+        self._nodes = found
+        self._main = found.main
+        self._capabilities = able
+        self._points = Points(settings, lambda name: fence.strict_mode(found.main, name))
+
+    @classmethod
+    def open(cls, settings: ConnectionSettings) -> ServerStore:
+        """Connect, and read what the server can do.
+
+        Raises:
+            StoreError: it can't be reached, denies the key, or is not Qdrant.
+            ServerTooOldError: a node is too old.
+        """
+        found = Nodes.of(settings)
+        try:
+            return cls(settings, found, capabilities.read(found))
+        except BaseException:
+            found.close()
+            raise
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Read once at connection."""
+        return self._capabilities
+
+    @property
+    def request_timeout(self) -> float:
+        """The longest time in seconds that one request of ours can go on inside the server."""
+        return self._settings.timeout
+
+    def physical_names(self) -> tuple[str, ...]:
+        """Physical collections, sorted."""
+        return nodes.physical_names(self._main)
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> physical name."""
+        return nodes.aliases(self._main)
+
+    def aliases_of_nodes(self) -> tuple[dict[str, str], ...]:
+        """The same, read from every node."""
+        return tuple(nodes.aliases(node) for node in self._nodes.everyone())
+
+    def describe(self, name: str) -> LiveCollection | None:
+        """The collection, or None when there is none of that name."""
+        return collection.describe(self._nodes, name)
+
+    def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
+        """Exact count; of points whose field is missing, null or empty, or that lack a vector, when asked."""
+        return counts.count(self._main, name, missing_field=missing_field, without_vector=without_vector)
+
+    def scan(
+        self,
+        name: str,
+        *,
+        start: PointId | None = None,
+        stop: PointId | None = None,
+        page: int = 1000,
+        payload: bool | Sequence[str] = True,
+        vectors: bool = True,
+    ) -> Iterator[Sequence[Stored]]:
+        """Pages in Qdrant's order, from `start` up to before `stop`."""
+        return self._points.scan(name, start=start, stop=stop, page=page, payload=payload, vectors=vectors)
+
+    def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool = True) -> list[Stored]:
+        """The points of these ids that exist, in any order."""
+        return self._points.fetch(name, ids, vectors=vectors)
+
+    def sample_ids(self, name: str, count: int) -> list[PointId]:
+        """Up to `count` ids at random, unsorted."""
+        return counts.sample_ids(self._main, name, count)
+
+    def create_collection(
+        self, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool
+    ) -> None:
+        """Make it with its payload indexes; with `defer_index` no HNSW graph is built yet."""
+        collection.create(self._main, name, schema, seal=seal, defer_index=defer_index)
+
+    def build_index(self, name: str, schema: CollectionSchema) -> None:
+        """Undo the deferral of :meth:`create_collection`."""
+        collection.build_index(self._main, name, schema)
+
+    def readiness(self, name: str) -> Readiness:
+        """One reading."""
+        return collection.readiness(self._nodes, name)
+
+    def apply(self, name: str, change: Change) -> None:
+        """One piece of in-place work, repeatable. Alias changes too (`name` is the physical target)."""
+        if change.kind == "alias.add":
+            self.create_alias(change.name, name)
+        elif change.kind == "alias.drop":
+            self.drop_alias(change.name)
+        else:
+            collection.apply(self._main, name, change)
+
+    def drop_collection(self, name: str) -> None:
+        """Delete a physical collection; no error when it is gone."""
+        collection.drop(self._main, name)
+
+    def write_seal(self, name: str, seal: JsonObject | None) -> None:
+        """Set or remove the metadata key ``qmigrate``."""
+        collection.write_seal(self._main, name, seal)
+
+    def create_alias(self, alias: str, target: str) -> None:
+        """One CreateAlias: makes or re-points."""
+        aliases.create(self._main, alias, target)
+
+    def drop_alias(self, alias: str) -> None:
+        """No error when it is gone."""
+        aliases.drop(self._main, alias)
+
+    def rename_aliases(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """One request of RenameAlias actions (old, new): re-points `new` atomically."""
+        aliases.rename(self._main, pairs)
+
+    def upsert(self, name: str, points: Sequence[Ready]) -> PendingWrite:
+        """Start replacing or inserting points."""
+        return self._points.upsert(name, points)
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """Delete points and wait; missing ids are no error."""
+        self._points.delete(name, ids)
+
+    def barrier(self, name: str) -> OperationIds:
+        """A write that changes nothing, through every shard's queue; the operation ids after it, of every node."""
+        return barrier.barrier(self._nodes, name)
+
+    def operation_ids(self, name: str) -> OperationIds:
+        """Operation ids as they stand now, of every node."""
+        return barrier.operation_ids(self._nodes, name)
+
+    def fence(self, name: str) -> JsonObject:
+        """Limit writes to one per minute and shard, seen on every node; returns the strict mode before."""
+        return fence.fence(self._nodes, name, self._settings.timeout)
+
+    def take_tokens(self, name: str) -> int:
+        """Use up what the limiter of each shard still lets pass; how many such writes passed on every shard."""
+        return fence.take_tokens(self._nodes, name)
+
+    def lift_fence(self, name: str, prior: JsonObject) -> None:
+        """Give back the strict mode of before."""
+        fence.lift(self._nodes, name, prior)
+
+    def create_snapshot(self, name: str) -> Snapshot:
+        """Make a server-side snapshot and wait for it."""
+        return snapshots.create(self._nodes, name)
+
+    def list_snapshots(self, name: str) -> list[Snapshot]:
+        """Snapshots of one collection, oldest first."""
+        return snapshots.listed(self._main, name)
+
+    def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Delete one snapshot; no error when it is gone."""
+        snapshots.delete(self._main, name, snapshot)
+
+    def close(self) -> None:
+        """Release connections."""
+        self._points.close()
+        self._nodes.close()

@@ -1,0 +1,167 @@
+"""Qdrant's collection info as a schema, and a change as the request that makes it. Pure JSON, no requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qmigrate.errors import StoreError
+from qmigrate.model.schema import (
+    FIXED_CONFIG,
+    TUNABLE_SPARSE_FIELDS,
+    TUNABLE_VECTOR_FIELDS,
+    Change,
+    CollectionSchema,
+    JsonObject,
+    declared_differs,
+)
+
+#: Metadata key of the seal.
+SEAL = "qmigrate"
+#: Metadata key of what :func:`qmigrate.store.collection.create` put off.
+DEFERRED = "qmigrate_deferred"
+
+#: Blocks of the info's config: its key -> the create call's key.
+_BLOCKS = {
+    "hnsw_config": "hnsw_config",
+    "optimizer_config": "optimizers_config",
+    "wal_config": "wal_config",
+    "quantization_config": "quantization_config",
+    "strict_mode_config": "strict_mode_config",
+}
+#: Fields of the info's ``params`` that are carried by their own names.
+_PARAMS = frozenset(
+    {
+        "shard_number",
+        "sharding_method",
+        "replication_factor",
+        "write_consistency_factor",
+        "read_fan_out_factor",
+        "read_fan_out_delay_ms",
+        "on_disk_payload",
+        "payload",
+        "id_tracker",
+    }
+)
+#: Of these, what a PATCH takes under ``params``.
+_TUNABLE_PARAMS = _PARAMS - FIXED_CONFIG
+#: What the create call doesn't know: it is set right afterwards.
+_AFTER_CREATION = frozenset({"read_fan_out_factor", "read_fan_out_delay_ms"})
+
+
+def without_nulls(value: Any) -> Any:
+    """The same JSON without keys whose value is null."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(found) for key, found in value.items() if found is not None}
+    if isinstance(value, list):
+        return [without_nulls(found) for found in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a collection's info says: its schema without aliases, its seal, and fields that are not known here."""
+
+    schema: CollectionSchema
+    seal: JsonObject | None
+    unknown: tuple[str, ...]
+
+
+def described(config: JsonObject, payload_schema: JsonObject) -> Described:
+    """Read ``config`` and ``payload_schema`` of the collection info."""
+    params = without_nulls(config["params"])
+    vectors = params.pop("vectors", {})
+    sparse = params.pop("sparse_vectors", {})
+    if not isinstance(vectors.get("size", {}), Mapping):
+        vectors = {"": vectors}
+    settings = {name: value for name, value in params.items() if name in _PARAMS}
+    for name, target in _BLOCKS.items():
+        if config.get(name) is not None:
+            settings[target] = without_nulls(config[name])
+    metadata = dict(config.get("metadata") or {})
+    seal = metadata.pop(SEAL, None)
+    metadata.pop(DEFERRED, None)
+    if metadata:
+        settings["metadata"] = metadata
+    strange = [f"params.{name}" for name in params if name not in _PARAMS]
+    known = {*_BLOCKS, "params", "metadata"}
+    strange += [name for name, value in config.items() if name not in known and value is not None]
+    indexes = {field: index_params(found) for field, found in payload_schema.items()}
+    schema = CollectionSchema(vectors=vectors, sparse=sparse, indexes=indexes, config=settings)
+    return Described(schema, seal, tuple(sorted(strange)))
+
+
+def index_params(found: JsonObject) -> JsonObject:
+    """One entry of ``payload_schema`` as the parameters that would create it."""
+    return {"type": found["data_type"], **without_nulls(found.get("params") or {})}
+
+
+def create_body(schema: CollectionSchema, seal: JsonObject | None) -> tuple[JsonObject, JsonObject]:
+    """The body of the create call, and the ``params`` of the PATCH that completes it (may be empty)."""
+    body: JsonObject = without_nulls({**schema.create_request(), "metadata": None})
+    if schema.config.get("metadata"):
+        # A null inside it is the user's own.
+        body["metadata"] = dict(schema.config["metadata"])
+    later = {name: body.pop(name) for name in _AFTER_CREATION & body.keys()}
+    if seal is not None:
+        body["metadata"] = {**body.get("metadata", {}), SEAL: seal}
+    return body, later
+
+
+def count_filter(*, missing_field: str | None, without_vector: str | None) -> JsonObject:
+    """The filter of a count; empty when nothing is asked."""
+    found: JsonObject = {}
+    if missing_field is not None:
+        found["must"] = [{"is_empty": {"key": missing_field}}]
+    if without_vector is not None:
+        found["must_not"] = [{"has_vector": without_vector}]
+    return found
+
+
+def patch_of(change: Change) -> JsonObject:
+    """The PATCH that makes a ``config.set``, ``vector.alter`` or ``sparse.alter``.
+
+    Raises:
+        StoreError: it can't be changed on an existing collection.
+    """
+    if change.kind == "config.set":
+        return _config_patch(change)
+    family = change.kind.split(".")[0]
+    tunable = TUNABLE_VECTOR_FIELDS if family == "vector" else TUNABLE_SPARSE_FIELDS | {"modifier"}
+    before, after = change.before or {}, without_nulls(change.after or {})
+    fixed = sorted(key for key in after if key not in tunable and declared_differs(before.get(key), after[key]))
+    if fixed:
+        raise StoreError(f"{', '.join(fixed)} of an existing vector can't be changed in place ({change.describe()})")
+    section = "vectors" if family == "vector" else "sparse_vectors"
+    return {section: {change.name: {key: after[key] for key in after if key in tunable}}}
+
+
+def _config_patch(change: Change) -> JsonObject:
+    name, after = change.name, change.after
+    if name in FIXED_CONFIG:
+        raise StoreError(f"{name} can only be chosen when a collection is made")
+    if name == "metadata":
+        gone = {key: None for key in change.before or {} if key not in (after or {})}
+        return {"metadata": {**gone, **(after or {})}}
+    if name == "quantization_config":
+        return {name: without_nulls(after) if after else "Disabled"}
+    if after is None:
+        raise StoreError(f"the server can't unset {name}: it has no value that means none")
+    if name in _TUNABLE_PARAMS:
+        return {"params": {name: after}}
+    return {name: without_nulls(after)}
+
+
+def new_vector(change: Change) -> tuple[JsonObject, JsonObject | None]:
+    """What adds a named vector: the request that makes it, and the PATCH for its settings (or None)."""
+    params = without_nulls(change.after or {})
+    if change.kind == "sparse.add":
+        index = dict(params.get("index", {}))
+        made = {name: params[name] for name in ("modifier",) if name in params}
+        if "datatype" in index:
+            made["datatype"] = index.pop("datatype")
+        return {"sparse": made}, {"sparse_vectors": {change.name: {"index": index}}} if index else None
+    settings = {name: value for name, value in params.items() if name in TUNABLE_VECTOR_FIELDS}
+    made = {name: value for name, value in params.items() if name not in TUNABLE_VECTOR_FIELDS}
+    return {"dense": made}, {"vectors": {change.name: settings}} if settings else None

@@ -1,0 +1,74 @@
+"""Server-side snapshots of one collection. It restores nothing."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from qmigrate.errors import NotFoundError, StoreError
+from qmigrate.model.schema import JsonObject
+from qmigrate.ports import Snapshot
+from qmigrate.store.collection import path_of
+from qmigrate.store.faults import TransientError
+from qmigrate.store.nodes import Nodes, physical_of
+from qmigrate.store.rest import Rest, segment
+
+#: Pause between two looks at a snapshot that outlasts its request, in seconds.
+_LOOK = 1.0
+
+
+def create(nodes: Nodes, name: str) -> Snapshot:
+    """Make a snapshot and wait for it, also past the request's timeout: the server goes on with it.
+
+    Raises:
+        StoreError: it failed, or the server stopped working on it and it is not there.
+    """
+    physical = physical_of(nodes, name)
+    before = {made.name for made in listed(nodes.main, name)}
+    try:
+        answer = nodes.main.send("POST", f"{path_of(name)}/snapshots", params={"wait": "true"})
+        return _snapshot(nodes.main.envelope(answer))
+    except TransientError as error:
+        if not error.unknown:
+            raise
+        return _outlasting(nodes.main, physical, before, error)
+
+
+def _outlasting(node: Rest, physical: str, before: set[str], reason: TransientError) -> Snapshot:
+    # Asked to work on it first, then for the result: the other order could miss one that ends in between.
+    while True:
+        working = _running(node, physical)
+        fresh = [made for made in listed(node, physical) if made.name not in before]
+        if fresh:
+            return fresh[-1]
+        if not working:
+            raise StoreError(f"no snapshot of {physical} was made: {reason.message}", hint=reason.hint) from reason
+        time.sleep(_LOOK)
+
+
+def _running(node: Rest, physical: str) -> bool:
+    found = node.get("/telemetry", details_level=3)
+    entries = (found.get("collections") or {}).get("snapshots") or ()
+    return any(entry.get("id") == physical and entry.get("running_snapshots") for entry in entries)
+
+
+def listed(node: Rest, name: str) -> list[Snapshot]:
+    """Snapshots of one collection, oldest first."""
+    found = [_snapshot(entry) for entry in node.get(f"{path_of(name)}/snapshots")]
+    return sorted(found, key=lambda made: (made.created_at or datetime.min.replace(tzinfo=UTC), made.name))
+
+
+def delete(node: Rest, name: str, snapshot: str) -> None:
+    """Delete one snapshot; no error when it is gone."""
+    try:
+        node.call("DELETE", f"{path_of(name)}/snapshots/{segment(snapshot)}", params={"wait": "true"})
+    except NotFoundError:
+        return
+
+
+def _snapshot(found: JsonObject) -> Snapshot:
+    made = found.get("creation_time")
+    when = datetime.fromisoformat(made) if made else None
+    if when is not None and when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return Snapshot(name=found["name"], size=int(found["size"]), checksum=found.get("checksum"), created_at=when)

@@ -1,0 +1,41 @@
+"""Shared fixtures: real components where one can be had, a visible line where not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness import Deployment
+
+pytest_plugins = ["tests.conftest_postgres", "tests.conftest_qdrant"]
+
+
+@pytest.fixture(params=["local", pytest.param("server", marks=pytest.mark.server)])
+def qdrant_config(request, tmp_path):
+    """The qdrant: section of a configuration, for local mode and for a real server."""
+    if request.param == "local":
+        return {"path": str(tmp_path / "qdrant")}
+    server = request.getfixturevalue("qdrant_server")
+    return {"url": server.url, "grpc_port": server.grpc_port, "timeout": 2}
+
+
+@pytest.fixture
+def deployment(qdrant_config, tmp_path):
+    """A fresh deployment on each store, with a SQLite ledger."""
+    made = Deployment(tmp_path / "project", qdrant_config, f"sqlite:///{tmp_path}/ledger.db")
+    yield made
+    if "url" in qdrant_config:
+        clean(made)
+
+
+def clean(made: Deployment) -> None:
+    """Remove everything of a deployment from a shared server."""
+    store = made.store()
+    try:
+        for alias in store.aliases():
+            if alias.startswith(made.name):
+                store.drop_alias(alias)
+        for name in store.physical_names():
+            if name.startswith(made.name):
+                store.drop_collection(name)
+    finally:
+        store.close()

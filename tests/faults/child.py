@@ -1,0 +1,84 @@
+"""A child process that runs one verb and is killed (SIGKILL) at a chosen point, to be resumed by its parent.
+
+Points are counted while the code runs: every journal write of a lease, before and after it reaches the database, and
+every store call that writes. Nothing in the product knows of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from qmigrate.commands import rollback as back
+from qmigrate.commands import upgrade
+from qmigrate.ledger import Lease
+from qmigrate.settings import Settings
+
+#: Methods of a lease whose writes are points of the journal.
+JOURNAL = (
+    "open_run",
+    "resume_run",
+    "journal",
+    "fix_ranges",
+    "checkpoint",
+    "stage_base",
+    "commit_base",
+    "carry",
+    "save_generation",
+    "close_step",
+)
+
+
+class Points:
+    """Counts points; kills the process at one of them, or writes down what it passed."""
+
+    def __init__(self, kill_at: int | None, log: Path | None) -> None:
+        self.kill_at = kill_at
+        self.log = log
+        self.count = 0
+
+    def reach(self, label: str) -> None:
+        """One more point."""
+        self.count += 1
+        if self.log is not None:
+            with self.log.open("a") as out:
+                out.write(label + "\n")
+        if self.count == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def watch(points: Points) -> None:
+    """Put a point before and after every journal write."""
+    for name in JOURNAL:
+        original = getattr(Lease, name)
+
+        def wrapped(self, *args, _original=original, _name=name, **kwargs):
+            label = _name
+            if _name == "journal":
+                label = f"journal {args[2]} {args[3]}"
+            points.reach(f"before {label}")
+            result = _original(self, *args, **kwargs)
+            points.reach(f"after {label}")
+            return result
+
+        setattr(Lease, name, wrapped)
+
+
+def main() -> int:
+    """``child.py CONFIG VERB TARGET KILL_AT LOG WRITES``."""
+    config, verb, target, kill_at, log, writes = sys.argv[1:7]
+    watch(Points(int(kill_at) if kill_at != "-" else None, Path(log) if log != "-" else None))
+    settings = Settings.load(config=Path(config))
+    if verb == "upgrade":
+        result = upgrade.upgrade(settings, target)
+    else:
+        result = back.rollback(settings, target, writes=writes)
+    print(json.dumps([outcome.collection for outcome in result.outcomes]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

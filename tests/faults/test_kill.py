@@ -1,0 +1,151 @@
+"""SIGKILL at each journal write and in each phase, then the same command again: it ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qmigrate.commands import rollback as back
+from qmigrate.commands import status, upgrade
+from qmigrate.model.names import is_own_alias
+from tests.conftest import clean
+from tests.harness import ADD, CREATE, Deployment, make_point, write
+
+ROOT = Path(__file__).resolve().parents[2]
+POINTS = 40
+
+
+def prepare(folder: Path, config: dict) -> Deployment:
+    """A loaded collection at 0001 with revision 0003 pending."""
+    qdrant = {"path": str(folder / "qdrant")} if "path" in config else config
+    made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db")
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings(), "0001")
+    made.load(POINTS)
+    made.revise("0003", ADD)
+    return made
+
+
+def child(made: Deployment, verb: str, target: str, *, kill_at=None, log=None, writes="refuse"):
+    """Run a verb in a process of its own."""
+    command = [sys.executable, str(ROOT / "tests/faults/child.py"), str(made.config), verb, target]
+    command += [str(kill_at or "-"), str(log or "-"), writes]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "PYTHONPATH": path}
+    )
+
+
+def points_of(log: Path) -> list[int]:
+    """Kill points: the first of every kind of journal write, before it, and after those that begin a phase."""
+    seen: set[str] = set()
+    chosen = []
+    for number, label in enumerate(log.read_text().splitlines(), start=1):
+        wanted = label.startswith("before") or label.endswith(" running") or "checkpoint" in label
+        if wanted and label not in seen:
+            seen.add(label)
+            chosen.append(number)
+    return chosen
+
+
+def check_finished(made: Deployment, expected: dict) -> None:
+    """Everything is there, once, and nothing is left over."""
+    assert made.contents() == expected
+    settings = made.settings()
+    row = next(row for row in status.status(settings).collections if row.name == made.name)
+    assert (row.revision, row.state) == ("0003", "ready")
+    applied = [entry.revision for entry in status.history(settings).rows if entry.direction == "upgrade"]
+    assert sorted(applied) == ["0001", "0003"]
+    store = made.store()
+    try:
+        assert not [alias for alias in store.aliases() if alias.startswith(made.name) and is_own_alias(alias)]
+        generations = [name for name in store.physical_names() if name.startswith(made.name)]
+        assert generations == [f"{made.name}__g0001", f"{made.name}__g0002"]
+    finally:
+        store.close()
+
+
+@pytest.mark.timeout(900)
+def test_killed_upgrade_is_resumed_to_the_same_end(qdrant_config, tmp_path):
+    """A kill at any journal write or in any phase is seen by status and finished by the next upgrade."""
+    probe = prepare(tmp_path / "probe", qdrant_config)
+    log = tmp_path / "points"
+    done = child(probe, "upgrade", "head", log=log)
+    assert done.returncode == 0, done.stderr
+    expected = probe.contents()
+    assert all(len(vectors["b"]) == 16 for _, vectors in expected.values())
+    numbers = points_of(log)
+    labels = log.read_text().splitlines()
+    assert len(numbers) >= 25
+    for number in numbers:
+        made = prepare(tmp_path / f"kill{number}", qdrant_config)
+        label = labels[number - 1]
+        killed = child(made, "upgrade", "head", kill_at=number)
+        assert killed.returncode == -signal.SIGKILL, f"{label}: {killed.stderr}"
+        states = {row.name: row.state for row in status.status(made.settings()).collections}
+        assert states[made.name] in ("interrupted", "running", "pending", "ready"), label
+        upgrade.upgrade(made.settings())
+        try:
+            check_finished(made, expected)
+        except AssertionError as error:
+            raise AssertionError(f"killed {label}: {error}") from error
+        if "url" in qdrant_config:
+            clean(made)
+
+
+@pytest.mark.timeout(600)
+def test_killed_upgrade_can_be_aborted_without_trace(qdrant_config, tmp_path):
+    """start → kill → abort → nothing left → start → finish → rollback → finish."""
+    made = prepare(tmp_path / "abort", qdrant_config)
+    before = made.contents()
+    log = tmp_path / "points"
+    child_log = child(prepare(tmp_path / "probe", qdrant_config), "upgrade", "head", log=log)
+    assert child_log.returncode == 0, child_log.stderr
+    number = log.read_text().splitlines().index("before journal fill done") + 1
+    assert child(made, "upgrade", "head", kill_at=number).returncode == -signal.SIGKILL
+    back.abort(made.settings())
+    store = made.store()
+    assert [name for name in store.physical_names() if name.startswith(made.name)] == [f"{made.name}__g0001"]
+    store.close()
+    assert made.contents() == before
+    assert status.status(made.settings()).collections[0].state == "pending"
+    upgrade.upgrade(made.settings())
+    after = made.contents()
+    back.rollback(made.settings(), "0001")
+    assert made.contents() == before
+    upgrade.upgrade(made.settings())
+    assert made.contents() == after
+
+
+@pytest.mark.timeout(900)
+def test_killed_rollback_is_resumed_to_the_same_end(qdrant_config, tmp_path):
+    """A rollback that carries writes ends the same way wherever it was killed."""
+
+    def ready(folder: Path) -> Deployment:
+        made = prepare(folder, qdrant_config)
+        upgrade.upgrade(made.settings())
+        store = made.store()
+        write(store, made.name, [make_point(POINTS + 1), make_point(0, text="changed")])
+        store.delete(made.name, [2])
+        store.close()
+        return made
+
+    probe = ready(tmp_path / "probe")
+    log = tmp_path / "points"
+    done = child(probe, "rollback", "0001", log=log, writes="carry")
+    assert done.returncode == 0, done.stderr
+    expected = probe.contents()
+    for number in points_of(log)[::2]:
+        made = ready(tmp_path / f"kill{number}")
+        killed = child(made, "rollback", "0001", kill_at=number, writes="carry")
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        back.rollback(made.settings(), "0001", writes="carry")
+        assert made.contents() == expected
+        assert status.status(made.settings()).collections[0].revision == "0001"
+        if "url" in qdrant_config:
+            clean(made)

@@ -1,0 +1,134 @@
+"""A deployment made on the spot: a folder with settings and revisions, points to migrate, and what is true of them."""
+
+from __future__ import annotations
+
+import textwrap
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from qdrant_client import grpc
+from qdrant_client.conversions.conversion import json_to_value
+
+from qmigrate.model.transform import Point
+from qmigrate.settings import Settings
+from qmigrate.store import ConnectionSettings, connect, records
+
+HEADER = '''"""{doc}"""
+from qdrant_client.models import *
+from qmigrate import Compute, CopyOf, Embed, Empty, op
+
+revision = "{id}"
+down_revision = {down}
+
+'''
+
+CREATE = """
+def upgrade():
+    return [op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE)}})]
+"""
+INDEX = """
+def upgrade():
+    return [op.CreatePayloadIndex("{name}", "kind", PayloadSchemaType.KEYWORD)]
+"""
+ADD = """
+def upgrade():
+    return [op.AddVector("{name}", "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))]
+"""
+
+
+@dataclass
+class Deployment:
+    """A folder with qmigrate.yaml and revisions, bound to one store and one ledger."""
+
+    root: Path
+    qdrant: dict
+    ledger_url: str
+    name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+    extra: dict = field(default_factory=dict)
+    last: str | None = None
+
+    def __post_init__(self) -> None:
+        (self.root / "qdrant_migrations" / "versions").mkdir(parents=True, exist_ok=True)
+        config = {
+            "qdrant": self.qdrant,
+            "ledger": {"url": self.ledger_url},
+            "scripts": "qdrant_migrations",
+            "embedders": {"words": {"type": "hashing", "size": 16}},
+            "limits": {"lease_ttl": "3s", "lock_timeout": "30s", "settle": "5s"},
+        }
+        for section, values in self.extra.items():
+            config[section] = {**config.get(section, {}), **values} if isinstance(values, dict) else values
+        (self.root / "qmigrate.yaml").write_text(yaml.safe_dump(config))
+
+    @property
+    def config(self) -> Path:
+        return self.root / "qmigrate.yaml"
+
+    def settings(self) -> Settings:
+        return Settings.load(config=self.config)
+
+    def revise(self, identifier: str, body: str, *, down: str | None | tuple = "previous", doc: str | None = None) -> Path:
+        """Write a revision file; by default it follows the one written before."""
+        parent = self.last if down == "previous" else down
+        path = self.root / "qdrant_migrations" / "versions" / f"{identifier}_rev.py"
+        header = HEADER.format(doc=doc or f"revision {identifier}", id=identifier, down=repr(parent))
+        path.write_text(header + textwrap.dedent(body).format(name=self.name))
+        self.last = identifier
+        return path
+
+    def store(self):
+        return connect(ConnectionSettings(**self.settings().connection()))
+
+    def load(self, count: int, *, start: int = 0, uuids: bool = True) -> list[Point]:
+        """Write points through the logical name, integer and UUID ids mixed."""
+        points = [make_point(number, uuid_id=uuids and number % 3 == 2) for number in range(start, start + count)]
+        store = self.store()
+        try:
+            write(store, self.name, points)
+        finally:
+            store.close()
+        return points
+
+    def contents(self, name: str | None = None) -> dict:
+        """id -> (payload, vectors) of everything behind a name."""
+        store = self.store()
+        try:
+            return contents(store, name or self.name)
+        finally:
+            store.close()
+
+
+def make_point(number: int, *, text: str | None = None, uuid_id: bool = False) -> Point:
+    """A point whose values are a function of its number."""
+    vector = [float((number * 7 + place * 3) % 11 - 5) + 0.5 for place in range(8)]
+    identifier = str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) if uuid_id else number + 1
+    payload = {"text": text or f"the text number {number}", "kind": "even" if number % 2 == 0 else "odd", "n": number}
+    return Point(identifier, payload, {"a": vector})
+
+
+def write(store, name: str, points: Iterable[Point]) -> None:
+    """Upsert points and wait."""
+    ready = []
+    for point in points:
+        identifier = grpc.PointId(num=point.id) if isinstance(point.id, int) else grpc.PointId(uuid=point.id)
+        made = grpc.PointStruct(id=identifier)
+        for key, value in point.payload.items():
+            made.payload[key].CopyFrom(json_to_value(value))
+        for vector, value in point.vectors.items():
+            made.vectors.vectors.vectors[vector].MergeFromString(records.vector_wire(value))
+        ready.append(made)
+    for batch in records.batches(ready):
+        store.upsert(name, batch).wait()
+
+
+def contents(store, name: str) -> dict:
+    """id -> (payload, vectors rounded to five digits) of a collection."""
+    found = {}
+    for page in store.scan(name):
+        for stored in page:
+            vectors = {key: [round(x, 5) for x in value] for key, value in records.vectors_of(stored).items()}
+            found[records.point_id(stored)] = (records.payload_of(stored), vectors)
+    return found

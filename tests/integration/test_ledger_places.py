@@ -1,0 +1,177 @@
+"""Where a ledger may be, what its file looks like, and that no password ever shows."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import traceback
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from qmigrate.errors import ConfigError, LedgerError
+from qmigrate.ledger import Ledger
+from qmigrate.ledger.files import network_mount
+
+pytestmark = pytest.mark.timeout(120)
+
+SECRET = "hunter2-s3cr3t"
+MOUNTS = r"""/dev/root / ext4 rw 0 0
+server:/export /mnt/share nfs4 rw 0 0
+/dev/sdb /mnt/share/local xfs rw 0 0
+//nas/team /mnt/team\040files cifs rw 0 0
+tmpfs /mnt/over nfs rw 0 0
+tmpfs /mnt/over tmpfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/home/ann/ledger.db", None),
+        ("/mnt/share/ledger.db", "nfs4 at /mnt/share"),
+        ("/mnt/share", "nfs4 at /mnt/share"),
+        ("/mnt/shared/ledger.db", None),
+        ("/mnt/share/local/ledger.db", None),
+        ("/mnt/team files/x/ledger.db", "cifs at /mnt/team files"),
+        ("/mnt/over/ledger.db", None),
+    ],
+)
+def test_network_file_systems_are_recognised(path: str, found: str | None) -> None:
+    """The longest mount point counts, whole names only, and of two on one point the later."""
+    assert network_mount(path, MOUNTS) == found
+
+
+def test_a_network_file_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is connected or made."""
+    monkeypatch.setattr("qmigrate.ledger.files.network_mount", lambda path, mounts: "nfs at /mnt")
+    with pytest.raises(LedgerError, match="network file system"):
+        Ledger.open("sqlite:////mnt/ledger.db")
+
+
+def test_new_files_and_folders_belong_to_their_user_alone(tmp_path: Path) -> None:
+    """0700 and 0600; folders that were there keep their rights."""
+    tmp_path.chmod(0o755)
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/a/b/ledger.db")
+    ledger.prepare()
+    ledger.close()
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("", "a", "a/b", "a/b/ledger.db")]
+    assert [oct(mode) for mode in modes] == ["0o755", "0o700", "0o700", "0o600"]
+
+
+def test_a_relative_path_is_that_of_the_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later change of the working directory doesn't move the ledger."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger.open("sqlite:///mine/ledger #1?.db".replace("?", "%3F"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    ledger.prepare()
+    ledger.close()
+    assert [path.name for path in (tmp_path / "mine").iterdir()]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_words(tmp_path: Path) -> None:
+    """The error names the file and the reason."""
+    (tmp_path / "taken").write_text("a file, not a folder")
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/taken/ledger.db")
+    assert ledger.identity() is None
+    with pytest.raises(LedgerError) as caught:
+        ledger.prepare()
+    ledger.close()
+    assert caught.value.message == f"the SQLite ledger {tmp_path}/taken/ledger.db can't be written: Not a directory"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_is_told_in_words(tmp_path: Path) -> None:
+    """Before a database without its log is made."""
+    tmp_path.chmod(0o555)
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    with pytest.raises(LedgerError, match="can't be written: Permission denied"):
+        ledger.prepare()
+    ledger.close()
+    tmp_path.chmod(0o755)
+
+
+def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path) -> None:
+    """Reading and preparing both, and the file stays as it was."""
+    file = tmp_path / "ledger.db"
+    file.write_text("these are my notes, not a database " * 40)
+    ledger = Ledger.open(f"sqlite:///{file}")
+    for attempt in (ledger.identity, ledger.prepare):
+        with pytest.raises(LedgerError, match="not a database"):
+            attempt()
+    ledger.close()
+    assert file.read_text().startswith("these are my notes")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:x?mode=memory&uri=true",
+        "mysql://u:{secret}@h/d",
+        "not a url {secret}",
+        "postgresql://u:{secret}@h:port/d",
+        "",
+    ],
+)
+def test_urls_that_cannot_be_a_ledger(url: str) -> None:
+    """Refused as configuration, with what to write instead and without the URL's secrets."""
+    with pytest.raises(ConfigError) as caught:
+        Ledger.open(url.format(secret=SECRET))
+    assert "sqlite:///" in (caught.value.hint or "")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "driver", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"]
+)
+def test_any_driver_of_postgresql_means_psycopg(driver: str) -> None:
+    """The application's own DATABASE_URL can be given as it is; the label has no secret."""
+    ledger = Ledger.open(f"{driver}://ann:{SECRET}@db.example:5433/app?password={SECRET}&sslmode=disable")
+    assert ledger.url_label == "postgresql ann@db.example:5433/app"
+    assert SECRET not in f"{ledger} {ledger!r} {ledger.database!r} {ledger.url_label}"
+
+
+def test_an_unreachable_server_is_told_without_the_password() -> None:
+    """Message, hint and traceback, from reading and from preparing."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: refused at once
+        url = f"postgresql://ann:{SECRET}@127.0.0.1:{taken.getsockname()[1]}/app"
+        ledger = Ledger.open(url)
+        for attempt in (ledger.identity, ledger.prepare, ledger.ready):
+            with pytest.raises(LedgerError) as caught:
+                attempt()
+            shown = "".join(traceback.format_exception(caught.value)) + str(caught.value.hint)
+            assert "postgresql ann@127.0.0.1" in caught.value.message
+            assert caught.value.exit_code == 9
+            assert SECRET not in shown
+            assert "\n" not in caught.value.message
+        ledger.close()
+
+
+@pytest.mark.postgres
+def test_what_a_server_answers_is_told_without_the_password(postgres_url: str) -> None:
+    """Even when the secret is part of the server's own message."""
+    url = make_url(postgres_url).set(database=SECRET, password=SECRET)
+    ledger = Ledger.open(url.render_as_string(hide_password=False).replace(f"/{SECRET}", f"/x{SECRET}x"))
+    with pytest.raises(LedgerError) as caught:
+        ledger.identity()
+    ledger.close()
+    assert "does not exist" in caught.value.message
+    assert SECRET not in caught.value.message.replace(ledger.url_label, "")
+    assert caught.value.__cause__ is None
+
+
+def test_a_database_that_comes_back_is_used_again(ledger_url: str) -> None:
+    """Closing is no end: the next call connects anew."""
+    ledger = Ledger.open(ledger_url)
+    identity = ledger.prepare()
+    ledger.close()
+    assert ledger.identity() == identity
+    ledger.close()
+    ledger.close()

@@ -1,0 +1,382 @@
+"""What only a server has: operation ids, fences, deferred indexes, enforced settings, snapshots."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+from qdrant_client import grpc
+
+from qmigrate.errors import NotFoundError, RateLimitedError, StoreError
+from qmigrate.model.schema import Change, CollectionSchema, changes
+from qmigrate.model.transform import Point
+from qmigrate.store import connect, records
+from qmigrate.store.fence import NO_LIMIT
+from tests.harness import write
+
+pytestmark = pytest.mark.server
+
+VECTOR = {"size": 4, "distance": "Dot"}
+SHARDED = CollectionSchema(vectors={"a": VECTOR}, config={"shard_number": 3})
+
+
+def make(store, name, schema=SHARDED, **options):
+    store.create_collection(name, schema, **{"seal": None, "defer_index": False, **options})
+
+
+def ready(number: int):
+    made = grpc.PointStruct(id=grpc.PointId(num=number))
+    made.vectors.vectors.vectors["a"].MergeFromString(records.vector_wire([1.0, 2.0, 3.0, float(number)]))
+    return made
+
+
+def fill(store, name, count=60):
+    write(store, name, [Point(number, {"n": number}, {"a": [1.0, 2.0, 3.0, float(number)]}) for number in range(count)])
+
+
+def moved(before, after):
+    assert before.keys() == after.keys()
+    return [after[shard] - before[shard] for shard in sorted(before)]
+
+
+def settle(store, name):
+    """Readings until one is settled; the limit is the test's own timeout."""
+    while not (reading := store.readiness(name)).settled:
+        assert reading.failed is None
+        time.sleep(0.02)
+    return reading
+
+
+def test_a_barrier_moves_every_shard_by_a_constant(server_store, fresh_name):
+    """Barriers in a row move each shard's id by the same step, also on shards that hold points."""
+    make(server_store, fresh_name)
+    fill(server_store, fresh_name)
+    readings = [server_store.barrier(fresh_name) for _ in range(4)]
+    steps = {step for before, after in zip(readings, readings[1:], strict=False) for step in moved(before, after)}
+    assert len(readings[0]) == 3
+    assert len(steps) == 1
+    assert steps.pop() > 0
+
+
+def test_a_barrier_shows_that_something_was_written(server_store, fresh_name):
+    """An upsert and a delete move the id of their shard; reads, seals and settings move none."""
+    make(server_store, fresh_name)
+    fill(server_store, fresh_name)
+    first = server_store.barrier(fresh_name)
+    step = moved(first, second := server_store.barrier(fresh_name))
+    list(server_store.scan(fresh_name))
+    server_store.count(fresh_name)
+    server_store.write_seal(fresh_name, {"x": 1})
+    server_store.create_alias(f"{fresh_name}_alias", fresh_name)
+    quiet = moved(second, third := server_store.barrier(f"{fresh_name}_alias"))
+    assert quiet == step
+    server_store.upsert(fresh_name, [ready(1)]).wait()
+    written = moved(third, fourth := server_store.barrier(fresh_name))
+    assert sum(written) == sum(step) + 1
+    server_store.delete(fresh_name, [1])
+    assert sum(moved(fourth, server_store.barrier(fresh_name))) == sum(step) + 1
+
+
+def test_a_barrier_sees_a_write_that_nobody_waited_for(server_store, qdrant_server, fresh_name):
+    """A write acknowledged without waiting is in the ids once a later barrier returns."""
+    make(server_store, fresh_name)
+    step = sum(moved(first := server_store.barrier(fresh_name), before := server_store.barrier(fresh_name)))
+    assert first.keys() == before.keys()
+    for number in range(20):
+        body = {"points": [{"id": number, "vector": {"a": [1, 2, 3, 4]}}]}
+        httpx.put(f"{qdrant_server.url}/collections/{fresh_name}/points?wait=false", json=body).raise_for_status()
+    assert sum(moved(before, server_store.barrier(fresh_name))) == step + 20
+    assert server_store.count(fresh_name) == 20
+
+
+def test_the_fence_refuses_writes_and_the_tokens_prove_it(server_store, qdrant_server, fresh_name):
+    """After take_tokens every kind of write is answered 429 and barriers show that none was applied."""
+    make(server_store, fresh_name)
+    fill(server_store, fresh_name)
+    step = moved(server_store.barrier(fresh_name), server_store.barrier(fresh_name))
+    assert server_store.fence(fresh_name) == {}
+    before = server_store.barrier(fresh_name)
+    passed = server_store.take_tokens(fresh_name)
+    assert passed == 1
+    path = f"{qdrant_server.url}/collections/{fresh_name}/points"
+    for method, url, body in (
+        ("PUT", path, {"points": [{"id": 777, "vector": {"a": [1, 2, 3, 4]}}]}),
+        ("POST", f"{path}/delete", {"points": [1]}),
+        ("POST", f"{path}/payload", {"payload": {"x": 1}, "points": [1]}),
+    ):
+        assert httpx.request(method, f"{url}?wait=true", json=body).status_code == 429
+    assert server_store.take_tokens(fresh_name) == 0
+    after = server_store.barrier(fresh_name)
+    assert moved(before, after) == [found + passed for found in step]
+    assert server_store.count(fresh_name) == 60
+
+
+def test_the_fence_is_sent_once(server_store, fresh_name):
+    """A second fence hands out no new token, and returns what is set."""
+    make(server_store, fresh_name)
+    server_store.fence(fresh_name)
+    server_store.take_tokens(fresh_name)
+    assert server_store.fence(fresh_name) == {"enabled": True, "write_rate_limit": 1}
+    assert server_store.take_tokens(fresh_name) == 0
+
+
+def test_tokens_of_an_unfenced_collection_are_an_error(server_store, fresh_name):
+    """What nobody limits can't be proven quiet."""
+    make(server_store, fresh_name)
+    with pytest.raises(StoreError, match="not fenced"):
+        server_store.take_tokens(fresh_name)
+
+
+def test_our_own_write_does_not_wait_for_a_limiter_that_asks_for_too_much(qdrant_server, server_store, fresh_name):
+    """A minute is more than twice the timeout: the limiter's refusal is raised at once."""
+    make(server_store, fresh_name)
+    server_store.fence(fresh_name)
+    server_store.take_tokens(fresh_name)
+    impatient = connect(qdrant_server.settings(timeout=2.0))
+    try:
+        with pytest.raises(RateLimitedError):
+            impatient.upsert(fresh_name, [ready(1)]).wait()
+        with pytest.raises(RateLimitedError):
+            impatient.delete(fresh_name, [1])
+    finally:
+        impatient.close()
+
+
+@pytest.mark.parametrize(
+    ("prior", "expected"),
+    [
+        ({}, {"enabled": False, "write_rate_limit": NO_LIMIT}),
+        ({"enabled": True, "max_query_limit": 500}, {"enabled": True, "write_rate_limit": NO_LIMIT, "max_query_limit": 500}),
+        ({"enabled": True, "write_rate_limit": 900}, {"enabled": True, "write_rate_limit": 900}),
+        ({"enabled": False, "write_rate_limit": 5}, {"enabled": False, "write_rate_limit": 5}),
+    ],
+    ids=["none", "other limits", "a limit of its own", "switched off"],
+)
+def test_lifting_the_fence_gives_back_the_strict_mode_of_before(server_store, fresh_name, prior, expected):
+    """Values that were there return; where there was none, one too large to matter; writes pass again."""
+    config = {"strict_mode_config": prior} if prior else {}
+    make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config=config))
+    assert server_store.fence(fresh_name) == prior
+    server_store.take_tokens(fresh_name)
+    for _ in range(2):
+        server_store.lift_fence(fresh_name, prior)
+    assert server_store.describe(fresh_name).schema.config["strict_mode_config"] == expected
+    for number in range(3):
+        server_store.upsert(fresh_name, [ready(number)]).wait()
+
+
+def test_a_fence_through_an_own_alias_fences_the_generation(server_store, fresh_name):
+    """The steps use own aliases for it."""
+    make(server_store, fresh_name)
+    server_store.create_alias(f"{fresh_name}__e1", fresh_name)
+    server_store.fence(f"{fresh_name}__e1")
+    assert server_store.take_tokens(f"{fresh_name}__e1") == 1
+    assert server_store.take_tokens(fresh_name) == 0
+
+
+FULL = CollectionSchema(
+    vectors={
+        "a": {
+            "size": 8,
+            "distance": "Cosine",
+            "on_disk": True,
+            "hnsw_config": {"m": 8},
+            "quantization_config": {"scalar": {"type": "int8", "quantile": 0.99}},
+        },
+        "m": {"size": 4, "distance": "Dot", "multivector_config": {"comparator": "max_sim"}, "datatype": "float16"},
+    },
+    sparse={"s": {"modifier": "idf", "index": {"on_disk": True}}},
+    indexes={
+        "kind": {"type": "keyword", "is_tenant": True},
+        "n": {"type": "integer"},
+        "range": {"type": "integer", "lookup": False, "range": True},
+        "words": {"type": "text", "tokenizer": "prefix", "min_token_len": 2, "lowercase": True},
+        "deep.at": {"type": "datetime"},
+    },
+    config={
+        "hnsw_config": {"m": 24, "ef_construct": 200},
+        "optimizers_config": {"default_segment_number": 2, "indexing_threshold": 5000},
+        "quantization_config": {"binary": {"always_ram": True}},
+        "strict_mode_config": {"enabled": True, "max_query_limit": 5000},
+        "wal_config": {"wal_capacity_mb": 16},
+        "shard_number": 2,
+        "on_disk_payload": False,
+        "read_fan_out_factor": 1,
+        "metadata": {"team": "search"},
+    },
+)
+
+
+def test_a_full_schema_survives_create_and_describe(server_store, fresh_name):
+    """Every declared field is read back, and what is read back creates an equal collection."""
+    make(server_store, fresh_name, FULL)
+    first = server_store.describe(fresh_name)
+    assert changes(first.schema, FULL) == ()
+    assert first.unknown == ()
+    assert first.schema.indexes["kind"] == {"type": "keyword", "is_tenant": True}
+    make(server_store, f"{fresh_name}_2", first.schema)
+    assert server_store.describe(f"{fresh_name}_2").schema == first.schema
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change("config.set", "hnsw_config", after={"m": 32}),
+        Change("config.set", "optimizers_config", after={"default_segment_number": 3}),
+        Change("config.set", "quantization_config", after={"scalar": {"type": "int8"}}, before={"binary": {}}),
+        Change("config.set", "strict_mode_config", after={"enabled": True, "max_query_limit": 77}),
+        Change("config.set", "replication_factor", after=2),
+        Change("config.set", "on_disk_payload", after=True),
+        Change("config.set", "read_fan_out_factor", after=3),
+        Change("vector.alter", "a", after={"hnsw_config": {"m": 12}, "on_disk": False}, before=FULL.vectors["a"]),
+        Change("sparse.alter", "s", after={"index": {"on_disk": False}}, before=FULL.sparse["s"]),
+        Change("index.add", "new", after={"type": "bool"}),
+        Change("index.alter", "n", after={"type": "keyword"}, before={"type": "integer"}),
+        Change("index.drop", "kind", before={"type": "keyword"}),
+    ],
+    ids=lambda change: f"{change.kind} {change.name}",
+)
+def test_each_change_in_place_is_taken_and_may_be_repeated(server_store, fresh_name, change):
+    """What was asked for is there afterwards, and again after a second time."""
+    make(server_store, fresh_name, FULL)
+    for _ in range(2):
+        server_store.apply(fresh_name, change)
+        found = server_store.describe(fresh_name).schema
+        family, verb = change.kind.split(".")
+        holder = {"config": found.config, "vector": found.vectors, "sparse": found.sparse, "index": found.indexes}[family]
+        if verb == "drop":
+            assert change.name not in holder
+        else:
+            probe = {"config": "config", "vector": "vectors", "sparse": "sparse", "index": "indexes"}[family]
+            live = CollectionSchema(**{probe: {change.name: holder[change.name]}})
+            assert changes(live, CollectionSchema(**{probe: {change.name: change.after}})) == ()
+
+
+def test_the_unnamed_vector_is_tuned_in_place(server_store, fresh_name):
+    """Its name is the empty string, on the way in and out."""
+    make(server_store, fresh_name, CollectionSchema(vectors={"": VECTOR}))
+    server_store.apply(fresh_name, Change("vector.alter", "", after={**VECTOR, "on_disk": True}, before=VECTOR))
+    assert server_store.describe(fresh_name).schema.vectors == {"": {**VECTOR, "on_disk": True}}
+
+
+def test_quantization_is_removed_by_a_change_to_none(server_store, fresh_name):
+    """It is the one setting that the server can unset."""
+    make(server_store, fresh_name, FULL)
+    server_store.apply(fresh_name, Change("config.set", "quantization_config", before={"binary": {}}))
+    assert "quantization_config" not in server_store.describe(fresh_name).schema.config
+
+
+@pytest.mark.parametrize("declared", [None, {"indexing_threshold": 4321, "prevent_unoptimized": True}, {"indexing_threshold": 0}])
+def test_deferring_the_index_is_taken_back_exactly(qdrant_server, server_store, fresh_name, declared):
+    """Indexing is off during the load and back at what a fresh collection has, also from another process."""
+    config = {"optimizers_config": declared} if declared else {}
+    schema = CollectionSchema(vectors={"a": VECTOR}, config=config)
+    make(server_store, f"{fresh_name}_fresh", schema)
+    make(server_store, fresh_name, schema, defer_index=True, seal={"state": "building"})
+    loading = server_store.describe(fresh_name)
+    assert loading.schema.config["optimizers_config"]["indexing_threshold"] == 0
+    assert loading.prevents_unoptimized is False
+    assert (loading.seal, "metadata" in loading.schema.config) == ({"state": "building"}, False)
+    other = connect(qdrant_server.settings())
+    try:
+        other.build_index(fresh_name, schema)
+    finally:
+        other.close()
+    fresh = server_store.describe(f"{fresh_name}_fresh")
+    found = server_store.describe(fresh_name)
+    wanted = fresh.schema.config["optimizers_config"]
+    assert changes(found.schema, CollectionSchema(config={"optimizers_config": wanted})) == ()
+    assert found.seal == {"state": "building"}
+    raw = httpx.get(f"{qdrant_server.url}/collections/{fresh_name}").json()["result"]["config"]["metadata"]
+    assert set(raw) == {"qmigrate"}
+
+
+def test_an_unknown_threshold_is_never_guessed(server_store, fresh_name):
+    """Indexing turned off by somebody else, and nothing declared: an error that says what to declare."""
+    make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config={"optimizers_config": {"indexing_threshold": 0}}))
+    with pytest.raises(StoreError, match="threshold"):
+        server_store.build_index(fresh_name, CollectionSchema(vectors={"a": VECTOR}))
+
+
+def test_no_graph_is_built_before_build_index(server_store, fresh_name):
+    """Points above the threshold stay unindexed while it is deferred, and are indexed afterwards."""
+    schema = CollectionSchema(
+        vectors={"a": {"size": 64, "distance": "Dot"}},
+        config={"optimizers_config": {"indexing_threshold": 100, "default_segment_number": 1}, "hnsw_config": {"m": 4}},
+    )
+    make(server_store, fresh_name, schema, defer_index=True)
+    write(server_store, fresh_name, [Point(n, {}, {"a": [float(n % 7 + d) for d in range(64)]}) for n in range(1000)])
+    assert settle(server_store, fresh_name).indexed == 0
+    server_store.build_index(fresh_name, schema)
+    while settle(server_store, fresh_name).indexed < 900:
+        time.sleep(0.02)
+
+
+def test_strict_limits_are_kept_while_reading_and_writing(server_store, fresh_name):
+    """A scan shrinks its pages, an upsert its batches and a sample its number to what the collection allows."""
+    strict = {"enabled": True, "max_query_limit": 7, "upsert_max_batchsize": 5, "max_timeout": 1}
+    make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config={"strict_mode_config": strict}))
+    server_store.upsert(fresh_name, [ready(number) for number in range(23)]).wait()
+    pages = list(server_store.scan(fresh_name, page=1000))
+    assert [len(page) for page in pages] == [7, 7, 7, 2]
+    assert len(server_store.sample_ids(fresh_name, 100)) == 7
+    assert len(server_store.fetch(fresh_name, list(range(23)))) == 23
+
+
+def test_a_refusal_that_is_no_limit_stays_an_error(server_store, fresh_name):
+    """Strict mode may refuse a filter without an index; that is told, not hidden."""
+    strict = {"enabled": True, "unindexed_filtering_retrieve": False}
+    make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config={"strict_mode_config": strict}))
+    with pytest.raises(StoreError, match="Index required"):
+        server_store.count(fresh_name, missing_field="text")
+
+
+def test_snapshots_are_made_listed_and_deleted(server_store, fresh_name):
+    """Size, checksum and time are told; through an alias too; a deleted one may be deleted again."""
+    make(server_store, fresh_name)
+    fill(server_store, fresh_name)
+    server_store.create_alias(f"{fresh_name}_alias", fresh_name)
+    assert server_store.list_snapshots(fresh_name) == []
+    made = server_store.create_snapshot(f"{fresh_name}_alias")
+    assert made.size > 0
+    assert len(made.checksum) == 64
+    assert made.created_at.tzinfo is not None
+    assert server_store.list_snapshots(fresh_name) == [made]
+    for _ in range(2):
+        server_store.delete_snapshot(fresh_name, made.name)
+    assert server_store.list_snapshots(fresh_name) == []
+    with pytest.raises(NotFoundError):
+        server_store.create_snapshot(f"{fresh_name}_missing")
+
+
+def test_what_the_server_can_do_is_read(server_store, qdrant_server):
+    """Version, label and nodes; a single node's barriers can be trusted."""
+    found = server_store.capabilities
+    port = httpx.URL(qdrant_server.url).port
+    assert found.version >= (1, 16, 0)
+    assert found.label == f"Qdrant {'.'.join(map(str, found.version))} at {httpx.URL(qdrant_server.url).host}:{port}"
+    assert (found.local, found.snapshots, found.payload_indexes, found.nodes) == (False, True, True, 1)
+    assert found.barrier is (found.version >= (1, 17, 0))
+    assert server_store.request_timeout == 20.0
+
+
+def test_a_killed_server_is_waited_for(qdrant_with, fresh_name):
+    """Reads and writes that meet a restarting server go through once it is back; ids start again below."""
+    server = qdrant_with({})
+    opened = connect(server.settings(timeout=30.0))
+    try:
+        make(opened, fresh_name)
+        fill(opened, fresh_name)
+        rows = opened.scan(fresh_name, page=20)
+        seen = len(next(rows))
+        server.restart()
+        seen += sum(len(page) for page in rows)
+        assert seen == 60
+        server.restart()
+        opened.upsert(fresh_name, [ready(1000)]).wait()
+        server.restart()
+        assert opened.count(fresh_name) == 61
+        assert set(opened.barrier(fresh_name)) == set(opened.operation_ids(fresh_name))
+    finally:
+        opened.close()

@@ -1,0 +1,48 @@
+"""Fingerprint pages: packing, exchange, order keys."""
+
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qmigrate.steps.base import Entry, PageWriter, exchanged, pack, unpack
+from qmigrate.store.records import DIGEST_SIZE, id_of_key, order_key
+
+IDS = st.one_of(st.integers(0, 2**64 - 1), st.uuids().map(str))
+DIGESTS = st.binary(min_size=DIGEST_SIZE, max_size=DIGEST_SIZE)
+
+
+@given(st.lists(st.tuples(IDS.map(order_key), st.builds(Entry, DIGESTS, DIGESTS)), max_size=20))
+def test_pages_come_back_as_they_were_packed(entries):
+    """What is packed is unpacked equal and in order."""
+    assert list(unpack([pack(entries)])) == entries
+
+
+@given(st.lists(st.tuples(IDS.map(order_key), st.builds(Entry, DIGESTS, DIGESTS)), max_size=20))
+def test_exchange_twice_is_nothing(entries):
+    """Exchanging the sides of a base twice gives the base."""
+    page = pack(entries)
+    assert b"".join(exchanged(exchanged([page]))) == page
+
+
+@given(IDS)
+def test_order_keys_can_be_read_back(identifier):
+    """An order key holds the whole id."""
+    assert id_of_key(order_key(identifier)) == identifier
+
+
+@given(st.lists(IDS, min_size=2, max_size=10))
+def test_order_keys_sort_as_qdrant_scrolls(ids):
+    """Unsigned integers ascending, then UUIDs by bytes."""
+    wanted = sorted((one for one in ids if isinstance(one, int))) + sorted(
+        (one for one in ids if isinstance(one, str)), key=lambda one: uuid.UUID(one).bytes
+    )
+    assert sorted(ids, key=order_key) == wanted
+
+
+def test_page_writer_hands_out_each_entry_once():
+    """Taking empties the writer."""
+    writer = PageWriter()
+    writer.add(order_key(1), Entry(bytes(16), bytes(16)))
+    assert len(writer.take()) == 1
+    assert writer.take() == []

@@ -1,0 +1,415 @@
+"""The command line around the verbs: options, JSON, errors, exit codes, and what it costs to start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import pytest
+
+import qmigrate.commands
+from qmigrate import errors
+from qmigrate.cli.app import root, run
+from qmigrate.cli.plain import to_plain
+from qmigrate.commands.results import (
+    Check,
+    Doctor,
+    History,
+    Outcome,
+    Repaired,
+    Snapshots,
+    Status,
+    UpgradeResult,
+    Waited,
+)
+from qmigrate.model.plan import Closing, CollectionPlan, InPlace, Job, Plan
+from qmigrate.model.report import VerificationReport
+from qmigrate.model.schema import Change
+
+STATUS = Status("Qdrant local", "sqlite l.db", "0001", (), 0)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty current folder, an environment without settings, and no terminal."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("CONFIG", "QDRANT_URL", "QDRANT_API_KEY", "LEDGER_URL", "SCRIPTS"):
+        monkeypatch.delenv(f"QMIGRATE_{name}", raising=False)
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Puts functions in the place of ``qmigrate.commands.<module>``, and keeps how they were called."""
+    calls: list[tuple[str, tuple, dict]] = []
+
+    def put(module: str, **functions) -> list:
+        fake = types.ModuleType(f"qmigrate.commands.{module}")
+        for name, answer in functions.items():
+            setattr(fake, name, _recording(calls, name, answer))
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
+        monkeypatch.setattr(qmigrate.commands, module, fake, raising=False)
+        return calls
+
+    return put
+
+
+def _recording(calls, name, answer):
+    def called(*args, **kwargs):
+        calls.append((name, args[1:], kwargs))
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer(*args, **kwargs) if callable(answer) else answer
+
+    return called
+
+
+def plan(verb: str = "upgrade") -> Plan:
+    """A plan of one collection."""
+    step = InPlace((), "c__g0001", (Change("index.add", "f", {"type": "keyword"}),), "light")
+    closing = Closing(0, "0002", "upgrade", "sum", None, None)
+    return Plan(verb, ("0002",), (CollectionPlan(Job("c", "b", (step,), (closing,)), ("0002  index f",), ("light",)),))
+
+
+def result(verb: str = "upgrade") -> UpgradeResult:
+    """What a verb that changes something returns."""
+    return UpgradeResult(plan(verb), (), (Outcome("c", ("0002",), "c__g0001", 0.25),))
+
+
+def test_help_is_light():
+    """Neither --help nor a usage error loads a client library, SQL, numpy, a model or rich."""
+    heavy = ["torch", "numpy", "grpc", "sqlalchemy", "qdrant_client", "alembic", "rich", "yaml", "httpx", "PIL"]
+    for args in (["--help"], ["upgrade", "--help"]):
+        code = (
+            f"import sys; from qmigrate.cli.app import run; code = run({args!r}); "
+            f"print(code, *[name for name in {heavy!r} if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_the_module_is_the_command(here):
+    """``python -m qmigrate`` is the command, with its exit code."""
+    done = subprocess.run([sys.executable, "-m", "qmigrate", "frobnicate"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: No such command 'frobnicate'.\n  → qmigrate --help\n"
+
+
+def test_every_verb_has_help_and_json(capsys):
+    """Every verb is listed, explains itself, and takes --json."""
+    for name, command in root.commands.items():
+        for one in command.commands.values() if isinstance(command, click.Group) else [command]:
+            assert one.help
+            assert "json" in {parameter.name for parameter in one.params}
+        assert run([name, "--help"]) == 0
+        assert f"qmigrate {name}" in capsys.readouterr().out
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [word for word in root.commands if f"\n  {word} " not in shown] == []
+    assert max(map(len, shown.splitlines())) <= 84
+
+
+VERBS = [
+    (["init"], "init", {}),
+    (["plan"], "upgrade", {"plan": plan()}),
+    (["upgrade"], "upgrade", {"upgrade": result()}),
+    (["rollback"], "rollback", {"rollback": result("rollback")}),
+    (["abort"], "rollback", {"abort": result("abort")}),
+    (["status"], "status", {"status": STATUS}),
+    (["history"], "status", {"history": History(())}),
+    (["verify", "a", "b"], "verify", {"verify": VerificationReport("a", "b")}),
+    (["doctor"], "doctor", {"doctor": Doctor((Check("x", True, "fine"),))}),
+    (["wait"], "doctor", {"wait": Waited(True, True, 0.1)}),
+    (["snapshot", "create", "*"], "snapshot", {"create": Snapshots(())}),
+    (["snapshot", "list"], "snapshot", {"list_": Snapshots(())}),
+    (["repair", "--unlock", "c", "--yes"], "repair", {"unlock": Repaired("unlock", "c", "done")}),
+    (["repair", "--accept", "1", "--reason", "why"], "repair", {"accept": Repaired("accept", "1", "done")}),
+]
+
+
+@pytest.mark.parametrize(("args", "module", "functions"), VERBS, ids=[" ".join(entry[0]) for entry in VERBS])
+def test_every_verb_answers_for_people_and_as_json(commands, capsys, args, module, functions):
+    """On stdout stands the result and nothing else: text, or one JSON object with schema, ok and data."""
+    if functions:
+        commands(module, **functions)
+    assert run([*args, "--json"]) == 0
+    printed = capsys.readouterr()
+    envelope = json.loads(printed.out)
+    verb = ".".join(word for word in args[:2] if word.isalpha() and (word == args[0] or args[0] == "snapshot"))
+    assert (envelope["schema"], envelope["ok"], set(envelope)) == (f"qmigrate.{verb}/1", True, {"schema", "ok", "data"})
+    assert printed.err == ""
+    if args != ["init"]:
+        assert run(args) == 0
+        assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
+def test_every_error_has_its_exit_code(commands, capsys, kind):
+    """Each class of the error tree ends in its exit code: as a message with a hint, and as JSON."""
+    error = kind("it went wrong") if kind is errors.StoppedError else kind("it went wrong", hint="do this\nor that")
+    error.facts = {"count": 3}
+    commands("status", status=error)
+    assert run(["status"]) == error.exit_code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = printed.err.splitlines()
+    assert lines[0] == "error: it went wrong"
+    assert lines[1:][: len(error.hint.splitlines())] == [f"  → {line}" for line in error.hint.splitlines()]
+    assert run(["--json", "status"]) == error.exit_code
+    envelope = json.loads(capsys.readouterr().out)
+    assert envelope == {
+        "schema": "qmigrate.status/1",
+        "ok": False,
+        "error": {
+            "type": kind.__name__,
+            "message": "it went wrong",
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+            "facts": {"count": 3},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "used", "last"),
+    [
+        (errors.RefusedError("no", hint="x"), False, "Nothing was changed. (10)"),
+        (errors.PlanError("no", hint="x"), False, "Nothing was written. (2)"),
+        (errors.RefusedError("no", hint="x"), True, "  → x"),
+        (errors.StoreError("no", hint="x"), False, "  → x"),
+    ],
+)
+def test_that_nothing_happened_is_said_only_when_it_is_certain(commands, capsys, error, used, last):
+    """A refusal ends with the assurance, unless work had begun for some collection before."""
+
+    def upgrade(settings, target, *, progress, **more):
+        if used:
+            progress.begin("other", "fill", 10)
+        raise error
+
+    commands("upgrade", upgrade=upgrade)
+    run(["upgrade"])
+    assert capsys.readouterr().err.splitlines()[-1] == last
+
+
+def test_unexpected_errors_are_one_line(commands, capsys):
+    """A fault of the program is exit 1 and one line without secrets; --debug shows the traceback."""
+    commands("status", status=ZeroDivisionError("at postgresql://app:hunter2@db/x"))
+    assert run(["status"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.splitlines()[0] == "error: unexpected ZeroDivisionError: at postgresql://app:***@db/x"
+    assert "Traceback" not in shown
+    assert "--debug" in shown
+    assert run(["status", "--debug"]) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130(commands, capsys):
+    """A KeyboardInterrupt that no checkpoint catches ends with 130."""
+    commands("status", status=KeyboardInterrupt())
+    assert run(["status"]) == 130
+    assert capsys.readouterr().err.startswith("error: interrupted")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["status", "--bogus"], "No such option '--bogus'"),
+        (["verify", "a"], "Missing argument 'B'"),
+        (["wait", "--timeout", "soon"], "'soon' is no duration such as 60s"),
+        (["rollback", "--now", "--carry-writes"], "--now and --carry-writes can't go together"),
+        (["repair"], "choose one of --accept and --unlock"),
+        (["repair", "--accept", "1", "--unlock", "c"], "choose one of"),
+        (["repair", "--accept", "1", "--reason", " "], "--accept needs a --reason"),
+        (["revision"], "Missing option '-m' / '--message'"),
+    ],
+)
+def test_usage_errors_are_2(capsys, args, said):
+    """What can't be parsed is exit 2 with the help to read, also as JSON."""
+    assert run(args) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert f"→ qmigrate {args[0]} --help" in printed.err
+    assert printed.out == ""
+    assert run([*args, "--json"]) == 2
+    envelope = json.loads(capsys.readouterr().out)
+    assert (envelope["ok"], envelope["schema"], envelope["error"]["type"]) == (
+        False,
+        f"qmigrate.{args[0]}/1",
+        "UsageError",
+    )
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_global_options_stand_on_either_side(here, commands, before):
+    """--config and its like reach the settings before and behind the verb."""
+    (here / "other.yaml").write_text("scripts: from_file")
+    seen = []
+    commands("status", status=lambda settings: seen.append(settings) or STATUS)
+    options = ["--config", "other.yaml", "--qdrant-url", "http://localhost:1", "--ledger-url", "sqlite:///x.db"]
+    assert run([*options, "status"] if before else ["status", *options]) == 0
+    assert seen[0].qdrant.url == "http://localhost:1"
+    assert seen[0].ledger.url == f"sqlite:///{here}/x.db"
+    assert seen[0].scripts.name == "from_file"
+
+
+def test_settings_that_are_wrong_are_2(here, capsys):
+    """A mistake in the file stops a verb before it does anything."""
+    (here / "qmigrate.yaml").write_text("rebiuld: {}")
+    assert run(["status"]) == 2
+    assert 'did you mean "rebuild"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "call"),
+    [
+        (["plan", "0003", "--only", "a", "--only", "b"], ("plan", ("0003", ("a", "b")), {})),
+        (["plan"], ("plan", ("head", None), {})),
+        (
+            ["upgrade", "+1", "--no-snapshot", "--lock-timeout", "5m"],
+            ("upgrade", ("+1",), {"only": None, "dry_run": False, "lock_timeout": 300.0, "no_snapshot": True}),
+        ),
+        (
+            ["rollback"],
+            ("rollback", ("-1",), {"only": None, "writes": "refuse", "dry_run": False, "lock_timeout": None}),
+        ),
+        (
+            ["rollback", "-2", "--carry-writes", "--only", "c"],
+            ("rollback", ("-2",), {"only": ("c",), "writes": "carry", "dry_run": False, "lock_timeout": None}),
+        ),
+        (
+            ["rollback", "--discard-writes", "0002", "--dry-run"],
+            ("rollback", ("0002",), {"only": None, "writes": "discard", "dry_run": True, "lock_timeout": None}),
+        ),
+        (["rollback", "--", "-1", "--now"], None),
+        (
+            ["rollback", "--now", "--", "-1"],
+            ("rollback", ("-1",), {"only": None, "writes": "now", "dry_run": False, "lock_timeout": None}),
+        ),
+        (["abort", "c"], ("abort", ("c",), {"lock_timeout": None})),
+    ],
+)
+def test_what_the_verbs_are_called_with(commands, args, call):
+    """Arguments and flags arrive as the functions of qmigrate.commands take them; -1 is a target, not an option."""
+    module = {"plan": "upgrade", "upgrade": "upgrade"}.get(args[0], "rollback")
+    calls = commands(module, plan=plan(), upgrade=result(), rollback=result("rollback"), abort=result("abort"))
+    code = run(args)
+    if call is None:
+        assert (code, calls) == (2, [])
+        return
+    assert code == 0
+    name, positional, named = calls[0]
+    named.pop("progress", None)
+    assert (name, positional, named) == call
+
+
+def test_a_dry_run_is_a_plan(commands, capsys):
+    """With --dry-run, upgrade prints the plan and the command that would do it."""
+    commands("upgrade", upgrade=UpgradeResult(plan(), (), ()))
+    assert run(["upgrade", "--dry-run", "--only", "c", "0002"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Nothing was written. Run it: qmigrate upgrade 0002 --only c"
+
+
+@pytest.mark.parametrize(
+    ("args", "module", "functions", "code"),
+    [
+        (["status", "--exit-code"], "status", {"status": Status("q", "l", None, (), 2)}, 3),
+        (["status"], "status", {"status": Status("q", "l", None, (), 2)}, 0),
+        (["doctor"], "doctor", {"doctor": Doctor((Check("x", False, "bad"), Check("y", True, "ok")))}, 9),
+        (["verify", "a", "b"], "verify", {"verify": VerificationReport("a", "b", points=1)}, 5),
+    ],
+)
+def test_results_that_are_no_success(commands, args, module, functions, code):
+    """Pending, unhealthy and different have exit codes of their own."""
+    commands(module, **functions)
+    assert run(args) == code
+
+
+def test_unlock_asks_for_consent(commands, capsys):
+    """Without a terminal and without --yes, the lease stays."""
+    calls = commands("repair", unlock=Repaired("unlock", "c", "done"))
+    assert run(["repair", "--unlock", "c"]) == 10
+    assert calls == []
+    assert "add --yes" in capsys.readouterr().err
+
+
+def test_progress_and_result_stay_apart(commands, capsys):
+    """Progress goes to stderr, the result to stdout; -q silences the first, never the second."""
+
+    def upgrade(settings, target, *, progress, **more):
+        progress.begin("c", "fill", 10)
+        progress.advance(10)
+        progress.end("10 points")
+        return result()
+
+    commands("upgrade", upgrade=upgrade)
+    run(["upgrade"])
+    printed = capsys.readouterr()
+    assert "c: fill, 10 points" in printed.err
+    assert "fill" not in printed.out
+    assert printed.out.splitlines()[-1].startswith("Done: 1 collection at 0002")
+    run(["upgrade", "-q"])
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("environ", "args", "coloured"),
+    [
+        ({}, [], False),
+        ({"FORCE_COLOR": "1", "TERM": "xterm"}, [], True),
+        ({"FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1"}, [], False),
+        ({"FORCE_COLOR": "1", "TERM": "xterm"}, ["--no-color"], False),
+    ],
+)
+def test_colours(commands, capsys, monkeypatch, environ, args, coloured):
+    """Colours appear where they are wanted, and never without a terminal unless forced."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    commands("upgrade", plan=plan())
+    run(["plan", *args])
+    assert ("\x1b[" in capsys.readouterr().out) == coloured
+
+
+def test_plain_values():
+    """Dataclasses, paths, times, sets and numbers become plain JSON; what JSON can't hold becomes null."""
+    value = {
+        "path": Path("/a"),
+        "at": datetime(2025, 11, 21, 14, 2, tzinfo=UTC),
+        "set": frozenset({"b", "a"}),
+        "nan": float("nan"),
+        "check": Check("x", None, "y"),
+        "job": Job("c", "b", ()),
+        3: (1, 2.5, True, None),
+    }
+    assert to_plain(value) == {
+        "path": "/a",
+        "at": "2025-11-21T14:02:00+00:00",
+        "set": ["a", "b"],
+        "nan": None,
+        "check": {"name": "x", "ok": None, "detail": "y", "hint": None},
+        "job": {"collection": "c", "basis": "b", "steps": [], "closes": [], "supersedes": None},
+        "3": [1, 2.5, True, None],
+    }
+
+
+def test_a_closed_pipe_is_no_traceback(here):
+    """`qmigrate … | head` ends quietly."""
+    code = (
+        "import sys; from qmigrate.cli import app, failure; import click\n"
+        "@app.root.command('flood')\n"
+        "def flood():\n    for _ in range(100000): click.echo('x' * 100)\n"
+        "app.main(['flood'])"
+    )
+    done = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done.stdout.read(10)
+    done.stdout.close()
+    shown = done.stderr.read()
+    done.stderr.close()
+    assert (done.wait(), shown) == (141, b"")

@@ -1,0 +1,353 @@
+"""Results as people read them: order of facts, numbers with units, 80 columns, and names that are never cut."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from qmigrate.cli.render.care import show_doctor, show_init, show_revision, show_verification, show_waited
+from qmigrate.cli.render.layout import columns, labelled, short
+from qmigrate.cli.render.plan import show_plan, strategy
+from qmigrate.cli.render.status import show_history, show_snapshots, show_status
+from qmigrate.cli.render.upgrade import show_upgrade
+from qmigrate.cli.render.words import counted, moment, number, rate, size, took
+from qmigrate.commands.results import (
+    Check,
+    CollectionStatus,
+    Doctor,
+    History,
+    HistoryEntry,
+    InitResult,
+    Outcome,
+    Resumed,
+    RevisionResult,
+    SnapshotEntry,
+    Snapshots,
+    Status,
+    UpgradeResult,
+    Waited,
+)
+from qmigrate.model.plan import Build, Closing, CollectionPlan, GoLive, InPlace, Job, Plan, Retire
+from qmigrate.model.report import VerificationReport
+from qmigrate.model.schema import CollectionSchema
+
+AT = datetime(2025, 11, 21, 14, 2, tzinfo=UTC)
+EMPTY = CollectionSchema()
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch):
+    """Local time is UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def shown(function, *values, width: int = 80) -> list[str]:
+    """The lines that a renderer prints."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    function(console, *values)
+    return file.getvalue().splitlines()
+
+
+def row(name: str, state: str, **more) -> CollectionStatus:
+    """One collection."""
+    base = CollectionStatus(name, "0002", "emotion", "g0003", 12030, state)
+    return replace(base, **more)
+
+
+STATUS = Status(
+    "Qdrant 1.18.3 at qdrant:6333",
+    "postgresql app@db/app",
+    "0003",
+    (
+        row("image_assets", "ready", points=1204118, detail="can return to 0002 until Nov 28"),
+        row("faces", "failed", generation="plain", detail="out of disk", next_command="qmigrate doctor"),
+        row("memory_ada", "pending", pending=("0003",), detail="1 pending", next_command="qmigrate upgrade"),
+        row("memory_bob", "running", phase="fill", percent=61.2, eta_seconds=180.0, host="web-7"),
+        row("memory_cli", "interrupted", phase="fill", detail="upgrade of 14:00 on web-7", host="web-7",
+            next_command="qmigrate upgrade"),
+        row("new", "unmanaged", revision=None, revision_doc=None, generation=None, points=None,
+            next_command="qmigrate adopt new"),
+    ),
+    1,
+    ("2 heads",),
+)  # fmt: skip
+
+
+def test_status_on_80_columns():
+    """Details stand below the row where they don't fit beside it; the next command stands last."""
+    assert shown(show_status, STATUS) == [
+        "Qdrant 1.18.3 at qdrant:6333 · ledger postgresql app@db/app",
+        "6 collections, 1 pending, 1 running, 1 interrupted, 1 failed · head 0003",
+        "",
+        "  collection    revision      generation     points  state",
+        "  image_assets  0002 emotion  g0003       1,204,118  ready",
+        "      can return to 0002 until Nov 28",
+        "  faces         0002 emotion  plain          12,030  failed",
+        "      out of disk  → qmigrate doctor",
+        "  memory_ada    0002 emotion  g0003          12,030  pending",
+        "      1 pending: 0003",
+        "  memory_bob    0002 emotion  g0003          12,030  running",
+        "      fill 61 % · 3 min left · host web-7",
+        "  memory_cli    0002 emotion  g0003          12,030  interrupted",
+        "      fill · upgrade of 14:00 on web-7",
+        "  new           –             –                   –  unmanaged",
+        "      → qmigrate adopt new",
+        "",
+        "note: 2 heads",
+        "",
+        "Next: qmigrate upgrade",
+    ]
+
+
+def test_status_on_a_wide_terminal():
+    """Where there is room, a collection is one line."""
+    lines = shown(show_status, STATUS, width=120)
+    assert "  memory_bob    0002 emotion  g0003          12,030  running, fill 61 % · 3 min left · host web-7" in lines
+    assert "  new           –             –                   –  unmanaged  → qmigrate adopt new" in lines
+
+
+def test_names_are_never_cut():
+    """A long collection name stays whole on a narrow terminal, since it is there to be copied."""
+    name = "a_very_long_collection_name_of_some_tenant_" + "x" * 40
+    assert any(name in line for line in shown(show_status, replace(STATUS, collections=(row(name, "ready"),))))
+
+
+def test_status_without_collections():
+    """An empty deployment is said in one line."""
+    assert shown(show_status, Status("q", "l", None, (), 0)) == ["q · ledger l", "0 collections"]
+
+
+def build(name: str) -> Job:
+    """A rebuild of one collection."""
+    steps = (
+        Build((), f"{name}__g0003", f"{name}__g0004", 4, EMPTY, "copy", "values change"),
+        GoLive((), f"{name}__g0003", f"{name}__g0004", (name,)),
+    )
+    return Job(name, "basis", steps, (Closing(1, "0003", "upgrade", "sum", EMPTY, EMPTY),))
+
+
+def planned(name: str, points: int) -> CollectionPlan:
+    """A collection's part of a plan."""
+    return CollectionPlan(
+        build(name),
+        ("0003  add vector relationship 384 cosine ← embed minilm(content)",),
+        ("0003  copy: values change for every point",),
+        points,
+        points * 3800,
+        (),
+        "to 0002 in milliseconds, while memory__g0003 is kept",
+    )
+
+
+PLAN = Plan("upgrade", ("0003",), (planned("memory_ada", 12030), planned("memory_bob", 9771)), ("a note",))
+
+
+def test_a_plan_groups_what_is_alike():
+    """Collections that the same is done to share their lines; the command to run stands last."""
+    assert shown(show_plan, PLAN, "qmigrate upgrade") == [
+        "upgrade: 2 collections, 1 revision (0003)",
+        "",
+        "memory_ada  copy  12,030 points  ~ 46 MB",
+        "memory_bob  copy   9,771 points  ~ 37 MB",
+        "  0003  add vector relationship 384 cosine ← embed minilm(content)",
+        "  why      0003  copy: values change for every point",
+        "  readers  nothing changes for them",
+        "  back     to 0002 in milliseconds, while memory__g0003 is kept",
+        "",
+        "note: a note",
+        "",
+        "Nothing was written. Run it: qmigrate upgrade",
+    ]
+
+
+def test_a_plan_names_what_readers_meet():
+    """A reader-incompatible change is listed instead of the all-clear, and splits the group."""
+    first, second = PLAN.collections
+    changed = replace(PLAN, collections=(first, replace(second, incompatible=("0003  size changes", "0003  renamed"))))
+    lines = shown(show_plan, changed, "qmigrate upgrade")
+    assert lines.count("  readers  nothing changes for them") == 1
+    place = lines.index("  readers  0003  size changes")
+    assert lines[place + 1] == "           0003  renamed"
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (Plan("upgrade", ("0003",), ()), "Nothing to do: every collection is at 0003."),
+        (Plan("upgrade", (), ()), "Nothing to do: there are no revisions yet. Make one: qmigrate revision -m"),
+        (Plan("rollback", (), ()), "Nothing to take back."),
+        (Plan("abort", (), ()), "Nothing to abort: no run is unfinished."),
+    ],
+)
+def test_an_empty_plan_says_why(plan, said):
+    """Nothing to do is an answer, with its reason."""
+    assert shown(show_plan, plan, "x")[-1].startswith(said)
+    assert shown(show_upgrade, UpgradeResult(plan, (), ()))[-1].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("steps", "word"),
+    [
+        (build("c").steps, "copy"),
+        ((Build((), None, "c__g0001", 1, EMPTY, "empty", ""), GoLive((), None, "c__g0001", ("c",))), "create"),
+        ((GoLive((), "c__g0001", None, ("c",)),), "drop"),
+        ((GoLive((), "c__g0002", "c__g0001", ("c",), back=True),), "alias back"),
+        ((InPlace((), "c", (), ""),), "in place"),
+        ((Retire("c__g0001", "old"),), "retire"),
+        ((), "record only"),
+    ],
+)
+def test_strategies_in_words(steps, word):
+    """How a job works is said in a word."""
+    assert strategy(steps) == word
+
+
+REPORT = {
+    "0.converge": {
+        "report": {"proven": 12030, "points": 12030, "passes": 2, "sampled": 200, "lowest_cosine": 0.99996,
+                   "without_vector": 3}
+    },
+    "1.swap": {"milliseconds": 5.1, "at": "x"},
+    "1.sweep": {"sweep": {"carried": 1, "listed": {"count": 2, "named": [[7, "a"], ["9d3c", "b"]]}}},
+}  # fmt: skip
+
+
+def test_an_upgrade_says_what_was_proven_and_how_to_go_back():
+    """Resumed runs first, then one block per collection, then the way back."""
+    outcomes = (
+        Outcome("memory_ada", ("0003",), "memory_ada__g0004", 36.2, REPORT, ("mind this",)),
+        Outcome("memory_bob", ("0003",), "memory_bob__g0004", 36.2),
+    )
+    resumed = (Resumed("memory_bob", 3, "fill", AT, "web-7", 6000, 9771),)
+    assert shown(show_upgrade, UpgradeResult(PLAN, resumed, outcomes)) == [
+        "Resumed memory_bob: fill, 6,000 of 9,771 points",
+        "  the run of 2025-11-21 14:02 on host web-7",
+        "memory_ada  0003  36 s",
+        "  proven   12,030 of 12,030 points · 200 embedded again, cosine ≥ 0.9999",
+        "           after 2 passes over what was written meanwhile",
+        "           3 left without the vector on purpose",
+        "  late     1 late write carried over",
+        "  look at  2 ids written on both sides: 7, 9d3c; see docs/safety.md",
+        "  live     memory_ada__g0004, name moved in 5 ms",
+        "  note     mind this",
+        "memory_bob  0003  36 s",
+        "  live     memory_bob__g0004",
+        "note: a note",
+        "Done: 2 collections at 0003 in 1 min 12 s. Back: qmigrate rollback -1",
+    ]
+
+
+def test_a_rollback_says_how_to_go_forth():
+    """What was taken back is named, newest first, with the command that brings it again."""
+    outcome = Outcome("c", ("0003", "0002"), None, 0.04)
+    lines = shown(show_upgrade, UpgradeResult(Plan("rollback", ("0001",), ()), (), (outcome,)))
+    assert lines == [
+        "c  without 0003, 0002  40 ms",
+        "  live     nothing: the name is gone",
+        "Taken back: 1 collection in 40 ms. Forth again: qmigrate upgrade 0003",
+    ]
+
+
+def test_an_abort_says_where_it_stands():
+    """An abort ends with what is true now."""
+    outcome = Outcome("c", (), "c__g0001", 1.0)
+    lines = shown(show_upgrade, UpgradeResult(Plan("abort", (), ()), (), (outcome,)))
+    assert lines[-1] == "Aborted: 1 collection in 1.0 s. They stand where they stood before."
+
+
+def test_history():
+    """One line per revision and collection, newest first as it came."""
+    rows = (
+        HistoryEntry(AT, "image_assets", "0003", "upgrade", "copy", "image_assets__g0002", 7, "app@web-7"),
+        HistoryEntry(AT, "faces", "0002", "rollback", None, "faces", 6, None),
+    )
+    assert shown(show_history, History(rows)) == [
+        "when              collection    revision  direction  how   serves  who",
+        "2025-11-21 14:02  image_assets  0003      upgrade    copy  g0002   app@web-7",
+        "2025-11-21 14:02  faces         0002      rollback   –     plain   –",
+    ]
+    assert shown(show_history, History(())) == ["Nothing was applied yet."]
+
+
+def test_snapshots():
+    """The name stands last and whole."""
+    name = "image_assets__g0002-" + "1" * 60 + ".snapshot"
+    entry = SnapshotEntry("image_assets", "image_assets__g0002", name, 1234567890, None, None)
+    assert shown(show_snapshots, Snapshots((entry,)))[-1] == f"–     image_assets  1.2 GB  {name}"
+    assert shown(show_snapshots, Snapshots(())) == ["No snapshots."]
+
+
+def test_doctor():
+    """Words say what colours say; a failed check names its mend."""
+    checks = (Check("ledger", True, "fine"), Check("qdrant", False, "down", "start it"), Check("lease c", None, "held"))
+    assert shown(show_doctor, Doctor(checks)) == [
+        "ok      ledger: fine",
+        "FAILED  qdrant: down",
+        "         → start it",
+        "note    lease c: held",
+        "",
+        "1 check failed.",
+    ]
+
+
+def test_small_results(tmp_path, monkeypatch):
+    """init, revision, verify and wait name what was made or found, and the next command."""
+    monkeypatch.chdir(tmp_path)
+    made = InitResult((tmp_path / "qmigrate.yaml", tmp_path), tmp_path / "qmigrate.yaml", tmp_path)
+    assert shown(show_init, made)[0] == "made qmigrate.yaml"
+    found = RevisionResult(tmp_path / "v" / "0002_x.py", "0002", ("0001",), "x")
+    assert shown(show_revision, found)[0] == "made v/0002_x.py  (revision 0002, after 0001)"
+    report = VerificationReport("a", "b", points=30, proven=9)
+    for point in range(21):
+        report.failures.add(point, "is only in a")
+    lines = shown(show_verification, report)
+    assert lines[:2] == ["a and b: 9 of 30 points proven", "  0  is only in a"]
+    assert lines[-2:] == ["  … 21 in all", "They differ."]
+    assert shown(show_waited, Waited(True, True, 1.5)) == ["Qdrant and the ledger answer, after 1.5 s."]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *[(0, "0 ms"), (0.005, "5 ms"), (0.4, "0.4 s"), (6.3, "6.3 s"), (12.4, "12 s"), (59.6, "1 min"), (60, "1 min")],
+        *[(72, "1 min 12 s"), (3599.9, "1 h"), (7500, "2 h 5 min"), (86399, "23 h 59 min"), (273600, "3 d 4 h")],
+    ],
+)
+def test_times_in_words(seconds, text):
+    """A duration has one or two units, whatever its size."""
+    assert took(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(999, "999 B"), (1000, "1.0 kB"), (46 * 10**6, "46 MB"), (13 * 10**8, "1.3 GB"), (10**16, "10,000 TB")],
+)
+def test_sizes_in_words(value, text):
+    """Bytes are shown in the unit that keeps the number short."""
+    assert size(value) == text
+
+
+def test_numbers_in_words():
+    """Thousands are separated, and one is singular."""
+    assert (number(1204118), rate(1910.4), rate(0.25)) == ("1,204,118", "1,910/s", "0.2/s")
+    assert (counted(1, "pass", "passes"), counted(2000, "id")) == ("1 pass", "2,000 ids")
+    assert moment(AT.replace(tzinfo=None)) == "2025-11-21 14:02"
+    assert (short("abcdef", 4), short("abc", 4)) == ("abc…", "abc")
+
+
+def test_columns_align_wide_characters():
+    """Widths are those of the terminal, not of the text; no line ends in spaces."""
+    lines = [line.plain for line in columns([("日本", "1"), ("abc", "22")], right={1}, indent=1)]
+    assert lines == [" 日本   1", " abc   22"]
+    assert columns([]) == []
+    assert [line.plain for line in labelled("why", ["a", "b"])] == ["  why      a", "           b"]

@@ -1,0 +1,107 @@
+"""Settings of embedders, their fingerprints, and what importing the package costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from qmigrate.embed import fingerprint_digest, load
+from qmigrate.errors import EmbedError
+from qmigrate.ports import Embedder
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "has no type"),
+        ({"type": "hasing"}, "did you mean 'hashing'?"),
+        ({"type": "word2vec"}, "types are: callable, hashing, pixels"),
+        ({"type": ["hashing"]}, "unknown type"),
+        ({"type": "hashing", "sise": 64}, "did you mean 'size'?"),
+        ({"type": "pixels", "model": "x"}, "keys of type pixels are: image_roots, size"),
+        ({"type": "hashing", "size": "256"}, "size must be a whole number"),
+        ({"type": "hashing", "size": True}, "size must be a whole number"),
+        ({"type": "hashing", "size": 0}, "size must be a whole number"),
+        ({"type": "hashing", "size": 100_000}, "size must be a whole number"),
+        ({"type": "pixels", "image_roots": "/data"}, "image_roots must be a list of texts"),
+        ({"type": "callable"}, "names no function"),
+        ({"type": "callable", "function": "json.loads"}, '"module:attr"'),
+        ({"type": "callable", "function": "no_such_module_here:f"}, "can't be imported"),
+        ({"type": "callable", "function": "json:lods"}, "json has no lods"),
+        ({"type": "callable", "function": "json:__name__"}, "is not a function but str"),
+    ],
+)
+def test_wrong_settings_are_named(config: dict[str, Any], said: str) -> None:
+    """Settings that can't be used stop with the embedder's name and what is wrong."""
+    with pytest.raises(EmbedError) as caught:
+        load("mine", config)
+    assert "mine" in caught.value.message
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        ({"type": "hashing"}, 256),
+        ({"type": "hashing", "size": 64}, 64),
+        ({"type": "pixels"}, 512),
+        ({"type": "pixels", "size": 768, "image_roots": ["/data/images"]}, 768),
+        ({"type": "callable", "function": "json:dumps"}, None),
+        ({"type": "callable", "function": "json:dumps", "size": 3}, 3),
+    ],
+)
+def test_a_backend_says_its_size(config: dict[str, Any], size: int | None) -> None:
+    """Every type loads without touching data, and knows its size where the settings do."""
+    embedder = load("mine", config)
+    assert isinstance(embedder, Embedder)
+    assert embedder.size == size
+    assert embedder.max_batch >= 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ({"type": "hashing"}, {"type": "hashing", "size": 256}, True),
+        ({"type": "hashing"}, {"type": "hashing", "size": 512}, False),
+        ({"type": "hashing", "size": 512}, {"type": "pixels", "size": 512}, False),
+        ({"type": "pixels", "image_roots": ["/a"]}, {"type": "pixels", "image_roots": ["/b"]}, True),
+        (
+            {"type": "callable", "function": "json:dumps"},
+            {"type": "callable", "function": "json:loads"},
+            False,
+        ),
+        (
+            {"type": "callable", "function": "json:dumps", "version": "1"},
+            {"type": "callable", "function": "json:dumps", "version": "2"},
+            False,
+        ),
+    ],
+)
+def test_fingerprints_tell_models_apart(one: dict[str, Any], other: dict[str, Any], equal: bool) -> None:
+    """The digest differs exactly when the output may."""
+    prints = [load("mine", config).fingerprint() for config in (one, other)]
+    assert (fingerprint_digest(prints[0]) == fingerprint_digest(prints[1])) is equal
+
+
+def test_digest_ignores_the_order_of_keys() -> None:
+    """A fingerprint that came back from a database has the same digest."""
+    assert fingerprint_digest({"a": 1, "b": [2]}) == fingerprint_digest({"b": [2], "a": 1})
+    assert len(fingerprint_digest({})) == 32
+
+
+def test_importing_the_package_is_light() -> None:
+    """Importing qmigrate.embed loads no numpy; loading one backend loads no other backend's library."""
+    program = (
+        "import sys, qmigrate.embed\n"
+        "heavy = {'numpy', 'PIL', 'xxhash', 'qdrant_client'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+        "qmigrate.embed.load('w', {'type': 'hashing'})\n"
+        "print(sorted({'PIL', 'qdrant_client'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines() == ["[]", "[]"]

@@ -1,0 +1,60 @@
+"""What fills a vector."""
+
+import pytest
+
+from qmigrate import Compute, CopyOf, Embed, Empty
+from qmigrate.embed.inputs import input_fields
+from qmigrate.errors import PlanError
+
+
+def by_length(point):
+    """A vector of one value."""
+    return [float(len(point.payload))]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Embed("clip"), "either text= or image="),
+        (lambda: Embed("clip", text="a", image="b"), "either text= or image="),
+        (lambda: Embed("", text="a"), "the name of an embedder"),
+        (lambda: Embed("clip", text=" "), "a payload field or a template"),
+        (lambda: Embed("clip", text=5), "a payload field or a template"),
+        (lambda: Embed("clip", text="{title"), "can't be read"),
+        (lambda: Embed("clip", text="{}"), "without format"),
+        (lambda: Embed("clip", text="{title:>5}"), "without format"),
+        (lambda: Embed("clip", text="{{nothing}}"), "must name payload fields"),
+        (lambda: Embed("clip", text="a", on_failure="skip"), "on_failure must be one of stop, keep_without_vector"),
+        (lambda: Compute(5), "a function of a point is wanted"),
+        (lambda: CopyOf(None), "the name of a vector is wanted"),
+    ],
+)
+def test_nonsense_is_refused_at_once(make, words):
+    """A value that can't mean anything is refused where it is written, with its own name first."""
+    with pytest.raises(PlanError, match=r"^(Embed|Compute|CopyOf)") as caught:
+        make()
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("value", "fills", "fields", "words"),
+    [
+        (Embed("clip", image="path"), True, {"path"}, "embed clip(path)"),
+        (Embed("words", text="meta.title"), True, {"meta.title"}, "embed words(meta.title)"),
+        (Embed("words", text="{title} {meta.body}"), True, {"title", "meta.body"}, "embed words({title} {meta.body})"),
+        (Compute(by_length), True, set(), "compute by_length"),
+        (CopyOf("b32"), True, set(), "copy of b32"),
+        (CopyOf(""), True, set(), "copy of (unnamed)"),
+        (Empty(), False, set(), "left empty"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_say_what_they_read(value, fills, fields, words):
+    """Each value knows whether it fills, what it reads, and its words."""
+    assert (value.fills, value.fields(), value.describe()) == (fills, fields, words)
+
+
+@pytest.mark.parametrize("spec", ["content", "meta.title", "{title}: { body }", "{a}{{x}}{a}"])
+def test_fields_are_those_that_the_embedding_reads(spec):
+    """The planner counts exactly the fields that the engine will read."""
+    assert Embed("e", text=spec).fields() == frozenset(input_fields(spec))

@@ -1,0 +1,342 @@
+"""The planner: (World, revisions, target) to a plan, with no store in sight."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from qmigrate import Embed, op
+from qmigrate.errors import DriftError, PlanError, RefusedError
+from qmigrate.model.plan import Build, GoLive, InPlace, Job, OpRef, Retire
+from qmigrate.model.schema import Change, CollectionSchema
+from qmigrate.model.state import (
+    Applied,
+    Capabilities,
+    CollectionState,
+    Generation,
+    LiveCollection,
+    OpenRun,
+    Record,
+    World,
+)
+from qmigrate.planner import check_checksums, plan_abort, plan_rollback, plan_upgrade
+from qmigrate.planner.forward import pending
+from qmigrate.planner.guard import check_open_run
+
+VECTOR = {"size": 8, "distance": "Cosine"}
+SERVER = Capabilities(
+    local=False,
+    version=(1, 18, 3),
+    label="Qdrant 1.18.3",
+    snapshots=True,
+    payload_indexes=True,
+    vector_names=True,
+    barrier=True,
+)
+SCHEMA = CollectionSchema(vectors={"a": VECTOR})
+ADD = op.AddVector("docs", "b", {"size": 16, "distance": "Cosine"}, values=Embed("words", text="text"))
+INDEX = op.CreatePayloadIndex("docs", "kind", "keyword")
+CREATE = op.CreateCollection("docs", {"a": VECTOR})
+
+
+class Files:
+    """Revisions without files: a chain of (id, operations)."""
+
+    def __init__(self, *chain, downgrades=None):
+        self.chain = []
+        for identifier, *operations in chain:
+            down = (self.chain[-1].id,) if self.chain else ()
+            self.chain.append(
+                SimpleNamespace(
+                    id=identifier,
+                    down=down,
+                    path=Path(f"{identifier}_rev.py"),
+                    checksum=f"sum-{identifier}",
+                    operations=tuple(operations),
+                    irreversible=None,
+                )
+            )
+        self.downgrades = downgrades or {}
+
+    def order(self):
+        """Base first."""
+        return tuple(self.chain)
+
+    def get(self, identifier):
+        """By id."""
+        return next(one for one in self.chain if one.id == identifier)
+
+    def downgrade_operations(self, identifier):
+        """What downgrade() returns, or None."""
+        return self.downgrades.get(identifier)
+
+    @property
+    def all(self):
+        """Every id."""
+        return frozenset(one.id for one in self.chain)
+
+
+def generation(number, state, revisions, parent=None):
+    """A row of the ledger."""
+    return Generation(number, f"docs__g{number:04d}", parent, revisions, SCHEMA, state)
+
+
+def managed(*applied, schema=SCHEMA, generations=None, run=None, name="docs"):
+    """A collection under management."""
+    generations = generations or (generation(1, "live", tuple(one.revision for one in applied)),)
+    live = next(row for row in generations if row.state == "live")
+    return CollectionState(
+        name=name,
+        kind="alias",
+        managed=True,
+        applied=applied,
+        declared=schema,
+        live=LiveCollection(physical=live.physical, schema=schema, points=100),
+        generations=generations,
+        open_run=run,
+        next_number=max(row.number for row in generations) + 1,
+    )
+
+
+def world(*states):
+    """A World of these collections."""
+    return World("ledger", SERVER, {state.name: state for state in states})
+
+
+CREATED = Applied("1", "sum-1", "docs__g0001", "create", None)
+
+
+def test_a_new_collection_is_built_empty_and_named_at_once():
+    """CreateCollection makes generation 1 and its alias; nothing is copied."""
+    plan = plan_upgrade(world(), Files(("1", CREATE)), frozenset({"1"}))
+    build, golive = plan.collections[0].job.steps
+    assert (build.fill, build.source, build.target) == ("empty", None, "docs__g0001")
+    assert (golive.source, golive.target, golive.aliases) == (None, "docs__g0001", ("docs",))
+
+
+@pytest.mark.parametrize(
+    ("operation", "kinds"),
+    [
+        (INDEX, [InPlace]),
+        (op.UpdateCollection("docs", metadata={"owner": "search"}), [InPlace]),
+        (op.UpdateCollection("docs", hnsw_config={"m": 32}), [Build, GoLive]),
+        (op.UpdateCollection("docs", hnsw_config={"m": 32}, strategy="in_place"), [InPlace]),
+        (ADD, [Build, GoLive]),
+        (op.RenameVector("docs", "a", "z", cutover="immediate"), [Build, GoLive]),
+        (op.Reshard("docs", shard_number=4), [Build, GoLive]),
+        (op.DropCollection("docs"), [GoLive]),
+        (op.SetAlias("also", "docs"), [InPlace]),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, list) else "",
+)
+def test_each_operation_gets_the_cheapest_safe_strategy(operation, kinds):
+    """Light changes are made in place, everything that writes values or rebuilds segments beside the live one."""
+    files = Files(("1", CREATE), ("2", operation))
+    plan = plan_upgrade(world(managed(CREATED)), files, files.all)
+    assert [type(step) for step in plan.collections[0].job.steps] == kinds
+    assert plan.collections[0].reasons[0].startswith("2  ")
+
+
+def test_pending_revisions_are_closed_one_by_one_in_order():
+    """Each revision is recorded by the last of its own steps, with the schema before and after it."""
+    files = Files(("1", CREATE), ("2", INDEX), ("3", ADD))
+    plan = plan_upgrade(world(managed(CREATED)), files, files.all)
+    job = plan.collections[0].job
+    assert [(closing.revision, closing.step) for closing in job.closes] == [("2", 0), ("3", 2)]
+    assert job.closes[0].prior == SCHEMA
+    assert set(job.closes[1].declared.vectors) == {"a", "b"}
+    assert job.steps[1].source == "docs__g0001"
+    assert Job.from_json(job.to_json()) == job
+
+
+def test_generations_are_numbered_above_everything_known():
+    """A second rebuild in one plan goes from the first one's generation to the next number."""
+    files = Files(("1", CREATE), ("2", ADD), ("3", op.Reshard("docs", shard_number=2)))
+    steps = plan_upgrade(world(managed(CREATED)), files, files.all).collections[0].job.steps
+    assert [(step.source, step.target) for step in steps if isinstance(step, Build)] == [
+        ("docs__g0001", "docs__g0002"),
+        ("docs__g0002", "docs__g0003"),
+    ]
+
+
+def test_a_glob_changes_managed_collections_and_leaves_others_alone():
+    """A glob's set is fixed by the plan; what isn't under management is named and left."""
+    other = CollectionState("docs_plain", "plain", managed=False)
+    files = Files(("1", CREATE), ("2", op.CreatePayloadIndex("docs*", "kind", "keyword")))
+    plan = plan_upgrade(world(managed(CREATED), other), files, files.all)
+    assert [item.job.collection for item in plan.collections] == ["docs"]
+    assert any("docs_plain" in note for note in plan.notes)
+
+
+def test_an_empty_glob_is_a_warning():
+    """Fresh environments have no match yet."""
+    files = Files(("1", op.CreatePayloadIndex("memory_*", "kind", "keyword")))
+    plan = plan_upgrade(world(), files, files.all)
+    assert not plan.collections
+    assert any("memory_*" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("state", "operation", "error", "words"),
+    [
+        (CollectionState("docs", "plain", managed=False), CREATE, PlanError, "adopt"),
+        (CollectionState("docs", "plain", managed=False), INDEX, RefusedError, "adopt"),
+        (CollectionState("docs", "absent", managed=False), INDEX, PlanError, "no earlier revision creates"),
+    ],
+)
+def test_what_is_not_under_management_is_refused_with_the_next_command(state, operation, error, words):
+    """A plain collection is never changed and never created over."""
+    files = Files(("1", operation))
+    with pytest.raises(error) as refused:
+        plan_upgrade(world(state), files, files.all)
+    assert words in f"{refused.value.message} {refused.value.hint}"
+    assert "1_rev.py" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("operations", "words"),
+    [
+        ([op.AddVector("docs", "a", VECTOR, values=Embed("w", text="t"))], "a"),
+        ([op.DropVector("docs", "nope", cutover="immediate")], "nope"),
+        ([op.AddVector("docs", "b", {"size": -3, "distance": "Cosine"}, values=Embed("w", text="t"))], "size"),
+        ([op.RenameVector("docs", "a", "z")], "cutover"),
+        ([INDEX, op.DropPayloadIndex("docs", "kind")], "contradict"),
+    ],
+    ids=["exists", "unknown", "size", "cutover", "contradiction"],
+)
+def test_misuse_is_an_error_that_names_revision_and_operation(operations, words):
+    """What can't be done is found while planning, before anything is written."""
+    files = Files(("1", CREATE), ("2", *operations))
+    with pytest.raises(PlanError) as refused:
+        plan_upgrade(world(managed(CREATED)), files, files.all)
+    assert "2_rev.py" in refused.value.message
+    assert words in f"{refused.value.message} {refused.value.hint}"
+    assert refused.value.exit_code == 2
+
+
+def test_pending_names_only_what_the_collection_has_not_got():
+    """Applied revisions and those of other collections are not pending."""
+    files = Files(("1", CREATE), ("2", INDEX), ("3", op.CreatePayloadIndex("other", "kind", "keyword")))
+    assert pending(world(managed(CREATED)), files, files.all, "docs") == ("2",)
+
+
+def rebuilt():
+    """docs at 2, rebuilt from generation 1, which is kept."""
+    return managed(
+        CREATED,
+        Applied("2", "sum-2", "docs__g0002", "copy", SCHEMA),
+        generations=(generation(1, "retired", ("1",)), generation(2, "live", ("1", "2"), parent=1)),
+    )
+
+
+def test_a_rebuild_goes_back_to_its_parent():
+    """One alias request; the history says which revision was taken back."""
+    plan = plan_rollback(world(rebuilt()), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
+    (step,) = plan.collections[0].job.steps
+    assert (step.source, step.target, step.back, step.writes) == ("docs__g0002", "docs__g0001", True, "refuse")
+    assert step.ops == (OpRef("2", 0),)
+    (closing,) = plan.collections[0].job.closes
+    assert (closing.revision, closing.direction, closing.declared) == ("2", "rollback", SCHEMA)
+
+
+def test_in_place_work_is_reversed_newest_first():
+    """The derived inverse undoes the recorded changes in the opposite order."""
+    changes = (Change("index.add", "x", after={"type": "keyword"}), Change("index.add", "y", after={"type": "integer"}))
+    state = managed(
+        CREATED, Applied("2", "sum-2", "docs__g0001", "in_place", SCHEMA, tuple(one.to_json() for one in changes))
+    )
+    plan = plan_rollback(world(state), Files(("1", CREATE), ("2", INDEX)), frozenset({"1"}))
+    (step,) = plan.collections[0].job.steps
+    assert [(change.kind, change.name) for change in step.changes] == [("index.drop", "y"), ("index.drop", "x")]
+
+
+def test_in_place_work_of_a_generation_that_is_left_is_not_undone():
+    """Flipping to the parent takes later in-place changes back with it."""
+    change = Change("index.add", "kind", after={"type": "keyword"}).to_json()
+    state = rebuilt()
+    entries = (*state.applied, Applied("3", "sum-3", "docs__g0002", "in_place", SCHEMA, (change,)))
+    state = managed(*entries, generations=state.generations)
+    files = Files(("1", CREATE), ("2", ADD), ("3", INDEX))
+    plan = plan_rollback(world(state), files, frozenset({"1"}))
+    assert [type(step) for step in plan.collections[0].job.steps] == [GoLive]
+    assert [closing.revision for closing in plan.collections[0].job.closes] == ["3", "2"]
+
+
+def test_a_written_downgrade_wins_over_the_derived_inverse():
+    """downgrade() says what should stand there instead."""
+    change = Change("config.set", "optimizers_config", after={"indexing_threshold": 1}).to_json()
+    state = managed(CREATED, Applied("2", "sum-2", "docs__g0001", "in_place", SCHEMA, (change,)))
+    files = Files(
+        ("1", CREATE),
+        ("2", op.UpdateCollection("docs", optimizers_config={"indexing_threshold": 1})),
+        downgrades={"2": (op.UpdateCollection("docs", optimizers_config={"indexing_threshold": 10000}),)},
+    )
+    (step,) = plan_rollback(world(state), files, frozenset({"1"})).collections[0].job.steps
+    assert step.changes[0].after == {"indexing_threshold": 10000}
+
+
+@pytest.mark.parametrize(
+    ("applied", "generations"),
+    [
+        (Applied("2", "sum-2", "docs__g0001", "in_place", SCHEMA, (Change("vector.drop", "b", before=VECTOR).to_json(),)), None),
+        (
+            Applied("2", "sum-2", "docs__g0002", "copy", SCHEMA),
+            (generation(1, "gone", ("1",)), generation(2, "live", ("1", "2"), parent=1)),
+        ),
+    ],
+    ids=["dropped in place", "parent gone"],
+)
+def test_what_cannot_be_taken_back_is_refused_before_it_starts(applied, generations):
+    """Without a kept parent, an inverse or a downgrade() the reason is named."""
+    state = managed(CREATED, applied, generations=generations)
+    with pytest.raises(RefusedError, match="revision 2 can't be taken back"):
+        plan_rollback(world(state), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
+
+
+def open_run(job, *records):
+    """An interrupted run."""
+    return OpenRun(7, "upgrade", "running", job, {"2": "sum-2"}, "me", "here", datetime.now(UTC), None, records)
+
+
+def test_abort_removes_the_shadow_and_supersedes_the_run():
+    """What a build has begun goes; what is live stays."""
+    job = Job(
+        "docs",
+        "basis",
+        (
+            Build((), "docs__g0001", "docs__g0002", 2, SCHEMA, "copy", ""),
+            GoLive((), "docs__g0001", "docs__g0002", ("docs",)),
+        ),
+    )
+    run = open_run(job, Record(0, "fill", "running"))
+    (item,) = plan_abort(world(managed(CREATED, run=run))).collections
+    assert item.job.steps == (Retire("docs__g0002", "abort of run 7"),)
+    assert item.job.supersedes == 7
+
+
+def test_abort_refuses_when_the_name_has_moved():
+    """After the swap a run can only be finished; then rollback goes back."""
+    job = Job("docs", "basis", (GoLive((), "docs__g0000", "docs__g0001", ("docs",)),))
+    with pytest.raises(RefusedError, match="only be finished"):
+        plan_abort(world(managed(CREATED, run=open_run(job, Record(0, "swap", "running")))))
+
+
+def test_a_changed_applied_file_stops_everything():
+    """Exit 4, with the way to accept it."""
+    check_checksums({"1": ("x", "1_rev.py")}, {"1": "x"})
+    with pytest.raises(DriftError) as stopped:
+        check_checksums({"1": ("y", "1_rev.py")}, {"1": "x"})
+    assert stopped.value.exit_code == 4
+    assert "repair --accept 1" in stopped.value.hint
+    with pytest.raises(DriftError):
+        check_checksums({}, {"1": "x"})
+
+
+def test_a_run_is_never_resumed_with_other_code():
+    """A file that changed under an interrupted run stops the resume."""
+    job = Job("docs", "b", (Build((OpRef("2", 0),), None, "docs__g0001", 1, SCHEMA, "empty", ""),))
+    with pytest.raises(DriftError, match="2_rev.py"):
+        check_open_run({"2": ("other", "2_rev.py")}, open_run(job))

@@ -1,0 +1,429 @@
+"""Revision files and their graph: what is read, in which order, and every mistake as one clear error."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from qmigrate.commands.init import init, revision
+from qmigrate.errors import ConfigError, RevisionError
+from qmigrate.revisions import Revisions, create, initialise
+from qmigrate.settings import Settings
+
+INDEX = 'op.CreatePayloadIndex("c", "f{}", "keyword")'
+
+
+@pytest.fixture
+def scripts(tmp_path):
+    """An empty folder of revisions."""
+    (tmp_path / "versions").mkdir()
+    return tmp_path
+
+
+def write(scripts: Path, identifier: str, down=None, body: str | None = None, name: str | None = None) -> Path:
+    """A revision file with one operation, or with the given body."""
+    path = scripts / "versions" / f"{name or identifier + '_rev'}.py"
+    if body is None:
+        body = f"def upgrade():\n    return [{INDEX.format(identifier)}]\n"
+    head = f'"""Revision {identifier}.\n\nMore about it."""\nfrom qmigrate import op\n'
+    path.write_text(f"{head}revision = {identifier!r}\ndown_revision = {down!r}\n{textwrap.dedent(body)}")
+    return path
+
+
+def chain(scripts: Path, *identifiers: str) -> Revisions:
+    """Revisions that follow each other."""
+    down = None
+    for identifier in identifiers:
+        write(scripts, identifier, down)
+        down = identifier
+    return Revisions.load(scripts)
+
+
+def refusal(scripts: Path) -> RevisionError:
+    """The error that loading ends in."""
+    with pytest.raises(RevisionError) as caught:
+        Revisions.load(scripts)
+    return caught.value
+
+
+def test_a_file_is_read(scripts):
+    """Id, parent, docstring, checksum, operations and the further variables arrive."""
+    body = f'requires_sql = "abc"\nirreversible = "too big"\ndef upgrade():\n    return ({INDEX.format(1)},)\n'
+    path = write(scripts, "0001", None, body)
+    found = Revisions.load(scripts).get("0001")
+    assert (found.id, found.down, found.path, found.doc) == ("0001", (), path, "Revision 0001.")
+    assert found.checksum == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [operation.pattern for operation in found.operations] == ["c"]
+    assert (found.has_downgrade, found.irreversible, found.requires_sql) == (False, "too big", "abc")
+
+
+def test_the_checksum_ignores_line_endings(scripts):
+    """A checkout with CRLF is the same revision; any other byte is not."""
+    path = write(scripts, "0001")
+    before = Revisions.load(scripts).get("0001").checksum
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\n", b"\r\n"))
+    assert Revisions.load(scripts).get("0001").checksum == before
+    path.write_bytes(content + b"#")
+    assert Revisions.load(scripts).get("0001").checksum != before
+
+
+def test_an_empty_folder_has_no_revisions(scripts):
+    """No revision is not an error."""
+    found = Revisions.load(scripts)
+    assert (found.order(), found.heads(), found.head()) == ((), (), None)
+    assert found.resolve("head", current=frozenset()) == frozenset()
+
+
+def test_a_missing_folder_says_how_to_make_it(tmp_path):
+    """Without the folder, the error names qmigrate init."""
+    with pytest.raises(RevisionError, match="no folder") as caught:
+        Revisions.load(tmp_path / "nowhere")
+    assert "qmigrate init" in (caught.value.hint or "")
+
+
+def test_a_file_runs_once_and_leaves_nothing_behind(scripts):
+    """Loading executes each file and each upgrade() once, and writes no bytecode beside it."""
+    seen = scripts / "seen"
+    body = f"""
+    with open({str(seen)!r}, "a") as file:
+        file.write("file ")
+    def upgrade():
+        with open({str(seen)!r}, "a") as file:
+            file.write("upgrade ")
+        return []
+    """
+    write(scripts, "0001", None, body)
+    found = Revisions.load(scripts)
+    found.order(), found.head(), found.get("0001"), found.resolve("head", current=frozenset())
+    assert seen.read_text() == "file upgrade "
+    assert [path.name for path in (scripts / "versions").iterdir()] == ["0001_rev.py"]
+
+
+def test_the_code_that_runs_is_the_code_of_the_checksum(scripts):
+    """Stale bytecode beside a file is not used."""
+    path = write(scripts, "0001")
+    code = f"import importlib.util as u; s = u.spec_from_file_location('m', {str(path)!r}); "
+    code += "m = u.module_from_spec(s); s.loader.exec_module(m)"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert (path.parent / "__pycache__").is_dir()
+    stat = path.stat()
+    path.write_text(path.read_text().replace("f0001", "f0002"))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert "f0002" in repr(Revisions.load(scripts).get("0001").operations)
+
+
+def test_dataclasses_in_a_revision_work(scripts):
+    """A revision may define classes with postponed annotations: its module can be looked up by name."""
+    path = write(scripts, "0001")
+    extra = "import dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int = 0\n"
+    path.write_text("from __future__ import annotations\n" + path.read_text().split('"""')[2] + extra)
+    assert Revisions.load(scripts).get("0001").doc == ""
+
+
+def test_the_order_is_that_of_the_graph(scripts):
+    """Parents come before children whatever the files are called; a merge comes after both branches."""
+    write(scripts, "b", None, name="9_b")
+    write(scripts, "x", "b", name="1_x")
+    write(scripts, "y", "b", name="0_y")
+    write(scripts, "m", ("x", "y"), "def upgrade():\n    return []\n", name="2_m")
+    found = Revisions.load(scripts)
+    assert [one.id for one in found.order()] == ["b", "y", "x", "m"]
+    assert found.head().id == "m"
+    assert found.get("m").down == ("x", "y")
+    assert found.ancestors("m") == {"b", "x", "y"}
+    assert found.ancestors("b") == frozenset()
+
+
+def test_several_heads_are_named(scripts):
+    """Two files after the same parent: head() names both and the way out; heads() and order() still work."""
+    chain(scripts, "0001")
+    write(scripts, "0002", "0001")
+    write(scripts, "0003", "0001")
+    found = Revisions.load(scripts)
+    assert found.heads() == ("0002", "0003")
+    assert len(found.order()) == 3
+    with pytest.raises(RevisionError, match=r"2 heads: 0002 \(0002_rev.py\), 0003 \(0003_rev.py\)") as caught:
+        found.resolve("head", current=frozenset())
+    assert "qmigrate revision --merge" in (caught.value.hint or "")
+    assert found.resolve("heads", current=frozenset()) == {"0001", "0002", "0003"}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def upgrade(:\n    return []\n", r"0001_rev.py, line \d+: SyntaxError: "),
+        ("import os\nraise ValueError('no')\n", r"0001_rev.py, line 8: ValueError: no"),
+        ("import not_there_at_all\n", r"line 7: ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("raise SystemExit\n", r"line 7: SystemExit"),
+        ("x = 1\n", r"0001_rev.py has no upgrade\(\)"),
+        ("upgrade = 3\n", r"has no upgrade\(\)"),
+        ("def upgrade():\n    return 1 / 0\n", r"line 8: upgrade\(\) failed: ZeroDivisionError: division by zero"),
+        ("def upgrade():\n    pass\n", r"must return a list of operations, not NoneType"),
+        ("def upgrade():\n    return ['x']\n", r"item 0 of upgrade\(\) is no operation, but 'x'"),
+        ("def upgrade():\n    return [op.CreatePayloadIndex]\n", r"item 0 of upgrade\(\) is no operation"),
+        ("revision = None\ndef upgrade():\n    return []\n", r"0001_rev.py has no revision variable"),
+        ("revision = 'a-b'\ndef upgrade():\n    return []\n", r"revision must be a text without"),
+        ("revision = 'head'\ndef upgrade():\n    return []\n", r"revision must be a text without"),
+        ("down_revision = 3\ndef upgrade():\n    return []\n", r"down_revision must be None, an id or a tuple"),
+        ("requires_sql = 3\ndef upgrade():\n    return []\n", r"requires_sql must be a text or None"),
+        ("depends_on = 'x'\ndef upgrade():\n    return []\n", r"depends_on is not supported"),
+        ("del down_revision\ndef upgrade():\n    return []\n", r"has no down_revision variable"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(scripts, body, said):
+    """Each mistake in a file is one RevisionError with file, line where known, and what is wrong."""
+    write(scripts, "0001", None, body)
+    message = refusal(scripts).message
+    assert "0001_rev.py" in message
+    assert re.search(said, message), message
+
+
+def test_a_failing_file_is_not_left_among_the_modules(scripts):
+    """A file that could not be run leaves no half-made module behind."""
+    write(scripts, "0001", None, "raise ValueError\n")
+    refusal(scripts)
+    assert not [name for name in sys.modules if name.startswith("qmigrate_revision_") and "0001_rev" in name
+                and getattr(sys.modules[name], "__file__", "").startswith(str(scripts))]
+
+
+def test_a_missing_parent_names_the_file(scripts):
+    """A revision after one that has no file is refused."""
+    write(scripts, "0002", "0001")
+    assert re.search(r"0002_rev.py follows the revision 0001, and no file has that id", refusal(scripts).message)
+
+
+def test_duplicate_ids_name_both_files(scripts):
+    """Two files of one id are refused."""
+    write(scripts, "0001")
+    write(scripts, "0001", None, name="0001_other")
+    assert re.search(r"revision 0001: .*0001_other.py and .*0001_rev.py", refusal(scripts).message)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_cycle_names_its_files(scripts, closed):
+    """Revisions that follow each other are refused, with and without a base beside them."""
+    write(scripts, "0002", "0003")
+    write(scripts, "0003", "0002")
+    if not closed:
+        write(scripts, "0001")
+    assert re.search(r"in a circle: .*0002_rev.py, .*0003_rev.py", refusal(scripts).message)
+
+
+def test_a_revision_after_itself_is_a_cycle(scripts):
+    """A self-reference is refused like any cycle."""
+    write(scripts, "0001", "0001")
+    assert "in a circle" in refusal(scripts).message
+
+
+def test_other_files_are_left_alone(scripts):
+    """__init__.py, editors' dot files, folders and other endings are no revisions."""
+    chain(scripts, "0001")
+    versions = scripts / "versions"
+    (versions / "__init__.py").write_text("raise ValueError")
+    (versions / ".#0002.py").write_text("raise ValueError")
+    (versions / "notes.txt").write_text("x")
+    (versions / "folder.py").mkdir()
+    assert [one.id for one in Revisions.load(scripts).order()] == ["0001"]
+
+
+def test_a_revision_is_found_by_prefix_and_file_name(scripts):
+    """An exact id wins, else a unique beginning, else the name of the file."""
+    found = chain(scripts, "ab", "abc", "x1")
+    assert found.get("ab").id == "ab"
+    assert found.get("x").id == "x1"
+    assert found.get("x1_rev").id == "x1"
+    with pytest.raises(RevisionError, match='several revisions begin with "a": ab, abc'):
+        found.get("a")
+    for missing in ("zz", ""):
+        with pytest.raises(RevisionError, match="there is no revision"):
+            found.get(missing)
+
+
+@pytest.mark.parametrize(
+    ("target", "current", "wanted"),
+    [
+        ("head", "", "1234"),
+        ("heads", "", "1234"),
+        ("base", "12", ""),
+        ("r3", "", "123"),
+        ("+1", "", "1"),
+        ("+2", "1", "123"),
+        ("-1", "1234", "123"),
+        ("-2", "123", "1"),
+        ("-1", "1", ""),
+        ("+1", "2", "123"),
+        ("-1", "13", "12"),
+        ("r2+1", "", "123"),
+        ("r2-1", "4", "1"),
+        ("r1-1", "4", ""),
+        ("head-1", "", "123"),
+        ("base+1", "1234", "1"),
+    ],
+)
+def test_targets(scripts, target, current, wanted):
+    """A target means the revision and everything before it; relative ones count from what is applied."""
+    found = chain(scripts, "r1", "r2", "r3", "r4")
+
+    def named(digits: str) -> frozenset[str]:
+        return frozenset(f"r{digit}" for digit in digits)
+
+    assert found.resolve(target, current=named(current)) == named(wanted)
+
+
+@pytest.mark.parametrize(
+    ("target", "current", "said"),
+    [
+        ("+1", {"0001", "0002"}, "goes too far: no revision follows"),
+        ("-1", set(), "goes too far: nothing is left"),
+        ("+1", {"gone"}, "have no file any more: gone"),
+        ("nope+1", set(), 'no revision "nope"'),
+        ("nope", set(), 'no revision "nope"'),
+    ],
+)
+def test_targets_that_do_not_exist(scripts, target, current, said):
+    """A target beyond the graph is an error, never the nearest one."""
+    found = chain(scripts, "0001", "0002")
+    with pytest.raises(RevisionError, match=said):
+        found.resolve(target, current=frozenset(current))
+
+
+def test_ambiguous_steps_are_refused(scripts):
+    """Where the graph branches, +1 and -1 ask for a name."""
+    chain(scripts, "0001")
+    write(scripts, "0002", "0001")
+    write(scripts, "0003", "0001")
+    found = Revisions.load(scripts)
+    for target, current in (("+1", {"0001"}), ("-1", {"0002", "0003"})):
+        with pytest.raises(RevisionError, match=r"is ambiguous here: 0002 \(0002_rev.py\), 0003"):
+            found.resolve(target, current=frozenset(current))
+    assert found.resolve("-1", current=frozenset({"0001", "0003"})) == {"0001"}
+
+
+def test_a_revision_without_operations_is_no_step(scripts):
+    """An empty merge is applied nowhere, so steps go past it instead of standing on it forever."""
+    chain(scripts, "1", "2")
+    write(scripts, "m", "2", "def upgrade():\n    return []\n")
+    write(scripts, "3", "m")
+    found = Revisions.load(scripts)
+    assert found.resolve("+1", current=frozenset({"1", "2"})) == {"1", "2", "m", "3"}
+    assert found.resolve("-1", current=frozenset({"1", "2", "3"})) == {"1", "2", "m"}
+    assert found.resolve("-2", current=frozenset({"1", "2", "3"})) == {"1"}
+
+
+def test_downgrade_operations_are_what_the_file_writes(scripts):
+    """downgrade() is called when asked for; a file without one gives None, a broken one an error."""
+    body = "def upgrade():\n    return []\ndef downgrade():\n    return [op.DropPayloadIndex('c', 'f')]\n"
+    write(scripts, "0001", None, body)
+    write(scripts, "0002", "0001")
+    write(scripts, "0003", "0002", "def upgrade():\n    return []\ndef downgrade():\n    raise KeyError('k')\n")
+    found = Revisions.load(scripts)
+    assert len(found.downgrade_operations("0001")) == 1
+    assert found.get("0001").has_downgrade
+    assert found.downgrade_operations("0002") is None
+    with pytest.raises(RevisionError, match=r"0003_rev.py, line 10: downgrade\(\) failed: KeyError"):
+        found.downgrade_operations("0003")
+
+
+def test_new_revisions_follow_the_head(tmp_path):
+    """The packaged template makes files that load; numbers go on, the message is the docstring."""
+    scripts = tmp_path / "s"
+    assert initialise(scripts) == [scripts / "script.py.mako", scripts / "versions"]
+    first = create(scripts, "Add l14, beside b32!")
+    second = create(scripts, 'say """hi""" \\ and "bye"')
+    assert (first.path.name, first.down) == ("0001_add_l14_beside_b32.py", ())
+    assert (second.id, second.down) == ("0002", ("0001",))
+    assert [one.doc for one in Revisions.load(scripts).order()] == [
+        "Add l14, beside b32!",
+        'say """hi""" \\ and "bye"',
+    ]
+
+
+def test_the_number_is_above_every_known_one(scripts):
+    """Numbers of ids and of file names count, and a folder without a template works."""
+    chain(scripts, "0007")
+    write(scripts, "abc", "0007", name="0041_abc")
+    assert create(scripts, "next").id == "0042"
+    assert create(scripts, "named", revision_id="xyz").path.name == "xyz_named.py"
+    assert create(scripts, "after").down == ("xyz",)
+
+
+def test_a_merge_joins_every_head(scripts):
+    """With --merge the new one follows all heads; without it several are refused, with one there is nothing to do."""
+    chain(scripts, "0001")
+    with pytest.raises(RevisionError, match="nothing to merge"):
+        create(scripts, "merge", merge=True)
+    write(scripts, "0002", "0001")
+    write(scripts, "0003", "0001")
+    with pytest.raises(RevisionError, match="2 heads"):
+        create(scripts, "next")
+    assert create(scripts, "merge", merge=True).down == ("0002", "0003")
+    assert Revisions.load(scripts).head().id == "0004"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [("${missing_variable.x}", "can't be used"), ("% if\n", "can't be used"), ("x = 1\n", "no revision variable")],
+)
+def test_a_broken_template_leaves_no_file(scripts, template, said):
+    """A template that makes no usable revision is named, and nothing stays behind."""
+    (scripts / "script.py.mako").write_text(template)
+    with pytest.raises(RevisionError, match=said):
+        create(scripts, "x")
+    assert list((scripts / "versions").iterdir()) == []
+
+
+@pytest.mark.parametrize(("message", "revision_id"), [("  ", None), ("x", "0001")])
+def test_new_revisions_that_cannot_be(scripts, message, revision_id):
+    """A blank message and a known id are refused."""
+    chain(scripts, "0001")
+    with pytest.raises(RevisionError):
+        create(scripts, message, revision_id=revision_id)
+    assert len(list((scripts / "versions").iterdir())) == 1
+
+
+def test_init_writes_a_project_once(tmp_path, monkeypatch):
+    """Init makes settings that read back and an empty folder; a second init overwrites nothing."""
+    monkeypatch.chdir(tmp_path)
+    made = init(Settings.load(environ={}))
+    assert [str(path.relative_to(tmp_path)) for path in made.created] == [
+        "qmigrate.yaml",
+        "qdrant_migrations/script.py.mako",
+        "qdrant_migrations/versions",
+    ]
+    found = Settings.load(environ={})
+    assert found.config == tmp_path / "qmigrate.yaml"
+    assert found.scripts == tmp_path / "qdrant_migrations"
+    assert revision(found, "first").revision == "0001"
+    made.config.write_text(made.config.read_text() + "# mine\n")
+    with pytest.raises(ConfigError, match="exists already; nothing was overwritten"):
+        init(Settings.load(environ={}))
+    assert made.config.read_text().endswith("# mine\n")
+
+
+def test_init_keeps_an_existing_folder_of_revisions(tmp_path, monkeypatch):
+    """A folder of revisions without settings is not touched, and no settings file is left behind."""
+    monkeypatch.chdir(tmp_path)
+    initialise(tmp_path / "qdrant_migrations")
+    with pytest.raises(RevisionError, match="exists already"):
+        init(Settings.load(environ={}))
+    assert not (tmp_path / "qmigrate.yaml").exists()
+
+
+def test_an_unwritable_place_is_a_readable_error(tmp_path, monkeypatch):
+    """Where no folder can be made, the error names it; a plain file in the way stands for it under any user."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RevisionError, match="can't be made: Not a directory"):
+        init(Settings.load(environ={}, scripts="file/s"))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ConfigError, match="can't be written: permission denied"):
+        init(Settings.load(environ={}))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

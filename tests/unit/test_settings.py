@@ -1,0 +1,343 @@
+"""Settings: precedence, units, paths, secrets, and mistakes that are named before anything is opened."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from qmigrate.errors import ConfigError
+from qmigrate.settings import Settings
+from qmigrate.settings_read import parse_duration, redact, sql_label
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder, without settings in the environment."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load(text: str = "", folder: Path | None = None, environ: dict | None = None, **flags) -> Settings:
+    """Write the text as the settings file, and read it."""
+    file = (folder or Path.cwd()) / "qmigrate.yaml"
+    file.write_text(textwrap.dedent(text))
+    return Settings.load(config=file, environ=environ or {}, **flags)
+
+
+def refusal(text: str, **more) -> ConfigError:
+    """The error that reading the text ends in."""
+    with pytest.raises(ConfigError) as caught:
+        load(text, **more)
+    return caught.value
+
+
+def test_defaults_live_beside_the_current_folder(here):
+    """Without any configuration, local mode and SQLite are under .qmigrate."""
+    found = Settings.load(environ={})
+    assert found.qdrant.path == here / ".qmigrate/qdrant"
+    assert found.qdrant.url is None
+    assert found.ledger.url == f"sqlite:///{here}/.qmigrate/ledger.db"
+    assert found.ledger.defaulted
+    assert found.scripts == here / "qdrant_migrations"
+    assert found.fixes.exports == here / ".qmigrate/exports"
+    assert found.config is None
+
+
+def test_every_documented_key_is_read(here):
+    """Every key of the reference in the design arrives with its type and unit."""
+    found = load(
+        """
+        qdrant:
+          url: https://localhost:6333
+          grpc_port: 7334
+          api_key_env: KEY
+          timeout: 5m
+          nodes: [http://localhost:6333, http://localhost:6433/]
+          ca_cert: certs/ca.pem
+          prefix: db
+          compression: true
+        ledger: {url: "postgresql://app:pw@db/app", schema: q}
+        databases: {app: {url_env: DATABASE_URL}}
+        scripts: migrations
+        embedders:
+          l14: {type: pixels, size: 768, image_roots: [images, /data/images]}
+        rebuild: {writes: refuse, snapshot: off, verify: full, holdover: 24h, ranges: 8, fuse: false,
+                  max_rate: 500, gc: off, workers: 2, sample: 10}
+        fixes: {exports: out, undo: 2d, max_share: 0.5, presets: {old: {filter: {}}}}
+        limits: {lock_timeout: 0, lease_ttl: 90s, max_quarantine: 1, ready_timeout: 1h, settle: 500ms}
+        """,
+        environ={"KEY": "k", "DATABASE_URL": "mysql://x/y"},
+    )
+    assert found.connection() == {
+        "url": "https://localhost:6333",
+        "path": None,
+        "grpc_port": 7334,
+        "api_key": "k",
+        "timeout": 300.0,
+        "nodes": ("http://localhost:6333", "http://localhost:6433"),
+        "ca_cert": str(here / "certs/ca.pem"),
+        "prefix": "db",
+        "compression": True,
+    }
+    assert (found.ledger.url, found.ledger.schema) == ("postgresql+psycopg://app:pw@db/app", "q")
+    assert found.database("app") == "mysql://x/y"
+    assert found.scripts == here / "migrations"
+    assert found.embedders["l14"]["image_roots"] == [str(here / "images"), "/data/images"]
+    rebuild = found.rebuild
+    assert (rebuild.writes, rebuild.snapshot, rebuild.gc, rebuild.fuse) == ("refuse", "off", "off", False)
+    assert (rebuild.holdover, rebuild.ranges, rebuild.max_rate) == (86400.0, 8, 500.0)
+    assert (found.fixes.exports, found.fixes.undo) == (here / "out", 172800.0)
+    assert (found.limits.lock_timeout, found.limits.lease_ttl, found.limits.settle) == (0.0, 90.0, 0.5)
+
+
+def test_the_connection_fits_the_store(here):
+    """connection() names exactly what the store's settings take."""
+    from qmigrate.store.connect import ConnectionSettings
+
+    assert ConnectionSettings(**load("qdrant: {path: data}").connection()).path == str(here / "data")
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(here):
+    """The order is flag, environment, file, default."""
+    text = 'qdrant: {path: data}\nledger: {url: "sqlite:///a.db"}\nscripts: a'
+    environ = {
+        "QMIGRATE_QDRANT_URL": "http://localhost:1",
+        "QMIGRATE_LEDGER_URL": "sqlite:///b.db",
+        "QMIGRATE_SCRIPTS": "b",
+    }
+    from_env = load(text, environ=environ)
+    assert (from_env.qdrant.url, from_env.qdrant.path) == ("http://localhost:1", None)
+    assert from_env.ledger.url == f"sqlite:///{here}/b.db"
+    assert from_env.scripts == here / "b"
+    flags = {"qdrant_url": "http://localhost:2", "ledger_url": "sqlite:////c.db", "scripts": "c"}
+    flagged = load(text, environ=environ, **flags)
+    assert (flagged.qdrant.url, flagged.ledger.url, flagged.scripts) == (
+        "http://localhost:2",
+        "sqlite:////c.db",
+        here / "c",
+    )
+
+
+def test_relative_paths_start_at_the_file(here):
+    """Paths in a file start at its folder, those of flags at the current folder."""
+    other = here / "deploy"
+    other.mkdir()
+    found = load('ledger: {url: "sqlite:///l.db?timeout=5"}\nscripts: m', folder=other)
+    assert found.ledger.url == f"sqlite:///{other}/l.db?timeout=5"
+    assert found.scripts == other / "m"
+    assert found.qdrant.path == other / ".qmigrate/qdrant"
+    assert load("", folder=other, scripts="m").scripts == here / "m"
+
+
+def test_the_file_is_found_by_environment_and_in_the_current_folder(here):
+    """QMIGRATE_CONFIG names a file; else qmigrate.yaml of the current folder is used."""
+    (here / "qmigrate.yaml").write_text("scripts: one")
+    (here / "other.yaml").write_text("scripts: two")
+    assert Settings.load(environ={}).scripts.name == "one"
+    assert Settings.load(environ={"QMIGRATE_CONFIG": "other.yaml"}).scripts.name == "two"
+    with pytest.raises(ConfigError, match="does not exist"):
+        Settings.load(environ={"QMIGRATE_CONFIG": "third.yaml"})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rebiuld: {}", 'unknown key "rebiuld".*did you mean "rebuild"'),
+        ("qdrant: {urll: x}", 'unknown key "qdrant.urll".*did you mean "url"'),
+        ("qdrant: {api_key: secret}", 'unknown key "qdrant.api_key".*did you mean "api_key_env"'),
+        ("rebuild: {hold: 1d}", 'unknown key "rebuild.hold"'),
+        ("collections: {x: {rebuild: {sampel: 3}}}", 'unknown key "collections.x.rebuild.sampel".*"sample"'),
+        ("databases: {app: {uri: x}}", 'unknown key "databases.app.uri"'),
+        ("rebuild: {holdover: soon}", "rebuild.holdover must be a duration such as"),
+        ("rebuild: {holdover: 7 weeks}", "rebuild.holdover must be a duration"),
+        ("rebuild: {holdover: -1}", "rebuild.holdover must be a duration"),
+        ("limits: {lease_ttl: 0s}", "limits.lease_ttl must be a duration above 0"),
+        ("rebuild: {workers: many}", "rebuild.workers must be a whole number from 1 to 256, not 'many'"),
+        ("rebuild: {workers: true}", "rebuild.workers must be a whole number"),
+        ("rebuild: {workers: 1.5}", "rebuild.workers must be a whole number"),
+        ("rebuild: {ranges: some}", "rebuild.ranges must be a whole number"),
+        ("rebuild: {fuse: maybe}", "rebuild.fuse must be true or false"),
+        ("rebuild: {writes: freeze}", "rebuild.writes: freeze is not available yet"),
+        ("rebuild: {writes: dual}", "rebuild.writes must be converge or refuse"),
+        ("rebuild: {snapshot: [1]}", "rebuild.snapshot must be auto or off"),
+        ("rebuild: {max_rate: .nan}", "rebuild.max_rate must be a number above 0"),
+        ("limits: {max_quarantine: 2}", "limits.max_quarantine must be a share from 0 to 1"),
+        ("qdrant: {nodes: http://a}", "qdrant.nodes must be a list"),
+        ("qdrant: {url: localhost:6333}", "qdrant.url must be a URL such as"),
+        ("qdrant: {url: 'ftp://x'}", "qdrant.url must be a URL such as"),
+        ("qdrant: {url: 'http://'}", "qdrant.url must be a URL such as"),
+        ("qdrant: {url: 'http://x:99999'}", "qdrant.url must be a URL such as"),
+        ("qdrant: {url: 'http://localhost', path: x}", "both url and path"),
+        ("qdrant: {url: 'http://localhost/a', prefix: b}", "qdrant.prefix is 'b'"),
+        ("qdrant: {api_key_env: 'not a name!'}", "must be the name of an environment variable"),
+        ("qdrant: [1]", "qdrant must be keys and values, not a list"),
+        ("scripts: 3", "scripts must be a path"),
+        ("embedders: {a: {size: 3}}", "embedders.a has no type"),
+        ("ledger: {url: 'mysql://x/y'}", "PostgreSQL or SQLite, not in mysql"),
+        ("ledger: {url: 'sqlite://'}", "in memory"),
+        ("ledger: {url: 'sqlite://x.db'}", "three slashes"),
+        ("ledger: {url: db}", "ledger.url must be a SQLAlchemy URL"),
+        ("ledger: {url: 'sqlite:///a', url_env: B}", "both url and url_env"),
+        ("ledger: {url_env: NOT_SET}", "the environment variable NOT_SET is not set"),
+        ("ledger: {url_file: none.txt}", "can't be read: No such file"),
+        ("- a\n- b", "must hold keys and values, not a list"),
+        ("rebuild: {fuse: true\n", "line 2: "),
+        ("scripts: a\nscripts: b", 'line 2: the key "scripts" stands there twice'),
+        ("qdrant: {timeout: 1, timeout: 2}", 'the key "timeout" stands there twice'),
+    ],
+)
+def test_mistakes_are_named(here, text, said):
+    """Every mistake is a ConfigError that says where it is and what belongs there."""
+    import re
+
+    assert re.search(said, refusal(text).message), refusal(text).message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'qdrant: {url: "http://user:hunter2@host:6333"}',
+        'qdrant: {url: "ftp://user:hunter2@host"}',
+        'qdrant: {url: "http://user:hunter2@host:port"}',
+        'ledger: {url: "mysql://user:hunter2@host/x"}',
+        'ledger: {url: "user:hunter2 @host"}\nrebuild: {x: 1}',
+        "qdrant: {api_key_env: 'hunter2 is my key'}",
+        'ledger: {url: "postgresql://u:hunter2@h/x}\nscripts: "',
+        "qdrant:\n  url: http://u:hunter2@h\n bad: hunter2",
+    ],
+)
+def test_errors_show_no_secret(here, text):
+    """A malformed value is named without its password."""
+    error = refusal(text)
+    assert "hunter2" not in f"{error.message} {error.hint} {error.facts}"
+
+
+def test_secrets_are_in_no_text(here):
+    """Neither repr nor str of the settings or of a part shows a key or a password."""
+    (here / "url.txt").write_text("postgresql://app:s3cret-three@db/app\n")
+    found = load(
+        """
+        qdrant: {url: "http://localhost:6333", api_key_env: KEY}
+        ledger: {url: "postgresql+psycopg://app:s3cret-one@db/app?password=s3cret-two"}
+        databases: {app: {url_file: url.txt}}
+        embedders: {m: {type: http, key: s3cret-four}}
+        """,
+        environ={"KEY": "s3cret-five"},
+    )
+    assert found.qdrant.api_key == "s3cret-five"
+    assert found.database("app") == "postgresql+psycopg://app:s3cret-three@db/app"
+    parts = [found, found.qdrant, found.ledger, found.databases["app"], found.for_collection("x")]
+    labels = [found.ledger.label, found.qdrant.label, found.databases["app"].label]
+    for shown in [*map(repr, parts), *map(str, parts), *labels]:
+        assert "s3cret" not in shown
+    assert found.ledger.label == "postgresql app@db/app"
+
+
+def test_the_key_of_the_environment_wins_and_an_unset_one_is_none(here):
+    """QMIGRATE_QDRANT_API_KEY wins over api_key_env; an unset variable sends no key."""
+    text = "qdrant: {url: 'http://localhost', api_key_env: KEY}"
+    assert load(text, environ={"KEY": "a", "QMIGRATE_QDRANT_API_KEY": "b"}).qdrant.api_key == "b"
+    assert load(text).qdrant.api_key is None
+
+
+@pytest.mark.parametrize(
+    ("url", "remote"),
+    [
+        ("http://localhost:6333", False),
+        ("http://127.0.0.5:6333", False),
+        ("http://[::1]:6333", False),
+        ("http://qdrant:6333", True),
+        ("https://10.0.0.3", True),
+        ("http://localhost.example.com", True),
+    ],
+)
+def test_a_remote_server_needs_a_chosen_ledger(here, url, remote):
+    """A defaulted ledger beside a server elsewhere is refused; a chosen one is not, not even SQLite."""
+    environ = {"QMIGRATE_QDRANT_URL": url}
+    if remote:
+        with pytest.raises(ConfigError, match="no ledger is configured"):
+            Settings.load(environ=environ)
+    else:
+        assert Settings.load(environ=environ).qdrant.url == url
+    assert Settings.load(environ={**environ, "QMIGRATE_LEDGER_URL": "sqlite:///x.db"}).qdrant.url == url
+    assert Settings.load(environ=environ, stores=False).qdrant.url == url
+
+
+def test_a_path_in_the_url_is_the_prefix(here):
+    """What stands behind the host goes where the store expects it."""
+    found = load("qdrant: {url: 'http://localhost:80/vectors/'}")
+    assert (found.qdrant.url, found.qdrant.prefix) == ("http://localhost:80", "vectors")
+
+
+def test_collections_override_only_what_they_name(here):
+    """for_collection merges the overrides of one logical name and leaves others alone."""
+    found = load(
+        """
+        rebuild: {workers: 2, holdover: 1d}
+        embedders: {words: {type: hashing, size: 8}, other: {type: hashing, size: 4}}
+        collections:
+          faces: {rebuild: {holdover: 2h, ranges: 3}, embedders: {words: {type: hashing, size: 16}}}
+          empty: null
+        """
+    )
+    faces = found.for_collection("faces")
+    assert (faces.rebuild.workers, faces.rebuild.holdover, faces.rebuild.ranges) == (2, 7200.0, 3)
+    assert (faces.embedders["words"]["size"], faces.embedders["other"]["size"]) == (16, 4)
+    assert found.for_collection("else") is found
+    assert found.for_collection("empty").rebuild == found.rebuild
+
+
+def test_a_database_is_missed_only_when_it_is_asked_for(here):
+    """An unset variable of a database stops only the verb that needs this database."""
+    found = load("databases: {app: {url_env: DATABASE_URL}}")
+    with pytest.raises(ConfigError, match="DATABASE_URL is not set"):
+        found.database("app")
+    with pytest.raises(ConfigError, match='did you mean "app"'):
+        found.database("ap")
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        *[("60s", 60.0), ("5m", 300.0), ("24h", 86400.0), ("7d", 604800.0), ("1.5 h", 5400.0), ("250ms", 0.25)],
+        *[(3, 3.0), ("90", 90.0), ("1y", None), ("", None), ("h", None), ("-5s", None), (True, None)],
+        (float("inf"), None),
+    ],
+)
+def test_durations(written, seconds):
+    """Units are read, and what is none is not guessed."""
+    assert parse_duration(written) == seconds
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://app:pw@db/x", "postgresql://app:***@db/x"),
+        ("postgresql://app:p@w/#d@db/x", "postgresql://app:***@db/x"),
+        ("postgresql://app@db/x?password=pw&a=b", "postgresql://app@db/x?password=***&a=b"),
+        ("http://h:6333/?api-key=abc", "http://h:6333/?api-key=***"),
+        ("http://h:6333", "http://h:6333"),
+    ],
+)
+def test_redaction(url, shown):
+    """Passwords and keys are masked, also with odd characters; the rest stays readable."""
+    assert redact(url) == shown
+
+
+def test_sql_labels(here):
+    """A ledger is named by kind and place."""
+    assert sql_label(f"sqlite:///{here}/.qmigrate/l.db") == "sqlite .qmigrate/l.db"
+    assert sql_label("sqlite:////elsewhere/l.db") == "sqlite /elsewhere/l.db"
+    assert sql_label("postgresql+psycopg://u:p@h:1/d?sslmode=require") == "postgresql u@h:1/d"
+
+
+def test_importing_the_settings_is_light():
+    """The module loads neither yaml nor a driver."""
+    heavy = "{'yaml', 'sqlalchemy', 'numpy', 'rich', 'qdrant_client'}"
+    code = f"import sys, qmigrate.settings; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,71 @@
+"""The public surface: what is exported, and what an import costs."""
+
+import inspect
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import qmigrate
+from qmigrate import op
+from qmigrate.operations.base import Operation
+
+HEAVY = ("torch", "numpy", "grpc", "sqlalchemy", "qdrant_client", "alembic", "httpx", "pydantic", "rich", "click")
+
+
+@pytest.mark.parametrize("module", [qmigrate, op], ids=lambda module: module.__name__)
+def test_names_are_sorted_and_real(module):
+    """Every exported name exists, and the list is sorted and without repetition."""
+    names = list(module.__all__)
+    assert names == sorted(set(names))
+    assert all(hasattr(module, name) for name in names)
+
+
+def test_all_operations_are_exported():
+    """Every concrete operation of the package is in the namespace, and nothing else is."""
+
+    def concrete(parent):
+        for child in parent.__subclasses__():
+            if not inspect.isabstract(child) and child.__module__.startswith("qmigrate."):
+                yield child.__name__
+            yield from concrete(child)
+
+    assert set(concrete(Operation)) == set(op.__all__)
+
+
+def test_the_package_exports_what_a_revision_needs():
+    """The values and the operations are there under the names that revisions use."""
+    public = {name for name in vars(qmigrate) if not name.startswith("_")} & set(qmigrate.__all__)
+    assert public == {"Compute", "CopyOf", "Embed", "Empty", "op"}
+
+
+def test_version_is_that_of_the_distribution():
+    """`__version__` and the project file agree."""
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert qmigrate.__version__ == tomllib.loads(project.read_text())["project"]["version"]
+
+
+def test_import_loads_nothing_heavy():
+    """Importing the package, and making an operation of plain values, loads no client, SQL or numeric library."""
+    code = (
+        "import json, sys\n"
+        "from qmigrate import Embed, op\n"
+        "op.AddVector('c', 'v', {'size': 4, 'distance': 'Cosine'}, values=Embed('e', text='t')).describe()\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)).isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("name", op.__all__)
+def test_operations_are_documented_and_frozen(name):
+    """Every operation is a frozen slotted dataclass, and its docstring explains each argument."""
+    found = getattr(op, name)
+    assert found.__dataclass_params__.frozen
+    assert "__slots__" in vars(found)
+    arguments = list(inspect.signature(found).parameters)
+    missing = [one for one in arguments if f"{one}: " not in (found.__doc__ or "")]
+    assert missing == []
