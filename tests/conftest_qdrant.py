@@ -74,11 +74,19 @@ def qdrant_server() -> Iterator[QdrantServer]:
     pytest.skip(NONE_FOUND)
 
 
-@pytest.fixture
-def qdrant_with() -> Iterator[Callable[..., QdrantServer]]:
-    """Starts servers of the test's own: ``qdrant_with({"QDRANT__SERVICE__API_KEY": "k"})``; killed at its end."""
-    if shutil.which("qdrant") is None:
+@pytest.fixture(scope="session")
+def qdrant_program() -> str:
+    """Path of the `qdrant` program; skips the test when there is none."""
+    found = shutil.which("qdrant")
+    if found is None:
         pytest.skip(NO_PROGRAM)
+    return found
+
+
+@pytest.fixture
+def qdrant_with(qdrant_program: str) -> Iterator[Callable[..., QdrantServer]]:
+    """Starts servers of the test's own: ``qdrant_with({"QDRANT__SERVICE__API_KEY": "k"})``; killed at its end."""
+    assert qdrant_program
     with ExitStack() as stack:
 
         def start(env: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ()) -> QdrantServer:

@@ -119,7 +119,7 @@ def write(store, name: str, points: Iterable[Point]) -> None:
             made.payload[key].CopyFrom(json_to_value(value))
         for vector, value in point.vectors.items():
             made.vectors.vectors.vectors[vector].MergeFromString(records.vector_wire(value))
-        ready.append(made)
+        ready.append(made.SerializeToString())
     for batch in records.batches(ready):
         store.upsert(name, batch).wait()
 

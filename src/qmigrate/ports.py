@@ -16,8 +16,8 @@ from qmigrate.model.transform import PointId
 
 #: A stored point as the store hands it out. Opaque outside ``store``; read it with ``store.records``.
 Stored = Any
-#: A point ready to be written. Opaque outside ``store``; made by ``store.records``.
-Ready = Any
+#: A point ready to be written: the bytes of a ``PointStruct`` message, made by ``store.records``.
+Ready = bytes
 #: Operation ids by (node, shard): what a barrier saw.
 OperationIds = Mapping[str, int]
 

@@ -65,11 +65,11 @@ def test_a_relative_path_is_that_of_the_opening(tmp_path: Path, monkeypatch: pyt
     """A later change of the working directory doesn't move the ledger."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
-    ledger = Ledger.open("sqlite:///mine/ledger #1?.db".replace("?", "%3F"))
+    ledger = Ledger.open("sqlite:///mine/ledger #1%.db")
     monkeypatch.chdir(tmp_path / "elsewhere")
     ledger.prepare()
     ledger.close()
-    assert [path.name for path in (tmp_path / "mine").iterdir()]
+    assert (tmp_path / "mine" / "ledger #1%.db").exists()
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 

@@ -171,118 +171,6 @@ def test_the_journal_keeps_one_row_per_phase_with_merged_facts(ledger: Ledger, l
     }
 
 
-def test_ranges_are_fixed_once(ledger: Ledger, lease: Lease) -> None:
-    """A second call returns what is stored, and the largest id survives."""
-    run = opened(lease)
-    borders = [(None, 7), (7, BIGGEST), (BIGGEST, UUID), (UUID, None)]
-    fixed = lease.fix_ranges(run, 0, borders)
-    assert [(share.number, share.start, share.stop) for share in fixed] == [
-        (number, *edges) for number, edges in enumerate(borders)
-    ]
-    assert all((share.cursor, share.points, share.done) == (None, 0, False) for share in fixed)
-    assert lease.fix_ranges(run, 0, [(None, None)]) == fixed == ledger.ranges(run, 0)
-    assert ledger.ranges(run, 1) == ()
-
-
-def test_a_checkpoint_moves_cursor_base_and_progress_together(ledger: Ledger, lease: Lease) -> None:
-    """Pages are read in the order of ranges, whatever the order of the checkpoints; the run counts all ranges."""
-    run = opened(lease)
-    lease.fix_ranges(run, 0, [(None, 7), (7, None)])
-    lease.checkpoint(run, 0, 1, BIGGEST, 20, False, "g", [b"1a", b"1b"])
-    lease.checkpoint(run, 0, 0, 6, 3, True, "g", [b"0a"])
-    lease.checkpoint(run, 0, 1, UUID, 25, True, "g", [b"1c"])
-    assert list(ledger.base_pages("g")) == [b"0a", b"1a", b"1b", b"1c"]
-    assert list(ledger.base_pages("g", 1)) == [b"1a", b"1b", b"1c"]
-    assert [(share.cursor, share.points, share.done) for share in ledger.ranges(run, 0)] == [
-        (6, 3, True),
-        (UUID, 25, True),
-    ]
-    found = ledger.open_run("notes")
-    assert found is not None
-    assert found.done_points == 28
-    lease.progress(run, 40, 50)
-    found = ledger.open_run("notes")
-    assert found is not None
-    assert (found.done_points, found.total_points) == (40, 50)
-    with pytest.raises(QmigrateError, match="no range 9"):
-        lease.checkpoint(run, 0, 9, 1, 1, False, "g", [b"x"])
-    assert b"x" not in list(ledger.base_pages("g"))
-
-
-def test_a_staged_base_is_invisible_until_it_is_committed(ledger: Ledger, lease: Lease) -> None:
-    """Staging, discarding and committing; the committed base is replaced as a whole."""
-    run = opened(lease)
-    lease.fix_ranges(run, 0, [(None, None)])
-    assert not ledger.has_base("g")
-    lease.checkpoint(run, 0, 0, 1, 1, True, "g", [b"old"])
-    lease.stage_base("g", 1, [b"dead"])
-    assert list(ledger.base_pages("g")) == [b"old"]
-    lease.discard_stage("g")
-    many = [bytes([number]) * 3 for number in range(20)]
-    lease.stage_base("g", 2, many[10:])
-    lease.stage_base("g", 0, many[:5])
-    lease.stage_base("g", 0, many[5:10])
-    assert list(ledger.base_pages("g")) == [b"old"]
-    lease.commit_base("g")
-    assert list(ledger.base_pages("g")) == many
-    assert list(ledger.base_pages("g", 2)) == many[10:]
-    lease.drop_base("g")
-    assert not ledger.has_base("g")
-    assert list(ledger.base_pages("g")) == []
-    with ledger.database.reading() as connection:
-        assert connection.execute(select(tables.fingerprints.c.page)).all() == [], "replaced pages are deleted"
-
-
-def test_an_empty_base_is_a_base(ledger: Ledger, lease: Lease) -> None:
-    """A pass over an empty collection commits a base without pages, also in place of another."""
-    lease.discard_stage("g")
-    lease.commit_base("g")
-    assert ledger.has_base("g")
-    lease.stage_base("g", 0, [b"one"])
-    lease.commit_base("g")
-    lease.discard_stage("g")
-    lease.commit_base("g")
-    assert list(ledger.base_pages("g")) == []
-    assert ledger.has_base("g")
-
-
-def test_bases_of_other_generations_are_left_alone(ledger: Ledger, lease: Lease) -> None:
-    """Replacing and dropping one base keeps the other."""
-    for name in ("g", "g<"):
-        lease.stage_base(name, 0, [name.encode()])
-        lease.commit_base(name)
-    lease.stage_base("g", 0, [b"new"])
-    lease.commit_base("g")
-    assert list(ledger.base_pages("g<")) == [b"g<"]
-    lease.drop_base("g")
-    assert list(ledger.base_pages("g<")) == [b"g<"]
-
-
-def test_a_base_that_is_replaced_while_it_is_read_is_no_base(ledger: Ledger, lease: Lease) -> None:
-    """The reader gets an error, never the mixture of two passes."""
-    for content in (b"a", b"b"):
-        lease.stage_base("g", 0, [content] * 20)
-        if content == b"a":
-            lease.commit_base("g")
-            pages = ledger.base_pages("g")
-            assert next(pages) == b"a"
-    lease.commit_base("g")
-    with pytest.raises(LedgerError, match="replaced"):
-        list(pages)
-
-
-def test_carries_are_kept_by_point(ledger: Ledger, lease: Lease) -> None:
-    """Bytes come back as they were; a second state of the same point replaces the first."""
-    run = opened(lease)
-    lease.carry(run, 0, 7, b"\x00\xff", b"", "running")
-    lease.carry(run, 0, UUID, b"u", b"v", "listed")
-    lease.carry(run, 0, BIGGEST, b"b", b"c", "done")
-    lease.carry(run, 0, 7, b"\x00\xff", b"\x01", "done")
-    found = {entry.point_id: (entry.before, entry.after, entry.state) for entry in ledger.carries(run, 0)}
-    assert found == {7: (b"\x00\xff", b"\x01", "done"), UUID: (b"u", b"v", "listed"), BIGGEST: (b"b", b"c", "done")}
-    assert ledger.carries(run, 1) == []
-
-
 def test_generations_are_inserted_and_updated_by_number(ledger: Ledger, lease: Lease) -> None:
     """They come back equal, oldest first, with times in UTC."""
     until = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=5)))
@@ -295,19 +183,6 @@ def test_generations_are_inserted_and_updated_by_number(ledger: Ledger, lease: L
     lease.save_generation(changed)
     assert ledger.generations("notes") == (changed, later)
     assert ledger.generations("other") == ()
-
-
-def test_quarantined_points_are_counted_once(ledger: Ledger, lease: Lease) -> None:
-    """A point that fails again is another attempt, not another point."""
-    for point in (7, "7", 7):
-        lease.quarantine("g", point, "fill", "EmbedError", "broken\x00file")
-    lease.quarantine("h", 7, "fill", "EmbedError", "broken")
-    assert (ledger.quarantined("g"), ledger.quarantined("h"), ledger.quarantined("i")) == (2, 1, 0)
-    with ledger.database.reading() as connection:
-        attempts = connection.execute(
-            select(tables.quarantine.c.attempts).where(tables.quarantine.c.generation == "g")
-        ).scalars()
-        assert sorted(attempts) == [1, 2]
 
 
 def test_a_closed_step_is_recorded_in_one_piece(ledger: Ledger, lease: Lease) -> None:

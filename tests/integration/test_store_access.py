@@ -9,11 +9,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from tests.conftest_qdrant import free_port
 
 from qmigrate.errors import ConfigError, LeaseHeldError, QmigrateError, ServerTooOldError, StoreError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.store import ConnectionSettings, connect
-from tests.conftest_qdrant import free_port
 
 KEY, READ_KEY = "the-secret-key-of-the-server", "the-read-only-key-of-it"
 KEYS = {"QDRANT__SERVICE__API_KEY": KEY, "QDRANT__SERVICE__READ_ONLY_API_KEY": READ_KEY}
@@ -93,10 +93,14 @@ def test_https_to_a_plain_server_is_told(qdrant_server):
     assert "https" in caught.value.hint
 
 
+JSON = "application/json"
+OLD = '{"title": "qdrant - vector search engine", "version": "1.15.5"}'
+
+
 class Answer(BaseHTTPRequestHandler):
     """Answers every GET with the server's ``said``: status, content type, body."""
 
-    def do_GET(self):  # noqa: N802  the library's name
+    def do_GET(self):
         status, kind, body = self.server.said
         self.send_response(status)
         self.send_header("content-type", kind)
@@ -124,10 +128,10 @@ def web():
     [
         ((404, "text/html", "<h1>nothing here</h1>"), StoreError, "is not Qdrant"),
         ((200, "text/html", "<h1>welcome</h1>"), StoreError, "is not Qdrant"),
-        ((200, "application/json", '{"name": "elasticsearch", "version": {"number": "8.1"}}'), StoreError, "is not Qdrant"),
-        ((200, "application/json", '["qdrant"]'), StoreError, "is not Qdrant"),
+        ((200, JSON, '{"name": "elasticsearch", "version": {"number": "8.1"}}'), StoreError, "is not Qdrant"),
+        ((200, JSON, '["qdrant"]'), StoreError, "is not Qdrant"),
         ((302, "text/html", "moved"), StoreError, "302"),
-        ((200, "application/json", '{"title": "qdrant - vector search engine", "version": "1.15.5"}'), ServerTooOldError, "1.15.5"),
+        ((200, JSON, OLD), ServerTooOldError, "1.15.5"),
     ],
     ids=["404", "html", "other json", "a list", "redirect", "too old"],
 )

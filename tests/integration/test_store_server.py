@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import httpx
 import pytest
 from qdrant_client import grpc
+from tests.harness import write
 
 from qmigrate.errors import NotFoundError, RateLimitedError, StoreError
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.transform import Point
 from qmigrate.store import connect, records
 from qmigrate.store.fence import NO_LIMIT
-from tests.harness import write
 
 pytestmark = pytest.mark.server
 
@@ -22,20 +23,25 @@ SHARDED = CollectionSchema(vectors={"a": VECTOR}, config={"shard_number": 3})
 
 
 def make(store, name, schema=SHARDED, **options):
+    """Make a collection of three shards."""
     store.create_collection(name, schema, **{"seal": None, "defer_index": False, **options})
 
 
 def ready(number: int):
+    """A point to write."""
     made = grpc.PointStruct(id=grpc.PointId(num=number))
     made.vectors.vectors.vectors["a"].MergeFromString(records.vector_wire([1.0, 2.0, 3.0, float(number)]))
-    return made
+    return made.SerializeToString()
 
 
 def fill(store, name, count=60):
-    write(store, name, [Point(number, {"n": number}, {"a": [1.0, 2.0, 3.0, float(number)]}) for number in range(count)])
+    """Write points to every shard."""
+    made = [Point(number, {"n": number}, {"a": [1.0, 2.0, 3.0, float(number)]}) for number in range(count)]
+    write(store, name, made)
 
 
 def moved(before, after):
+    """How far each shard's id went."""
     assert before.keys() == after.keys()
     return [after[shard] - before[shard] for shard in sorted(before)]
 
@@ -53,7 +59,7 @@ def test_a_barrier_moves_every_shard_by_a_constant(server_store, fresh_name):
     make(server_store, fresh_name)
     fill(server_store, fresh_name)
     readings = [server_store.barrier(fresh_name) for _ in range(4)]
-    steps = {step for before, after in zip(readings, readings[1:], strict=False) for step in moved(before, after)}
+    steps = {step for before, after in pairwise(readings) for step in moved(before, after)}
     assert len(readings[0]) == 3
     assert len(steps) == 1
     assert steps.pop() > 0
@@ -112,6 +118,32 @@ def test_the_fence_refuses_writes_and_the_tokens_prove_it(server_store, qdrant_s
     assert server_store.count(fresh_name) == 60
 
 
+def test_one_refusal_takes_the_tokens_of_every_shard(server_store, qdrant_server, fresh_name):
+    """Where one shard has spent its token on a write, the others lose theirs to the refused one: none passes later."""
+    make(server_store, fresh_name)
+    fill(server_store, fresh_name)
+    server_store.fence(fresh_name)
+    path = f"{qdrant_server.url}/collections/{fresh_name}/points?wait=true"
+
+    def answer(number):
+        return httpx.put(path, json={"points": [{"id": number, "vector": {"a": [1, 2, 3, 4]}}]}).status_code
+
+    assert answer(0) == 200
+    assert server_store.take_tokens(fresh_name) == 0
+    assert {answer(number) for number in range(40)} == {429}
+
+
+def test_a_collection_that_was_never_written_to_is_fenced_too(server_store, qdrant_server, fresh_name):
+    """Its first write is refused at once; whatever the limiter counted, nothing passes and no id moves."""
+    make(server_store, fresh_name)
+    server_store.fence(fresh_name)
+    before = server_store.operation_ids(fresh_name)
+    passed = server_store.take_tokens(fresh_name)
+    assert set(moved(before, server_store.operation_ids(fresh_name))) == {passed}
+    body = {"points": [{"id": 1, "vector": {"a": [1, 2, 3, 4]}}]}
+    assert httpx.put(f"{qdrant_server.url}/collections/{fresh_name}/points?wait=true", json=body).status_code == 429
+
+
 def test_the_fence_is_sent_once(server_store, fresh_name):
     """A second fence hands out no new token, and returns what is set."""
     make(server_store, fresh_name)
@@ -147,7 +179,10 @@ def test_our_own_write_does_not_wait_for_a_limiter_that_asks_for_too_much(qdrant
     ("prior", "expected"),
     [
         ({}, {"enabled": False, "write_rate_limit": NO_LIMIT}),
-        ({"enabled": True, "max_query_limit": 500}, {"enabled": True, "write_rate_limit": NO_LIMIT, "max_query_limit": 500}),
+        (
+            {"enabled": True, "max_query_limit": 500},
+            {"enabled": True, "write_rate_limit": NO_LIMIT, "max_query_limit": 500},
+        ),
         ({"enabled": True, "write_rate_limit": 900}, {"enabled": True, "write_rate_limit": 900}),
         ({"enabled": False, "write_rate_limit": 5}, {"enabled": False, "write_rate_limit": 5}),
     ],
@@ -169,6 +204,7 @@ def test_lifting_the_fence_gives_back_the_strict_mode_of_before(server_store, fr
 def test_a_fence_through_an_own_alias_fences_the_generation(server_store, fresh_name):
     """The steps use own aliases for it."""
     make(server_store, fresh_name)
+    fill(server_store, fresh_name)
     server_store.create_alias(f"{fresh_name}__e1", fresh_name)
     server_store.fence(f"{fresh_name}__e1")
     assert server_store.take_tokens(f"{fresh_name}__e1") == 1
@@ -244,13 +280,13 @@ def test_each_change_in_place_is_taken_and_may_be_repeated(server_store, fresh_n
         server_store.apply(fresh_name, change)
         found = server_store.describe(fresh_name).schema
         family, verb = change.kind.split(".")
-        holder = {"config": found.config, "vector": found.vectors, "sparse": found.sparse, "index": found.indexes}[family]
+        part = {"config": "config", "vector": "vectors", "sparse": "sparse", "index": "indexes"}[family]
+        holder = getattr(found, part)
         if verb == "drop":
             assert change.name not in holder
         else:
-            probe = {"config": "config", "vector": "vectors", "sparse": "sparse", "index": "indexes"}[family]
-            live = CollectionSchema(**{probe: {change.name: holder[change.name]}})
-            assert changes(live, CollectionSchema(**{probe: {change.name: change.after}})) == ()
+            live = CollectionSchema(**{part: {change.name: holder[change.name]}})
+            assert changes(live, CollectionSchema(**{part: {change.name: change.after}})) == ()
 
 
 def test_the_unnamed_vector_is_tuned_in_place(server_store, fresh_name):
@@ -267,7 +303,11 @@ def test_quantization_is_removed_by_a_change_to_none(server_store, fresh_name):
     assert "quantization_config" not in server_store.describe(fresh_name).schema.config
 
 
-@pytest.mark.parametrize("declared", [None, {"indexing_threshold": 4321, "prevent_unoptimized": True}, {"indexing_threshold": 0}])
+@pytest.mark.parametrize(
+    "declared",
+    [None, {"indexing_threshold": 4321, "prevent_unoptimized": True}, {"indexing_threshold": 0}],
+    ids=["nothing declared", "declared", "declared off"],
+)
 def test_deferring_the_index_is_taken_back_exactly(qdrant_server, server_store, fresh_name, declared):
     """Indexing is off during the load and back at what a fresh collection has, also from another process."""
     config = {"optimizers_config": declared} if declared else {}
@@ -286,7 +326,7 @@ def test_deferring_the_index_is_taken_back_exactly(qdrant_server, server_store, 
     fresh = server_store.describe(f"{fresh_name}_fresh")
     found = server_store.describe(fresh_name)
     wanted = fresh.schema.config["optimizers_config"]
-    assert changes(found.schema, CollectionSchema(config={"optimizers_config": wanted})) == ()
+    assert changes(found.schema, schema.with_(config={"optimizers_config": wanted})) == ()
     assert found.seal == {"state": "building"}
     raw = httpx.get(f"{qdrant_server.url}/collections/{fresh_name}").json()["result"]["config"]["metadata"]
     assert set(raw) == {"qmigrate"}
@@ -294,7 +334,8 @@ def test_deferring_the_index_is_taken_back_exactly(qdrant_server, server_store, 
 
 def test_an_unknown_threshold_is_never_guessed(server_store, fresh_name):
     """Indexing turned off by somebody else, and nothing declared: an error that says what to declare."""
-    make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config={"optimizers_config": {"indexing_threshold": 0}}))
+    off = {"optimizers_config": {"indexing_threshold": 0}}
+    make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config=off))
     with pytest.raises(StoreError, match="threshold"):
         server_store.build_index(fresh_name, CollectionSchema(vectors={"a": VECTOR}))
 

@@ -95,7 +95,7 @@ def test_status_on_80_columns():
         "  faces         0002 emotion  plain          12,030  failed",
         "      out of disk  → qmigrate doctor",
         "  memory_ada    0002 emotion  g0003          12,030  pending",
-        "      1 pending: 0003",
+        "      0003",
         "  memory_bob    0002 emotion  g0003          12,030  running",
         "      fill 61 % · 3 min left · host web-7",
         "  memory_cli    0002 emotion  g0003          12,030  interrupted",
@@ -112,7 +112,8 @@ def test_status_on_80_columns():
 def test_status_on_a_wide_terminal():
     """Where there is room, a collection is one line."""
     lines = shown(show_status, STATUS, width=120)
-    assert "  memory_bob    0002 emotion  g0003          12,030  running, fill 61 % · 3 min left · host web-7" in lines
+    assert "  memory_bob    0002 emotion  g0003          12,030  running: fill 61 % · 3 min left · host web-7" in lines
+    assert "  memory_ada    0002 emotion  g0003          12,030  pending: 0003" in lines
     assert "  new           –             –                   –  unmanaged  → qmigrate adopt new" in lines
 
 
@@ -178,6 +179,13 @@ def test_a_plan_names_what_readers_meet():
     assert lines.count("  readers  nothing changes for them") == 1
     place = lines.index("  readers  0003  size changes")
     assert lines[place + 1] == "           0003  renamed"
+
+
+def test_a_plan_back_claims_nothing_of_readers():
+    """A rollback is not judged for readers, so it says what they will meet, and how to go forth again."""
+    lines = shown(show_plan, replace(PLAN, verb="rollback"), "qmigrate rollback")
+    assert "  readers  meet the schema of before" in lines
+    assert "  forth    to 0002 in milliseconds, while memory__g0003 is kept" in lines
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ ledger = Ledger.open(f"sqlite:///{folder}/ledger.db"); ledger.prepare()
 step = Build((), "c__g0001", "c__g0002", 2, schema, "copy", "test")
 job = Job("c", "basis", (step,))
 with ledger.hold("c", timeout=5) as lease:
-    work = Work("c", store, lease, None, Settings.defaults(), Silent(), CollectionState("c", "alias", True), job, "x")
+    work = Work("c", store, lease, None, Settings.load(stores=False), Silent(), CollectionState("c", "alias", True), job, "x")
     work.run = lease.open_run("upgrade", job, {}, actor="a", tool="t", server="s")
     work.learned[(0, "preflight")] = {"points": count}
     for phase in ("fill", "converge"):

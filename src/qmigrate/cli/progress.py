@@ -169,14 +169,16 @@ class Bars(Lines):
             self._console.print(Text(phase.collection, style="bold"))
         self._bar = Progress(
             TextColumn("  {task.description}", markup=False),
-            BarColumn(bar_width=30),
+            # The figures matter more than the bar where there is little room.
+            BarColumn(bar_width=30 if self._console.width >= 100 else 14),
             TextColumn("{task.fields[figures]}", markup=False),
             console=self._console,
             transient=True,
             refresh_per_second=5,
         )
         name = phase.name.ljust(NAME)
-        self._task = self._bar.add_task(name, total=phase.total, completed=phase.done, figures="")
+        figures = ", ".join(_figures(phase, phase.started)) if phase.total else ""
+        self._task = self._bar.add_task(name, total=phase.total, completed=phase.done, figures=figures)
         self._bar.start()
 
     def _moved(self, phase: _Phase) -> None:

@@ -62,7 +62,8 @@ class Lease(RunWrites, BaseWrites):
     def _end(self) -> None:
         """Stop renewing and let the next one in. A database that is gone lets it expire instead."""
         self._ended.set()
-        self._heart.join()
+        # Not for ever: a heartbeat that hangs in a dead network is a daemon and ends with the process.
+        self._heart.join(self._ttl)
         mine = and_(leases.c.name == self.collection, leases.c.epoch == self.epoch)
         database = self.ledger.database
         with self._writer, suppress(LedgerError), database.writing() as connection:

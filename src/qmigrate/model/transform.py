@@ -114,6 +114,11 @@ class PointTransform:
         return not self.payload
 
     @property
+    def keeps_vectors(self) -> bool:
+        """Whether every old vector is carried under its own name, whatever is added beside them."""
+        return not self.drops and all(target == source for target, source in self.vectors.items())
+
+    @property
     def filled(self) -> tuple[str, ...]:
         """Target vectors that are made anew and get a value."""
         return tuple(name for name, filling in sorted(self.values.items()) if filling.fills)
@@ -122,8 +127,7 @@ class PointTransform:
         """Whether every point stays exactly as it is."""
         return (
             self.keeps_payload
+            and self.keeps_vectors
             and not self.values
             and not self.converted
-            and not self.drops
-            and all(target == source for target, source in self.vectors.items())
         )

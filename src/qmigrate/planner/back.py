@@ -89,6 +89,8 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, write
         _downgrade(world, revisions, walk, entry)
         return
     target = before.physical if before else None
+    if target is None:
+        _refuse_to_unname(walk.state, entry, writes)
     aliases = _names(walk.state.name, entry.prior, walk.state)
     refs = _refs(revisions, entry.revision, walk.state.name)
     walk.steps.append(GoLive(refs, walk.physical, target, aliases, back=True, writes=writes))
@@ -99,6 +101,17 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, write
     walk.lines.append(f"{entry.revision}  back to {target or 'no collection'}")
     walk.reasons.append(f"{entry.revision}  alias re-point, milliseconds; writes since: {writes}")
     walk.physical = target
+
+
+def _refuse_to_unname(state: CollectionState, entry: Applied, writes: str) -> None:
+    """Taking a creation back takes the name from its points: refused at once, before any newer revision goes back."""
+    points = state.live.points if state.live else 0
+    if points and writes not in ("discard", "now"):
+        raise RefusedError(
+            f"revision {entry.revision} created {state.name}: taking it back takes the name from {points:,} points; "
+            "they stay in their generation until gc",
+            hint="qmigrate rollback … --discard-writes does it",
+        )
 
 
 def _before(walk: _Walk, entry: Applied) -> Generation | None:

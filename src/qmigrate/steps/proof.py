@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from qmigrate.embed.cosine import lowest_cosine
@@ -109,7 +110,7 @@ def _compare(identifier: int | str, name: str, message: Any, again: Any, report:
 def _summary(report: VerificationReport) -> str:
     parts = [f"{report.proven:,} of {report.points:,} proven"]
     if report.sampled and report.lowest_cosine is not None:
-        parts.append(f"{report.sampled:,} re-embedded, cosine ≥ {report.lowest_cosine:.4f}")
+        parts.append(f"{report.sampled:,} re-embedded, cosine ≥ {math.floor(report.lowest_cosine * 1e4) / 1e4:.4f}")
     if report.without_vector:
         parts.append(f"{report.without_vector:,} without the new vector")
     return " · ".join(parts)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import portalocker
-from qdrant_client import QdrantClient, models
+from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from qmigrate.errors import StoreError
@@ -222,7 +222,7 @@ class LocalStore:
         """Replace or insert points; it is done when this returns, and a failure shows in ``wait``."""
         try:
             cosine = self._cosine(name)
-            found = [GrpcToRest.convert_point_struct(point) for point in points]
+            found = [GrpcToRest.convert_point_struct(grpc.PointStruct.FromString(point)) for point in points]
             for point in found:
                 point.vector = in_unit_form(point.vector, cosine)
             if found:
@@ -237,6 +237,8 @@ class LocalStore:
     def _stored(self, rows: Sequence[models.Record], cosine: frozenset[str]) -> list[Stored]:
         for row in rows:
             row.vector = in_unit_form(row.vector, cosine)
+            # None where it wasn't asked for, which the conversion doesn't take.
+            row.payload = row.payload or {}
         return [RestToGrpc.convert_record(row) for row in rows]
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:

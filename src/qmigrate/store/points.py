@@ -13,7 +13,7 @@ from qmigrate.errors import StoreError
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Ready, Stored
-from qmigrate.store import faults
+from qmigrate.store import faults, wire
 from qmigrate.store.channel import address, open_channel
 from qmigrate.store.connect import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError, SlowError
@@ -22,6 +22,8 @@ from qmigrate.store.retries import repeated
 Result = TypeVar("Result")
 StrictMode = Callable[[str], JsonObject]
 
+#: Number of the field ``points`` in ``UpsertPoints``.
+POINTS_FIELD = 3
 #: Most ids of one request; an id takes at most 40 bytes.
 IDS_PER_REQUEST = 10_000
 
@@ -42,6 +44,10 @@ class Points:
         # Reads and writes on a connection each: large pages don't wait for large batches.
         self._channels = (open_channel(settings), open_channel(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
+        # Points arrive here as bytes, so the request is bytes too: nothing is parsed only to be serialised again.
+        self._upsert = self._channels[1].unary_unary(
+            "/qdrant.Points/Upsert", response_deserializer=messages.PointsOperationResponse.FromString
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -134,19 +140,18 @@ class Points:
             self.written(self._writes.Delete, request)
 
     def begin_upsert(self, name: str, points: Sequence[Ready]) -> tuple[Any, Any]:
-        """An upsert request and its future."""
-        request = messages.UpsertPoints(collection_name=name, wait=True, points=points)
-        return request, self.start(self._writes.Upsert, request)
+        """The bytes of an upsert request, and its future."""
+        request = _upsert_request(name, points)
+        return request, self.start(self._upsert, request)
 
-    def finish_upsert(self, request: Any, future: Any) -> None:
+    def finish_upsert(self, name: str, points: Sequence[Ready], request: bytes, future: Any) -> None:
         """Wait for an upsert; a batch beyond what strict mode lets pass is sent in parts."""
         try:
-            self.written(self._writes.Upsert, request, future)
+            self.written(self._upsert, request, future)
         except RefusedRequestError as error:
-            name = request.collection_name
-            most = self._smaller(name, "upsert_max_batchsize", len(request.points), error)
-            for part in _parts(request.points, most):
-                self.written(self._writes.Upsert, messages.UpsertPoints(collection_name=name, wait=True, points=part))
+            most = self._smaller(name, "upsert_max_batchsize", len(points), error)
+            for part in _parts(points, most):
+                self.written(self._upsert, _upsert_request(name, part))
 
     def written(self, method: Any, request: Any, first: Any = None) -> None:
         """Wait until the server reports a write *completed*.
@@ -175,10 +180,12 @@ class Points:
 class Upsert:
     """A :class:`qmigrate.ports.PendingWrite` over a gRPC future."""
 
-    __slots__ = ("_future", "_points", "_request")
+    __slots__ = ("_batch", "_future", "_name", "_points", "_request")
 
     def __init__(self, points: Points, name: str, batch: Sequence[Ready]) -> None:
         self._points = points
+        self._name = name
+        self._batch = batch
         self._request, self._future = points.begin_upsert(name, batch)
 
     def wait(self) -> None:
@@ -189,9 +196,15 @@ class Upsert:
         """
         if self._request is None:
             return
-        self._points.finish_upsert(self._request, self._future)
+        self._points.finish_upsert(self._name, self._batch, self._request, self._future)
         # The batch is let go as soon as it is safe.
-        self._request = self._future = None
+        self._request, self._future, self._batch = None, None, ()
+
+
+def _upsert_request(name: str, points: Sequence[Ready]) -> bytes:
+    """A waited ``UpsertPoints`` put together from points that are bytes already."""
+    head = messages.UpsertPoints(collection_name=name, wait=True).SerializeToString()
+    return bytes(head) + b"".join(wire.field(POINTS_FIELD, point) for point in points)
 
 
 def wire_id(identifier: PointId) -> Any:

@@ -18,6 +18,7 @@ from qdrant_client.conversions.conversion import grpc_to_payload, json_to_value
 
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, VectorValue
 from qmigrate.ports import Ready, Stored
+from qmigrate.store import wire
 
 #: Bytes of one upsert request; the server takes more, but memory and latency grow with it.
 BATCH_BYTES = 6 * 2**20
@@ -112,7 +113,7 @@ def new_payload(stored: Stored, transform: PointTransform) -> Payload | None:
 def make_ready(
     stored: Stored, transform: PointTransform, values: Mapping[str, Any], payload: Payload | None = None
 ) -> Ready:
-    """The new point: f(stored) with the filled vectors `values`.
+    """The new point, f(stored) with the filled vectors `values`, as the bytes of a ``PointStruct``.
 
     Args:
         stored: the point of the old generation.
@@ -120,33 +121,23 @@ def make_ready(
         values: target vector -> float32 row(s), sparse dict, or nothing where the point stays without it.
         payload: the transformed payload; None carries the stored one.
     """
+    if payload is None and transform.keeps_vectors:
+        spliced = wire.spliced(stored.SerializeToString(), {name: vector_wire(one) for name, one in values.items()})
+        if spliced is not None:
+            return spliced
     ready = grpc.PointStruct(id=stored.id)
     if payload is None:
-        target = ready.payload
         source = stored.payload
         # items() of a protobuf map is slower than looking every key up
         for key in source:
-            target[key].CopyFrom(source[key])
+            ready.payload[key].CopyFrom(source[key])
     else:
         for key, plain in payload.items():
             ready.payload[key].CopyFrom(json_to_value(plain))
-    if not values and not transform.values and _same_names(transform):
-        # VectorsOutput and Vectors are equal on the wire; the point may also lack some of its vectors.
-        ready.vectors.MergeFromString(stored.vectors.SerializeToString())
-        if ready.vectors.WhichOneof("vectors_options") is None:
-            ready.vectors.vectors.SetInParent()
-        return ready
-    parts = {
-        name: found.SerializeToString()
-        for name, found in _carried(stored, transform)
-    }
+    parts = {name: found.SerializeToString() for name, found in _carried(stored, transform)}
     parts.update({name: vector_wire(value) for name, value in values.items()})
     _set_vectors(ready, parts)
-    return ready
-
-
-def _same_names(transform: PointTransform) -> bool:
-    return all(target == source for target, source in transform.vectors.items()) and not transform.drops
+    return bytes(ready.SerializeToString())
 
 
 def _carried(stored: Stored, transform: PointTransform) -> Iterator[tuple[str, Any]]:
@@ -166,15 +157,6 @@ def _set_vectors(ready: Ready, parts: Mapping[str, bytes]) -> None:
         ready.vectors.vectors.vectors[name].MergeFromString(wire)
 
 
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 def vector_wire(value: Any) -> bytes:
     """A ``Vector`` message as bytes. A float32 row goes in as its own bytes: extending a repeated field is 10 x slower."""
     if isinstance(value, Mapping):
@@ -184,12 +166,8 @@ def vector_wire(value: Any) -> bytes:
         return bytes(message.SerializeToString())
     array = np.ascontiguousarray(value, dtype="<f4")
     if array.ndim == 1:
-        return _field(101, _field(1, array.tobytes()))
-    return _field(103, b"".join(_field(1, _field(1, row.tobytes())) for row in array))
-
-
-def _field(number: int, body: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(body)) + body
+        return wire.field(101, wire.field(1, array.tobytes()))
+    return wire.field(103, b"".join(wire.field(1, wire.field(1, row.tobytes())) for row in array))
 
 
 def array_of(message: Any) -> NDArray[np.float32]:
@@ -269,7 +247,7 @@ def batches(points: Sequence[Ready], limit: int = BATCH_BYTES) -> Iterator[Seque
     """Cut points into requests of at most `limit` bytes (a single larger point goes alone)."""
     start, size = 0, 0
     for position, point in enumerate(points):
-        weight = point.ByteSize()
+        weight = len(point)
         if size and size + weight > limit:
             yield points[start:position]
             start, size = position, 0

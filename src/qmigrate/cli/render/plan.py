@@ -24,7 +24,7 @@ def show_plan(console: Console, plan: Plan, command: str) -> None:
         console.print(_summary(plan))
         console.print()
     for group in _groups(plan):
-        for line in _group(group):
+        for line in _group(group, plan.verb):
             console.print(line)
         console.print()
     for note in plan.notes:
@@ -64,14 +64,16 @@ def _groups(plan: Plan) -> list[list[CollectionPlan]]:
     return list(groups.values())
 
 
-def _group(group: list[CollectionPlan]) -> list[Text]:
+def _group(group: list[CollectionPlan], verb: str) -> list[Text]:
     item = group[0]
+    # Only the way forward is judged for readers: going back gives them the schema of before.
+    clear = ("nothing changes for them",) if verb == "upgrade" else ("meet the schema of before",)
     return [
         *columns([_head(found) for found in group], right={2, 3}, indent=0),
         *[Text(f"  {line}") for line in item.lines],
         *labelled("why", item.reasons),
-        *labelled("readers", item.incompatible or ("nothing changes for them",)),
-        *(labelled("back", (item.way_back,)) if item.way_back else ()),
+        *labelled("readers", item.incompatible or clear),
+        *(labelled("back" if verb == "upgrade" else "forth", (item.way_back,)) if item.way_back else ()),
     ]
 
 

@@ -77,7 +77,8 @@ def _cells(row: CollectionStatus, doc: bool, detail: str) -> tuple[str | Text, .
     about = f" {short(row.revision_doc, DOC)}" if doc and row.revision_doc else ""
     state = Text(row.state, style=STYLES.get(row.state, ""))
     if detail:
-        state.append(f", {detail}" if not detail.startswith("→") else f"  {detail}", style="not bold default")
+        mark = "  " if detail.startswith("→") else ", " if row.state == "ready" else ": "
+        state.append(f"{mark}{detail}", style="not bold default")
     points = "–" if row.points is None else number(row.points)
     return (row.name, f"{row.revision}{about}" if row.revision else "–", row.generation or "–", points, state)
 
@@ -88,9 +89,12 @@ def _detail(row: CollectionStatus, following: str | None) -> str:
         parts.append(f"{row.phase} {row.percent:.0f} %" if row.percent is not None else row.phase)
     if row.eta_seconds is not None:
         parts.append(f"{took(row.eta_seconds)} left")
-    coming = f": {', '.join(row.pending)}" if row.pending and row.state == "pending" else ""
-    if row.detail or coming:
-        parts.append(f"{row.detail or 'to come'}{coming}")
+    detail = row.detail
+    if row.pending and row.state == "pending":
+        parts.append(", ".join(row.pending))
+        detail = detail.removeprefix(f"{len(row.pending)} pending").lstrip(", ")
+    if detail:
+        parts.append(detail)
     if row.host and row.host not in row.detail:
         parts.append(f"host {row.host}")
     command = f"→ {row.next_command}" if row.next_command and row.next_command != following else ""

@@ -1,0 +1,96 @@
+"""Protobuf fields as bytes: a stored point turned into one to write without decoding it. It knows no server.
+
+``RetrievedPoint {1 id, 2 payload, 4 vectors, 5 shard_key, 6 order_value}`` and ``PointStruct {1 id, 3 payload,
+4 vectors}`` differ in the number of one field only, and the vector messages of replies and requests are equal on the
+wire. So a copy changes a tag per payload entry, and a new named vector is one more entry at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_PAYLOAD, _PAYLOAD_OUT = 0x12, 0x1A
+_VECTORS = 0x22
+_ID = 0x0A
+#: ``vectors { vectors {} }``: without it a point that has no vector is refused.
+_NO_VECTORS = b"\x22\x02\x12\x00"
+_NAMED = 0x12
+
+
+def varint(number: int) -> bytes:
+    """An unsigned integer in protobuf's variable length."""
+    if number < 128:
+        return bytes((number,))
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def field(number: int, body: bytes) -> bytes:
+    """A length-delimited field."""
+    return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+def spliced(stored: bytes, added: Mapping[str, bytes]) -> bytes | None:
+    """A ``PointStruct`` with everything of a ``RetrievedPoint``, and named vectors added.
+
+    Args:
+        stored: a serialised ``RetrievedPoint`` whose vectors are last, as the library writes it.
+        added: name -> serialised ``Vector``; none of them may be in `stored`.
+
+    Returns:
+        The bytes, or None where this can't be done so: an unnamed vector beside added ones, or a field behind the
+        vectors. The caller then builds the message.
+    """
+    out = bytearray(stored)
+    position, size = 0, len(out)
+    while position < size:
+        tag = out[position]
+        length, start = _length(out, position + 1)
+        if tag == _PAYLOAD:
+            out[position] = _PAYLOAD_OUT
+        elif tag == _VECTORS:
+            if start + length != size:
+                return None
+            return _with_vectors(out, position, start, added)
+        elif tag != _ID:
+            return None
+        position = start + length
+    return bytes(out) + (_NO_VECTORS if not added else _vectors(b"", added))
+
+
+def _with_vectors(out: bytearray, position: int, start: int, added: Mapping[str, bytes]) -> bytes | None:
+    if start == len(out):
+        return bytes(out[:position]) + (_NO_VECTORS if not added else _vectors(b"", added))
+    if not added:
+        return bytes(out)
+    if out[start] != _NAMED:
+        return None
+    length, inner = _length(out, start + 1)
+    if inner + length != len(out):
+        return None
+    return bytes(out[:position]) + _vectors(bytes(out[inner:]), added)
+
+
+def _vectors(entries: bytes, added: Mapping[str, bytes]) -> bytes:
+    """The field ``vectors`` with named vectors: those that are there as bytes, and the added ones."""
+    more = b"".join(field(1, field(1, name.encode()) + field(2, vector)) for name, vector in added.items())
+    return field(4, field(2, entries + more))
+
+
+def _length(buffer: bytearray, position: int) -> tuple[int, int]:
+    """A length and where its content starts."""
+    byte = buffer[position]
+    if byte < 128:
+        return byte, position + 1
+    length, shift = byte & 127, 7
+    while True:
+        position += 1
+        byte = buffer[position]
+        length |= (byte & 127) << shift
+        if byte < 128:
+            return length, position + 1
+        shift += 7

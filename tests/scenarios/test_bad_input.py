@@ -1,0 +1,388 @@
+"""What people get wrong: each has its exit code and one readable message, and leaves nothing half-recorded."""
+
+from __future__ import annotations
+
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import yaml
+
+from qmigrate.commands import status, upgrade
+from qmigrate.errors import DriftError
+from qmigrate.ledger import Ledger
+from tests.conftest_qdrant import free_port
+from tests.harness import ADD, CREATE, INDEX, Deployment
+from tests.scenarios.cli import OPENING, VERBS, call, check_error_json, check_message, left, refused, spawn
+
+KEY, READ_KEY = "the-full-key", "the-reading-key"
+NOT_LIST = "\ndef upgrade():\n    return None\n"
+NO_OPERATION = "\ndef upgrade():\n    return ['CreateCollection']\n"
+RAISES = "\ndef upgrade():\n    return [1 / 0]\n"
+RAISES_EARLY = "\nthere_is_no_such_name\n\ndef upgrade():\n    return []\n"
+SYNTAX = "\ndef upgrade(:\n    return []\n"
+NOTHING = "\ndef upgrade():\n    return []\n"
+
+
+@pytest.fixture
+def local(tmp_path):
+    """A deployment on local mode, with one revision."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
+    made.revise("0001", CREATE)
+    return made
+
+
+def reconfigure(made: Deployment, section: str, values: dict) -> None:
+    """Replace one section of the settings file."""
+    config = yaml.safe_load(made.config.read_text())
+    made.config.write_text(yaml.safe_dump({**config, section: values}))
+
+
+class Web(BaseHTTPRequestHandler):
+    """Answers every request with the server's ``said``: status, content type, body; remembers what was asked."""
+
+    def answer(self):
+        """The same for every method."""
+        self.server.asked.append(self.command)
+        status, kind, body = self.server.said
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815  the names that the base class wants
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def web():
+    """A small web server that is not Qdrant."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    server.daemon_threads = False
+    server.asked = []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "words"),
+    [
+        (f"http://127.0.0.1:{free_port()}", 9, ("can't be reached", "qdrant.url")),
+        ("http://qdrant.invalid:6333", 9, ("qdrant.invalid:6333 can't be reached", "qdrant.url")),
+        ("grpc://localhost:6334", 2, ("qdrant.url must be a URL such as http://localhost:6333",)),
+        ("localhost:6333", 2, ("qdrant.url must be a URL such as http://localhost:6333",)),
+        ("http://user:pass@localhost:6333", 2, ("user:***@", "QMIGRATE_QDRANT_API_KEY")),
+    ],
+    ids=["refused", "dns", "scheme", "no scheme", "credentials"],
+)
+def test_an_address_without_a_qdrant(local, url, code, words):
+    """A server that is not there, or an address that can't be one, is named with what to mend; no ledger is made."""
+    reconfigure(local, "qdrant", {"url": url, "timeout": 0.2})
+    for verb in ("upgrade", "status"):
+        refused(local.root, (verb,), code, *words)
+    assert not os.path.exists(local.ledger_url.removeprefix("sqlite:///"))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ((404, "text/html", "<h1>nothing here</h1>"), ("is not Qdrant", "qdrant.url is the REST address")),
+        ((200, "text/html", "<h1>welcome</h1>"), ("is not Qdrant",)),
+        ((200, "application/json", '{"version": {"number": "8.1"}}'), ("is not Qdrant",)),
+        ((503, "text/plain", "no healthy upstream"), ("failed a request with 503",)),
+        (
+            (200, "application/json", '{"title": "qdrant - vector search engine", "version": "1.15.0"}'),
+            ("version 1.15.0", "needs 1.16.0 or newer", "upgrade Qdrant"),
+        ),
+    ],
+    ids=["404", "html", "another product", "a proxy", "too old"],
+)
+def test_what_answers_is_not_a_qdrant_to_work_with(local, web, said, words):
+    """A web page, another product, a proxy's error and an old server are exit 9 before anything but a GET is sent."""
+    web.said = said
+    reconfigure(local, "qdrant", {"url": f"http://127.0.0.1:{web.server_port}", "timeout": 0.2})
+    refused(local.root, ("upgrade",), 9, *words)
+    assert set(web.asked) == {"GET"}
+    assert not os.path.exists(local.ledger_url.removeprefix("sqlite:///"))
+
+
+@pytest.mark.server
+def test_keys(qdrant_with, tmp_path):
+    """Without a key, with a wrong one, and with one that may only read, an upgrade changes nothing and says why."""
+    server = qdrant_with({"QDRANT__SERVICE__API_KEY": KEY, "QDRANT__SERVICE__READ_ONLY_API_KEY": READ_KEY})
+    qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 2, "api_key_env": "KEY_OF_THE_TEST"}
+    made = Deployment(tmp_path / "project", qdrant, f"sqlite:///{tmp_path}/ledger.db")
+    made.revise("0001", CREATE)
+    for key in ("", "a-wrong-key"):
+        for verb in ("status", "upgrade"):
+            words = ("denied access", "missing or wrong", "QMIGRATE_QDRANT_API_KEY")
+            refused(made.root, (verb,), 9, *words, env={"KEY_OF_THE_TEST": key})
+    reading = {"KEY_OF_THE_TEST": READ_KEY}
+    assert call(made.root, "status", env=reading).code == 0
+    assert call(made.root, "plan", env=reading).code == 0
+    for verb in ("upgrade", "upgrade"):
+        said = refused(made.root, (verb,), 9, "read-only", "give qmigrate a key that may manage collections", env=reading)
+        assert READ_KEY not in said.text
+    full = {"KEY_OF_THE_TEST": KEY}
+    with_key = lambda *args: call(made.root, *args, env=full)  # noqa: E731
+    assert with_key("status", "--json").json["data"]["collections"][0]["state"] == "pending"
+    ledger = Ledger.open(made.ledger_url)
+    assert ledger.open_runs() == ()
+    assert not ledger.history(None, 10)
+    ledger.close()
+    # The same with a collection to rebuild, and one to take back.
+    assert with_key("upgrade").code == 0
+    made.revise("0002", ADD)
+    for args in (("upgrade",), ("rollback",)):
+        refused(made.root, args, 9, "read-only", env=reading)
+        row = with_key("status", "--json").json["data"]["collections"][0]
+        assert (row["state"], row["revision"], row["generation"]) == ("pending", "0001", "g0001")
+    assert with_key("upgrade").code == 0
+    assert with_key("status", "--json").json["data"]["collections"][0]["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "words"),
+    [
+        (f"postgresql://app:pw-of-app@127.0.0.1:{free_port()}/app", 9, ("ledger", "can't be used", "ledger.url")),
+        ("postgresql://app:pw-of-app@db.invalid/app", 9, ("ledger", "can't be used", "ledger.url")),
+        ("mysql://app:pw-of-app@db/app", 2, ("PostgreSQL or SQLite, not in mysql",)),
+        ("sqlite://", 2, ("a ledger in memory would be gone",)),
+        ("no url", 2, ("ledger.url must be a SQLAlchemy URL",)),
+    ],
+    ids=["refused", "dns", "mysql", "memory", "no url"],
+)
+def test_sql_that_can_not_be_used(local, url, code, words):
+    """A database that is down or of a wrong kind is named without its password, and no collection is made."""
+    reconfigure(local, "ledger", {"url": url})
+    for verb in ("status", "upgrade"):
+        said = refused(local.root, (verb,), code, *words)
+        assert "pw-of-app" not in said.text
+    assert left(local).names == ()
+
+
+def test_places_that_can_not_be_written(local, tmp_path):
+    """Where a folder is wanted and a file stands, the place is named, and nothing is made beside it."""
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    reconfigure(local, "ledger", {"url": f"sqlite:///{blocked}/ledger.db"})
+    refused(local.root, ("upgrade",), 9, f"{blocked}/ledger.db", "can't be")
+    assert left(local).names == ()
+    reconfigure(local, "ledger", {"url": local.ledger_url})
+    reconfigure(local, "qdrant", {"path": f"{blocked}/qdrant"})
+    refused(local.root, ("upgrade",), 9, f"{blocked}/qdrant", "qdrant.path")
+    reconfigure(local, "qdrant", {"path": str(blocked)})
+    refused(local.root, ("upgrade",), 9, str(blocked), "qdrant.path")
+    (local.root / "scripts").write_text("a file")
+    refused(local.root, ("revision", "-m", "x", "--scripts", "scripts"), 2, "scripts/versions", "qmigrate init")
+    assert blocked.read_text() == "in the way"
+    assert not os.path.exists(local.ledger_url.removeprefix("sqlite:///"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_rights(local, tmp_path):
+    """A folder that may only be read is named."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    reconfigure(local, "ledger", {"url": f"sqlite:///{closed}/ledger.db"})
+    refused(local.root, ("upgrade",), 9, str(closed), "right to write")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("qdrant: [unclosed", ("qmigrate.yaml, line",)),
+        ("qdrant:\n\turl: x\n", ("qmigrate.yaml, line 2",)),
+        ("- a\n- b\n", ("must hold keys and values",)),
+        ("qdrnat: {}\n", ('unknown key "qdrnat"', 'did you mean "qdrant"?')),
+        ("rebuild: {holdovr: 7d}\n", ('unknown key "rebuild.holdovr"', 'did you mean "holdover"?')),
+        ("rebuild: {holdover: 7 fortnights}\n", ("rebuild.holdover must be a duration",)),
+        ("scripts: a\nscripts: b\n", ('line 2: the key "scripts" stands there twice',)),
+    ],
+    ids=["malformed", "tab", "list", "section", "key", "unit", "twice"],
+)
+def test_a_settings_file_that_can_not_be_read(local, content, words):
+    """Malformed YAML, an unknown key and a wrong unit are exit 2, with the place and what was probably meant."""
+    local.config.write_text(content)
+    refused(local.root, ("upgrade",), 2, *words)
+    assert sorted(path.name for path in local.root.iterdir()) == ["qdrant_migrations", "qmigrate.yaml"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_fails_in_one_json_object(local, verb):
+    """With broken settings, and with an unknown option, every verb prints one JSON object and the right exit code."""
+    local.config.write_text("qdrnat: {}\n")
+    for args in (VERBS[verb], (*VERBS[verb], "--frobnicate")):
+        said = call(local.root, *args, "--json")
+        assert said.code == 2
+        assert said.err == ""
+        check_error_json(said, VERBS[verb])
+
+
+BODIES = {
+    "syntax": (SYNTAX, ("0002_rev.py, line", "SyntaxError")),
+    "raises on import": (RAISES_EARLY, ("0002_rev.py, line", "NameError: name 'there_is_no_such_name'")),
+    "raises in upgrade": (RAISES, ("0002_rev.py, line", "upgrade() failed: ZeroDivisionError")),
+    "no list": (NOT_LIST, ("upgrade() must return a list of operations, not NoneType", "return [")),
+    "no operation": (NO_OPERATION, ("item 0 of upgrade() is no operation", "qmigrate.op")),
+    "no upgrade": ("\n", ("has no upgrade()",)),
+    "unknown collection": (
+        '\ndef upgrade():\n    return [op.DropVector("nowhere", "a")]\n',
+        ("0002 (0002_rev.py) names nowhere, which no earlier revision creates", "op.CreateCollection"),
+    ),
+    "unknown vector": (
+        '\ndef upgrade():\n    return [op.DropVector("{name}", "z")]\n',
+        ("0002", "'z'"),
+    ),
+    "unknown embedder": (ADD.replace('"words"', '"wrods"'), ("'wrods' is not configured (known: words)", "embedders:")),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_a_revision_that_can_not_be_used(local, case):
+    """A broken file, or one that asks for what can't be, is exit 2, named with its place, and nothing of it happens."""
+    upgrade.upgrade(local.settings())
+    local.load(3)
+    before, contents = left(local), local.contents()
+    body, words = BODIES[case]
+    local.revise("0002", body)
+    refused(local.root, ("upgrade",), 2, *words)
+    assert left(local) == before
+    assert local.contents() == contents
+
+
+def graph_heads(made):
+    """Two revisions follow the same one."""
+    made.revise("0002", INDEX, down="0001")
+    made.revise("0003", INDEX, down="0001")
+
+
+def graph_parent(made):
+    """A parent that no file has."""
+    made.revise("0003", INDEX, down="0002")
+
+
+def graph_twice(made):
+    """The same id in two files."""
+    path = made.revise("0002", INDEX, down="0001")
+    path.with_name("0002_other.py").write_text(path.read_text())
+
+
+def graph_cycle(made):
+    """Two revisions that follow each other."""
+    made.revise("0002", INDEX, down="0003")
+    made.revise("0003", INDEX, down="0002")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (graph_heads, ("2 heads: 0002 (0002_rev.py), 0003 (0003_rev.py)", "qmigrate revision --merge")),
+        (graph_parent, ("0003_rev.py follows the revision 0002, and no file has that id",)),
+        (graph_twice, ("0002_other.py", "0002_rev.py", "another id")),
+        (graph_cycle, ("in a circle", "0002_rev.py", "0003_rev.py", "down_revision")),
+    ],
+    ids=["heads", "missing parent", "duplicate", "cycle"],
+)
+def test_revisions_that_do_not_fit_together(local, spoil, words):
+    """Several heads, a missing parent, an id twice and a circle are exit 2 and name the files."""
+    upgrade.upgrade(local.settings())
+    before = left(local)
+    spoil(local)
+    refused(local.root, ("upgrade",), 2, *words)
+    assert left(local) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("upgrade", "0009"), ('there is no revision "0009"', "0001")),
+        (("plan", "0009"), ('there is no revision "0009"',)),
+        (("rollback", "0009"), ('there is no revision "0009"',)),
+        (("upgrade", "+5"), ('"+5" goes too far',)),
+        (("rollback", "-5"), ('"-5" goes too far',)),
+        (("upgrade", "00"), ('several revisions begin with "00": 0001, 0002', "write more")),
+        (("rollback", "--carry-writes", "--discard-writes"), ("--carry-writes and --discard-writes can't go together",)),
+        (("rollback", "--now", "--carry-writes"), ("can't go together",)),
+        (("upgrade", "--lock-timeout", "soon"), ("'soon' is no duration",)),
+        (("repair",), ("choose one of --accept and --unlock",)),
+        (("repair", "--accept", "0001"), ("--accept needs a --reason",)),
+        (("repair", "--accept", "0009", "--reason", "x"), ('there is no revision "0009"',)),
+        (("repair", "--accept", "0002", "--reason", "x"), ("0002 is not applied",)),
+        (("frobnicate",), ("No such command 'frobnicate'",)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) and value[0][0] not in "'\"" else None,
+)
+def test_targets_and_flags_that_can_not_be(local, args, words):
+    """A target that doesn't exist, and flags that contradict each other, are exit 2 and change nothing."""
+    upgrade.upgrade(local.settings())
+    local.revise("0002", INDEX)
+    before = left(local)
+    said = call(local.root, *args)
+    assert said.code == 2, said.text
+    assert said.out == ""
+    check_message(said.err, *words)
+    assert call(local.root, *args, "--json").json["error"]["exit_code"] == 2
+    assert left(local) == before
+
+
+def test_a_changed_revision_stops_everything_until_it_is_accepted(deployment):
+    """An applied file that changed is exit 4 on every verb that would rely on it; the acceptance is recorded."""
+    made = deployment
+    first = made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.revise("0002", INDEX)
+    before = left(made)
+    first.write_text(first.read_text() + "\n# an afterthought\n")
+    for verb in OPENING:
+        refused(made.root, VERBS[verb], 4, "0001_rev.py was changed after it was applied", "qmigrate repair --accept 0001")
+    assert left(made) == before
+    doctor = call(made.root, "doctor")
+    assert doctor.code == 9
+    assert "0001_rev.py was changed after it was applied" in doctor.out
+    with pytest.raises(DriftError):
+        status.status(made.settings())
+    accepted = call(made.root, "repair", "--accept", "0001", "--reason", "only a comment")
+    assert accepted.code == 0, accepted.text
+    ledger = Ledger.open(made.ledger_url)
+    with ledger.database.reading() as connection:
+        rows = connection.exec_driver_sql("SELECT revision, reason, actor FROM qdrant_accepted_checksums").all()
+    ledger.close()
+    assert [row[:2] for row in rows] == [("0001", "only a comment")]
+    assert "@" in rows[0][2]
+    assert call(made.root, "upgrade").code == 0
+    assert status.status(made.settings()).collections[0].revision == "0002"
+    first.unlink()
+    refused(made.root, ("status",), 2, "0002_rev.py follows the revision 0001, and no file has that id")
+
+
+def test_an_applied_revision_that_is_gone(local):
+    """The file of the newest applied revision is missing: exit 4, and what to bring back."""
+    upgrade.upgrade(local.settings())
+    last = local.revise("0002", INDEX)
+    upgrade.upgrade(local.settings())
+    last.unlink()
+    before = left(local)
+    for verb in ("upgrade", "rollback", "status"):
+        refused(local.root, (verb,), 4, "revision 0002 is applied, but its file is not", "bring the file back")
+    assert left(local) == before
+
+
+def test_a_process_of_its_own_says_the_same(local):
+    """``python -m qmigrate`` has the exit code of its error, no traceback, and one with --debug."""
+    local.revise("0002", RAISES)
+    said = spawn(local.root, "upgrade")
+    assert said.code == 2
+    assert said.out == ""
+    check_message(said.err, "upgrade() failed: ZeroDivisionError")
+    said = spawn(local.root, "upgrade", "--debug")
+    assert said.code == 2
+    assert "Traceback" in said.err
+    assert "ZeroDivisionError" in said.err
