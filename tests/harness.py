@@ -70,7 +70,7 @@ class Deployment:
     def settings(self) -> Settings:
         return Settings.load(config=self.config)
 
-    def revise(self, identifier: str, body: str, *, down: str | None | tuple = "previous", doc: str | None = None) -> Path:
+    def revise(self, identifier: str, body: str, *, down: str | tuple | None = "previous", doc: str | None = None) -> Path:
         """Write a revision file; by default it follows the one written before."""
         parent = self.last if down == "previous" else down
         path = self.root / "qdrant_migrations" / "versions" / f"{identifier}_rev.py"
@@ -93,7 +93,7 @@ class Deployment:
         return points
 
     def contents(self, name: str | None = None) -> dict:
-        """id -> (payload, vectors) of everything behind a name."""
+        """Id -> (payload, vectors) of everything behind a name."""
         store = self.store()
         try:
             return contents(store, name or self.name)
@@ -125,7 +125,7 @@ def write(store, name: str, points: Iterable[Point]) -> None:
 
 
 def contents(store, name: str) -> dict:
-    """id -> (payload, vectors rounded to five digits) of a collection."""
+    """Id -> (payload, vectors rounded to five digits) of a collection."""
     found = {}
     for page in store.scan(name):
         for stored in page:

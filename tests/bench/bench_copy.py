@@ -30,7 +30,7 @@ from qmigrate.ports import Silent
 from qmigrate.settings import Settings
 from qmigrate.steps import build
 from qmigrate.steps.work import Work
-from qmigrate.store import ConnectionSettings, connect, records
+from qmigrate.store import ConnectionSettings, connect
 
 SOURCE = "bench__g0001"
 

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import clean
+from tests.harness import ADD, CREATE, Deployment, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
 from qmigrate.model.names import is_own_alias
-from tests.conftest import clean
-from tests.harness import ADD, CREATE, Deployment, make_point, write
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 40
@@ -100,7 +100,7 @@ def test_killed_upgrade_is_resumed_to_the_same_end(qdrant_config, tmp_path):
 
 @pytest.mark.timeout(600)
 def test_killed_upgrade_can_be_aborted_without_trace(qdrant_config, tmp_path):
-    """start → kill → abort → nothing left → start → finish → rollback → finish."""
+    """Start → kill → abort → nothing left → start → finish → rollback → finish."""
     made = prepare(tmp_path / "abort", qdrant_config)
     before = made.contents()
     log = tmp_path / "points"

@@ -129,7 +129,9 @@ def left(made: Any) -> Left:
         store.close()
 
 
-def refused(folder: Path, args: tuple[str, ...], code: int, *words: str, env: Mapping[str, str] | None = None) -> Answer:
+def refused(
+    folder: Path, args: tuple[str, ...], code: int, *words: str, env: Mapping[str, str] | None = None
+) -> Answer:
     """Check how a command fails: exit code, one readable message with a way on, no traceback, and the same as JSON.
 
     Args:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.harness import ADD, CREATE, INDEX, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
 from qmigrate.errors import RefusedError
-from tests.harness import ADD, CREATE, INDEX, make_point, write
 
 
 @pytest.fixture

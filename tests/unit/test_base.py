@@ -34,7 +34,7 @@ def test_order_keys_can_be_read_back(identifier):
 @given(st.lists(IDS, min_size=2, max_size=10))
 def test_order_keys_sort_as_qdrant_scrolls(ids):
     """Unsigned integers ascending, then UUIDs by bytes."""
-    wanted = sorted((one for one in ids if isinstance(one, int))) + sorted(
+    wanted = sorted(one for one in ids if isinstance(one, int)) + sorted(
         (one for one in ids if isinstance(one, str)), key=lambda one: uuid.UUID(one).bytes
     )
     assert sorted(ids, key=order_key) == wanted

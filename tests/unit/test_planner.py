@@ -224,7 +224,7 @@ def test_pending_names_only_what_the_collection_has_not_got():
 
 
 def rebuilt():
-    """docs at 2, rebuilt from generation 1, which is kept."""
+    """Docs at 2, rebuilt from generation 1, which is kept."""
     return managed(
         CREATED,
         Applied("2", "sum-2", "docs__g0002", "copy", SCHEMA),

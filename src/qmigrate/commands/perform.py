@@ -116,9 +116,21 @@ def _run_planned(
             raise _MovedError
         check_ownership(world, name)
         work = _work(session, lease, state, item.job, snapshot=snapshot)
+        _check_rights(work)
         needed = item.job.revisions()
         checksums = {one: value for one, value in (plan.checksums or {}).items() if one in needed}
         return _timed(work, plan.verb, checksums, stop, None)
+
+
+def _check_rights(work: Work) -> None:
+    """A key that may only read must show before a run is recorded: it is asked to remove an alias that isn't there.
+
+    Raises:
+        StoreError: the server refuses writes.
+    """
+    if not work.store.capabilities.local:
+        # Of our own epoch, so nobody can have made it yet.
+        work.store.drop_alias(f"{work.collection}__e{work.lease.epoch}")
 
 
 def _hold(session: Session, name: str, lock_timeout: float | None):  # type: ignore[no-untyped-def]

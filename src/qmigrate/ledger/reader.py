@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, and_, func, select, tuple_
 from qmigrate.errors import LedgerError
 from qmigrate.ledger import codec, schema, tables
 from qmigrate.ledger.database import Database
+from qmigrate.ledger.owner import Owner
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Range, RunRow, View
 from qmigrate.ledger.writes import OPEN_STATES
 from qmigrate.model.state import Applied, Generation, OpenRun
@@ -135,8 +136,9 @@ class Ledger:
 
     def _open_runs(self, *where: Any) -> tuple[OpenRun, ...]:
         runs, leases, phases = tables.runs, tables.leases, tables.phases
+        holder = (leases.c.expires_at, leases.c.boot_id, leases.c.pid_namespace, leases.c.pid, leases.c.process_start)
         query = (
-            select(runs, leases.c.expires_at, self.database.now().label("now"))
+            select(runs, *holder, self.database.now().label("now"))
             .outerjoin_from(runs, leases, leases.c.name == runs.c.collection)
             .where(runs.c.state.in_(OPEN_STATES), *where)
             .order_by(runs.c.id)
@@ -148,7 +150,8 @@ class Ledger:
             for row in list(connection.execute(query).mappings()):
                 journal = select(phases).where(phases.c.run == row["id"]).order_by(phases.c.step, phases.c.position)
                 records = tuple(codec.record_of(record) for record in connection.execute(journal).mappings())
-                leased = row["expires_at"] is not None and row["expires_at"] > row["now"]
+                alive = row["expires_at"] is not None and row["expires_at"] > row["now"]
+                leased = alive and not Owner.current().proves_dead(row)
                 found.append(codec.open_run_of(row, records, leased=leased))
         return tuple(found)
 

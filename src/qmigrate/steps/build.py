@@ -16,7 +16,7 @@ from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker
 from qmigrate.steps.preflight import check_build
 from qmigrate.steps.proof import prove
-from qmigrate.steps.quiet import delta_of, measure
+from qmigrate.steps.quiet import barrier, delta_of, measure
 from qmigrate.steps.ranges import borders
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
 
@@ -93,7 +93,7 @@ def fill(step: Build, work: Work) -> Facts:
     if step.source is None or step.fill == "empty":
         return {}
     if "source_ids" not in work.facts("fill"):
-        work.note({"source_ids": dict(work.store.barrier(step.source))})
+        work.note({"source_ids": dict(barrier(work.store, step.source))})
     points = int(work.facts("preflight").get("points", 0))
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
         work.run, work.step, borders(work, step.source, points)

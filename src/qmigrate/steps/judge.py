@@ -65,8 +65,7 @@ class Judge:
     def _explain(self, stored: Stored, counterpart: Stored) -> str | None:
         assert self._maker is not None  # noqa: S101  the caller looked
         transform = self._maker.transform
-        wanted = records.expected(stored, transform, records.new_payload(stored, transform))
-        return records.difference(wanted, records.found(counterpart, transform), self._loose)
+        return records.difference(self._maker.expected(stored), records.found(counterpart, transform), self._loose)
 
     def _filled_wrong(self, stored: Stored, counterpart: Stored) -> str | None:
         assert self._maker is not None  # noqa: S101  the caller looked

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import xxhash
+
 from qmigrate.merge import join
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
@@ -101,8 +103,30 @@ def source_pass(work: Work, sides: Sides) -> PassCounts:
     return counts
 
 
-def last_pass(work: Work, sides: Sides) -> VerificationReport:
+@dataclass(slots=True)
+class Sample:
+    """Pairs of (source point, counterpart) as the last pass saw them, picked evenly by a hash of the id.
+
+    Taken inside the pass: a point that is read again later may have been written to meanwhile.
+
+    Attributes:
+        share: of all points, 0 to 1.
+    """
+
+    share: float
+    pairs: list[tuple[Stored, Stored]] = field(default_factory=list)
+
+    def offer(self, key: bytes, stored: Stored, counterpart: Stored) -> None:
+        """Keep the pair when its id is picked."""
+        if xxhash.xxh3_64_intdigest(key) < self.share * 2**64:
+            self.pairs.append((stored, counterpart))
+
+
+def last_pass(work: Work, sides: Sides, sample: Sample) -> VerificationReport:
     """Read both sides and the base, repair, and prove: see the module's first lines.
+
+    Args:
+        sample: gets the pairs that are to be embedded a second time.
 
     Returns:
         A report; its ``failures`` are points that stayed different after the repair.
@@ -112,7 +136,7 @@ def last_pass(work: Work, sides: Sides) -> VerificationReport:
     work.lease.discard_stage(sides.base)
     judge = Judge(sides.maker)
     ranges = work.lease.ledger.ranges(work.run, sides.step)
-    shares = [_Share(number=share.number, start=share.start, stop=share.stop) for share in ranges]
+    shares = [_Share(number=share.number, start=share.start, stop=share.stop, sample=sample) for share in ranges]
     in_parallel(work, shares, lambda share: _prove_share(work, sides, judge, share, size))
     for share in shares:
         share.add_to(report)
@@ -127,6 +151,7 @@ class _Share:
     number: int
     start: PointId | None
     stop: PointId | None
+    sample: Sample
     report: VerificationReport = field(default_factory=lambda: VerificationReport("", ""))
     pages: PageWriter = field(default_factory=PageWriter)
     suspects: list[tuple[bytes, Stored | None]] = field(default_factory=list)
@@ -157,6 +182,8 @@ def _prove_share(work: Work, sides: Sides, judge: Judge, share: _Share, size: in
         share.settled.append((key, proven))
         if proven is None:
             share.suspects.append((key, stored))
+        else:
+            share.sample.offer(key, stored, counterpart)
         if len(share.suspects) >= REDO_BATCH or len(share.settled) >= SETTLE_AT:
             _settle(work, sides, judge, share)
     _settle(work, sides, judge, share)
@@ -197,6 +224,7 @@ def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes
         if reason is None:
             mended[key] = Entry(records.digest(stored), records.digest(counterpart))
             share.report.proven += 1
+            share.sample.offer(key, stored, counterpart)
         else:
             share.report.failures.add(records.point_id(stored), reason)
     return mended

@@ -17,6 +17,8 @@ from qmigrate.ports import PendingWrite, Ready, Stored
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
+_MEND = "mend the function, then: qmigrate abort, and upgrade again"
+
 
 @dataclass(slots=True)
 class Made:
@@ -52,6 +54,7 @@ class Maker:
 
         Raises:
             EmbedError: a point can't be filled and its operation says ``on_failure="stop"``.
+            PlanError: a payload function fails, or returns what can't be stored.
         """
         payloads = [self._payload(stored) for stored in page]
         values: list[dict[str, Any]] = [{} for _ in page]
@@ -59,10 +62,21 @@ class Maker:
         for vector in self.transform.filled:
             self._fill(vector, page, payloads, values, lacking)
         ready = [
-            records.make_ready(stored, self.transform, value, payload)
-            for stored, value, payload in zip(page, values, payloads, strict=True)
+            self._ready(stored, value, payload) for stored, value, payload in zip(page, values, payloads, strict=True)
         ]
         return Made(ready, lacking)
+
+    def expected(self, stored: Stored) -> records.Pure:
+        """The pure part of f(stored), made again.
+
+        Raises:
+            PlanError: a payload function fails, or returns what can't be stored.
+        """
+        payload = self._payload(stored)
+        try:
+            return records.expected(stored, self.transform, payload)
+        except (TypeError, ValueError) as error:
+            raise self._unstorable(stored, payload, error) from error
 
     def vector_for(self, vector: str, stored: Stored) -> Any:
         """The value of one filled vector, made again; None when the point has no input for it."""
@@ -89,12 +103,30 @@ class Maker:
         try:
             return records.new_payload(stored, self.transform)
         except Exception as error:
-            names = ", ".join(getattr(function, "__name__", "?") for function in self.transform.payload)
             raise PlanError(
-                f"the payload function {names} failed for point {records.point_id(stored)} of "
+                f"the payload function {self._functions()} failed for point {records.point_id(stored)} of "
                 f"{self._work.collection}: {type(error).__name__}: {error}",
-                hint="mend the function, then: qmigrate abort, and upgrade again",
+                hint=_MEND,
             ) from error
+
+    def _ready(self, stored: Stored, values: Mapping[str, Any], payload: Payload | None) -> Ready:
+        try:
+            return records.make_ready(stored, self.transform, values, payload)
+        except (TypeError, ValueError) as error:
+            raise self._unstorable(stored, payload, error) from error
+
+    def _unstorable(self, stored: Stored, payload: Payload | None, error: Exception) -> Exception:
+        """The error for a payload that is no JSON; what went wrong otherwise stays as it is."""
+        if payload is None:
+            return error
+        return PlanError(
+            f"what the payload function {self._functions()} returned for point {records.point_id(stored)} of "
+            f"{self._work.collection} can't be stored as payload: {type(error).__name__}: {error}",
+            hint=_MEND,
+        )
+
+    def _functions(self) -> str:
+        return ", ".join(getattr(function, "__name__", "?") for function in self.transform.payload)
 
     def _fill(
         self,

@@ -9,12 +9,18 @@ from qmigrate.errors import EmbedError, PlanError, RefusedError, RepairNeededErr
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
+from qmigrate.steps.points import Maker
 from qmigrate.steps.work import Facts, Work, transform_of
 from qmigrate.store import records
 
+#: Servers tell the operation id of every local shard from here on.
+OPERATION_IDS_SINCE = (1, 17, 0)
 #: Ids of unfit points that a message names.
 NAMED = 5
+#: Points that go through the user's code before anything is written.
+TRIED = 8
 
 
 def check_build(step: Build, work: Work) -> Facts:
@@ -35,6 +41,7 @@ def check_build(step: Build, work: Work) -> Facts:
         filling = transform.values[vector]
         if isinstance(filling, Embed):
             fingerprints[vector] = _check_embed(work, step, vector, filling, step.schema)
+    _try_some(work, step, transform)
     return {"points": work.store.count(step.source), "embedders": fingerprints}
 
 
@@ -45,6 +52,11 @@ def check_source(work: Work, source: LiveCollection) -> None:
             f"{source.physical} has settings that this version of qmigrate doesn't know and would lose: "
             f"{', '.join(source.unknown)}",
             hint="update qmigrate",
+        )
+    if not work.store.capabilities.local and not work.store.capabilities.barrier and _is_new_enough(work):
+        raise RefusedError(
+            f"the operation ids of every shard of {source.physical} can't be read, so late writes could be missed",
+            hint="name every node under qdrant.nodes, and use a key that may read telemetry; qmigrate doctor says more",
         )
     if source.custom_sharding:
         raise RefusedError(f"{source.physical} uses custom sharding, which is not supported yet")
@@ -65,6 +77,18 @@ def check_source(work: Work, source: LiveCollection) -> None:
         )
     if source.status == "yellow":
         _wait_until_green(work, source.physical)
+
+
+def _try_some(work: Work, step: Build, transform: PointTransform) -> None:
+    """The user's code on a few points: what it does wrong to every point shows before anything is made."""
+    if transform.filled or not transform.keeps_payload:
+        page = next(iter(work.store.scan(str(step.source), page=TRIED)), ())
+        Maker(work, transform, step.schema).make(page)
+
+
+def _is_new_enough(work: Work) -> bool:
+    """Whether the server would tell operation ids to a key that may ask; an older one is flushed and swept instead."""
+    return work.store.capabilities.version >= OPERATION_IDS_SINCE
 
 
 def _wait_until_green(work: Work, physical: str) -> None:

@@ -9,8 +9,8 @@ from qmigrate.embed.cosine import lowest_cosine
 from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import JsonObject
-from qmigrate.steps.passes import PassCounts, Sides, last_pass, source_pass
-from qmigrate.steps.quiet import nothing_written
+from qmigrate.steps.passes import PassCounts, Sample, Sides, last_pass, source_pass
+from qmigrate.steps.quiet import barrier, nothing_written
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
@@ -37,19 +37,21 @@ def prove(work: Work, sides: Sides, *, since: dict[str, int] | None, delta: int)
         RefusedError: policy ``refuse`` and something was written.
     """
     passes = _approach(work, sides, since, delta)
-    source_ids = work.store.barrier(sides.source)
+    source_ids = barrier(work.store, sides.source)
     work.progress.begin(work.collection, "verify", None)
-    report = last_pass(work, sides)
+    points = work.store.count(sides.source)
+    sample = Sample(min(1.0, work.settings.rebuild.sample / max(points, 1)))
+    report = last_pass(work, sides, sample)
     report.passes = passes
     _refuse_writes(work, report.repaired)
-    _sample(work, sides, report)
+    _embed_again(sides, sample, report)
     work.progress.end(_summary(report))
     if not report.holds:
         raise _failed(work, report)
     return {
         "report": report.to_json(),
         "source_ids": dict(source_ids),
-        "target_ids": dict(work.store.barrier(sides.target)),
+        "target_ids": dict(barrier(work.store, sides.target)),
         "barrier_delta": delta,
         "epoch": work.lease.epoch,
     }
@@ -57,7 +59,7 @@ def prove(work: Work, sides: Sides, *, since: dict[str, int] | None, delta: int)
 
 def _approach(work: Work, sides: Sides, since: dict[str, int] | None, delta: int) -> int:
     """Source passes until little changes; none at all when nothing was written since the copy began."""
-    if since is None or nothing_written(since, work.store.barrier(sides.source), delta=delta):
+    if since is None or nothing_written(work, since, barrier(work.store, sides.source), delta=delta):
         return 0
     counts: list[PassCounts] = []
     stalls = 0
@@ -81,19 +83,17 @@ def _refuse_writes(work: Work, changed: int) -> None:
         )
 
 
-def _sample(work: Work, sides: Sides, report: VerificationReport) -> None:
+def _embed_again(sides: Sides, sample: Sample, report: VerificationReport) -> None:
     """Embed a sample a second time: a model that answers differently would make the proof of presence worthless."""
     filled = sides.maker.transform.filled if sides.maker else ()
-    if sides.maker is None or not filled or not report.points:
+    if sides.maker is None or not filled:
         return
-    ids = work.store.sample_ids(sides.target, work.settings.rebuild.sample)
-    targets = {records.point_id(found): found for found in work.store.fetch(sides.target, ids)}
-    for stored in work.store.fetch(sides.source, ids):
-        identifier = records.point_id(stored)
-        messages = records.vector_messages(targets[identifier]) if identifier in targets else {}
+    for stored, counterpart in sample.pairs:
+        messages = records.vector_messages(counterpart)
         for name in filled:
             if name in messages:
-                _compare(identifier, name, messages[name], sides.maker.vector_for(name, stored), report)
+                again = sides.maker.vector_for(name, stored)
+                _compare(records.point_id(stored), name, messages[name], again, report)
         report.sampled += 1
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+import uuid
 
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.schema import Change, JsonObject
 from qmigrate.ports import OperationIds, Store
 from qmigrate.steps.work import Work
 
@@ -12,23 +13,37 @@ from qmigrate.steps.work import Work
 STRAGGLER_LIMIT = 5.0
 
 
+def barrier(store: Store, name: str) -> OperationIds:
+    """Pass through every shard's queue; the operation ids behind it.
+
+    A server that doesn't tell its ids (before 1.17) is only flushed: the ids are empty, which never counts as quiet
+    outside local mode.
+    """
+    if store.capabilities.local or store.capabilities.barrier:
+        return store.barrier(name)
+    store.apply(name, Change("index.drop", f"qmigrate_flush_{uuid.uuid4().hex}"))
+    return {}
+
+
 def measure(store: Store, name: str) -> JsonObject:
     """How far one barrier moves each shard's ids, seen on a collection that nobody else writes to."""
-    before, after = store.barrier(name), store.barrier(name)
+    before, after = barrier(store, name), barrier(store, name)
     moved = {after[shard] - before.get(shard, 0) for shard in after}
     return {"barrier_delta": max(moved) if moved else 0}
 
 
 def nothing_written(
-    before: OperationIds | None, now: OperationIds, *, delta: int, barriers: int = 1, own_writes: int = 0
+    work: Work, before: OperationIds | None, now: OperationIds, *, delta: int, own_writes: int = 0
 ) -> bool:
-    """Whether ids moved only by our own barriers and by `own_writes` per shard.
+    """Whether ids moved only by one barrier of our own and by `own_writes` per shard.
 
-    Any doubt counts as a write: other shards or nodes than before, ids that went back after a restart.
+    Any doubt counts as a write: other shards or nodes than before, ids that went back after a restart, no ids.
     """
     if before is None or before.keys() != now.keys():
         return False
-    expected = delta * barriers + own_writes
+    if not now:
+        return work.store.capabilities.local
+    expected = delta + own_writes
     return all(now[shard] - before[shard] == expected for shard in now)
 
 
@@ -42,6 +57,8 @@ def moved_in_all(before: OperationIds, now: OperationIds) -> int | None:
 def wait_for_stragglers(work: Work, name: str) -> None:
     """Wait (bounded) until the ids of `name` stand still, so that requests under way finish."""
     deadline = time.monotonic() + min(STRAGGLER_LIMIT, max(work.store.request_timeout, 0.0))
+    if not work.store.capabilities.barrier:
+        return
     last = work.store.operation_ids(name)
     while time.monotonic() < deadline:
         time.sleep(0.05)

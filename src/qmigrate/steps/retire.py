@@ -5,6 +5,7 @@ from __future__ import annotations
 from qmigrate.errors import RefusedError
 from qmigrate.model.names import is_own_alias
 from qmigrate.model.plan import Retire
+from qmigrate.steps.base import base_name
 from qmigrate.steps.closing import close_retire
 from qmigrate.steps.owned import release
 from qmigrate.steps.work import Facts, Phase, Work
@@ -25,7 +26,8 @@ def delete(step: Retire, work: Work) -> Facts:
     release(work, [step.target])
     _refuse_names(step, work)
     work.store.drop_collection(step.target)
-    work.lease.drop_base(step.target)
+    for back in (False, True):
+        work.lease.drop_base(base_name(step.target, step.target, back=back))
     return {}
 
 

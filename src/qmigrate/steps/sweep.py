@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from qmigrate.errors import RepairNeededError
@@ -14,12 +15,14 @@ from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import Sides, keyed, page_of
 from qmigrate.steps.points import write
-from qmigrate.steps.quiet import delta_of, moved_in_all, nothing_written, wait_for_stragglers
+from qmigrate.steps.quiet import barrier, delta_of, moved_in_all, nothing_written, wait_for_stragglers
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
 #: Rounds after which somebody must be writing to the old generation directly.
 MOST_ROUNDS = 8
+#: Seconds after which the write limiter lets one write per shard pass again, with a margin.
+TOKEN_RETURNS = 50.0
 
 
 def fence(work: Work, physical: str) -> None:
@@ -52,16 +55,17 @@ def sweep(
     wait_for_stragglers(work, sides.source)
     fence(work, sides.source)
     taken = work.store.take_tokens(own(work, sides.source))
-    now = work.store.barrier(sides.source)
-    if nothing_written(since, now, delta=delta, own_writes=taken):
+    now = barrier(work.store, sides.source)
+    if nothing_written(work, since, now, delta=delta, own_writes=taken):
         return report
     carried: list[PointId] = []
     while report.rounds < MOST_ROUNDS:
         report.rounds += 1
+        started = time.monotonic()
         carried += _read_and_carry(work, sides, report)
         taken = work.store.take_tokens(own(work, sides.source))
-        before, now = now, work.store.barrier(sides.source)
-        if nothing_written(before, now, delta=delta, own_writes=taken) or work.store.capabilities.local:
+        before, now = now, barrier(work.store, sides.source)
+        if _is_last(work, before, now, (delta, taken), time.monotonic() - started):
             _list_unproven(work, sides, report, carried, target_since)
             return report
     raise RepairNeededError(
@@ -69,6 +73,14 @@ def sweep(
         f"{report.carried:,} writes were carried over in {report.rounds} rounds",
         hint=f"find the client that uses the name {sides.source}, stop it, then run qmigrate upgrade again",
     )
+
+
+def _is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int, int], seconds: float) -> bool:
+    """Whether nothing can have been written since the reading of this round began."""
+    if nothing_written(work, before, now, delta=own[0], own_writes=own[1]) or work.store.capabilities.local:
+        return True
+    # Without ids: the fence holds and every token was taken, so nothing passed until the first token came back.
+    return not now and own[1] == 0 and seconds < TOKEN_RETURNS
 
 
 def _read_and_carry(work: Work, sides: Sides, report: SweepReport) -> list[PointId]:
@@ -131,7 +143,7 @@ def _list_unproven(
     """List the carries unless the new side shows nothing but our own writes since the proof."""
     if not carried or work.store.capabilities.local:
         return
-    now = work.store.barrier(sides.target)
+    now = barrier(work.store, sides.target)
     moved = moved_in_all(since, now) if since is not None else None
     if moved is None or moved != len(now) * delta_of(work) + len(carried):
         for identifier in carried:

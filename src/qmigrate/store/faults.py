@@ -135,6 +135,12 @@ def of_local(error: Exception, path: str) -> QmigrateError:
             f"{where} is in use by another process, and local mode is for one process only",
             hint="wait until it has ended, or run a Qdrant server and set qdrant.url",
         )
+    if isinstance(error, OSError):
+        reason = error.strerror or text or type(error).__name__
+        return StoreError(
+            f"{where} can't be used: {error.filename or path}: {reason}",
+            hint="qdrant.path in qmigrate.yaml must be a folder that this user may write, with room left",
+        )
     if _EXISTS.search(text):
         return ConflictError(f"{where}: {text}")
     if _MISSING.search(text):

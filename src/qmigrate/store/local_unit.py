@@ -25,7 +25,7 @@ def unit(value: list[Any]) -> list[Any]:
     vector = np.asarray(value, dtype=np.float64)
     for _ in range(ROUNDS):
         norm = np.linalg.norm(vector)
-        again = np.round(vector / norm * GRID) / GRID if norm > 0 else vector
+        again = np.round(vector / norm * GRID) / GRID if 0 < norm < np.inf else vector
         if np.array_equal(again, vector):
             break
         vector = again

@@ -1,0 +1,120 @@
+"""The example pydocs, and the reference deployment at the project's root, run as their users would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from qdrant_client import QdrantClient
+from tests.scenarios import image_assets_data as images
+from tests.scenarios import pydocs_data as pydocs
+
+from qmigrate import embed
+from qmigrate.commands import rollback as back
+from qmigrate.commands import status, upgrade
+from qmigrate.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def qmigrate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a folder of its own."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("QMIGRATE_")}
+    environment["PYTHONPATH"] = str(ROOT / "src")
+    command = [sys.executable, "-m", "qmigrate", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.timeout(200)
+def test_pydocs_is_migrated_searched_and_taken_back(tmp_path):
+    """The tour of scripts/demo: plain words find the right function before, between and after."""
+    folder = pydocs.copy_example(tmp_path)
+    assert qmigrate(folder, "upgrade", "0001").returncode == 0
+    loaded = pydocs.run_program(folder, "load.py")
+    assert loaded.returncode == 0, loaded.stderr
+    search(folder)
+    planned = qmigrate(folder, "plan")
+    assert "copy" in planned.stdout
+    assert "0003" in planned.stdout
+    done = qmigrate(folder, "upgrade")
+    assert done.returncode == 0, done.stderr
+    search(folder, "--vector", "words_large")
+    search(folder, "--vector", "words")
+    assert qmigrate(folder, "rollback", "0002").returncode == 0
+    search(folder)
+    assert qmigrate(folder, "upgrade").returncode == 0
+    shown = qmigrate(folder, "status").stdout
+    assert "pydocs" in shown
+    assert "0003" in shown
+    assert "g0003" in shown
+
+
+def search(folder: Path, *options: str) -> None:
+    """Every expected name is among the first three."""
+    for words, names in list(pydocs.EXPECTED.items())[:3]:
+        found = pydocs.run_program(folder, "search.py", *options, words)
+        assert found.returncode == 0, found.stderr
+        assert names & set(pydocs.found_names(found.stdout)[:3]), f"{words}: {found.stdout}"
+
+
+@pytest.fixture
+def service(qdrant_config, tmp_path):
+    """The root's deployment with its settings pointed at a folder of pictures and at this test's stores."""
+    folder = tmp_path / "service"
+    folder.mkdir()
+    shutil.copytree(ROOT / "qdrant_migrations", folder / "qdrant_migrations")
+    config = yaml.safe_load((ROOT / "qmigrate.yaml").read_text())
+    config["qdrant"] = qdrant_config
+    config["ledger"] = {"url": f"sqlite:///{folder}/ledger.db"}
+    config["embedders"] = images.embedder_settings(tmp_path / "images")
+    (folder / "qmigrate.yaml").write_text(yaml.safe_dump(config))
+    settings = Settings.load(config=folder / "qmigrate.yaml")
+    yield settings
+    if "url" in qdrant_config:
+        client = QdrantClient(url=qdrant_config["url"], grpc_port=qdrant_config["grpc_port"], check_compatibility=False)
+        for name in [one.name for one in client.get_collections().collections]:
+            if name.startswith(images.COLLECTION):
+                client.delete_collection(name)
+        client.close()
+
+
+def client_of(settings: Settings) -> QdrantClient:
+    """The service's own client: it knows nothing of qmigrate."""
+    if settings.qdrant.path:
+        return QdrantClient(path=str(settings.qdrant.path))
+    return QdrantClient(url=settings.qdrant.url, grpc_port=settings.qdrant.grpc_port, timeout=30, check_compatibility=False)
+
+
+@pytest.mark.timeout(200)
+def test_image_search_gets_its_next_model(service, tmp_path):
+    """A few hundred pictures: created, indexed, given the next model's vector, and found by either."""
+    upgrade.upgrade(service, "0001")
+    assets = images.make_assets(tmp_path / "images", 240)
+    small = embed.load("b32", service.embedders["b32"])
+    client = client_of(service)
+    client.upsert(images.COLLECTION, images.points(assets, {"b32": small}))
+    client.close()
+    result = upgrade.upgrade(service)
+    report = next(facts["report"] for facts in result.outcomes[-1].report.values() if "report" in facts)
+    assert (report["points"], report["proven"], report["embedded"]) == (240, 240, 240)
+    assert report["sampled"] > 0
+    client = client_of(service)
+    large = embed.load("l14", service.embedders["l14"])
+    wanted = assets[17]
+    for name, embedder in (("b32", small), ("l14", large)):
+        (vector,) = embedder.embed([wanted.path])
+        best = client.query_points(images.COLLECTION, query=vector.tolist(), using=name, limit=1, with_payload=True)
+        assert best.points[0].id == wanted.id
+        assert best.points[0].payload == wanted.payload
+    if not service.qdrant.path:
+        found = client.get_collection(images.COLLECTION).payload_schema
+        assert {name: one.data_type.value for name, one in found.items()} == images.INDEXES
+    client.close()
+    back.rollback(service, "0002")
+    row = status.status(service).collections[0]
+    assert (row.revision, row.points) == ("0002", 240)
