@@ -12,6 +12,7 @@ import yaml
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import json_to_value
 
+from qmigrate.commands import status
 from qmigrate.model.transform import Point
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings, connect, records
@@ -61,7 +62,10 @@ class Deployment:
         }
         for section, values in self.extra.items():
             config[section] = {**config.get(section, {}), **values} if isinstance(values, dict) else values
-        (self.root / "qmigrate.yaml").write_text(yaml.safe_dump(config))
+        # Renamed into place: other threads and processes read it.
+        fresh = self.root / "qmigrate.yaml.new"
+        fresh.write_text(yaml.safe_dump(config))
+        fresh.replace(self.config)
 
     @property
     def config(self) -> Path:
@@ -91,6 +95,10 @@ class Deployment:
         finally:
             store.close()
         return points
+
+    def row(self):
+        """This collection in `status`."""
+        return next(row for row in status.status(self.settings()).collections if row.name == self.name)
 
     def contents(self, name: str | None = None) -> dict:
         """Id -> (payload, vectors) of everything behind a name."""

@@ -113,7 +113,7 @@ def test_killed_upgrade_can_be_aborted_without_trace(qdrant_config, tmp_path):
     assert [name for name in store.physical_names() if name.startswith(made.name)] == [f"{made.name}__g0001"]
     store.close()
     assert made.contents() == before
-    assert status.status(made.settings()).collections[0].state == "pending"
+    assert made.row().state == "pending"
     upgrade.upgrade(made.settings())
     after = made.contents()
     back.rollback(made.settings(), "0001")
@@ -146,6 +146,6 @@ def test_killed_rollback_is_resumed_to_the_same_end(qdrant_config, tmp_path):
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         back.rollback(made.settings(), "0001", writes="carry")
         assert made.contents() == expected
-        assert status.status(made.settings()).collections[0].revision == "0001"
+        assert made.row().revision == "0001"
         if "url" in qdrant_config:
             clean(made)

@@ -62,7 +62,7 @@ def test_of_two_upgrades_one_works_and_the_other_waits(loaded):
     assert [process.returncode for process in both] == [0, 0], ended
     rows = [row for row in status.history(loaded.settings()).rows if row.revision == "0002"]
     assert len(rows) == 1
-    assert status.status(loaded.settings()).collections[0].generation == "g0002"
+    assert loaded.row().generation == "g0002"
 
 
 @pytest.mark.server
@@ -73,7 +73,7 @@ def test_who_does_not_want_to_wait_gets_exit_6_and_a_name(loaded):
     wait_for_run(loaded)
     second = start(loaded, "--lock-timeout", "0")
     out, err = second.communicate(timeout=60)
-    row = status.status(loaded.settings()).collections[0]
+    row = loaded.row()
     assert second.returncode == 6, err
     assert "Traceback" not in err
     assert loaded.name in err
@@ -98,11 +98,11 @@ def test_a_stop_signal_ends_at_a_checkpoint_and_the_next_run_goes_on(loaded):
     assert first.returncode == 143, err
     copied = sum(share.points for share in ledger.ranges(run.id, 0))
     ledger.close()
-    assert status.status(loaded.settings()).collections[0].state == "interrupted"
+    assert loaded.row().state == "interrupted"
     result = upgrade.upgrade(loaded.settings())
     assert result.resumed[0].run == run.id
     assert copied <= 1500
-    assert status.status(loaded.settings()).collections[0].state == "ready"
+    assert loaded.row().state == "ready"
 
 
 @pytest.mark.server
@@ -113,7 +113,7 @@ def test_a_killed_upgrade_is_taken_over_on_every_ledger(loaded, tmp_path):
     killed = child(loaded, "upgrade", "head", kill_at=12, log=log)
     assert killed.returncode == -signal.SIGKILL
     assert points_of(log)
-    assert status.status(loaded.settings()).collections[0].state == "interrupted"
+    assert loaded.row().state == "interrupted"
     upgrade.upgrade(loaded.settings())
-    assert status.status(loaded.settings()).collections[0].state == "ready"
+    assert loaded.row().state == "ready"
     assert len(loaded.contents()) == 1500

@@ -27,7 +27,7 @@ MODULE = '''
 import math
 
 wrong = {}      # text -> what is returned, or an exception that is raised
-drift = 0.0     # added to every number, call by call
+drift = 0.0     # how much the numbers move from call to call
 short = False   # a vector less than items
 calls = 0
 
@@ -45,7 +45,7 @@ def vector(text):
     if found is not None:
         return found
     seed = sum(map(ord, text))
-    return [math.sin(seed * (place + 1) + calls * drift) for place in range(16)]
+    return [math.sin(seed * (place + 1) + calls * drift * (place + 1) ** 1.5) for place in range(16)]
 '''
 KEEP = ADD.replace('text="text"', 'text="text", on_failure="keep_without_vector"')
 POINTS = 90

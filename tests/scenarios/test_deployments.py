@@ -116,5 +116,5 @@ def test_image_search_gets_its_next_model(service, tmp_path):
         assert {name: one.data_type.value for name, one in found.items()} == images.INDEXES
     client.close()
     back.rollback(service, "0002")
-    row = status.status(service).collections[0]
+    row = next(row for row in status.status(service).collections if row.name == images.COLLECTION)
     assert (row.revision, row.points) == ("0002", 240)

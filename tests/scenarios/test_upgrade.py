@@ -32,7 +32,7 @@ def test_plan_upgrade_search_and_rollback(three):
     after = three.contents()
     assert {key: (payload, {"a": vectors["a"]}) for key, (payload, vectors) in after.items()} == before
     assert all(len(vectors["b"]) == 16 for _, vectors in after.values())
-    row = status.status(settings).collections[0]
+    row = three.row()
     assert (row.revision, row.state, row.points) == ("0003", "ready", 300)
     assert not upgrade.upgrade(settings).outcomes
     back.rollback(settings, "0002")
@@ -58,7 +58,7 @@ def test_rollback_refuses_to_lose_writes(three):
         back.rollback(settings, "0002")
     assert refused.value.exit_code == 10
     assert refused.value.facts["writes_since"] == {"added": 1, "changed": 1, "deleted": 1}
-    assert status.status(settings).collections[0].revision == "0003"
+    assert three.row().revision == "0003"
     back.rollback(settings, "0002", writes="carry")
     carried = three.contents()
     assert carried.keys() == before.keys() - {1} | {101}
@@ -104,4 +104,4 @@ def test_rollback_to_base_takes_the_name_away(three):
     assert three.name not in store.aliases()
     store.close()
     upgrade.upgrade(settings)
-    assert status.status(settings).collections[0].revision == "0003"
+    assert three.row().revision == "0003"

@@ -9,7 +9,7 @@ import pytest
 from tests.harness import ADD, CREATE, Deployment, contents, make_point, write
 
 from qmigrate.commands import rollback as back
-from qmigrate.commands import status, upgrade
+from qmigrate.commands import upgrade
 from qmigrate.errors import QmigrateError, RefusedError
 
 POINTS = 1500
@@ -121,7 +121,7 @@ def test_no_acknowledged_write_is_lost_during_a_rebuild(busy):
     odd = wrong(deployment, writers)
     ids, count = listed(result.outcomes[0])
     assert odd.keys() <= ids or (count > 20 and len(odd) <= count), f"silently lost: {odd}, listed {ids}"
-    assert status.status(deployment.settings()).collections[0].state == "ready"
+    assert deployment.row().state == "ready"
     # Whatever was built has its vector; what writers of the old shape wrote after the swap can't have it.
     store = deployment.store()
     found = contents(store, deployment.name)
@@ -156,7 +156,7 @@ def test_policy_refuse_stops_at_the_first_foreign_write(busy):
     deployment.revise("0002", ADD)
     with pytest.raises(RefusedError, match="was written to during the rebuild"):
         upgrade.upgrade(deployment.settings())
-    row = status.status(deployment.settings()).collections[0]
+    row = deployment.row()
     assert (row.revision, row.state) == ("0001", "failed")
     back.abort(deployment.settings())
-    assert status.status(deployment.settings()).collections[0].state == "pending"
+    assert deployment.row().state == "pending"

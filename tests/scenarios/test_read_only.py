@@ -1,0 +1,252 @@
+"""What is said to only read sends no write: every request, every SQL statement and every file is looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from qmigrate.commands import upgrade
+from qmigrate.errors import QmigrateError
+from qmigrate.store import points
+from tests.conftest import clean
+from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
+from tests.scenarios.cli import Answer, call, environment
+
+#: REST requests that are no GET and read nevertheless.
+READING_POSTS = re.compile(r"/collections/[^/]+/points/(count|query|scroll)$")
+#: Methods of gRPC that read.
+READING_CALLS = frozenset({"/qdrant.Points/Scroll", "/qdrant.Points/Get", "/qdrant.Points/Count"})
+#: How a statement begins that changes nothing but the session it is sent in.
+READING_SQL = re.compile(r"^\s*(SELECT|PRAGMA|SHOW|BEGIN|ROLLBACK|SET TIME ZONE)\b", re.IGNORECASE)
+#: And what such a statement may not hold: locks, functions that write, settings of the database.
+WRITING_SQL = re.compile(
+    r"\b(FOR UPDATE|FOR SHARE|INTO|pg_advisory\w*|nextval|setval|pg_notify)\b|PRAGMA\s+\w+\s*=", re.IGNORECASE
+)
+
+
+def read_only_verbs(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
+    """Every verb that only reads, with its arguments and exit code on a deployment with pending revisions."""
+    return {
+        "plan": (("plan",), 0),
+        "plan of a target": (("plan", "+1", "--only", name), 0),
+        "upgrade --dry-run": (("upgrade", "--dry-run"), 0),
+        "rollback --dry-run": (("rollback", "base", "--dry-run"), 0),
+        "status": (("status",), 0),
+        "status --exit-code": (("status", "--exit-code"), 3),
+        "history": (("history",), 0),
+        "verify": (("verify", name, f"{name}__g0001"), 0),
+        "doctor": (("doctor",), 0),
+        "snapshot list": (("snapshot", "list", f"{name}*"), 0),
+        "wait": (("wait", "--timeout", "1s"), 0),
+    }
+
+
+@dataclass
+class Sent:
+    """What went out."""
+
+    rest: list[tuple[str, str]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    sql: list[str] = field(default_factory=list)
+
+    def writes(self) -> list[object]:
+        """What is not known to only read."""
+        rest = [
+            (method, path)
+            for method, path in self.rest
+            if method != "GET" and not (method == "POST" and READING_POSTS.search(path))
+        ]
+        calls = [method for method in self.calls if method not in READING_CALLS]
+        sql = [one for one in self.sql if not READING_SQL.match(one) or WRITING_SQL.search(one)]
+        return [*rest, *calls, *sql]
+
+
+class Counting(grpc.UnaryUnaryClientInterceptor):
+    """Notes every request of a gRPC channel and lets it pass."""
+
+    def __init__(self, sent: Sent) -> None:
+        self._sent = sent
+
+    def intercept_unary_unary(self, continuation, client_call_details, request):
+        """Note one."""
+        self._sent.calls.append(client_call_details.method)
+        return continuation(client_call_details, request)
+
+
+@contextmanager
+def watched(monkeypatch) -> Iterator[Sent]:
+    """Notes everything that is sent to Qdrant and to SQL while the block runs."""
+    sent = Sent()
+    handle, open_channel = httpx.HTTPTransport.handle_request, points.open_channel
+
+    def noted(self, request):
+        sent.rest.append((request.method, request.url.path))
+        return handle(self, request)
+
+    def statement(_connection, _cursor, found, *_):
+        sent.sql.append(found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(httpx.HTTPTransport, "handle_request", noted)
+        patch.setattr(
+            points, "open_channel", lambda settings: grpc.intercept_channel(open_channel(settings), Counting(sent))
+        )
+        event.listen(Engine, "before_cursor_execute", statement)
+        try:
+            yield sent
+        finally:
+            event.remove(Engine, "before_cursor_execute", statement)
+
+
+def files(*folders: Path) -> dict[str, bytes | None]:
+    """Every file with what it holds, and every folder; bytecode of Python left out."""
+    return {
+        str(path): None if path.is_dir() else path.read_bytes()
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if "__pycache__" not in path.parts
+    }
+
+
+def dump_of_server(made: Deployment) -> dict:
+    """Everything of the deployment's collections: schema, seal, names, operation ids, points."""
+    store = made.store()
+    try:
+        names = [name for name in store.physical_names() if name.startswith(made.name)]
+        return {
+            "aliases": store.aliases(),
+            "names": store.physical_names(),
+            "collections": {name: (store.describe(name), store.operation_ids(name)) for name in names},
+            "points": {name: made.contents(name) for name in names},
+            "snapshots": {name: [one.name for one in store.list_snapshots(name)] for name in names},
+        }
+    finally:
+        store.close()
+
+
+def dump_of_ledger(url: str) -> dict[str, list[str]]:
+    """Every row of every table."""
+    from sqlalchemy import inspect, text
+
+    from qmigrate.ledger import Ledger
+
+    ledger = Ledger.open(url)
+    try:
+        with ledger.database.reading() as connection:
+            return {
+                table: sorted(repr(list(row)) for row in connection.execute(text(f'SELECT * FROM "{table}"')))  # noqa: S608
+                for table in inspect(connection).get_table_names()
+            }
+    finally:
+        ledger.close()
+
+
+@pytest.fixture
+def pending(qdrant_config, ledger_url, tmp_path):
+    """A deployment at its first revision with two pending ones, on every store and ledger."""
+    made = Deployment(tmp_path / "project", qdrant_config, ledger_url)
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(40)
+    made.revise("0002", INDEX)
+    made.revise("0003", ADD)
+    yield made
+    if "url" in qdrant_config:
+        clean(made)
+
+
+def check_answer(said: Answer, args: tuple[str, ...], code: int) -> None:
+    """One JSON object on stdout, of the verb's schema."""
+    assert said.code == code, said.text
+    assert said.json["schema"] == f"qmigrate.{'.'.join(args[:2]) if args[0] == 'snapshot' else args[0]}/1"
+    assert said.json["ok"] is True
+
+
+def test_reading_verbs_send_no_write(pending, monkeypatch, tmp_path):
+    """With pending revisions, no verb that reads sends a write to Qdrant or SQL, and no file changes."""
+    made = pending
+    server, ledger = dump_of_server(made), dump_of_ledger(made.ledger_url)
+    before = files(tmp_path)
+    for label, (args, code) in read_only_verbs(made.name).items():
+        with watched(monkeypatch) as sent:
+            check_answer(call(made.root, *args, "--json"), args, code)
+            assert call(made.root, *args).code == code
+        assert sent.writes() == [], label
+        assert sent.sql, label
+        assert ("url" in made.qdrant) == bool(sent.rest), label
+        if label == "verify" and "url" in made.qdrant:
+            assert "/qdrant.Points/Scroll" in sent.calls
+        assert files(tmp_path) == before, label
+    assert dump_of_server(made) == server
+    assert dump_of_ledger(made.ledger_url) == ledger
+
+
+def test_what_writes_is_seen(pending, monkeypatch):
+    """The watch itself works: an upgrade is full of writes."""
+    with watched(monkeypatch) as sent:
+        assert call(pending.root, "upgrade", "--json").json["ok"] is True
+    found = sent.writes()
+    assert any(str(one).startswith("INSERT") for one in found)
+    if "url" in pending.qdrant:
+        assert "/qdrant.Points/Upsert" in found
+        assert any(isinstance(one, tuple) and one[0] == "PUT" for one in found)
+
+
+def test_reading_verbs_leave_an_interrupted_run_alone(pending, monkeypatch, tmp_path):
+    """Beside a run that has failed half-way, looking changes nothing: it neither goes on nor is taken back."""
+    made = pending
+    store = made.store()
+    write(store, made.name, [make_point(number, text=" ") for number in range(1000, 1001)])
+    store.close()
+    with pytest.raises(QmigrateError):
+        upgrade.upgrade(made.settings())
+    server, ledger, before = dump_of_server(made), dump_of_ledger(made.ledger_url), files(tmp_path)
+    state = call(made.root, "status", "--json").json["data"]["collections"][0]
+    assert (state["name"], state["state"]) == (made.name, "failed")
+    with watched(monkeypatch) as sent:
+        for args, _ in read_only_verbs(made.name).values():
+            said = call(made.root, *args, "--json")
+            assert said.json["schema"].startswith("qmigrate.")
+            assert said.code in (0, 3, 10), said.text
+    assert sent.writes() == []
+    assert files(tmp_path) == before
+    assert (dump_of_server(made), dump_of_ledger(made.ledger_url)) == (server, ledger)
+
+
+def test_an_empty_project_stays_empty(qdrant_config, tmp_path, monkeypatch):
+    """Before the first upgrade, no verb that reads makes a folder, a file, a table or a collection."""
+    made = Deployment(tmp_path / "project", qdrant_config, f"sqlite:///{tmp_path}/state/ledger.db")
+    made.revise("0001", CREATE)
+    made.revise("0002", ADD)
+    before = files(tmp_path)
+    for label, (args, _) in read_only_verbs(made.name).items():
+        with watched(monkeypatch) as sent:
+            said = call(made.root, *args, "--json")
+        # There is nothing to verify, and no snapshot to list, of a collection that doesn't exist.
+        assert said.code == (9 if args[0] in ("verify", "snapshot") else 3 if "--exit-code" in args else 0), said.text
+        assert said.json["ok"] is (said.code != 9), label
+        assert sent.writes() == [], label
+        assert files(tmp_path) == before, label
+    if "url" in made.qdrant:
+        assert not any(name.startswith(made.name) for name in dump_of_server(made)["names"])
+
+
+def test_a_project_of_defaults_stays_empty(tmp_path):
+    """The same with nothing but an initialised folder: local mode and ledger are only where they are looked for."""
+    project = tmp_path / "project"
+    project.mkdir()
+    assert call(project, "init").code == 0
+    before = files(project)
+    for args in (("status",), ("plan",), ("history",), ("upgrade", "--dry-run"), ("doctor",), ("wait", "--timeout", "0s")):
+        said = call(project, *args, "--json")
+        assert said.code == 0, said.text
+        assert files(project) == before, args
