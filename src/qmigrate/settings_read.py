@@ -214,7 +214,8 @@ def server_url(value: Any, at: str) -> str:
         raise _wrong(at, "a URL such as http://localhost:6333", value)
     if "@" in parts.netloc:
         raise ConfigError(
-            f"{at} holds a user or password, which Qdrant has no use for: {redact(str(value))}",
+            # Neither part is shown: people put the key in the place of the user.
+            f"{at} holds a user or password, which Qdrant has no use for: {parts.scheme}://***@{authority(value)}",
             hint="a key belongs into qdrant.api_key_env or QMIGRATE_QDRANT_API_KEY",
         )
     if parts.query or parts.fragment:

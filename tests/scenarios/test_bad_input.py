@@ -78,7 +78,7 @@ def web():
         ("http://qdrant.invalid:6333", 9, ("qdrant.invalid:6333 can't be reached", "qdrant.url")),
         ("grpc://localhost:6334", 2, ("qdrant.url must be a URL such as http://localhost:6333",)),
         ("localhost:6333", 2, ("qdrant.url must be a URL such as http://localhost:6333",)),
-        ("http://user:pass@localhost:6333", 2, ("user:***@", "QMIGRATE_QDRANT_API_KEY")),
+        ("http://user:pass@localhost:6333", 2, ("http://***@localhost:6333", "QMIGRATE_QDRANT_API_KEY")),
     ],
     ids=["refused", "dns", "scheme", "no scheme", "credentials"],
 )

@@ -11,15 +11,16 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, inspect, text
 from sqlalchemy.engine import Engine
 
 from qmigrate.commands import upgrade
 from qmigrate.errors import QmigrateError
+from qmigrate.ledger import Ledger
 from qmigrate.store import points
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
-from tests.scenarios.cli import Answer, call, environment
+from tests.harness import ADD, CREATE, INDEX, Deployment, contents, make_point, write
+from tests.scenarios.cli import Answer, call, verb_of
 
 #: REST requests that are no GET and read nevertheless.
 READING_POSTS = re.compile(r"/collections/[^/]+/points/(count|query|scroll)$")
@@ -39,7 +40,7 @@ def read_only_verbs(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
         "plan": (("plan",), 0),
         "plan of a target": (("plan", "+1", "--only", name), 0),
         "upgrade --dry-run": (("upgrade", "--dry-run"), 0),
-        "rollback --dry-run": (("rollback", "base", "--dry-run"), 0),
+        "rollback --dry-run": (("rollback", "base", "--discard-writes", "--dry-run"), 0),
         "status": (("status",), 0),
         "status --exit-code": (("status", "--exit-code"), 3),
         "history": (("history",), 0),
@@ -126,7 +127,7 @@ def dump_of_server(made: Deployment) -> dict:
             "aliases": store.aliases(),
             "names": store.physical_names(),
             "collections": {name: (store.describe(name), store.operation_ids(name)) for name in names},
-            "points": {name: made.contents(name) for name in names},
+            "points": {name: contents(store, name) for name in names},
             "snapshots": {name: [one.name for one in store.list_snapshots(name)] for name in names},
         }
     finally:
@@ -135,10 +136,6 @@ def dump_of_server(made: Deployment) -> dict:
 
 def dump_of_ledger(url: str) -> dict[str, list[str]]:
     """Every row of every table."""
-    from sqlalchemy import inspect, text
-
-    from qmigrate.ledger import Ledger
-
     ledger = Ledger.open(url)
     try:
         with ledger.database.reading() as connection:
@@ -167,7 +164,7 @@ def pending(qdrant_config, ledger_url, tmp_path):
 def check_answer(said: Answer, args: tuple[str, ...], code: int) -> None:
     """One JSON object on stdout, of the verb's schema."""
     assert said.code == code, said.text
-    assert said.json["schema"] == f"qmigrate.{'.'.join(args[:2]) if args[0] == 'snapshot' else args[0]}/1"
+    assert said.json["schema"] == f"qmigrate.{verb_of(args)}/1"
     assert said.json["ok"] is True
 
 
@@ -246,7 +243,8 @@ def test_a_project_of_defaults_stays_empty(tmp_path):
     project.mkdir()
     assert call(project, "init").code == 0
     before = files(project)
-    for args in (("status",), ("plan",), ("history",), ("upgrade", "--dry-run"), ("doctor",), ("wait", "--timeout", "0s")):
+    reading = ("status", "plan", "history", "upgrade --dry-run", "doctor", "wait --timeout 0s", "snapshot list")
+    for args in map(str.split, reading):
         said = call(project, *args, "--json")
         assert said.code == 0, said.text
         assert files(project) == before, args

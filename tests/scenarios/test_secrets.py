@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, make_url, text
 
-from qmigrate.cli.app import run
 from qmigrate.commands import upgrade
 from qmigrate.errors import QmigrateError
 from qmigrate.ledger import Ledger
@@ -18,7 +17,7 @@ from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings, connect
 from tests.conftest_qdrant import free_port
 from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
-from tests.scenarios.cli import call, environment, spawn
+from tests.scenarios.cli import call, spawn
 
 KEY = "qdrant-key-4711-do-not-show"
 #: What a person typed in, and how it stands in the URL.

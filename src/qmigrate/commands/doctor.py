@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 from qmigrate.commands.results import Check, Doctor, Waited
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, open_store, session
 from qmigrate.errors import QmigrateError, UnavailableError
 from qmigrate.ledger import Ledger
 from qmigrate.model.state import World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
-from qmigrate.store import ConnectionSettings, connect
 
 
 def doctor(settings: Settings) -> Doctor:
@@ -62,7 +62,8 @@ def wait(settings: Settings, timeout: float) -> Waited:
 
 
 def _reach_store(settings: Settings) -> None:
-    connect(ConnectionSettings(**settings.connection())).close()
+    with ExitStack() as stack:
+        open_store(settings, stack, writes=False)
 
 
 def _reach_ledger(settings: Settings) -> None:

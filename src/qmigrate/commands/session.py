@@ -105,7 +105,7 @@ def session(settings: Settings, *, writes: bool, progress: Progress | None = Non
             settings=settings,
             revisions=revisions,
             ledger=ledger,
-            store=_open_store(settings, stack, writes=writes),
+            store=open_store(settings, stack, writes=writes),
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
@@ -113,7 +113,8 @@ def session(settings: Settings, *, writes: bool, progress: Progress | None = Non
         yield opened
 
 
-def _open_store(settings: Settings, stack: ExitStack, *, writes: bool) -> Store:
+def open_store(settings: Settings, stack: ExitStack, *, writes: bool) -> Store:
+    """The store of the settings, closed with `stack`; without `writes` no folder of local mode is made."""
     wanted = ConnectionSettings(**settings.connection())
     if wanted.path is not None and not writes and not Path(wanted.path).exists():
         # A verb that only reads must not make the folder of a store that isn't there yet.

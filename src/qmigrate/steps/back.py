@@ -8,12 +8,13 @@ from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.merge import join
 from qmigrate.model.plan import GoLive
 from qmigrate.model.transform import PointTransform
+from qmigrate.ports import OperationIds
 from qmigrate.steps.base import base_name, exchanged, unpack
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import Sides, keyed, page_of
 from qmigrate.steps.points import Maker
 from qmigrate.steps.proof import prove
-from qmigrate.steps.quiet import measure
+from qmigrate.steps.quiet import barrier, measure, nothing_written
 from qmigrate.steps.work import Facts, Work, transform_of
 from qmigrate.store import records
 
@@ -38,6 +39,10 @@ def preflight(step: GoLive, work: Work) -> Facts:
         if step.source is not None:
             _need_base(step, work)
         return {}
+    if step.target is not None and step.writes != "discard":
+        ids = _untouched(step, work)
+        if ids is not None:
+            return {"writes_since": asdict(WritesSince()), "untouched": dict(ids)}
     since = _count(step, work) if step.target is not None else WritesSince(added=work.store.count(step.source))
     if since.total and step.writes == "refuse":
         raise _refusal(step, work, since)
@@ -58,8 +63,12 @@ def converge(step: GoLive, work: Work) -> Facts:
     _lift(step, work)
     if step.writes == "discard":
         return {}
-    _exchange(step, work)
     delta = int(measure(work.store, step.target)["barrier_delta"])
+    now = barrier(work.store, step.source)
+    if nothing_written(work, work.facts("preflight").get("untouched"), now, delta=delta):
+        # Both sides are what the forward proof saw: nothing has to be read again.
+        return {"barrier_delta": delta, "source_ids": dict(now), "epoch": work.lease.epoch}
+    _exchange(step, work)
     if step.writes == "now":
         return {"barrier_delta": delta}
     return prove(work, sides_of(step, work), since=None, delta=delta)
@@ -72,13 +81,16 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     transform = _inverse(step, work)
     target = work.store.describe(step.target)
     maker = Maker(work, transform, target.schema) if transform is not None and target is not None else None
+    own_base = base_name(step.source, step.target, back=True)
+    has_own = work.lease.ledger.has_base(own_base)
     return Sides(
         source=step.source,
         target=step.target,
         alias=own(work, step.target),
-        base=base_name(step.source, step.target, back=True),
+        base=own_base if has_own else base_name(step.target, step.source, back=False),
         step=work.step,
         maker=maker,
+        exchange=not has_own,
     )
 
 
@@ -87,6 +99,19 @@ def _inverse(step: GoLive, work: Work) -> PointTransform | None:
     if target is None:
         return None
     return transform_of(work.operations(step.ops), target.schema).back()
+
+
+def _untouched(step: GoLive, work: Work) -> OperationIds | None:
+    """Operation ids now, when they show that nothing was written since this generation went live."""
+    if not work.store.capabilities.barrier:
+        return None
+    for row in work.lease.ledger.history(work.collection):
+        closing = (row.report or {}).get("closing") if row.physical == step.source else None
+        if closing is not None and row.direction == "upgrade":
+            now = barrier(work.store, str(step.source))
+            quiet = nothing_written(work, closing["ids"], now, delta=int(closing["barrier_delta"]))
+            return now if quiet else None
+    return None
 
 
 def _count(step: GoLive, work: Work) -> WritesSince:

@@ -78,14 +78,15 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
         fence(work, step.source)
         return {"sweep": SweepReport().to_json()}
     proof = _proof(work)
-    if not work.lease.ledger.has_base(base_name(step.source, step.target, back=step.back)):
+    sides = sides_of(step, work)
+    if not work.lease.ledger.has_base(sides.base):
         raise RepairNeededError(
             f"{work.collection} points to {step.target}, but the base of its proof is gone from the ledger, so late "
             f"writes to {step.source} can't be told from old ones",
             hint=f"qmigrate verify {step.source} {step.target} lists the differences both ways",
         )
     report = sweep(
-        work, sides_of(step, work), since=proof.get("source_ids"), target_since=proof.get("target_ids")
+        work, sides, since=proof.get("source_ids"), target_since=proof.get("target_ids")
     )
     if report.carried or report.listed.count:
         work.progress.say(
@@ -98,7 +99,11 @@ def close(step: GoLive, work: Work) -> Facts:
     """Seal, own aliases away, and everything recorded in one transaction."""
     holdover = timedelta(seconds=work.settings.rebuild.holdover)
     release(work, [step.source, step.target])
-    closing.close_golive(work, step, held_until=datetime.now(UTC) + holdover, report=_report(work))
+    report = _report(work)
+    if step.target is not None and step.source is not None:
+        # What a rollback compares with: ids that stand still say that nothing was written since.
+        report["closing"] = {"ids": dict(barrier(work.store, step.target)), "barrier_delta": delta_of(work)}
+    closing.close_golive(work, step, held_until=datetime.now(UTC) + holdover, report=report)
     return {}
 
 

@@ -15,7 +15,7 @@ from qmigrate.merge import join
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
-from qmigrate.steps.base import Entry, PageWriter, unpack
+from qmigrate.steps.base import Entry, PageWriter, exchanged, unpack
 from qmigrate.steps.judge import Judge
 from qmigrate.steps.points import Maker, write
 from qmigrate.steps.ranges import in_parallel
@@ -39,6 +39,7 @@ class Sides:
         base: name of the base in the ledger.
         step: position of the step whose ranges are walked.
         maker: f; None where going back has no inverse, so nothing can be redone.
+        exchange: the base was written from the other point of view, so its sides change places.
     """
 
     source: str
@@ -47,6 +48,12 @@ class Sides:
     base: str
     step: int
     maker: Maker | None
+    exchange: bool = False
+
+    def base_pages(self, work: Work, number: int | None = None) -> Iterator[bytes]:
+        """The committed base of one range, or of all in order, from the point of view of these sides."""
+        pages = work.lease.ledger.base_pages(self.base, number)
+        return exchanged(pages) if self.exchange else pages
 
 
 @dataclass(slots=True)
@@ -82,7 +89,7 @@ def source_pass(work: Work, sides: Sides) -> PassCounts:
     for share in ranges:
         redo = _Redo(work, sides)
         pages = PageWriter()
-        base = unpack(work.lease.ledger.base_pages(sides.base, share.number))
+        base = unpack(sides.base_pages(work, share.number))
         for key, stored, entry in join(keyed(work, sides.source, (share.start, share.stop), size), base):
             if stored is None:
                 redo.remove(records.id_of_key(key))
@@ -170,7 +177,7 @@ def _prove_share(work: Work, sides: Sides, judge: Judge, share: _Share, size: in
     """Walk one range three ways; suspects are repaired in batches without losing the order of the base."""
     span = (share.start, share.stop)
     both = join(keyed(work, sides.source, span, size), keyed(work, sides.target, span, size))
-    base = unpack(work.lease.ledger.base_pages(sides.base, share.number))
+    base = unpack(sides.base_pages(work, share.number))
     pairs = ((key, (stored, counterpart)) for key, stored, counterpart in both)
     for key, pair, entry in join(pairs, base):
         if pair is None:

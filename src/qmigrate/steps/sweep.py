@@ -92,7 +92,7 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport) -> list[Point
     }
     judge = Judge(sides.maker)
     carried: list[PointId] = []
-    base = unpack(work.lease.ledger.base_pages(sides.base))
+    base = unpack(sides.base_pages(work))
     source = keyed(work, sides.source, (None, None), page_of(work, sides.source))
     for key, stored, entry in join(source, base):
         known = done.get(key, entry or Entry(records.ABSENT, records.ABSENT))
