@@ -347,6 +347,8 @@ def test_a_changed_revision_stops_everything_until_it_is_accepted(deployment):
     doctor = call(made.root, "doctor")
     assert doctor.code == 9
     assert said[0] in doctor.out
+    checks = {check["name"]: check["ok"] for check in call(made.root, "doctor", "--json").json["data"]["checks"]}
+    assert checks == {"revisions": True, "ledger": True, "qdrant": True, "recorded state": False}
     with pytest.raises(DriftError):
         status.status(made.settings())
     accepted = call(made.root, "repair", "--accept", "0001", "--reason", "only a comment")
@@ -373,6 +375,22 @@ def test_an_applied_revision_that_is_gone(local):
     for verb in ("upgrade", "rollback", "status"):
         refused(local.root, (verb,), 4, "revision 0002 is applied, but its file is not", "bring the file back")
     assert left(local) == before
+
+
+def test_doctor_looks_at_every_part_by_itself(local):
+    """Three broken parts are three failed checks, each with its own message and way on; the exit code is 9."""
+    local.revise("0002", SYNTAX)
+    reconfigure(local, "qdrant", {"url": f"http://127.0.0.1:{free_port()}", "timeout": 0.1})
+    reconfigure(local, "ledger", {"url": f"postgresql://app@127.0.0.1:{free_port()}/app"})
+    said = call(local.root, "doctor", "--json")
+    assert said.code == 9
+    checks = {check["name"]: check for check in said.json["data"]["checks"]}
+    assert [name for name, check in checks.items() if check["ok"] is False] == ["revisions", "ledger", "qdrant"]
+    assert "SyntaxError" in checks["revisions"]["detail"]
+    assert "can't be reached" in checks["qdrant"]["detail"]
+    assert "ledger.url" in checks["ledger"]["hint"]
+    people = call(local.root, "doctor")
+    assert (people.code, "Traceback" in people.text) == (9, False)
 
 
 def test_a_process_of_its_own_says_the_same(local):

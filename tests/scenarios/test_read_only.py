@@ -13,14 +13,14 @@ import httpx
 import pytest
 from sqlalchemy import event, inspect, text
 from sqlalchemy.engine import Engine
+from tests.conftest import clean
+from tests.harness import ADD, CREATE, INDEX, Deployment, contents, make_point, write
+from tests.scenarios.cli import Answer, call, verb_of
 
 from qmigrate.commands import upgrade
 from qmigrate.errors import QmigrateError
 from qmigrate.ledger import Ledger
 from qmigrate.store import points
-from tests.conftest import clean
-from tests.harness import ADD, CREATE, INDEX, Deployment, contents, make_point, write
-from tests.scenarios.cli import Answer, call, verb_of
 
 #: REST requests that are no GET and read nevertheless.
 READING_POSTS = re.compile(r"/collections/[^/]+/points/(count|query|scroll)$")
@@ -248,3 +248,25 @@ def test_a_project_of_defaults_stays_empty(tmp_path):
         said = call(project, *args, "--json")
         assert said.code == 0, said.text
         assert files(project) == before, args
+
+
+def test_every_verb_answers_in_one_json_object(pending):
+    """Also the verbs that change something: one object on stdout, of the verb's schema, whatever the outcome."""
+    made, local = pending, "path" in pending.qdrant
+    verbs: list[tuple[tuple[str, ...], int]] = [
+        (("upgrade", "--only", made.name), 0),
+        (("upgrade",), 0),
+        (("snapshot", "create", made.name), 9 if local else 0),
+        (("rollback",), 0),
+        (("abort",), 0),
+        (("repair", "--accept", "0002", "--reason", "why"), 0),
+        (("repair", "--unlock", made.name, "--yes"), 10),
+        (("repair", "--unlock", made.name), 10),
+        (("revision", "-m", "what changes"), 0),
+        (("init",), 2),
+    ]
+    for args, code in verbs:
+        said = call(made.root, *args, "--json")
+        assert (said.code, said.json["schema"]) == (code, f"qmigrate.{verb_of(args)}/1"), said.text
+        assert set(said.json) == {"schema", "ok", "data" if code == 0 else "error"}
+        assert "Traceback" not in said.err

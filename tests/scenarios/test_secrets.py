@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, make_url, text
+from tests.conftest_qdrant import free_port
+from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
+from tests.scenarios.cli import call, spawn
 
 from qmigrate.commands import upgrade
 from qmigrate.errors import QmigrateError
 from qmigrate.ledger import Ledger
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings, connect
-from tests.conftest_qdrant import free_port
-from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
-from tests.scenarios.cli import call, spawn
 
 KEY = "qdrant-key-4711-do-not-show"
 #: What a person typed in, and how it stands in the URL.
@@ -221,13 +221,13 @@ def fails(point):
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("guarded", ["sqlite"], indirect=True)
 def test_a_process_of_its_own_shows_no_secret(guarded):
     """Nor does the command in a process of its own, with every warning shown."""
     env = {"KEY_OF_THE_TEST": KEY, "PYTHONWARNINGS": "always"}
-    for args in (("upgrade", "-vv"), ("doctor", "--json")):
-        said = spawn(guarded.root, *args, env=env)
-        assert said.code == 0, said.text
-        check(said.text)
+    said = spawn(guarded.root, "upgrade", "-vv", env=env)
+    assert said.code == 0, said.text
+    check(said.text)
 
 
 def test_the_key_on_a_plain_connection_raises_no_warning(tmp_path):

@@ -96,7 +96,7 @@ def test_every_documented_key_is_read(here):
 
 def test_the_connection_fits_the_store(here):
     """connection() names exactly what the store's settings take."""
-    from qmigrate.store.connect import ConnectionSettings
+    from qmigrate.store.address import ConnectionSettings
 
     assert ConnectionSettings(**load("qdrant: {path: data}").connection()).path == str(here / "data")
 

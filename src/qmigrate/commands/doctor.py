@@ -11,7 +11,7 @@ from qmigrate.commands.results import Check, Doctor, Waited
 from qmigrate.commands.session import Session, open_store, session
 from qmigrate.errors import QmigrateError, UnavailableError
 from qmigrate.ledger import Ledger
-from qmigrate.model.state import World
+from qmigrate.model.state import Capabilities, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
@@ -19,16 +19,21 @@ from qmigrate.settings import Settings
 
 def doctor(settings: Settings) -> Doctor:
     """Look at every part by itself, so that one broken part doesn't hide the next."""
-    checks = [_try("revisions", lambda: _revisions(settings)), _try("ledger", lambda: _ledger(settings))]
+    checks = [
+        _try("revisions", lambda: _revisions(settings)),
+        _try("ledger", lambda: _ledger(settings)),
+        _try("qdrant", lambda: _qdrant(settings)),
+    ]
     try:
         with session(settings, writes=False) as opened:
             world = observe(opened.ledger, opened.store)
-            checks.append(Check("qdrant", True, _capabilities(world), None))
             checks += [_try(f"collection {name}", partial(_collection, world, name)) for name in world.collections]
             checks += [_try(f"embedder {name}", partial(_embedder, opened, name)) for name in settings.embedders]
             checks += _leases(opened)
     except QmigrateError as error:
-        checks.append(Check("qdrant and ledger", False, error.message, error.hint))
+        if all(check.ok for check in checks):
+            # Each works by itself: it is what the ledger has recorded that doesn't fit.
+            checks.append(Check("recorded state", False, error.message, error.hint))
     return Doctor(tuple(checks))
 
 
@@ -96,8 +101,12 @@ def _ledger(settings: Settings) -> str:
         ledger.close()
 
 
-def _capabilities(world: World) -> str:
-    can = world.capabilities
+def _qdrant(settings: Settings) -> str:
+    with ExitStack() as stack:
+        return _capabilities(open_store(settings, stack, writes=False).capabilities)
+
+
+def _capabilities(can: Capabilities) -> str:
     missing = [
         label
         for label, there in (

@@ -3,6 +3,7 @@
 Only this package imports the client library. ``connect`` loads the implementation that is asked for, no other.
 """
 
-from qmigrate.store.connect import ConnectionSettings, connect
+from qmigrate.store.address import ConnectionSettings
+from qmigrate.store.connect import connect
 
 __all__ = ["ConnectionSettings", "connect"]

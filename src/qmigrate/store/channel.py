@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from qmigrate.errors import ConfigError
-from qmigrate.store.connect import ConnectionSettings
+from qmigrate.store.address import ConnectionSettings
 
 #: Qdrant's own default.
 DEFAULT_PORT = 6334

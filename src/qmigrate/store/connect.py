@@ -2,43 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from qmigrate.errors import ConfigError
 from qmigrate.ports import Store
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionSettings:
-    """Where Qdrant is; exactly one of `url` and `path` is set.
-
-    Attributes:
-        url: REST address of a server, http or https.
-        path: folder of local mode, or ``":memory:"``.
-        grpc_port: port of the same host for points; None for 6334.
-        api_key: sent with every request, never shown.
-        timeout: longest time of one request in seconds.
-        nodes: REST addresses of every node of a cluster, for what must be seen on all of them.
-        ca_cert: PEM file of the authority that signed the server's certificate.
-        prefix: path in front of Qdrant's own, behind a reverse proxy.
-        compression: gzip on gRPC; slower on a local network.
-    """
-
-    url: str | None = None
-    path: str | None = None
-    grpc_port: int | None = 6334
-    api_key: str | None = field(default=None, repr=False)
-    timeout: float = 60.0
-    nodes: tuple[str, ...] = ()
-    ca_cert: str | None = None
-    prefix: str = ""
-    compression: bool = False
-
-    @property
-    def watched(self) -> tuple[str, ...]:
-        """Addresses of the nodes that are watched: `nodes`, or `url` alone."""
-        return self.nodes or ((self.url,) if self.url else ())
+from qmigrate.store.address import ConnectionSettings
 
 
 def connect(settings: ConnectionSettings) -> Store:

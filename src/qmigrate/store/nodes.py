@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qmigrate.errors import NotFoundError
-from qmigrate.store.connect import ConnectionSettings
+from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.rest import Rest
 
 

@@ -14,8 +14,8 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Ready, Stored
 from qmigrate.store import faults, wire
+from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.channel import address, open_channel
-from qmigrate.store.connect import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError, SlowError
 from qmigrate.store.retries import repeated
 

@@ -11,7 +11,7 @@ import httpx
 
 from qmigrate.errors import ConfigError
 from qmigrate.store import faults
-from qmigrate.store.connect import ConnectionSettings
+from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.retries import repeated
 
 Result = TypeVar("Result")

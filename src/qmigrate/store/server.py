@@ -9,7 +9,7 @@ from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, PendingWrite, Readiness, Ready, Snapshot, Stored
 from qmigrate.store import aliases, barrier, capabilities, collection, counts, fence, nodes, snapshots
-from qmigrate.store.connect import ConnectionSettings
+from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.nodes import Nodes
 from qmigrate.store.points import Points
 

@@ -1,0 +1,159 @@
+"""Writes that the old generation takes between the proof and the fence, made on purpose, one kind at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from qmigrate.commands import rollback as back
+from qmigrate.commands import upgrade
+from qmigrate.errors import RefusedError
+from qmigrate.steps import golive
+from qmigrate.store import capabilities
+from tests.conftest import clean
+from tests.harness import ADD, CREATE, Deployment, make_point, write
+
+POINTS = 30
+
+
+@pytest.fixture(params=["operation ids", "flushed only"])
+def made(request, qdrant_server, tmp_path, monkeypatch):
+    """A loaded collection with a pending rebuild, on a server that tells operation ids and on one that does not."""
+    if request.param == "flushed only":
+        original = capabilities.read
+
+        def older(nodes):
+            return replace(original(nodes), version=(1, 16, 3), barrier=False, vector_names=False)
+
+        monkeypatch.setattr(capabilities, "read", older)
+    deployment = Deployment(
+        tmp_path / "project",
+        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2},
+        f"sqlite:///{tmp_path}/ledger.db",
+    )
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(POINTS, uuids=False)
+    deployment.revise("0002", ADD)
+    yield deployment
+    clean(deployment)
+
+
+def before_the_swap(monkeypatch, deployment, action):
+    """Do something to the old generation after the proof and right before the name moves."""
+    original = golive.swap
+
+    def late(work, target, names):
+        if target.startswith(deployment.name):
+            action(work.store)
+        original(work, target, names)
+
+    monkeypatch.setattr(golive, "swap", late)
+
+
+def after_the_swap(monkeypatch, deployment, action):
+    """Do something to the new generation right after the name has moved, before the sweep."""
+    original = golive.sweep
+
+    def early(work, *args, **kwargs):
+        action(work.store)
+        return original(work, *args, **kwargs)
+
+    monkeypatch.setattr(golive, "sweep", early)
+
+
+def sweep_of(result):
+    """The sweep's report of the last job."""
+    found = [facts["sweep"] for facts in result.outcomes[-1].report.values() if isinstance(facts.get("sweep"), dict)]
+    return found[-1]
+
+
+@pytest.mark.server
+def test_late_writes_are_carried_into_the_new_generation(made, monkeypatch):
+    """A new point, a changed one and a deleted one arrive after the proof: all three are there after the sweep."""
+
+    def late(store):
+        old = f"{made.name}__g0001"
+        write(store, old, [make_point(100), make_point(3, text="late")])
+        store.delete(old, [9])
+
+    before_the_swap(monkeypatch, made, late)
+    result = upgrade.upgrade(made.settings())
+    found = made.contents()
+    assert sweep_of(result)["carried"] == 3
+    assert found[4][0]["text"] == "late"
+    assert len(found[4][1]["b"]) == 16
+    assert 101 in found
+    assert 9 not in found
+    assert len(found) == POINTS
+
+
+@pytest.mark.server
+def test_a_newer_write_of_the_new_generation_is_kept_and_listed(made, monkeypatch):
+    """Both sides took a write of one id: the new side's value stands, and the id is in the report."""
+    before_the_swap(monkeypatch, made, lambda store: write(store, f"{made.name}__g0001", [make_point(3, text="old side")]))
+    after_the_swap(monkeypatch, made, lambda store: write(store, made.name, [make_point(3, text="new side")]))
+    report = sweep_of(upgrade.upgrade(made.settings()))
+    assert made.contents()[4][0]["text"] == "new side"
+    assert 4 in {identifier for identifier, _ in report["listed"]["named"]}
+
+
+@pytest.mark.server
+def test_a_carry_beside_foreign_writes_is_listed(made, monkeypatch):
+    """The new side took a write of another id since the proof: the carry stands, and says that it is not proven."""
+    before_the_swap(monkeypatch, made, lambda store: write(store, f"{made.name}__g0001", [make_point(3, text="late")]))
+    after_the_swap(monkeypatch, made, lambda store: write(store, made.name, [make_point(7, text="other")]))
+    report = sweep_of(upgrade.upgrade(made.settings()))
+    found = made.contents()
+    assert (found[4][0]["text"], found[8][0]["text"]) == ("late", "other")
+    assert 4 in {identifier for identifier, _ in report["listed"]["named"]}
+
+
+@pytest.mark.server
+def test_the_old_generation_takes_no_write_after_the_swap(made):
+    """The fence stands until a rollback lifts it, and the live generation is never left fenced."""
+    upgrade.upgrade(made.settings())
+    store = made.store()
+    try:
+        with pytest.raises(Exception, match="429|rate|limit"):
+            for number in range(3):
+                write(store, f"{made.name}__g0001", [make_point(200 + number)])
+        for number in range(3):
+            write(store, made.name, [make_point(200 + number)])
+    finally:
+        store.close()
+    back.rollback(made.settings(), "0001", writes="carry")
+    made.load(3, start=300, uuids=False)
+    upgrade.upgrade(made.settings())
+    made.load(3, start=400, uuids=False)
+    assert len(made.contents()) == POINTS + 9
+
+
+@pytest.mark.server
+def test_late_writes_of_a_rollback_are_carried_back(made, monkeypatch):
+    """The same sweep with the sides exchanged: what the left generation took after the proof is in its parent."""
+    upgrade.upgrade(made.settings())
+
+    def late(store):
+        write(store, f"{made.name}__g0002", [make_point(3, text="late"), make_point(100)])
+        store.delete(f"{made.name}__g0002", [9])
+
+    before_the_swap(monkeypatch, made, late)
+    result = back.rollback(made.settings(), "0001")
+    found = made.contents()
+    assert sweep_of(result)["carried"] == 3
+    assert found[4][0]["text"] == "late"
+    assert set(found[4][1]) == {"a"}
+    assert 101 in found
+    assert 9 not in found
+
+
+@pytest.mark.server
+def test_writes_before_a_rollback_are_seen_without_operation_ids_too(made):
+    """One write since the upgrade is enough to ask for a decision."""
+    upgrade.upgrade(made.settings())
+    made.load(1, start=50, uuids=False)
+    with pytest.raises(RefusedError) as refused:
+        back.rollback(made.settings(), "0001")
+    assert refused.value.facts["writes_since"]["added"] == 1
