@@ -1,0 +1,418 @@
+"""Every operation as a row: where it starts, what the revision says, what is true afterwards. It runs nothing."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qmigrate.embed import load
+from qmigrate.model.transform import Payload, Point, PointId
+
+Vectors = dict[str, Any]
+After = Callable[[PointId, Payload, Vectors], tuple[Payload, Vectors]]
+
+# --- points -----------------------------------------------------------------------------------------------------
+
+IDS = (0, 1, 2, 3, 5, 8, 13, 21, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1)
+ODD: tuple[Payload, ...] = (
+    {"nested": {"none": None, "list": [1, [2.5, None, {"deep": [True, "ü"]}], "x"], "empty": {}}, "gone": None},
+    {"largest": 2**63 - 1, "smallest": -(2**63), "odd": 2**53 + 1, "huge": 1e308, "tiny": 5e-324, "whole": 2.0},
+    {"long": "kilobytes " * 3000},
+    {"": "no name", "a.b": "a dot", "ключ": "Zürich 東京 🐢 \u0000 e\u0301", "list": [], "object": {}, "no": False},
+)
+
+
+def dense(number: int, size: int) -> list[float]:
+    """A vector that is never zero."""
+    return [float((number * 7 + place * 3) % 11 - 5) + 0.5 for place in range(size)]
+
+
+def whole(number: int, size: int) -> list[float]:
+    """Whole numbers from 0 to 255."""
+    return [float((number * 31 + place * 17 + 1) % 256) for place in range(size)]
+
+
+def payload_of(number: int) -> Payload:
+    """Fields of every type, and for some points what is rarely seen."""
+    fields = {
+        "text": f"the text number {number}",
+        "kind": "even" if number % 2 == 0 else "odd",
+        "n": number,
+        "x": number / 4,
+        "place": {"lon": number / 2, "lat": -number / 4},
+        "flag": number % 3 == 0,
+        "when": f"2024-05-{number % 28 + 1:02d}T10:00:00Z",
+        "key": str(uuid.uuid5(uuid.NAMESPACE_URL, str(number))),
+    }
+    return {**fields, **(ODD[number // 2 % 4] if number % 2 else {})}
+
+
+def identifier(number: int) -> PointId:
+    """Integers up to the largest, and UUIDs."""
+    return IDS[number] if number < len(IDS) else str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
+
+
+Points = Callable[[], list[Point]]
+
+
+def points(count: int = 22, bare: bool = True, **vectors: Callable[[int], Any]) -> Points:
+    """Points with these vectors (by default ``a``), two of them without any."""
+    made = vectors or {"a": lambda number: dense(number, 8)}
+
+    def make() -> list[Point]:
+        found = []
+        for number in range(count):
+            values = {} if bare and number in (3, 15) else {name: value(number) for name, value in made.items()}
+            found.append(Point(identifier(number), payload_of(number), values))
+        return found
+
+    return make
+
+
+def unnamed(count: int = 22) -> Points:
+    """The same with the unnamed vector."""
+    return points(count, **{"": lambda number: dense(number, 8)})
+
+
+def three_vectors() -> list[Point]:
+    """Points with a dense vector, a sparse one and a multivector; some lack one of them."""
+    made = points(
+        a=lambda number: dense(number, 8),
+        s=lambda number: {"indices": [number, 500 + number], "values": [0.5, float(number + 1)]},
+        m=lambda number: [dense(number + row, 4) for row in range(1 + number % 3)],
+    )()
+    for place, name in ((4, "a"), (6, "s"), (7, "m")):
+        made[place] = Point(made[place].id, made[place].payload, {k: v for k, v in made[place].vectors.items() if k != name})
+    return made
+
+
+# --- what is expected of a point ----------------------------------------------------------------------------------
+
+
+def same(_: PointId, payload: Payload, vectors: Vectors) -> tuple[Payload, Vectors]:
+    """Nothing changes."""
+    return payload, vectors
+
+
+def unit(vector: list[float]) -> list[float]:
+    """What a cosine vector keeps."""
+    length = math.sqrt(sum(x * x for x in vector))
+    return [x / length for x in vector]
+
+
+def gets(name: str, value: Callable[[Payload], Any]) -> After:
+    """A vector that is a function of the payload."""
+    return lambda _, payload, vectors: (payload, {**vectors, name: value(payload)})
+
+
+def words(payload: Payload, size: int = 16) -> list[float]:
+    """What the embedder of the settings makes of the text."""
+    return unit([float(x) for x in load("words", {"type": "hashing", "size": size}).embed([payload["text"]])[0]])
+
+
+def takes(name: str, source: str, keep: bool = True) -> After:
+    """A vector that comes from another one, where a point has that."""
+
+    def after(_: PointId, payload: Payload, vectors: Vectors) -> tuple[Payload, Vectors]:
+        rest = {key: value for key, value in vectors.items() if keep or key != source}
+        return payload, {**rest, **({name: vectors[source]} if source in vectors else {})}
+
+    return after
+
+
+def loses(name: str) -> After:
+    """A vector is gone."""
+    return lambda _, payload, vectors: (payload, {key: value for key, value in vectors.items() if key != name})
+
+
+FUNCTIONS = '''
+def dense(point):
+    n = point.payload["n"]
+    return [n + 0.5, n * 2.0, 1.0]
+
+def small(point):
+    n = point.payload["n"]
+    return [(n % 8) / 8, 0.25, -1.5]
+
+def whole(point):
+    n = point.payload["n"]
+    return [n, 255 - n, 1]
+
+def sparse(point):
+    n = point.payload["n"]
+    return {"indices": [n, 1000 + n], "values": [1.0, n + 0.5]}
+
+def multi(point):
+    n = point.payload["n"]
+    return [[row + 1, n, 0.5, 1] for row in range(1 + n % 3)]
+
+def from_vector(point):
+    return [*point.vectors.get("a", [1.0] * 8)[:2], point.payload["n"]]
+
+def renamed(point):
+    return {("sort" if key == "kind" else key): value for key, value in point.payload.items()}
+
+def back(point):
+    return {("kind" if key == "sort" else key): value for key, value in point.payload.items()}
+
+def cut(point):
+    return {"n": point.payload["n"], "id": str(point.id), "had": sorted(point.vectors), "none": None}
+'''
+_SPACE: dict[str, Any] = {}
+exec(FUNCTIONS, _SPACE)
+
+
+def calls(name: str, function: str) -> After:
+    """A vector that a function of the revision makes."""
+    return lambda key, payload, vectors: (
+        payload,
+        {**vectors, name: _SPACE[function](Point(key, payload, vectors))},
+    )
+
+
+def rewrites(function: str) -> After:
+    """A payload that a function of the revision makes."""
+    return lambda key, payload, vectors: (_SPACE[function](Point(key, payload, vectors)), vectors)
+
+
+# --- rows -------------------------------------------------------------------------------------------------------
+
+COSINE = "VectorParams(size=8, distance=Distance.COSINE)"
+PLAIN = f'op.CreateCollection(NAME, {{"a": {COSINE}}})'
+UNNAMED = f"op.CreateCollection(NAME, {COSINE})"
+THREE = f"""op.CreateCollection(NAME,
+    {{"a": {COSINE}, "m": VectorParams(size=4, distance=Distance.COSINE, multivector_config=MultiVectorConfig(comparator="max_sim"))}},
+    {{"s": SparseVectorParams(modifier=Modifier.IDF)}})"""
+INDEXED = f'{PLAIN}, op.CreatePayloadIndex(NAME, "n", PayloadSchemaType.INTEGER)'
+STRICT = PLAIN[:-1] + (
+    ", strict_mode_config=StrictModeConfig(enabled=True, upsert_max_batchsize=5, max_query_limit=7, search_max_hnsw_ef=300))"
+)
+SCALAR = "ScalarQuantization(scalar=ScalarQuantizationConfig(type=ScalarType.INT8, always_ram=True))"
+QUANTIZED = PLAIN[:-1] + f", quantization_config={SCALAR})"
+LABELLED = PLAIN[:-1] + ', metadata={"kept": {"deep": [1, None]}, "old": 1})'
+ADD = f'op.AddVector(NAME, "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation.
+
+    Attributes:
+        change: what revision 0002 says: operations, as Python source; NAME is the collection.
+        start: the same of revision 0001.
+        points: what is loaded in between.
+        prepare: REST requests after that, as (method, path behind the collection, body); server only.
+        strategy: what the history says.
+        has: what the schema gets, in its JSON form; None where something goes. The rest stays as it was, exactly.
+        after: id, payload and vectors before -> payload and vectors after.
+        loose: tolerance of vectors that are made anew or stored in another form.
+        refused: words of the refusal to go back in place.
+        stores: where it runs.
+    """
+
+    name: str
+    change: str
+    start: str = PLAIN
+    points: Points = field(default_factory=points)
+    prepare: tuple[tuple[str, str, Any], ...] = ()
+    strategy: str = "copy"
+    has: Mapping[str, Any] = field(default_factory=dict)
+    after: After = same
+    loose: float = 1e-6
+    refused: str | None = None
+    stores: tuple[str, ...] = ("local", "server")
+
+
+def vector(name: str = "b", size: int = 16, distance: str = "Cosine", **more: Any) -> dict[str, Any]:
+    """A dense vector that the schema gets."""
+    return {"vectors": {name: {"size": size, "distance": distance, **more}}}
+
+
+def add(params: str, function: str) -> str:
+    """AddVector of a computed vector."""
+    return f'op.AddVector(NAME, "b", {params}, values=Compute({function}))'
+
+
+EMBEDDED = gets("b", words)
+ADDED = (
+    Row("add_embed", ADD, has=vector(), after=EMBEDDED),
+    Row("add_embed_to_no_point", ADD, points=points(0), has=vector(), after=EMBEDDED),
+    Row("add_embed_to_one_point", ADD, points=points(1), has=vector(), after=EMBEDDED),
+    Row("add_embed_template", ADD.replace('"text")', '"{kind}: {text}")'), has=vector(),
+        after=gets("b", lambda payload: words({"text": f"{payload['kind']}: {payload['text']}"}))),
+    Row("add_dense", add('VectorParams(size=3, distance="Euclid")', "dense"), has=vector("b", 3, "Euclid"), after=calls("b", "dense")),
+    Row("add_dense_of_a_vector", add('VectorParams(size=3, distance="Manhattan")', "from_vector"),
+        has=vector("b", 3, "Manhattan"), after=calls("b", "from_vector")),
+    Row("add_sparse", add("SparseVectorParams(modifier=Modifier.IDF, index=SparseIndexParams(on_disk=True))", "sparse"),
+        has={"sparse": {"b": {"modifier": "idf", "index": {"on_disk": True}}}}, after=calls("b", "sparse")),
+    Row("add_multivector", add('VectorParams(size=4, distance="Dot", multivector_config=MultiVectorConfig(comparator="max_sim"))', "multi"),
+        has=vector("b", 4, "Dot", multivector_config={"comparator": "max_sim"}), after=calls("b", "multi")),
+    Row("add_copy_of", f'op.AddVector(NAME, "b", {COSINE}, values=CopyOf("a"))', has=vector("b", 8), after=takes("b", "a")),
+    Row("add_empty", f'op.AddVector(NAME, "b", {COSINE}, values=Empty())', has=vector("b", 8)),
+    Row("add_empty_in_place", f'op.AddVector(NAME, "b", {COSINE}, values=Empty(), strategy="in_place")',
+        has=vector("b", 8), strategy="in_place"),
+    Row("add_sparse_empty_in_place", 'op.AddVector(NAME, "b", SparseVectorParams(modifier=Modifier.IDF), values=Empty(), strategy="in_place")',
+        has={"sparse": {"b": {"modifier": "idf"}}}, strategy="in_place"),
+    Row("add_beside_unnamed", ADD, start=UNNAMED, points=unnamed(), has=vector(), after=EMBEDDED),
+    Row("add_sparse_beside_unnamed", add("SparseVectorParams()", "sparse"), start=UNNAMED, points=unnamed(),
+        has={"sparse": {"b": {}}}, after=calls("b", "sparse")),
+    Row("add_beside_three", ADD, start=THREE, points=three_vectors, has=vector(), after=EMBEDDED),
+    Row("add_tuned", ADD.replace("COSINE)", f"COSINE, on_disk=True, hnsw_config=HnswConfigDiff(m=24, ef_construct=77), quantization_config={SCALAR})"),
+        has=vector("b", on_disk=True, hnsw_config={"m": 24, "ef_construct": 77}, quantization_config={"scalar": {"type": "int8", "always_ram": True}}),
+        after=EMBEDDED),
+    Row("add_float16", add('VectorParams(size=3, distance="Dot", datatype="float16")', "small"),
+        has=vector("b", 3, "Dot", datatype="float16"), after=calls("b", "small")),
+    Row("add_uint8", add('VectorParams(size=3, distance="Euclid", datatype="uint8")', "whole"),
+        has=vector("b", 3, "Euclid", datatype="uint8"), after=calls("b", "whole")),
+)
+
+
+def alter(params: str, more: str = "") -> str:
+    """AlterVector of ``a``."""
+    return f'op.AlterVector(NAME, "a", {params}{more})'
+
+
+HNSW8 = PLAIN.replace("COSINE)", "COSINE, hnsw_config=HnswConfigDiff(m=8))")
+HNSW32 = "VectorParams(size=8, distance=Distance.COSINE, hnsw_config=HnswConfigDiff(m=32))"
+ALTERED = (
+    Row("alter_size", alter('VectorParams(size=16, distance="Cosine")', ', values=Embed("words", text="text"), cutover="immediate"'),
+        has=vector("a", 16), after=gets("a", words)),
+    Row("alter_distance", alter('VectorParams(size=8, distance="Dot")', ', values=CopyOf("a", allow_normalised=True), cutover="immediate"'),
+        has=vector("a", 8, "Dot")),
+    Row("alter_to_float16", alter('VectorParams(size=8, distance="Cosine", datatype="float16")'),
+        has=vector("a", 8, datatype="float16"), after=gets("a", lambda payload: unit(dense(payload["n"], 8))), points=points(bare=False), loose=2e-3),
+    Row("alter_hnsw", alter(HNSW32), has=vector("a", 8, hnsw_config={"m": 32})),
+    Row("alter_hnsw_in_place", alter(HNSW32, ', strategy="in_place"'), start=HNSW8, has=vector("a", 8, hnsw_config={"m": 32}), strategy="in_place"),
+    Row("alter_hnsw_in_place_for_good", alter(HNSW32, ', strategy="in_place"'), has=vector("a", 8, hnsw_config={"m": 32}),
+        strategy="in_place", refused="can't be unset"),
+    Row("reembed", 'op.Reembed(NAME, "a", values=Embed("words", text="text"), cutover="immediate")',
+        start=PLAIN.replace("size=8", "size=16"), points=points(a=lambda number: dense(number, 16)), after=gets("a", words)),
+    Row("reembed_compute", 'op.Reembed(NAME, "a", values=Compute(dense), cutover="immediate")',
+        start=PLAIN.replace("size=8", "size=3").replace("Distance.COSINE", '"Dot"'), points=points(a=lambda number: dense(number, 3)),
+        after=calls("a", "dense")),
+    Row("drop", 'op.DropVector(NAME, "m", cutover="immediate")', start=THREE, points=three_vectors, has={"vectors": {"m": None}}, after=loses("m")),
+    Row("drop_sparse", 'op.DropVector(NAME, "s", cutover="immediate")', start=THREE, points=three_vectors, has={"sparse": {"s": None}}, after=loses("s")),
+    Row("drop_the_last", 'op.DropVector(NAME, "a", cutover="immediate")', has={"vectors": {"a": None}}, after=loses("a")),
+    Row("drop_in_place", 'op.DropVector(NAME, "m", cutover="immediate", strategy="in_place")', start=THREE, points=three_vectors,
+        has={"vectors": {"m": None}}, after=loses("m"), strategy="in_place", refused="what was dropped is gone"),
+    Row("rename", 'op.RenameVector(NAME, "a", "z", cutover="immediate")', start=THREE, points=three_vectors,
+        has={"vectors": {"a": None, "z": {"size": 8, "distance": "Cosine"}}}, after=takes("z", "a", keep=False)),
+    Row("rename_sparse", 'op.RenameVector(NAME, "s", "z", cutover="immediate")', start=THREE, points=three_vectors,
+        has={"sparse": {"s": None, "z": {"modifier": "idf"}}}, after=takes("z", "s", keep=False)),
+    Row("rename_unnamed", 'op.RenameVector(NAME, "", "z", cutover="immediate")', start=UNNAMED, points=unnamed(),
+        has={"vectors": {"": None, "z": {"size": 8, "distance": "Cosine"}}}, after=takes("z", "", keep=False)),
+)
+
+EVERY_INDEX = """
+op.CreatePayloadIndex(NAME, "kind", KeywordIndexParams(type="keyword", is_tenant=True)),
+op.CreatePayloadIndex(NAME, "n", IntegerIndexParams(type="integer", lookup=True, range=False)),
+op.CreatePayloadIndex(NAME, "x", PayloadSchemaType.FLOAT),
+op.CreatePayloadIndex(NAME, "place", "geo"),
+op.CreatePayloadIndex(NAME, "text", TextIndexParams(type="text", tokenizer=TokenizerType.PREFIX, min_token_len=2, max_token_len=12, lowercase=False)),
+op.CreatePayloadIndex(NAME, "flag", PayloadSchemaType.BOOL),
+op.CreatePayloadIndex(NAME, "when", DatetimeIndexParams(type="datetime", on_disk=True)),
+op.CreatePayloadIndex(NAME, "key", UuidIndexParams(type="uuid", is_tenant=False)),
+op.CreatePayloadIndex(NAME, "nested.list[]", "float"),
+"""
+INDEXES = {
+    "kind": {"type": "keyword", "is_tenant": True},
+    "n": {"type": "integer", "lookup": True, "range": False},
+    "x": {"type": "float"},
+    "place": {"type": "geo"},
+    "text": {"type": "text", "tokenizer": "prefix", "min_token_len": 2, "max_token_len": 12, "lowercase": False},
+    "flag": {"type": "bool"},
+    "when": {"type": "datetime", "on_disk": True},
+    "key": {"type": "uuid"},
+    "nested.list[]": {"type": "float"},
+}
+INDEX = (
+    Row("index_every_type", EVERY_INDEX, has={"indexes": INDEXES}, strategy="in_place"),
+    Row("index_every_type_by_copy", EVERY_INDEX + ADD,
+        has={"indexes": INDEXES, **vector()}, after=EMBEDDED),
+    Row("index_by_copy", 'op.CreatePayloadIndex(NAME, "kind", "keyword", strategy="copy")', has={"indexes": {"kind": {"type": "keyword"}}}),
+    Row("retype", 'op.CreatePayloadIndex(NAME, "n", PayloadSchemaType.FLOAT)', start=INDEXED, has={"indexes": {"n": {"type": "float"}}}, stores=("server",)),
+    Row("retype_in_place", 'op.CreatePayloadIndex(NAME, "n", PayloadSchemaType.FLOAT, strategy="in_place")', start=INDEXED,
+        has={"indexes": {"n": {"type": "float"}}}, strategy="in_place"),
+    Row("drop_index", 'op.DropPayloadIndex(NAME, "n")', start=INDEXED, has={"indexes": {"n": None}}, strategy="in_place"),
+)
+
+
+def update(settings: str, strategy: str = "") -> str:
+    """UpdateCollection."""
+    return f"op.UpdateCollection(NAME, {settings}{strategy})"
+
+
+IN_PLACE = ', strategy="in_place"'
+BINARY = 'BinaryQuantization(binary=BinaryQuantizationConfig(always_ram=True, encoding="two_bits"))'
+PRODUCT = 'ProductQuantization(product=ProductQuantizationConfig(compression="x16"))'
+BOTH_DISABLED = "quantization_config=Disabled.DISABLED"
+UPDATED = (
+    Row("metadata", update('metadata={"old": 2, "new": {"list": [1, None, "ü"]}}'), start=LABELLED, strategy="in_place",
+        has={"config": {"metadata": {"kept": {"deep": [1, None]}, "old": 2, "new": {"list": [1, None, "ü"]}}}}),
+    Row("metadata_first", update('metadata={"new": 1}'), strategy="in_place", has={"config": {"metadata": {"new": 1}}}),
+    Row("metadata_by_copy", update('metadata={"old": 2}', ', strategy="copy"'), start=LABELLED,
+        has={"config": {"metadata": {"kept": {"deep": [1, None]}, "old": 2}}}),
+    Row("optimizers", update("optimizers_config=OptimizersConfigDiff(indexing_threshold=12345, flush_interval_sec=7)"), strategy="in_place",
+        has={"config": {"optimizers_config": {"indexing_threshold": 12345, "flush_interval_sec": 7}}}),
+    Row("optimizers_for_good", update("optimizers_config=OptimizersConfigDiff(max_segment_size=50000)"), strategy="in_place",
+        has={"config": {"optimizers_config": {"max_segment_size": 50000}}}, refused="can't be unset"),
+    Row("hnsw", update("hnsw_config=HnswConfigDiff(m=24, payload_m=8)"), has={"config": {"hnsw_config": {"m": 24, "payload_m": 8}}}),
+    Row("hnsw_in_place", update("hnsw_config=HnswConfigDiff(m=24)", IN_PLACE), strategy="in_place", has={"config": {"hnsw_config": {"m": 24}}},
+        stores=("server",)),
+    Row("scalar", update(f"quantization_config={SCALAR}"), has={"config": {"quantization_config": {"scalar": {"type": "int8", "always_ram": True}}}}),
+    Row("binary", update(f"quantization_config={BINARY}"), has={"config": {"quantization_config": {"binary": {"always_ram": True, "encoding": "two_bits"}}}}),
+    Row("product", update(f"quantization_config={PRODUCT}"), start=QUANTIZED, has={"config": {"quantization_config": {"product": {"compression": "x16"}}}},
+        stores=("server",)),
+    Row("scalar_in_place", update(f"quantization_config={SCALAR}", IN_PLACE), strategy="in_place",
+        has={"config": {"quantization_config": {"scalar": {"type": "int8", "always_ram": True}}}}),
+    Row("product_in_place", update(f"quantization_config={PRODUCT}", IN_PLACE), start=QUANTIZED, strategy="in_place",
+        has={"config": {"quantization_config": {"product": {"compression": "x16"}}}}, stores=("server",)),
+    Row("disabled", update(BOTH_DISABLED), start=QUANTIZED, has={"config": {"quantization_config": None}}, stores=("server",)),
+    Row("disabled_in_place", update(BOTH_DISABLED, IN_PLACE), start=QUANTIZED, strategy="in_place", has={"config": {"quantization_config": None}},
+        stores=("server",)),
+    Row("strict_mode", update("strict_mode_config=StrictModeConfig(max_query_limit=6)"), start=STRICT, strategy="in_place",
+        has={"config": {"strict_mode_config": {"enabled": True, "upsert_max_batchsize": 5, "max_query_limit": 6, "search_max_hnsw_ef": 300}}}, stores=("server",)),
+    Row("strict_mode_for_good", update("strict_mode_config=StrictModeConfig(enabled=True, max_query_limit=50)"), strategy="in_place",
+        has={"config": {"strict_mode_config": {"enabled": True, "max_query_limit": 50}}}, refused="can't be unset", stores=("server",)),
+    Row("strict_mode_survives", ADD, start=STRICT, has=vector(), after=EMBEDDED),
+    Row("params", update("params=CollectionParamsDiff(on_disk_payload=False)"), strategy="in_place", has={"config": {"on_disk_payload": False}}),
+    Row("params_for_good", update("params=CollectionParamsDiff(read_fan_out_factor=2)"), strategy="in_place",
+        has={"config": {"read_fan_out_factor": 2}}, refused="can't be unset", stores=("server",)),
+    Row("vector_on_disk", update('vectors_config={"a": VectorParamsDiff(on_disk=True)}'), has=vector("a", 8, on_disk=True)),
+    Row("sparse_on_disk", update('sparse_vectors_config={"s": SparseVectorParams(index=SparseIndexParams(on_disk=True))}'), start=THREE,
+        points=three_vectors, has={"sparse": {"s": {"modifier": "idf", "index": {"on_disk": True}}}}),
+    Row("reshard", "op.Reshard(NAME, shard_number=3)", has={"config": {"shard_number": 3}}),
+    Row("replicas", "op.Reshard(NAME, write_consistency_factor=2, replication_factor=2)", strategy="in_place",
+        has={"config": {"write_consistency_factor": 2, "replication_factor": 2}}, stores=("server",)),
+)
+OTHERS = (
+    Row("transform", "op.TransformPoints(NAME, renamed, inverse=back)", start=THREE, points=three_vectors, after=rewrites("renamed")),
+    Row("transform_without_inverse", "op.TransformPoints(NAME, cut)", after=rewrites("cut")),
+    Row("transform_no_point", "op.TransformPoints(NAME, cut)", points=points(0), after=rewrites("cut")),
+    Row("transform_then_embed", f'op.TransformPoints(NAME, renamed), {ADD.replace(chr(34) + "text" + chr(34) + ")", chr(34) + "{sort}" + chr(34) + ")")}',
+        has=vector(), after=lambda key, payload, vectors: gets("b", lambda found: words({"text": found["sort"]}))(
+            key, _SPACE["renamed"](Point(key, payload, vectors)), vectors)),
+    Row("alias", 'op.SetAlias(NAME + "_read", NAME)', has={"aliases": ("_read",)}, strategy="in_place"),
+    Row("alias_with_rebuild", 'op.SetAlias(NAME + "_read", NAME), ' + ADD, has={"aliases": ("_read",), **vector()}, after=EMBEDDED),
+    Row("everything_at_once", "op.TransformPoints(NAME, renamed), " + ADD.replace('"text")', '"{text} {sort}")') +
+        ', op.RenameVector(NAME, "a", "z", cutover="immediate"), op.DropVector(NAME, "m", cutover="immediate"),'
+        ' op.CreatePayloadIndex(NAME, "sort", "keyword"), op.UpdateCollection(NAME, metadata={"k": 1}, hnsw_config=HnswConfigDiff(m=24))',
+        start=THREE, points=three_vectors,
+        has={"vectors": {"b": {"size": 16, "distance": "Cosine"}, "z": {"size": 8, "distance": "Cosine"}, "a": None, "m": None},
+             "indexes": {"sort": {"type": "keyword"}}, "config": {"metadata": {"k": 1}, "hnsw_config": {"m": 24}}},
+        after=lambda key, payload, vectors: (
+            _SPACE["renamed"](Point(key, payload, vectors)),
+            {**({"z": vectors["a"]} if "a" in vectors else {}), **({"s": vectors["s"]} if "s" in vectors else {}),
+             "b": words({"text": f"{payload['text']} {payload['kind']}"})})),
+    Row("tuned_by_hand", ADD, prepare=(
+            ("PATCH", "", {"hnsw_config": {"m": 37}, "optimizers_config": {"indexing_threshold": 11111, "max_segment_size": 44444},
+                           "vectors": {"a": {"hnsw_config": {"m": 41}, "on_disk": True}}, "params": {"read_fan_out_delay_ms": 12},
+                           "strict_mode_config": {"enabled": True, "max_query_limit": 9}, "metadata": {"by": {"hand": [None, 1]}}}),
+            ("PUT", "/index?wait=true", {"field_name": "text", "field_schema": {"type": "text", "tokenizer": "word", "max_token_len": 9}}),
+            ("PUT", "/index?wait=true", {"field_name": "kind", "field_schema": {"type": "keyword", "is_tenant": True}})),
+        has=vector(), after=EMBEDDED, stores=("server",)),
+)
+ROWS = (*ADDED, *ALTERED, *INDEX, *UPDATED, *OTHERS)
