@@ -22,7 +22,8 @@ POINTS = 40
 
 def prepare(folder: Path, config: dict) -> Deployment:
     """A loaded collection at 0001 with revision 0003 pending."""
-    qdrant = {"path": str(folder / "qdrant")} if "path" in config else config
+    # A resume waits as long as one request may take: a short limit keeps the many resumes of this file short.
+    qdrant = {"path": str(folder / "qdrant")} if "path" in config else {**config, "timeout": 1}
     made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db")
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings(), "0001")

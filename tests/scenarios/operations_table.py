@@ -193,7 +193,7 @@ STRICT = PLAIN[:-1] + (
 SCALAR = "ScalarQuantization(scalar=ScalarQuantizationConfig(type=ScalarType.INT8, always_ram=True))"
 QUANTIZED = PLAIN[:-1] + f", quantization_config={SCALAR})"
 LABELLED = PLAIN[:-1] + ', metadata={"kept": {"deep": [1, None]}, "old": 1})'
-ADD = f'op.AddVector(NAME, "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))'
+ADD = 'op.AddVector(NAME, "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))'
 
 
 @dataclass(frozen=True)

@@ -393,7 +393,7 @@ def test_plain_values():
         "at": "2025-11-21T14:02:00+00:00",
         "set": ["a", "b"],
         "nan": None,
-        "check": {"name": "x", "ok": None, "detail": "y", "hint": None},
+        "check": {"name": "x", "ok": None, "detail": "y", "hint": None, "exit_code": 0},
         "job": {"collection": "c", "basis": "b", "steps": [], "closes": [], "supersedes": None},
         "3": [1, 2.5, True, None],
     }

@@ -33,7 +33,7 @@ def doctor(settings: Settings) -> Doctor:
     except QmigrateError as error:
         if all(check.ok for check in checks):
             # Each works by itself: it is what the ledger has recorded that doesn't fit.
-            checks.append(Check("recorded state", False, error.message, error.hint))
+            checks.append(Check("recorded state", False, error.message, error.hint, error.exit_code))
     return Doctor(tuple(checks))
 
 
@@ -83,7 +83,7 @@ def _try(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, True, look(), None)
     except QmigrateError as error:
-        return Check(name, False, error.message, error.hint)
+        return Check(name, False, error.message, error.hint, error.exit_code)
 
 
 def _revisions(settings: Settings) -> str:

@@ -224,12 +224,18 @@ class Snapshots:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that `doctor` looked at; `ok` is None where it is only to be known."""
+    """One thing that `doctor` looked at.
+
+    Attributes:
+        ok: None where it is only to be known.
+        exit_code: of the error behind a failure, 0 without one.
+    """
 
     name: str
     ok: bool | None
     detail: str
     hint: str | None = None
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +248,12 @@ class Doctor:
     def failed(self) -> int:
         """How many checks failed."""
         return sum(check.ok is False for check in self.checks)
+
+    @property
+    def exit_code(self) -> int:
+        """That of the failed checks where they agree, else 9; 0 when everything is in order."""
+        codes = {check.exit_code or 9 for check in self.checks if check.ok is False}
+        return codes.pop() if len(codes) == 1 else 9 * bool(codes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, session
-from qmigrate.errors import QmigrateError
+from qmigrate.errors import NotFoundError, QmigrateError
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner.forward import pending
@@ -71,7 +71,7 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
         revision=newest,
         revision_doc=_doc(opened, newest),
         generation=f"g{generation.number:04d}" if generation else ("plain" if state.kind == "plain" else None),
-        points=opened.store.count(state.physical) if state.physical else None,
+        points=_points(opened, state.physical),
         state=condition,
         pending=missing,
         detail=detail,
@@ -81,6 +81,16 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
         host=run.host if run else None,
         next_command=command,
     )
+
+
+def _points(opened: Session, physical: str | None) -> int | None:
+    """Exact count; None when nothing serves, or when it was deleted since it was looked at."""
+    if physical is None:
+        return None
+    try:
+        return opened.store.count(physical)
+    except NotFoundError:
+        return None
 
 
 def _condition(world: World, state: CollectionState, missing: tuple[str, ...]) -> tuple[str, str, str | None]:

@@ -127,6 +127,8 @@ class Change:
         if self.kind == "config.set" and self.name in ("metadata", "quantization_config"):
             # Metadata keys can be removed, and quantization can be turned off.
             return True
+        if self.kind == "config.set" and self.before is None:
+            return False
         if self.kind in ("config.set", "vector.alter", "sparse.alter"):
             return not _unset_paths(self.before, self.after)
         return True

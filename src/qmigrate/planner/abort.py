@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import Build, CollectionPlan, GoLive, InPlace, Job, Plan, Retire, Step
-from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.model.state import Capabilities, CollectionState, OpenRun, World
+from qmigrate.planner.segment import kept
 
 
 def plan_abort(world: World, *, only: Iterable[str] | None = None) -> Plan:
@@ -19,11 +20,11 @@ def plan_abort(world: World, *, only: Iterable[str] | None = None) -> Plan:
     plans = []
     for name, state in sorted(world.collections.items()):
         if state.open_run is not None and (chosen is None or name in chosen):
-            plans.append(_collection(state, state.open_run))
+            plans.append(_collection(state, state.open_run, world.capabilities))
     return Plan(verb="abort", target=(), collections=tuple(plans))
 
 
-def _collection(state: CollectionState, run: OpenRun) -> CollectionPlan:
+def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities) -> CollectionPlan:
     steps: list[Step] = []
     lines: list[str] = []
     for position in _unfinished(run):
@@ -34,7 +35,7 @@ def _collection(state: CollectionState, run: OpenRun) -> CollectionPlan:
             steps.append(Retire(step.target, f"abort of run {run.id}"))
             lines.append(f"remove {step.target}, which nothing points to")
         elif isinstance(step, InPlace) and run.record(position, "change") is not None:
-            steps.append(_undo(state, run, step))
+            steps.append(_undo(state, run, step, capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
     job = Job(state.name, state.basis(), tuple(steps), (), supersedes=run.id)
     return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was begun",), reasons=())
@@ -61,12 +62,13 @@ def _refuse_moved(state: CollectionState, run: OpenRun, step: GoLive) -> None:
         )
 
 
-def _undo(state: CollectionState, run: OpenRun, step: InPlace) -> InPlace:
-    lossy = [change for change in step.changes if not change.undoable()]
+def _undo(state: CollectionState, run: OpenRun, step: InPlace, capabilities: Capabilities) -> InPlace:
+    made = [change for change in reversed(step.changes) if kept(change, capabilities)]
+    lossy = [change for change in made if not change.undoable()]
     if lossy:
         raise RefusedError(
             f"run {run.id} has begun to change {state.name} in place, and that can't be undone: {lossy[0].describe()}",
             hint="finish it: qmigrate upgrade",
         )
-    undone = tuple(change.reverse() for change in reversed(step.changes))
+    undone = tuple(change.reverse() for change in made)
     return InPlace((), step.target, undone, f"abort of run {run.id}")

@@ -9,7 +9,7 @@ from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.model.state import Applied, CollectionState, Generation, World
-from qmigrate.planner.segment import Position, closing, fold
+from qmigrate.planner.segment import Position, closing, fold, kept
 from qmigrate.revisions import Revisions
 
 
@@ -153,6 +153,7 @@ def _reverse(world: World, revisions: Revisions, walk: _Walk) -> None:
             _downgrade(world, revisions, walk, entry)
             continue
         made = [Change.from_json(change) for change in reversed(entry.changes)]
+        made = [change for change in made if kept(change, world.capabilities)]
         for change in made:
             _refuse_lossy(revisions, walk, entry, change)
         inverse = [change.reverse() for change in made]

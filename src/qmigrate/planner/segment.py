@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from qmigrate.errors import PlanError
 from qmigrate.model.names import generation_name
 from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step
-from qmigrate.model.schema import CollectionSchema, changes
+from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.operations.base import Operation, check_contradictions
 
@@ -146,3 +146,9 @@ def closing(segment: Segment, prior: Position, revision: tuple[str, str], last_s
         declared=segment.position.declared,
         prior=prior.declared,
     )
+
+
+def kept(change: Change, capabilities: Capabilities) -> bool:
+    """Whether the store keeps it: local mode only declares most settings, so there is nothing to take back."""
+    declared_only = change.kind == "vector.alter" or (change.kind == "config.set" and change.name != "metadata")
+    return not (capabilities.local and declared_only)

@@ -7,7 +7,7 @@ from itertools import islice
 
 from qmigrate.errors import EmbedError, PlanError, RefusedError, RepairNeededError, StoreError
 from qmigrate.model.plan import Build
-from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
@@ -40,7 +40,7 @@ def check_build(step: Build, work: Work) -> Facts:
     for vector in transform.filled:
         filling = transform.values[vector]
         if isinstance(filling, Embed):
-            fingerprints[vector] = _check_embed(work, step, vector, filling, step.schema)
+            fingerprints[vector] = _check_embed(work, step, vector, filling, transform)
     _try_some(work, step, transform)
     return {"points": work.store.count(step.source), "embedders": fingerprints}
 
@@ -107,9 +107,9 @@ def _wait_until_green(work: Work, physical: str) -> None:
         time.sleep(0.2)
 
 
-def _check_embed(work: Work, step: Build, vector: str, filling: Embed, schema: CollectionSchema) -> JsonObject:
+def _check_embed(work: Work, step: Build, vector: str, filling: Embed, transform: PointTransform) -> JsonObject:
     embedder = work.code.embedder(filling.embedder)
-    declared = schema.vectors.get(vector, {}).get("size")
+    declared = step.schema.vectors.get(vector, {}).get("size")
     if embedder.size is not None and declared is not None and embedder.size != declared:
         raise EmbedError(
             f"embedder {filling.embedder!r} makes vectors of {embedder.size} values, but vector {vector!r} of "
@@ -118,7 +118,8 @@ def _check_embed(work: Work, step: Build, vector: str, filling: Embed, schema: C
         )
     fields = sorted(filling.fields())
     # A template leaves missing parts out, so only the fill can say whether anything remains of a point's text.
-    if filling.on_failure == "stop" and len(fields) == 1:
+    # A payload function may make the field, or take it away.
+    if filling.on_failure == "stop" and len(fields) == 1 and transform.keeps_payload:
         _check_field(work, step, fields[0], vector)
     return embedder.fingerprint()
 

@@ -77,7 +77,11 @@ def _problem(info: JsonObject) -> str | None:
 
 
 def _inactive(node: Rest, name: str) -> tuple[str, ...]:
-    found = node.get(f"{path_of(name)}/cluster")
+    try:
+        found = node.get(f"{path_of(name)}/cluster")
+    except NotFoundError:
+        # Deleted since its info was read: whoever works on it finds that out, and nobody else cares.
+        return ()
     here = found.get("peer_id")
     shards = [{**shard, "peer_id": here} for shard in found.get("local_shards", ())]
     shards += found.get("remote_shards", ())

@@ -8,7 +8,6 @@ from qmigrate.cli.shell import Duration, Shell, with_shell
 
 PENDING = 3
 DIFFERENT = 5
-UNHEALTHY = 9
 
 
 @click.command(short_help="Show where every collection is.")
@@ -60,7 +59,7 @@ def doctor(shell: Shell) -> int:
 
     found = command.doctor(shell.settings())
     shell.show(found, show_doctor)
-    return UNHEALTHY if found.failed else 0
+    return found.exit_code
 
 
 @click.command(short_help="Wait until Qdrant and the ledger answer.")
