@@ -187,9 +187,9 @@ THREE = f"""op.CreateCollection(NAME,
     {{"a": {COSINE}, "m": VectorParams(size=4, distance=Distance.COSINE, multivector_config=MultiVectorConfig(comparator="max_sim"))}},
     {{"s": SparseVectorParams(modifier=Modifier.IDF)}})"""
 INDEXED = f'{PLAIN}, op.CreatePayloadIndex(NAME, "n", PayloadSchemaType.INTEGER)'
-STRICT = PLAIN[:-1] + (
-    ", strict_mode_config=StrictModeConfig(enabled=True, upsert_max_batchsize=5, max_query_limit=7, search_max_hnsw_ef=300))"
-)
+STRICT = PLAIN[:-1] + """, strict_mode_config=StrictModeConfig(enabled=True, upsert_max_batchsize=5, max_query_limit=7,
+    unindexed_filtering_retrieve=False, unindexed_filtering_update=False, filter_max_conditions=1, condition_max_size=1,
+    search_allow_exact=False, search_max_hnsw_ef=300, max_points_count=25, max_timeout=1, write_rate_limit=500000))"""
 SCALAR = "ScalarQuantization(scalar=ScalarQuantizationConfig(type=ScalarType.INT8, always_ram=True))"
 QUANTIZED = PLAIN[:-1] + f", quantization_config={SCALAR})"
 LABELLED = PLAIN[:-1] + ', metadata={"kept": {"deep": [1, None]}, "old": 1})'
@@ -374,7 +374,7 @@ UPDATED = (
     Row("disabled_in_place", update(BOTH_DISABLED, IN_PLACE), start=QUANTIZED, strategy="in_place", has={"config": {"quantization_config": None}},
         stores=("server",)),
     Row("strict_mode", update("strict_mode_config=StrictModeConfig(max_query_limit=6)"), start=STRICT, strategy="in_place",
-        has={"config": {"strict_mode_config": {"enabled": True, "upsert_max_batchsize": 5, "max_query_limit": 6, "search_max_hnsw_ef": 300}}}, stores=("server",)),
+        has={"config": {"strict_mode_config": {"enabled": True, "upsert_max_batchsize": 5, "max_query_limit": 6, "max_points_count": 25}}}, stores=("server",)),
     Row("strict_mode_for_good", update("strict_mode_config=StrictModeConfig(enabled=True, max_query_limit=50)"), strategy="in_place",
         has={"config": {"strict_mode_config": {"enabled": True, "max_query_limit": 50}}}, refused="can't be unset", stores=("server",)),
     Row("strict_mode_survives", ADD, start=STRICT, has=vector(), after=EMBEDDED),

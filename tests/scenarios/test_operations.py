@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -15,25 +15,47 @@ from qdrant_client import grpc
 from qdrant_client.conversions.conversion import json_to_value
 from tests.conftest import clean
 from tests.harness import Deployment
-from tests.scenarios.operations_table import FUNCTIONS, ROWS, Row
+from tests.scenarios.operations_table import FUNCTIONS, ROWS, Row, dense, points, whole, words
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
-from qmigrate.errors import RefusedError
+from qmigrate.errors import QmigrateError, RefusedError, StoreError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
+from qmigrate.steps import build, golive
 from qmigrate.store import records
 from qmigrate.store.fence import NO_LIMIT
+from qmigrate.store.local import LocalStore
+from qmigrate.store.server import ServerStore
 
 #: Points per request: what the strict mode of one row allows.
 CHUNK = 5
 #: Rows that run at the same time; a server answers them while it waits for its disk.
 WORKERS = 6
+UNCHANGED = Row("unchanged", "")
 CASES = [
     pytest.param(row, store, id=f"{row.name}-{store}", marks=[pytest.mark.server] if store == "server" else [])
     for row in ROWS
     for store in row.stores
 ]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is behind a name.
+
+    Attributes:
+        schema: as JSON, without the logical name among its aliases; None when there is no collection.
+        points: id -> (payload, vectors).
+        aliases: of the whole deployment, and `collections` likewise.
+        shards: how many told an operation id.
+    """
+
+    schema: dict[str, Any] | None
+    points: dict[Any, tuple[dict, dict]]
+    aliases: dict[str, str]
+    collections: tuple[str, ...]
+    shards: int
 
 
 class Trial:
@@ -46,6 +68,7 @@ class Trial:
     def __init__(self, made: Deployment) -> None:
         self.made = made
         self.url = made.qdrant.get("url")
+        self.local = self.url is None
         self.settings = made.settings()
 
     def revise(self, identifier: str, operations: str, functions: str = FUNCTIONS) -> None:
@@ -63,55 +86,43 @@ class Trial:
         assert answer.status_code == 200, answer.text
         return answer.json()["result"]
 
-    def put(self, points: list[Point], name: str | None = None) -> None:
+    def put(self, given: list[Point], name: str | None = None) -> None:
         """Write points through the logical name (or another one)."""
         store = self.made.store()
         try:
-            for start in range(0, len(points), CHUNK):
-                store.upsert(name or self.made.name, [ready(point) for point in points[start : start + CHUNK]]).wait()
+            for start in range(0, len(given), CHUNK):
+                store.upsert(name or self.made.name, [ready(point) for point in given[start : start + CHUNK]]).wait()
         finally:
             store.close()
 
-    def schema(self, name: str | None = None) -> dict[str, Any] | None:
-        """The live schema as JSON; of aliases only the further ones, without the collection's name."""
+    def look(self, name: str | None = None) -> Seen:
+        """Everything behind a name, read past qmigrate's commands."""
+        wanted, mine = name or self.made.name, self.made.name
         store = self.made.store()
         try:
-            found = store.describe(name or self.made.name)
+            aliases = {alias: target for alias, target in store.aliases().items() if alias.startswith(mine)}
+            physical = tuple(one for one in store.physical_names() if one.startswith(mine))
+            found = store.describe(wanted)
+            pages = list(store.scan(wanted)) if found is not None else []
+            ids = store.operation_ids(wanted) if found is not None else {}
         finally:
             store.close()
-        return None if found is None else shown(found.schema, self.made.name)
-
-    def contents(self, name: str | None = None) -> dict[Any, tuple[dict, dict]]:
-        """Id -> (payload, vectors)."""
-        store = self.made.store()
-        try:
-            pages = list(store.scan(name or self.made.name))
-        finally:
-            store.close()
-        return {
+        found_points = {
             records.point_id(stored): (records.payload_of(stored), records.vectors_of(stored))
             for page in pages
             for stored in page
         }
-
-    def names(self) -> tuple[dict[str, str], list[str]]:
-        """Aliases and collections of this deployment."""
-        store = self.made.store()
-        try:
-            mine = {alias: target for alias, target in store.aliases().items() if alias.startswith(self.made.name)}
-            return mine, [name for name in store.physical_names() if name.startswith(self.made.name)]
-        finally:
-            store.close()
+        return Seen(shown(found.schema, mine) if found else None, found_points, aliases, physical, len(ids))
 
     def history(self) -> list[tuple[str, str, str | None]]:
         """(direction, revision, strategy), newest first."""
         rows = status.history(self.settings).rows
         return [(row.direction, row.revision, row.strategy) for row in rows if row.collection == self.made.name]
 
-    def check_row(self, revision: str, points: int, *pending: str) -> None:
+    def check_row(self, revision: str, count: int, *pending: str) -> None:
         """What `status` says."""
         row = self.made.row()
-        assert (row.revision, row.state, row.points) == (revision, "pending" if pending else "ready", points)
+        assert (row.revision, row.state, row.points) == (revision, "pending" if pending else "ready", count)
         assert row.pending == pending
 
 
@@ -131,9 +142,8 @@ def ready(point: Point) -> bytes:
 
 def shown(schema: CollectionSchema, name: str) -> dict[str, Any]:
     """A schema as JSON whose aliases don't depend on the collection's name."""
-    found = copy.deepcopy(schema.to_json())
-    found["aliases"] = sorted(alias[len(name) :] for alias in schema.aliases if alias not in (name,))
-    return found
+    further = sorted(alias.removeprefix(name) for alias in schema.aliases if alias != name)
+    return {**schema.to_json(), "aliases": further}
 
 
 # --- what is compared ---------------------------------------------------------------------------------------------
@@ -141,8 +151,6 @@ def shown(schema: CollectionSchema, name: str) -> dict[str, Any]:
 
 def check_schema(seen: dict[str, Any], before: dict[str, Any], row: Row, *, local: bool) -> None:
     """What the row says is there; everything else is exactly as before, defaults and all."""
-    if local:
-        seen, before = copy.deepcopy(seen), copy.deepcopy(before)
     assert seen["aliases"] == sorted([*before["aliases"], *row.has.get("aliases", ())])
     for family in ("vectors", "sparse", "indexes", "config"):
         wanted: Mapping[str, Any] = row.has.get(family, {})
@@ -205,64 +213,63 @@ def equal(seen: Any, wanted: Any, loose: float) -> bool:
 
 def run_row(row: Row, trial: Trial) -> None:
     """Start, points, upgrade, check, rollback, check, upgrade, check."""
-    local = trial.url is None
-    trial.revise("0001", row.start)
+    before = begin(row, trial)
+    trial.check_row("0001", len(before.points), "0002")
     trial.upgrade()
-    points = row.points()
-    trial.put(points)
-    for method, path, body in row.prepare:
-        trial.rest(method, path, body)
-    before, contents = trial.schema(), trial.contents()
-    assert contents.keys() == {point.id for point in points}
-    assert all(exact(contents[point.id][0]) == exact(point.payload) for point in points)
-    trial.revise("0002", row.change)
-    trial.check_row("0001", len(points), "0002")
-    trial.upgrade()
-    check_forward(row, trial, before, contents, local=local)
+    check_forward(row, trial, before)
     assert trial.history() == [("upgrade", "0002", row.strategy), ("upgrade", "0001", "create")]
     # Local mode only declares settings, so there nothing stands in the way.
-    if row.refused and not (local and "unset" in row.refused):
-        refuse_back(row, trial, before, contents, local=local)
+    if row.refused and not (trial.local and "unset" in row.refused):
+        with pytest.raises(RefusedError, match=row.refused) as refused:
+            back.rollback(trial.settings, "-1")
+        assert refused.value.exit_code == 10
+        check_forward(row, trial, before)
+        assert len(trial.history()) == 2
         return
     back.rollback(trial.settings, "-1")
-    before = unfenced(before, local=local) if row.strategy == "copy" else before
-    assert trial.schema() == before
-    check_points(trial.contents(), contents, Row("", ""), local=local)
-    trial.check_row("0001", len(contents), "0002")
-    assert [entry[0] for entry in trial.history()] == ["rollback", "upgrade", "upgrade"]
+    seen = trial.look()
+    if row.strategy == "copy" and not trial.local:
+        before = replace(before, schema=unfenced(before.schema))
+    assert seen.schema == before.schema
+    check_points(seen.points, before.points, UNCHANGED, local=trial.local)
+    trial.check_row("0001", len(before.points), "0002")
     trial.upgrade()
-    check_forward(row, trial, before, contents, local=local)
+    check_forward(row, trial, before)
     assert [entry[0] for entry in trial.history()] == ["upgrade", "rollback", "upgrade", "upgrade"]
-    aliases, _ = trial.names()
-    assert not [alias for alias in aliases if "__e" in alias]
 
 
-def unfenced(schema: dict[str, Any], *, local: bool) -> dict[str, Any]:
-    """A schema after a fence was lifted: strict mode can't be unset, so a limit too large to matter stays."""
-    if local:
-        return schema
+def begin(row: Row, trial: Trial) -> Seen:
+    """The start of a row: its collection as it is right before revision 0002, which is there and not applied."""
+    trial.revise("0001", row.start)
+    trial.upgrade()
+    loaded = row.points()
+    trial.put(loaded)
+    for method, path, body in row.prepare:
+        trial.rest(method, path, body)
+    before = trial.look()
+    assert {key: exact(payload) for key, (payload, _) in before.points.items()} == {
+        point.id: exact(point.payload) for point in loaded
+    }
+    trial.revise("0002", row.change)
+    return before
+
+
+def unfenced(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema after its fence was lifted: strict mode can't be unset, so a limit too large to matter stays."""
     strict = schema["config"].get("strict_mode_config", {})
-    lifted = {**strict, "enabled": strict.get("enabled", False), "write_rate_limit": NO_LIMIT}
+    lifted = {"enabled": False, "write_rate_limit": NO_LIMIT, **strict}
     return {**schema, "config": {**schema["config"], "strict_mode_config": lifted}}
 
 
-def check_forward(row: Row, trial: Trial, before: Any, contents: Any, *, local: bool) -> None:
+def check_forward(row: Row, trial: Trial, before: Seen) -> None:
     """The state that revision 0002 leads to."""
-    check_schema(trial.schema(), before, row, local=local)
-    check_points(trial.contents(), contents, row, local=local)
-    trial.check_row("0002", len(contents))
-    for alias in row.has.get("aliases", ()):
-        assert trial.schema(trial.made.name + alias) == trial.schema()
-
-
-def refuse_back(row: Row, trial: Trial, before: Any, contents: Any, *, local: bool) -> None:
-    """A lossy way back is refused with exit 10, and nothing has changed."""
-    with pytest.raises(RefusedError) as refused:
-        back.rollback(trial.settings, "-1")
-    assert refused.value.exit_code == 10
-    assert row.refused in refused.value.message
-    check_forward(row, trial, before, contents, local=local)
-    assert len(trial.history()) == 2
+    seen = trial.look()
+    check_schema(seen.schema, before.schema, row, local=trial.local)
+    check_points(seen.points, before.points, row, local=trial.local)
+    trial.check_row("0002", len(before.points))
+    serving = seen.aliases[trial.made.name]
+    assert {seen.aliases.pop(trial.made.name + alias) for alias in row.has.get("aliases", ())} <= {serving}
+    assert seen.aliases == {trial.made.name: serving}
 
 
 # --- rows, several at a time ----------------------------------------------------------------------------------------
@@ -304,3 +311,260 @@ def deploy(folder: Any, server: Any, **more: Any) -> Deployment:
 def test_row(row, store, outcomes):
     """An operation does what it says, is taken back exactly (or refuses to), and can be done again."""
     outcomes[f"{row.name}-{store}"].result()
+
+
+# --- what needs more than a row -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trial(deployment):
+    """A deployment on each store."""
+    return Trial(deployment)
+
+
+@pytest.fixture
+def on_server(qdrant_server, tmp_path):
+    """A deployment on a real server."""
+    made = deploy(tmp_path, qdrant_server)
+    yield Trial(made)
+    clean(made)
+
+
+def row_of(name: str) -> Row:
+    """A row of the table."""
+    return next(row for row in ROWS if row.name == name)
+
+
+def failing_once(monkeypatch, trial, place, attribute, allowed=0):
+    """Let the call after `allowed` ones fail, once, where it is about this deployment's collection."""
+    original, calls = getattr(place, attribute), []
+
+    def wrapper(*args, **kwargs):
+        about = [str(getattr(one, "collection", one)) for one in args[:3]]
+        if any(one.startswith(trial.made.name) for one in about):
+            calls.append(attribute)
+            if len(calls) == allowed + 1:
+                raise StoreError("the connection broke")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(place, attribute, wrapper)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "allowed"),
+    [
+        ("index_every_type", "apply", 1),
+        ("alias_with_rebuild", "upsert", 0),
+        ("alias_with_rebuild", "wait_until_ready", 0),
+        ("alias_with_rebuild", "prove", 0),
+    ],
+)
+def test_abort_leaves_nothing(trial, monkeypatch, name, place, allowed):
+    """A run that fails in the middle is aborted: schema, points, names and state are as before; then it succeeds."""
+    row = row_of(name)
+    before = begin(row, trial)
+    with monkeypatch.context() as patched:
+        holder = {"wait_until_ready": build, "prove": build}.get(place, LocalStore if trial.local else ServerStore)
+        failing_once(patched, trial, holder, place, allowed)
+        with pytest.raises(StoreError, match="the connection broke"):
+            trial.upgrade()
+    assert (trial.made.row().state, trial.made.row().revision) == ("failed", "0001")
+    assert trial.look() != before or trial.local
+    back.abort(trial.settings)
+    assert trial.look() == before
+    assert trial.made.row().state == "pending"
+    assert trial.history() == [("upgrade", "0001", "create")]
+    assert not upgrade.upgrade(trial.settings).resumed
+    check_forward(row, trial, before)
+
+
+EVERYTHING = """op.CreateCollection(NAME,
+    {"": VectorParams(size=8, distance="Cosine"),
+     "h": VectorParams(size=4, distance="Manhattan", datatype="float16", on_disk=True, hnsw_config=HnswConfigDiff(m=12)),
+     "m": VectorParams(size=4, distance="Dot", multivector_config=MultiVectorConfig(comparator="max_sim"))},
+    {"s": SparseVectorParams(modifier=Modifier.IDF, index=SparseIndexParams(on_disk=True, full_scan_threshold=123))},
+    {"kind": KeywordIndexParams(type="keyword", is_tenant=True), "n": "integer", "text": PayloadSchemaType.TEXT},
+    hnsw_config=HnswConfigDiff(m=20, ef_construct=64), wal_config=WalConfigDiff(wal_capacity_mb=8),
+    optimizers_config=OptimizersConfigDiff(default_segment_number=2, indexing_threshold=5000),
+    shard_number=2, replication_factor=1, write_consistency_factor=1, on_disk_payload=False,
+    quantization_config=ScalarQuantization(scalar=ScalarQuantizationConfig(type="int8", quantile=0.97)),
+    strict_mode_config=StrictModeConfig(enabled=True, max_query_limit=500), metadata={"team": {"name": "ü", "list": [1, None]}})"""
+MADE = {
+    "vectors": {
+        "": {"size": 8, "distance": "Cosine"},
+        "h": {"size": 4, "distance": "Manhattan", "datatype": "float16", "on_disk": True, "hnsw_config": {"m": 12}},
+        "m": {"size": 4, "distance": "Dot", "multivector_config": {"comparator": "max_sim"}},
+    },
+    "sparse": {"s": {"modifier": "idf", "index": {"on_disk": True, "full_scan_threshold": 123}}},
+    "indexes": {"kind": {"type": "keyword", "is_tenant": True}, "n": {"type": "integer"}, "text": {"type": "text"}},
+    "config": {
+        "hnsw_config": {"m": 20, "ef_construct": 64},
+        "wal_config": {"wal_capacity_mb": 8},
+        "optimizers_config": {"default_segment_number": 2, "indexing_threshold": 5000},
+        "shard_number": 2,
+        "replication_factor": 1,
+        "write_consistency_factor": 1,
+        "on_disk_payload": False,
+        "quantization_config": {"scalar": {"type": "int8", "quantile": 0.97}},
+        "strict_mode_config": {"enabled": True, "max_query_limit": 500},
+        "metadata": {"team": {"name": "ü", "list": [1, None]}},
+    },
+}
+
+
+def test_create_with_everything_at_once(trial):
+    """A collection with every kind of parameter is made as declared, taken away whole, and survives a copy whole."""
+    trial.revise("0001", EVERYTHING)
+    trial.upgrade()
+    made = trial.look()
+    families = ("vectors", "sparse") if trial.local else tuple(MADE)
+    for family in families:
+        for name, wanted in MADE[family].items():
+            assert not missing(made.schema[family][name], wanted, local=trial.local), f"{family} {name}"
+    assert set(made.schema["vectors"]) == {"", "h", "m"}
+    assert made.schema["config"]["metadata"] == MADE["config"]["metadata"]
+    back.rollback(trial.settings, "-1")
+    assert trial.look().aliases == {}
+    assert trial.history()[0] == ("rollback", "0001", "drop")
+    trial.upgrade()
+    again = trial.look()
+    assert again.schema == made.schema
+    vectors = {"": lambda n: dense(n, 8), "h": lambda n: whole(n, 4), "m": lambda n: [whole(n, 4)] * (n % 2 + 1)}
+    trial.put(points(20, **vectors, s=lambda n: {"indices": [n, 99], "values": [1.0, 2.0]})())
+    before = trial.look()
+    row = row_of("add_embed")
+    trial.revise("0002", row.change)
+    trial.upgrade()
+    check_forward(row, trial, before)
+
+
+def test_a_dropped_collection_comes_back(trial):
+    """DropCollection takes name and aliases away and keeps the points; rollback brings all of it back."""
+    row = row_of("alias")
+    before = begin(replace(row, start=f"{row.start}, {row.change}", change="op.DropCollection(NAME)"), trial)
+    trial.upgrade()
+    gone = trial.look()
+    assert (gone.schema, gone.aliases, gone.collections) == (None, {}, before.collections)
+    assert trial.history()[0] == ("upgrade", "0002", "drop")
+    assert (trial.made.row().state, trial.made.row().points) == ("ready", None)
+    back.rollback(trial.settings, "-1")
+    found = trial.look()
+    assert (found.schema, found.points, found.aliases) == (before.schema, before.points, before.aliases)
+    trial.check_row("0001", len(before.points), "0002")
+    trial.upgrade()
+    assert trial.look().aliases == {}
+
+
+def test_further_aliases_move_in_the_same_request(trial, monkeypatch):
+    """A rebuild re-points the logical name and every further alias in one request; rollback moves both back."""
+    trial.revise("0001", f"{row_of('alias').start}, {row_of('alias').change}")
+    trial.upgrade()
+    trial.put(points(12)())
+    trial.revise("0002", row_of("add_embed").change)
+    name, requests = trial.made.name, []
+    holder = LocalStore if trial.local else ServerStore
+    original = holder.rename_aliases
+
+    def watched(store, pairs):
+        requests.append(sorted(new for _, new in pairs if new.startswith(name)))
+        original(store, pairs)
+
+    monkeypatch.setattr(holder, "rename_aliases", watched)
+    for action, generation in (
+        (trial.upgrade, "g0002"),
+        (lambda: back.rollback(trial.settings, "-1"), "g0001"),
+        (trial.upgrade, "g0003"),
+    ):
+        action()
+        physical = f"{name}__{generation}"
+        assert trial.look().aliases == {name: physical, f"{name}_read": physical}
+    assert [one for one in requests if one] == [[name, f"{name}_read"]] * 3
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("start", ["three shards", "strict mode"])
+def test_writes_during_a_rebuild_reach_every_shard(on_server, monkeypatch, start):
+    """Writes to the old generation after the copy and after the proof are carried, through 3 shards and strict mode."""
+    trial = on_server
+    name = trial.made.name
+    if start == "three shards":
+        before = begin(row_of("reshard"), trial)
+        trial.upgrade()
+        assert (trial.look().shards, before.shards) == (3, 1)
+        trial.revise("0003", row_of("add_embed").change)
+        limit = 60
+    else:
+        begin(replace(row_of("strict_mode_survives"), points=points(12)), trial)
+        limit = 12
+    physical = trial.look().aliases[name]
+    original = {"prove": build.prove, "sweep": golive.sweep}
+    late = {
+        "prove": [Point(5000 + n, {"text": f"early {n}"}, {"a": dense(n, 8)}) for n in range(limit - 4)],
+        "sweep": [Point(key, {"text": f"late {key}"}, {"a": dense(3, 8)}) for key in (0, 1, 2, 3, 5, 5000, 5001)],
+    }
+
+    def writing(kind):
+        def wrapper(work, *args, **kwargs):
+            if work.collection == name and late[kind]:
+                trial.put(late[kind], physical)
+                written.extend(late[kind])
+                late[kind] = []
+            return original[kind](work, *args, **kwargs)
+
+        return wrapper
+
+    written: list[Point] = []
+    monkeypatch.setattr(build, "prove", writing("prove"))
+    monkeypatch.setattr(golive, "sweep", writing("sweep"))
+    trial.upgrade()
+    seen = trial.look()
+    texts = {point.id: point.payload["text"] for point in written}
+    assert len(texts) == limit - 4 + 5
+    for key, text in texts.items():
+        payload, vectors = seen.points[key]
+        assert payload == {"text": text}
+        assert equal(vectors["b"], words({"text": text}), 1e-6)
+    assert status.history(trial.settings).rows[0].report["sweep"]["carried"] == 7
+    assert seen.shards == (3 if start == "three shards" else 1)
+    newer = [Point(key, {"text": "newer"}, {"a": dense(1, 8), "b": dense(1, 16)}) for key in texts]
+    trial.put(newer)
+    back.rollback(trial.settings, "-1", writes="carry")
+    carried = trial.look().points
+    assert all(carried[key][0] == {"text": "newer"} and set(carried[key][1]) == {"a"} for key in texts)
+    assert carried.keys() == seen.points.keys()
+
+
+CREATE_THREE = ", ".join(row_of("add_embed").start.replace("NAME", f'NAME + "_x{number}"') for number in (1, 2, 3))
+
+
+def test_a_glob_over_three_of_which_one_fails(trial):
+    """Each collection has its own state: the done one stays, the failed one is resumed, the other isn't held up."""
+    trial.revise("0001", CREATE_THREE)
+    trial.upgrade()
+    names = [f"{trial.made.name}_x{number}" for number in (1, 2, 3)]
+    for name in names:
+        trial.put(points(20, bare=False)(), name)
+    # The last id: the first ones are tried before anything is written.
+    trial.put([Point(2**64 - 1, {"n": "not a number"}, {"a": dense(1, 8)})], names[1])
+    trial.revise("0002", row_of("add_dense").change.replace("NAME", 'NAME + "_x*"'))
+    with pytest.raises(QmigrateError, match=f"{names[1]}|18446744073709551615"):
+        trial.upgrade()
+    assert states(trial, names)[:2] == [("0002", "ready"), ("0001", "failed")]
+    upgrade.upgrade(trial.settings, only=[names[2]])
+    assert states(trial, names) == [("0002", "ready"), ("0001", "failed"), ("0002", "ready")]
+    trial.put([Point(2**64 - 1, {"n": 7}, {"a": dense(1, 8)})], names[1])
+    done = upgrade.upgrade(trial.settings)
+    assert [found.collection for found in done.resumed] == [names[1]]
+    assert states(trial, names) == [("0002", "ready")] * 3
+    for name in names:
+        seen = trial.look(name).points
+        assert len(seen) == 20
+        assert all(equal(vectors["b"], [p["n"] + 0.5, p["n"] * 2.0, 1.0], 1e-6) for p, vectors in seen.values())
+    back.rollback(trial.settings, "-1", only=[names[0]])
+    assert states(trial, names) == [("0001", "pending"), ("0002", "ready"), ("0002", "ready")]
+
+
+def states(trial: Trial, names: list[str]) -> list[tuple[str | None, str]]:
+    """(revision, state) of each."""
+    rows = {row.name: row for row in status.status(trial.settings).collections}
+    return [(rows[name].revision, rows[name].state) for name in names]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 from qmigrate import __version__
 from qmigrate.commands.results import Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode, actor
 from qmigrate.errors import QmigrateError
 from qmigrate.executor import Stop, run
+from qmigrate.ledger import Lease
 from qmigrate.model.plan import CollectionPlan, Job, Plan
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
@@ -133,7 +135,7 @@ def _check_rights(work: Work) -> None:
         work.store.drop_alias(f"{work.collection}__e{work.lease.epoch}")
 
 
-def _hold(session: Session, name: str, lock_timeout: float | None):  # type: ignore[no-untyped-def]
+def _hold(session: Session, name: str, lock_timeout: float | None) -> AbstractContextManager[Lease]:
     limits = session.settings.limits
     return session.ledger.hold(
         name,
@@ -143,12 +145,12 @@ def _hold(session: Session, name: str, lock_timeout: float | None):  # type: ign
     )
 
 
-def _work(session: Session, lease: object, state: CollectionState, job: Job, *, snapshot: bool) -> Work:
+def _work(session: Session, lease: Lease, state: CollectionState, job: Job, *, snapshot: bool) -> Work:
     settings = session.settings.for_collection(state.name)
     return Work(
         collection=state.name,
         store=session.store,
-        lease=lease,  # type: ignore[arg-type]
+        lease=lease,
         code=UserCode(session, settings),
         settings=settings,
         progress=session.progress,

@@ -20,6 +20,12 @@ def count(node: Rest, name: str, *, missing_field: str | None, without_vector: s
     return int(node.call("POST", f"{path_of(name)}/points/count", body)["count"])
 
 
+def exact_is_refused(node: Rest, name: str) -> bool:
+    """Whether strict mode lets nobody count exactly; the ids can still be read one by one."""
+    found = strict_mode(node, name)
+    return bool(found.get("enabled")) and found.get("search_allow_exact") is False
+
+
 def sample_ids(node: Rest, name: str, number: int) -> list[PointId]:
     """Up to `number` ids at random; fewer where strict mode limits a query."""
     if number <= 0:

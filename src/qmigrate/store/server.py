@@ -10,8 +10,9 @@ from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, PendingWrite, Readiness, Ready, Snapshot, Stored
 from qmigrate.store import aliases, barrier, capabilities, collection, counts, fence, nodes, snapshots
 from qmigrate.store.address import ConnectionSettings
+from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.nodes import Nodes
-from qmigrate.store.points import Points
+from qmigrate.store.points import IDS_PER_REQUEST, Points
 
 
 class ServerStore:
@@ -67,7 +68,15 @@ class ServerStore:
 
     def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
         """Exact count; of points whose field is missing, null or empty, or that lack a vector, when asked."""
-        return counts.count(self._main, name, missing_field=missing_field, without_vector=without_vector)
+        try:
+            return counts.count(self._main, name, missing_field=missing_field, without_vector=without_vector)
+        except RefusedRequestError:
+            if missing_field or without_vector or not counts.exact_is_refused(self._main, name):
+                raise
+            pages = self._points.scan(
+                name, start=None, stop=None, page=IDS_PER_REQUEST, payload=False, vectors=False
+            )
+            return sum(len(page) for page in pages)
 
     def scan(
         self,
