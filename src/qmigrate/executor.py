@@ -63,13 +63,10 @@ def stop_on_signals() -> Iterator[Stop]:
 class Ticker:
     """What long work calls: progress display, progress in the ledger, lease deadline and stop signal."""
 
-    def __init__(self, work: Work, stop: Stop, total: int) -> None:
+    def __init__(self, work: Work, stop: Stop) -> None:
         self._work = work
         self._stop = stop
-        self._total = total
         self._need = max(work.store.request_timeout, 0.0)
-        self._lock = threading.Lock()
-        self._pending = 0
         self._checked = 0.0
 
     def __call__(self, count: int = 0, note: str = "") -> None:
@@ -103,7 +100,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
     Returns:
         The run's id in the ledger.
     """
-    work.tick = Ticker(work, stop, 0)
+    work.tick = Ticker(work, stop)
     if found is None:
         server = work.store.capabilities.label
         work.run = work.lease.open_run(verb, work.job, checksums, actor=actor, tool=work.tool, server=server)
@@ -112,8 +109,10 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         work.lease.resume_run(found.id)
         work.learned = {(record.step, record.phase): dict(record.facts) for record in found.records}
     try:
-        if found is not None:
-            revoke_earlier(work, _generations(work.job))
+        superseded = work.state.open_run if work.job.supersedes is not None else None
+        if found is not None or superseded is not None:
+            # Whoever had it before must be unable to do anything more, also when it is only taken back.
+            revoke_earlier(work, _generations(superseded.job if superseded else work.job))
         _work_through(work, found)
         if work.job.supersedes is not None:
             work.lease.supersede(work.job.supersedes)

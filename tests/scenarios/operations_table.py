@@ -162,7 +162,7 @@ def cut(point):
     return {"n": point.payload["n"], "id": str(point.id), "had": sorted(point.vectors), "none": None}
 '''
 _SPACE: dict[str, Any] = {}
-exec(FUNCTIONS, _SPACE)
+exec(FUNCTIONS, _SPACE)  # noqa: S102  the source of a revision, so that a row can say what its functions return
 
 
 def calls(name: str, function: str) -> After:
@@ -194,6 +194,10 @@ SCALAR = "ScalarQuantization(scalar=ScalarQuantizationConfig(type=ScalarType.INT
 QUANTIZED = PLAIN[:-1] + f", quantization_config={SCALAR})"
 LABELLED = PLAIN[:-1] + ', metadata={"kept": {"deep": [1, None]}, "old": 1})'
 ADD = 'op.AddVector(NAME, "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))'
+
+
+#: What local mode only declares, or does like a row beside it.
+SERVER = ("server",)
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,7 @@ ADDED = (
     Row("add_embed_to_no_point", ADD, points=points(0), has=vector(), after=EMBEDDED),
     Row("add_embed_to_one_point", ADD, points=points(1), has=vector(), after=EMBEDDED),
     Row("add_embed_template", ADD.replace('"text")', '"{kind}: {text}")'), has=vector(),
-        after=gets("b", lambda payload: words({"text": f"{payload['kind']}: {payload['text']}"}))),
+        after=gets("b", lambda payload: words({"text": f"{payload['kind']}: {payload['text']}"})), stores=SERVER),
     Row("add_dense", add('VectorParams(size=3, distance="Euclid")', "dense"), has=vector("b", 3, "Euclid"), after=calls("b", "dense")),
     Row("add_dense_of_a_vector", add('VectorParams(size=3, distance="Manhattan")', "from_vector"),
         has=vector("b", 3, "Manhattan"), after=calls("b", "from_vector")),
@@ -253,7 +257,7 @@ ADDED = (
     Row("add_copy_of", f'op.AddVector(NAME, "b", {COSINE}, values=CopyOf("a"))', has=vector("b", 8), after=takes("b", "a")),
     Row("add_empty", f'op.AddVector(NAME, "b", {COSINE}, values=Empty())', has=vector("b", 8)),
     Row("add_empty_in_place", f'op.AddVector(NAME, "b", {COSINE}, values=Empty(), strategy="in_place")',
-        has=vector("b", 8), strategy="in_place"),
+        has=vector("b", 8), strategy="in_place", stores=SERVER),
     Row("add_sparse_empty_in_place", 'op.AddVector(NAME, "b", SparseVectorParams(modifier=Modifier.IDF), values=Empty(), strategy="in_place")',
         has={"sparse": {"b": {"modifier": "idf"}}}, strategy="in_place"),
     Row("add_beside_unnamed", ADD, start=UNNAMED, points=unnamed(), has=vector(), after=EMBEDDED),
@@ -284,8 +288,8 @@ ALTERED = (
         has=vector("a", 8, "Dot")),
     Row("alter_to_float16", alter('VectorParams(size=8, distance="Cosine", datatype="float16")'),
         has=vector("a", 8, datatype="float16"), after=gets("a", lambda payload: unit(dense(payload["n"], 8))), points=points(bare=False), loose=2e-3),
-    Row("alter_hnsw", alter(HNSW32), has=vector("a", 8, hnsw_config={"m": 32})),
-    Row("alter_hnsw_in_place", alter(HNSW32, ', strategy="in_place"'), start=HNSW8, has=vector("a", 8, hnsw_config={"m": 32}), strategy="in_place"),
+    Row("alter_hnsw", alter(HNSW32), has=vector("a", 8, hnsw_config={"m": 32}), stores=SERVER),
+    Row("alter_hnsw_in_place", alter(HNSW32, ', strategy="in_place"'), start=HNSW8, has=vector("a", 8, hnsw_config={"m": 32}), strategy="in_place", stores=SERVER),
     Row("alter_hnsw_in_place_for_good", alter(HNSW32, ', strategy="in_place"'), has=vector("a", 8, hnsw_config={"m": 32}),
         strategy="in_place", refused="can't be unset"),
     Row("reembed", 'op.Reembed(NAME, "a", values=Embed("words", text="text"), cutover="immediate")',
@@ -294,14 +298,14 @@ ALTERED = (
         start=PLAIN.replace("size=8", "size=3").replace("Distance.COSINE", '"Dot"'), points=points(a=lambda number: dense(number, 3)),
         after=calls("a", "dense")),
     Row("drop", 'op.DropVector(NAME, "m", cutover="immediate")', start=THREE, points=three_vectors, has={"vectors": {"m": None}}, after=loses("m")),
-    Row("drop_sparse", 'op.DropVector(NAME, "s", cutover="immediate")', start=THREE, points=three_vectors, has={"sparse": {"s": None}}, after=loses("s")),
+    Row("drop_sparse", 'op.DropVector(NAME, "s", cutover="immediate")', start=THREE, points=three_vectors, has={"sparse": {"s": None}}, after=loses("s"), stores=SERVER),
     Row("drop_the_last", 'op.DropVector(NAME, "a", cutover="immediate")', has={"vectors": {"a": None}}, after=loses("a")),
     Row("drop_in_place", 'op.DropVector(NAME, "m", cutover="immediate", strategy="in_place")', start=THREE, points=three_vectors,
         has={"vectors": {"m": None}}, after=loses("m"), strategy="in_place", refused="what was dropped is gone"),
     Row("rename", 'op.RenameVector(NAME, "a", "z", cutover="immediate")', start=THREE, points=three_vectors,
         has={"vectors": {"a": None, "z": {"size": 8, "distance": "Cosine"}}}, after=takes("z", "a", keep=False)),
     Row("rename_sparse", 'op.RenameVector(NAME, "s", "z", cutover="immediate")', start=THREE, points=three_vectors,
-        has={"sparse": {"s": None, "z": {"modifier": "idf"}}}, after=takes("z", "s", keep=False)),
+        has={"sparse": {"s": None, "z": {"modifier": "idf"}}}, after=takes("z", "s", keep=False), stores=SERVER),
     Row("rename_unnamed", 'op.RenameVector(NAME, "", "z", cutover="immediate")', start=UNNAMED, points=unnamed(),
         has={"vectors": {"": None, "z": {"size": 8, "distance": "Cosine"}}}, after=takes("z", "", keep=False)),
 )
@@ -331,9 +335,9 @@ INDEXES = {
 INDEX = (
     Row("index_every_type", EVERY_INDEX, has={"indexes": INDEXES}, strategy="in_place"),
     Row("index_every_type_by_copy", EVERY_INDEX + ADD,
-        has={"indexes": INDEXES, **vector()}, after=EMBEDDED),
-    Row("index_by_copy", 'op.CreatePayloadIndex(NAME, "kind", "keyword", strategy="copy")', has={"indexes": {"kind": {"type": "keyword"}}}),
-    Row("retype", 'op.CreatePayloadIndex(NAME, "n", PayloadSchemaType.FLOAT)', start=INDEXED, has={"indexes": {"n": {"type": "float"}}}, stores=("server",)),
+        has={"indexes": INDEXES, **vector()}, after=EMBEDDED, stores=SERVER),
+    Row("index_by_copy", 'op.CreatePayloadIndex(NAME, "kind", "keyword", strategy="copy")', has={"indexes": {"kind": {"type": "keyword"}}}, stores=SERVER),
+    Row("retype", 'op.CreatePayloadIndex(NAME, "n", PayloadSchemaType.FLOAT)', start=INDEXED, has={"indexes": {"n": {"type": "float"}}}, stores=SERVER),
     Row("retype_in_place", 'op.CreatePayloadIndex(NAME, "n", PayloadSchemaType.FLOAT, strategy="in_place")', start=INDEXED,
         has={"indexes": {"n": {"type": "float"}}}, strategy="in_place"),
     Row("drop_index", 'op.DropPayloadIndex(NAME, "n")', start=INDEXED, has={"indexes": {"n": None}}, strategy="in_place"),
@@ -354,39 +358,39 @@ UPDATED = (
         has={"config": {"metadata": {"kept": {"deep": [1, None]}, "old": 2, "new": {"list": [1, None, "ü"]}}}}),
     Row("metadata_first", update('metadata={"new": 1}'), strategy="in_place", has={"config": {"metadata": {"new": 1}}}),
     Row("metadata_by_copy", update('metadata={"old": 2}', ', strategy="copy"'), start=LABELLED,
-        has={"config": {"metadata": {"kept": {"deep": [1, None]}, "old": 2}}}),
+        has={"config": {"metadata": {"kept": {"deep": [1, None]}, "old": 2}}}, stores=SERVER),
     Row("optimizers", update("optimizers_config=OptimizersConfigDiff(indexing_threshold=12345, flush_interval_sec=7)"), strategy="in_place",
-        has={"config": {"optimizers_config": {"indexing_threshold": 12345, "flush_interval_sec": 7}}}),
+        has={"config": {"optimizers_config": {"indexing_threshold": 12345, "flush_interval_sec": 7}}}, stores=SERVER),
     Row("optimizers_for_good", update("optimizers_config=OptimizersConfigDiff(max_segment_size=50000)"), strategy="in_place",
         has={"config": {"optimizers_config": {"max_segment_size": 50000}}}, refused="can't be unset"),
-    Row("hnsw", update("hnsw_config=HnswConfigDiff(m=24, payload_m=8)"), has={"config": {"hnsw_config": {"m": 24, "payload_m": 8}}}),
+    Row("hnsw", update("hnsw_config=HnswConfigDiff(m=24, payload_m=8)"), has={"config": {"hnsw_config": {"m": 24, "payload_m": 8}}}, stores=SERVER),
     Row("hnsw_in_place", update("hnsw_config=HnswConfigDiff(m=24)", IN_PLACE), strategy="in_place", has={"config": {"hnsw_config": {"m": 24}}},
-        stores=("server",)),
+        stores=SERVER),
     Row("scalar", update(f"quantization_config={SCALAR}"), has={"config": {"quantization_config": {"scalar": {"type": "int8", "always_ram": True}}}}),
-    Row("binary", update(f"quantization_config={BINARY}"), has={"config": {"quantization_config": {"binary": {"always_ram": True, "encoding": "two_bits"}}}}),
+    Row("binary", update(f"quantization_config={BINARY}"), has={"config": {"quantization_config": {"binary": {"always_ram": True, "encoding": "two_bits"}}}}, stores=SERVER),
     Row("product", update(f"quantization_config={PRODUCT}"), start=QUANTIZED, has={"config": {"quantization_config": {"product": {"compression": "x16"}}}},
-        stores=("server",)),
+        stores=SERVER),
     Row("scalar_in_place", update(f"quantization_config={SCALAR}", IN_PLACE), strategy="in_place",
-        has={"config": {"quantization_config": {"scalar": {"type": "int8", "always_ram": True}}}}),
+        has={"config": {"quantization_config": {"scalar": {"type": "int8", "always_ram": True}}}}, stores=SERVER),
     Row("product_in_place", update(f"quantization_config={PRODUCT}", IN_PLACE), start=QUANTIZED, strategy="in_place",
-        has={"config": {"quantization_config": {"product": {"compression": "x16"}}}}, stores=("server",)),
-    Row("disabled", update(BOTH_DISABLED), start=QUANTIZED, has={"config": {"quantization_config": None}}, stores=("server",)),
+        has={"config": {"quantization_config": {"product": {"compression": "x16"}}}}, stores=SERVER),
+    Row("disabled", update(BOTH_DISABLED), start=QUANTIZED, has={"config": {"quantization_config": None}}, stores=SERVER),
     Row("disabled_in_place", update(BOTH_DISABLED, IN_PLACE), start=QUANTIZED, strategy="in_place", has={"config": {"quantization_config": None}},
-        stores=("server",)),
+        stores=SERVER),
     Row("strict_mode", update("strict_mode_config=StrictModeConfig(max_query_limit=6)"), start=STRICT, strategy="in_place",
-        has={"config": {"strict_mode_config": {"enabled": True, "upsert_max_batchsize": 5, "max_query_limit": 6, "max_points_count": 25}}}, stores=("server",)),
+        has={"config": {"strict_mode_config": {"enabled": True, "upsert_max_batchsize": 5, "max_query_limit": 6, "max_points_count": 25}}}, stores=SERVER),
     Row("strict_mode_for_good", update("strict_mode_config=StrictModeConfig(enabled=True, max_query_limit=50)"), strategy="in_place",
-        has={"config": {"strict_mode_config": {"enabled": True, "max_query_limit": 50}}}, refused="can't be unset", stores=("server",)),
-    Row("strict_mode_survives", ADD, start=STRICT, has=vector(), after=EMBEDDED),
-    Row("params", update("params=CollectionParamsDiff(on_disk_payload=False)"), strategy="in_place", has={"config": {"on_disk_payload": False}}),
+        has={"config": {"strict_mode_config": {"enabled": True, "max_query_limit": 50}}}, refused="can't be unset", stores=SERVER),
+    Row("strict_mode_survives", ADD, start=STRICT, has=vector(), after=EMBEDDED, stores=SERVER),
+    Row("params", update("params=CollectionParamsDiff(on_disk_payload=False)"), strategy="in_place", has={"config": {"on_disk_payload": False}}, stores=SERVER),
     Row("params_for_good", update("params=CollectionParamsDiff(read_fan_out_factor=2)"), strategy="in_place",
-        has={"config": {"read_fan_out_factor": 2}}, refused="can't be unset", stores=("server",)),
+        has={"config": {"read_fan_out_factor": 2}}, refused="can't be unset", stores=SERVER),
     Row("vector_on_disk", update('vectors_config={"a": VectorParamsDiff(on_disk=True)}'), has=vector("a", 8, on_disk=True)),
     Row("sparse_on_disk", update('sparse_vectors_config={"s": SparseVectorParams(index=SparseIndexParams(on_disk=True))}'), start=THREE,
         points=three_vectors, has={"sparse": {"s": {"modifier": "idf", "index": {"on_disk": True}}}}),
     Row("reshard", "op.Reshard(NAME, shard_number=3)", has={"config": {"shard_number": 3}}),
     Row("replicas", "op.Reshard(NAME, write_consistency_factor=2, replication_factor=2)", strategy="in_place",
-        has={"config": {"write_consistency_factor": 2, "replication_factor": 2}}, stores=("server",)),
+        has={"config": {"write_consistency_factor": 2, "replication_factor": 2}}, stores=SERVER),
 )
 OTHERS = (
     Row("transform", "op.TransformPoints(NAME, renamed, inverse=back)", start=THREE, points=three_vectors, after=rewrites("renamed")),
@@ -413,6 +417,6 @@ OTHERS = (
                            "strict_mode_config": {"enabled": True, "max_query_limit": 9}, "metadata": {"by": {"hand": [None, 1]}}}),
             ("PUT", "/index?wait=true", {"field_name": "text", "field_schema": {"type": "text", "tokenizer": "word", "max_token_len": 9}}),
             ("PUT", "/index?wait=true", {"field_name": "kind", "field_schema": {"type": "keyword", "is_tenant": True}})),
-        has=vector(), after=EMBEDDED, stores=("server",)),
+        has=vector(), after=EMBEDDED, stores=SERVER),
 )
 ROWS = (*ADDED, *ALTERED, *INDEX, *UPDATED, *OTHERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,10 @@ from tests.harness import ADD, CREATE, Deployment, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
-from qmigrate.errors import QmigrateError, RefusedError
+from qmigrate.errors import LeaseHeldError, QmigrateError, RefusedError
 from qmigrate.steps import golive
 from qmigrate.store import capabilities
+from qmigrate.store.server import ServerStore
 
 POINTS = 30
 
@@ -157,3 +159,64 @@ def test_writes_before_a_rollback_are_seen_without_operation_ids_too(made):
     with pytest.raises(RefusedError) as refused:
         back.rollback(made.settings(), "0001")
     assert refused.value.facts["writes_since"]["added"] == 1
+
+
+@pytest.mark.server
+def test_writes_between_the_swap_and_the_end_are_counted_by_a_rollback(made, monkeypatch):
+    """The new generation took them after the proof: they are writes since, and never lost silently."""
+    after_the_swap(monkeypatch, made, lambda store: write(store, made.name, [make_point(500), make_point(3, text="new")]))
+    upgrade.upgrade(made.settings())
+    with pytest.raises(RefusedError) as refused:
+        back.rollback(made.settings(), "0001")
+    assert refused.value.facts["writes_since"] == {"added": 1, "changed": 1, "deleted": 0}
+
+
+@pytest.mark.server
+def test_a_late_point_that_cannot_be_made_is_listed_and_stops_nobody(made, monkeypatch):
+    """It has no text to embed: the run ends, and its id is in the report."""
+
+    def late(store):
+        point = make_point(100)
+        del point.payload["text"]
+        write(store, f"{made.name}__g0001", [point, make_point(101)])
+
+    before_the_swap(monkeypatch, made, late)
+    report = sweep_of(upgrade.upgrade(made.settings()))
+    assert report["carried"] == 1
+    assert "has no" in dict(report["listed"]["named"])[101] or "missing" in dict(report["listed"]["named"])[101]
+    assert made.row().state == "ready"
+
+
+@pytest.mark.server
+def test_carried_writes_are_not_writes_since(made, monkeypatch):
+    """What the sweep carried stands in the base: going back right afterwards has nothing to ask."""
+    before_the_swap(monkeypatch, made, lambda store: write(store, f"{made.name}__g0001", [make_point(3, text="late")]))
+    upgrade.upgrade(made.settings())
+    result = back.rollback(made.settings(), "0001")
+    assert made.contents()[4][0]["text"] == "late"
+    assert made.row().revision == "0001"
+    assert result.outcomes[-1].report["0.preflight"]["writes_since"] == {"added": 0, "changed": 0, "deleted": 0}
+
+
+@pytest.mark.server
+def test_a_holder_of_the_past_cannot_swap_any_more(made, monkeypatch):
+    """A holder that stood still before its swap finds its lease taken, and moves no name."""
+    create = ServerStore.create_alias
+    taken = []
+
+    def overtaken(self, alias, target):
+        create(self, alias, target)
+        if alias.endswith("__0") and not taken:
+            # Meanwhile another process takes over: the epoch in the ledger grows.
+            taken.append(alias)
+            connection = sqlite3.connect(made.ledger_url.removeprefix("sqlite:///"), timeout=10)
+            connection.execute("UPDATE qdrant_migration_leases SET epoch = epoch + 1 WHERE name = ?", (made.name,))
+            connection.commit()
+            connection.close()
+
+    monkeypatch.setattr(ServerStore, "create_alias", overtaken)
+    with pytest.raises(LeaseHeldError):
+        upgrade.upgrade(made.settings())
+    store = made.store()
+    assert store.aliases()[made.name] == f"{made.name}__g0001"
+    store.close()

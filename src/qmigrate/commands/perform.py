@@ -12,6 +12,7 @@ from qmigrate.commands.session import Session, UserCode, actor
 from qmigrate.errors import QmigrateError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
+from qmigrate.model.names import generation_name
 from qmigrate.model.plan import CollectionPlan, Job, Plan
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
@@ -59,6 +60,8 @@ def perform(
                 )
         except _MovedError:
             session.progress.say("somebody else changed a collection meanwhile: planning again")
+            if not unfinished:
+                finish_open_runs(session, stop=stop, lock_timeout=lock_timeout, snapshot=snapshot)
             continue
         return first, outcomes
     raise QmigrateError(
@@ -73,6 +76,7 @@ def finish_open_runs(
     only: Iterable[str] | None = None,
     lock_timeout: float | None = None,
     verb: str | None = None,
+    snapshot: bool = True,
 ) -> tuple[list[Resumed], list[Outcome]]:
     """Go on with every interrupted or failed run from its stored job; nothing is planned again.
 
@@ -95,7 +99,7 @@ def finish_open_runs(
             resumed.append(_resumed(current))
             session.progress.say(_announcement(resumed[-1]))
             state = observe(session.ledger, session.store, only=[name]).collections[name]
-            work = _work(session, lease, state, current.job, snapshot=True)
+            work = _work(session, lease, state, current.job, snapshot=snapshot)
             outcomes.append(_timed(work, current.verb, {}, stop, current))
     return resumed, outcomes
 
@@ -131,8 +135,8 @@ def _check_rights(work: Work) -> None:
         StoreError: the server refuses writes.
     """
     if not work.store.capabilities.local:
-        # Of our own epoch, so nobody can have made it yet.
-        work.store.drop_alias(f"{work.collection}__e{work.lease.epoch}")
+        # An own alias of this epoch, so nobody can have made it yet.
+        work.store.drop_alias(f"{generation_name(work.collection, 0)}__e{work.lease.epoch}")
 
 
 def _hold(session: Session, name: str, lock_timeout: float | None) -> AbstractContextManager[Lease]:

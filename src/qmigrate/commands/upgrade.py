@@ -61,7 +61,9 @@ def upgrade(
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
     names = tuple(only) if only is not None else None
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
-        resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
+        resumed, finished = finish_open_runs(
+            opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot
+        )
         made, outcomes = perform(
             opened,
             lambda world: _plan(opened, world, target, names),

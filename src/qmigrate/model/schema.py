@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -167,6 +167,30 @@ def changes(before: CollectionSchema, after: CollectionSchema) -> tuple[Change, 
         *(Change("alias.add", name) for name in after.aliases if name not in before.aliases),
     ]
     return tuple(found)
+
+
+def changed(schema: CollectionSchema, found: Iterable[Change]) -> CollectionSchema:
+    """`schema` after these changes: what they leave on a server, config by its keys."""
+    parts: dict[str, dict[str, Any]] = {
+        "vector": dict(schema.vectors),
+        "sparse": dict(schema.sparse),
+        "index": dict(schema.indexes),
+        "config": dict(schema.config),
+        "alias": dict.fromkeys(schema.aliases),
+    }
+    for change in found:
+        family, verb = change.kind.split(".")
+        if verb == "drop" or (family == "config" and change.after is None):
+            parts[family].pop(change.name, None)
+        else:
+            parts[family][change.name] = change.after
+    return CollectionSchema(
+        vectors=parts["vector"],
+        sparse=parts["sparse"],
+        indexes=parts["index"],
+        config=parts["config"],
+        aliases=tuple(sorted(parts["alias"])),
+    )
 
 
 def _named(family: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:

@@ -31,6 +31,7 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
         step = run.job.steps[position]
         if isinstance(step, GoLive):
             _refuse_moved(state, run, step)
+            _refuse_carried(state, run, step, position)
         elif isinstance(step, Build):
             steps.append(Retire(step.target, f"abort of run {run.id}"))
             lines.append(f"remove {step.target}, which nothing points to")
@@ -59,6 +60,15 @@ def _refuse_moved(state: CollectionState, run: OpenRun, step: GoLive) -> None:
         raise RefusedError(
             f"{state.name} is live on {step.target or 'no collection'} already, so run {run.id} can only be finished",
             hint="finish it: qmigrate upgrade; then go back: qmigrate rollback",
+        )
+
+
+def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:
+    """A rollback that has begun to write into the parent: what it was is not known to the byte any more."""
+    if step.back and step.writes != "discard" and run.record(position, "converge") is not None:
+        raise RefusedError(
+            f"run {run.id} has begun to bring writes back into {step.target}, so it can only be finished",
+            hint=f"finish it: qmigrate upgrade goes on with it; then {state.name} can be taken forward again",
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
-from qmigrate.model.schema import Change, CollectionSchema
+from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
 from qmigrate.planner.segment import Position, closing, fold, kept
 from qmigrate.revisions import Revisions
@@ -20,6 +20,7 @@ class _Walk:
     state: CollectionState
     physical: str | None
     number: int
+    live: CollectionSchema | None
     steps: list[Step] = field(default_factory=list)
     closes: list[Closing] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -64,7 +65,8 @@ def plan_rollback(
 def _collection(
     world: World, revisions: Revisions, state: CollectionState, entries: list[Applied], writes: str
 ) -> CollectionPlan:
-    walk = _Walk(state=state, physical=state.physical, number=state.next_number)
+    live = state.live.schema if state.live else None
+    walk = _Walk(state=state, physical=state.physical, number=state.next_number, live=live)
     for entry in entries:
         if entry.strategy == "in_place":
             walk.in_place.append(entry)
@@ -100,7 +102,7 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, write
     walk.in_place = []
     walk.lines.append(f"{entry.revision}  back to {target or 'no collection'}")
     walk.reasons.append(f"{entry.revision}  alias re-point, milliseconds; writes since: {writes}")
-    walk.physical = target
+    walk.physical, walk.live = target, before.schema if before else None
 
 
 def _refuse_to_unname(state: CollectionState, entry: Applied, writes: str) -> None:
@@ -119,8 +121,9 @@ def _before(walk: _Walk, entry: Applied) -> Generation | None:
     rows = walk.state.generations
     if entry.strategy == "create":
         return None
+    earlier = walk.state.applied_revisions()[: walk.state.applied_revisions().index(entry.revision)]
     if entry.strategy == "drop":
-        kept = [row for row in rows if row.state == "retired"]
+        kept = [row for row in rows if row.state == "retired" and row.revisions == earlier]
         if not kept:
             raise RefusedError(
                 f"revision {entry.revision} dropped {walk.state.name}, and no generation of it is kept any more",
@@ -129,7 +132,10 @@ def _before(walk: _Walk, entry: Applied) -> Generation | None:
         return kept[-1]
     current = next((row for row in rows if row.physical == walk.physical), None)
     parent = current.parent if current else None
-    return next((row for row in rows if row.number == parent and row.state == "retired"), None)
+    # A parent that has other revisions (this generation was made by a downgrade) is no way back over this one.
+    return next(
+        (row for row in rows if row.number == parent and row.state == "retired" and row.revisions == earlier), None
+    )
 
 
 def _names(name: str, prior: CollectionSchema | None, state: CollectionState) -> tuple[str, ...]:
@@ -170,6 +176,7 @@ def _undo(walk: _Walk, undo: list[Change], covered: list[Applied]) -> None:
     if not covered:
         return
     walk.steps.append(InPlace((), str(walk.physical), tuple(undo), "the derived inverse"))
+    walk.live = changed(walk.live, undo) if walk.live is not None else None
     for entry in covered:
         _close(walk, entry)
 
@@ -198,10 +205,10 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
             hint="write a downgrade() in the revision, or restore a snapshot: qmigrate snapshot list",
         )
     state = walk.state
-    if state.live is None or state.declared is None:
+    if walk.live is None or state.declared is None:
         raise PlanError(f"{state.name} has no live collection to take revision {entry.revision} back from")
     declared = walk.closes[-1].declared if walk.closes else state.declared
-    position = Position(state.name, declared, state.live.schema, walk.physical, walk.number)
+    position = Position(state.name, declared, walk.live, walk.physical, walk.number)
     offset = len(revision.operations)
     refs = [
         (OpRef(entry.revision, offset + index), operation)
@@ -215,6 +222,7 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
     walk.lines += [f"{entry.revision}  {line}" for line in segment.lines]
     walk.reasons.append(f"{entry.revision}  downgrade(), {segment.strategy}: {segment.reason}")
     walk.physical, walk.number = segment.position.physical, segment.position.number
+    walk.live = segment.position.live
 
 
 def _close(walk: _Walk, entry: Applied) -> None:

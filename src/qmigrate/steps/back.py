@@ -35,6 +35,10 @@ class WritesSince:
 
 def preflight(step: GoLive, work: Work) -> Facts:
     """Count what was written since the parent was left, and refuse to lose it without consent."""
+    if work.step == 0:
+        for later in work.job.steps[1:]:
+            if isinstance(later, GoLive) and later.source is not None and later.target is not None:
+                _check_writes(later, work)
     if step.source is None or step.writes == "now":
         if step.source is not None:
             _need_base(step, work)
@@ -43,7 +47,14 @@ def preflight(step: GoLive, work: Work) -> Facts:
         ids = _untouched(step, work)
         if ids is not None:
             return {"writes_since": asdict(WritesSince()), "untouched": dict(ids)}
-    since = _count(step, work) if step.target is not None else WritesSince(added=work.store.count(step.source))
+    return {"writes_since": asdict(_check_writes(step, work))}
+
+
+def _check_writes(step: GoLive, work: Work) -> WritesSince:
+    """Count, and refuse what would be lost without consent."""
+    if step.writes == "now":
+        return WritesSince()
+    since = _count(step, work) if step.target is not None else WritesSince(added=work.store.count(str(step.source)))
     if since.total and step.writes == "refuse":
         raise _refusal(step, work, since)
     if since.total and step.writes == "carry" and _inverse(step, work) is None:
@@ -53,14 +64,14 @@ def preflight(step: GoLive, work: Work) -> Facts:
             hint="qmigrate rollback … --discard-writes loses them",
             facts={"writes_since": asdict(since)},
         )
-    return {"writes_since": asdict(since)}
+    return since
 
 
 def converge(step: GoLive, work: Work) -> Facts:
     """Lift the parent's fence, exchange the base, carry what was written since, and prove the parent."""
     assert step.source is not None  # noqa: S101  golive looked
     assert step.target is not None  # noqa: S101
-    _lift(step, work)
+    lift(step, work)
     if step.writes == "discard":
         return {}
     delta = int(measure(work.store, step.target)["barrier_delta"])
@@ -71,7 +82,7 @@ def converge(step: GoLive, work: Work) -> Facts:
     _exchange(step, work)
     if step.writes == "now":
         return {"barrier_delta": delta}
-    return prove(work, sides_of(step, work), since=None, delta=delta)
+    return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
 
 
 def sides_of(step: GoLive, work: Work) -> Sides:
@@ -156,7 +167,8 @@ def _counted(since: WritesSince) -> str:
     return f"{since.added:,} points added, {since.changed:,} changed, {since.deleted:,} deleted"
 
 
-def _lift(step: GoLive, work: Work) -> None:
+def lift(step: GoLive, work: Work) -> None:
+    """Take the fence from the generation that is about to serve again."""
     generation = work.generation(step.target)
     if generation is None or generation.fence is None:
         return

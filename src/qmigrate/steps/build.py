@@ -13,7 +13,7 @@ from qmigrate.steps.closing import seal_of
 from qmigrate.steps.fill import copy_ranges
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import Sides
-from qmigrate.steps.points import Maker
+from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.preflight import check_build
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quiet import barrier, delta_of, measure
@@ -162,7 +162,9 @@ def _maker(step: Build, work: Work) -> Maker:
     source = work.store.describe(str(step.source))
     if source is None:
         raise RepairNeededError(f"{step.source} disappeared during the run")
-    return Maker(work, transform_of(work.operations(step.ops), source.schema), step.schema)
+    transform = transform_of(work.operations(step.ops), source.schema)
+    check_models(work, transform, work.step)
+    return Maker(work, transform, step.schema)
 
 
 def _held_back(schema: CollectionSchema) -> CollectionSchema:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from qmigrate.errors import RepairNeededError, StoreError
+from qmigrate.model.names import is_own_alias
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
 from qmigrate.model.schema import JsonObject
@@ -13,7 +15,7 @@ from qmigrate.steps import back, closing
 from qmigrate.steps.base import base_name
 from qmigrate.steps.owned import own, release, swap
 from qmigrate.steps.passes import Sides
-from qmigrate.steps.points import Maker
+from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quiet import barrier, delta_of, nothing_written
 from qmigrate.steps.sweep import fence, sweep
@@ -38,6 +40,8 @@ def preflight(step: GoLive, work: Work) -> Facts:
 
 def converge(step: GoLive, work: Work) -> Facts:
     """Converge again when anything was written since the proof, or when the proof is an earlier holder's (rule 7)."""
+    if step.target is not None and step.source is None and step.back:
+        back.lift(step, work)
     if step.source is None or step.target is None or _is_live(step, work):
         return {}
     if step.back:
@@ -55,23 +59,44 @@ def converge(step: GoLive, work: Work) -> Facts:
 
 def swap_names(step: GoLive, work: Work) -> Facts:
     """One alias request; before and after are journaled first; read back on every node."""
-    work.note({"before": step.source, "after": step.target, "names": list(step.aliases)})
+    names, dropped = _names_to_move(step, work)
+    work.note({"before": step.source, "after": step.target, "names": names, "dropped": dropped})
     started = time.monotonic()
     if step.target is None:
-        for alias in reversed(step.aliases):
+        for alias in reversed(names):
             work.store.drop_alias(alias)
     elif not _is_live(step, work):
         holder = work.store.aliases().get(work.collection)
         if holder != step.source:
             raise _foreign_alias(work, step, holder)
-        swap(work, step.target, step.aliases)
+        swap(work, step.target, names)
     took = (time.monotonic() - started) * 1000
-    _read_back(step, work)
+    for alias in dropped:
+        work.store.drop_alias(alias)
+    _read_back(step, work, names)
     return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat()}
+
+
+def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
+    """Every name of the old generation: those of the plan, and any that was given to it since.
+
+    Going back, a further name that the revisions taken back had declared is dropped instead.
+    """
+    declared = frozenset(work.state.declared.aliases) if work.state.declared else frozenset()
+    names, dropped = list(step.aliases), []
+    for alias, physical in sorted(work.store.aliases().items()):
+        if physical != step.source or step.source is None or alias in names or is_own_alias(alias):
+            continue
+        if step.back and alias in declared:
+            dropped.append(alias)
+        else:
+            names.append(alias)
+    return names, dropped
 
 
 def sweep_late(step: GoLive, work: Work) -> Facts:
     """Stragglers finish, the old generation is fenced, a barrier says whether anything came late; that is carried."""
+    _check_moved(step, work)
     if step.source is None or step.target is None:
         return {}
     if step.back and step.writes == "discard":
@@ -97,14 +122,34 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
 
 def close(step: GoLive, work: Work) -> Facts:
     """Seal, own aliases away, and everything recorded in one transaction."""
+    _check_moved(step, work)
     holdover = timedelta(seconds=work.settings.rebuild.holdover)
     release(work, [step.source, step.target])
     report = _report(work)
-    if step.target is not None and step.source is not None:
-        # What a rollback compares with: ids that stand still say that nothing was written since.
-        report["closing"] = {"ids": dict(barrier(work.store, step.target)), "barrier_delta": delta_of(work)}
+    if step.target is not None and step.source is not None and not step.back:
+        report["closing"] = _closing_ids(step, work)
     closing.close_golive(work, step, held_until=datetime.now(UTC) + holdover, report=report)
     return {}
+
+
+def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:
+    """What a rollback compares with: ids of the new generation, if nothing at all was written to it since the proof.
+
+    Whatever came between the swap and now is in these ids, but not in the base; then only counting tells.
+    """
+    swept = work.facts("sweep").get("sweep") or {}
+    now = barrier(work.store, str(step.target))
+    quiet = nothing_written(work, _proof(work).get("target_ids"), now, delta=delta_of(work))
+    if not quiet or swept.get("carried") or (swept.get("listed") or {}).get("count"):
+        return None
+    return {"ids": dict(now), "barrier_delta": delta_of(work)}
+
+
+def _check_moved(step: GoLive, work: Work) -> None:
+    """The name is where this step has moved it: it may have been moved back by hand since an interruption."""
+    holder = work.store.aliases().get(work.collection)
+    if holder != step.target:
+        raise _foreign_alias(work, step, holder)
 
 
 def sides_of(step: GoLive, work: Work) -> Sides:
@@ -118,6 +163,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     if source is None or target is None:
         raise RepairNeededError(f"a generation of {work.collection} disappeared during the run")
     transform = transform_of(work.operations(step.ops), source.schema)
+    check_models(work, transform, build_step(work))
     return Sides(
         source=step.source,
         target=step.target,
@@ -135,19 +181,21 @@ def build_step(work: Work) -> int:
 
 def _proof(work: Work) -> JsonObject:
     """The newest facts of the proof: the build's, and what this step has learned since."""
-    return {**work.facts("converge", build_step(work)), **work.facts("converge")}
+    step = work.job.steps[work.step]
+    built = {} if getattr(step, "back", False) else work.facts("converge", build_step(work))
+    return {**built, **work.facts("converge")}
 
 
 def _is_live(step: GoLive, work: Work) -> bool:
     return step.target is not None and work.store.aliases().get(work.collection) == step.target
 
 
-def _read_back(step: GoLive, work: Work) -> None:
+def _read_back(step: GoLive, work: Work, names: Sequence[str]) -> None:
     """Wait until every node shows every name on the target."""
     deadline = time.monotonic() + max(10.0, work.store.request_timeout)
     while True:
         nodes = work.store.aliases_of_nodes()
-        if all(aliases.get(name) == step.target for aliases in nodes for name in step.aliases):
+        if all(aliases.get(name) == step.target for aliases in nodes for name in names):
             return
         if time.monotonic() > deadline:
             raise StoreError(

@@ -7,6 +7,7 @@ from qmigrate.model.plan import InPlace
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.steps.build import enforced, wait_until_ready
 from qmigrate.steps.closing import close_inplace
+from qmigrate.steps.owned import own, release
 from qmigrate.steps.work import Facts, Phase, Work
 
 
@@ -23,11 +24,13 @@ def preflight(step: InPlace, work: Work) -> Facts:
 
 
 def change(step: InPlace, work: Work) -> Facts:
-    """Every change through the generation's physical name; each may be repeated."""
+    """Every change through an own alias, so that a holder of the past changes nothing; each may be repeated."""
     work.progress.begin(work.collection, "change", None)
+    alias = own(work, step.target)
     for item in step.changes:
         work.tick(0, item.describe())
-        work.store.apply(step.target, item)
+        # An alias can't point to an alias, so those changes name the collection itself.
+        work.store.apply(step.target if item.kind.startswith("alias.") else alias, item)
     work.progress.end(", ".join(item.describe() for item in step.changes))
     return {"changes": len(step.changes)}
 
@@ -61,6 +64,7 @@ def _taken(live: CollectionSchema, item: Change) -> bool:
 
 def close(step: InPlace, work: Work) -> Facts:
     """Seal, and everything recorded in one transaction."""
+    release(work, [step.target])
     close_inplace(work, step, {"verify": work.facts("verify")})
     return {}
 

@@ -19,7 +19,17 @@ def own(work: Work, physical: str) -> str:
     alias = f"{physical}__e{work.lease.epoch}"
     if work.store.aliases().get(alias) != physical:
         work.store.create_alias(alias, physical)
+        confirm(work)
     return alias
+
+
+def confirm(work: Work) -> None:
+    """A ledger write that only the present holder can make: an alias made by a holder of the past is never used.
+
+    Raises:
+        LeaseHeldError: somebody has taken over.
+    """
+    work.note({})
 
 
 def swap(work: Work, target: str, names: Sequence[str]) -> None:
@@ -33,6 +43,7 @@ def swap(work: Work, target: str, names: Sequence[str]) -> None:
         alias = f"{target}__e{work.lease.epoch}__{position}"
         work.store.create_alias(alias, target)
         pairs.append((alias, name))
+    confirm(work)
     work.store.rename_aliases(pairs)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from qmigrate.embed.inputs import read_input
 from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.errors import EmbedError, PlanError
+from qmigrate.errors import DriftError, EmbedError, PlanError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Payload, PointId, PointTransform
 from qmigrate.operations.values import Compute, Embed
@@ -84,7 +84,7 @@ class Maker:
         self._fill(vector, [stored], [self._payload(stored)], values, [], keep=True)
         return values[0].get(vector)
 
-    def tolerances(self) -> dict[str, float]:
+    def tolerances(self) -> dict[str, records.Tolerance]:
         """Carried vectors that can't be compared bit by bit, with the tolerance of each.
 
         Local mode normalises a cosine vector at every write, so its last digit may change.
@@ -94,14 +94,15 @@ class Maker:
             params = self.schema.vectors.get(name, {})
             renormalised = self._work.store.capabilities.local and params.get("distance") == "Cosine"
             if name in self.transform.converted or renormalised:
-                found[name] = records.TOLERANCES.get(str(params.get("datatype")), records.ROUNDING)
+                found[name] = records.tolerance_of(params)
         return found
 
     def _payload(self, stored: Stored) -> Payload | None:
         if self.transform.keeps_payload:
             return None
         try:
-            return records.new_payload(stored, self.transform)
+            with self._lock:
+                return records.new_payload(stored, self.transform)
         except Exception as error:
             raise PlanError(
                 f"the payload function {self._functions()} failed for point {records.point_id(stored)} of "
@@ -215,6 +216,25 @@ def write(work: Work, alias: str, made: Made, physical: str) -> list[PendingWrit
     for identifier, reason in made.lacking:
         work.lease.quarantine(physical, identifier, "fill", "EmbedError", reason)
     return [work.store.upsert(alias, batch) for batch in records.batches(made.ready)]
+
+
+def check_models(work: Work, transform: PointTransform, step: int) -> None:
+    """One vector is never filled by two models: the embedders are those that the build began with.
+
+    Args:
+        step: position of the build whose preflight has recorded the fingerprints.
+
+    Raises:
+        DriftError: a configured embedder is another one now.
+    """
+    recorded = work.facts("preflight", step).get("embedders") or {}
+    for vector, filling in fill_inputs(transform).items():
+        if vector in recorded and work.code.embedder(filling.embedder).fingerprint() != recorded[vector]:
+            raise DriftError(
+                f"embedder {filling.embedder!r} is not the one that {work.collection} was begun with: "
+                f"vector {vector!r} would be filled by two models",
+                hint=f"restore it in qmigrate.yaml and run again, or start over: qmigrate abort {work.collection}",
+            )
 
 
 def fill_inputs(transform: PointTransform) -> Mapping[str, Embed]:

@@ -22,12 +22,15 @@ SMALL_PASS = 100
 STALLS = 3
 
 
-def prove(work: Work, sides: Sides, *, since: dict[str, int] | None, delta: int) -> JsonObject:
+def prove(
+    work: Work, sides: Sides, *, since: dict[str, int] | None, delta: int, carrying: bool = False
+) -> JsonObject:
     """Converge and prove; the base is committed when this returns.
 
     Args:
         since: operation ids of the source when its copy began; None to make no source pass.
         delta: reach of one barrier.
+        carrying: whether differences are wanted: a rollback that brings writes along.
 
     Returns:
         Facts: ``report``, ``source_ids`` and ``target_ids`` (barriers around the last pass), ``epoch``.
@@ -43,11 +46,12 @@ def prove(work: Work, sides: Sides, *, since: dict[str, int] | None, delta: int)
     sample = Sample(min(1.0, work.settings.rebuild.sample / max(points, 1)))
     report = last_pass(work, sides, sample)
     report.passes = passes
-    _refuse_writes(work, report.repaired)
+    if not carrying:
+        _refuse_writes(work, report.repaired)
     _embed_again(sides, sample, report)
     work.progress.end(_summary(report))
     if not report.holds:
-        raise _failed(work, report)
+        raise _failed(work, report, carrying)
     return {
         "report": report.to_json(),
         "source_ids": dict(source_ids),
@@ -116,12 +120,14 @@ def _summary(report: VerificationReport) -> str:
     return " · ".join(parts)
 
 
-def _failed(work: Work, report: VerificationReport) -> VerificationError:
+def _failed(work: Work, report: VerificationReport, carrying: bool) -> VerificationError:
     named = "; ".join(f"{identifier} {reason}" for identifier, reason in report.failures.named)
     count = max(report.failures.count, report.points - report.proven)
     return VerificationError(
         f"{count:,} of {report.points:,} points of {work.collection} are not proven in {report.target}: {named}. "
         "The live collection was not touched",
-        hint=f"qmigrate abort {work.collection} removes {report.target}; qmigrate upgrade tries again",
+        hint="qmigrate rollback tries again; --discard-writes goes back without what was written since"
+        if carrying
+        else f"qmigrate abort {work.collection} removes {report.target}; qmigrate upgrade tries again",
         facts={"report": report.to_json()},
     )

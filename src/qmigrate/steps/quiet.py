@@ -70,8 +70,8 @@ def wait_for_stragglers(work: Work, name: str) -> None:
 
 
 def delta_of(work: Work) -> int:
-    """The measured reach of one barrier, from the journal of this job; 0 in local mode."""
-    for (_, phase), facts in work.learned.items():
-        if phase in ("shadow", "converge") and "barrier_delta" in facts:
-            return int(facts["barrier_delta"])
+    """The measured reach of one barrier on this step's collections, from the journal; 0 in local mode."""
+    for step, phase in ((work.step, "converge"), (work.step, "shadow"), (work.step - 1, "shadow")):
+        if "barrier_delta" in work.facts(phase, step):
+            return int(work.facts(phase, step)["barrier_delta"])
     return 0

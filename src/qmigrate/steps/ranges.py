@@ -21,6 +21,10 @@ SAMPLE_PER_RANGE = 64
 Item = TypeVar("Item")
 
 
+class _AbandonedError(Exception):
+    """Another range has failed: this one needn't go on."""
+
+
 def borders(work: Work, source: str, points: int) -> list[tuple[PointId | None, PointId | None]]:
     """Borders that split `source` into shares of about equal size, from a random sample of its ids."""
     wanted = work.settings.rebuild.ranges
@@ -51,6 +55,12 @@ def in_parallel(work: Work, items: Sequence[Item], job: Callable[[Item], None]) 
         todo.put(item)
     errors: list[BaseException] = []
     failed = threading.Event()
+    tick = work.tick
+
+    def watchful(count: int = 0, note: str = "") -> None:
+        if failed.is_set():
+            raise _AbandonedError
+        tick(count, note)
 
     def worker() -> None:
         while not failed.is_set():
@@ -60,14 +70,21 @@ def in_parallel(work: Work, items: Sequence[Item], job: Callable[[Item], None]) 
                 return
             try:
                 job(item)
+            except _AbandonedError:
+                return
             except BaseException as error:
                 errors.append(error)
                 failed.set()
 
     threads = [threading.Thread(target=worker, name=f"range-{number}", daemon=True) for number in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    # A long range learns in its next tick that another one has failed.
+    work.tick = watchful
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        work.tick = tick
     if errors:
         raise errors[0]

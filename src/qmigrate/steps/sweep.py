@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from qmigrate.errors import RepairNeededError
+from qmigrate.errors import EmbedError, PlanError, RepairNeededError
 from qmigrate.merge import join
 from qmigrate.model.report import SweepReport, VerificationReport
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Stored
-from qmigrate.steps.base import Entry, unpack
+from qmigrate.steps.base import Entry, PageWriter, unpack
 from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import Sides, keyed, page_of
@@ -21,6 +21,10 @@ from qmigrate.store import records
 
 #: Rounds after which somebody must be writing to the old generation directly.
 MOST_ROUNDS = 8
+#: State of an id in the journal that was kept as it is and named in the report.
+LISTED = "listed"
+#: Not carried, because the new generation has it already.
+ALREADY = "already there"
 #: Seconds after which the write limiter lets one write per shard pass again, with a margin.
 TOKEN_RETURNS = 50.0
 
@@ -34,7 +38,8 @@ def fence(work: Work, physical: str) -> None:
         prior = work.store.describe(physical)
         before = dict(prior.schema.config.get("strict_mode_config") or {}) if prior else {}
         work.note({"fence": before})
-        work.lease.save_generation(replace(generation, fence=before))
+    if generation.fence is None:
+        work.lease.save_generation(replace(generation, fence=work.facts("sweep")["fence"]))
     work.store.fence(own(work, physical))
 
 
@@ -56,6 +61,11 @@ def sweep(
     fence(work, sides.source)
     taken = work.store.take_tokens(own(work, sides.source))
     now = barrier(work.store, sides.source)
+    # Carries of an interrupted try: what the new side took beside them can't be told any more.
+    earlier = [carry.point_id for carry in work.lease.ledger.carries(work.run, work.step) if carry.state != LISTED]
+    for identifier in earlier:
+        report.listed.add(identifier, "carried over by a run that was interrupted")
+    report.carried = len(earlier)
     if nothing_written(work, since, now, delta=delta, own_writes=taken):
         return report
     carried: list[PointId] = []
@@ -67,12 +77,38 @@ def sweep(
         before, now = now, barrier(work.store, sides.source)
         if _is_last(work, before, now, (delta, taken), time.monotonic() - started):
             _list_unproven(work, sides, report, carried, target_since)
+            _absorb(work, sides)
             return report
     raise RepairNeededError(
         f"somebody keeps writing to {sides.source}, the old generation of {work.collection}, past its alias: "
         f"{report.carried:,} writes were carried over in {report.rounds} rounds",
         hint=f"find the client that uses the name {sides.source}, stop it, then run qmigrate upgrade again",
     )
+
+
+def _absorb(work: Work, sides: Sides) -> None:
+    """Put what was carried into the base, so that a later rollback doesn't take it for written since."""
+    carried = {
+        records.order_key(carry.point_id): Entry(carry.after[: records.DIGEST_SIZE], carry.after[records.DIGEST_SIZE :])
+        for carry in work.lease.ledger.carries(work.run, work.step)
+        if carry.state == "done"
+    }
+    if not carried or sides.base != sides.target:
+        return
+    work.lease.discard_stage(sides.base)
+    for share in work.lease.ledger.ranges(work.run, sides.step):
+        start = records.order_key(share.start) if share.start is not None else b""
+        stop = records.order_key(share.stop) if share.stop is not None else b"\xff"
+        own_share = sorted((key, entry) for key, entry in carried.items() if start <= key < stop)
+        pages = PageWriter()
+        for key, known, late in join(unpack(sides.base_pages(work, share.number)), own_share):
+            entry = late or known
+            if entry is not None and entry.source != records.ABSENT:
+                pages.add(key, entry)
+            if pages.full:
+                work.lease.stage_base(sides.base, share.number, pages.take())
+        work.lease.stage_base(sides.base, share.number, pages.take())
+    work.lease.commit_base(sides.base)
 
 
 def _is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int, int], seconds: float) -> bool:
@@ -88,7 +124,7 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport) -> list[Point
     done = {
         records.order_key(carry.point_id): Entry(carry.after[: records.DIGEST_SIZE], carry.after[records.DIGEST_SIZE :])
         for carry in work.lease.ledger.carries(work.run, work.step)
-        if carry.state == "done"
+        if carry.state != "running"
     }
     judge = Judge(sides.maker)
     carried: list[PointId] = []
@@ -97,26 +133,46 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport) -> list[Point
     for key, stored, entry in join(source, base):
         known = done.get(key, entry or Entry(records.ABSENT, records.ABSENT))
         whole = records.digest(stored) if stored is not None else records.ABSENT
-        if whole != known.source and _carry(work, sides, judge, (key, stored, known, whole), report):
+        if whole != known.source and _carried(work, sides, judge, (key, stored, known, whole), report):
             carried.append(records.id_of_key(key))
     return carried
 
 
-def _carry(
+def _carried(
     work: Work, sides: Sides, judge: Judge, late: tuple[bytes, Stored | None, Entry, bytes], report: SweepReport
 ) -> bool:
-    """Rule 6 for one id. T = base: apply S; T = f(S): it is there already; else T took another write: keep and list."""
+    """Carry one id; what can't be made or must not be overwritten is listed, once, and stops nobody."""
+    identifier = records.id_of_key(late[0])
+    try:
+        reason = _carry(work, sides, judge, late)
+    except (EmbedError, PlanError) as error:
+        reason = error.message
+    if reason is None:
+        report.carried += 1
+        return True
+    if reason != ALREADY:
+        report.listed.add(identifier, reason)
+        known, whole = late[2], late[3]
+        work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + known.target, LISTED)
+    return False
+
+
+def _carry(
+    work: Work, sides: Sides, judge: Judge, late: tuple[bytes, Stored | None, Entry, bytes]
+) -> str | None:
+    """Rule 6 for one id. T = base: apply S; T = f(S): it is there already; else T took another write: keep and list.
+
+    Returns:
+        Why it was not carried, or None when it was.
+    """
     key, stored, known, whole = late
     identifier = records.id_of_key(key)
     here = next(iter(work.store.fetch(sides.target, [identifier])), None)
     seen = records.digest(here) if here is not None else records.ABSENT
     if seen != known.target:
-        if not _already(judge, stored, here):
-            report.listed.add(identifier, "both generations took a write; the new one's value was kept")
-        return False
+        return ALREADY if _already(judge, stored, here) else "both generations took a write; the new one's was kept"
     if stored is not None and sides.maker is None:
-        report.listed.add(identifier, "written to the generation left; the change has no inverse")
-        return False
+        return "written to the generation left; the change has no inverse"
     work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + seen, "running")
     alias = own(work, sides.target)
     if stored is None:
@@ -127,8 +183,7 @@ def _carry(
     now = next(iter(work.store.fetch(sides.target, [identifier])), None)
     after = records.digest(now) if now is not None else records.ABSENT
     work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + after, "done")
-    report.carried += 1
-    return True
+    return None
 
 
 def _already(judge: Judge, stored: Stored | None, here: Stored | None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -28,10 +28,35 @@ KEY_SIZE = 17
 DIGEST_SIZE = 16
 #: The digest of a point that isn't there.
 ABSENT = bytes(DIGEST_SIZE)
-#: Absolute tolerance of a converted vector by the datatype it is stored in: float16 has 11 bits, uint8 truncates.
-TOLERANCES = {"float16": 2e-3, "uint8": 1.0}
-#: The same for everything else, relative to unit length: a normalisation may be off by a last digit.
-ROUNDING = 1e-6
+
+
+class Tolerance(NamedTuple):
+    """How far a converted vector may be from what it was made of.
+
+    Attributes:
+        absolute: per value.
+        relative: per value, of its size.
+        unit: the stored form is normalised, so only the direction counts.
+    """
+
+    absolute: float
+    relative: float
+    unit: bool
+
+
+def tolerance_of(params: Mapping[str, Any]) -> Tolerance:
+    """What the datatype and the distance of a vector do to its values.
+
+    uint8 truncates (a value outside 0 to 255 is lost, and is not close); float16 has 11 bits; cosine normalises,
+    but not uint8.
+    """
+    if params.get("datatype") == "uint8":
+        return Tolerance(0.999999, 0.0, unit=False)
+    normalised = params.get("distance") == "Cosine"
+    if params.get("datatype") == "float16":
+        return Tolerance(1e-6, 1e-3, normalised)
+    return Tolerance(1e-6, 1e-6, normalised)
+
 
 
 def point_id(stored: Stored) -> PointId:
@@ -202,12 +227,11 @@ def found(stored: Stored, transform: PointTransform) -> Pure:
     return Pure(_payload_bytes(stored, None), {name: messages[name] for name in transform.vectors if name in messages})
 
 
-def difference(wanted: Pure, seen: Pure, loose: Mapping[str, float]) -> str | None:
+def difference(wanted: Pure, seen: Pure, loose: Mapping[str, Tolerance]) -> str | None:
     """Why the pure parts differ, in a few words, or None when they are equal bit by bit.
 
     Args:
-        loose: vectors that are stored in another form on purpose, with the absolute tolerance of each; only their
-            direction counts, since a cosine collection normalises.
+        loose: vectors that are stored in another form on purpose, with the tolerance of each.
     """
     if wanted.payload != seen.payload:
         return "the payload differs"
@@ -230,13 +254,16 @@ def _not_finite(message: Any) -> str:
     return ", since it holds values that are not finite, which Qdrant changes when they are written: mend it first"
 
 
-def _close(wanted: NDArray[np.float32], seen: NDArray[np.float32], tolerance: float) -> bool:
+def _close(wanted: NDArray[np.float32], seen: NDArray[np.float32], tolerance: Tolerance) -> bool:
     if wanted.shape != seen.shape:
         return False
-    if np.allclose(wanted, seen, rtol=tolerance, atol=tolerance):
+    if np.allclose(seen, wanted, rtol=tolerance.relative, atol=tolerance.absolute):
         return True
+    if not tolerance.unit:
+        return False
     norms = np.linalg.norm(wanted, axis=-1, keepdims=True)
-    return bool(np.allclose(wanted / np.where(norms == 0, 1, norms), seen, rtol=tolerance, atol=tolerance))
+    unit = wanted / np.where(norms == 0, 1, norms)
+    return bool(np.allclose(seen, unit, rtol=tolerance.relative, atol=tolerance.absolute))
 
 
 def _payload_bytes(stored: Stored, payload: Payload | None) -> bytes:

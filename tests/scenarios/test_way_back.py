@@ -1,0 +1,235 @@
+"""Ways back that are easily lost: over downgrades, drops, several rebuilds, aliases and interruptions."""
+
+from __future__ import annotations
+
+import pytest
+from tests.harness import ADD, CREATE, INDEX, make_point, write
+
+from qmigrate.commands import rollback as back
+from qmigrate.commands import upgrade
+from qmigrate.errors import DriftError, RefusedError, RepairNeededError
+from qmigrate.ledger import Lease
+from qmigrate.steps import fill, golive
+from qmigrate.store import records
+
+DROP = """
+def upgrade():
+    return [op.DropCollection("{name}")]
+"""
+RENAME = """
+def upgrade():
+    return [op.RenameVector("{name}", "b", "c", cutover="immediate")]
+"""
+ALSO = """
+def upgrade():
+    return [op.SetAlias("{name}_also", "{name}")]
+"""
+WITH_DOWNGRADE = """
+def upgrade():
+    return [op.CreatePayloadIndex("{name}", "kind", PayloadSchemaType.KEYWORD)]
+
+
+def downgrade():
+    return [op.UpdateCollection("{name}", hnsw_config=HnswConfigDiff(m=24)), op.DropPayloadIndex("{name}", "kind")]
+"""
+
+
+def put(made, *points, name=None):
+    """Write through a name."""
+    store = made.store()
+    write(store, name or made.name, points)
+    store.close()
+
+
+def target_of(made):
+    """Where the name points."""
+    store = made.store()
+    try:
+        return store.aliases().get(made.name)
+    finally:
+        store.close()
+
+
+def test_a_generation_made_by_a_downgrade_is_no_way_over_earlier_revisions(deployment):
+    """Its parent has later revisions: going further back needs another way, and says so."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(10)
+    deployment.revise("0002", ADD)
+    deployment.revise("0003", WITH_DOWNGRADE)
+    upgrade.upgrade(deployment.settings())
+    back.rollback(deployment.settings(), "0002")
+    assert target_of(deployment).endswith("__g0003")
+    with pytest.raises(RefusedError, match="revision 0002 can't be taken back"):
+        back.rollback(deployment.settings(), "0001")
+    assert deployment.row().revision == "0002"
+
+
+def test_a_drop_is_taken_back_to_the_generation_that_served(deployment):
+    """Not to a newer one that had been left before, and the application can write again."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(10)
+    path = deployment.revise("0002", ADD)
+    upgrade.upgrade(deployment.settings())
+    back.rollback(deployment.settings(), "0001")
+    put(deployment, make_point(800))
+    path.unlink()
+    deployment.last = "0001"
+    deployment.revise("0003", DROP)
+    before = deployment.contents()
+    upgrade.upgrade(deployment.settings())
+    assert target_of(deployment) is None
+    back.rollback(deployment.settings(), "0001")
+    assert deployment.contents() == before
+    put(deployment, make_point(801))
+    put(deployment, make_point(802))
+
+
+def test_a_rollback_over_two_rebuilds_is_refused_as_a_whole(deployment):
+    """Writes since the older rebuild are found before the newer one is taken back."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(10)
+    deployment.revise("0002", ADD)
+    upgrade.upgrade(deployment.settings())
+    put(deployment, make_point(500))
+    deployment.revise("0003", RENAME)
+    upgrade.upgrade(deployment.settings())
+    with pytest.raises(RefusedError):
+        back.rollback(deployment.settings(), "0001")
+    assert (deployment.row().revision, deployment.row().state) == ("0003", "ready")
+
+
+def test_further_aliases_move_with_the_name(deployment):
+    """One declared by a revision and one made by hand go along; going back drops what was declared since."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(5)
+    store = deployment.store()
+    store.create_alias(f"{deployment.name}_hand", f"{deployment.name}__g0001")
+    store.close()
+    deployment.revise("0002", ADD)
+    deployment.revise("0003", ALSO)
+    upgrade.upgrade(deployment.settings())
+    store = deployment.store()
+    names = {alias for alias, target in store.aliases().items() if target == f"{deployment.name}__g0002"}
+    store.close()
+    assert names == {deployment.name, f"{deployment.name}_hand", f"{deployment.name}_also"}
+    back.rollback(deployment.settings(), "0001")
+    store = deployment.store()
+    names = {alias: target for alias, target in store.aliases().items() if alias.startswith(deployment.name)}
+    store.close()
+    assert names == {deployment.name: f"{deployment.name}__g0001", f"{deployment.name}_hand": f"{deployment.name}__g0001"}
+
+
+def test_another_model_under_the_same_name_does_not_go_on_with_a_copy(deployment, monkeypatch):
+    """An interrupted copy is never finished by a different embedder."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(10)
+    deployment.revise("0002", ADD)
+    original = fill._checkpoint
+
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fill, "_checkpoint", fail)
+    with pytest.raises(KeyboardInterrupt):
+        upgrade.upgrade(deployment.settings())
+    monkeypatch.setattr(fill, "_checkpoint", original)
+    deployment.extra["embedders"] = {"words": {"type": "callable", "function": "tests.harness:flat", "size": 16}}
+    deployment.__post_init__()
+    with pytest.raises(DriftError, match="two models"):
+        upgrade.upgrade(deployment.settings())
+    back.abort(deployment.settings())
+    upgrade.upgrade(deployment.settings())
+    assert deployment.row().revision == "0002"
+
+
+@pytest.mark.parametrize("crash", ["save_generation", "journal"])
+def test_an_interruption_inside_the_fence_never_leaves_the_live_generation_fenced(deployment, monkeypatch, crash):
+    """Stopped between the note and the ledger's row: after a rollback the application can write."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(5, uuids=False)
+    deployment.revise("0002", INDEX)
+    deployment.revise("0003", ADD)
+    original = getattr(Lease, crash)
+    armed = []
+
+    def stop(self, *args, **kwargs):
+        if crash == "save_generation" and armed:
+            raise KeyboardInterrupt
+        result = original(self, *args, **kwargs)
+        if crash == "journal" and armed and args[2] == "sweep" and len(args) > 4 and "fence" in (args[4] or {}):
+            raise KeyboardInterrupt
+        return result
+
+    swap = golive.swap
+
+    def arm(*args):
+        armed.append(True)
+        swap(*args)
+
+    monkeypatch.setattr(golive, "swap", arm)
+    monkeypatch.setattr(Lease, crash, stop)
+    stopped = False
+    try:
+        upgrade.upgrade(deployment.settings())
+    except KeyboardInterrupt:
+        stopped = True
+    monkeypatch.undo()
+    assert stopped or "path" in deployment.qdrant
+    upgrade.upgrade(deployment.settings())
+    back.rollback(deployment.settings(), "0002")
+    for number in range(3):
+        put(deployment, make_point(600 + number))
+    assert len(deployment.contents()) == 8
+
+
+def test_a_name_that_was_moved_back_by_hand_stops_the_resume(deployment, monkeypatch):
+    """The run doesn't fence and record a generation that serves again: exit 7."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(5)
+    deployment.revise("0002", ADD)
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(golive, "sweep", stop)
+    with pytest.raises(KeyboardInterrupt):
+        upgrade.upgrade(deployment.settings())
+    monkeypatch.undo()
+    store = deployment.store()
+    store.create_alias(deployment.name, f"{deployment.name}__g0001")
+    store.close()
+    with pytest.raises(RepairNeededError):
+        upgrade.upgrade(deployment.settings())
+    put(deployment, make_point(700))
+    put(deployment, make_point(701))
+
+
+@pytest.mark.parametrize(
+    ("params", "stored", "close"),
+    [
+        ({"datatype": "uint8"}, [10.0, 200.0], True),
+        ({"datatype": "uint8"}, [12.0, 200.0], False),
+        ({"datatype": "uint8"}, [0.0, 0.0], False),
+        ({"datatype": "float16"}, [10.703125, 200.375], True),
+        ({"datatype": "float16"}, [10.8, 200.4], False),
+        ({"distance": "Cosine"}, [0.05333, 0.99858], False),
+        ({"distance": "Dot"}, [10.7, 200.4], True),
+    ],
+)
+def test_a_converted_vector_is_compared_as_its_new_form_allows(params, stored, close):
+    """uint8 truncates, float16 rounds, cosine normalises; everything else is different."""
+    import numpy as np
+
+    wanted = np.array([10.7, 200.4], dtype=np.float32)
+    seen = np.array(stored, dtype=np.float32)
+    assert records._close(wanted, seen, records.tolerance_of(params)) is close
+    if params.get("distance") == "Cosine":
+        unit = (wanted / np.linalg.norm(wanted)).astype(np.float32)
+        assert records._close(wanted, unit, records.tolerance_of(params))
