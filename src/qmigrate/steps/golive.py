@@ -80,11 +80,16 @@ def swap_names(step: GoLive, work: Work) -> Facts:
 def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
     """Every name of the old generation: those of the plan, and any that was given to it since.
 
-    Going back, a further name that the revisions taken back had declared is dropped instead.
+    Going back, a further name that the revisions taken back had declared is dropped instead, and one that was given
+    to another collection since stays there.
     """
     declared = frozenset(work.state.declared.aliases) if work.state.declared else frozenset()
+    known = work.store.aliases()
     names, dropped = list(step.aliases), []
-    for alias, physical in sorted(work.store.aliases().items()):
+    if step.back:
+        ours = (None, step.source, step.target)
+        names = [alias for alias in names if alias == work.collection or known.get(alias) in ours]
+    for alias, physical in sorted(known.items()):
         if physical != step.source or step.source is None or alias in names or is_own_alias(alias):
             continue
         if step.back and alias in declared:
