@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import pytest
 from tests.conftest import clean
@@ -22,8 +23,8 @@ from qmigrate.steps import build, golive
 from qmigrate.store.local import LocalStore
 from qmigrate.store.server import ServerStore
 
-#: Rows that run at the same time; a server answers them while it waits for its disk.
-WORKERS = 4
+#: Rows that run at the same time.
+WORKERS = 3
 CASES = [
     pytest.param(row, store, id=f"{row.name}-{store}", marks=[pytest.mark.server] if store == "server" else [])
     for row in ROWS
@@ -36,34 +37,40 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def outcomes(request, tmp_path_factory) -> Iterator[dict[str, Future]]:
-    """Every selected row under way: they spend their time waiting for the server."""
+    """Every selected row under way, in processes of their own: what they wait for is mostly themselves."""
     chosen = [item.callspec.params for item in request.session.items if getattr(item, "originalname", "") == "test_row"]
-    server = request.getfixturevalue("qdrant_server") if any(one["store"] == "server" for one in chosen) else None
-    with ThreadPoolExecutor(WORKERS) as pool:
+    address = None
+    if any(one["store"] == "server" for one in chosen):
+        server = request.getfixturevalue("qdrant_server")
+        address = (server.url, server.grpc_port)
+    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield {
             f"{one['row'].name}-{one['store']}": pool.submit(
-                one_row, one["row"], one["store"], server, tmp_path_factory.mktemp("row")
+                one_row,
+                one["row"].name,
+                address if one["store"] == "server" else None,
+                tmp_path_factory.mktemp("row"),
             )
             for one in chosen
         }
 
 
-def one_row(row: Row, store: str, server: Any, folder: Any) -> None:
+def one_row(name: str, address: tuple[str, int] | None, folder: Path) -> None:
     """A row on a deployment of its own, which is removed afterwards."""
-    made = deploy(folder, server if store == "server" else None)
+    made = deploy(folder, address)
     try:
-        run_row(row, Trial(made))
+        run_row(row_of(name), Trial(made))
     finally:
-        if store == "server":
+        if address is not None:
             clean(made)
 
 
-def deploy(folder: Any, server: Any, **more: Any) -> Deployment:
+def deploy(folder: Path, address: tuple[str, int] | None) -> Deployment:
     """A deployment on a server, or in local mode when there is none."""
     qdrant = {"path": str(folder / "qdrant")}
-    if server is not None:
-        qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 10}
-    return Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db", **more)
+    if address is not None:
+        qdrant = {"url": address[0], "grpc_port": address[1], "timeout": 10}
+    return Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db")
 
 
 @pytest.mark.parametrize(("row", "store"), CASES)
@@ -84,7 +91,7 @@ def trial(deployment):
 @pytest.fixture
 def on_server(qdrant_server, tmp_path):
     """A deployment on a real server."""
-    made = deploy(tmp_path, qdrant_server)
+    made = deploy(tmp_path, (qdrant_server.url, qdrant_server.grpc_port))
     yield Trial(made)
     clean(made)
 
