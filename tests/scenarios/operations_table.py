@@ -91,7 +91,7 @@ def add(params: str, function: str) -> str:
 
 EMBEDDED = gets("b", words)
 ADDED = (
-    Row("add_embed", ADD, has=vector(size=17), after=same),
+    Row("add_embed", ADD, has=vector(), after=EMBEDDED),
     Row("add_embed_to_no_point", ADD, points=points(0), has=vector(), after=EMBEDDED),
     Row("add_embed_to_one_point", ADD, points=points(1), has=vector(), after=EMBEDDED, stores=SERVER),
     Row("add_embed_template", ADD.replace('"text")', '"{kind}: {text}")'), has=vector(),

@@ -360,7 +360,7 @@ def test_a_changed_revision_stops_everything_until_it_is_accepted(deployment):
     assert [row[:2] for row in rows] == [("0001", "only a comment")]
     assert "@" in rows[0][2]
     assert call(made.root, "upgrade").code == 0
-    assert status.status(made.settings()).collections[0].revision == "0002"
+    assert made.row().revision == "0002"
     first.unlink()
     refused(made.root, ("status",), 2, "0002_rev.py follows the revision 0001, and no file has that id")
 

@@ -115,7 +115,7 @@ def fail_and_abort(made: Deployment, code: int, *said: str) -> QmigrateError:
     assert len(broken.open_runs) == 1
     assert f"{made.name}__g0002" in broken.names
     assert made.contents() == contents
-    row = status.status(made.settings()).collections[0]
+    row = made.row()
     assert (row.state, row.revision, row.generation) == ("failed", "0001", "g0001")
     assert caught.value.message[:100] in row.detail
     back.abort(made.settings())
@@ -158,7 +158,7 @@ def test_points_whose_field_holds_no_text_are_named(made, payload):
     with pytest.raises(EmbedError, match=r"1000") as caught:
         upgrade.upgrade(made.settings())
     check(caught.value, 2, "keep_without_vector")
-    assert status.status(made.settings()).collections[0].revision == "0001"
+    assert made.row().revision == "0001"
 
 
 def test_points_may_be_kept_without_the_vector(made):
@@ -211,7 +211,7 @@ def test_an_embedder_that_goes_wrong(made, words, where, kind):
         fail_and_abort(made, 2, named, said)
     words.wrong.clear()
     upgrade.upgrade(made.settings())
-    assert status.status(made.settings()).collections[0].revision == "0002"
+    assert made.row().revision == "0002"
 
 
 def test_an_embedder_that_goes_wrong_on_any_store(made, words):
@@ -239,7 +239,7 @@ def test_an_embedder_that_answers_differently_each_time(made, words):
     check_named(error)
     words.drift = 0.0
     upgrade.upgrade(made.settings())
-    assert status.status(made.settings()).collections[0].revision == "0002"
+    assert made.row().revision == "0002"
 
 
 def check_named(error: VerificationError) -> None:
@@ -433,7 +433,7 @@ def test_a_source_that_can_not_be_copied_safely(deployment, monkeypatch, kind):
     assert time.monotonic() - started >= (0.2 if kind == "yellow" else 0)
     monkeypatch.undo()
     upgrade.upgrade(made.settings())
-    assert status.status(made.settings()).collections[0].revision == "0002"
+    assert made.row().revision == "0002"
 
 
 def test_a_yellow_source_is_waited_for(deployment, monkeypatch):
@@ -453,4 +453,4 @@ def test_a_yellow_source_is_waited_for(deployment, monkeypatch):
 
         monkeypatch.setattr(store, "describe", described)
     upgrade.upgrade(made.settings())
-    assert status.status(made.settings()).collections[0].revision == "0002"
+    assert made.row().revision == "0002"

@@ -207,7 +207,8 @@ def test_reading_verbs_leave_an_interrupted_run_alone(pending, monkeypatch, tmp_
     with pytest.raises(QmigrateError):
         upgrade.upgrade(made.settings())
     server, ledger, before = dump_of_server(made), dump_of_ledger(made.ledger_url), files(tmp_path)
-    state = call(made.root, "status", "--json").json["data"]["collections"][0]
+    rows = call(made.root, "status", "--json").json["data"]["collections"]
+    state = next(row for row in rows if row["name"] == made.name)
     assert (state["name"], state["state"]) == (made.name, "failed")
     with watched(monkeypatch) as sent:
         for args, _ in read_only_verbs(made.name).values():
