@@ -96,10 +96,10 @@ def check_ownership(world: World, name: str) -> None:
             )
         return
     seal = state.live.seal
-    if seal is not None and world.ledger_id and seal.get("ledger") != world.ledger_id:
+    if seal is not None and seal.get("ledger") != world.ledger_id:
         raise ForeignLedgerError(
             f"{name} ({state.live.physical}) is sealed by another ledger ({seal.get('ledger')}, at "
-            f"{seal.get('revision')}); this one is {world.ledger_id}",
+            f"{seal.get('revision')}); this one is {world.ledger_id or 'new'}",
             hint="point ledger.url at the database that recorded it; qmigrate doctor shows both identities",
         )
     if state.open_run is not None or not state.managed:

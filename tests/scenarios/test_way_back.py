@@ -7,8 +7,8 @@ from tests.harness import ADD, CREATE, INDEX, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
-from qmigrate.errors import DriftError, RefusedError, RepairNeededError
-from qmigrate.ledger import Lease
+from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError
+from qmigrate.ledger import Lease, Ledger
 from qmigrate.steps import fill, golive
 from qmigrate.store import records
 
@@ -233,3 +233,23 @@ def test_a_converted_vector_is_compared_as_its_new_form_allows(params, stored, c
     if params.get("distance") == "Cosine":
         unit = (wanted / np.linalg.norm(wanted)).astype(np.float32)
         assert records._close(wanted, unit, records.tolerance_of(params))
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_collection_sealed_by_another_ledger_is_left_alone(deployment, tmp_path, prepared):
+    """The wrong ledger for this Qdrant, new or in use: exit 7 names both, and nothing is written."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(3)
+    before = deployment.contents()
+    deployment.ledger_url = f"sqlite:///{tmp_path}/other.db"
+    deployment.__post_init__()
+    if prepared:
+        ledger = Ledger.open(deployment.ledger_url)
+        ledger.prepare()
+        ledger.close()
+    for verb in (upgrade.plan, upgrade.upgrade):
+        with pytest.raises(ForeignLedgerError, match="sealed by another ledger") as refused:
+            verb(deployment.settings())
+        assert refused.value.exit_code == 7
+    assert deployment.contents() == before

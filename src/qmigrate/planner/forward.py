@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, Job, OpRef, Plan, Step
 from qmigrate.model.state import CollectionState, World
+from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
 from qmigrate.planner.segment import Position, Segment, closing, fold
 from qmigrate.revisions import Revision, Revisions
@@ -88,7 +89,7 @@ def _apply_revision(
         draft = drafts.setdefault(name, _draft(CollectionState(name=name, kind="absent", managed=False)))
         if revision.id in draft.state.applied_revisions():
             continue
-        if _belongs(draft, revision, [operation for _, operation in refs], notes):
+        if _belongs(world, draft, revision, [operation for _, operation in refs], notes):
             _extend(world, draft, revision, refs)
     _warn_of_empty_globs(revision, drafts, notes)
 
@@ -102,16 +103,21 @@ def _named(revision: Revision, drafts: dict[str, _Draft]) -> list[str]:
     return sorted(names)
 
 
-def _belongs(draft: _Draft, revision: Revision, operations: list[Operation], notes: list[str]) -> bool:
+def _belongs(
+    world: World, draft: _Draft, revision: Revision, operations: list[Operation], notes: list[str]
+) -> bool:
     """Whether the revision applies to the collection as it stands; refuses what isn't under management."""
     name, exact = draft.state.name, any(not operation.is_glob for operation in operations)
     exists = draft.position.declared is not None
     if exists or any(operation.creates for operation in operations):
         if not exists and draft.state.kind != "absent":
+            # Another ledger's collection is no candidate for adopt: say so first.
+            check_ownership(world, name)
             raise _unmanaged(draft.state, revision, creating=True)
         return True
     if draft.state.kind != "absent" and not draft.state.managed:
         if exact:
+            check_ownership(world, name)
             raise _unmanaged(draft.state, revision, creating=False)
         note = f"{name} matches revision {revision.id}, but is not under management: it is left alone"
         if note not in notes:
