@@ -17,7 +17,7 @@ from qmigrate.steps.owned import own, release, swap
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
-from qmigrate.steps.quiet import barrier, delta_of, nothing_written
+from qmigrate.steps.quiet import barrier, delta_of, exact, nothing_written
 from qmigrate.steps.sweep import fence, sweep
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
 
@@ -50,7 +50,7 @@ def converge(step: GoLive, work: Work) -> Facts:
     now = barrier(work.store, step.source)
     quiet = nothing_written(work, proof.get("source_ids"), now, delta=delta_of(work))
     # Without ids nothing can be said; what is written from the proof on is found by the sweep, which then reads all.
-    unknown = not now and not work.store.capabilities.local
+    unknown = (not now or not exact(work)) and not work.store.capabilities.local
     if proof.get("epoch") == work.lease.epoch and (quiet or unknown):
         # The sweep compares with the newest barrier: this one moved the ids too.
         return {"source_ids": dict(now)}

@@ -15,7 +15,7 @@ from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import Sides, keyed, page_of
 from qmigrate.steps.points import write
-from qmigrate.steps.quiet import barrier, delta_of, moved_in_all, nothing_written, wait_for_stragglers
+from qmigrate.steps.quiet import barrier, delta_of, exact, moved_in_all, nothing_written, wait_for_stragglers
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
@@ -116,7 +116,7 @@ def _is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int
     if nothing_written(work, before, now, delta=own[0], own_writes=own[1]) or work.store.capabilities.local:
         return True
     # Without ids: the fence holds and every token was taken, so nothing passed until the first token came back.
-    return not now and own[1] == 0 and seconds < TOKEN_RETURNS
+    return (not now or not exact(work)) and own[1] == 0 and seconds < TOKEN_RETURNS
 
 
 def _read_and_carry(work: Work, sides: Sides, report: SweepReport) -> list[PointId]:
@@ -199,7 +199,7 @@ def _list_unproven(
     if not carried or work.store.capabilities.local:
         return
     now = barrier(work.store, sides.target)
-    moved = moved_in_all(since, now) if since is not None else None
+    moved = moved_in_all(since, now) if since is not None and exact(work) else None
     if moved is None or moved != len(now) * delta_of(work) + len(carried):
         for identifier in carried:
             report.listed.add(identifier, "carried over while the new generation took other writes")
