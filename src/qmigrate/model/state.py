@@ -14,6 +14,8 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 
 #: The oldest server that keeps collection metadata, where the seal lives.
 MINIMUM_SERVER = (1, 16, 0)
+#: Telemetry shows the operation id of every local shard from here on.
+OPERATION_IDS_SINCE = (1, 17, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,13 @@ from itertools import islice
 from qmigrate.errors import EmbedError, PlanError, RefusedError, RepairNeededError, StoreError
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.state import LiveCollection
+from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.steps.points import Maker
 from qmigrate.steps.work import Facts, Work, transform_of
 from qmigrate.store import records
 
-#: Servers tell the operation id of every local shard from here on.
-OPERATION_IDS_SINCE = (1, 17, 0)
 #: Ids of unfit points that a message names.
 NAMED = 5
 #: Points that go through the user's code before anything is written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 from dataclasses import replace
 
 from qmigrate.errors import EmbedError, PlanError, RepairNeededError
@@ -86,13 +87,18 @@ def sweep(
     )
 
 
-def _absorb(work: Work, sides: Sides) -> None:
-    """Put what was carried into the base, so that a later rollback doesn't take it for written since."""
-    carried = {
+def _journaled(work: Work, states: Set[str]) -> dict[bytes, Entry]:
+    """What the carries of this step in one of `states` have left behind, by order key: their ids' newest base."""
+    return {
         records.order_key(carry.point_id): Entry(carry.after[: records.DIGEST_SIZE], carry.after[records.DIGEST_SIZE :])
         for carry in work.lease.ledger.carries(work.run, work.step)
-        if carry.state == "done"
+        if carry.state in states
     }
+
+
+def _absorb(work: Work, sides: Sides) -> None:
+    """Put what was carried into the base, so that a later rollback doesn't take it for written since."""
+    carried = _journaled(work, {"done"})
     if not carried or sides.base != sides.target:
         return
     work.lease.discard_stage(sides.base)
@@ -121,11 +127,7 @@ def _is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int
 
 def _read_and_carry(work: Work, sides: Sides, report: SweepReport) -> list[PointId]:
     """One reading of the old side against the base, with the carries of this step laid over it."""
-    done = {
-        records.order_key(carry.point_id): Entry(carry.after[: records.DIGEST_SIZE], carry.after[records.DIGEST_SIZE :])
-        for carry in work.lease.ledger.carries(work.run, work.step)
-        if carry.state != "running"
-    }
+    done = _journaled(work, {"done", LISTED})
     judge = Judge(sides.maker)
     carried: list[PointId] = []
     base = unpack(sides.base_pages(work))

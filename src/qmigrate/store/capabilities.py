@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
-from qmigrate.model.state import MINIMUM_SERVER, Capabilities
+from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities
 from qmigrate.store import faults
 from qmigrate.store.nodes import Nodes
 from qmigrate.store.rest import Rest
@@ -16,8 +16,6 @@ Version = tuple[int, int, int]
 
 #: Adding and dropping named vectors works from here on (1.18.0 had panics).
 VECTOR_NAMES_SINCE: Version = (1, 18, 1)
-#: Telemetry shows the operation id of every local shard from here on.
-OPERATION_IDS_SINCE: Version = (1, 17, 0)
 
 LOCAL = Capabilities(
     local=True,
