@@ -114,8 +114,6 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
             # Whoever had it before must be unable to do anything more, also when it is only taken back.
             revoke_earlier(work, _generations(superseded.job if superseded else work.job))
         _work_through(work, found)
-        if work.job.supersedes is not None:
-            work.lease.supersede(work.job.supersedes)
         if not work.job.steps:
             work.lease.finish_run(work.run, "done")
     except (StoppedError, KeyboardInterrupt):
