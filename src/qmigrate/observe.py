@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qmigrate.errors import ForeignLedgerError, RepairNeededError
 from qmigrate.ledger import Ledger, View
-from qmigrate.model.names import GENERATION, is_own_alias
+from qmigrate.model.names import GENERATION, PROBE_PREFIX, is_internal
 from qmigrate.model.state import CollectionState, LiveCollection, World
 from qmigrate.ports import Store
 
@@ -19,7 +19,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
         only: logical names to read; None reads all that the ledger or Qdrant know.
     """
     physical = store.physical_names()
-    aliases = {alias: target for alias, target in store.aliases().items() if not is_own_alias(alias)}
+    aliases = {alias: target for alias, target in store.aliases().items() if not is_internal(alias, target)}
     views = ledger.collections()
     open_runs = {run.job.collection for run in ledger.open_runs()}
     names = logical_names(physical, aliases, views.keys() | open_runs)
@@ -40,7 +40,7 @@ def logical_names(physical: Iterable[str], aliases: Mapping[str, str], known: It
         match = GENERATION.match(target)
         if match is None or match["name"] == alias or match["name"] not in aliases:
             names.add(alias)
-    names.update(name for name in physical if GENERATION.match(name) is None)
+    names.update(name for name in physical if GENERATION.match(name) is None and not name.startswith(PROBE_PREFIX))
     return sorted(names)
 
 
@@ -59,7 +59,7 @@ def observe_one(
     kind = "alias" if target is not None else "plain" if name in present else "absent"
     live = store.describe(target or name) if kind != "absent" else None
     if live is not None:
-        further = tuple(sorted(a for a in live.schema.aliases if a != name and not is_own_alias(a)))
+        further = tuple(sorted(a for a in live.schema.aliases if a != name and not is_internal(a, live.physical)))
         live = _with_aliases(live, further)
     generations = ledger.generations(name)
     numbers = [entry.number for entry in generations]

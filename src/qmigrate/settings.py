@@ -88,7 +88,7 @@ class DatabaseSettings:
         return read.sql_label(self.url) if self.url else self.missing
 
 
-_WRITES = read.choice("converge", "refuse", later={"freeze": "not available yet: use converge or refuse"})
+_WRITES = read.choice("converge", "freeze", "refuse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,8 @@ class RebuildSettings:
     """How a collection is rebuilt beside the live one.
 
     Attributes:
-        writes: ``converge`` carries what is written meanwhile; ``refuse`` stops when anything is.
+        writes: ``converge`` carries what is written meanwhile; ``freeze`` has the source refuse writes from the last
+            pass until the swap; ``refuse`` stops when anything is written.
         snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
         verify: ``full``: every point is proven.
         holdover: seconds that the old generation is kept after the swap.
@@ -105,6 +106,8 @@ class RebuildSettings:
         sample: points that are embedded a second time for the proof.
         fuse: pending revisions of one collection copy the data once.
         max_rate: most points per second; None for no limit.
+        plain_names: ``auto`` hides a plain collection behind an alias of its name where the server can; ``gap`` never
+            does: the collection is deleted and aliased with a gap of some milliseconds (``--allow-gap``).
         gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
     """
 
@@ -117,6 +120,7 @@ class RebuildSettings:
     sample: Annotated[int, read.whole(0, 1_000_000)] = 200
     fuse: Annotated[bool, read.flag] = True
     max_rate: Annotated[float | None, read.positive] = None
+    plain_names: Annotated[str, read.choice("auto", "gap")] = "auto"
     gc: Annotated[str, read.choice("auto", "off")] = "auto"
 
 

@@ -157,14 +157,12 @@ def positive_duration(value: Any, at: str) -> float:
     return found
 
 
-def choice(*known: str, later: Mapping[str, str] | None = None) -> Reader:
-    """Reader of one of some words; `later` maps words that are planned to what to say about them."""
+def choice(*known: str) -> Reader:
+    """Reader of one of some words."""
 
     def reader(value: Any, at: str) -> str:
         # YAML reads a bare `off` as false.
         word = {False: "off", True: "on"}.get(value, value) if isinstance(value, bool) else value
-        if isinstance(word, str) and word in (later or {}):
-            raise ConfigError(f"{at}: {word} is {(later or {})[word]}")
         if word not in known:
             raise _wrong(at, " or ".join(known), value)
         return str(word)

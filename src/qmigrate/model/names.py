@@ -8,6 +8,10 @@ import re
 GENERATION = re.compile(r"^(?P<name>.+)__g(?P<number>\d{4,})$")
 #: An alias that only a lease holder uses: ``<generation>__e<epoch>`` for writes, ``…__<n>`` for the n-th swapped name.
 OWN_ALIAS = re.compile(r"^(?P<physical>.+)__e(?P<epoch>\d+)(?:__\d+)?$")
+#: Beside a shadowed plain collection ``foo``: the alias by which it is reached while the alias ``foo`` hides it.
+OLD_SUFFIX = "__old"
+#: Collections and aliases that only a probe of the server makes and removes again.
+PROBE_PREFIX = "qmigrate_probe_"
 
 
 def generation_name(name: str, number: int) -> str:
@@ -18,3 +22,19 @@ def generation_name(name: str, number: int) -> str:
 def is_own_alias(alias: str) -> bool:
     """Whether an alias is one of qmigrate's own, not a name that anybody uses."""
     return OWN_ALIAS.match(alias) is not None
+
+
+def old_alias(name: str) -> str:
+    """The alias that reaches the plain collection `name` while it is shadowed."""
+    return f"{name}{OLD_SUFFIX}"
+
+
+def is_internal(alias: str, physical: str | None = None) -> bool:
+    """Whether a name is qmigrate's own business: own aliases, the way to a shadowed collection, probes.
+
+    Args:
+        physical: what the alias points to; only then is ``foo__old`` told from an application's name.
+    """
+    if alias.startswith(PROBE_PREFIX):
+        return True
+    return is_own_alias(alias) or (physical is not None and alias == old_alias(physical))

@@ -27,7 +27,8 @@ class Build:
         target: physical name of the generation to build.
         number: its generation number.
         schema: what the target gets.
-        fill: ``copy`` or ``empty``.
+        fill: ``copy``, ``clone`` (a snapshot that the server recovers), ``restore`` (points of an earlier time) or
+            ``empty``.
         reason: why this strategy, for people.
     """
 
@@ -51,7 +52,11 @@ class GoLive:
         target: physical name that will serve; None when the name is taken away.
         aliases: names that move, the logical one first.
         back: whether this is a rollback to the parent generation.
-        writes: ``converge`` forwards; ``refuse | carry | discard | now`` backwards.
+        writes: ``converge | freeze | refuse`` forwards (the policy of the settings where it says ``converge``);
+            ``refuse | carry | discard | now`` backwards.
+        hold: whether it waits for `qmigrate cutover` before anything of it happens.
+        place: how the logical name moves: ``alias`` (it is one, or new), ``shadow`` (the alias hides the plain
+            collection of that name), ``gap`` (the plain collection is deleted first).
     """
 
     kind: ClassVar[str] = "golive"
@@ -61,6 +66,8 @@ class GoLive:
     aliases: tuple[str, ...]
     back: bool = False
     writes: str = "converge"
+    hold: bool = False
+    place: str = "alias"
 
 
 @dataclass(frozen=True, slots=True)
