@@ -113,7 +113,8 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         if found is not None or superseded is not None:
             # Whoever had it before must be unable to do anything more, also when it is only taken back.
             revoke_earlier(work, _generations(superseded.job if superseded else work.job))
-        _work_through(work, found)
+        with _taking_back(work):
+            _work_through(work, found)
         if not work.job.steps:
             work.lease.finish_run(work.run, "done")
     except (StoppedError, KeyboardInterrupt):
@@ -126,6 +127,20 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         _finish(work, "failed", f"{type(error).__name__}: {error}")
         raise
     return work.run
+
+
+@contextmanager
+def _taking_back(work: Work) -> Iterator[None]:
+    """Whatever ends the block early: what phases have asked to be taken back is, the last first."""
+    try:
+        yield
+    except BaseException:
+        for take_back in reversed(work.on_failure):
+            try:
+                take_back(work)
+            except QmigrateError as error:
+                work.progress.say(f"{work.collection}: {error.message}")
+        raise
 
 
 def _work_through(work: Work, found: OpenRun | None) -> None:
@@ -165,7 +180,7 @@ def _nothing_open(work: Work) -> bool:
     """Whether refusing now leaves nothing behind: a first, reading phase, and every earlier step was recorded."""
     if not work.phase or work.phase != phases_of(work.job.steps[work.step])[0].name:
         return False
-    return work.step == 0 or any(closing.step == work.step - 1 for closing in work.job.closes)
+    return work.step == 0 or phases_of(work.job.steps[work.step - 1])[-1].name == "close"
 
 
 def _finish(work: Work, state: str, message: str) -> None:

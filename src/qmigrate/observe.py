@@ -77,6 +77,7 @@ def observe_one(
         open_run=ledger.open_run(name),
         embedders=view.embedders if view else {},
         next_number=max(numbers, default=0) + 1,
+        hides=target is not None and name in present,
     )
 
 

@@ -139,8 +139,17 @@ class Store(Protocol):
     def drop_alias(self, alias: str) -> None:
         """*Write.* No error when it is gone."""
 
-    def rename_aliases(self, pairs: Sequence[tuple[str, str]]) -> None:
+    def hides_collections(self) -> bool:
+        """*Write, on throwaway names.* Whether an alias may take the name of a collection, which it then hides.
+
+        Servers don't document it, so it is tried each time; what was made for it is removed again.
+        """
+
+    def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
         """*Write.* One request of RenameAlias actions (old, new): re-points `new` atomically.
+
+        Args:
+            drop: aliases that the same request removes, after every rename was possible.
 
         Raises:
             NotFoundError: an `old` is gone: a later holder has taken over.

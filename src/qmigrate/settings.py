@@ -151,6 +151,7 @@ class LimitSettings:
         max_quarantine: largest share of points that may fail to be embedded, 0 to 1.
         ready_timeout: how long a built collection may take until it is indexed.
         settle: how long to wait for a source that is still optimizing.
+        freeze: how long a source may refuse writes before a swap.
     """
 
     lock_timeout: Annotated[float, read.duration] = 60.0
@@ -158,6 +159,7 @@ class LimitSettings:
     max_quarantine: Annotated[float, read.share] = 0.001
     ready_timeout: Annotated[float, read.positive_duration] = 1800.0
     settle: Annotated[float, read.duration] = 60.0
+    freeze: Annotated[float, read.positive_duration] = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from qmigrate.model.plan import CollectionPlan, Job, Plan
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner.guard import check_open_run
+from qmigrate.steps.freeze import thaw
+from qmigrate.steps.owned import revoke_earlier
 from qmigrate.steps.work import Work
 
 #: How often a plan is made anew because somebody else was faster.
@@ -85,6 +87,7 @@ def finish_open_runs(
         verb: restrict to runs of this verb.
     """
     chosen = frozenset(only) if only is not None else None
+    _end_left_over(session, lock_timeout)
     resumed: list[Resumed] = []
     outcomes: list[Outcome] = []
     for found in session.ledger.open_runs():
@@ -102,6 +105,27 @@ def finish_open_runs(
             work = _work(session, lease, state, current.job, snapshot=snapshot)
             outcomes.append(_timed(work, current.verb, {}, stop, current))
     return resumed, outcomes
+
+
+def _end_left_over(session: Session, lock_timeout: float | None) -> None:
+    """Writes are let in again where somebody froze a collection and died, and nobody holds its lease (rule 8)."""
+    held = {row.name for row in session.ledger.leases() if not row.expired}
+    for name, view in session.ledger.collections().items():
+        if name in held or not _is_frozen(session, view.physical, name):
+            continue
+        with _hold(session, name, lock_timeout) as lease:
+            state = observe(session.ledger, session.store, only=[name]).collections[name]
+            if state.physical is None or not _is_frozen(session, state.physical, name):
+                continue
+            work = _work(session, lease, state, Job(name, state.basis(), ()), snapshot=False)
+            session.progress.say(f"{name}: a freeze was left over; it takes writes again")
+            revoke_earlier(work, [state.physical])
+            thaw(work, state.physical)
+
+
+def _is_frozen(session: Session, physical: str | None, name: str) -> bool:
+    rows = session.ledger.generations(name)
+    return any(row.physical == physical and row.state == "live" and row.fence is not None for row in rows)
 
 
 def _run_planned(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
@@ -12,6 +13,7 @@ from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner import plan_upgrade
+from qmigrate.planner.plain import way_of
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 
@@ -39,6 +41,7 @@ def upgrade(
     dry_run: bool = False,
     lock_timeout: float | None = None,
     no_snapshot: bool = False,
+    allow_gap: bool = False,
     progress: Progress | None = None,
 ) -> UpgradeResult:
     """Bring every collection that a pending revision names to `target`.
@@ -52,6 +55,7 @@ def upgrade(
         dry_run: plan only; nothing is written.
         lock_timeout: seconds to wait for another process; None for the setting.
         no_snapshot: don't make a snapshot of the source first.
+        allow_gap: consent to some milliseconds in which reads fail, where a plain name can't become an alias without.
 
     Raises:
         VerificationError: the proof failed; the live collection is untouched.
@@ -66,7 +70,7 @@ def upgrade(
         )
         made, outcomes = perform(
             opened,
-            lambda world: _plan(opened, world, target, names),
+            lambda world: _plan(opened, _tried(opened, world), target, names, allow_gap=allow_gap),
             stop=stop,
             lock_timeout=lock_timeout,
             snapshot=not no_snapshot,
@@ -74,7 +78,18 @@ def upgrade(
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
 
 
-def _plan(opened: Session, world: World, target: str, only: Iterable[str] | None) -> Plan:
+def _plan(
+    opened: Session, world: World, target: str, only: Iterable[str] | None, *, allow_gap: bool = True
+) -> Plan:
     applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
     wanted = opened.revisions.resolve(target, current=applied)
-    return plan_upgrade(world, opened.revisions, wanted, only=only)
+    plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)
+    return plan_upgrade(world, opened.revisions, wanted, only=only, plain=plain)
+
+
+def _tried(opened: Session, world: World) -> World:
+    """The world with what this server does about plain names, tried anew in every run that may need it."""
+    plain = any(state.kind == "plain" and state.managed for state in world.collections.values())
+    if not plain or opened.settings.rebuild.plain_names == "gap" or world.capabilities.local:
+        return world
+    return replace(world, hiding=opened.store.hides_collections())

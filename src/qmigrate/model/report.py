@@ -72,11 +72,13 @@ class SweepReport:
         rounds: how often the old side was read after the swap; 0 when a barrier showed that nothing came late.
         carried: late writes that now stand in the new generation.
         listed: ids where the new generation had taken another write meanwhile: see ``docs/safety.md``.
+        lost: somebody else deleted the old collection, so that late writes can't be told.
     """
 
     rounds: int = 0
     carried: int = 0
     listed: Findings = field(default_factory=Findings)
+    lost: bool = False
 
     def to_json(self) -> JsonObject:
         """Plain JSON."""

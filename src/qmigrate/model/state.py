@@ -169,6 +169,7 @@ class CollectionState:
         open_run: an unfinished run, or None.
         embedders: vector -> model fingerprint.
         next_number: one above every generation number that ledger, names or seals know.
+        hides: the alias hides a plain collection of the same name.
     """
 
     name: str
@@ -181,6 +182,7 @@ class CollectionState:
     open_run: OpenRun | None = None
     embedders: Mapping[str, Any] = field(default_factory=dict)
     next_number: int = 1
+    hides: bool = False
 
     @property
     def physical(self) -> str | None:
@@ -213,6 +215,7 @@ class CollectionState:
             "generations": [(entry.physical, entry.state) for entry in self.generations],
             "open": self.open_run.id if self.open_run else None,
             "next": self.next_number,
+            "hides": self.hides,
         }
         return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
@@ -225,8 +228,10 @@ class World:
         ledger_id: identity of the ledger, as written into seals.
         capabilities: of the connected Qdrant.
         collections: by logical name.
+        hiding: whether an alias may take the name of a collection; None while it wasn't tried.
     """
 
     ledger_id: str
     capabilities: Capabilities
     collections: Mapping[str, CollectionState]
+    hiding: bool | None = None

@@ -31,6 +31,7 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
         step = run.job.steps[position]
         if isinstance(step, GoLive):
             _refuse_moved(state, run, step)
+            _refuse_gap(run, step, position)
             _refuse_carried(state, run, step, position)
         elif isinstance(step, Build):
             steps.append(Retire(step.target, f"abort of run {run.id}"))
@@ -44,8 +45,7 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
 
 def _unfinished(run: OpenRun) -> list[int]:
     """Steps that were begun and not recorded, in the order of the job; those of a completed revision are left."""
-    closed = {closing.step for closing in run.job.closes if _done(run, closing.step)}
-    last = max(closed, default=-1)
+    last = max((position for position in range(len(run.job.steps)) if _done(run, position)), default=-1)
     begun = {record.step for record in run.records}
     return [position for position in range(len(run.job.steps)) if position > last and position in begun]
 
@@ -69,6 +69,17 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
         raise RefusedError(
             f"run {run.id} has begun to bring writes back into {step.target}, so it can only be finished",
             hint=f"finish it: qmigrate upgrade goes on with it; then {state.name} can be taken forward again",
+        )
+
+
+def _refuse_gap(run: OpenRun, step: GoLive, position: int) -> None:
+    """Once the plain collection is deleted, the new generation is the only one that has its points."""
+    record = run.record(position, "swap")
+    if record is not None and "gap" in record.facts:
+        raise RefusedError(
+            f"run {run.id} has deleted the plain collection {step.source}; its points are in {step.target}, so the "
+            "run can only be finished",
+            hint="finish it: qmigrate upgrade",
         )
 
 

@@ -9,7 +9,9 @@ from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
-from qmigrate.planner.segment import Position, closing, fold, kept
+from qmigrate.planner.plain import refuse_to_uncover
+from qmigrate.planner.position import Position
+from qmigrate.planner.segment import closing, fold, kept
 from qmigrate.revisions import Revisions
 
 
@@ -21,6 +23,7 @@ class _Walk:
     physical: str | None
     number: int
     live: CollectionSchema | None
+    hides: bool
     steps: list[Step] = field(default_factory=list)
     closes: list[Closing] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -66,7 +69,7 @@ def _collection(
     world: World, revisions: Revisions, state: CollectionState, entries: list[Applied], writes: str
 ) -> CollectionPlan:
     live = state.live.schema if state.live else None
-    walk = _Walk(state=state, physical=state.physical, number=state.next_number, live=live)
+    walk = _Walk(state, state.physical, state.next_number, live, state.hides)
     for entry in entries:
         if entry.strategy == "in_place":
             walk.in_place.append(entry)
@@ -93,9 +96,11 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, write
     target = before.physical if before else None
     if target is None:
         _refuse_to_unname(walk.state, entry, writes)
+        refuse_to_uncover(Position(walk.state.name, None, None, walk.physical, 0, hides=walk.hides))
+    place = "shadow" if target == walk.state.name else "alias"
     aliases = _names(walk.state.name, entry.prior, walk.state)
     refs = _refs(revisions, entry.revision, walk.state.name)
-    walk.steps.append(GoLive(refs, walk.physical, target, aliases, back=True, writes=writes))
+    walk.steps.append(GoLive(refs, walk.physical, target, aliases, back=True, writes=writes, place=place))
     # In-place changes of the generation that is left need no undo: it is kept as it is until gc.
     for covered in [*walk.in_place, entry]:
         _close(walk, covered)
@@ -103,6 +108,7 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, write
     walk.lines.append(f"{entry.revision}  back to {target or 'no collection'}")
     walk.reasons.append(f"{entry.revision}  alias re-point, milliseconds; writes since: {writes}")
     walk.physical, walk.live = target, before.schema if before else None
+    walk.hides = walk.hides and place != "shadow"
 
 
 def _refuse_to_unname(state: CollectionState, entry: Applied, writes: str) -> None:
@@ -208,7 +214,7 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
     if walk.live is None or state.declared is None:
         raise PlanError(f"{state.name} has no live collection to take revision {entry.revision} back from")
     declared = walk.closes[-1].declared if walk.closes else state.declared
-    position = Position(state.name, declared, walk.live, walk.physical, walk.number)
+    position = Position(state.name, declared, walk.live, walk.physical, walk.number, hides=walk.hides)
     offset = len(revision.operations)
     refs = [
         (OpRef(entry.revision, offset + index), operation)

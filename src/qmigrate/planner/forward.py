@@ -10,7 +10,9 @@ from qmigrate.model.plan import Closing, CollectionPlan, Job, OpRef, Plan, Step
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
-from qmigrate.planner.segment import Position, Segment, closing, fold
+from qmigrate.planner.plain import describe
+from qmigrate.planner.position import Position
+from qmigrate.planner.segment import Segment, closing, fold
 from qmigrate.revisions import Revision, Revisions
 
 
@@ -29,19 +31,25 @@ class _Draft:
 
 
 def plan_upgrade(
-    world: World, revisions: Revisions, wanted: frozenset[str], *, only: Iterable[str] | None = None
+    world: World,
+    revisions: Revisions,
+    wanted: frozenset[str],
+    *,
+    only: Iterable[str] | None = None,
+    plain: str = "shadow",
 ) -> Plan:
     """Everything that is pending up to a target.
 
     Args:
         wanted: ids of the target and all its ancestors.
         only: restrict the work to these logical names.
+        plain: how a plain name may become an alias; see :func:`qmigrate.planner.plain.way_of`.
 
     Raises:
         PlanError: an operation can't be done; names revision, file and operation.
         RefusedError: it names a collection that is not under management.
     """
-    drafts = {name: _draft(state) for name, state in world.collections.items()}
+    drafts = {name: _draft(state, plain) for name, state in world.collections.items()}
     notes: list[str] = []
     for revision in revisions.order():
         if revision.id in wanted:
@@ -86,7 +94,7 @@ def _apply_revision(
             for position, operation in enumerate(revision.operations)
             if operation.matches(name)
         ]
-        draft = drafts.setdefault(name, _draft(CollectionState(name=name, kind="absent", managed=False)))
+        draft = drafts.setdefault(name, _draft(CollectionState(name=name, kind="absent", managed=False), "shadow"))
         if revision.id in draft.state.applied_revisions():
             continue
         if _belongs(world, draft, revision, [operation for _, operation in refs], notes):
@@ -149,7 +157,7 @@ def _describe(draft: _Draft, revision: Revision, segment: Segment) -> None:
     draft.copies += segment.strategy == "copy"
 
 
-def _draft(state: CollectionState) -> _Draft:
+def _draft(state: CollectionState, plain: str) -> _Draft:
     managed = state.managed and state.declared is not None
     return _Draft(
         state=state,
@@ -159,6 +167,8 @@ def _draft(state: CollectionState) -> _Draft:
             live=state.live.schema if managed and state.live else None,
             physical=state.physical if managed else None,
             number=state.next_number,
+            hides=state.hides,
+            plain=plain,
         ),
     )
 
@@ -171,7 +181,7 @@ def _finished(draft: _Draft) -> CollectionPlan:
     return CollectionPlan(
         job=job,
         lines=tuple(draft.lines),
-        reasons=tuple(draft.reasons),
+        reasons=(*draft.reasons, *describe(state, draft.steps)),
         points=points,
         bytes=size,
         incompatible=tuple(draft.incompatible),

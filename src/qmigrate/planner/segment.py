@@ -8,27 +8,11 @@ from dataclasses import dataclass, replace
 from qmigrate.errors import PlanError
 from qmigrate.model.names import generation_name
 from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step
-from qmigrate.model.schema import Change, CollectionSchema, changes
+from qmigrate.model.schema import Change, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.operations.base import Operation, check_contradictions
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a collection stands while its revisions are folded, one after the other.
-
-    Attributes:
-        declared: the recorded schema; None while it doesn't exist.
-        live: what the serving generation has, or will have; None likewise.
-        physical: its physical name.
-        number: the next free generation number.
-    """
-
-    name: str
-    declared: CollectionSchema | None
-    live: CollectionSchema | None
-    physical: str | None
-    number: int
+from qmigrate.planner.plain import refuse_to_uncover, settled
+from qmigrate.planner.position import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +82,11 @@ def _steps(
     if after.live is None:
         if before.live is None:
             return (), "record", after
-        names = (before.name, *before.live.aliases)
-        gone = GoLive(refs, before.physical, None, names)
-        return (gone,), "drop", replace(after, physical=None)
+        first, before = settled(before) if before.physical == before.name else ((), before)
+        refuse_to_uncover(before)
+        names = before.live.aliases if before.live is not None else ()
+        gone = GoLive(refs, before.physical, None, (before.name, *names))
+        return (*first, gone), "drop", replace(after, physical=None, number=before.number)
     if before.live is None or wish[0] == "copy":
         return _rebuild(before, after, refs, wish[1])
     found = changes(before.live, after.live)
@@ -112,6 +98,9 @@ def _rebuild(
     before: Position, after: Position, refs: tuple[OpRef, ...], reason: str
 ) -> tuple[tuple[Step, ...], str, Position]:
     assert after.live is not None  # noqa: S101  the caller looked
+    first: tuple[Step, ...] = ()
+    if before.physical == before.name and before.plain != "shadow":
+        first, before = settled(before)
     target = generation_name(before.name, before.number)
     new = before.live is None
     build = Build(
@@ -123,9 +112,10 @@ def _rebuild(
         fill="empty" if new else "copy",
         reason=reason,
     )
-    golive = GoLive(refs, before.physical, target, (before.name, *after.live.aliases))
-    position = replace(after, physical=target, number=before.number + 1)
-    return (build, golive), "create" if new else "copy", position
+    place = "shadow" if before.physical == before.name else "alias"
+    golive = GoLive(refs, before.physical, target, (before.name, *after.live.aliases), place=place)
+    position = replace(after, physical=target, number=before.number + 1, hides=before.hides or place == "shadow")
+    return (*first, build, golive), "create" if new else "copy", position
 
 
 def _reason(strategy: str, reason: str) -> str:

@@ -10,7 +10,7 @@ from qmigrate.model.plan import GoLive
 from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds
 from qmigrate.steps.base import base_name, exchanged, unpack
-from qmigrate.steps.owned import own
+from qmigrate.steps.owned import own, reach
 from qmigrate.steps.passes import Sides, keyed, page_of
 from qmigrate.steps.points import Maker
 from qmigrate.steps.proof import prove
@@ -54,7 +54,7 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
     """Count, and refuse what would be lost without consent."""
     if step.writes == "now":
         return WritesSince()
-    since = _count(step, work) if step.target is not None else WritesSince(added=work.store.count(str(step.source)))
+    since = _count(step, work) if step.target is not None else _all_of(step, work)
     if since.total and step.writes == "refuse":
         raise _refusal(step, work, since)
     if since.total and step.writes == "carry" and _inverse(step, work) is None:
@@ -67,6 +67,11 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
     return since
 
 
+def _all_of(step: GoLive, work: Work) -> WritesSince:
+    """Every point was written since, where the name is taken away."""
+    return WritesSince(added=work.store.count(reach(work, str(step.source))))
+
+
 def converge(step: GoLive, work: Work) -> Facts:
     """Lift the parent's fence, exchange the base, carry what was written since, and prove the parent."""
     assert step.source is not None  # noqa: S101  golive looked
@@ -74,8 +79,8 @@ def converge(step: GoLive, work: Work) -> Facts:
     lift(step, work)
     if step.writes == "discard":
         return {}
-    delta = int(measure(work.store, step.target)["barrier_delta"])
-    now = barrier(work.store, step.source)
+    delta = int(measure(work.store, reach(work, step.target))["barrier_delta"])
+    now = barrier(work.store, reach(work, step.source))
     if nothing_written(work, work.facts("preflight").get("untouched"), now, delta=delta):
         # Both sides are what the forward proof saw: nothing has to be read again.
         return {"barrier_delta": delta, "source_ids": dict(now), "epoch": work.lease.epoch}
@@ -90,7 +95,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     assert step.source is not None  # noqa: S101  golive looked
     assert step.target is not None  # noqa: S101
     transform = _inverse(step, work)
-    target = work.store.describe(step.target)
+    target = work.store.describe(reach(work, step.target))
     maker = Maker(work, transform, target.schema) if transform is not None and target is not None else None
     own_base = base_name(step.source, step.target, back=True)
     has_own = work.lease.ledger.has_base(own_base)
@@ -106,7 +111,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
 
 
 def _inverse(step: GoLive, work: Work) -> PointTransform | None:
-    target = work.store.describe(str(step.target))
+    target = work.store.describe(reach(work, str(step.target)))
     if target is None:
         return None
     return transform_of(work.operations(step.ops), target.schema).back()
@@ -119,7 +124,7 @@ def _untouched(step: GoLive, work: Work) -> OperationIds | None:
     for row in work.lease.ledger.history(work.collection):
         closing = (row.report or {}).get("closing") if row.physical == step.source else None
         if closing is not None and row.direction == "upgrade":
-            now = barrier(work.store, str(step.source))
+            now = barrier(work.store, reach(work, str(step.source)))
             quiet = nothing_written(work, closing["ids"], now, delta=int(closing["barrier_delta"]))
             return now if quiet else None
     return None

@@ -11,6 +11,7 @@ from qmigrate.ledger import View
 from qmigrate.model.plan import Closing, GoLive, InPlace, Retire
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
+from qmigrate.steps.owned import reach
 from qmigrate.steps.work import Work
 
 #: The shape of the seal, so that a later version can read an earlier one.
@@ -33,8 +34,13 @@ def seal_of(work: Work, number: int, state: str, revision: str | None, embedders
     }
 
 
-def close_golive(work: Work, step: GoLive, *, held_until: datetime, report: JsonObject) -> None:
-    """Record that the name moved."""
+def close_golive(work: Work, step: GoLive, *, held_until: datetime, report: JsonObject, gone: bool) -> None:
+    """Record that the name moved.
+
+    Args:
+        held_until: how long the generation that was left is kept.
+        gone: that generation is not there any more.
+    """
     closings = _closings(work)
     declared = _declared(work, closings)
     applied = _applied_after(work)
@@ -50,7 +56,7 @@ def close_golive(work: Work, step: GoLive, *, held_until: datetime, report: Json
             target.physical, seal_of(work, target.number, "live", applied[-1] if applied else None, embedders)
         )
     if source is not None:
-        generations.append(replace(source, state="retired", held_until=held_until, swept=True))
+        generations.append(replace(source, state="gone" if gone else "retired", held_until=held_until, swept=True))
     strategy = "drop" if step.target is None else "create" if step.source is None else "copy"
     _close(work, closings, generations, strategy, step.target, (), report, embedders)
 
@@ -142,7 +148,7 @@ def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> J
     if step.target is None:
         return {}
     if step.back:
-        parent = work.store.describe(step.target)
+        parent = work.store.describe(reach(work, step.target))
         seal: Any = parent.seal if parent else None
         return dict((seal or {}).get("embedders") or {})
     known = _known_embedders(work)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from qmigrate.errors import RepairNeededError, StoreError
-from qmigrate.model.names import is_own_alias
+from qmigrate.model.names import is_internal
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
 from qmigrate.model.schema import JsonObject
-from qmigrate.steps import back, closing
+from qmigrate.steps import back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
-from qmigrate.steps.owned import own, release, swap
+from qmigrate.steps.owned import check_same, holder, own, reach, release, swap
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
@@ -25,14 +25,18 @@ from qmigrate.steps.work import Facts, Phase, Work, transform_of
 def preflight(step: GoLive, work: Work) -> Facts:
     """Only reads: both generations are there, and the name points where the plan saw it."""
     for physical in (step.source, step.target):
-        if physical is not None and work.store.describe(physical) is None:
-            raise RepairNeededError(
-                f"{physical}, a generation of {work.collection}, is not in Qdrant any more",
-                hint="qmigrate status shows what is there",
-            )
-    holder = work.store.aliases().get(work.collection)
-    if holder not in (step.source, step.target):
-        raise _foreign_alias(work, step, holder)
+        if physical is not None and not gap.is_over(step, work, physical):
+            if work.store.describe(reach(work, physical)) is None:
+                raise RepairNeededError(
+                    f"{physical}, a generation of {work.collection}, is not in Qdrant any more",
+                    hint="qmigrate status shows what is there",
+                )
+            check_same(work, physical)
+    serving = holder(work)
+    if serving not in (step.source, step.target) and not gap.is_open(step, work):
+        raise _foreign_alias(work, step, serving)
+    if step.place == "shadow":
+        hidden.preflight(step, work)
     if step.back:
         return back.preflight(step, work)
     return {}
@@ -42,10 +46,15 @@ def converge(step: GoLive, work: Work) -> Facts:
     """Converge again when anything was written since the proof, or when the proof is an earlier holder's (rule 7)."""
     if step.target is not None and step.source is None and step.back:
         back.lift(step, work)
-    if step.source is None or step.target is None or _is_live(step, work):
+    if step.source is None or step.target is None or _is_live(step, work) or gap.is_open(step, work):
         return {}
     if step.back:
         return back.converge(step, work)
+    check_same(work, step.source)
+    if step.place == "gap" or work.settings.rebuild.writes == "freeze":
+        return freeze.prove_frozen(
+            work, sides_of(step, work), since=_proof(work).get("source_ids"), delta=delta_of(work)
+        )
     proof = _proof(work)
     now = barrier(work.store, step.source)
     quiet = nothing_written(work, proof.get("source_ids"), now, delta=delta_of(work))
@@ -66,15 +75,29 @@ def swap_names(step: GoLive, work: Work) -> Facts:
         for alias in reversed(names):
             work.store.drop_alias(alias)
     elif not _is_live(step, work):
-        holder = work.store.aliases().get(work.collection)
-        if holder != step.source:
-            raise _foreign_alias(work, step, holder)
-        swap(work, step.target, names)
+        _move(step, work, step.target, names)
     took = (time.monotonic() - started) * 1000
     for alias in dropped:
         work.store.drop_alias(alias)
     _read_back(step, work, names)
-    return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat()}
+    freeze.over(work)
+    return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat(), "place": step.place}
+
+
+def _move(step: GoLive, work: Work, target: str, names: Sequence[str]) -> None:
+    """The one request, in the way that the place asks for."""
+    if step.place == "gap":
+        gap.move(step, work, names)
+        return
+    serving = holder(work)
+    if serving != step.source:
+        raise _foreign_alias(work, step, serving)
+    if step.source is not None:
+        check_same(work, step.source)
+        freeze.renew(work, lambda: sides_of(step, work))
+    if step.place == "shadow" and not step.back:
+        hidden.prepare(work)
+    swap(work, target, names)
 
 
 def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
@@ -90,7 +113,7 @@ def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
         ours = (None, step.source, step.target)
         names = [alias for alias in names if alias == work.collection or known.get(alias) in ours]
     for alias, physical in sorted(known.items()):
-        if physical != step.source or step.source is None or alias in names or is_own_alias(alias):
+        if physical != step.source or step.source is None or alias in names or is_internal(alias, physical):
             continue
         if step.back and alias in declared:
             dropped.append(alias)
@@ -102,8 +125,10 @@ def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
 def sweep_late(step: GoLive, work: Work) -> Facts:
     """Stragglers finish, the old generation is fenced, a barrier says whether anything came late; that is carried."""
     _check_moved(step, work)
-    if step.source is None or step.target is None:
+    if step.source is None or step.target is None or step.place == "gap":
         return {}
+    if hidden.is_lost(step, work):
+        return {"sweep": hidden.lost_report(work).to_json()}
     if step.back and step.writes == "discard":
         fence(work, step.source)
         return {"sweep": SweepReport().to_json()}
@@ -130,10 +155,13 @@ def close(step: GoLive, work: Work) -> Facts:
     _check_moved(step, work)
     holdover = timedelta(seconds=work.settings.rebuild.holdover)
     release(work, [step.source, step.target])
+    if step.place == "shadow" and step.back:
+        hidden.forget(work)
     report = _report(work)
     if step.target is not None and step.source is not None and not step.back:
         report["closing"] = _closing_ids(step, work)
-    closing.close_golive(work, step, held_until=datetime.now(UTC) + holdover, report=report)
+    gone = step.source is not None and (step.place == "gap" or hidden.is_lost(step, work))
+    closing.close_golive(work, step, held_until=datetime.now(UTC) + holdover, report=report, gone=gone)
     return {}
 
 
@@ -152,9 +180,9 @@ def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:
 
 def _check_moved(step: GoLive, work: Work) -> None:
     """The name is where this step has moved it: it may have been moved back by hand since an interruption."""
-    holder = work.store.aliases().get(work.collection)
-    if holder != step.target:
-        raise _foreign_alias(work, step, holder)
+    serving = holder(work)
+    if serving != step.target:
+        raise _foreign_alias(work, step, serving)
 
 
 def sides_of(step: GoLive, work: Work) -> Sides:
@@ -163,7 +191,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
         return back.sides_of(step, work)
     assert step.source is not None  # noqa: S101  the phases look first
     assert step.target is not None  # noqa: S101
-    source = work.store.describe(step.source)
+    source = work.store.describe(reach(work, step.source))
     target = work.store.describe(step.target)
     if source is None or target is None:
         raise RepairNeededError(f"a generation of {work.collection} disappeared during the run")
@@ -192,7 +220,7 @@ def _proof(work: Work) -> JsonObject:
 
 
 def _is_live(step: GoLive, work: Work) -> bool:
-    return step.target is not None and work.store.aliases().get(work.collection) == step.target
+    return step.target is not None and holder(work) == step.target
 
 
 def _read_back(step: GoLive, work: Work, names: Sequence[str]) -> None:
@@ -200,7 +228,7 @@ def _read_back(step: GoLive, work: Work, names: Sequence[str]) -> None:
     deadline = time.monotonic() + max(10.0, work.store.request_timeout)
     while True:
         nodes = work.store.aliases_of_nodes()
-        if all(aliases.get(name) == step.target for aliases in nodes for name in names):
+        if all(_shows(aliases, name, step.target) for aliases in nodes for name in names):
             return
         if time.monotonic() > deadline:
             raise StoreError(
@@ -211,8 +239,13 @@ def _read_back(step: GoLive, work: Work, names: Sequence[str]) -> None:
         time.sleep(0.02)
 
 
-def _foreign_alias(work: Work, step: GoLive, holder: str | None) -> RepairNeededError:
-    seen = f"points to {holder}" if holder else "is not an alias any more"
+def _shows(aliases: Mapping[str, str], name: str, target: str | None) -> bool:
+    """Whether a node has the name on the target: by an alias, or by none where the target has that very name."""
+    return aliases.get(name) == (None if name == target else target)
+
+
+def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeededError:
+    seen = f"is on {serving}" if serving else "is not there any more"
     return RepairNeededError(
         f"{work.collection} {seen}; this run expected {step.source or 'a free name'}: somebody else moved it",
         hint="qmigrate status shows what is where; qmigrate abort ends this run",

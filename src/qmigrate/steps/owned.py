@@ -10,8 +10,59 @@ import re
 import time
 from collections.abc import Sequence
 
-from qmigrate.model.names import OWN_ALIAS
+from qmigrate.errors import RepairNeededError
+from qmigrate.model.names import OWN_ALIAS, old_alias
 from qmigrate.steps.work import Work
+
+
+def holder(work: Work) -> str | None:
+    """The collection that serves the logical name: what its alias points to, or the plain collection of that name."""
+    target = work.store.aliases().get(work.collection)
+    if target is None and work.collection in work.store.physical_names():
+        return work.collection
+    return target
+
+
+def reach(work: Work, physical: str) -> str:
+    """The name by which requests get to a generation.
+
+    A plain collection that an alias of its name hides is not reached by its own name any more: see
+    :func:`qmigrate.model.names.old_alias`. Whether it is hidden is looked up each time, since the swap changes it.
+    """
+    if physical != work.collection:
+        return physical
+    known = work.store.aliases()
+    if physical not in known:
+        return physical
+    return old_alias(physical) if known.get(old_alias(physical)) == physical else own(work, physical)
+
+
+def is_same(work: Work, physical: str) -> bool:
+    """Whether a plain collection is still the one that the ledger knows, by its seal.
+
+    An application may delete it and make it again; generations have names that nobody else makes.
+    """
+    generation = work.generation(physical)
+    if physical != work.collection or generation is None:
+        return True
+    found = work.store.describe(reach(work, physical)) if physical in work.store.physical_names() else None
+    seal = (found.seal if found else None) or {}
+    return seal.get("ledger") == work.ledger_id and seal.get("generation") == generation.number
+
+
+def check_same(work: Work, physical: str) -> None:
+    """Stop before work on a collection that is not what was proven.
+
+    Raises:
+        RepairNeededError: the collection of this name is another one than the ledger knows.
+    """
+    if not is_same(work, physical):
+        raise RepairNeededError(
+            f"the collection {physical} was deleted by somebody else, or deleted and made again: it is not the one "
+            "that the ledger knows",
+            hint=f"qmigrate abort {work.collection} ends this run; then take over what is there now: "
+            f"qmigrate adopt {work.collection}",
+        )
 
 
 def own(work: Work, physical: str) -> str:
@@ -35,16 +86,25 @@ def confirm(work: Work) -> None:
 def swap(work: Work, target: str, names: Sequence[str]) -> None:
     """Point every name to `target` in one request, which fails as a whole once a later holder took over.
 
+    Where `target` is the plain collection of a name, that name's alias is removed instead: it comes to light again.
+
     Raises:
         NotFoundError: our own aliases are gone.
     """
+    pairs = own_pairs(work, target, names)
+    confirm(work)
+    work.store.rename_aliases(pairs, [name for name in names if name == target])
+
+
+def own_pairs(work: Work, target: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Own aliases of `target`, made now, and what each is to be renamed to; every one of them must still be there."""
     pairs = []
     for position, name in enumerate(names):
-        alias = f"{target}__e{work.lease.epoch}__{position}"
-        work.store.create_alias(alias, target)
-        pairs.append((alias, name))
-    confirm(work)
-    work.store.rename_aliases(pairs)
+        stem = f"{target}__e{work.lease.epoch}__"
+        work.store.create_alias(stem + str(position), target)
+        # The plain collection needs no alias: its own is only moved aside, to prove that it was still there.
+        pairs.append((stem + str(position), stem + str(len(names) + position) if name == target else name))
+    return pairs
 
 
 def revoke_earlier(work: Work, physicals: Sequence[str]) -> int:

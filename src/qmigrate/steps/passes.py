@@ -17,6 +17,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.steps.base import Entry, PageWriter, exchanged, unpack
 from qmigrate.steps.judge import Judge
+from qmigrate.steps.owned import reach
 from qmigrate.steps.points import Maker, write
 from qmigrate.steps.ranges import in_parallel
 from qmigrate.steps.work import Work
@@ -74,7 +75,7 @@ def keyed(work: Work, name: str, share: tuple[PointId | None, PointId | None], p
     tuple[bytes, Stored]
 ]:
     """The points of a share in order, each with its order key."""
-    for found in work.store.scan(name, start=share[0], stop=share[1], page=page):
+    for found in work.store.scan(reach(work, name), start=share[0], stop=share[1], page=page):
         work.tick()
         for stored in found:
             yield records.order_key(records.point_id(stored)), stored
@@ -221,8 +222,9 @@ def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes
         redo.add(stored)
     redo.flush()
     ids = [records.point_id(stored) for _, stored in present]
-    again = {records.point_id(found): found for found in work.store.fetch(sides.target, ids)} if ids else {}
-    for identifier in (records.point_id(found) for found in (work.store.fetch(sides.target, gone) if gone else ())):
+    target = reach(work, sides.target)
+    again = {records.point_id(found): found for found in work.store.fetch(target, ids)} if ids else {}
+    for identifier in (records.point_id(found) for found in (work.store.fetch(target, gone) if gone else ())):
         share.report.failures.add(identifier, "was deleted in the source, but is still in the new generation")
     mended: dict[bytes, Entry] = {}
     for key, stored in present:
@@ -271,5 +273,5 @@ class _Redo:
 
 def page_of(work: Work, name: str) -> int:
     """Points per page of a collection, judged by its first points."""
-    first: Sequence[Stored] = next(iter(work.store.scan(name, page=64)), ())
+    first: Sequence[Stored] = next(iter(work.store.scan(reach(work, name), page=64)), ())
     return records.page_size(first, limit=2 * 2**20)

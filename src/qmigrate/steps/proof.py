@@ -9,6 +9,7 @@ from qmigrate.embed.cosine import lowest_cosine
 from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import JsonObject
+from qmigrate.steps.owned import reach
 from qmigrate.steps.passes import PassCounts, Sample, Sides, last_pass, source_pass
 from qmigrate.steps.quiet import barrier, nothing_written
 from qmigrate.steps.work import Work
@@ -39,10 +40,10 @@ def prove(
         VerificationError: a point is not proven, or a filled vector came out differently.
         RefusedError: policy ``refuse`` and something was written.
     """
-    passes = _approach(work, sides, since, delta)
-    source_ids = barrier(work.store, sides.source)
+    passes = approach(work, sides, since, delta)
+    source_ids = barrier(work.store, reach(work, sides.source))
     work.progress.begin(work.collection, "verify", None)
-    points = work.store.count(sides.source)
+    points = work.store.count(reach(work, sides.source))
     sample = Sample(min(1.0, work.settings.rebuild.sample / max(points, 1)))
     report = last_pass(work, sides, sample)
     report.passes = passes
@@ -55,15 +56,15 @@ def prove(
     return {
         "report": report.to_json(),
         "source_ids": dict(source_ids),
-        "target_ids": dict(barrier(work.store, sides.target)),
+        "target_ids": dict(barrier(work.store, reach(work, sides.target))),
         "barrier_delta": delta,
         "epoch": work.lease.epoch,
     }
 
 
-def _approach(work: Work, sides: Sides, since: dict[str, int] | None, delta: int) -> int:
+def approach(work: Work, sides: Sides, since: dict[str, int] | None, delta: int) -> int:
     """Source passes until little changes; none at all when nothing was written since the copy began."""
-    if since is None or nothing_written(work, since, barrier(work.store, sides.source), delta=delta):
+    if since is None or nothing_written(work, since, barrier(work.store, reach(work, sides.source)), delta=delta):
         return 0
     counts: list[PassCounts] = []
     stalls = 0

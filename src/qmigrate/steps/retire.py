@@ -7,7 +7,7 @@ from qmigrate.model.names import is_own_alias
 from qmigrate.model.plan import Retire
 from qmigrate.steps.base import base_name
 from qmigrate.steps.closing import close_retire
-from qmigrate.steps.owned import release
+from qmigrate.steps.owned import check_same, release
 from qmigrate.steps.work import Facts, Phase, Work
 
 
@@ -29,6 +29,16 @@ def delete(step: Retire, work: Work) -> Facts:
     for back in (False, True):
         work.lease.drop_base(base_name(step.target, step.target, back=back))
     return {}
+
+
+def delete_plain(work: Work, physical: str) -> None:
+    """Delete the plain collection of the logical name, behind a proven freeze: only ``gap`` may ask for it.
+
+    Raises:
+        RepairNeededError: it is not the collection that was proven.
+    """
+    check_same(work, physical)
+    work.store.drop_collection(physical)
 
 
 def close(step: Retire, work: Work) -> Facts:

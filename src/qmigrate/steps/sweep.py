@@ -9,11 +9,12 @@ from dataclasses import replace
 from qmigrate.errors import EmbedError, PlanError, RepairNeededError
 from qmigrate.merge import join
 from qmigrate.model.report import SweepReport, VerificationReport
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.steps.base import Entry, PageWriter, unpack
 from qmigrate.steps.judge import Judge
-from qmigrate.steps.owned import own
+from qmigrate.steps.owned import own, reach
 from qmigrate.steps.passes import Sides, keyed, page_of
 from qmigrate.steps.points import write
 from qmigrate.steps.quiet import barrier, delta_of, exact, moved_in_all, nothing_written, wait_for_stragglers
@@ -31,17 +32,27 @@ TOKEN_RETURNS = 50.0
 
 
 def fence(work: Work, physical: str) -> None:
-    """Fence the old generation once; the strict mode of before is recorded first, so that it can be given back."""
-    generation = work.generation(physical)
-    if work.store.capabilities.local or generation is None:
+    """Fence a generation once; the strict mode of before is recorded first, so that it can be given back."""
+    if work.store.capabilities.local or work.generation(physical) is None:
         return
-    if "fence" not in work.facts("sweep"):
-        prior = work.store.describe(physical)
-        before = dict(prior.schema.config.get("strict_mode_config") or {}) if prior else {}
-        work.note({"fence": before})
-    if generation.fence is None:
-        work.lease.save_generation(replace(generation, fence=work.facts("sweep")["fence"]))
+    record_fence(work, physical)
     work.store.fence(own(work, physical))
+
+
+def record_fence(work: Work, physical: str) -> JsonObject:
+    """Keep the strict mode of before in the ledger, where it isn't kept yet.
+
+    Returns:
+        What to give back when the fence is lifted.
+    """
+    generation = work.generation(physical)
+    if generation is not None and generation.fence is not None:
+        return generation.fence
+    found = work.store.describe(reach(work, physical))
+    prior = dict(found.schema.config.get("strict_mode_config") or {}) if found else {}
+    if generation is not None:
+        work.lease.save_generation(replace(generation, fence=prior))
+    return prior
 
 
 def sweep(
@@ -58,10 +69,10 @@ def sweep(
     """
     report = SweepReport()
     delta = delta_of(work)
-    wait_for_stragglers(work, sides.source)
+    wait_for_stragglers(work, reach(work, sides.source))
     fence(work, sides.source)
     taken = work.store.take_tokens(own(work, sides.source))
-    now = barrier(work.store, sides.source)
+    now = barrier(work.store, reach(work, sides.source))
     # Carries of an interrupted try: what the new side took beside them can't be told any more.
     earlier = [carry.point_id for carry in work.lease.ledger.carries(work.run, work.step) if carry.state != LISTED]
     for identifier in earlier:
@@ -75,8 +86,8 @@ def sweep(
         started = time.monotonic()
         carried += _read_and_carry(work, sides, report)
         taken = work.store.take_tokens(own(work, sides.source))
-        before, now = now, barrier(work.store, sides.source)
-        if _is_last(work, before, now, (delta, taken), time.monotonic() - started):
+        before, now = now, barrier(work.store, reach(work, sides.source))
+        if is_last(work, before, now, (delta, taken), time.monotonic() - started):
             _list_unproven(work, sides, report, carried, target_since)
             _absorb(work, sides)
             return report
@@ -117,7 +128,7 @@ def _absorb(work: Work, sides: Sides) -> None:
     work.lease.commit_base(sides.base)
 
 
-def _is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int, int], seconds: float) -> bool:
+def is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int, int], seconds: float) -> bool:
     """Whether nothing can have been written since the reading of this round began."""
     if nothing_written(work, before, now, delta=own[0], own_writes=own[1]) or work.store.capabilities.local:
         return True
@@ -169,7 +180,7 @@ def _carry(
     """
     key, stored, known, whole = late
     identifier = records.id_of_key(key)
-    here = next(iter(work.store.fetch(sides.target, [identifier])), None)
+    here = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
     seen = records.digest(here) if here is not None else records.ABSENT
     if seen != known.target:
         return ALREADY if _already(judge, stored, here) else "both generations took a write; the new one's was kept"
@@ -182,7 +193,7 @@ def _carry(
     elif sides.maker is not None:
         for pending in write(work, alias, sides.maker.make([stored]), sides.target):
             pending.wait()
-    now = next(iter(work.store.fetch(sides.target, [identifier])), None)
+    now = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
     after = records.digest(now) if now is not None else records.ABSENT
     work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + after, "done")
     return None
@@ -200,7 +211,7 @@ def _list_unproven(
     """List the carries unless the new side shows nothing but our own writes since the proof."""
     if not carried or work.store.capabilities.local:
         return
-    now = barrier(work.store, sides.target)
+    now = barrier(work.store, reach(work, sides.target))
     moved = moved_in_all(since, now) if since is not None and exact(work) else None
     if moved is None or moved != len(now) * delta_of(work) + len(carried):
         for identifier in carried:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qmigrate.ledger import Lease
     from qmigrate.operations.base import Operation
     from qmigrate.settings import Settings
+    from qmigrate.steps.freeze import Frozen
 
 Facts = JsonObject
 
@@ -60,6 +61,8 @@ class Work:
         run: id of the run in the ledger.
         step: position of the step in the job.
         learned: facts of phases that are done, by (step, phase).
+        frozen: the freeze that is in force, or None.
+        on_failure: what is to be taken back when the run ends in an error, last first.
     """
 
     collection: str
@@ -78,6 +81,8 @@ class Work:
     phase: str = ""
     snapshot: bool = True
     tool: str = ""
+    frozen: Frozen | None = None
+    on_failure: list[Callable[[Work], None]] = field(default_factory=list)
 
     def facts(self, phase: str, step: int | None = None) -> Facts:
         """What a phase of this step (or of `step`) has learned; empty when nothing."""

@@ -24,8 +24,11 @@ def drop(node: Rest, alias: str) -> None:
     node.call("POST", _PATH, {"actions": [{"delete_alias": {"alias_name": alias}}]})
 
 
-def rename(node: Rest, pairs: Sequence[tuple[str, str]]) -> None:
-    """Rename aliases (old, new) in one request.
+def rename(node: Rest, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
+    """Rename aliases (old, new) in one request, which then removes `drop`.
+
+    The server works through the actions in order and stops at the first that it refuses, so nothing is removed
+    once an `old` is gone.
 
     Not simply repeated: a rename that was carried out and whose answer was lost would look like one that a later
     holder has forbidden. So after a lost answer the aliases themselves say which it was.
@@ -40,17 +43,21 @@ def rename(node: Rest, pairs: Sequence[tuple[str, str]]) -> None:
     actions: list[JsonObject] = [
         {"rename_alias": {"old_alias_name": old, "new_alias_name": new}} for old, new in pairs
     ]
+    actions += [{"delete_alias": {"alias_name": alias}} for alias in drop]
 
     def once() -> None:
         try:
             node.envelope(node.send("POST", _PATH, {"actions": actions}))
         except TransientError as error:
-            if not error.unknown or not _done(node, pairs, targets):
+            if not error.unknown or not _done(node, pairs, drop, targets):
                 raise
 
     node.repeat(once)
 
 
-def _done(node: Rest, pairs: Sequence[tuple[str, str]], targets: dict[str, str]) -> bool:
+def _done(
+    node: Rest, pairs: Sequence[tuple[str, str]], drop: Sequence[str], targets: dict[str, str]
+) -> bool:
     now = aliases(node)
-    return all(old not in now and now.get(new) == targets[old] for old, new in pairs)
+    renamed = all(old not in now and now.get(new) == targets[old] for old, new in pairs)
+    return renamed and not any(alias in now for alias in drop)

@@ -32,7 +32,7 @@ def barrier(nodes: Nodes, name: str) -> dict[str, int]:
     for node in nodes.watched:
         waited(node, "DELETE", f"{path_of(name)}/index/{field}")
         found.update(_ids_of(node, physical))
-    _all_shards_seen(nodes.main, physical, found)
+    _all_shards_seen(nodes.main, name, found)
     return found
 
 
@@ -42,7 +42,7 @@ def operation_ids(nodes: Nodes, name: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for node in nodes.watched:
         found.update(_ids_of(node, physical))
-    _all_shards_seen(nodes.main, physical, found)
+    _all_shards_seen(nodes.main, name, found)
     return found
 
 
@@ -73,14 +73,14 @@ def _shards(telemetry: JsonObject, physical: str) -> Iterable[JsonObject]:
     raise NotFoundError(f"collection {physical!r} is not in the server's telemetry")
 
 
-def _all_shards_seen(node: Rest, physical: str, found: dict[str, int]) -> None:
+def _all_shards_seen(node: Rest, name: str, found: dict[str, int]) -> None:
     """Every shard of the collection must be local to a watched node, or a write to it would go unseen."""
-    cluster = node.get(f"{path_of(physical)}/cluster")
+    cluster = node.get(f"{path_of(name)}/cluster")
     shards = [*cluster.get("local_shards", ()), *cluster.get("remote_shards", ())]
     replicas = {(shard["shard_id"], shard.get("peer_id", cluster.get("peer_id"))) for shard in shards}
     if len(replicas) != len(found):
         raise StoreError(
-            f"{physical} has {len(replicas)} shard replicas, but the watched nodes hold {len(found)} of them, "
+            f"{name} has {len(replicas)} shard replicas, but the watched nodes hold {len(found)} of them, "
             "so writes to the others can't be seen",
             hint="name every node of the cluster in qdrant.nodes",
         )

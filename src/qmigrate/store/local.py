@@ -204,16 +204,19 @@ class LocalStore:
 
     def drop_alias(self, alias: str) -> None:
         """No error when it is gone."""
-        self._change_aliases([models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))])
+        self._change_aliases([_deletion(alias)])
 
-    def rename_aliases(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """All or none: re-points every `new`."""
-        self._change_aliases(
-            [
-                models.RenameAliasOperation(rename_alias=models.RenameAlias(old_alias_name=old, new_alias_name=new))
-                for old, new in pairs
-            ]
-        )
+    def hides_collections(self) -> bool:
+        """Local mode refuses such an alias."""
+        return False
+
+    def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
+        """All or none: re-points every `new`, then removes `drop`."""
+        renames = [
+            models.RenameAliasOperation(rename_alias=models.RenameAlias(old_alias_name=old, new_alias_name=new))
+            for old, new in pairs
+        ]
+        self._change_aliases([*renames, *map(_deletion, drop)])
 
     def _change_aliases(self, actions: list[Any]) -> None:
         self._run(lambda: self._client.update_collection_aliases(change_aliases_operations=actions))
@@ -294,6 +297,10 @@ class LocalStore:
         """Close the files and release the lock."""
         with self._lock:
             self._client.close()
+
+
+def _deletion(alias: str) -> models.DeleteAliasOperation:
+    return models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
 
 
 class Done:

@@ -8,7 +8,7 @@ from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, PendingWrite, Readiness, Ready, Snapshot, Stored
-from qmigrate.store import aliases, barrier, capabilities, collection, counts, fence, nodes, snapshots
+from qmigrate.store import aliases, barrier, capabilities, collection, counts, fence, hiding, nodes, snapshots
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.nodes import Nodes
@@ -138,9 +138,13 @@ class ServerStore:
         """No error when it is gone."""
         aliases.drop(self._main, alias)
 
-    def rename_aliases(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """One request of RenameAlias actions (old, new): re-points `new` atomically."""
-        aliases.rename(self._main, pairs)
+    def hides_collections(self) -> bool:
+        """Whether an alias may take the name of a collection, on every node."""
+        return hiding.probe(self._nodes, self._settings.timeout)
+
+    def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
+        """One request of RenameAlias actions (old, new), and then DeleteAlias: re-points `new` atomically."""
+        aliases.rename(self._main, pairs, drop)
 
     def upsert(self, name: str, points: Sequence[Ready]) -> PendingWrite:
         """Start replacing or inserting points."""

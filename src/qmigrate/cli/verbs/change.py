@@ -23,6 +23,10 @@ def _again(verb: str, target: str, default: str, names: tuple[str, ...], *flags:
     return " ".join(["qmigrate", verb, *chosen, *(f"--only {name}" for name in names), *flags])
 
 
+def _flags(**given: bool) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name, wanted in given.items() if wanted]
+
+
 @click.command(cls=TargetCommand, short_help="Show what an upgrade would do.")
 @click.argument("target", default="head")
 @only
@@ -45,6 +49,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...]) -> None:
 @dry_run
 @lock_timeout
 @click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
+@click.option("--allow-gap", is_flag=True, help="Let reads of a plain name fail for some milliseconds, if need be.")
 @with_shell
 def upgrade(
     shell: Shell,
@@ -53,6 +58,7 @@ def upgrade(
     dry_run: bool,
     lock_timeout: float | None,
     no_snapshot: bool,
+    allow_gap: bool,
 ) -> None:
     """Bring every collection to TARGET; an interrupted run is finished first, from where it was.
 
@@ -70,9 +76,10 @@ def upgrade(
             dry_run=dry_run,
             lock_timeout=lock_timeout,
             no_snapshot=no_snapshot,
+            allow_gap=allow_gap,
             progress=progress,
         )
-    again = _again("upgrade", target, "head", only, *(["--no-snapshot"] if no_snapshot else []))
+    again = _again("upgrade", target, "head", only, *_flags(no_snapshot=no_snapshot, allow_gap=allow_gap))
     if dry_run and not shell.options.json:
         shell.show(result.plan, functools.partial(show_plan, command=again))
     else:
@@ -104,7 +111,7 @@ def rollback(
     from qmigrate.cli.render.upgrade import show_upgrade
     from qmigrate.commands import rollback as command
 
-    flags = [f"--{name.replace('_', '-')}" for name, chosen in choices.items() if chosen]
+    flags = _flags(**choices)
     if len(flags) > 1:
         raise click.UsageError(f"{' and '.join(flags)} can't go together", click.get_current_context())
     writes = flags[0].removeprefix("--").removesuffix("-writes") if flags else "refuse"

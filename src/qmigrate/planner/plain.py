@@ -1,0 +1,90 @@
+"""Plain collection names: how a collection that has the logical name itself makes room for an alias. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qmigrate.errors import RefusedError
+from qmigrate.model.names import generation_name, old_alias
+from qmigrate.model.plan import Build, GoLive, Step
+from qmigrate.model.state import CollectionState, World
+from qmigrate.planner.position import Position
+
+
+def way_of(world: World, *, setting: str, allow_gap: bool) -> str:
+    """How a plain name may become an alias: ``shadow``, ``gap``, or ``refuse`` without consent.
+
+    Args:
+        world: with ``hiding`` where that was tried; a mere plan takes it for possible.
+        setting: ``rebuild.plain_names``.
+        allow_gap: consent to a gap of some milliseconds.
+    """
+    if world.capabilities.local:
+        # Nobody else is there to see a gap.
+        return "gap"
+    if setting == "gap" or world.hiding is False:
+        return "gap" if allow_gap else "refuse"
+    return "shadow"
+
+
+def settled(before: Position) -> tuple[tuple[Step, ...], Position]:
+    """First an identical generation, proven, takes the name from the plain collection, which is deleted.
+
+    From then on the name is an alias like any other, so every later step and every way back is an ordinary one.
+
+    Raises:
+        RefusedError: that leaves a gap, and nobody has consented.
+    """
+    if before.plain == "refuse":
+        raise RefusedError(
+            f"{before.name} is a plain collection, and its name can become an alias only with a gap of some "
+            "milliseconds in which reads fail",
+            hint="qmigrate upgrade --allow-gap consents to it; or let the application use another name once: "
+            f"qmigrate adopt {before.name} --alias NAME",
+        )
+    assert before.live is not None  # noqa: S101  a plain collection is there
+    target = generation_name(before.name, before.number)
+    build = Build(
+        ops=(),
+        source=before.physical,
+        target=target,
+        number=before.number,
+        schema=before.live,
+        fill="copy",
+        reason="the plain collection makes room for an alias of its name",
+    )
+    names = (before.name, *before.live.aliases)
+    golive = GoLive((), before.physical, target, names, writes="freeze", place="gap")
+    return (build, golive), replace(before, physical=target, number=before.number + 1)
+
+
+def refuse_to_uncover(before: Position) -> None:
+    """Taking the alias away would bring the hidden collection to light.
+
+    Raises:
+        RefusedError: always while one is hidden.
+    """
+    if before.hides:
+        raise RefusedError(
+            f"the alias {before.name} hides the old collection of that name ({old_alias(before.name)}), which would "
+            "serve again if the name was taken away",
+            hint=f"remove it first: qmigrate gc {before.name} --now",
+        )
+
+
+def describe(state: CollectionState, steps: list[Step]) -> list[str]:
+    """What a person should know of how the name moves, one line each."""
+    lines = []
+    for step in steps:
+        if isinstance(step, GoLive) and step.place == "shadow" and not step.back:
+            lines.append(
+                f"the alias {state.name} takes the name of the collection without a gap, after that was tried on "
+                f"throwaway names; the old one stays behind it as {old_alias(state.name)}, until gc. The name is "
+                "not in get_collections any more, and create_collection on it fails: qmigrate.ensure"
+            )
+        elif isinstance(step, GoLive) and step.place == "gap":
+            lines.append(
+                f"the plain collection {state.name} is deleted once {step.target} is proven identical while writes "
+                "are refused; the name is away for some milliseconds"
+            )
+    return lines

@@ -1,0 +1,126 @@
+"""Plain collection names with a gap: the collection is deleted and its name becomes an alias of an identical one.
+
+Only behind a proven freeze: the generation that takes the name holds every point of what is deleted (rule 9).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from qmigrate.errors import ConflictError, NotFoundError, QmigrateError, RepairNeededError, StoreError
+from qmigrate.model.plan import GoLive
+from qmigrate.steps.owned import confirm, own_pairs
+from qmigrate.steps.retire import delete_plain
+from qmigrate.steps.work import Work
+
+#: Seconds that the name may take to become an alias after its collection is gone, before it is given up for now.
+LIMIT = 60.0
+
+
+def is_over(step: GoLive, work: Work, physical: str) -> bool:
+    """Whether this physical name was deleted by this very step, as its journal says."""
+    return step.place == "gap" and physical == step.source and _is_begun(work) and physical not in _present(work)
+
+
+def is_open(step: GoLive, work: Work) -> bool:
+    """Whether the run was interrupted in the gap: no collection has the name any more, and no alias has it yet."""
+    names = work.store.aliases()
+    return (
+        step.place == "gap"
+        and _is_begun(work)
+        and work.collection not in names
+        and work.collection not in _present(work)
+    )
+
+
+def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
+    """Further aliases first, without a gap; then the plain collection goes and its name is taken."""
+    target, source = str(step.target), str(step.source)
+    further = [name for name in names if name != work.collection]
+    pairs = own_pairs(work, target, [work.collection, *further])
+    confirm(work)
+    if further:
+        work.store.rename_aliases(pairs[1:])
+    if _is_begun(work) and source in _present(work) and _was_deleted(work, source):
+        raise RepairNeededError(
+            f"{source} was deleted by this run, and somebody made a collection of that name again before it became "
+            f"an alias: it was left as it is. Every point of the old one is in {target}",
+            hint=f"move what is in the new {source} away (qmigrate verify {source} {target} compares them), delete "
+            "it, and run qmigrate upgrade again",
+        )
+    if source not in _present(work):
+        _take(work, pairs[:1], time.monotonic() + LIMIT)
+        return
+    generation = work.generation(source)
+    work.note({"gap": {"generation": generation.number if generation else None}})
+    if work.frozen is not None:
+        work.frozen.watch.finish_gap(pairs[:1])
+    started = time.monotonic()
+    _delete_and_take(work, source, pairs[:1])
+    gap = round((time.monotonic() - started) * 1000, 1)
+    work.note({"gap_milliseconds": gap})
+    work.progress.say(f"{work.collection}: the name was away for at most {gap} ms")
+
+
+def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[str, str]]) -> None:
+    """A server that refuses such an alias while the collection is there is asked again and again from beside."""
+    refuses = work.settings.rebuild.plain_names == "auto"
+    failed: list[QmigrateError] = []
+
+    def delete() -> None:
+        try:
+            delete_plain(work, source)
+        except QmigrateError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=delete)
+    thread.start()
+    if not refuses:
+        thread.join()
+    while not failed:
+        try:
+            work.store.rename_aliases(pairs)
+        except (ConflictError, StoreError) as error:
+            if isinstance(error, NotFoundError):
+                raise
+            if not thread.is_alive() and source not in _present(work):
+                _take(work, pairs, time.monotonic() + LIMIT)
+                break
+            time.sleep(0.001)
+        else:
+            break
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _take(work: Work, pairs: Sequence[tuple[str, str]], deadline: float) -> None:
+    while True:
+        try:
+            work.store.rename_aliases(pairs)
+        except NotFoundError:
+            raise
+        except StoreError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def _is_begun(work: Work) -> bool:
+    return "gap" in work.facts("swap")
+
+
+def _was_deleted(work: Work, source: str) -> bool:
+    """Whether the collection of this name is not the one that the ledger knows."""
+    found = work.store.describe(source)
+    seal = (found.seal if found else None) or {}
+    return seal.get("ledger") != work.ledger_id or seal.get("generation") != work.facts("swap")["gap"]["generation"]
+
+
+def _present(work: Work) -> tuple[str, ...]:
+    return work.store.physical_names()
+

@@ -1,0 +1,63 @@
+"""Plain collection names without a gap: an alias takes the name and hides the collection. It deletes nothing.
+
+While it is hidden, the old collection is reached by the alias ``<name>__old``; see ``owned.reach``.
+"""
+
+from __future__ import annotations
+
+from qmigrate.errors import RefusedError
+from qmigrate.model.names import old_alias
+from qmigrate.model.plan import GoLive
+from qmigrate.model.report import SweepReport
+from qmigrate.steps.owned import confirm, is_same
+from qmigrate.steps.work import Work
+
+
+def preflight(step: GoLive, work: Work) -> None:
+    """Try it on throwaway names, and see that the way to the hidden collection is free. Nothing of anybody is touched.
+
+    Raises:
+        RefusedError: this server doesn't let an alias hide a collection.
+    """
+    way = old_alias(work.collection)
+    pointing = work.store.aliases().get(way)
+    if pointing not in (None, work.collection) or way in work.store.physical_names():
+        raise RefusedError(
+            f"{way} is the name by which the old collection is to be reached, but it is taken"
+            + (f": an alias of {pointing}" if pointing else " by a collection"),
+            hint="rename it, then run qmigrate upgrade again",
+        )
+    if not step.back and not work.store.hides_collections():
+        raise RefusedError(
+            f"this Qdrant doesn't let an alias take the name of the collection {work.collection}",
+            hint=f"qmigrate abort {work.collection}, then qmigrate upgrade --allow-gap: some milliseconds in which "
+            "reads fail, or qmigrate adopt --alias: the application uses another name",
+        )
+
+
+def prepare(work: Work) -> None:
+    """Make the way to the collection that is about to be hidden."""
+    if work.store.aliases().get(old_alias(work.collection)) != work.collection:
+        work.store.create_alias(old_alias(work.collection), work.collection)
+        confirm(work)
+
+
+def forget(work: Work) -> None:
+    """The collection serves by its own name again."""
+    work.store.drop_alias(old_alias(work.collection))
+
+
+def is_lost(step: GoLive, work: Work) -> bool:
+    """Whether somebody deleted the hidden collection: an application's delete by name reaches it, not the new one."""
+    return step.place == "shadow" and step.source is not None and not is_same(work, step.source)
+
+
+def lost_report(work: Work) -> SweepReport:
+    """What can be said then: nothing was taken from the new generation, and late writes can't be told any more."""
+    work.progress.say(
+        f"{work.collection}: somebody deleted the old collection after the name had moved; the new generation is "
+        "complete as of its proof, what was written to the old one after that is gone with it"
+    )
+    report = SweepReport()
+    report.lost = True
+    return report
