@@ -8,6 +8,7 @@ from dataclasses import replace
 from qmigrate.errors import ForeignLedgerError, RepairNeededError
 from qmigrate.ledger import Ledger, View
 from qmigrate.model.names import GENERATION, PROBE_PREFIX, is_internal
+from qmigrate.model.plan import Plan
 from qmigrate.model.state import CollectionState, LiveCollection, World
 from qmigrate.ports import Store
 
@@ -118,6 +119,28 @@ def check_ownership(world: World, name: str) -> None:
             "restored from a backup?",
             hint="use the newer ledger; qmigrate history shows what this one knows",
         )
+
+
+def check_hidden(world: World, plan: Plan) -> None:
+    """Stop before work on a name that hides a collection, when the server has changed since it was hidden.
+
+    No server documents that an alias may do so; one that was upgraded may see it differently.
+
+    Raises:
+        RepairNeededError: it is another version now.
+    """
+    for item in plan.collections:
+        state = world.collections.get(item.job.collection)
+        row = state.generation(state.name) if state is not None and state.hides else None
+        if row is None or row.server is None or world.capabilities.local:
+            continue
+        before, now = (label.split(" at ")[0] for label in (row.server, world.capabilities.label))
+        if before != now:
+            raise RepairNeededError(
+                f"the alias {row.physical} hides the old collection of that name since {before}; this is {now}, which "
+                "may treat it differently",
+                hint=f"qmigrate gc {row.physical} --now removes the old collection; the alias is an ordinary one then",
+            )
 
 
 def _serves(state: CollectionState) -> bool:

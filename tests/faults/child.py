@@ -16,6 +16,7 @@ from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
 from qmigrate.ledger import Lease
 from qmigrate.settings import Settings
+from qmigrate.store.server import ServerStore
 
 #: Methods of a lease whose writes are points of the journal.
 JOURNAL = (
@@ -30,6 +31,8 @@ JOURNAL = (
     "save_generation",
     "close_step",
 )
+#: Requests to a server that move names or delete.
+NAMES = ("create_alias", "rename_aliases", "drop_collection")
 
 
 class Points:
@@ -65,6 +68,20 @@ def watch(points: Points) -> None:
             return result
 
         setattr(Lease, name, wrapped)
+    for name in NAMES:
+        _watch_store(points, name)
+
+
+def _watch_store(points: Points, name: str) -> None:
+    original = getattr(ServerStore, name)
+
+    def wrapped(self, *args, **kwargs):
+        points.reach(f"before {name}")
+        result = original(self, *args, **kwargs)
+        points.reach(f"after {name}")
+        return result
+
+    setattr(ServerStore, name, wrapped)
 
 
 def main() -> int:
@@ -73,7 +90,7 @@ def main() -> int:
     watch(Points(int(kill_at) if kill_at != "-" else None, Path(log) if log != "-" else None))
     settings = Settings.load(config=Path(config))
     if verb == "upgrade":
-        result = upgrade.upgrade(settings, target)
+        result = upgrade.upgrade(settings, target, allow_gap=writes == "allow-gap")
     else:
         result = back.rollback(settings, target, writes=writes)
     print(json.dumps([outcome.collection for outcome in result.outcomes]))

@@ -10,7 +10,7 @@ from qmigrate.commands.session import Session, session
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
-from qmigrate.observe import observe
+from qmigrate.observe import check_hidden, observe
 from qmigrate.planner import plan_abort, plan_rollback
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
@@ -49,7 +49,9 @@ def rollback(
             # A relative target is counted once: planning again after a partial run must not go back further.
             if not keep:
                 keep.append(_keep(opened, world, target))
-            return plan_rollback(world, opened.revisions, keep[0], only=names, writes=writes)
+            plan = plan_rollback(world, opened.revisions, keep[0], only=names, writes=writes)
+            check_hidden(world, plan)
+            return plan
 
         made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))

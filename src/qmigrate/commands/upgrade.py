@@ -11,7 +11,7 @@ from qmigrate.commands.session import Session, session
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
-from qmigrate.observe import check_ownership, observe
+from qmigrate.observe import check_hidden, check_ownership, observe
 from qmigrate.planner import plan_upgrade
 from qmigrate.planner.plain import way_of
 from qmigrate.ports import Progress
@@ -84,7 +84,9 @@ def _plan(
     applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
     wanted = opened.revisions.resolve(target, current=applied)
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)
-    return plan_upgrade(world, opened.revisions, wanted, only=only, plain=plain)
+    made = plan_upgrade(world, opened.revisions, wanted, only=only, plain=plain)
+    check_hidden(world, made)
+    return made
 
 
 def _tried(opened: Session, world: World) -> World:

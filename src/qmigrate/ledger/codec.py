@@ -91,6 +91,7 @@ def generation_of(row: RowMapping) -> Generation:
         held_until=row["held_until"],
         fence=row["fence"],
         swept=row["swept"],
+        server=row["server"],
     )
 
 

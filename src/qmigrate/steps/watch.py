@@ -130,12 +130,14 @@ def act(store: Store, order: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
 
 
 def _rename(store: Store, pairs: Sequence[tuple[str, str]], deadline: float) -> None:
-    while time.monotonic() < deadline:
+    while True:
         try:
             store.rename_aliases(pairs)
         except NotFoundError:
             return
         except QmigrateError:
+            if time.monotonic() > deadline:
+                raise
             time.sleep(0.05)
         else:
             return

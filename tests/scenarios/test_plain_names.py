@@ -1,0 +1,248 @@
+"""A plain collection's name becomes an alias: hidden without a gap, or with one; and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.harness import ADD, INDEX, Deployment, make_point, write
+from tests.scenarios.plain_names import SCHEMA, plain
+
+from qmigrate import steps
+from qmigrate.commands import rollback as back
+from qmigrate.commands import upgrade
+from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError
+from qmigrate.model.names import PROBE_PREFIX, old_alias
+from qmigrate.steps import golive
+from qmigrate.store.server import ServerStore
+
+
+def names_of(deployment: Deployment) -> tuple[set[str], dict[str, str]]:
+    """Collections and aliases of a deployment."""
+    store = deployment.store()
+    try:
+        physical = {name for name in store.physical_names() if name.startswith((deployment.name, PROBE_PREFIX))}
+        aliases = {key: value for key, value in store.aliases().items() if key.startswith(deployment.name)}
+    finally:
+        store.close()
+    return physical, aliases
+
+
+@pytest.fixture
+def on_server(qdrant_server, tmp_path):
+    """A plain collection under management on a real server."""
+    from tests.conftest import clean
+
+    made = Deployment(
+        tmp_path / "project",
+        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2},
+        f"sqlite:///{tmp_path}/ledger.db",
+    )
+    plain(made)
+    yield made
+    clean(made)
+
+
+@pytest.mark.server
+def test_an_alias_hides_the_plain_collection_and_goes_again(on_server):
+    """Upgrade → the alias hides it; a further swap; back twice: the plain collection serves as before."""
+    made = on_server
+    before = made.contents()
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    physical, aliases = names_of(made)
+    assert physical == {made.name, f"{made.name}__g0001"}
+    assert aliases == {made.name: f"{made.name}__g0001", old_alias(made.name): made.name}
+    assert all("b" in vectors for _, vectors in made.contents().values())
+    assert made.contents(old_alias(made.name)) == before
+    made.revise("0003", ADD.replace('"b"', '"c"'))
+    upgrade.upgrade(made.settings())
+    assert names_of(made)[1] == {made.name: f"{made.name}__g0002", old_alias(made.name): made.name}
+    back.rollback(made.settings(), "0002")
+    back.rollback(made.settings(), "0001")
+    physical, aliases = names_of(made)
+    assert aliases == {}
+    assert made.contents() == before
+    assert made.row().revision == "0001"
+    upgrade.upgrade(made.settings())
+    assert names_of(made)[1][made.name] == f"{made.name}__g0004"
+    assert made.row().state == "ready"
+
+
+@pytest.mark.server
+def test_writes_since_are_carried_back_into_the_hidden_collection(on_server):
+    """What was written through the alias stands in the plain collection after a rollback that carries."""
+    made = on_server
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    store = made.store()
+    write(store, made.name, [make_point(100), make_point(0, text="changed")])
+    store.delete(made.name, [2])
+    store.close()
+    with pytest.raises(RefusedError, match="1 points added, 1 changed, 1 deleted"):
+        back.rollback(made.settings(), "0001")
+    back.rollback(made.settings(), "0001", writes="carry")
+    found = made.contents()
+    assert 101 in found
+    assert 2 not in found
+    assert found[1][0]["text"] == "changed"
+    assert names_of(made)[1] == {}
+
+
+@pytest.mark.server
+def test_late_writes_to_the_hidden_collection_are_carried(on_server, monkeypatch):
+    """A write that the plain collection took between proof and swap is there behind the alias."""
+    made = on_server
+    original = golive.swap
+
+    def late(work, target, names):
+        write(work.store, made.name, [make_point(200)])
+        work.store.delete(made.name, [1])
+        original(work, target, names)
+
+    monkeypatch.setattr(golive, "swap", late)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    found = made.contents()
+    assert 201 in found
+    assert 1 not in found
+    assert "b" in found[201][1]
+
+
+@pytest.mark.server
+def test_where_hiding_is_refused_consent_to_a_gap_is_asked_for(on_server, monkeypatch):
+    """Without --allow-gap: exit 10 before anything is written; with it the name is an ordinary alias afterwards."""
+    made = on_server
+    before = made.contents()
+    made.revise("0002", ADD)
+    monkeypatch.setattr(ServerStore, "hides_collections", lambda _: False)
+    with pytest.raises(RefusedError, match="plain collection") as refused:
+        upgrade.upgrade(made.settings())
+    assert "--allow-gap" in str(refused.value.hint)
+    assert names_of(made) == ({made.name}, {})
+    upgrade.upgrade(made.settings(), allow_gap=True)
+    physical, aliases = names_of(made)
+    assert aliases == {made.name: f"{made.name}__g0002"}
+    assert physical == {f"{made.name}__g0001", f"{made.name}__g0002"}
+    back.rollback(made.settings(), "0001")
+    assert made.contents() == before
+    store = made.store()
+    # The freeze is gone from whatever serves.
+    write(store, made.name, [make_point(300 + number) for number in range(3)])
+    write(store, made.name, [make_point(400)])
+    store.close()
+
+
+def test_local_mode_makes_room_by_an_identical_generation(tmp_path):
+    """Nobody else is there: no consent is needed, and the way back is a generation like any other."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
+    plain(made)
+    before = made.contents()
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    assert names_of(made)[1] == {made.name: f"{made.name}__g0002"}
+    back.rollback(made.settings(), "0001")
+    assert made.contents() == before
+    assert names_of(made)[1] == {made.name: f"{made.name}__g0001"}
+
+
+def test_light_changes_leave_a_plain_collection_where_it_is(qdrant_config, tmp_path):
+    """An index is made in place: no alias, no second collection."""
+    from tests.conftest import clean
+
+    made = Deployment(tmp_path / "project", qdrant_config, f"sqlite:///{tmp_path}/ledger.db")
+    plain(made)
+    made.revise("0002", INDEX)
+    upgrade.upgrade(made.settings())
+    assert names_of(made) == ({made.name}, {})
+    assert made.row().revision == "0002"
+    back.rollback(made.settings(), "0001")
+    assert made.row().revision == "0001"
+    if "url" in qdrant_config:
+        clean(made)
+
+
+@pytest.mark.server
+def test_a_collection_made_again_in_the_middle_is_left_alone(on_server, monkeypatch):
+    """The application deletes and re-creates the collection during the build: exit 7, and nothing of it is touched."""
+    made = on_server
+    original = golive.preflight
+
+    def meddling(step, work):
+        work.store.drop_collection(made.name)
+        work.store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+        write(work.store, made.name, [make_point(7)])
+        return original(step, work)
+
+    phases = tuple(replace(one, run=meddling) if one.name == "preflight" else one for one in golive.PHASES)
+    made.revise("0002", ADD)
+    with monkeypatch.context() as patch:
+        patch.setitem(steps._CHECKLISTS, "golive", phases)
+        with pytest.raises(RepairNeededError, match="deleted and made again"):
+            upgrade.upgrade(made.settings())
+    assert list(made.contents()) == [8]
+    back.abort(made.settings())
+    assert names_of(made) == ({made.name}, {})
+    assert list(made.contents()) == [8]
+
+
+@pytest.mark.server
+def test_an_application_that_deletes_by_name_afterwards_hits_the_hidden_one(on_server):
+    """The new generation goes on serving; a rollback says that the old collection is not there any more."""
+    made = on_server
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    store = made.store()
+    store.drop_collection(made.name)
+    assert store.aliases()[made.name] == f"{made.name}__g0001"
+    with pytest.raises(QmigrateError, match="exists"):
+        store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+    store.close()
+    assert len(made.contents()) == 40
+    with pytest.raises(RepairNeededError, match="not in Qdrant any more"):
+        back.rollback(made.settings(), "0001")
+    assert len(made.contents()) == 40
+
+
+@pytest.mark.server
+def test_old_collection_lost_during_the_sweep_is_said_and_nothing_is_taken(on_server, monkeypatch):
+    """Deleted right after the swap: the run ends, and every point of the proof is there."""
+    made = on_server
+    original = golive.swap
+
+    def swap(work, target, names):
+        original(work, target, names)
+        work.store.drop_collection(made.name)
+
+    monkeypatch.setattr(golive, "swap", swap)
+    made.revise("0002", ADD)
+    result = upgrade.upgrade(made.settings())
+    assert any(facts.get("sweep", {}).get("lost") for facts in result.outcomes[0].report.values() if "sweep" in facts)
+    assert len(made.contents()) == 40
+    assert made.row().state == "ready"
+
+
+@pytest.mark.server
+def test_dropping_a_plain_name_needs_room_first(on_server):
+    """DropCollection of a plain collection: the name goes only with consent, and the points come back by rollback."""
+    made = on_server
+    before = made.contents()
+    made.revise("0002", 'def upgrade():\n    return [op.DropCollection("{name}")]\n')
+    made.extra["rebuild"] = {"plain_names": "gap"}
+    made.__post_init__()
+    with pytest.raises(RefusedError, match="plain collection"):
+        upgrade.upgrade(made.settings())
+    upgrade.upgrade(made.settings(), allow_gap=True)
+    assert names_of(made)[1] == {}
+    back.rollback(made.settings(), "0001")
+    assert made.contents() == before
+
+
+@pytest.mark.server
+def test_the_probe_leaves_nothing_behind(server_store):
+    """Tried on throwaway names: it works on this server, and no name of it is left."""
+    assert server_store.hides_collections()
+    assert not [name for name in server_store.physical_names() if name.startswith(PROBE_PREFIX)]
+    assert not [name for name in server_store.aliases() if name.startswith(PROBE_PREFIX)]
+
+
