@@ -131,16 +131,23 @@ def check_hidden(world: World, plan: Plan) -> None:
     """
     for item in plan.collections:
         state = world.collections.get(item.job.collection)
-        row = state.generation(state.name) if state is not None and state.hides else None
-        if row is None or row.server is None or world.capabilities.local:
+        since = _hidden_since(state) if state is not None and state.hides else None
+        if since is None or state is None or world.capabilities.local:
             continue
-        before, now = (label.split(" at ")[0] for label in (row.server, world.capabilities.label))
+        before, now = (label.split(" at ")[0] for label in (since, world.capabilities.label))
         if before != now:
             raise RepairNeededError(
-                f"the alias {row.physical} hides the old collection of that name since {before}; this is {now}, which "
+                f"the alias {state.name} hides the old collection of that name since {before}; this is {now}, which "
                 "may treat it differently",
-                hint=f"qmigrate gc {row.physical} --now removes the old collection; the alias is an ordinary one then",
+                hint=f"qmigrate gc {state.name} --now removes the old collection; the alias is an ordinary one then",
             )
+
+
+def _hidden_since(state: CollectionState) -> str | None:
+    """Label of the server when the name became an alias: that of the generation that took it."""
+    hidden = state.generation(state.name)
+    children = [row for row in state.generations if hidden is not None and row.parent == hidden.number]
+    return children[-1].server if children else None
 
 
 def _serves(state: CollectionState) -> bool:

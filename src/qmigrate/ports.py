@@ -162,7 +162,10 @@ class Store(Protocol):
         """*Write.* Delete points and wait; missing ids are no error."""
 
     def barrier(self, name: str) -> OperationIds:
-        """*Write that changes nothing*, through every shard's queue; the operation ids after it, of every node."""
+        """*Write that changes nothing*, through every shard's queue; the operation ids after it, of every node.
+
+        Empty where they can't be told: in local mode, and of a collection that an alias of its own name hides.
+        """
 
     def operation_ids(self, name: str) -> OperationIds:
         """Operation ids as they stand now, of every node."""

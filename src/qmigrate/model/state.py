@@ -85,7 +85,7 @@ class Generation:
         schema: the recorded schema of that moment.
         fence: strict-mode values that were there before it was fenced, or None when it isn't.
         swept: nothing can arrive late any more.
-        server: label of the server when this row was written last; the ledger fills it in.
+        server: label of the server when this generation was recorded first; the ledger fills it in.
     """
 
     number: int

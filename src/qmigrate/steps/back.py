@@ -44,9 +44,9 @@ def preflight(step: GoLive, work: Work) -> Facts:
             _need_base(step, work)
         return {}
     if step.target is not None and step.writes != "discard":
-        ids = _untouched(step, work)
+        ids, delta = _untouched(step, work)
         if ids is not None:
-            return {"writes_since": asdict(WritesSince()), "untouched": dict(ids)}
+            return {"writes_since": asdict(WritesSince()), "untouched": dict(ids), "barrier_delta": delta}
     return {"writes_since": asdict(_check_writes(step, work))}
 
 
@@ -79,15 +79,26 @@ def converge(step: GoLive, work: Work) -> Facts:
     lift(step, work)
     if step.writes == "discard":
         return {}
-    delta = int(measure(work.store, reach(work, step.target))["barrier_delta"])
+    delta = _delta(step, work)
     now = barrier(work.store, reach(work, step.source))
-    if nothing_written(work, work.facts("preflight").get("untouched"), now, delta=delta):
+    seen = work.facts("preflight")
+    if nothing_written(work, seen.get("untouched"), now, delta=int(seen.get("barrier_delta", delta))):
         # Both sides are what the forward proof saw: nothing has to be read again.
         return {"barrier_delta": delta, "source_ids": dict(now), "epoch": work.lease.epoch}
     _exchange(step, work)
     if step.writes == "now":
         return {"barrier_delta": delta}
     return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
+
+
+def _delta(step: GoLive, work: Work) -> int:
+    """How far one barrier moves ids: measured on the parent, or as it was when this generation was built.
+
+    A hidden parent tells no ids, and on the live one others may write meanwhile.
+    """
+    measured = int(measure(work.store, reach(work, str(step.target)))["barrier_delta"])
+    known = (row.report or {} for row in work.lease.ledger.history(work.collection) if row.physical == step.source)
+    return measured or next((int(report["barrier_delta"]) for report in known if report.get("barrier_delta")), 0)
 
 
 def sides_of(step: GoLive, work: Work) -> Sides:
@@ -117,17 +128,17 @@ def _inverse(step: GoLive, work: Work) -> PointTransform | None:
     return transform_of(work.operations(step.ops), target.schema).back()
 
 
-def _untouched(step: GoLive, work: Work) -> OperationIds | None:
-    """Operation ids now, when they show that nothing was written since this generation went live."""
+def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
+    """Operation ids now, when they show that nothing was written since this generation went live; reach of a barrier."""
     if not work.store.capabilities.barrier:
-        return None
+        return None, 0
     for row in work.lease.ledger.history(work.collection):
         closing = (row.report or {}).get("closing") if row.physical == step.source else None
         if closing is not None and row.direction == "upgrade":
             now = barrier(work.store, reach(work, str(step.source)))
-            quiet = nothing_written(work, closing["ids"], now, delta=int(closing["barrier_delta"]))
-            return now if quiet else None
-    return None
+            delta = int(closing["barrier_delta"])
+            return (now, delta) if nothing_written(work, closing["ids"], now, delta=delta) else (None, 0)
+    return None, 0
 
 
 def _count(step: GoLive, work: Work) -> WritesSince:

@@ -26,7 +26,7 @@ def preflight(step: GoLive, work: Work) -> Facts:
     """Only reads: both generations are there, and the name points where the plan saw it."""
     for physical in (step.source, step.target):
         if physical is not None and not gap.is_over(step, work, physical):
-            if work.store.describe(reach(work, physical)) is None:
+            if physical not in work.store.physical_names():
                 raise RepairNeededError(
                     f"{physical}, a generation of {work.collection}, is not in Qdrant any more",
                     hint="qmigrate status shows what is there",
@@ -259,6 +259,7 @@ def _report(work: Work) -> JsonObject:
         "swap": work.facts("swap"),
         "writes_since": work.facts("preflight").get("writes_since"),
         "snapshot": work.facts("snapshot", build_step(work)).get("snapshot"),
+        "barrier_delta": delta_of(work),
     }
 
 

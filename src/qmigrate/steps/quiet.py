@@ -77,6 +77,47 @@ def wait_for_stragglers(work: Work, name: str) -> None:
         last = now
 
 
+class TokenGuard:
+    """Whether a fenced collection took a write of somebody else while it was read, told by its tokens alone.
+
+    A shard's limiter gives one token back every minute. Whoever tries again and again gets it moments after it came
+    back; a longer wait means that somebody else had it. Exact for one shard; several come back moments apart, so that
+    a try may find only some of them, which counts as a foreign write.
+    """
+
+    #: Seconds until a token comes back, how often it is tried for, and what a slow answer may take.
+    REFILL, EVERY, SLACK = 60.0, 4.0, 1.0
+
+    def __init__(self, work: Work, alias: str) -> None:
+        self._work = work
+        self._alias = alias
+        self._taken = self._tried = time.monotonic()
+        self._late = False
+
+    def __call__(self) -> None:
+        """Try for the token when it is time; cheap otherwise."""
+        now = time.monotonic()
+        if now - self._tried >= self.EVERY:
+            self._tried = now
+            self._try(now)
+
+    def clean(self) -> bool:
+        """Whether nobody else can have written since the guard was set up, right after the tokens were taken."""
+        while self.REFILL <= time.monotonic() - self._taken and not self._late:
+            self._try(time.monotonic())
+            self._work.tick()
+            time.sleep(0.05)
+        return not self._late
+
+    def _try(self, now: float) -> None:
+        passed = self._work.store.take_tokens(self._alias)
+        waited = now - self._taken
+        overdue = waited > self.REFILL + (self.EVERY if passed else 0) + self.SLACK
+        self._late = self._late or overdue
+        if passed:
+            self._taken = now
+
+
 def delta_of(work: Work) -> int:
     """The measured reach of one barrier on this step's collections, from the journal; 0 in local mode."""
     for step, phase in ((work.step, "converge"), (work.step, "shadow"), (work.step - 1, "shadow")):

@@ -17,7 +17,7 @@ from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own, reach
 from qmigrate.steps.passes import Sides, keyed, page_of
 from qmigrate.steps.points import write
-from qmigrate.steps.quiet import barrier, delta_of, exact, moved_in_all, nothing_written, wait_for_stragglers
+from qmigrate.steps.quiet import TokenGuard, barrier, delta_of, exact, moved_in_all, nothing_written, wait_for_stragglers
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
@@ -83,11 +83,13 @@ def sweep(
     carried: list[PointId] = []
     while report.rounds < MOST_ROUNDS:
         report.rounds += 1
+        guard = TokenGuard(work, own(work, sides.source)) if not now else None
         started = time.monotonic()
-        carried += _read_and_carry(work, sides, report)
+        carried += _read_and_carry(work, sides, report, guard)
+        alone = guard is not None and guard.clean()
         taken = work.store.take_tokens(own(work, sides.source))
         before, now = now, barrier(work.store, reach(work, sides.source))
-        if is_last(work, before, now, (delta, taken), time.monotonic() - started):
+        if alone or is_last(work, before, now, (delta, taken), time.monotonic() - started):
             _list_unproven(work, sides, report, carried, target_since)
             _absorb(work, sides)
             return report
@@ -136,7 +138,7 @@ def is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int,
     return (not now or not exact(work)) and own[1] == 0 and seconds < TOKEN_RETURNS
 
 
-def _read_and_carry(work: Work, sides: Sides, report: SweepReport) -> list[PointId]:
+def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenGuard | None) -> list[PointId]:
     """One reading of the old side against the base, with the carries of this step laid over it."""
     done = _journaled(work, {"done", LISTED})
     judge = Judge(sides.maker)
@@ -144,6 +146,8 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport) -> list[Point
     base = unpack(sides.base_pages(work))
     source = keyed(work, sides.source, (None, None), page_of(work, sides.source))
     for key, stored, entry in join(source, base):
+        if guard is not None:
+            guard()
         known = done.get(key, entry or Entry(records.ABSENT, records.ABSENT))
         whole = records.digest(stored) if stored is not None else records.ABSENT
         if whole != known.source and _carried(work, sides, judge, (key, stored, known, whole), report):

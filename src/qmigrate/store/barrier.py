@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
 from qmigrate.store.collection import path_of, waited
-from qmigrate.store.nodes import Nodes, physical_of
+from qmigrate.store.nodes import Nodes, aliases, physical_of
 from qmigrate.store.rest import Rest
 
 
@@ -23,22 +23,30 @@ def barrier(nodes: Nodes, name: str) -> dict[str, int]:
 
     `name` is used as it is for the writes: once an own alias is gone, they answer 404.
 
+    Returns:
+        The ids; none of a collection that an alias of its own name hides: telemetry looks collections up by name.
+
     Raises:
         StoreError: a node, or a shard of the collection, can't be seen.
     """
     physical = physical_of(nodes, name)
+    hidden = physical in aliases(nodes.main)
     field = f"qmigrate_barrier_{uuid.uuid4().hex}"
     found: dict[str, int] = {}
     for node in nodes.watched:
         waited(node, "DELETE", f"{path_of(name)}/index/{field}")
-        found.update(_ids_of(node, physical))
-    _all_shards_seen(nodes.main, name, found)
+        if not hidden:
+            found.update(_ids_of(node, physical))
+    if not hidden:
+        _all_shards_seen(nodes.main, name, found)
     return found
 
 
 def operation_ids(nodes: Nodes, name: str) -> dict[str, int]:
-    """Operation ids as they stand now: ``host:port/shard`` -> id of the last applied write."""
+    """Operation ids as they stand now: ``host:port/shard`` -> id of the last applied write; see :func:`barrier`."""
     physical = physical_of(nodes, name)
+    if physical in aliases(nodes.main):
+        return {}
     found: dict[str, int] = {}
     for node in nodes.watched:
         found.update(_ids_of(node, physical))
