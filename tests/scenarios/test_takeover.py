@@ -123,7 +123,7 @@ def upgrade():
 @pytest.mark.server
 @pytest.mark.timeout(600)
 def test_twelve_collections_come_under_management_with_no_failed_read(production, capsys):
-    """adopt → two revisions → clean check → gc: zero failed reads, every acknowledged write is there."""
+    """Adopt → two revisions → clean check → gc: zero failed reads, every acknowledged write is there."""
     made, kinds, readers, writers = production
     settings = made.settings()
     began = time.monotonic()

@@ -129,7 +129,7 @@ def _inverse(step: GoLive, work: Work) -> PointTransform | None:
 
 
 def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
-    """Operation ids now, when they show that nothing was written since this generation went live; reach of a barrier."""
+    """Operation ids now, when they show that nothing was written since it went live, and the reach of a barrier."""
     if not work.store.capabilities.barrier:
         return None, 0
     for row in work.lease.ledger.history(work.collection):

@@ -103,7 +103,7 @@ class TokenGuard:
 
     def clean(self) -> bool:
         """Whether nobody else can have written since the guard was set up, right after the tokens were taken."""
-        while self.REFILL <= time.monotonic() - self._taken and not self._late:
+        while time.monotonic() - self._taken >= self.REFILL and not self._late:
             self._try(time.monotonic())
             self._work.tick()
             time.sleep(0.05)

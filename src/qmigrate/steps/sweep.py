@@ -17,7 +17,15 @@ from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own, reach
 from qmigrate.steps.passes import Sides, keyed, page_of
 from qmigrate.steps.points import write
-from qmigrate.steps.quiet import TokenGuard, barrier, delta_of, exact, moved_in_all, nothing_written, wait_for_stragglers
+from qmigrate.steps.quiet import (
+    TokenGuard,
+    barrier,
+    delta_of,
+    exact,
+    moved_in_all,
+    nothing_written,
+    wait_for_stragglers,
+)
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
