@@ -109,13 +109,15 @@ def finish_open_runs(
 
 def _end_left_over(session: Session, lock_timeout: float | None) -> None:
     """Writes are let in again where somebody froze a collection and died, and nobody holds its lease (rule 8)."""
-    held = {row.name for row in session.ledger.leases() if not row.expired}
+    working = {run.job.collection for run in session.ledger.open_runs() if run.leased}
     for name, view in session.ledger.collections().items():
-        if name in held or not _is_frozen(session, view.physical, name):
+        if name in working or not _is_frozen(session, view.physical, name):
             continue
         with _hold(session, name, lock_timeout) as lease:
             state = observe(session.ledger, session.store, only=[name]).collections[name]
-            if state.physical is None or not _is_frozen(session, state.physical, name):
+            shown = None if state.kind == "plain" else state.physical
+            everywhere = all(aliases.get(name) == shown for aliases in session.store.aliases_of_nodes())
+            if state.physical is None or not everywhere or not _is_frozen(session, state.physical, name):
                 continue
             work = _work(session, lease, state, Job(name, state.basis(), ()), snapshot=False)
             session.progress.say(f"{name}: a freeze was left over; it takes writes again")
