@@ -1,11 +1,9 @@
-"""The graph of revision files, and new files; the only importer of alembic.script. It opens no store."""
+"""The graph of revision files; the only importer of alembic.script. It writes no file and opens no store."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
     from qmigrate.operations.base import Operation
 
-__all__ = ["Revision", "Revisions", "create", "initialise"]
+__all__ = ["Revision", "Revisions"]
 
 _RELATIVE = re.compile(r"(?P<start>[^+-]*)(?P<sign>[+-])(?P<steps>\d+)")
 
@@ -235,116 +233,3 @@ def _graph(loaded: list[tuple[Revision, ModuleType]]) -> RevisionMap:
         message = f"these revisions follow each other in a circle: {named}"
         raise RevisionError(message, hint="mend down_revision") from error
     return graph
-
-
-def create(
-    scripts: Path, message: str, *, revision_id: str | None = None, merge: bool = False
-) -> Revision:
-    """Write a new revision file, numbered one above the highest, that follows the head.
-
-    Args:
-        scripts: folder of ``versions/``, and of ``script.py.mako`` unless the built-in one is to be used.
-        message: becomes the docstring, and the name of the file.
-        revision_id: instead of the number.
-        merge: follow every head, so that there is one again.
-
-    Returns:
-        The revision as it reads back.
-
-    Raises:
-        RevisionError: the existing files can't be used, there are several heads and no `merge`, the file
-            exists, or the folder can't be written.
-    """
-    known = Revisions.load(scripts)
-    if not message.strip():
-        raise RevisionError("a new revision needs a message", hint='qmigrate revision -m "what changes"')
-    down = _parents(known, merge)
-    identifier = revision_id or _next_number(known)
-    if identifier in {one.id for one in known.order()}:
-        raise RevisionError(f"there is a revision {identifier} already: {known.get(identifier).path}")
-    path = scripts / "versions" / f"{identifier}_{_slug(message)}.py"
-    content = _render(scripts / "script.py.mako", message, identifier, down)
-    _write_new(path, content)
-    try:
-        return load_file(path)[0]
-    except RevisionError:
-        path.unlink()
-        raise
-
-
-def initialise(scripts: Path) -> list[Path]:
-    """Make the folder of the revisions: the template, and an empty ``versions/``.
-
-    Returns:
-        What was made: the template and ``versions/``.
-
-    Raises:
-        RevisionError: the folder holds revisions or a template already, or can't be written.
-    """
-    template, versions = scripts / "script.py.mako", scripts / "versions"
-    for made in (template, versions):
-        if made.exists():
-            raise RevisionError(f"{made} exists already; nothing was overwritten")
-    try:
-        versions.mkdir(parents=True)
-    except OSError as error:
-        raise RevisionError(f"{versions} can't be made: {error.strerror}") from error
-    _write_new(template, _packaged_template())
-    return [template, versions]
-
-
-def _parents(known: Revisions, merge: bool) -> tuple[str, ...]:
-    if not merge:
-        head = known.head()
-        return (head.id,) if head else ()
-    if len(known.heads()) < 2:
-        raise RevisionError("there is nothing to merge: the revisions have one head, or none")
-    return known.heads()
-
-
-def _next_number(known: Revisions) -> str:
-    words = [word for one in known.order() for word in (one.id, one.path.name)]
-    numbers = [int(match.group()) for word in words if (match := re.match(r"\d{1,9}(?=_|$)", word))]
-    return f"{max(numbers, default=0) + 1:04d}"
-
-
-def _slug(message: str) -> str:
-    words = re.findall(r"[a-z0-9]+", message.lower())
-    return "_".join(words)[:40].rstrip("_") or "revision"
-
-
-def _packaged_template() -> str:
-    return (resources.files("qmigrate") / "templates" / "script.py.mako").read_text(encoding="utf-8")
-
-
-def _render(template: Path, message: str, identifier: str, down: tuple[str, ...]) -> str:
-    from mako.template import Template  # type: ignore[import-untyped]
-
-    try:
-        source = template.read_text(encoding="utf-8") if template.exists() else _packaged_template()
-        found = Template(text=source, strict_undefined=True).render_unicode(  # noqa: S702  # not HTML
-            message=_docstring(message),
-            up_revision=identifier,
-            down_revision=down[0] if len(down) == 1 else down or None,
-            create_date=datetime.now(UTC),
-        )
-    except Exception as error:
-        # A template is code of the user: anything may go wrong in it.
-        raise RevisionError(f"{template} can't be used: {type(error).__name__}: {error}") from error
-    return str(found)
-
-
-def _docstring(message: str) -> str:
-    """The message as it may stand between triple quotes."""
-    escaped = " ".join(message.split()).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return escaped[:-1] + '\\"' if escaped.endswith('"') and not escaped.endswith('\\"') else escaped
-
-
-def _write_new(path: Path, content: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-    except FileExistsError:
-        raise RevisionError(f"{path} exists already; nothing was overwritten") from None
-    except OSError as error:
-        raise RevisionError(f"{path} can't be written: {error.strerror}") from error

@@ -14,7 +14,10 @@ import pytest
 
 from qmigrate.commands.init import init, revision
 from qmigrate.errors import ConfigError, RevisionError
-from qmigrate.revisions import Revisions, create, initialise
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.new_revision import create, initialise
+from qmigrate.operations.source import create_source
+from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 
 INDEX = 'op.CreatePayloadIndex("c", "f{}", "keyword")'
@@ -378,6 +381,23 @@ def test_a_broken_template_leaves_no_file(scripts, template, said):
     with pytest.raises(RevisionError, match=said):
         create(scripts, "x")
     assert list((scripts / "versions").iterdir()) == []
+
+
+PLACES = (
+    "${imports}\nrevision = ${repr(up_revision)}\ndown_revision = None\ndef upgrade():\n    return ${operations}\n"
+)
+
+
+@pytest.mark.parametrize("template", [None, "x = 1\n", PLACES])
+def test_operations_made_of_a_schema_are_written_in(scripts, template):
+    """A file made of a schema returns it, with a template of the user's too, whether it has a place for it or not."""
+    if template is not None:
+        (scripts / "script.py.mako").write_text(template)
+    schema = CollectionSchema({"": {"size": 4, "distance": "Dot"}}, indexes={"a": {"type": "uuid"}})
+    made = create(scripts, "baseline", source=create_source("c", schema))
+    (operation,) = made.operations
+    assert operation.apply(None) == schema
+    assert ("x = 1" in made.path.read_text()) is False
 
 
 @pytest.mark.parametrize(("message", "revision_id"), [("  ", None), ("x", "0001")])

@@ -1,7 +1,5 @@
 """${message}"""
-from qdrant_client.models import Distance, PayloadSchemaType, VectorParams
-
-from qmigrate import Embed, op
+${imports}
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
@@ -9,4 +7,4 @@ requires_sql = None  # or an Alembic revision that must be applied first
 
 
 def upgrade():
-    return []
+    return ${operations}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qmigrate.commands.results import InitResult, RevisionResult
 from qmigrate.errors import ConfigError
-from qmigrate.revisions import create, initialise
+from qmigrate.new_revision import create, initialise
 from qmigrate.settings import CONFIG_NAME, Settings
 
 

@@ -282,3 +282,26 @@ DEFAULTS: Mapping[str, Any] = {
     "lowercase": True,
     "tokenizer": "word",
 }
+
+#: What a server of 1.16 to 1.19 with its shipped settings fills in where a create call says nothing. A cluster
+#: chooses its own shard number, so that is left out here.
+SERVER_DEFAULTS: Mapping[str, Any] = {
+    "hnsw_config": {
+        "m": 16,
+        "ef_construct": 100,
+        "full_scan_threshold": 10000,
+        "max_indexing_threads": 0,
+        "on_disk": False,
+    },
+    "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1},
+    "optimizers_config": {
+        "deleted_threshold": 0.2,
+        "vacuum_min_vector_number": 1000,
+        "default_segment_number": 0,
+        "indexing_threshold": 10000,
+        "flush_interval_sec": 5,
+    },
+    "replication_factor": 1,
+    "write_consistency_factor": 1,
+    "on_disk_payload": True,
+}
