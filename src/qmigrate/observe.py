@@ -23,25 +23,47 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
     aliases = {alias: target for alias, target in store.aliases().items() if not is_internal(alias, target)}
     views = ledger.collections()
     open_runs = {run.job.collection for run in ledger.open_runs()}
-    names = logical_names(physical, aliases, views.keys() | open_runs)
+    served = ledger.physicals()
+    names = logical_names(physical, aliases, views.keys() | open_runs, served)
     chosen = names if only is None else [name for name in names if name in set(only)] + [
         name for name in sorted(set(only)) if name not in names
     ]
     collections = {
-        name: observe_one(ledger, store, name, physical=physical, aliases=aliases, view=views.get(name))
+        name: observe_one(
+            ledger, store, name, physical=physical, aliases=aliases, view=views.get(name), served=served.get(name)
+        )
         for name in chosen
     }
     return World(ledger_id=ledger.identity() or "", capabilities=store.capabilities, collections=collections)
 
 
-def logical_names(physical: Iterable[str], aliases: Mapping[str, str], known: Iterable[str]) -> list[str]:
-    """Names that applications use: never generations, own aliases, or further aliases of a managed collection."""
+def known_names(ledger: Ledger, store: Store) -> list[str]:
+    """Every logical name that the ledger or Qdrant know, without looking at any collection."""
+    aliases = {alias: target for alias, target in store.aliases().items() if not is_internal(alias, target)}
+    known = ledger.collections().keys() | {run.job.collection for run in ledger.open_runs()}
+    return logical_names(store.physical_names(), aliases, known, ledger.physicals())
+
+
+def logical_names(
+    physical: Iterable[str], aliases: Mapping[str, str], known: Iterable[str], served: Mapping[str, str]
+) -> list[str]:
+    """Names that applications use: never generations, own aliases, or other names of a managed collection.
+
+    Args:
+        physical: collections.
+        aliases: alias -> collection, those of qmigrate left out.
+        known: logical names of the ledger.
+        served: physical name -> logical name, for the generations that the ledger knows.
+    """
     names = set(known)
     for alias, target in aliases.items():
         match = GENERATION.match(target)
-        if match is None or match["name"] == alias or match["name"] not in aliases:
+        owner = match["name"] if match and match["name"] in aliases else served.get(target)
+        if owner in (None, alias):
             names.add(alias)
-    names.update(name for name in physical if GENERATION.match(name) is None and not name.startswith(PROBE_PREFIX))
+    for name in physical:
+        if GENERATION.match(name) is None and not name.startswith(PROBE_PREFIX) and served.get(name) in (None, name):
+            names.add(name)
     return sorted(names)
 
 
@@ -53,11 +75,21 @@ def observe_one(
     physical: Iterable[str],
     aliases: Mapping[str, str],
     view: View | None,
+    served: str | None = None,
 ) -> CollectionState:
-    """All that is known of one logical name."""
+    """All that is known of one logical name.
+
+    Args:
+        physical: collections.
+        aliases: alias -> collection, those of qmigrate left out.
+        view: of this name.
+        served: the logical name that a collection of this very name serves, as the ledger has it.
+    """
     present = set(physical)
     target = aliases.get(name)
-    kind = "alias" if target is not None else "plain" if name in present else "absent"
+    # A collection that was adopted under another name has left its own to nobody.
+    plain = name in present and served in (None, name)
+    kind = "alias" if target is not None else "plain" if plain else "absent"
     live = store.describe(target or name) if kind != "absent" else None
     if live is not None:
         further = tuple(sorted(a for a in live.schema.aliases if a != name and not is_internal(a, live.physical)))

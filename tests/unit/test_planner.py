@@ -69,6 +69,11 @@ class Files:
         """By id."""
         return next(one for one in self.chain if one.id == identifier)
 
+    def ancestors(self, identifier):
+        """Everything before a revision."""
+        ids = [one.id for one in self.chain]
+        return frozenset(ids[: ids.index(identifier)])
+
     def downgrade_operations(self, identifier):
         """What downgrade() returns, or None."""
         return self.downgrades.get(identifier)

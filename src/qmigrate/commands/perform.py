@@ -37,33 +37,41 @@ def perform(
     lock_timeout: float | None = None,
     snapshot: bool = True,
     unfinished: bool = False,
+    names: Iterable[str] | None = None,
+    owned: bool = True,
 ) -> tuple[Plan, list[Outcome]]:
     """Plan, then run every job under its lease; when a state moved meanwhile, plan again.
 
     Args:
         make_plan: from a fresh World.
         unfinished: whether the plan is about unfinished runs (abort); other plans never run beside one.
+        names: look at these logical names only, where the plan is about no others.
+        owned: check that no other ledger owns the collections; adopting them looks at that by itself.
 
     Returns:
         The first plan, and the outcome of every job that ran.
     """
+    chosen = tuple(names) if names is not None else None
     outcomes: list[Outcome] = []
     first: Plan | None = None
     for _ in range(MOST_PLANS):
-        world = observe(session.ledger, session.store)
+        world = observe(session.ledger, session.store, only=chosen)
         plan = make_plan(world)
         first = first or plan
         for item in plan.collections:
-            check_ownership(world, item.job.collection)
+            if owned:
+                check_ownership(world, item.job.collection)
         try:
             for item in plan.collections:
                 outcomes.append(
-                    _run_planned(session, plan, item, stop, lock_timeout, snapshot=snapshot, unfinished=unfinished)
+                    _run_planned(
+                        session, plan, item, stop, lock_timeout, snapshot=snapshot, unfinished=unfinished, owned=owned
+                    )
                 )
         except _MovedError:
             session.progress.say("somebody else changed a collection meanwhile: planning again")
             if not unfinished:
-                finish_open_runs(session, stop=stop, lock_timeout=lock_timeout, snapshot=snapshot)
+                finish_open_runs(session, stop=stop, only=chosen, lock_timeout=lock_timeout, snapshot=snapshot)
             continue
         return first, outcomes
     raise QmigrateError(
@@ -139,6 +147,7 @@ def _run_planned(
     *,
     snapshot: bool,
     unfinished: bool,
+    owned: bool,
 ) -> Outcome:
     name = item.job.collection
     with _hold(session, name, lock_timeout) as lease:
@@ -146,7 +155,8 @@ def _run_planned(
         state = world.collections[name]
         if state.basis() != item.job.basis or (state.open_run is not None and not unfinished):
             raise _MovedError
-        check_ownership(world, name)
+        if owned:
+            check_ownership(world, name)
         work = _work(session, lease, state, item.job, snapshot=snapshot)
         _check_rights(work)
         needed = item.job.revisions()

@@ -177,8 +177,8 @@ class HistoryEntry:
     """A revision that was applied to a collection or taken back.
 
     Attributes:
-        direction: ``upgrade`` or ``rollback``.
-        strategy: how: ``copy | in_place | create | drop``.
+        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record was changed.
+        strategy: how: ``copy | in_place | create | drop | adopt``.
         physical: the generation that served afterwards.
         run: id in the ledger.
         actor: who: user and host.

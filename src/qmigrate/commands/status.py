@@ -70,7 +70,7 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
         name=name,
         revision=newest,
         revision_doc=_doc(opened, newest),
-        generation=f"g{generation.number:04d}" if generation else ("plain" if state.kind == "plain" else None),
+        generation="plain" if state.kind == "plain" else f"g{generation.number:04d}" if generation else None,
         points=_points(opened, state.physical),
         state=condition,
         pending=missing,
@@ -130,7 +130,7 @@ def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
     found: dict[str, list[str]] = {}
     for revision in opened.revisions.order():
         for operation in revision.operations:
-            if operation.creates and operation.pattern not in world.collections:
+            if operation.creates and not operation.is_glob and operation.pattern not in world.collections:
                 found.setdefault(operation.pattern, [])
         for name, entries in found.items():
             if any(operation.matches(name) for operation in revision.operations):

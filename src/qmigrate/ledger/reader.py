@@ -14,6 +14,7 @@ from qmigrate.ledger.database import Database
 from qmigrate.ledger.owner import Owner
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Range, RunRow, View
 from qmigrate.ledger.writes import OPEN_STATES
+from qmigrate.model.plan import APPLYING
 from qmigrate.model.state import Applied, Generation, OpenRun
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Ledger:
         counting: dict[tuple[str, str], Any] = {}
         for row in self._rows(query):
             counting.pop((row["collection"], row["revision"]), None)
-            if row["direction"] == "upgrade":
+            if row["direction"] in APPLYING:
                 counting[row["collection"], row["revision"]] = row
         return counting
 
@@ -124,6 +125,18 @@ class Ledger:
         table = tables.generations
         query = select(table).where(table.c.collection == collection).order_by(table.c.number)
         return tuple(codec.generation_of(row) for row in self._rows(query))
+
+    def view(self, collection: str) -> View | None:
+        """The current view of one logical name, or None."""
+        views = tables.views
+        query = select(views).where(views.c.collection_name == collection, views.c.updated_at.is_not(None))
+        return next((codec.view_of(row) for row in self._rows(query)), None)
+
+    def physicals(self) -> dict[str, str]:
+        """Physical name -> logical name, for every generation that is not gone."""
+        table = tables.generations
+        query = select(table.c.physical, table.c.collection).where(table.c.state != "gone").order_by(table.c.number)
+        return {row["physical"]: row["collection"] for row in self._rows(query)}
 
     def open_run(self, collection: str) -> OpenRun | None:
         """The newest unfinished run of a collection, or None; an abort is newer than what it aborts."""

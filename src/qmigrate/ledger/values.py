@@ -37,8 +37,8 @@ class HistoryRow:
     """One revision applied to, or taken back from, one collection.
 
     Attributes:
-        direction: ``upgrade | rollback``.
-        strategy: ``copy | in_place | create | drop``.
+        direction: ``upgrade | rollback | stamp | unstamp``.
+        strategy: ``copy | in_place | create | drop | adopt``.
         physical: the generation that served afterwards.
         report: counts and proof, as the step reported them.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
@@ -90,7 +90,33 @@ class Retire:
     reason: str
 
 
-Step = Build | GoLive | InPlace | Retire
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take `target` under management as it is, or record it at other revisions; no point and no setting is touched.
+
+    Attributes:
+        target: physical name; None when the name leaves the ledger, since its collection serves under another one.
+        number: its generation number; 0 for a collection that qmigrate has not made.
+        alias: whether the logical name is to be made an alias of `target`.
+        overrides: the seal of another ledger that is taken over, or None.
+        beside: physical name -> number of generations of that ledger that are kept beside it.
+        embedders: vector -> model fingerprint, as far as it is known.
+        report: recorded with the history.
+    """
+
+    kind: ClassVar[str] = "adopt"
+    target: str | None
+    number: int = 0
+    alias: bool = False
+    overrides: JsonObject | None = None
+    beside: Mapping[str, int] = field(default_factory=dict)
+    embedders: JsonObject = field(default_factory=dict)
+    report: JsonObject = field(default_factory=dict)
+
+
+Step = Build | GoLive | InPlace | Retire | Adopt
+#: Directions of history rows that make a revision count as applied.
+APPLYING = frozenset({"upgrade", "stamp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +126,7 @@ class Closing:
     Attributes:
         step: position in the job; its close phase writes the history row.
         revision: full revision id.
-        direction: ``upgrade`` or ``rollback``.
+        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record changes.
         checksum: of the revision file.
         declared: the recorded schema afterwards (only what revisions declared); None when the name is gone.
         prior: the recorded schema before.
@@ -187,7 +213,7 @@ class Plan:
     """What a changing verb will do.
 
     Attributes:
-        verb: upgrade, rollback, abort.
+        verb: upgrade, rollback, abort, adopt, stamp.
         target: the full revision ids that it goes to.
         collections: one entry per collection with work, in the order of execution.
         notes: what a person should know (empty globs, declared but not enforced, …).
@@ -232,7 +258,7 @@ def _step_from_json(data: JsonObject) -> Step:
     return step
 
 
-_STEPS: Mapping[str, Any] = {step.kind: step for step in (Build, GoLive, InPlace, Retire)}
+_STEPS: Mapping[str, Any] = {step.kind: step for step in (Build, GoLive, InPlace, Retire, Adopt)}
 
 
 def _closing_to_json(closing: Closing) -> JsonObject:

@@ -143,7 +143,7 @@ class Applied:
         revision: its id.
         checksum: of the file at that time.
         physical: the generation that served afterwards.
-        strategy: ``copy | in_place | create | drop``.
+        strategy: ``copy | in_place | create | drop``, or ``adopt`` where only the record was made.
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
     """

@@ -31,7 +31,9 @@ class CreateCollection(Operation):
     is left out is the server's default.
 
     Args:
-        name: the logical name; it becomes an alias of the first generation.
+        name: the logical name; it becomes an alias of the first generation. A glob (with ``*`` or ``?``) stands for
+            collections that are equal: it creates nothing by itself, but says what ``qmigrate.ensure`` makes of a
+            name that matches.
         vectors: dense vectors and multivectors: ``VectorParams`` by name, one ``VectorParams`` for the
             unnamed vector, or nothing.
         sparse_vectors: ``SparseVectorParams`` by name.
@@ -51,7 +53,6 @@ class CreateCollection(Operation):
     """
 
     creates: ClassVar[bool] = True
-    exact: ClassVar[bool] = True
     named_by: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str
@@ -88,6 +89,11 @@ class CreateCollection(Operation):
             assign(self, **{name: plain(getattr(self, name), f"{label}: {name}", keep_none=name == "metadata")})
 
     @property
+    def is_glob(self) -> bool:
+        """Brackets alone make none: a collection may have them in its name."""
+        return "*" in self.name or "?" in self.name
+
+    @property
     def config(self) -> JsonObject:
         """The fields of the create call that were given, beside the vectors."""
         given = {name: getattr(self, name) for name in known.CREATE_CONFIG.known}
@@ -96,7 +102,7 @@ class CreateCollection(Operation):
     def check(self, schema: CollectionSchema | None) -> None:
         """See the base class."""
         self.check_words()
-        problem = logical_name_problem(self.name, "the name")
+        problem = None if self.is_glob else logical_name_problem(self.name, "the name")
         if problem:
             raise self.error(problem)
         if schema is not None:

@@ -110,6 +110,7 @@ def create_source(
     schema: CollectionSchema,
     *,
     defaults: Mapping[str, Any] = known.SERVER_DEFAULTS,
+    unknown: Iterable[str] = (),
 ) -> Source:
     """Operations that make a collection of `schema`.
 
@@ -117,6 +118,7 @@ def create_source(
         name: logical name, or a glob for collections that are equal.
         schema: as found live; its aliases become ``SetAlias``.
         defaults: what a server fills in by itself, by field of the create call: left out where it is equal.
+        unknown: fields of the live collection that this version of qmigrate doesn't know.
 
     Returns:
         ``CreateCollection``, and what only an update can say.
@@ -140,10 +142,24 @@ def create_source(
             parts[key] = found
     later = {key: config.pop(key) for key in sorted(_PARAMS & config.keys())}
     draft.lost += [f"{key} = {value!r}" for key, value in sorted(config.items())]
+    draft.lost += [f"{key}, a setting that this version of qmigrate doesn't know" for key in unknown]
     draft.add(call("op.CreateCollection", Word(quoted(name)), **parts))
     if later:
         _update(draft, name, {"params": later})
-    for alias in schema.aliases:
+    return draft.finished() + alias_source(name, schema.aliases)
+
+
+def drop_source(name: str) -> Source:
+    """The operation that takes a name away."""
+    draft = _Draft()
+    draft.add(call("op.DropCollection", Word(quoted(name))))
+    return draft.finished()
+
+
+def alias_source(name: str, aliases: Iterable[str]) -> Source:
+    """Operations that give a collection further names."""
+    draft = _Draft()
+    for alias in aliases:
         draft.add(call("op.SetAlias", Word(quoted(alias)), Word(quoted(name))))
     return draft.finished()
 

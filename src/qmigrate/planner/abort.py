@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qmigrate.errors import RefusedError
-from qmigrate.model.plan import Build, CollectionPlan, GoLive, InPlace, Job, Plan, Retire, Step
+from qmigrate.model.plan import Adopt, Build, CollectionPlan, GoLive, InPlace, Job, Plan, Retire, Step
 from qmigrate.model.state import Capabilities, CollectionState, OpenRun, World
 from qmigrate.planner.segment import kept
 
@@ -36,6 +36,11 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
         elif isinstance(step, Build):
             steps.append(Retire(step.target, f"abort of run {run.id}"))
             lines.append(f"remove {step.target}, which nothing points to")
+        elif isinstance(step, Adopt) and run.record(position, "name") is not None:
+            raise RefusedError(
+                f"run {run.id} has begun to take {state.name} under management: it can only be finished",
+                hint="finish it: qmigrate upgrade goes on with it",
+            )
         elif isinstance(step, InPlace) and run.record(position, "change") is not None:
             steps.append(_undo(state, run, step, capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))

@@ -9,6 +9,7 @@ from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
+from qmigrate.planner.members import refs_of
 from qmigrate.planner.plain import refuse_to_uncover
 from qmigrate.planner.position import Position
 from qmigrate.planner.segment import closing, fold, kept
@@ -68,6 +69,9 @@ def plan_rollback(
 def _collection(
     world: World, revisions: Revisions, state: CollectionState, entries: list[Applied], writes: str
 ) -> CollectionPlan:
+    for entry in entries:
+        if entry.strategy == "adopt":
+            raise _adopted(state, entry)
     live = state.live.schema if state.live else None
     walk = _Walk(state, state.physical, state.next_number, live, state.hides)
     for entry in entries:
@@ -87,6 +91,15 @@ def _collection(
     )
 
 
+def _adopted(state: CollectionState, entry: Applied) -> RefusedError:
+    """Nothing lies before an adoption."""
+    return RefusedError(
+        f"revision {entry.revision} was not applied to {state.name} but found there by adopt or stamp, so what was "
+        "before it is not known: there is no way back over it",
+        hint=f"name a later target, or leave it out with --only; qmigrate history {state.name} shows what was applied",
+    )
+
+
 def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, writes: str) -> None:
     """Back over a rebuild, a creation or a drop: the name moves to the generation that served before."""
     before = _before(walk, entry)
@@ -99,7 +112,7 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, write
         refuse_to_uncover(Position(walk.state.name, None, None, walk.physical, 0, hides=walk.hides))
     place = "shadow" if target == walk.state.name else "alias"
     aliases = _names(walk.state.name, entry.prior, walk.state)
-    refs = _refs(revisions, entry.revision, walk.state.name)
+    refs = _refs(revisions, entry, walk.state.name)
     walk.steps.append(GoLive(refs, walk.physical, target, aliases, back=True, writes=writes, place=place))
     # In-place changes of the generation that is left need no undo: it is kept as it is until gc.
     for covered in [*walk.in_place, entry]:
@@ -149,9 +162,9 @@ def _names(name: str, prior: CollectionSchema | None, state: CollectionState) ->
     return (name, *further)
 
 
-def _refs(revisions: Revisions, revision: str, name: str) -> tuple[OpRef, ...]:
-    operations = revisions.get(revision).operations
-    return tuple(OpRef(revision, index) for index, found in enumerate(operations) if found.matches(name))
+def _refs(revisions: Revisions, entry: Applied, name: str) -> tuple[OpRef, ...]:
+    found = refs_of(revisions.get(entry.revision), name, exists=entry.prior is not None)
+    return tuple(ref for ref, _ in found)
 
 
 def _reverse(world: World, revisions: Revisions, walk: _Walk) -> None:

@@ -10,6 +10,7 @@ from qmigrate.model.plan import Closing, CollectionPlan, Job, OpRef, Plan, Step
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
+from qmigrate.planner.members import before_birth, made_by_glob, refs_of
 from qmigrate.planner.plain import describe
 from qmigrate.planner.position import Position
 from qmigrate.planner.segment import Segment, closing, fold
@@ -28,6 +29,9 @@ class _Draft:
     reasons: list[str] = field(default_factory=list)
     incompatible: list[str] = field(default_factory=list)
     copies: int = 0
+    skip: frozenset[str] = frozenset()
+    wanted: bool = False
+    ensured: bool = False
 
 
 def plan_upgrade(
@@ -37,6 +41,7 @@ def plan_upgrade(
     *,
     only: Iterable[str] | None = None,
     plain: str = "shadow",
+    create: frozenset[str] = frozenset(),
 ) -> Plan:
     """Everything that is pending up to a target.
 
@@ -44,16 +49,17 @@ def plan_upgrade(
         wanted: ids of the target and all its ancestors.
         only: restrict the work to these logical names.
         plain: how a plain name may become an alias; see :func:`qmigrate.planner.plain.way_of`.
+        create: names that a glob may create; by itself it creates nothing.
 
     Raises:
         PlanError: an operation can't be done; names revision, file and operation.
         RefusedError: it names a collection that is not under management.
     """
-    drafts = {name: _draft(state, plain) for name, state in world.collections.items()}
+    drafts = {name: _draft(state, plain, revisions, create) for name, state in world.collections.items()}
     notes: list[str] = []
     for revision in revisions.order():
         if revision.id in wanted:
-            _apply_revision(world, drafts, revision, notes, frozenset(only) if only is not None else None)
+            _apply_revision(world, drafts, (revision, revisions), notes, frozenset(only) if only is not None else None)
     chosen = [draft for draft in drafts.values() if draft.steps or draft.closes]
     if world.capabilities.local and chosen:
         notes.append("local mode: payload indexes and server settings are declared, not enforced; no snapshots")
@@ -72,30 +78,33 @@ def pending(world: World, revisions: Revisions, wanted: frozenset[str], name: st
     state = world.collections[name]
     applied = set(state.applied_revisions())
     exists = bool(applied)
+    skip = applied | before_birth(state, revisions)
     found = []
     for revision in revisions.order():
-        matching = [operation for operation in revision.operations if operation.matches(name)]
-        if revision.id not in wanted or revision.id in applied or not matching:
+        refs = refs_of(revision, name, exists=exists)
+        if revision.id not in wanted or revision.id in skip or not refs:
             continue
-        exists = exists or any(operation.creates for operation in matching)
+        exists = exists or any(one.creates and (state.managed or not one.is_glob) for _, one in refs)
         if exists:
             found.append(revision.id)
     return tuple(found)
 
 
 def _apply_revision(
-    world: World, drafts: dict[str, _Draft], revision: Revision, notes: list[str], only: frozenset[str] | None
+    world: World,
+    drafts: dict[str, _Draft],
+    place: tuple[Revision, Revisions],
+    notes: list[str],
+    only: frozenset[str] | None,
 ) -> None:
+    revision, revisions = place
     for name in _named(revision, drafts):
         if only is not None and name not in only:
             continue
-        refs = [
-            (OpRef(revision.id, position), operation)
-            for position, operation in enumerate(revision.operations)
-            if operation.matches(name)
-        ]
-        draft = drafts.setdefault(name, _draft(CollectionState(name=name, kind="absent", managed=False), "shadow"))
-        if revision.id in draft.state.applied_revisions():
+        absent = CollectionState(name=name, kind="absent", managed=False)
+        draft = drafts.setdefault(name, _draft(absent, "shadow", revisions, frozenset()))
+        refs = refs_of(revision, name, exists=draft.position.declared is not None)
+        if not refs or revision.id in draft.skip:
             continue
         if _belongs(world, draft, revision, [operation for _, operation in refs], notes):
             _extend(world, draft, revision, refs)
@@ -116,18 +125,24 @@ def _belongs(
 ) -> bool:
     """Whether the revision applies to the collection as it stands; refuses what isn't under management."""
     name, exact = draft.state.name, any(not operation.is_glob for operation in operations)
-    exists = draft.position.declared is not None
-    if exists or any(operation.creates for operation in operations):
-        if not exists and draft.state.kind != "absent":
+    makers = [operation for operation in operations if operation.creates]
+    if draft.position.declared is not None:
+        return True
+    if makers and not all(operation.is_glob for operation in makers):
+        if draft.state.kind != "absent":
             # Another ledger's collection is no candidate for adopt: say so first.
             check_ownership(world, name)
             raise _unmanaged(draft.state, revision, creating=True)
         return True
+    if makers and draft.state.kind == "absent" and (draft.state.managed or draft.wanted):
+        return True
+    exact = exact and not draft.ensured
     if draft.state.kind != "absent" and not draft.state.managed:
         if exact:
             check_ownership(world, name)
             raise _unmanaged(draft.state, revision, creating=False)
         note = f"{name} matches revision {revision.id}, but is not under management: it is left alone"
+        note += f" (qmigrate adopt {name})" if makers else ""
         if note not in notes:
             notes.append(note)
         return False
@@ -157,10 +172,13 @@ def _describe(draft: _Draft, revision: Revision, segment: Segment) -> None:
     draft.copies += segment.strategy == "copy"
 
 
-def _draft(state: CollectionState, plain: str) -> _Draft:
+def _draft(state: CollectionState, plain: str, revisions: Revisions, create: frozenset[str]) -> _Draft:
     managed = state.managed and state.declared is not None
     return _Draft(
         state=state,
+        skip=before_birth(state, revisions) | set(state.applied_revisions()),
+        wanted=state.name in create,
+        ensured=made_by_glob(revisions, state.name),
         position=Position(
             name=state.name,
             declared=state.declared if managed else None,
@@ -221,4 +239,5 @@ def _unmanaged(state: CollectionState, revision: Revision, *, creating: bool) ->
 def _warn_of_empty_globs(revision: Revision, drafts: dict[str, _Draft], notes: list[str]) -> None:
     for operation in revision.operations:
         if operation.is_glob and not any(operation.matches(name) for name in drafts):
-            notes.append(f"revision {revision.id}: no collection matches {operation.pattern!r}")
+            none = f"revision {revision.id}: no collection matches {operation.pattern!r}"
+            notes.append(none + ("; qmigrate.ensure creates them" if operation.creates else ""))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qmigrate.model.plan import Build, GoLive, InPlace, Retire, Step
-from qmigrate.steps import build, golive, inplace, retire
+from qmigrate.model.plan import Adopt, Build, GoLive, InPlace, Retire, Step
+from qmigrate.steps import adopt, build, golive, inplace, retire
 from qmigrate.steps.work import Phase
 
 _CHECKLISTS = {
@@ -13,6 +13,7 @@ _CHECKLISTS = {
     GoLive.kind: golive.PHASES,
     InPlace.kind: inplace.PHASES,
     Retire.kind: retire.PHASES,
+    Adopt.kind: adopt.PHASES,
 }
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from qmigrate.ledger import View
-from qmigrate.model.plan import Closing, GoLive, InPlace, Retire
+from qmigrate.model.plan import APPLYING, Adopt, Closing, GoLive, InPlace, Retire
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.steps.owned import reach
@@ -86,6 +86,40 @@ def close_retire(work: Work, step: Retire) -> None:
     _close(work, [], gone, "retire", step.target, (), {"reason": step.reason}, None)
 
 
+def close_adopt(work: Work, step: Adopt) -> None:
+    """Record that a collection is under management at these revisions; with what went before nothing leads back."""
+    closings = _closings(work)
+    if step.target is None:
+        gone = [replace(row, state="gone") for row in work.state.generations if row.state != "gone"]
+        _close(work, closings, gone, "adopt", None, (), step.report, {})
+        return
+    declared, applied = _declared(work, closings), _applied_after(work)
+    known = next((row for row in work.state.generations if row.physical == step.target), None)
+    present = work.store.physical_names()
+    left = [row for row in work.state.generations if row.state == "live" and row is not known]
+    rows = [replace(row, state="retired" if row.physical in present else "gone") for row in left]
+    rows += _beside(work, step)
+    row = known or Generation(step.number, step.target, None, (), declared or CollectionSchema(), "live", swept=True)
+    row = replace(row, state="live", parent=None, revisions=applied, schema=declared or row.schema, held_until=None)
+    embedders = _kept_embedders({**_known_embedders(work), **step.embedders}, declared)
+    seal = seal_of(work, row.number, "live", applied[-1] if applied else None, embedders)
+    work.store.write_seal(step.target, seal)
+    _close(work, closings, [*rows, row], "adopt", step.target, (), step.report, embedders)
+
+
+def _beside(work: Work, step: Adopt) -> list[Generation]:
+    """Generations of the ledger that is taken over: kept without an end, and no way back, since their base is lost."""
+    rows = []
+    for physical, number in step.beside.items():
+        name = reach(work, physical)
+        found = work.store.describe(name)
+        if found is None:
+            continue
+        work.store.write_seal(name, {**(found.seal or {}), "ledger": work.ledger_id})
+        rows.append(Generation(number, physical, None, (), found.schema.with_(aliases=()), "retired", swept=True))
+    return rows
+
+
 def _close(
     work: Work,
     closings: Sequence[Closing],
@@ -138,7 +172,7 @@ def _applied_after(work: Work) -> tuple[str, ...]:
             continue
         if closing.revision in applied:
             applied.remove(closing.revision)
-        if closing.direction == "upgrade":
+        if closing.direction in APPLYING:
             applied.append(closing.revision)
     return tuple(applied)
 

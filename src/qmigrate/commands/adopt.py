@@ -1,0 +1,292 @@
+"""adopt and stamp: collections that are there already come under management, as they are. No point is touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+from qmigrate.commands.candidates import Candidates, find
+from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.session import Session, session
+from qmigrate.errors import RefusedError
+from qmigrate.executor import Stop, stop_on_signals
+from qmigrate.model.plan import Plan
+from qmigrate.model.state import World
+from qmigrate.new_revision import NewFile, compose, write_new
+from qmigrate.observe import known_names, observe
+from qmigrate.operations.known import SERVER_DEFAULTS
+from qmigrate.operations.source import Source, alias_source, create_source, drop_source
+from qmigrate.planner.adopt import Choice, Target, Verdict, judge, number_of, plan_adopt, refuse_differences
+from qmigrate.planner.members import chain
+from qmigrate.ports import Progress
+from qmigrate.revisions import Revisions
+from qmigrate.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """One collection.
+
+    Attributes:
+        name: the logical name.
+        physical: the collection that serves it.
+        generation: its number; 0 for one that qmigrate has not made.
+        revision: where it stands now.
+        how: ``baseline`` (a revision was written from it), ``history`` (a revision fits), ``seal`` (taken over from
+            another ledger), ``known`` (it was under management already, nothing was done).
+        points: approximate count.
+        taken_over: ledger, revision and generation that were overridden, or None.
+        drift: what differs from the recorded schema of a collection that was taken over.
+    """
+
+    name: str
+    physical: str
+    generation: int
+    revision: str | None
+    how: str
+    points: int
+    taken_over: Mapping[str, Any] | None = None
+    drift: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptResult:
+    """`adopt` and `stamp`.
+
+    Attributes:
+        rows: one per collection.
+        file: the baseline revision that was written, or would be.
+        text: its content.
+        missing: what it can't say, one line each.
+        notes: what a person should know.
+        dry_run: nothing was written.
+    """
+
+    rows: tuple[Adopted, ...]
+    file: Path | None = None
+    text: str | None = None
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """Where the collections stand, and the revision that has to be written for those that none creates."""
+
+    verdicts: tuple[Verdict, ...]
+    file: NewFile | None
+    missing: tuple[str, ...]
+
+
+def adopt(  # noqa: PLR0913  as many as the command has options
+    settings: Settings,
+    pattern: str,
+    *,
+    alias: str | None = None,
+    take_over: bool = False,
+    message: str | None = None,
+    revision_id: str | None = None,
+    dry_run: bool = False,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> AdoptResult:
+    """Take the collections that match under management, as they are.
+
+    Each is compared with the schema that every revision has recorded for it, and stands at the newest one that
+    fits. Those that no revision creates get one: a baseline, written from what is there; collections of equal schema
+    share an operation, with the glob when it matches nothing else. Then each is sealed and recorded, at generation 0
+    if qmigrate has not made it. Points, settings and names stay as they are, so nobody notices.
+
+    Args:
+        pattern: a logical name or glob.
+        alias: for one plain collection: the name that the application will use from now on, made an alias of it.
+        take_over: override the seal of another ledger, which is lost: its revision is believed if the file still has
+            the sealed checksum, and its other generations are kept without an end. They are no way back, since what
+            was written since they were left can't be told without that ledger.
+        message: of the baseline revision.
+        revision_id: of the baseline revision, instead of the next number.
+        dry_run: find out and show, write nothing.
+
+    Raises:
+        DriftError: a collection fits no revision, although one creates it; lists the differences.
+        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not said.
+        RefusedError: several revisions fit, a run of the other ledger seems to be under way, or the names are unclear.
+        NotFoundError: nothing matches.
+    """
+    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
+        found = find(opened, pattern, alias)
+        if not dry_run:
+            finish_open_runs(opened, stop=stop, only=found.names, lock_timeout=lock_timeout)
+        choice = Choice(take_over=take_over)
+        world = observe(opened.ledger, opened.store, only=found.names)
+        finding = _look(opened, world, found, choice, _wording(pattern, message, revision_id))
+        if not dry_run:
+            choice = _write_baseline(opened, finding, choice)
+            _record(opened, "adopt", found, choice, stop, lock_timeout)
+        return _result(opened, found, finding, dry_run=dry_run)
+
+
+def stamp(
+    settings: Settings,
+    revision: str,
+    *,
+    only: Iterable[str] | None = None,
+    take_over: bool = False,
+    dry_run: bool = False,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> AdoptResult:
+    """Record that collections stand at a revision, because they do: nothing is run.
+
+    The same comparison as :func:`adopt`, with one revision. What was recorded beyond it is recorded as not applied.
+
+    Args:
+        revision: an id or the beginning of one.
+        only: these logical names; by default all that a revision up to this one creates.
+        take_over: override the seal of another ledger; the schema alone decides then.
+
+    Raises:
+        DriftError: a collection doesn't fit; lists the differences.
+        RefusedError: no revision up to this one creates a named collection.
+        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not said.
+    """
+    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
+        wanted = opened.revisions.get(revision).id
+        names = tuple(only) if only is not None else _created(opened, wanted)
+        found = Candidates.named(opened, names)
+        if not dry_run:
+            finish_open_runs(opened, stop=stop, only=found.names, lock_timeout=lock_timeout)
+        choice = Choice(take_over=take_over, revision=wanted)
+        world = observe(opened.ledger, opened.store, only=found.names)
+        finding = _look(opened, world, found, choice, None)
+        if not dry_run:
+            _record(opened, "stamp", found, choice, stop, lock_timeout)
+        return _result(opened, found, finding, dry_run=dry_run)
+
+
+def _created(opened: Session, wanted: str) -> tuple[str, ...]:
+    closure = opened.revisions.ancestors(wanted) | {wanted}
+    every = known_names(opened.ledger, opened.store)
+    names = [name for name in every if chain(opened.revisions, name, closure)]
+    world = observe(opened.ledger, opened.store, only=names)
+    found = tuple(name for name, state in world.collections.items() if state.live is not None)
+    if not found:
+        raise RefusedError(
+            f"no collection is there that a revision up to {wanted} creates",
+            hint="qmigrate status shows what is there; name a collection with --only",
+        )
+    return found
+
+
+def _wording(pattern: str, message: str | None, revision_id: str | None) -> tuple[str, str, str | None]:
+    return pattern, message or f"adopt {pattern}", revision_id
+
+
+def _look(
+    opened: Session, world: World, found: Candidates, choice: Choice, wording: tuple[str, str, str | None] | None
+) -> _Finding:
+    verdicts = tuple(judge(target, world, opened.revisions, choice) for target in found.targets(opened, world))
+    refuse_differences(verdicts, choice)
+    new = [verdict.target for verdict in verdicts if verdict.how == "baseline"]
+    if not new or wording is None:
+        return _Finding(verdicts, None, ())
+    pattern, message, revision_id = wording
+    source = _source(opened, found, new, pattern, [state.name for state in found.leaving(world)])
+    file = compose(opened.settings.scripts, message, revision_id=revision_id, source=source)
+    return _Finding(verdicts, file, source.missing)
+
+
+def _source(
+    opened: Session, found: Candidates, new: Sequence[Target], pattern: str, leaving: Sequence[str]
+) -> Source:
+    """Operations that make what is there: one per schema, with the glob where it stands for exactly one of them."""
+    able = opened.store.capabilities
+    # A cluster chooses its own shard number; one node takes one.
+    alone = able.nodes == 1 and (able.barrier or able.local)
+    defaults = {**SERVER_DEFAULTS, "shard_number": 1} if alone else SERVER_DEFAULTS
+    groups: dict[str, list[Target]] = {}
+    for target in new:
+        same = [target.live.schema.with_(aliases=()).to_json(), target.live.unknown]
+        groups.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(target)
+    parts = [drop_source(name) for name in leaving]
+    matching = {name for name in found.every if fnmatchcase(name, pattern)}
+    for group in groups.values():
+        names = {target.name for target in group}
+        glob = pattern if ("*" in pattern or "?" in pattern) and matching == names else None
+        schema = group[0].live.schema.with_(aliases=())
+        for name in [glob] if glob else sorted(names):
+            parts.append(create_source(name, schema, defaults=defaults, unknown=group[0].live.unknown))
+        parts += [alias_source(target.name, target.live.schema.aliases) for target in group]
+    return reduce(add, parts)
+
+
+def _write_baseline(opened: Session, finding: _Finding, choice: Choice) -> Choice:
+    """Write the revision; from here on it is history like any other, and the same command goes on after a crash."""
+    if finding.file is None:
+        return choice
+    made = write_new(finding.file)
+    opened.revisions = Revisions.load(opened.settings.scripts)
+    names = {verdict.target.name for verdict in finding.verdicts if verdict.how == "baseline"}
+    return replace(choice, baseline=dict.fromkeys(names, made.id))
+
+
+def _record(
+    opened: Session, verb: str, found: Candidates, choice: Choice, stop: Stop, lock_timeout: float | None
+) -> None:
+    def make(world: World) -> Plan:
+        targets = found.targets(opened, world)
+        verdicts = [judge(target, world, opened.revisions, choice) for target in targets]
+        refuse_differences(verdicts, choice)
+        return plan_adopt(verb, verdicts, found.leaving(world), opened.revisions)
+
+    perform(opened, make, stop=stop, lock_timeout=lock_timeout, names=found.names, owned=False)
+
+
+def _result(opened: Session, found: Candidates, finding: _Finding, *, dry_run: bool) -> AdoptResult:
+    rows = tuple(_row(verdict, finding) for verdict in finding.verdicts)
+    notes = [*found.notes, *(note for verdict in finding.verdicts for note in _notes(verdict))]
+    if finding.file is not None and opened.store.capabilities.local:
+        notes.append(
+            "local mode keeps neither payload indexes nor settings, so the revision can't name them: add those that "
+            "a server is to have"
+        )
+    file, text = (finding.file.path, finding.file.text) if finding.file else (None, None)
+    return AdoptResult(rows, file, text, finding.missing, tuple(dict.fromkeys(notes)), dry_run)
+
+
+def _row(verdict: Verdict, finding: _Finding) -> Adopted:
+    target, over = verdict.target, verdict.overrides
+    new = verdict.how == "baseline" and finding.file is not None
+    return Adopted(
+        name=target.name,
+        physical=target.live.physical,
+        generation=number_of(target),
+        revision=finding.file.id if new and finding.file else verdict.revision,
+        how=verdict.how,
+        points=target.live.points,
+        taken_over={key: over.get(key) for key in ("ledger", "revision", "generation")} if over else None,
+        drift=verdict.differences,
+    )
+
+
+def _notes(verdict: Verdict) -> list[str]:
+    target = verdict.target
+    notes = []
+    strict = target.live.schema.config.get("strict_mode_config") or {}
+    if strict.get("enabled") and strict.get("write_rate_limit") == 1:
+        notes.append(
+            f"{target.name} takes one write per minute and shard: strict mode has write_rate_limit 1, perhaps a fence "
+            "that an interrupted run of another ledger has left"
+        )
+    for one in target.beside:
+        owner = (one.seal or {}).get("ledger")
+        if verdict.overrides is None or owner != verdict.overrides.get("ledger"):
+            notes.append(f"{one.physical} looks like a generation of {target.name}, but isn't known: it is left alone")
+    return notes if verdict.how != "known" else []

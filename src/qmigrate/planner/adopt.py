@@ -1,0 +1,337 @@
+"""Adopting: at which revision a collection that is there already stands, and the job that records it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError, RevisionError
+from qmigrate.model.names import GENERATION
+from qmigrate.model.plan import Adopt, Closing, CollectionPlan, Job, Plan
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import CollectionState, LiveCollection, World
+from qmigrate.planner.compare import best_fit, differences
+from qmigrate.planner.members import Link, chain
+from qmigrate.revisions import Revisions
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A collection to adopt.
+
+    Attributes:
+        state: what is known of the logical name; absent where it is to be made an alias.
+        live: the collection that serves it, or that will.
+        beside: generations of the same name that don't serve, as Qdrant reports them.
+        alias: the name is to be made an alias of it.
+    """
+
+    state: CollectionState
+    live: LiveCollection
+    beside: tuple[LiveCollection, ...] = ()
+    alias: bool = False
+
+    @property
+    def name(self) -> str:
+        """The logical name."""
+        return self.state.name
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Where a collection stands.
+
+    Attributes:
+        how: ``known`` (under management already), ``history`` (a revision fits), ``seal`` (another ledger's word is
+            taken), ``baseline`` (no revision creates it: one has to be written), ``differs`` (none fits).
+        links: its revisions up to the one it stands at, oldest first.
+        differences: for ``differs`` with the nearest revision; for ``seal`` the drift.
+        overrides: the seal that is taken over, or None.
+    """
+
+    target: Target
+    how: str
+    links: tuple[Link, ...] = ()
+    differences: tuple[str, ...] = ()
+    overrides: JsonObject | None = None
+
+    @property
+    def revision(self) -> str | None:
+        """The revision it stands at, or the nearest one."""
+        return self.links[-1].revision.id if self.links else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the user has asked for.
+
+    Attributes:
+        take_over: whether another ledger's seal may be overridden.
+        revision: for ``stamp``: where the collections stand; None to find out.
+        baseline: names that a revision written for them just now describes: nothing is compared again.
+    """
+
+    take_over: bool = False
+    revision: str | None = None
+    baseline: Mapping[str, str] = field(default_factory=dict)
+
+
+def judge(target: Target, world: World, revisions: Revisions, choice: Choice) -> Verdict:
+    """Find out where a collection stands.
+
+    Raises:
+        ForeignLedgerError: another ledger owns it, and nobody said ``--take-over``.
+        RefusedError: a run of that ledger seems to be under way, or several revisions fit equally.
+        RevisionError: the seal names a revision without a file.
+        DriftError: the file of the sealed revision was changed.
+    """
+    seal = target.live.seal
+    ours = seal is not None and seal.get("ledger") == world.ledger_id and _known_seal(target, seal)
+    if target.state.open_run is not None:
+        raise RepairNeededError(
+            f"a run of {target.name} is not finished: {target.state.open_run.verb}",
+            hint=f"qmigrate upgrade --only {target.name} finishes it, qmigrate abort {target.name} takes it back",
+        )
+    override = None if ours else seal
+    if override is not None:
+        _check_override(target, world, override, choice)
+        if choice.revision is None:
+            return _by_seal(target, world, revisions, override)
+    wanted = choice.baseline.get(target.name) or choice.revision
+    if wanted is not None:
+        return _at(target, world, revisions, wanted, override, compare=choice.revision is not None)
+    if ours and _is_in_order(target):
+        return Verdict(target, "known", chain(revisions, target.name, target.state.applied_revisions()))
+    links = _all_links(target, revisions)
+    fit = best_fit(target.live.schema, links, world.capabilities)
+    if fit is None:
+        return Verdict(target, "baseline")
+    upto = tuple(chain(revisions, target.name, _closure(revisions, fit.link.revision.id)))
+    if fit.rivals:
+        raise _ambiguous(target, fit.link.revision.id, fit.rivals)
+    return Verdict(target, "differs" if fit.differences else "history", upto, fit.differences)
+
+
+def plan_adopt(verb: str, verdicts: Iterable[Verdict], gone: Iterable[CollectionState], revisions: Revisions) -> Plan:
+    """The jobs that record what was found.
+
+    Args:
+        verb: ``adopt`` or ``stamp``.
+        verdicts: those with something to record; others are left out.
+        gone: names that leave the ledger, since their collection is adopted under another one; they come first.
+        revisions: the graph.
+    """
+    made = [_leaving(state, revisions) for state in gone]
+    made += [_job(verdict) for verdict in verdicts if verdict.how not in ("known", "differs", "baseline")]
+    return Plan(
+        verb=verb,
+        target=tuple(sorted({verdict.revision for verdict in verdicts if verdict.revision})),
+        collections=tuple(item for item in made if item.job.closes),
+        checksums={revision.id: revision.checksum for revision in revisions.order()},
+    )
+
+
+def refuse_differences(verdicts: Sequence[Verdict], choice: Choice) -> None:
+    """Stop when a collection fits no revision, or not the one that was named.
+
+    Raises:
+        DriftError: listing each with that or the nearest revision and the differences.
+    """
+    unfit = [verdict for verdict in verdicts if verdict.how == "differs"]
+    if not unfit:
+        return
+    lines = []
+    for verdict in unfit:
+        fits = f"doesn't fit revision {choice.revision}" if choice.revision else "fits no revision"
+        lines.append(f"{verdict.target.name} {fits}; from {verdict.revision}, the nearest, it differs in:")
+        lines += [f"    {line}" for line in verdict.differences]
+    raise DriftError(
+        "\n".join(lines),
+        hint="bring the collection or the revision in line; or leave it out and adopt the others by name",
+        facts={one.target.name: {"nearest": one.revision, "differences": list(one.differences)} for one in unfit},
+    )
+
+
+def _known_seal(target: Target, seal: JsonObject) -> bool:
+    """Whether the ledger has put this seal there, and knows its revision: for this name, or when it had another."""
+    recorded = seal.get("revision")
+    known = target.state.managed and (recorded is None or recorded in target.state.applied_revisions())
+    return known or seal.get("collection") != target.name
+
+
+def _is_in_order(target: Target) -> bool:
+    """Whether the ledger has it as it is: nothing is left to record."""
+    row = target.state.generation(target.live.physical)
+    seal = target.live.seal or {}
+    same = seal.get("collection") == target.name and row is not None and row.state == "live"
+    return same and target.state.declared is not None and not target.alias
+
+
+def _check_override(target: Target, world: World, seal: JsonObject, choice: Choice) -> None:
+    """Whether the seal of another ledger, or of a later state of this one, may be overridden."""
+    owner = f"ledger {seal.get('ledger')}"
+    if seal.get("ledger") == world.ledger_id:
+        owner = "a later state of this ledger (was it restored from a backup?)"
+    if not choice.take_over:
+        raise ForeignLedgerError(
+            f"{target.name} ({target.live.physical}) is sealed by {owner} at revision {seal.get('revision')}; this "
+            f"ledger is {world.ledger_id or 'new'}",
+            hint="point ledger.url at the database that recorded it; only when that one is lost for good: "
+            f"qmigrate adopt {target.name} --take-over",
+        )
+    building = [one.physical for one in (target.live, *target.beside) if _is_building(one, world.ledger_id)]
+    if building:
+        raise RefusedError(
+            f"a run of {owner} seems to be under way: {building[0]} is being built for {target.name}",
+            hint="finish or abort it there; when that ledger is lost for good, delete "
+            f"{building[0]} in Qdrant, then run the command again",
+        )
+
+
+def _is_building(live: LiveCollection, ledger_id: str) -> bool:
+    seal = live.seal or {}
+    return seal.get("state") == "building" and seal.get("ledger") != ledger_id
+
+
+def _by_seal(target: Target, world: World, revisions: Revisions, seal: JsonObject) -> Verdict:
+    """Take the word of the overridden ledger: its revision, if the file is still the one it applied."""
+    sealed = str(seal.get("revision"))
+    known = {revision.id: revision for revision in revisions.order()}
+    if sealed not in known:
+        raise RevisionError(
+            f"{target.name} is sealed at revision {sealed}, and no file has that id",
+            hint="bring the file back (is this the right scripts folder and branch?)",
+        )
+    found = known[sealed]
+    if seal.get("checksum") not in (None, found.checksum):
+        raise DriftError(
+            f"{found.path.name} was changed after it was applied to {target.name} (sealed "
+            f"{str(seal.get('checksum'))[:12]}, now {found.checksum[:12]})",
+            hint="restore the file; when the change is meant, and the schema fits it: "
+            f"qmigrate stamp {sealed} --only {target.name} --take-over",
+        )
+    return _at(target, world, revisions, sealed, seal, compare=False)
+
+
+def _at(
+    target: Target, world: World, revisions: Revisions, wanted: str, seal: JsonObject | None, *, compare: bool
+) -> Verdict:
+    """The verdict for a revision that is given."""
+    revision = revisions.get(wanted)
+    links = chain(revisions, target.name, _closure(revisions, revision.id))
+    recorded = links[-1].after if links else None
+    if recorded is None:
+        raise RefusedError(
+            f"no revision up to {revision.id} creates {target.name}, so it can't stand there",
+            hint=f"qmigrate adopt {target.name} finds the revision that fits, or writes one",
+        )
+    found = differences(target.live.schema, recorded, world.capabilities)
+    if found and compare:
+        return Verdict(target, "differs", links, found)
+    same = [link.revision.id for link in links] == list(target.state.applied_revisions())
+    if compare and same and seal is None and _is_in_order(target):
+        return Verdict(target, "known", links)
+    return Verdict(target, "seal" if seal is not None else "history", links, found, seal)
+
+
+def _all_links(target: Target, revisions: Revisions) -> tuple[Link, ...]:
+    """Every revision that is about the collection, each with the schema recorded along its own ancestors."""
+    found = []
+    for revision in revisions.order():
+        links = chain(revisions, target.name, _closure(revisions, revision.id))
+        if links and links[-1].revision.id == revision.id:
+            found.append(links[-1])
+    return tuple(found)
+
+
+def _closure(revisions: Revisions, revision: str) -> frozenset[str]:
+    return revisions.ancestors(revision) | {revision}
+
+
+def _ambiguous(target: Target, newest: str, rivals: tuple[str, ...]) -> RefusedError:
+    named = ", ".join((*rivals, newest))
+    return RefusedError(
+        f"{target.name} fits several revisions ({named}): they have the same schema and differ in what they do to "
+        "the points, which nobody can see from outside",
+        hint=f"say which one it is: qmigrate stamp {newest} --only {target.name}, or {rivals[-1]}",
+        facts={"fits": [*rivals, newest]},
+    )
+
+
+def _job(verdict: Verdict) -> CollectionPlan:
+    target, state = verdict.target, verdict.target.state
+    step = Adopt(
+        target=target.live.physical,
+        number=number_of(target),
+        alias=target.alias,
+        overrides=verdict.overrides,
+        beside=_kept_beside(verdict),
+        embedders=dict((verdict.overrides or {}).get("embedders") or {}),
+        report=_report(verdict),
+    )
+    job = Job(state.name, state.basis(), (step,), _closes(state, verdict.links))
+    if not job.closes:
+        # At the same revisions, but without a seal, or behind another collection than recorded: recorded anew.
+        job = Job(state.name, state.basis(), (step,), _stamps(verdict.links[-1:]))
+    lines = [f"{link.revision.id}  {link.revision.doc}" for link in verdict.links]
+    return CollectionPlan(job=job, lines=tuple(lines), reasons=(), points=target.live.points)
+
+
+def _report(verdict: Verdict) -> JsonObject:
+    found: JsonObject = {"how": verdict.how}
+    if verdict.overrides is not None:
+        found["take_over"] = {key: verdict.overrides.get(key) for key in ("ledger", "revision", "generation")}
+    if verdict.differences:
+        found["drift"] = list(verdict.differences)
+    return found
+
+
+def number_of(target: Target) -> int:
+    """The generation number: of its name when qmigrate has made it, else 0, which no new generation gets."""
+    physical, rows = target.live.physical, target.state.generations
+    match = GENERATION.match(physical)
+    if match and match["name"] == target.name:
+        return int(match["number"])
+    known = next((row.number for row in rows if row.physical == physical), None)
+    if known is not None:
+        return known
+    return target.state.next_number if any(row.number == 0 for row in rows) else 0
+
+
+def _kept_beside(verdict: Verdict) -> dict[str, int]:
+    """Other generations of the ledger that is taken over; what somebody else made is none of ours."""
+    owner = (verdict.overrides or {}).get("ledger")
+    kept = {}
+    for one in verdict.target.beside:
+        seal = one.seal or {}
+        if owner is not None and seal.get("ledger") == owner and seal.get("collection") == verdict.target.name:
+            kept[one.physical] = int(seal.get("generation") or 0)
+    return kept
+
+
+def _closes(state: CollectionState, links: Sequence[Link]) -> tuple[Closing, ...]:
+    """History rows from where the record and the revisions part: what is too much goes, what is missing comes."""
+    applied, wanted = list(state.applied_revisions()), [link.revision.id for link in links]
+    common = 0
+    while common < min(len(applied), len(wanted)) and applied[common] == wanted[common]:
+        common += 1
+    entries = {entry.revision: entry for entry in state.applied}
+    gone = [name for name in reversed(applied[common:]) if name not in wanted]
+    declared = links[common - 1].after if common else None
+    taken = tuple(Closing(0, name, "unstamp", entries[name].checksum, declared, None) for name in gone)
+    return (*taken, *_stamps(links[common:]))
+
+
+def _stamps(links: Sequence[Link]) -> tuple[Closing, ...]:
+    return tuple(
+        Closing(0, link.revision.id, "stamp", link.revision.checksum, link.after, link.before) for link in links
+    )
+
+
+def _leaving(state: CollectionState, revisions: Revisions) -> CollectionPlan:
+    """A name that was under management and whose collection is adopted under another one."""
+    links = chain(revisions, state.name, {revision.id for revision in revisions.order()})
+    applied = state.applied_revisions()
+    last = [link for link in links if link.revision.id not in applied and link.after is None]
+    job = Job(state.name, state.basis(), (Adopt(target=None, report={"how": "renamed"}),), _stamps(last[-1:]))
+    return CollectionPlan(job=job, lines=(f"{state.name} leaves the ledger",), reasons=())

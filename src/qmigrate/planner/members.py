@@ -1,0 +1,82 @@
+"""Which operations of a revision are about a collection, and the schema that revisions have recorded for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from qmigrate.model.plan import OpRef
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.state import CollectionState
+from qmigrate.operations.base import Operation
+from qmigrate.revisions import Revision, Revisions
+
+Refs = list[tuple[OpRef, Operation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A revision that is about a collection, with the recorded schema before and after it."""
+
+    revision: Revision
+    refs: tuple[tuple[OpRef, Operation], ...]
+    before: CollectionSchema | None
+    after: CollectionSchema | None
+
+
+def refs_of(revision: Revision, name: str, *, exists: bool) -> Refs:
+    """The operations about a collection, in order; a glob creates only what is not there.
+
+    Args:
+        revision: whose operations.
+        name: the logical name.
+        exists: whether the collection is there before the first of them.
+    """
+    found: Refs = []
+    for position, operation in enumerate(revision.operations):
+        if not operation.matches(name) or (operation.creates and operation.is_glob and exists):
+            continue
+        exists = (exists or operation.creates) and not operation.drops
+        found.append((OpRef(revision.id, position), operation))
+    return found
+
+
+def before_birth(state: CollectionState, revisions: Revisions) -> frozenset[str]:
+    """Revisions older than the one that made or adopted the collection: they were never about it."""
+    applied = state.applied_revisions()
+    known = {revision.id for revision in revisions.order()}
+    if not applied or applied[0] not in known:
+        return frozenset()
+    return revisions.ancestors(applied[0]) - set(applied)
+
+
+def made_by_glob(revisions: Revisions, name: str) -> bool:
+    """Whether ``qmigrate.ensure`` would create a collection of this name."""
+    return any(
+        operation.creates and operation.is_glob and operation.matches(name)
+        for revision in revisions.order()
+        for operation in revision.operations
+    )
+
+
+def chain(revisions: Revisions, name: str, wanted: Collection[str]) -> tuple[Link, ...]:
+    """The life of a collection as the files tell it, from the revision that creates it.
+
+    Args:
+        revisions: the graph.
+        name: the logical name.
+        wanted: ids that count: a revision and its ancestors.
+    """
+    links: list[Link] = []
+    schema: CollectionSchema | None = None
+    for revision in revisions.order():
+        if revision.id not in wanted:
+            continue
+        refs = refs_of(revision, name, exists=schema is not None)
+        if not refs or (schema is None and not any(operation.creates for _, operation in refs)):
+            continue
+        before = schema
+        for _, operation in refs:
+            schema = operation.apply(schema)
+        links.append(Link(revision, tuple(refs), before, schema))
+    return tuple(links)

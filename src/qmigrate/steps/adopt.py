@@ -1,0 +1,80 @@
+"""Adopt: take a collection under management as it is, or record it at other revisions. It touches no point.
+
+The seal is written before the ledger's rows, both behind the run that says what is meant: a crash between them is
+finished by the next command like any other run.
+"""
+
+from __future__ import annotations
+
+from qmigrate.errors import ForeignLedgerError, RefusedError, RepairNeededError
+from qmigrate.model.names import OWN_ALIAS
+from qmigrate.model.plan import Adopt
+from qmigrate.model.state import LiveCollection
+from qmigrate.steps.closing import close_adopt
+from qmigrate.steps.owned import holder, release, revoke_earlier, swap
+from qmigrate.steps.work import Facts, Phase, Work
+
+
+def preflight(step: Adopt, work: Work) -> Facts:
+    """Only reads: the collection is still there under its name, and it belongs to whom the plan saw."""
+    if step.target is None:
+        return {}
+    live = work.store.describe(step.target)
+    if live is None or live.physical != step.target:
+        raise RepairNeededError(f"{step.target}, which was to be taken over as {work.collection}, is gone")
+    _check_name(step, work)
+    _check_seal(step, work, live)
+    return {"points": live.points}
+
+
+def _check_name(step: Adopt, work: Work) -> None:
+    serving = holder(work)
+    if serving != step.target and not (step.alias and serving is None):
+        raise RefusedError(
+            f"{work.collection} is served by {serving or 'nothing'} now, and not by {step.target}: somebody else "
+            "moved it",
+            hint="run the command again: it looks anew",
+        )
+
+
+def _check_seal(step: Adopt, work: Work, live: LiveCollection) -> None:
+    seal = live.seal or {}
+    if not seal or seal.get("ledger") == work.ledger_id or seal == step.overrides:
+        return
+    raise ForeignLedgerError(
+        f"{step.target} has got a seal of another ledger meanwhile ({seal.get('ledger')}, at {seal.get('revision')})",
+        hint="see who works on it: is another deployment running?",
+    )
+
+
+def name(step: Adopt, work: Work) -> Facts:
+    """Whoever held it under the other ledger can't write to it any more; a new logical name is made."""
+    if step.overrides is not None:
+        physicals = [str(step.target), *step.beside]
+        left = [alias for alias in work.store.aliases() if _physical_of(alias) in physicals]
+        if left:
+            release(work, physicals)
+            revoke_earlier(work, physicals)
+    if step.alias and step.target is not None and holder(work) is None:
+        swap(work, step.target, [work.collection])
+    return {}
+
+
+def _physical_of(alias: str) -> str | None:
+    found = OWN_ALIAS.match(alias)
+    return found["physical"] if found else None
+
+
+def close(step: Adopt, work: Work) -> Facts:
+    """Seal, then everything recorded in one transaction."""
+    if step.target is not None:
+        release(work, [step.target])
+    close_adopt(work, step)
+    return {}
+
+
+PHASES = (
+    Phase("preflight", preflight),
+    Phase("name", name),
+    Phase("close", close),
+)

@@ -1,0 +1,386 @@
+"""Taking over what is there already: a baseline, a history that fits, another ledger's collections, and refusals."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conftest import clean
+from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
+
+from qmigrate.commands import rollback as back
+from qmigrate.commands import status, upgrade
+from qmigrate.commands.adopt import adopt, stamp
+from qmigrate.errors import (
+    DriftError,
+    ForeignLedgerError,
+    NotFoundError,
+    RefusedError,
+    RevisionError,
+    UsageError,
+)
+from qmigrate.ledger import Lease
+from qmigrate.model.schema import CollectionSchema
+
+A = {"a": {"size": 8, "distance": "Cosine"}}
+SCHEMAS = {
+    "memory": CollectionSchema(A, indexes={"kind": {"type": "keyword", "is_tenant": True}}),
+    "image": CollectionSchema({"": {"size": 4, "distance": "Dot", "on_disk": True}}, {"words": {"modifier": "idf"}}),
+    "page": CollectionSchema(
+        {"a": {"size": 8, "distance": "Cosine"}, "late": {"size": 4, "distance": "Dot", "multivector_config": {"comparator": "max_sim"}}},
+        indexes={"text": {"type": "text", "tokenizer": "word", "lowercase": True}, "n": {"type": "integer"}},
+        config={
+            "hnsw_config": {"m": 24},
+            "quantization_config": {"scalar": {"type": "int8", "always_ram": True}},
+            "optimizers_config": {"indexing_threshold": 30000},
+            "strict_mode_config": {"enabled": True, "max_query_limit": 500},
+            "metadata": {"team": "search"},
+        },
+    ),
+}
+
+
+@pytest.fixture
+def made(qdrant_config, ledger_url, tmp_path):
+    """A fresh deployment on each store and each database; an empty folder of revisions."""
+    found = Deployment(tmp_path / "project", qdrant_config, ledger_url)
+    yield found
+    if "url" in qdrant_config:
+        clean(found)
+
+
+def create(deployment: Deployment, name: str, schema: CollectionSchema, *, alias: str | None = None, points: int = 0) -> None:
+    """A collection as an application makes it."""
+    store = deployment.store()
+    try:
+        store.create_collection(name, schema, seal=None, defer_index=False)
+        if alias:
+            store.create_alias(alias, name)
+        if points:
+            write(store, name, [make_point(number) for number in range(points)])
+    finally:
+        store.close()
+
+
+def described(deployment: Deployment, name: str):
+    """The collection as Qdrant reports it."""
+    store = deployment.store()
+    try:
+        return store.describe(name)
+    finally:
+        store.close()
+
+
+def rows(deployment: Deployment) -> dict:
+    """Status by name, of this test's collections."""
+    return {
+        row.name: row for row in status.status(deployment.settings()).collections if row.name.startswith(deployment.name)
+    }
+
+
+def other(deployment: Deployment, tmp_path, name: str = "other") -> Deployment:
+    """The same Qdrant and the same files with another ledger."""
+    found = Deployment(tmp_path / name, deployment.qdrant, f"sqlite:///{tmp_path}/{name}.db", name=deployment.name)
+    for file in (deployment.root / "qdrant_migrations" / "versions").glob("*.py"):
+        (found.root / "qdrant_migrations" / "versions" / file.name).write_bytes(file.read_bytes())
+    found.last = deployment.last
+    return found
+
+
+def test_a_dozen_collections_come_under_management_and_go_on(made):
+    """Plain names and aliases of three schemas: adopted as they are, clean, and changed in place by the next revision."""
+    for number in range(4):
+        create(made, f"{made.name}_memory_{number}", SCHEMAS["memory"], points=5)
+        create(made, f"{made.name}_image_{number}_v1", SCHEMAS["image"], alias=f"{made.name}_image_{number}")
+        create(made, f"{made.name}_page_{number}", SCHEMAS["page"])
+    before = {name: described(made, name).schema for name in rows(made)}
+    memory = adopt(made.settings(), f"{made.name}_memory_*")
+    assert [row.how for row in memory.rows] == ["baseline"] * 4
+    assert f'op.CreateCollection(\n            "{made.name}_memory_*"' in memory.text
+    rest = adopt(made.settings(), f"{made.name}*", message="everything else")
+    assert {row.how for row in rest.rows} == {"baseline", "known"}
+    assert {row.name for row in rest.rows} == {
+        f"{made.name}_{kind}_{number}" for kind in SCHEMAS for number in range(4)
+    }
+    assert rest.text.count("op.CreateCollection(") == 8
+    found = rows(made)
+    assert {row.state for row in found.values()} == {"ready"}
+    assert len(found) == 12
+    assert {row.revision for name, row in found.items() if "_memory_" in name} == {"0001"}
+    assert {name: described(made, name).schema.with_(aliases=()) for name in found} == {
+        name: schema.with_(aliases=()) for name, schema in before.items() if name in found
+    }
+    seal = described(made, f"{made.name}_image_1").seal
+    assert (seal["generation"], seal["revision"], seal["state"]) == (0, "0002", "live")
+    made.last = "0002"
+    made.revise(
+        "0003",
+        """
+        def upgrade():
+            return [op.CreatePayloadIndex("{name}_*", "owner", PayloadSchemaType.KEYWORD),
+                    op.UpdateCollection("{name}_*", metadata={{"seen": 1}})]
+        """,
+    )
+    done = upgrade.upgrade(made.settings())
+    assert len(done.outcomes) == 12
+    assert {row.revision for row in rows(made).values()} == {"0003"}
+    assert described(made, f"{made.name}_image_2").schema.config["metadata"] == {"seen": 1}
+    assert described(made, f"{made.name}_image_2").physical == f"{made.name}_image_2_v1"
+    back.rollback(made.settings(), "0002")
+    assert {row.revision for row in rows(made).values()} == {"0001", "0002"}
+    assert described(made, f"{made.name}_image_2").schema.config.get("metadata") in (None, {})
+    assert {row.direction for row in status.history(made.settings()).rows} == {"upgrade", "rollback", "stamp"}
+
+
+def test_what_the_server_reports_is_in_the_baseline(made):
+    """The recorded schema is the live one: nothing differs afterwards, and what was chosen stands in the file."""
+    if "path" in made.qdrant:
+        pytest.skip("local mode keeps no settings")
+    create(made, made.name, SCHEMAS["page"])
+    result = adopt(made.settings(), made.name)
+    for words in (
+        "HnswConfigDiff(m=24)",
+        "indexing_threshold=30000",
+        "max_query_limit=500",
+        'metadata={"team": "search"}',
+        "ScalarQuantizationConfig(type=ScalarType.INT8, always_ram=True)",
+        "MultiVectorConfig(comparator=MultiVectorComparator.MAX_SIM)",
+    ):
+        assert words in result.text
+    for default in ("wal_config", "shard_number", "replication_factor", "ef_construct", "flush_interval_sec"):
+        assert default not in result.text
+    assert result.missing == ()
+    create(made, f"{made.name}_b", SCHEMAS["memory"])
+    assert stamp(made.settings(), "0001", only=[made.name]).rows[0].how == "known"
+
+
+def test_a_second_adopt_does_nothing(made):
+    """Adopting again finds everything known, writes no file and no history."""
+    create(made, made.name, SCHEMAS["memory"])
+    adopt(made.settings(), made.name)
+    before = len(status.history(made.settings()).rows)
+    again = adopt(made.settings(), made.name)
+    assert (again.rows[0].how, again.rows[0].revision, again.file) == ("known", "0001", None)
+    assert len(status.history(made.settings()).rows) == before
+
+
+def test_a_preview_writes_nothing_anywhere(made):
+    """A dry run shows the file and leaves Qdrant, SQL and the folder as they were."""
+    create(made, made.name, SCHEMAS["memory"])
+    shown = adopt(made.settings(), made.name, dry_run=True)
+    assert shown.dry_run
+    assert "op.CreateCollection(" in shown.text
+    assert not shown.file.exists()
+    assert described(made, made.name).seal is None
+    assert rows(made)[made.name].state == "plain"
+
+
+def test_an_existing_history_is_found_to_fit_in_the_middle(made):
+    """A collection that stands at an earlier revision is stamped there, and the rest is applied by upgrade."""
+    made.revise("0001", CREATE)
+    made.revise("0002", ADD)
+    made.revise("0003", INDEX)
+    create(made, made.name, CollectionSchema(A), points=9)
+    found = adopt(made.settings(), made.name)
+    assert (found.rows[0].how, found.rows[0].revision, found.file) == ("history", "0001", None)
+    assert rows(made)[made.name].pending == ("0002", "0003")
+    back_again = made.contents()
+    with pytest.raises(RefusedError, match="no way back over it"):
+        back.rollback(made.settings(), "base")
+    assert back_again == made.contents()
+
+
+def test_a_history_that_does_not_fit_is_refused_with_the_differences(made):
+    """The nearest revision and each difference are named; nothing is written."""
+    made.revise("0001", CREATE)
+    made.revise("0002", ADD)
+    create(made, made.name, CollectionSchema({**A, "b": {"size": 12, "distance": "Cosine"}, "c": {"size": 2, "distance": "Dot"}}))
+    with pytest.raises(DriftError) as refused:
+        adopt(made.settings(), made.name)
+    assert refused.value.exit_code == 4
+    assert "from 0002, the nearest" in refused.value.message
+    assert "vector b: size 12, recorded 16" in refused.value.message
+    assert "vector c: there (size 2, distance Dot), but not recorded" in refused.value.message
+    with pytest.raises(DriftError, match="doesn't fit revision 0001"):
+        stamp(made.settings(), "0001", only=[made.name])
+    assert described(made, made.name).seal is None
+    assert not status.history(made.settings()).rows
+
+
+def test_several_fitting_revisions_are_decided_by_stamp(made):
+    """What only the points could tell is not guessed."""
+    made.revise("0001", CREATE)
+    made.revise("0002", 'def upgrade():\n    return [op.TransformPoints("{name}", dict, inverse=dict)]')
+    create(made, made.name, CollectionSchema(A))
+    with pytest.raises(RefusedError, match=r"several revisions \(0001, 0002\)") as refused:
+        adopt(made.settings(), made.name)
+    assert "qmigrate stamp" in refused.value.hint
+    assert stamp(made.settings(), "0001", only=[made.name]).rows[0].how == "history"
+    assert rows(made)[made.name].revision == "0001"
+    assert stamp(made.settings(), "0002").rows[0].revision == "0002"
+    assert rows(made)[made.name].revision == "0002"
+    stamp(made.settings(), "0001")
+    assert (rows(made)[made.name].revision, rows(made)[made.name].pending) == ("0001", ("0002",))
+    directions = [row.direction for row in status.history(made.settings()).rows]
+    assert directions == ["unstamp", "stamp", "stamp"]
+    assert described(made, made.name).seal["revision"] == "0001"
+
+
+def test_another_ledgers_collection_is_refused_and_taken_over(made, tmp_path):
+    """Not without saying so; then its revision is believed, the take-over is recorded, and work goes on here."""
+    made.revise("0001", CREATE)
+    made.revise("0002", INDEX)
+    upgrade.upgrade(made.settings())
+    made.load(10)
+    mine = other(made, tmp_path)
+    with pytest.raises(ForeignLedgerError, match="--take-over|sealed by ledger") as refused:
+        adopt(mine.settings(), mine.name)
+    assert refused.value.exit_code == 7
+    shown = adopt(mine.settings(), mine.name, take_over=True, dry_run=True)
+    assert shown.rows[0].taken_over["revision"] == "0002"
+    assert described(mine, mine.name).seal["ledger"] == shown.rows[0].taken_over["ledger"]
+    taken = adopt(mine.settings(), mine.name, take_over=True)
+    assert (taken.rows[0].how, taken.rows[0].revision, taken.rows[0].generation) == ("seal", "0002", 1)
+    assert rows(mine)[mine.name].state == "ready"
+    report = status.history(mine.settings()).rows[0].report
+    assert report["take_over"]["ledger"] == shown.rows[0].taken_over["ledger"]
+    mine.revise("0003", ADD)
+    upgrade.upgrade(mine.settings())
+    assert described(mine, mine.name).physical == f"{mine.name}__g0002"
+    row = rows(made)[made.name]
+    assert row.state == "failed"
+    assert "sealed by another ledger" in row.detail
+
+
+def test_a_lost_ledger_is_rebuilt_from_the_seals(made, tmp_path):
+    """Generation, revisions and the generations beside come back; there is no way back that can't be proven."""
+    made.revise("0001", CREATE)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings(), "0001")
+    made.load(12)
+    upgrade.upgrade(made.settings())
+    before = made.contents()
+    mine = other(made, tmp_path)
+    result = adopt(mine.settings(), f"{mine.name}*", take_over=True)
+    assert [(row.name, row.generation, row.revision) for row in result.rows] == [(mine.name, 2, "0002")]
+    assert rows(mine)[mine.name].state == "ready"
+    assert mine.contents() == before
+    assert described(mine, f"{mine.name}__g0001").seal["ledger"] == described(mine, mine.name).seal["ledger"]
+    with pytest.raises(RefusedError, match="no way back over it"):
+        back.rollback(mine.settings(), "0001")
+    mine.revise("0003", 'def upgrade():\n    return [op.DropVector("{name}", "b", cutover="immediate")]')
+    upgrade.upgrade(mine.settings())
+    assert described(mine, mine.name).physical == f"{mine.name}__g0003"
+    back.rollback(mine.settings(), "0002")
+    assert mine.contents() == before
+
+
+def test_a_run_of_the_other_ledger_stops_a_take_over(made, tmp_path):
+    """A shadow that is being built beside belongs to somebody who may be alive."""
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    seal = described(made, made.name).seal
+    store = made.store()
+    store.create_collection(
+        f"{made.name}__g0002", CollectionSchema(A), seal={**seal, "generation": 2, "state": "building"}, defer_index=False
+    )
+    store.close()
+    mine = other(made, tmp_path)
+    with pytest.raises(RefusedError, match="seems to be under way"):
+        adopt(mine.settings(), mine.name, take_over=True)
+    assert described(mine, mine.name).seal == seal
+
+
+def test_a_changed_file_is_not_believed_in_a_take_over(made, tmp_path):
+    """The seal says which file was applied; another one needs the expert's word."""
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    mine = other(made, tmp_path)
+    mine.last = None
+    mine.revise("0001", CREATE, doc="changed")
+    with pytest.raises(DriftError, match="was changed after it was applied"):
+        adopt(mine.settings(), mine.name, take_over=True)
+    with pytest.raises(ForeignLedgerError):
+        stamp(mine.settings(), "0001", only=[mine.name])
+    assert stamp(mine.settings(), "0001", only=[mine.name], take_over=True).rows[0].how == "seal"
+    assert rows(mine)[mine.name].state == "ready"
+    (mine.root / "qdrant_migrations" / "versions" / "0001_rev.py").unlink()
+    third = other(mine, tmp_path, "third")
+    with pytest.raises(RevisionError, match="no file has that id"):
+        adopt(third.settings(), third.name, take_over=True)
+
+
+def test_the_application_moves_to_an_alias_once(made):
+    """`adopt foo --alias foo_live` makes the alias; from then on it is the name that revisions move."""
+    live = f"{made.name}_live"
+    create(made, made.name, CollectionSchema(A), points=9)
+    before = made.contents()
+    with pytest.raises(UsageError, match="itself"):
+        adopt(made.settings(), made.name, alias=made.name)
+    result = adopt(made.settings(), made.name, alias=live)
+    assert (result.rows[0].name, result.rows[0].physical, result.rows[0].generation) == (live, made.name, 0)
+    assert set(rows(made)) == {live}
+    assert adopt(made.settings(), live).rows[0].how == "known"
+    made.last = "0001"
+    made.revise("0002", ADD.replace("{name}", "{name}_live"))
+    upgrade.upgrade(made.settings())
+    assert described(made, live).physical == f"{live}__g0001"
+    assert made.contents() == before
+    assert set(rows(made)) == {live}
+    back.rollback(made.settings(), "0001")
+    assert described(made, live).physical == made.name
+
+
+def test_a_managed_plain_name_moves_to_an_alias(made):
+    """A plain collection under management gets its new name by a revision that drops the old one."""
+    live = f"{made.name}_live"
+    create(made, made.name, CollectionSchema(A), points=3)
+    adopt(made.settings(), made.name)
+    result = adopt(made.settings(), made.name, alias=live)
+    assert f'op.DropCollection("{made.name}")' in result.text
+    assert rows(made)[live].state == "ready"
+    assert (rows(made)[made.name].generation, rows(made)[made.name].pending) == (None, ())
+    assert not upgrade.plan(made.settings()).collections
+    assert adopt(made.settings(), live).rows[0].how == "known"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("call", ["open_run", "journal", "close_step"])
+def test_a_crash_between_file_seal_and_ledger_is_repeated_to_the_same_end(made, monkeypatch, call, moment):
+    """Wherever it stops, the same command ends with one file, one row and a seal."""
+    create(made, made.name, SCHEMAS["memory"], points=3)
+    original = getattr(Lease, call)
+
+    class Killed(BaseException):
+        """What nothing catches."""
+
+    def stop(self, *args, **kwargs):
+        if moment == "after":
+            original(self, *args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, call, stop)
+        with pytest.raises(Killed):
+            adopt(made.settings(), made.name)
+    result = adopt(made.settings(), made.name)
+    assert result.rows[0].revision == "0001"
+    assert len(list((made.root / "qdrant_migrations" / "versions").glob("*.py"))) == 1
+    assert [row.direction for row in status.history(made.settings()).rows] == ["stamp"]
+    assert described(made, made.name).seal["revision"] == "0001"
+    assert rows(made)[made.name].state == "ready"
+
+
+def test_unclear_names_and_nothing_are_errors(made):
+    """A pattern that matches nothing, and a collection with two aliases, are not guessed at."""
+    with pytest.raises(NotFoundError, match="no collection matches"):
+        adopt(made.settings(), f"{made.name}_nothing*")
+    create(made, f"{made.name}_v1", CollectionSchema(A), alias=f"{made.name}_one")
+    store = made.store()
+    store.create_alias(f"{made.name}_two", f"{made.name}_v1")
+    store.close()
+    with pytest.raises(RefusedError, match="several names"):
+        adopt(made.settings(), f"{made.name}*")
+    result = adopt(made.settings(), f"{made.name}_one")
+    assert f'op.SetAlias("{made.name}_two", "{made.name}_one")' in result.text
+    assert set(rows(made)) == {f"{made.name}_one"}
+    with pytest.raises(UsageError, match="is an alias already"):
+        adopt(made.settings(), f"{made.name}_one", alias=f"{made.name}_three")
