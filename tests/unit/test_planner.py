@@ -345,3 +345,45 @@ def test_a_run_is_never_resumed_with_other_code():
     job = Job("docs", "b", (Build((OpRef("2", 0),), None, "docs__g0001", 1, SCHEMA, "empty", ""),))
     with pytest.raises(DriftError, match="2_rev.py"):
         check_open_run({"2": ("other", "2_rev.py")}, open_run(job))
+
+
+GLOB = op.CreateCollection("doc*", {"a": VECTOR})
+
+
+def test_a_glob_creates_only_what_is_asked_for():
+    """By itself it is a note; for a name that is ensured, or that a rollback has taken away, it creates."""
+    files = Files(("1", GLOB), ("2", INDEX))
+    plan = plan_upgrade(world(), files, files.all)
+    assert not plan.collections
+    assert "qmigrate.ensure creates them" in plan.notes[0]
+    absent = CollectionState(name="docs", kind="absent", managed=False)
+    assert not plan_upgrade(world(absent), files, files.all, only=["docs"]).collections
+    made = plan_upgrade(world(absent), files, files.all, only=["docs"], create=frozenset({"docs"}))
+    assert [closing.revision for closing in made.collections[0].job.closes] == ["1", "2"]
+    again = CollectionState(name="docs", kind="absent", managed=True, generations=(generation(1, "retired", ()),))
+    assert plan_upgrade(world(again), files, files.all).collections
+
+
+def test_a_glob_leaves_what_exists_alone():
+    """A collection that an exact revision created is not created again, and nothing of it is pending."""
+    files = Files(("1", CREATE), ("2", GLOB))
+    state = managed(CREATED)
+    assert not plan_upgrade(world(state), files, files.all).collections
+    assert pending(world(state), files, files.all, "docs") == ()
+    foreign = CollectionState(name="docs", kind="plain", managed=False, live=LiveCollection("docs", SCHEMA))
+    plan = plan_upgrade(world(foreign), Files(("1", GLOB)), frozenset({"1"}))
+    assert not plan.collections
+    assert "qmigrate adopt docs" in plan.notes[0]
+    assert pending(world(foreign), Files(("1", GLOB)), frozenset({"1"}), "docs") == ()
+
+
+def test_revisions_older_than_the_collection_are_not_about_it():
+    """What a glob did before the collection was adopted is not pending for it."""
+    files = Files(("1", op.CreatePayloadIndex("d*", "kind", "keyword")), ("2", CREATE), ("3", INDEX))
+    adopted = Applied("2", "sum-2", "docs", "adopt", None)
+    state = managed(adopted)
+    assert pending(world(state), files, files.all, "docs") == ("3",)
+    plan = plan_upgrade(world(state), files, files.all)
+    assert [closing.revision for closing in plan.collections[0].job.closes] == ["3"]
+    with pytest.raises(RefusedError, match="no way back over it"):
+        plan_rollback(world(state), files, frozenset())

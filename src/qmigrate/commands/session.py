@@ -88,11 +88,14 @@ class UserCode:
 
 
 @contextmanager
-def session(settings: Settings, *, writes: bool, progress: Progress | None = None) -> Iterator[Session]:
+def session(
+    settings: Settings, *, writes: bool, progress: Progress | None = None, store: Store | None = None
+) -> Iterator[Session]:
     """Open everything, check applied revisions against their files, and close everything at the end.
 
     Args:
         writes: whether the verb changes anything: only then are the ledger's tables made, or a local folder.
+        store: one that is open already, and is left open; None for that of the settings.
 
     Raises:
         DriftError: an applied revision file has changed.
@@ -105,7 +108,7 @@ def session(settings: Settings, *, writes: bool, progress: Progress | None = Non
             settings=settings,
             revisions=revisions,
             ledger=ledger,
-            store=open_store(settings, stack, writes=writes),
+            store=store or open_store(settings, stack, writes=writes),
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""

@@ -34,10 +34,10 @@ MEMORY = ":memory:"
 class LocalStore:
     """See :class:`qmigrate.ports.Store`. Safe to use from several threads: one request at a time."""
 
-    def __init__(self, client: Any, path: str) -> None:
+    def __init__(self, client: Any, path: str, lock: threading.RLock | None = None) -> None:
         self._client = client
         self._path = path
-        self._lock = threading.RLock()
+        self._lock = lock or threading.RLock()
         self._capabilities = capabilities.local(path)
 
     @classmethod

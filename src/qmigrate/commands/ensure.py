@@ -1,0 +1,138 @@
+"""ensure: for applications that create collections while they run. It changes no collection that is there."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.session import Session, session
+from qmigrate.errors import ConfigError, RefusedError, RevisionError, UsageError
+from qmigrate.executor import Stop
+from qmigrate.ledger import Ledger, View
+from qmigrate.model.plan import Plan
+from qmigrate.model.state import World
+from qmigrate.observe import check_ownership, observe
+from qmigrate.operations.checks import logical_name_problem
+from qmigrate.planner import plan_upgrade
+from qmigrate.settings import Settings
+from qmigrate.store import ConnectionSettings
+from qmigrate.store.borrowed import Borrowed
+
+#: Seconds that the client may take to see what was made: nodes of a cluster see it one after the other.
+PATIENCE = 5.0
+#: As it is recorded with its runs.
+VERB = "ensure"
+
+
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """A collection that is there and under management.
+
+    Attributes:
+        name: the logical name.
+        physical: the collection that serves it.
+        revision: where it stands.
+        created: whether this call made it.
+    """
+
+    name: str
+    physical: str
+    revision: str
+    created: bool
+
+
+def ensure(
+    client: object, name: str, *, settings: Settings | None = None, config: str | Path | None = None
+) -> Ensured:
+    """Make sure that a collection is there: created at the head of the revisions, with generation, alias and seal.
+
+    A collection that is there and under management costs one request and two SQL queries, and is never changed: a
+    pending revision is the business of ``qmigrate upgrade``. Several callers at once: one creates, the others wait.
+
+    Args:
+        client: the application's own ``QdrantClient``; in local mode its folder is used through it.
+        name: the logical name; a revision must create it, by this name or by a glob.
+        settings: those of qmigrate; by default read from `config`.
+        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+
+    Raises:
+        UsageError: `client` is asynchronous, or no client; or no collection can have this name.
+        ConfigError: the client looks at another Qdrant than the settings.
+        RevisionError: no revision creates it, or one has dropped it.
+        RefusedError: it is there, but not under management.
+    """
+    borrowed = Borrowed(client)
+    problem = logical_name_problem(name, "the name")
+    if problem:
+        raise UsageError(problem)
+    known = settings or Settings.load(config=config)
+    found = _known(known, name)
+    if found is not None and borrowed.sees(name):
+        return found
+    with ExitStack() as stack:
+        store, own = borrowed.store(ConnectionSettings(**known.connection()))
+        if own:
+            stack.callback(store.close)
+        opened = stack.enter_context(session(known, writes=True, store=store))
+        made = _create(opened, name)
+    if not borrowed.sees(name, patience=PATIENCE):
+        raise ConfigError(
+            f"{name} was created, but the client doesn't see it: it looks at another Qdrant than qmigrate.yaml names",
+            hint="name the same Qdrant in both",
+        )
+    return made
+
+
+def _known(settings: Settings, name: str) -> Ensured | None:
+    """What the ledger has of a name that serves; None while a caller is still making it, or was interrupted."""
+    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
+    try:
+        found = _ensured(ledger.view(name), created=False)
+        run = ledger.open_run(name) if found is not None else None
+        return None if run is not None and run.verb == VERB else found
+    finally:
+        ledger.close()
+
+
+def _ensured(view: View | None, *, created: bool) -> Ensured | None:
+    if view is None or view.physical is None or view.revision is None:
+        return None
+    return Ensured(view.name, view.physical, view.revision, created)
+
+
+def _create(opened: Session, name: str) -> Ensured:
+    # Signals are the application's own business.
+    stop = Stop()
+    _, finished = finish_open_runs(opened, stop=stop, only=[name])
+    if opened.ledger.view(name) is None:
+        _refuse_unmanaged(observe(opened.ledger, opened.store, only=[name]), name)
+    wanted = opened.revisions.resolve("head", current=frozenset())
+
+    def make(world: World) -> Plan:
+        state = world.collections[name]
+        if state.declared is not None:
+            return Plan(VERB, (), ())
+        made = plan_upgrade(world, opened.revisions, wanted, only=[name], create=frozenset({name}))
+        return replace(made, verb=VERB)
+
+    _, outcomes = perform(opened, make, stop=stop, names=[name])
+    made = _ensured(opened.ledger.view(name), created=bool(finished or outcomes))
+    if made is None:
+        dropped = bool(opened.ledger.applied(name))
+        raise RevisionError(
+            f"a revision has dropped {name}" if dropped else f"no revision creates {name}",
+            hint=f"write one that does: op.CreateCollection({name!r}, …), or with a glob for all names like it",
+        )
+    check_ownership(observe(opened.ledger, opened.store, only=[name]), name)
+    return made
+
+
+def _refuse_unmanaged(world: World, name: str) -> None:
+    state = world.collections[name]
+    if state.live is not None and state.open_run is None and not state.managed:
+        check_ownership(world, name)
+        raise RefusedError(
+            f"{name} is there already, and not under management", hint=f"take it over: qmigrate adopt {name}"
+        )
