@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qmigrate.errors import RevisionError
+from qmigrate.operations.code import quoted
 from qmigrate.revision_file import Revision, load_file
 from qmigrate.revisions import Revisions
 
@@ -156,11 +157,19 @@ def _render(template: Path, message: str, identifier: str, down: tuple[str, ...]
             create_date=datetime.now(UTC),
             imports=source.imports() if source is not None else _IMPORTS,
             operations=source.text() if source is not None else "[]",
+            literal=_literal,
         )
     except Exception as error:
         # A template is code of the user: anything may go wrong in it.
         raise RevisionError(f"{template} can't be used: {type(error).__name__}: {error}") from error
     return str(found)
+
+
+def _literal(value: str | tuple[str, ...] | None) -> str:
+    """As Python writes it, with the quotes of the rest of the file."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(quoted, value))})"
+    return "None" if value is None else quoted(value)
 
 
 def _docstring(message: str) -> str:

@@ -1,8 +1,9 @@
 """${message}"""
+
 ${imports}
 
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
+revision = ${literal(up_revision)}
+down_revision = ${literal(down_revision)}
 requires_sql = None
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from qmigrate.cli.render.layout import columns, short
 from qmigrate.cli.render.words import counted, moment, number, size, took
-from qmigrate.commands.results import CollectionStatus, History, Snapshots, Status
+from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Snapshots, Status
 
 #: Colours beside the words, never instead of them.
 STYLES = {
@@ -113,7 +113,7 @@ def show_history(console: Console, history: History) -> None:
             row.revision,
             row.direction,
             row.strategy or "–",
-            (row.physical or "–").removeprefix(row.collection).removeprefix("__") or "plain",
+            _serves(row),
             row.actor or "–",
         )
         for row in history.rows
@@ -121,6 +121,13 @@ def show_history(console: Console, history: History) -> None:
     header = ("when", "collection", "revision", "direction", "how", "serves", "who")
     for line in columns(rows, header=header, indent=0):
         console.print(line)
+
+
+def _serves(row: HistoryEntry) -> str:
+    """``g0002``, ``plain``, or the name of a collection that was adopted under an alias."""
+    if row.physical is None:
+        return "–"
+    return "plain" if row.physical == row.collection else row.physical.removeprefix(f"{row.collection}__")
 
 
 def show_snapshots(console: Console, snapshots: Snapshots) -> None:
