@@ -26,6 +26,8 @@ CLEARED = ("CONFIG", "QDRANT_URL", "QDRANT_API_KEY", "LEDGER_URL", "SCRIPTS")
 VERBS: dict[str, tuple[str, ...]] = {
     "init": ("init",),
     "revision": ("revision", "-m", "what changes"),
+    "adopt": ("adopt", "docs*"),
+    "stamp": ("stamp", "0001"),
     "plan": ("plan",),
     "upgrade": ("upgrade",),
     "rollback": ("rollback",),

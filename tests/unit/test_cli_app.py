@@ -16,6 +16,7 @@ import qmigrate.commands
 from qmigrate import errors
 from qmigrate.cli.app import root, run
 from qmigrate.cli.plain import to_plain
+from qmigrate.commands.adopt import Adopted, AdoptResult
 from qmigrate.commands.results import (
     Check,
     Doctor,
@@ -116,8 +117,12 @@ def test_every_verb_has_help_and_json(capsys):
     assert max(map(len, shown.splitlines())) <= 84
 
 
+ADOPTED = AdoptResult((Adopted("docs", "docs", 0, "0001", "history", 3),))
+
 VERBS = [
     (["init"], "init", {}),
+    (["adopt", "docs"], "adopt", {"adopt": ADOPTED}),
+    (["stamp", "1"], "adopt", {"stamp": ADOPTED}),
     (["plan"], "upgrade", {"plan": plan()}),
     (["upgrade"], "upgrade", {"upgrade": result()}),
     (["rollback"], "rollback", {"rollback": result("rollback")}),

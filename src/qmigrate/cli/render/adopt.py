@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.text import Text
 
 from qmigrate.cli.render.layout import columns
 from qmigrate.cli.render.words import counted, number
-from qmigrate.commands.adopt import Adopted, AdoptResult
+
+if TYPE_CHECKING:
+    from qmigrate.commands.adopt import Adopted, AdoptResult
 
 #: What was found, in a word or two.
 WORDS = {
