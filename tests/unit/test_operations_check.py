@@ -105,7 +105,8 @@ MISUSE = [
     ("custom", op.CreateCollection("c", sharding_method=models.ShardingMethod.CUSTOM), None),
     ("hnsw_config has no field 'mm'", op.CreateCollection("c", hnsw_config={"mm": 1}), None),
     ("qmigrate's own names", op.CreateCollection("c__g0001"), None),
-    ("holds '*'", op.CreateCollection("c*"), None),
+    ("holds '/'", op.CreateCollection("c/*"), None),
+    ("holds '*'", op.SetAlias("x*", "c"), SCHEMA),
     ("must be a name or a glob", op.CreateCollection(""), None),
     ("there is no collection c", op.DropCollection("c"), None),
     ("changes nothing", op.UpdateCollection("c"), SCHEMA),
@@ -213,22 +214,25 @@ def test_parameters_of_no_sensible_kind_are_refused_where_they_are_written(make)
         (op.DropVector("memory_*", "a"), "memory_ada", True),
         (op.DropVector("memory_*", "a"), "Memory_ada", False),
         (op.DropCollection("memory_?"), "memory_1", True),
-        (op.CreateCollection("memory_*"), "memory_ada", False),
+        (op.CreateCollection("memory_*"), "memory_ada", True),
+        (op.CreateCollection("memory_[1]"), "memory_[1]", True),
+        (op.CreateCollection("memory_[1]"), "memory_1", False),
         (op.SetAlias("x", "memory_*"), "memory_ada", False),
         (op.SetAlias("x", "docs"), "docs", True),
         (op.SetAlias("x", "docs"), "x", False),
     ],
 )
 def test_matching(operation, name, matches):
-    """Globs match by case; names, and whatever makes a name, match exactly."""
+    """Globs match by case; names match exactly, and brackets alone are part of a name that is created."""
     assert operation.matches(name) is matches
 
 
 def test_what_is_a_glob():
-    """Only operations on existing collections take globs."""
+    """Most operations take globs; one that gives a name doesn't."""
     assert op.DropVector("a*", "v").is_glob
     assert not op.DropVector("a", "v").is_glob
-    assert not op.CreateCollection("a*").is_glob
+    assert op.CreateCollection("a*").is_glob
+    assert not op.CreateCollection("a[1]").is_glob
     assert not op.SetAlias("x", "a*").is_glob
     assert op.SetAlias("x", "a").pattern == "a"
 
