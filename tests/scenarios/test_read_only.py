@@ -39,6 +39,7 @@ def read_only_verbs(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
     return {
         "plan": (("plan",), 0),
         "plan of a target": (("plan", "+1", "--only", name), 0),
+        "adopt --dry-run": (("adopt", f"{name}*", "--dry-run"), 0),
         "upgrade --dry-run": (("upgrade", "--dry-run"), 0),
         "rollback --dry-run": (("rollback", "base", "--discard-writes", "--dry-run"), 0),
         "status": (("status",), 0),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed, changes
 from qmigrate.operations import known
 from qmigrate.operations.checks import index_problem, value_problem
-from qmigrate.operations.source import WIDTH, Source, change_source, create_source
+from qmigrate.operations.source import WIDTH, Source, change_source, create_source, drop_source
 
 DENSE = {"size": 4, "distance": "Cosine"}
 
@@ -257,6 +257,16 @@ def test_unknown_fields_are_named_and_left_out():
     assert found is not None
     assert found.vectors == {"a": {**DENSE, "hnsw_config": {"m": 8}}}
     assert (found.indexes, found.config) == ({"f": {"type": "keyword"}}, {"hnsw_config": {"m": 8}, "metadata": {"mine": 1}})
+
+
+@pytest.mark.parametrize("name", ["memory[1]", "plain", "odd \"name\""])
+def test_a_name_with_brackets_means_itself(name):
+    """Where an operation takes a glob, the text names the very collection."""
+    schema = CollectionSchema(vectors={"a": DENSE}, config={"read_fan_out_factor": 2}, aliases=("x",))
+    source = create_source(name, schema) + change_source(name, [Change("index.add", "f", {"type": "bool"})]) + drop_source(name)
+    found = executed(source)
+    assert len(found) == 5
+    assert all(operation.matches(name) for operation in found)
 
 
 FILLED = {

@@ -85,6 +85,7 @@ def find(opened: Session, pattern: str, alias: str | None) -> Candidates:
     world = observe(opened.ledger, opened.store, only=matching)
     present = [state for name, state in sorted(world.collections.items()) if state.live is not None]
     if not present:
+        _refuse_other_name(opened, pattern)
         raise NotFoundError(
             f"no collection matches {pattern!r}",
             hint="qmigrate status lists what is there; names are matched, with * and ? as in a shell",
@@ -97,6 +98,15 @@ def find(opened: Session, pattern: str, alias: str | None) -> Candidates:
         if problem or alias == chosen[0]:
             raise UsageError(problem or f"{alias} is the name of the collection itself")
     return Candidates(tuple(chosen), tuple(every), alias, tuple(notes))
+
+
+def _refuse_other_name(opened: Session, name: str) -> None:
+    """A further name of a collection under management is not adopted: it moves with the collection."""
+    owner = opened.ledger.physicals().get(opened.store.aliases().get(name, name))
+    if owner not in (None, name):
+        raise RefusedError(
+            f"{name} is another name of {owner}, which is under management", hint="qmigrate status shows it"
+        )
 
 
 def _one_name_each(present: Sequence[CollectionState]) -> tuple[list[str], list[str]]:

@@ -13,15 +13,15 @@ from typing import Any
 
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, declared_differs
 from qmigrate.operations import client_models, known
-from qmigrate.operations.checks import is_sparse, metadata_problem, value_problem
+from qmigrate.operations.checks import is_sparse, metadata_problem
 from qmigrate.operations.code import WIDTH, Code, Group, Word, call, laid_out, literal, mapping, quoted
+from qmigrate.operations.expressible import NOTHING, known_part, without_defaults
 from qmigrate.operations.reasons import shown
 
 #: Fields of ``UpdateCollection(params=…)``.
 _PARAMS = frozenset(known.COLLECTION_PARAMS.known)
 #: Fields of ``Reshard``.
 _RESHARD = frozenset({"shard_number"})
-_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ class _Draft:
         self.operations.append((operation, comments))
 
     def said(self, value: Any, kind: Any, where: str) -> Any:
-        """The part of a value that operations take, or ``_NOTHING``; the rest is listed as lost."""
-        part, lost = _known_part(value, kind, where)
+        """The part of a value that operations take, or ``NOTHING``; the rest is listed as lost."""
+        part, lost = known_part(value, kind, where)
         self.lost += lost
         return part
 
@@ -152,7 +152,7 @@ def create_source(
 def drop_source(name: str) -> Source:
     """The operation that takes a name away."""
     draft = _Draft()
-    draft.add(call("op.DropCollection", Word(quoted(name))))
+    draft.add(call("op.DropCollection", _pattern(name)))
     return draft.finished()
 
 
@@ -196,25 +196,8 @@ def change_source(name: str, found: Iterable[Change], *, defaults: Mapping[str, 
     if settings:
         _update(draft, name, settings)
     if shards:
-        draft.add(call("op.Reshard", Word(quoted(name)), **{key: literal(value) for key, value in shards.items()}))
+        draft.add(call("op.Reshard", _pattern(name), **{key: literal(value) for key, value in shards.items()}))
     return draft.finished()
-
-
-def without_defaults(key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
-    """A field of the create call without what equals the server's default; None or empty when nothing is left."""
-    if key == "strict_mode_config" and value == {"enabled": False}:
-        # Alone it says nothing; beside limits it says that they are off.
-        return None
-    default = defaults.get(key)
-    if default is None:
-        return value
-    if isinstance(value, Mapping) and isinstance(default, Mapping):
-        return {
-            name: item
-            for name, item in value.items()
-            if item is not None and (name not in default or declared_differs(item, default[name]))
-        }
-    return value if declared_differs(value, default) else None
 
 
 def _each(
@@ -223,7 +206,7 @@ def _each(
     made = {}
     for name, params in found.items():
         part = draft.said(params, kind, f"{family} {shown(name)}")
-        if part is not _NOTHING:
+        if part is not NOTHING:
             made[name] = writer(part, draft.used)
     return made
 
@@ -232,7 +215,7 @@ def _indexes(draft: _Draft, found: Mapping[str, JsonObject]) -> dict[str, Code]:
     made = {}
     for name, params in sorted(found.items()):
         part = _index_part(draft, name, params)
-        if part is not _NOTHING:
+        if part is not NOTHING:
             made[name] = client_models.index(part, draft.used)
     return made
 
@@ -241,7 +224,7 @@ def _index_part(draft: _Draft, name: str, params: JsonObject) -> Any:
     kind = known.INDEXES.get(str(params.get("type")))
     if kind is None:
         draft.lost.append(f"payload index {name} = {params!r}")
-        return _NOTHING
+        return NOTHING
     return draft.said(params, kind, f"payload index {name}")
 
 
@@ -253,7 +236,7 @@ def _setting(draft: _Draft, key: str, value: Any, kind: Any) -> Code | None:
         value = _metadata(draft, value)
         return literal(value) if value else None
     part = draft.said(value, kind, key)
-    return None if part is _NOTHING else client_models.written(client_models.CONFIG.get(key), part, draft.used)
+    return None if part is NOTHING else client_models.written(client_models.CONFIG.get(key), part, draft.used)
 
 
 def _metadata(draft: _Draft, metadata: JsonObject) -> JsonObject:
@@ -266,12 +249,17 @@ def _metadata(draft: _Draft, metadata: JsonObject) -> JsonObject:
     return kept
 
 
+def _pattern(name: str) -> Word:
+    """The argument that means this very name where a glob could stand: brackets would be one."""
+    return Word(quoted(name if {"*", "?"} & set(name) else name.replace("[", "[[]")))
+
+
 def _update(draft: _Draft, name: str, settings: Mapping[str, Any]) -> None:
     parts: dict[str, Code] = {}
     for key, value in settings.items():
         if key == "params":
             part = draft.said(value, known.COLLECTION_PARAMS, key)
-            if part is not _NOTHING and part:
+            if part is not NOTHING and part:
                 parts[key] = client_models.COLLECTION_PARAMS(part, draft.used)
         elif key in known.UPDATE_CONFIG.known:
             found = _setting(draft, key, value, known.UPDATE_CONFIG.known[key])
@@ -280,7 +268,7 @@ def _update(draft: _Draft, name: str, settings: Mapping[str, Any]) -> None:
         else:
             draft.lost.append(f"{key} = {value!r}, which only a new collection can have")
     if parts:
-        draft.add(call("op.UpdateCollection", Word(quoted(name)), **parts))
+        draft.add(call("op.UpdateCollection", _pattern(name), **parts))
 
 
 def _collect(draft: _Draft, change: Change, settings: dict[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -327,12 +315,12 @@ def _differs(where: str, key: str, before: Mapping[str, Any], value: Any) -> boo
 
 
 def _index_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
-    arguments = [Word(quoted(name)), Word(quoted(change.name))]
+    arguments = [_pattern(name), Word(quoted(change.name))]
     if verb == "drop":
         draft.add(call("op.DropPayloadIndex", *arguments))
         return
     part = _index_part(draft, change.name, change.after)
-    if part is not _NOTHING:
+    if part is not NOTHING:
         draft.add(call("op.CreatePayloadIndex", *arguments, client_models.index(part, draft.used)))
 
 
@@ -344,13 +332,13 @@ def _alias_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
 
 
 def _vector_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
-    arguments: list[Code] = [Word(quoted(name)), Word(quoted(change.name))]
+    arguments: list[Code] = [_pattern(name), Word(quoted(change.name))]
     if verb == "drop":
         draft.add(call("op.DropVector", *arguments, cutover=Word('"immediate"')))
         return
     sparse = is_sparse(change.after)
     part = draft.said(change.after, known.SPARSE if sparse else known.VECTOR, f"vector {shown(change.name)}")
-    if part is _NOTHING:
+    if part is NOTHING:
         return
     arguments.append((client_models.SPARSE if sparse else client_models.VECTOR)(part, draft.used))
     if verb == "add":
@@ -367,28 +355,6 @@ def _vector_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
         draft.words.add("Empty")
         named = {"values": Group("Empty(", (), ")"), **named}
     draft.add(call("op.AlterVector", *arguments, **named))
-
-
-def _known_part(value: Any, kind: Any, where: str) -> tuple[Any, list[str]]:
-    """The part of a value that is of a kind of `known`, and what is not, by its path."""
-    if value_problem(value, kind, where) is None:
-        return value, []
-    if not isinstance(kind, known.Fields | known.Each) or not isinstance(value, Mapping):
-        return _NOTHING, [f"{where} = {value!r}"]
-    kept: JsonObject = {}
-    lost: list[str] = []
-    for key, item in value.items():
-        inner = kind.of if isinstance(kind, known.Each) else kind.known.get(key, _NOTHING)
-        if inner is _NOTHING:
-            lost.append(f"{where}.{key} = {item!r}")
-            continue
-        part, gone = _known_part(item, inner, f"{where}.{key}")
-        lost += gone
-        if part is not _NOTHING:
-            kept[key] = part
-    if value_problem(kept, kind, where):
-        return _NOTHING, [f"{where} = {value!r}"]
-    return kept, lost
 
 
 def _import(module: str, names: Iterable[str]) -> str:

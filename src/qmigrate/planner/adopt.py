@@ -179,7 +179,14 @@ def _check_override(target: Target, world: World, seal: JsonObject, choice: Choi
             hint="point ledger.url at the database that recorded it; only when that one is lost for good: "
             f"qmigrate adopt {target.name} --take-over",
         )
-    building = [one.physical for one in (target.live, *target.beside) if _is_building(one, world.ledger_id)]
+    if _is_building(target.live, world.ledger_id) and choice.revision is None:
+        raise RepairNeededError(
+            f"{target.name} points to {target.live.physical}, with which a run of {owner} had gone live but was not "
+            "finished: late writes to the generation before it may not have been carried over",
+            hint="finish it with that ledger. When it is lost for good: qmigrate verify compares the two generations; "
+            f"point the alias to the one to keep, then qmigrate stamp REVISION --only {target.name} --take-over",
+        )
+    building = [one.physical for one in target.beside if _is_building(one, world.ledger_id)]
     if building:
         raise RefusedError(
             f"a run of {owner} seems to be under way: {building[0]} is being built for {target.name}",

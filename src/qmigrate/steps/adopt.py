@@ -6,7 +6,7 @@ finished by the next command like any other run.
 
 from __future__ import annotations
 
-from qmigrate.errors import ForeignLedgerError, RefusedError, RepairNeededError
+from qmigrate.errors import RefusedError
 from qmigrate.model.names import OWN_ALIAS
 from qmigrate.model.plan import Adopt
 from qmigrate.model.state import LiveCollection
@@ -21,7 +21,7 @@ def preflight(step: Adopt, work: Work) -> Facts:
         return {}
     live = work.store.describe(step.target)
     if live is None or live.physical != step.target:
-        raise RepairNeededError(f"{step.target}, which was to be taken over as {work.collection}, is gone")
+        raise RefusedError(f"{step.target}, which was to be taken over as {work.collection}, is gone")
     _check_name(step, work)
     _check_seal(step, work, live)
     return {"points": live.points}
@@ -41,7 +41,7 @@ def _check_seal(step: Adopt, work: Work, live: LiveCollection) -> None:
     seal = live.seal or {}
     if not seal or seal.get("ledger") == work.ledger_id or seal == step.overrides:
         return
-    raise ForeignLedgerError(
+    raise RefusedError(
         f"{step.target} has got a seal of another ledger meanwhile ({seal.get('ledger')}, at {seal.get('revision')})",
         hint="see who works on it: is another deployment running?",
     )
