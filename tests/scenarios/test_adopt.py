@@ -12,6 +12,7 @@ from qmigrate.commands.adopt import adopt, stamp
 from qmigrate.errors import (
     DriftError,
     ForeignLedgerError,
+    LedgerError,
     NotFoundError,
     RefusedError,
     RepairNeededError,
@@ -453,3 +454,27 @@ def test_a_name_that_went_live_unfinished_is_not_taken_over(made, tmp_path):
 def described_seal(store, name: str) -> dict:
     """The seal of a collection."""
     return store.describe(name).seal
+
+
+def test_an_unfinished_upgrade_is_not_finished_by_adopt(made, monkeypatch):
+    """Adopting the rest of a glob neither goes on with a failed run of its neighbour nor is stopped by it."""
+    create(made, f"{made.name}_a", CollectionSchema(A), points=3)
+    adopt(made.settings(), f"{made.name}_a")
+    made.last = "0001"
+    made.revise("0002", 'def upgrade():\n    return [op.UpdateCollection("{name}_a", metadata={{"seen": 1}})]')
+
+    def fail(self, *args, **kwargs):
+        raise LedgerError("gone for a moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "close_step", fail)
+        with pytest.raises(LedgerError):
+            upgrade.upgrade(made.settings())
+    create(made, f"{made.name}_b", CollectionSchema(A))
+    result = adopt(made.settings(), f"{made.name}*")
+    assert {row.name: row.how for row in result.rows} == {f"{made.name}_a": "known", f"{made.name}_b": "baseline"}
+    assert rows(made)[f"{made.name}_a"].state == "failed"
+    with pytest.raises(RepairNeededError, match="is not finished"):
+        stamp(made.settings(), "0002", only=[f"{made.name}_a"])
+    upgrade.upgrade(made.settings())
+    assert rows(made)[f"{made.name}_a"].state == "ready"

@@ -230,8 +230,8 @@ def test_an_empty_project_stays_empty(qdrant_config, tmp_path, monkeypatch):
     for label, (args, _) in read_only_verbs(made.name).items():
         with watched(monkeypatch) as sent:
             said = call(made.root, *args, "--json")
-        # There is nothing to verify, and no snapshot to list, of a collection that doesn't exist.
-        assert said.code == (9 if args[0] in ("verify", "snapshot") else 3 if "--exit-code" in args else 0), said.text
+        # There is nothing to verify or adopt, and no snapshot to list, of a collection that doesn't exist.
+        assert said.code == (9 if args[0] in ("verify", "snapshot", "adopt") else 3 if "--exit-code" in args else 0), said.text
         assert said.json["ok"] is (said.code != 9), label
         assert sent.writes() == [], label
         assert files(tmp_path) == before, label

@@ -123,7 +123,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         found = find(opened, pattern, alias)
         if not dry_run:
-            finish_open_runs(opened, stop=stop, only=found.names, lock_timeout=lock_timeout)
+            _finish(opened, found, stop, lock_timeout)
         choice = Choice(take_over=take_over)
         world = observe(opened.ledger, opened.store, only=found.names)
         finding = _look(opened, world, found, choice, _wording(pattern, message, revision_id))
@@ -162,13 +162,21 @@ def stamp(
         names = tuple(only) if only is not None else _created(opened, wanted)
         found = Candidates.named(opened, names)
         if not dry_run:
-            finish_open_runs(opened, stop=stop, only=found.names, lock_timeout=lock_timeout)
+            _finish(opened, found, stop, lock_timeout)
         choice = Choice(take_over=take_over, revision=wanted)
         world = observe(opened.ledger, opened.store, only=found.names)
         finding = _look(opened, world, found, choice, None)
         if not dry_run:
             _record(opened, "stamp", found, choice, stop, lock_timeout)
         return _result(opened, found, finding, dry_run=dry_run)
+
+
+def _finish(opened: Session, found: Candidates, stop: Stop, lock_timeout: float | None) -> None:
+    """Go on with what an interrupted adopt or stamp has begun; an upgrade is not this verb's business."""
+    mine = [run.job.collection for run in opened.ledger.open_runs() if run.verb in ("adopt", "stamp")]
+    chosen = [name for name in mine if name in found.names]
+    if chosen:
+        finish_open_runs(opened, stop=stop, only=chosen, lock_timeout=lock_timeout)
 
 
 def _created(opened: Session, wanted: str) -> tuple[str, ...]:

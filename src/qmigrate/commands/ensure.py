@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.results import Outcome
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import ConfigError, RefusedError, RevisionError, UsageError
 from qmigrate.executor import Stop
@@ -105,7 +106,9 @@ def _ensured(view: View | None, *, created: bool) -> Ensured | None:
 def _create(opened: Session, name: str) -> Ensured:
     # Signals are the application's own business.
     stop = Stop()
-    _, finished = finish_open_runs(opened, stop=stop, only=[name])
+    finished: list[Outcome] = []
+    if opened.ledger.open_run(name) is not None:
+        _, finished = finish_open_runs(opened, stop=stop, only=[name])
     if opened.ledger.view(name) is None:
         _refuse_unmanaged(observe(opened.ledger, opened.store, only=[name]), name)
     wanted = opened.revisions.resolve("head", current=frozenset())

@@ -87,7 +87,7 @@ def judge(target: Target, world: World, revisions: Revisions, choice: Choice) ->
     """
     seal = target.live.seal
     ours = seal is not None and seal.get("ledger") == world.ledger_id and _known_seal(target, seal)
-    if target.state.open_run is not None:
+    if target.state.open_run is not None and not (ours and _is_in_order(target) and choice.revision is None):
         raise RepairNeededError(
             f"a run of {target.name} is not finished: {target.state.open_run.verb}",
             hint=f"qmigrate upgrade --only {target.name} finishes it, qmigrate abort {target.name} takes it back",
@@ -154,8 +154,11 @@ def refuse_differences(verdicts: Sequence[Verdict], choice: Choice) -> None:
 
 def _known_seal(target: Target, seal: JsonObject) -> bool:
     """Whether the ledger has put this seal there, and knows its revision: for this name, or when it had another."""
+    run = target.state.open_run
+    # A run writes the seal before it records the revision.
+    coming = run.job.revisions() if run is not None else frozenset()
     recorded = seal.get("revision")
-    known = target.state.managed and (recorded is None or recorded in target.state.applied_revisions())
+    known = target.state.managed and recorded in (None, *target.state.applied_revisions(), *coming)
     return known or seal.get("collection") != target.name
 
 
