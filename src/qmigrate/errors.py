@@ -22,6 +22,7 @@
     │   ├── LedgerError                9   SQL: unreachable or not writable
     │   └── ServerTooOldError          9   a planned feature needs a newer server
     ├── RefusedError                  10   needs explicit consent, or is not done on purpose
+    ├── HeldError                     11   built and proven; waits for its cut-over
     └── StoppedError             130/143   stopped at a checkpoint by a signal
 """
 
@@ -136,6 +137,12 @@ class RefusedError(QmigrateError):
     """Not done without explicit consent; nothing was changed."""
 
     exit_code = 10
+
+
+class HeldError(QmigrateError):
+    """The next generation is built and proven, and waits for its cut-over: no failure, and nothing has moved."""
+
+    exit_code = 11
 
 
 class StoppedError(QmigrateError):

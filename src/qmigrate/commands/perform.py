@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from qmigrate import __version__
-from qmigrate.commands.results import Outcome, Resumed
+from qmigrate.commands.held import held_run
+from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode, actor
-from qmigrate.errors import QmigrateError
+from qmigrate.errors import HeldError, QmigrateError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name
 from qmigrate.model.plan import CollectionPlan, Job, Plan
-from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.model.state import HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner.guard import check_open_run
 from qmigrate.steps.freeze import thaw
@@ -39,6 +40,7 @@ def perform(
     unfinished: bool = False,
     names: Iterable[str] | None = None,
     owned: bool = True,
+    only: Iterable[str] | None = None,
 ) -> tuple[Plan, list[Outcome]]:
     """Plan, then run every job under its lease; when a state moved meanwhile, plan again.
 
@@ -47,6 +49,7 @@ def perform(
         unfinished: whether the plan is about unfinished runs (abort); other plans never run beside one.
         names: look at these logical names only, where the plan is about no others.
         owned: check that no other ledger owns the collections; adopting them looks at that by itself.
+        only: the logical names that the plan is about, where it is restricted; other runs are left alone.
 
     Returns:
         The first plan, and the outcome of every job that ran.
@@ -71,7 +74,10 @@ def perform(
         except _MovedError:
             session.progress.say("somebody else changed a collection meanwhile: planning again")
             if not unfinished:
-                finish_open_runs(session, stop=stop, only=chosen, lock_timeout=lock_timeout, snapshot=snapshot)
+                again = only if only is not None else chosen
+                outcomes += finish_open_runs(
+                    session, stop=stop, only=again, lock_timeout=lock_timeout, snapshot=snapshot
+                )[1]
             continue
         return first, outcomes
     raise QmigrateError(
@@ -87,12 +93,16 @@ def finish_open_runs(
     lock_timeout: float | None = None,
     verb: str | None = None,
     snapshot: bool = True,
+    cutover: bool = False,
 ) -> tuple[list[Resumed], list[Outcome]]:
     """Go on with every interrupted or failed run from its stored job; nothing is planned again.
+
+    A held run stays held, and one that reaches its hold waits there, unless its cut-over is asked for.
 
     Args:
         only: restrict to these logical names.
         verb: restrict to runs of this verb.
+        cutover: whether the go-lives that wait for it are let on.
     """
     chosen = frozenset(only) if only is not None else None
     _end_left_over(session, lock_timeout)
@@ -102,15 +112,18 @@ def finish_open_runs(
         name = found.job.collection
         if (chosen is not None and name not in chosen) or verb not in (None, found.verb):
             continue
+        if found.state == "held" and not cutover:
+            continue
         with _hold(session, name, lock_timeout) as lease:
             current = session.ledger.open_run(name)
-            if current is None or current.id != found.id:
+            if current is None or current.id != found.id or (current.state == "held" and not cutover):
                 continue
             check_open_run(session.files(), current)
             resumed.append(_resumed(current))
-            session.progress.say(_announcement(resumed[-1]))
+            session.progress.say(_announcement(resumed[-1], cutover=cutover))
             state = observe(session.ledger, session.store, only=[name]).collections[name]
             work = _work(session, lease, state, current.job, snapshot=snapshot)
+            work.consent = current.waiting() if cutover else None
             outcomes.append(_timed(work, current.verb, {}, stop, current))
     return resumed, outcomes
 
@@ -204,14 +217,26 @@ def _work(session: Session, lease: Lease, state: CollectionState, job: Job, *, s
 
 def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: OpenRun | None) -> Outcome:
     started = time.monotonic()
-    run(work, verb, checksums, actor=actor(), stop=stop, found=found)
+    held: Held | None = None
+    try:
+        run(work, verb, checksums, actor=actor(), stop=stop, found=found)
+    except HeldError as error:
+        work.progress.say(f"{error.message}: {error.hint}")
+        waiting = work.lease.ledger.open_run(work.collection)
+        held = held_run(waiting) if waiting is not None else None
+    steps = work.job.steps
+    ended = len(steps) if held is None else work.step
+    serves = steps[-1].target if steps else None
+    if held is not None:
+        serves = getattr(steps[work.step], "source", None)
     return Outcome(
         collection=work.collection,
-        revisions=tuple(closing.revision for closing in work.job.closes),
-        physical=work.job.steps[-1].target if work.job.steps else None,
+        revisions=tuple(closing.revision for closing in work.job.closes if closing.step < ended),
+        physical=serves,
         seconds=round(time.monotonic() - started, 3),
         report={f"{step}.{phase}": facts for (step, phase), facts in sorted(work.learned.items()) if facts},
         notes=(),
+        held=held,
     )
 
 
@@ -228,7 +253,9 @@ def _resumed(found: OpenRun) -> Resumed:
     )
 
 
-def _announcement(found: Resumed) -> str:
+def _announcement(found: Resumed, *, cutover: bool) -> str:
+    if cutover and found.phase == HOLD:
+        return f"Cutting over {found.collection}, built by the run of {found.started_at:%b %d %H:%M}."
     share = f", {100 * found.done // found.total} %" if found.total else ""
     return (
         f"Found an interrupted run of {found.started_at:%H:%M} on host {found.host}: "

@@ -53,7 +53,7 @@ def rollback(
             check_hidden(world, plan)
             return plan
 
-        made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout)
+        made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
 
 

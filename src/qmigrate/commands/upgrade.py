@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from qmigrate.commands.held import held_collections
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
@@ -47,7 +48,7 @@ def upgrade(
     """Bring every collection that a pending revision names to `target`.
 
     Interrupted runs are finished first, from their stored jobs. Then each collection is planned, built beside the
-    live one, proven, and swapped in.
+    live one, proven, and swapped in; what a revision holds stays built and proven until `cutover`.
 
     Args:
         target: ``head``, a revision id or unique prefix, or ``+N``.
@@ -74,8 +75,10 @@ def upgrade(
             stop=stop,
             lock_timeout=lock_timeout,
             snapshot=not no_snapshot,
+            only=names,
         )
-    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+        held = held_collections(opened, names)
+    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
 
 
 def _plan(

@@ -56,6 +56,11 @@ def plan_rollback(
         if not state.managed or (chosen is not None and name not in chosen):
             continue
         entries = [entry for entry in reversed(state.applied) if entry.revision not in keep]
+        if entries and state.held:
+            raise RefusedError(
+                f"{name} is built and held for its cut-over, on top of what would be taken back",
+                hint=f"first qmigrate cutover {name}, or qmigrate abort {name}",
+            )
         if entries:
             plans.append(_collection(world, revisions, state, entries, writes))
     return Plan(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model.plan import Closing, CollectionPlan, Job, OpRef, Plan, Step
+from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, Step
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
@@ -56,10 +56,12 @@ def plan_upgrade(
         RefusedError: it names a collection that is not under management.
     """
     drafts = {name: _draft(state, plain, revisions, create) for name, state in world.collections.items()}
-    notes: list[str] = []
+    named = frozenset(only) if only is not None else None
+    held = tuple(name for name, state in sorted(world.collections.items()) if state.held and _among(name, named))
+    notes = [_held_note(world, revisions, wanted, name) for name in held]
     for revision in revisions.order():
         if revision.id in wanted:
-            _apply_revision(world, drafts, (revision, revisions), notes, frozenset(only) if only is not None else None)
+            _apply_revision(world, drafts, (revision, revisions), notes, named)
     chosen = [draft for draft in drafts.values() if draft.steps or draft.closes]
     if world.capabilities.local and chosen:
         notes.append("local mode: payload indexes and server settings are declared, not enforced; no snapshots")
@@ -70,6 +72,7 @@ def plan_upgrade(
         collections=tuple(_finished(draft) for draft in chosen),
         notes=tuple(notes),
         checksums={revision.id: revision.checksum for revision in revisions.order()},
+        held=held,
     )
 
 
@@ -99,16 +102,32 @@ def _apply_revision(
 ) -> None:
     revision, revisions = place
     for name in _named(revision, drafts):
-        if only is not None and name not in only:
+        if not _among(name, only):
             continue
         absent = CollectionState(name=name, kind="absent", managed=False)
         draft = drafts.setdefault(name, _draft(absent, "shadow", revisions, frozenset()))
         refs = refs_of(revision, name, exists=draft.position.declared is not None)
-        if not refs or revision.id in draft.skip:
+        if not refs or revision.id in draft.skip or draft.state.held:
             continue
         if _belongs(world, draft, revision, [operation for _, operation in refs], notes):
             _extend(world, draft, revision, refs)
     _warn_of_empty_globs(revision, drafts, notes)
+
+
+def _among(name: str, only: frozenset[str] | None) -> bool:
+    return only is None or name in only
+
+
+def _held_note(world: World, revisions: Revisions, wanted: frozenset[str], name: str) -> str:
+    """What waits for its cut-over, and which revisions wait behind it."""
+    run = world.collections[name].open_run
+    assert run is not None  # noqa: S101  the caller looked
+    own = {closing.revision for closing in run.job.closes}
+    behind = [one for one in pending(world, revisions, wanted, name) if one not in own]
+    position = run.waiting()
+    target = run.job.steps[position].target if position is not None else None
+    later = f"; {', '.join(behind)} can only come after it" if behind else ""
+    return f"{name} is built and held as {target}: qmigrate cutover {name} goes live with it{later}"
 
 
 def _named(revision: Revision, drafts: dict[str, _Draft]) -> list[str]:
@@ -204,6 +223,7 @@ def _finished(draft: _Draft) -> CollectionPlan:
         bytes=size,
         incompatible=tuple(draft.incompatible),
         way_back=_way_back(draft),
+        holds=any(isinstance(step, GoLive) and step.hold for step in draft.steps),
     )
 
 

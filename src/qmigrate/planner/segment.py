@@ -73,6 +73,8 @@ def _fold(position: Position, refs: Sequence[tuple[OpRef, Operation]], capabilit
     lines = tuple(operation.describe() for operation in operations)
     after = replace(position, declared=declared, live=live)
     steps, strategy, after = _steps(position, after, tuple(ref for ref, _ in refs), (wish, reason))
+    if any(operation.holds for operation in operations):
+        steps = tuple(_held(step) for step in steps)
     return Segment(steps, after, lines, _reason(strategy, reason), strategy, tuple(incompatible))
 
 
@@ -116,6 +118,13 @@ def _rebuild(
     golive = GoLive(refs, before.physical, target, (before.name, *after.live.aliases), place=place)
     position = replace(after, physical=target, number=before.number + 1, hides=before.hides or place == "shadow")
     return (*first, build, golive), "create" if new else "copy", position
+
+
+def _held(step: Step) -> Step:
+    """The go-live of a rebuild waits for its cut-over; a new collection has no readers to wait for."""
+    if isinstance(step, GoLive) and step.source is not None and step.target is not None:
+        return replace(step, hold=True)
+    return step
 
 
 def _reason(strategy: str, reason: str) -> str:

@@ -59,8 +59,10 @@ def upgrade(
     lock_timeout: float | None,
     no_snapshot: bool,
     allow_gap: bool,
-) -> None:
+) -> int:
     """Bring every collection to TARGET; an interrupted run is finished first, from where it was.
+
+    What a revision holds is built and proven, and waits for qmigrate cutover (exit code 11).
 
     TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
     """
@@ -84,6 +86,7 @@ def upgrade(
         shell.show(result.plan, functools.partial(show_plan, command=again))
     else:
         shell.show(result, show_upgrade)
+    return result.exit_code
 
 
 @click.command(cls=TargetCommand, short_help="Go back to an earlier revision.")
