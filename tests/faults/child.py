@@ -12,9 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
-from qmigrate.commands import cutover
+from qmigrate.commands import cutover, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import upgrade
 from qmigrate.ledger import Lease
 from qmigrate.settings import Settings
 from qmigrate.store.server import ServerStore

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.harness import CREATE, INDEX, Deployment, make_point, write
+from tests.harness import CREATE, Deployment, make_point, write
 from tests.scenarios.cli import call
 
 from qmigrate.commands import cutover as command

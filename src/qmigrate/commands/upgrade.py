@@ -87,7 +87,17 @@ def _plan(
     applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
     wanted = opened.revisions.resolve(target, current=applied)
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)
-    made = plan_upgrade(world, opened.revisions, wanted, only=only, plain=plain)
+    overrides = {name: one.rebuild for name, one in opened.settings.collections.items()}
+    fuse = {name: bool(keys["fuse"]) for name, keys in overrides.items() if "fuse" in keys}
+    made = plan_upgrade(
+        world,
+        opened.revisions,
+        wanted,
+        only=only,
+        plain=plain,
+        fuse=opened.settings.rebuild.fuse,
+        fuse_by_name=fuse,
+    )
     check_hidden(world, made)
     return made
 

@@ -14,6 +14,8 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 
 #: The oldest server that keeps collection metadata, where the seal lives.
 MINIMUM_SERVER = (1, 16, 0)
+#: Strategies that make another generation, as the history has them.
+REBUILT = ("copy", "clone", "create")
 #: The phase in which a go-live waits for its cut-over, as the journal has it.
 HOLD = "hold"
 #: Telemetry shows the operation id of every local shard from here on.
@@ -165,6 +167,7 @@ class Applied:
         strategy: ``copy | in_place | create | drop``, or ``adopt`` where only the record was made.
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
+        run: id of the run that applied it; None where that isn't known.
     """
 
     revision: str
@@ -173,6 +176,19 @@ class Applied:
     strategy: str
     prior: CollectionSchema | None
     changes: tuple[JsonObject, ...] = ()
+    run: int | None = None
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether another generation went live with it."""
+        return self.strategy in REBUILT
+
+    def fused_with(self, other: Applied) -> bool:
+        """Whether both went live in the same rebuild: then the name can only go back over both."""
+        if self.revision == other.revision:
+            return True
+        same = (self.run, self.physical) == (other.run, other.physical)
+        return same and self.run is not None and self.rebuilt and other.rebuilt
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from qmigrate.errors import DriftError, HeldError, PlanError, RepairNeededError
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import CollectionSchema, changes
 from qmigrate.model.state import LiveCollection
+from qmigrate.steps import hidden
 from qmigrate.steps.build import enforced
-from qmigrate.steps.owned import release
+from qmigrate.steps.owned import check_same, holder, reach, release
 from qmigrate.steps.points import check_models
 from qmigrate.steps.preflight import check_source
 from qmigrate.steps.work import Facts, Work, transform_of
@@ -44,13 +45,16 @@ def _check(step: GoLive, work: Work) -> None:
     """Whether what was proven is still what would go live."""
     build = next(one for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
     source, target = _described(step.source, work), _described(step.target, work)
-    holder = work.store.aliases().get(work.collection)
-    if holder != step.source:
-        seen = f"points to {holder}" if holder else "is not an alias any more"
+    serving = holder(work)
+    if serving != step.source:
+        seen = f"is on {serving}" if serving else "is not there any more"
         raise RepairNeededError(
             f"{work.collection} {seen}, but {step.target} was built from {step.source}: somebody moved the name",
             hint=f"point it back to {step.source}, or start over: {_over(work)}",
         )
+    check_same(work, str(step.source))
+    if step.place == "shadow":
+        hidden.preflight(step, work)
     _check_target(build, target, work)
     check_source(work, source)
     _check_schema(build, source, work)
@@ -59,7 +63,7 @@ def _check(step: GoLive, work: Work) -> None:
 
 
 def _described(physical: str | None, work: Work) -> LiveCollection:
-    found = work.store.describe(str(physical))
+    found = work.store.describe(reach(work, str(physical)))
     if found is None:
         raise RepairNeededError(
             f"{physical}, a generation of {work.collection}, was deleted while its cut-over was waited for",
