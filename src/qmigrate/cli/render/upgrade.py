@@ -20,9 +20,14 @@ def show_upgrade(console: Console, result: UpgradeResult) -> None:
         done = f", {number(found.done)} of {number(found.total)} points" if found.total else ""
         console.print(f"Resumed {found.collection}: {found.phase}{done}")
         console.print(f"  the run of {moment(found.started_at)} on host {found.host}")
+    ways = {item.job.collection: item.way_back for item in result.plan.collections if result.plan.verb == "upgrade"}
     for outcome in result.outcomes:
         for line in show_outcome(outcome, result.plan.verb):
             console.print(line)
+        way = ways.get(outcome.collection)
+        if way and outcome.held is None:
+            for line in labelled("back", [way]):
+                console.print(line)
     for note in result.plan.notes:
         console.print(f"note: {note}")
     if not result.outcomes:
