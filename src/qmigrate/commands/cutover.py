@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from qmigrate.commands.failures import Failures
 from qmigrate.commands.held import held_collections
 from qmigrate.commands.perform import finish_open_runs
 from qmigrate.commands.results import Held, Outcome, Resumed
@@ -52,6 +53,7 @@ def cutover(
     every: bool = False,
     dry_run: bool = False,
     lock_timeout: float | None = None,
+    keep_going: bool = False,
     progress: Progress | None = None,
 ) -> CutoverResult:
     """Converge and verify again what is held, then go live with it; an interrupted cut-over is finished.
@@ -60,8 +62,10 @@ def cutover(
         names: logical names or globs.
         every: everything that is held.
         dry_run: only say what would be cut over.
+        keep_going: when one fails, go on with the others, and raise at the end.
 
     Raises:
+        CollectionsFailedError: with `keep_going`, for all that failed; it holds the result of the others.
         UsageError: neither names nor `every`, or a name that nothing has.
         RefusedError: a named collection is not built yet.
         DriftError: the source, the built generation, an embedder or a revision file was changed since; still held.
@@ -73,11 +77,14 @@ def cutover(
         if dry_run:
             waiting = tuple(one for one in held_collections(opened, chosen))
             return CutoverResult(chosen=chosen, held=waiting, notes=notes, dry_run=True)
+        failures = Failures(opened.progress, keep_going=keep_going)
         resumed, outcomes = finish_open_runs(
-            opened, stop=stop, only=chosen, lock_timeout=lock_timeout, cutover=True
+            opened, stop=stop, only=chosen, lock_timeout=lock_timeout, cutover=True, failures=failures
         )
         held = held_collections(opened, chosen)
-    return CutoverResult(chosen, tuple(resumed), tuple(outcomes), held, notes)
+    result = CutoverResult(chosen, tuple(resumed), tuple(outcomes), held, notes)
+    failures.raise_any(result)
+    return result
 
 
 def _choose(opened: Session, patterns: tuple[str, ...], *, every: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:

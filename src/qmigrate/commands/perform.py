@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from qmigrate import __version__
+from qmigrate.commands.failures import Failures, MovedError
 from qmigrate.commands.held import held_run
 from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode, actor
@@ -26,10 +27,6 @@ from qmigrate.steps.work import Work
 MOST_PLANS = 5
 
 
-class _MovedError(Exception):
-    """The collection is not what the plan was made on."""
-
-
 def perform(
     session: Session,
     make_plan: Callable[[World], Plan],
@@ -41,6 +38,7 @@ def perform(
     names: Iterable[str] | None = None,
     owned: bool = True,
     only: Iterable[str] | None = None,
+    failures: Failures | None = None,
 ) -> tuple[Plan, list[Outcome]]:
     """Plan, then run every job under its lease; when a state moved meanwhile, plan again.
 
@@ -50,11 +48,13 @@ def perform(
         names: look at these logical names only, where the plan is about no others.
         owned: check that no other ledger owns the collections; adopting them looks at that by itself.
         only: the logical names that the plan is about, where it is restricted; other runs are left alone.
+        failures: what failed already, and whether the others go on; those that failed are left alone.
 
     Returns:
         The first plan, and the outcome of every job that ran.
     """
     chosen = tuple(names) if names is not None else None
+    failures = failures or Failures(session.progress)
     outcomes: list[Outcome] = []
     first: Plan | None = None
     for _ in range(MOST_PLANS):
@@ -62,21 +62,21 @@ def perform(
         plan = make_plan(world)
         first = first or plan
         for item in plan.collections:
-            if owned:
-                check_ownership(world, item.job.collection)
+            with failures.of(item.job.collection):
+                if owned:
+                    check_ownership(world, item.job.collection)
+        options = {"snapshot": snapshot, "unfinished": unfinished, "owned": owned}
         try:
             for item in plan.collections:
-                outcomes.append(
-                    _run_planned(
-                        session, plan, item, stop, lock_timeout, snapshot=snapshot, unfinished=unfinished, owned=owned
-                    )
-                )
-        except _MovedError:
+                if item.job.collection not in failures.found:
+                    with failures.of(item.job.collection):
+                        outcomes.append(_run_planned(session, plan, item, stop, lock_timeout, **options))
+        except MovedError:
             session.progress.say("somebody else changed a collection meanwhile: planning again")
             if not unfinished:
                 again = only if only is not None else chosen
                 outcomes += finish_open_runs(
-                    session, stop=stop, only=again, lock_timeout=lock_timeout, snapshot=snapshot
+                    session, stop=stop, only=again, lock_timeout=lock_timeout, snapshot=snapshot, failures=failures
                 )[1]
             continue
         return first, outcomes
@@ -94,6 +94,7 @@ def finish_open_runs(
     verb: str | None = None,
     snapshot: bool = True,
     cutover: bool = False,
+    failures: Failures | None = None,
 ) -> tuple[list[Resumed], list[Outcome]]:
     """Go on with every interrupted or failed run from its stored job; nothing is planned again.
 
@@ -103,7 +104,9 @@ def finish_open_runs(
         only: restrict to these logical names.
         verb: restrict to runs of this verb.
         cutover: whether the go-lives that wait for it are let on.
+        failures: what failed already, and whether the others go on; those that failed are left alone.
     """
+    failures = failures or Failures(session.progress)
     chosen = frozenset(only) if only is not None else None
     _end_left_over(session, lock_timeout)
     resumed: list[Resumed] = []
@@ -112,9 +115,9 @@ def finish_open_runs(
         name = found.job.collection
         if (chosen is not None and name not in chosen) or verb not in (None, found.verb):
             continue
-        if found.state == "held" and not cutover:
+        if (found.state == "held" and not cutover) or name in failures.found:
             continue
-        with _hold(session, name, lock_timeout) as lease:
+        with failures.of(name), _hold(session, name, lock_timeout) as lease:
             current = session.ledger.open_run(name)
             if current is None or current.id != found.id or (current.state == "held" and not cutover):
                 continue
@@ -167,7 +170,7 @@ def _run_planned(
         world = observe(session.ledger, session.store, only=[name])
         state = world.collections[name]
         if state.basis() != item.job.basis or (state.open_run is not None and not unfinished):
-            raise _MovedError
+            raise MovedError
         if owned:
             check_ownership(world, name)
         work = _work(session, lease, state, item.job, snapshot=snapshot)

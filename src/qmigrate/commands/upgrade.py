@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from qmigrate.commands.failures import Failures, plan_each
 from qmigrate.commands.held import held_collections
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
@@ -34,7 +35,7 @@ def plan(settings: Settings, target: str = "head", only: Iterable[str] | None = 
         return made
 
 
-def upgrade(
+def upgrade(  # noqa: PLR0913  the options of the verb
     settings: Settings,
     target: str = "head",
     *,
@@ -43,6 +44,7 @@ def upgrade(
     lock_timeout: float | None = None,
     no_snapshot: bool = False,
     allow_gap: bool = False,
+    keep_going: bool = False,
     progress: Progress | None = None,
 ) -> UpgradeResult:
     """Bring every collection that a pending revision names to `target`.
@@ -57,28 +59,59 @@ def upgrade(
         lock_timeout: seconds to wait for another process; None for the setting.
         no_snapshot: don't make a snapshot of the source first.
         allow_gap: consent to some milliseconds in which reads fail, where a plain name can't become an alias without.
+        keep_going: when a collection fails, go on with the others, and raise at the end.
 
     Raises:
         VerificationError: the proof failed; the live collection is untouched.
         LeaseHeldError: another process kept the lease.
+        CollectionsFailedError: with `keep_going`, for all that failed; it holds the result of the others.
     """
     if dry_run:
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
     names = tuple(only) if only is not None else None
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        failures = Failures(opened.progress, keep_going=keep_going)
         resumed, finished = finish_open_runs(
-            opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot
+            opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot, failures=failures
         )
         made, outcomes = perform(
             opened,
-            lambda world: _plan(opened, _tried(opened, world), target, names, allow_gap=allow_gap),
+            lambda world: _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures),
             stop=stop,
             lock_timeout=lock_timeout,
             snapshot=not no_snapshot,
             only=names,
+            failures=failures,
         )
         held = held_collections(opened, names)
-    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+    result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+    failures.raise_any(result)
+    return result
+
+
+def _plan_each(
+    opened: Session,
+    world: World,
+    target: str,
+    only: Iterable[str] | None,
+    *,
+    allow_gap: bool,
+    failures: Failures,
+) -> Plan:
+    """The plan; of those that can be planned, where the others may fail."""
+    tried = _tried(opened, world)
+
+    def make(some: Iterable[str] | None) -> Plan:
+        return _plan(opened, tried, target, some, allow_gap=allow_gap)
+
+    return plan_each(make, _all_names(opened, world), only, failures)
+
+
+def _all_names(opened: Session, world: World) -> list[str]:
+    """Every collection that a plan may be about: those that are there, and those that revisions name."""
+    operations = [operation for revision in opened.revisions.order() for operation in revision.operations]
+    named = {operation.pattern for operation in operations if not operation.is_glob}
+    return sorted(named | set(world.collections))
 
 
 def _plan(

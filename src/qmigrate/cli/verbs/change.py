@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -15,6 +17,21 @@ lock_timeout = click.option(
     type=Duration(),
     help="How long to wait for another process.  [default: limits.lock_timeout]",
 )
+
+keep_going = click.option("--keep-going", is_flag=True, help="When a collection fails, go on with the others.")
+
+
+@contextmanager
+def show_rest(shell: Shell, render: Callable[..., None]) -> Iterator[None]:
+    """When some collections fail, what became of the others is printed before the error; JSON has both in one."""
+    from qmigrate.errors import CollectionsFailedError
+
+    try:
+        yield
+    except CollectionsFailedError as error:
+        if not shell.options.json and error.result.outcomes:
+            shell.show(error.result, render)
+        raise
 
 
 def _again(verb: str, target: str, default: str, names: tuple[str, ...], *flags: str) -> str:
@@ -50,6 +67,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...]) -> None:
 @lock_timeout
 @click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
 @click.option("--allow-gap", is_flag=True, help="Let reads of a plain name fail for some milliseconds, if need be.")
+@keep_going
 @with_shell
 def upgrade(
     shell: Shell,
@@ -59,6 +77,7 @@ def upgrade(
     lock_timeout: float | None,
     no_snapshot: bool,
     allow_gap: bool,
+    keep_going: bool,
 ) -> int:
     """Bring every collection to TARGET; an interrupted run is finished first, from where it was.
 
@@ -70,7 +89,7 @@ def upgrade(
     from qmigrate.cli.render.upgrade import show_upgrade
     from qmigrate.commands import upgrade as command
 
-    with shell.progress() as progress:
+    with show_rest(shell, show_upgrade), shell.progress() as progress:
         result = command.upgrade(
             shell.settings(),
             target,
@@ -79,6 +98,7 @@ def upgrade(
             lock_timeout=lock_timeout,
             no_snapshot=no_snapshot,
             allow_gap=allow_gap,
+            keep_going=keep_going,
             progress=progress,
         )
     again = _again("upgrade", target, "head", only, *_flags(no_snapshot=no_snapshot, allow_gap=allow_gap))

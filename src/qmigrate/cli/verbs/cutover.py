@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from qmigrate.cli.shell import Shell, with_shell
-from qmigrate.cli.verbs.change import dry_run, lock_timeout
+from qmigrate.cli.verbs.change import dry_run, keep_going, lock_timeout, show_rest
 
 
 @click.command(short_help="Go live with what is built and held.")
@@ -13,9 +13,15 @@ from qmigrate.cli.verbs.change import dry_run, lock_timeout
 @click.option("--all", "every", is_flag=True, help="Everything that is held.")
 @dry_run
 @lock_timeout
+@keep_going
 @with_shell
 def cutover(
-    shell: Shell, names: tuple[str, ...], every: bool, dry_run: bool, lock_timeout: float | None
+    shell: Shell,
+    names: tuple[str, ...],
+    every: bool,
+    dry_run: bool,
+    lock_timeout: float | None,
+    keep_going: bool,
 ) -> int:
     """Converge and verify again what is held under NAME (or a glob), then go live with it.
 
@@ -24,9 +30,15 @@ def cutover(
     from qmigrate.cli.render.cutover import show_cutover
     from qmigrate.commands import cutover as command
 
-    with shell.progress() as progress:
+    with show_rest(shell, show_cutover), shell.progress() as progress:
         result = command.cutover(
-            shell.settings(), names, every=every, dry_run=dry_run, lock_timeout=lock_timeout, progress=progress
+            shell.settings(),
+            names,
+            every=every,
+            dry_run=dry_run,
+            lock_timeout=lock_timeout,
+            keep_going=keep_going,
+            progress=progress,
         )
     shell.show(result, show_cutover)
     return result.exit_code
