@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.harness import CREATE, Deployment, make_point, write
 from tests.scenarios.cli import call
+from tests.scenarios.plain_names import plain
 
 from qmigrate.commands import cutover as command
 from qmigrate.commands import rollback as back
@@ -28,6 +31,15 @@ def upgrade():
 LATER = """
 def upgrade():
     return [op.CreatePayloadIndex("{name}", "n", PayloadSchemaType.INTEGER)]
+"""
+DOWNGRADE = """
+
+def downgrade():
+    return [op.AlterVector("{name}", "a", VectorParams(size=8, distance=Distance.COSINE), values=Compute(short), cutover="hold")]
+
+
+def short(point):
+    return point.vectors["a"][:8]
 """
 POINTS = 60
 
@@ -382,3 +394,59 @@ def test_a_second_hold_in_the_same_job_waits_for_its_own_cut_over(deployment):
     assert command.cutover(deployment.settings(), every=True).exit_code == 0
     assert (deployment.row().state, deployment.row().revision) == ("ready", "0004")
     assert set(next(iter(deployment.contents().values()))[1]) == {"y"}
+
+
+def test_everything_that_shares_the_copy_is_held_with_it(deployment):
+    """An index of an earlier revision waits too, and both are recorded by the cut-over."""
+    start(deployment, LATER)
+    deployment.revise("0003", REEMBED)
+    assert [one.revisions for one in upgrade.upgrade(deployment.settings()).held] == [("0002", "0003")]
+    assert deployment.row().revision == "0001"
+    assert command.cutover(deployment.settings(), every=True).exit_code == 0
+    assert [row.revision for row in status.history(deployment.settings()).rows] == ["0003", "0002", "0001"]
+
+
+def test_a_downgrade_may_be_held_as_well(deployment):
+    """The readers of the older form have to be there first: the rollback ends held, and the cut-over finishes it."""
+    start(deployment, REEMBED.replace("hold", "immediate") + DOWNGRADE)
+    before = deployment.contents()
+    upgrade.upgrade(deployment.settings())
+    with_store(deployment, lambda store: store.drop_collection(f"{deployment.name}__g0001"))
+    ledger = Ledger.open(deployment.ledger_url)
+    with ledger.hold(deployment.name, timeout=5) as lease:
+        gone = next(row for row in ledger.generations(deployment.name) if row.number == 1)
+        lease.save_generation(replace(gone, state="gone"))
+    ledger.close()
+    done = call(deployment.root, "rollback", "0001")
+    assert done.code == 11, done.text
+    assert (deployment.row().state, deployment.row().revision) == ("held", "0002")
+    assert command.cutover(deployment.settings(), every=True).exit_code == 0
+    assert (deployment.row().state, deployment.row().revision) == ("pending", "0001")
+    assert {key: payload for key, (payload, _) in deployment.contents().items()} == {key: payload for key, (payload, _) in before.items()}
+
+
+@pytest.mark.parametrize("end", ["cutover", "abort"])
+def test_a_plain_name_is_held_like_any_other(deployment, end):
+    """The alias takes the name at the cut-over only; an abort leaves what was settled before, and nothing more."""
+    plain(deployment, POINTS)
+    deployment.revise("0002", RENAME)
+    before = seen(deployment)
+    points = deployment.contents()
+    assert upgrade.upgrade(deployment.settings()).exit_code == 11
+    assert deployment.contents() == points
+    if end == "cutover":
+        put(deployment, make_point(901))
+        assert command.cutover(deployment.settings(), [deployment.name]).exit_code == 0
+        found = deployment.contents()
+        assert found.keys() == points.keys() | {902}
+        assert all(set(vectors) == {"z"} for _, vectors in found.values())
+        assert (deployment.row().state, deployment.row().revision) == ("ready", "0002")
+        return
+    back.abort(deployment.settings(), deployment.name)
+    if "url" in deployment.qdrant:
+        assert seen(deployment) == before
+    assert deployment.contents() == points
+    assert deployment.row().state == "pending"
+    assert upgrade.upgrade(deployment.settings()).exit_code == 11
+    assert command.cutover(deployment.settings(), every=True).exit_code == 0
+    assert deployment.row().revision == "0002"

@@ -54,7 +54,9 @@ def rollback(
             return plan
 
         made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
-    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+    # A downgrade() may say hold as well.
+    held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
+    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
 
 
 def abort(

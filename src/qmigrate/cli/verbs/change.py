@@ -125,7 +125,7 @@ def rollback(
     dry_run: bool,
     lock_timeout: float | None,
     **choices: bool,
-) -> None:
+) -> int:
     """Go back to TARGET; refused when something was written since, unless you say what becomes of it.
 
     TARGET is a revision id or the beginning of one, base, or -1 for one revision back (the default).
@@ -153,6 +153,7 @@ def rollback(
         shell.show(result.plan, functools.partial(show_plan, command=again))
     else:
         shell.show(result, show_upgrade)
+    return result.exit_code
 
 
 @click.command(short_help="Take back what unfinished runs have begun.")
