@@ -27,7 +27,7 @@ from qmigrate.steps.work import Work
 MOST_PLANS = 5
 
 
-def perform(
+def perform(  # noqa: PLR0913  what the verbs may choose
     session: Session,
     make_plan: Callable[[World], Plan],
     *,
