@@ -22,10 +22,15 @@
     │   ├── LedgerError                9   SQL: unreachable or not writable
     │   └── ServerTooOldError          9   a planned feature needs a newer server
     ├── RefusedError                  10   needs explicit consent, or is not done on purpose
+    ├── HeldError                     11   built and proven; waits for its cut-over
+    ├── CollectionsFailedError   (first)   some collections failed while the others went on; the first one's code
     └── StoppedError             130/143   stopped at a checkpoint by a signal
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class QmigrateError(Exception):
@@ -136,6 +141,36 @@ class RefusedError(QmigrateError):
     """Not done without explicit consent; nothing was changed."""
 
     exit_code = 10
+
+
+class HeldError(QmigrateError):
+    """The next generation is built and proven, and waits for its cut-over: no failure, and nothing has moved."""
+
+    exit_code = 11
+
+
+class CollectionsFailedError(QmigrateError):
+    """Some collections failed while the others went on; the exit code is that of the first failure.
+
+    Args:
+        failed: logical name -> what went wrong, in the order in which it did; not empty.
+        result: what became of the others, as the verb would have returned it.
+    """
+
+    def __init__(self, failed: Mapping[str, QmigrateError], result: Any) -> None:
+        first = next(iter(failed.values()))
+        lines = [f"{name}: {error.message}" for name, error in failed.items()]
+        message = lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} collections failed", *lines])
+        hints = dict.fromkeys(error.hint for error in failed.values() if error.hint)
+        facts = [
+            {"collection": name, "type": type(error).__name__, "message": error.message, "hint": error.hint}
+            | {"exit_code": error.exit_code, "facts": error.facts}
+            for name, error in failed.items()
+        ]
+        super().__init__(message, hint="\n".join(hints) or None, facts={"failed": facts, "result": result})
+        self.exit_code = first.exit_code
+        self.failed = dict(failed)
+        self.result = result
 
 
 class StoppedError(QmigrateError):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from qmigrate.errors import (
+    HeldError,
     LeaseHeldError,
     QmigrateError,
     RefusedError,
@@ -110,8 +111,10 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         work.learned = {(record.step, record.phase): dict(record.facts) for record in found.records}
     try:
         superseded = work.state.open_run if work.job.supersedes is not None else None
-        if found is not None or superseded is not None:
-            # Whoever had it before must be unable to do anything more, also when it is only taken back.
+        earlier = superseded or found
+        if earlier is not None and earlier.state != "held":
+            # Whoever had it before must be unable to do anything more, also when it is only taken back. A held run
+            # was ended in good order: it has no alias and no request any more.
             revoke_earlier(work, _generations(superseded.job if superseded else work.job))
         with _taking_back(work):
             _work_through(work, found)
@@ -119,7 +122,14 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
             work.lease.finish_run(work.run, "done")
     except (StoppedError, KeyboardInterrupt):
         raise
+    except HeldError:
+        # Not by the way: who says that a run is held must still be its holder.
+        work.lease.finish_run(work.run, "held")
+        raise
     except QmigrateError as error:
+        if _is_waiting(work):
+            _finish(work, "held", error.message)
+            raise
         refused = isinstance(error, REFUSALS) and _nothing_open(work)
         _finish(work, "refused" if refused else "failed", error.message)
         raise
@@ -181,6 +191,11 @@ def _nothing_open(work: Work) -> bool:
     if not work.phase or work.phase != phases_of(work.job.steps[work.step])[0].name:
         return False
     return work.step == 0 or phases_of(work.job.steps[work.step - 1])[-1].name == "close"
+
+
+def _is_waiting(work: Work) -> bool:
+    phases = phases_of(work.job.steps[work.step]) if work.phase else ()
+    return any(phase.waits and phase.name == work.phase for phase in phases)
 
 
 def _finish(work: Work, state: str, message: str) -> None:

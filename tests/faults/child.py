@@ -12,8 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+from qmigrate.commands import cutover, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import upgrade
 from qmigrate.ledger import Lease
 from qmigrate.settings import Settings
 from qmigrate.store.server import ServerStore
@@ -30,6 +30,7 @@ JOURNAL = (
     "carry",
     "save_generation",
     "close_step",
+    "finish_run",
 )
 #: Requests to a server that move names or delete.
 NAMES = ("create_alias", "rename_aliases", "drop_collection")
@@ -91,6 +92,10 @@ def main() -> int:
     settings = Settings.load(config=Path(config))
     if verb == "upgrade":
         result = upgrade.upgrade(settings, target, allow_gap=writes == "allow-gap")
+    elif verb == "cutover":
+        result = cutover.cutover(settings, [target])
+    elif verb == "abort":
+        result = back.abort(settings, target)
     else:
         result = back.rollback(settings, target, writes=writes)
     print(json.dumps([outcome.collection for outcome in result.outcomes]))

@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "upgrade": ("upgrade",),
     "rollback": ("rollback",),
     "abort": ("abort",),
+    "cutover": ("cutover", "--all"),
     "status": ("status",),
     "history": ("history",),
     "verify": ("verify", "a", "b"),

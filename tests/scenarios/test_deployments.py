@@ -45,7 +45,7 @@ def test_pydocs_is_migrated_searched_and_taken_back(tmp_path):
     assert done.returncode == 0, done.stderr
     search(folder, "--vector", "words_large")
     search(folder, "--vector", "words")
-    assert qmigrate(folder, "rollback", "0002").returncode == 0
+    assert qmigrate(folder, "rollback", "0001").returncode == 0
     search(folder)
     assert qmigrate(folder, "upgrade").returncode == 0
     shown = qmigrate(folder, "status").stdout
@@ -115,6 +115,6 @@ def test_image_search_gets_its_next_model(service, tmp_path):
         found = client.get_collection(images.COLLECTION).payload_schema
         assert {name: one.data_type.value for name, one in found.items()} == images.INDEXES
     client.close()
-    back.rollback(service, "0002")
+    back.rollback(service, "0001")
     row = next(row for row in status.status(service).collections if row.name == images.COLLECTION)
-    assert (row.revision, row.points) == ("0002", 240)
+    assert (row.revision, row.points) == ("0001", 240)

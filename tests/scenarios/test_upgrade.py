@@ -35,12 +35,12 @@ def test_plan_upgrade_search_and_rollback(three):
     row = three.row()
     assert (row.revision, row.state, row.points) == ("0003", "ready", 300)
     assert not upgrade.upgrade(settings).outcomes
-    back.rollback(settings, "0002")
+    back.rollback(settings, "0001")
     assert three.contents() == before
     assert [row.direction for row in status.history(settings).rows][:1] == ["rollback"]
     upgrade.upgrade(settings)
     assert three.contents() == after
-    assert len(status.history(settings).rows) == 5
+    assert len(status.history(settings).rows) == 7
 
 
 def test_rollback_refuses_to_lose_writes(three):
@@ -55,11 +55,11 @@ def test_rollback_refuses_to_lose_writes(three):
     store.delete(three.name, [1])
     store.close()
     with pytest.raises(RefusedError) as refused:
-        back.rollback(settings, "0002")
+        back.rollback(settings, "0001")
     assert refused.value.exit_code == 10
     assert refused.value.facts["writes_since"] == {"added": 1, "changed": 1, "deleted": 1}
     assert three.row().revision == "0003"
-    back.rollback(settings, "0002", writes="carry")
+    back.rollback(settings, "0001", writes="carry")
     carried = three.contents()
     assert carried.keys() == before.keys() - {1} | {101}
     assert carried[2][0]["text"] == "changed"
@@ -76,7 +76,7 @@ def test_rollback_discarding_writes_gives_the_old_points_back(three):
     store = three.store()
     write(store, three.name, [make_point(100)])
     store.close()
-    back.rollback(settings, "0002", writes="discard")
+    back.rollback(settings, "0001", writes="discard")
     assert three.contents() == before
 
 
@@ -89,7 +89,7 @@ def test_rollback_now_flips_first_and_carries_afterwards(three):
     store = three.store()
     write(store, three.name, [make_point(100)])
     store.close()
-    back.rollback(settings, "0002", writes="now")
+    back.rollback(settings, "0001", writes="now")
     found = three.contents()
     assert 101 in found
     assert set(found[101][1]) == {"a"}

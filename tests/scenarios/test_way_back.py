@@ -182,7 +182,7 @@ def test_an_interruption_inside_the_fence_never_leaves_the_live_generation_fence
     monkeypatch.undo()
     assert stopped or "path" in deployment.qdrant
     upgrade.upgrade(deployment.settings())
-    back.rollback(deployment.settings(), "0002")
+    back.rollback(deployment.settings(), "0001")
     for number in range(3):
         put(deployment, make_point(600 + number))
     assert len(deployment.contents()) == 8

@@ -148,7 +148,7 @@ def test_each_operation_gets_the_cheapest_safe_strategy(operation, kinds):
 def test_pending_revisions_are_closed_one_by_one_in_order():
     """Each revision is recorded by the last of its own steps, with the schema before and after it."""
     files = Files(("1", CREATE), ("2", INDEX), ("3", ADD))
-    plan = plan_upgrade(world(managed(CREATED)), files, files.all)
+    plan = plan_upgrade(world(managed(CREATED)), files, files.all, fuse=False)
     job = plan.collections[0].job
     assert [(closing.revision, closing.step) for closing in job.closes] == [("2", 0), ("3", 2)]
     assert job.closes[0].prior == SCHEMA
@@ -160,7 +160,7 @@ def test_pending_revisions_are_closed_one_by_one_in_order():
 def test_generations_are_numbered_above_everything_known():
     """A second rebuild in one plan goes from the first one's generation to the next number."""
     files = Files(("1", CREATE), ("2", ADD), ("3", op.Reshard("docs", shard_number=2)))
-    steps = plan_upgrade(world(managed(CREATED)), files, files.all).collections[0].job.steps
+    steps = plan_upgrade(world(managed(CREATED)), files, files.all, fuse=False).collections[0].job.steps
     assert [(step.source, step.target) for step in steps if isinstance(step, Build)] == [
         ("docs__g0001", "docs__g0002"),
         ("docs__g0002", "docs__g0003"),

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from qmigrate import __version__
-from qmigrate.commands.results import Outcome, Resumed
+from qmigrate.commands.failures import Failures, MovedError
+from qmigrate.commands.held import held_run
+from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode, actor
-from qmigrate.errors import QmigrateError
+from qmigrate.errors import HeldError, QmigrateError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name
 from qmigrate.model.plan import CollectionPlan, Job, Plan
-from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.model.state import HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner.guard import check_open_run
 from qmigrate.steps.freeze import thaw
@@ -25,11 +27,7 @@ from qmigrate.steps.work import Work
 MOST_PLANS = 5
 
 
-class _MovedError(Exception):
-    """The collection is not what the plan was made on."""
-
-
-def perform(
+def perform(  # noqa: PLR0913  what the verbs may choose
     session: Session,
     make_plan: Callable[[World], Plan],
     *,
@@ -39,6 +37,8 @@ def perform(
     unfinished: bool = False,
     names: Iterable[str] | None = None,
     owned: bool = True,
+    only: Iterable[str] | None = None,
+    failures: Failures | None = None,
 ) -> tuple[Plan, list[Outcome]]:
     """Plan, then run every job under its lease; when a state moved meanwhile, plan again.
 
@@ -47,11 +47,14 @@ def perform(
         unfinished: whether the plan is about unfinished runs (abort); other plans never run beside one.
         names: look at these logical names only, where the plan is about no others.
         owned: check that no other ledger owns the collections; adopting them looks at that by itself.
+        only: the logical names that the plan is about, where it is restricted; other runs are left alone.
+        failures: what failed already, and whether the others go on; those that failed are left alone.
 
     Returns:
         The first plan, and the outcome of every job that ran.
     """
     chosen = tuple(names) if names is not None else None
+    failures = failures or Failures(session.progress)
     outcomes: list[Outcome] = []
     first: Plan | None = None
     for _ in range(MOST_PLANS):
@@ -59,19 +62,22 @@ def perform(
         plan = make_plan(world)
         first = first or plan
         for item in plan.collections:
-            if owned:
-                check_ownership(world, item.job.collection)
+            with failures.of(item.job.collection):
+                if owned:
+                    check_ownership(world, item.job.collection)
+        options = {"snapshot": snapshot, "unfinished": unfinished, "owned": owned}
         try:
             for item in plan.collections:
-                outcomes.append(
-                    _run_planned(
-                        session, plan, item, stop, lock_timeout, snapshot=snapshot, unfinished=unfinished, owned=owned
-                    )
-                )
-        except _MovedError:
+                if item.job.collection not in failures.found:
+                    with failures.of(item.job.collection):
+                        outcomes.append(_run_planned(session, plan, item, stop, lock_timeout, **options))
+        except MovedError:
             session.progress.say("somebody else changed a collection meanwhile: planning again")
             if not unfinished:
-                finish_open_runs(session, stop=stop, only=chosen, lock_timeout=lock_timeout, snapshot=snapshot)
+                again = only if only is not None else chosen
+                outcomes += finish_open_runs(
+                    session, stop=stop, only=again, lock_timeout=lock_timeout, snapshot=snapshot, failures=failures
+                )[1]
             continue
         return first, outcomes
     raise QmigrateError(
@@ -87,13 +93,20 @@ def finish_open_runs(
     lock_timeout: float | None = None,
     verb: str | None = None,
     snapshot: bool = True,
+    cutover: bool = False,
+    failures: Failures | None = None,
 ) -> tuple[list[Resumed], list[Outcome]]:
     """Go on with every interrupted or failed run from its stored job; nothing is planned again.
+
+    A held run stays held, and one that reaches its hold waits there, unless its cut-over is asked for.
 
     Args:
         only: restrict to these logical names.
         verb: restrict to runs of this verb.
+        cutover: whether the go-lives that wait for it are let on.
+        failures: what failed already, and whether the others go on; those that failed are left alone.
     """
+    failures = failures or Failures(session.progress)
     chosen = frozenset(only) if only is not None else None
     _end_left_over(session, lock_timeout)
     resumed: list[Resumed] = []
@@ -102,15 +115,18 @@ def finish_open_runs(
         name = found.job.collection
         if (chosen is not None and name not in chosen) or verb not in (None, found.verb):
             continue
-        with _hold(session, name, lock_timeout) as lease:
+        if (found.state == "held" and not cutover) or name in failures.found:
+            continue
+        with failures.of(name), _hold(session, name, lock_timeout) as lease:
             current = session.ledger.open_run(name)
-            if current is None or current.id != found.id:
+            if current is None or current.id != found.id or (current.state == "held" and not cutover):
                 continue
             check_open_run(session.files(), current)
             resumed.append(_resumed(current))
-            session.progress.say(_announcement(resumed[-1]))
+            session.progress.say(_announcement(resumed[-1], cutover=cutover))
             state = observe(session.ledger, session.store, only=[name]).collections[name]
             work = _work(session, lease, state, current.job, snapshot=snapshot)
+            work.consent = current.waiting() if cutover else None
             outcomes.append(_timed(work, current.verb, {}, stop, current))
     return resumed, outcomes
 
@@ -154,7 +170,7 @@ def _run_planned(
         world = observe(session.ledger, session.store, only=[name])
         state = world.collections[name]
         if state.basis() != item.job.basis or (state.open_run is not None and not unfinished):
-            raise _MovedError
+            raise MovedError
         if owned:
             check_ownership(world, name)
         work = _work(session, lease, state, item.job, snapshot=snapshot)
@@ -204,14 +220,26 @@ def _work(session: Session, lease: Lease, state: CollectionState, job: Job, *, s
 
 def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: OpenRun | None) -> Outcome:
     started = time.monotonic()
-    run(work, verb, checksums, actor=actor(), stop=stop, found=found)
+    held: Held | None = None
+    try:
+        run(work, verb, checksums, actor=actor(), stop=stop, found=found)
+    except HeldError as error:
+        work.progress.say(f"{error.message}: {error.hint}")
+        waiting = work.lease.ledger.open_run(work.collection)
+        held = held_run(waiting) if waiting is not None else None
+    steps = work.job.steps
+    ended = len(steps) if held is None else work.step
+    serves = steps[-1].target if steps else None
+    if held is not None:
+        serves = getattr(steps[work.step], "source", None)
     return Outcome(
         collection=work.collection,
-        revisions=tuple(closing.revision for closing in work.job.closes),
-        physical=work.job.steps[-1].target if work.job.steps else None,
+        revisions=tuple(closing.revision for closing in work.job.closes if closing.step < ended),
+        physical=serves,
         seconds=round(time.monotonic() - started, 3),
         report={f"{step}.{phase}": facts for (step, phase), facts in sorted(work.learned.items()) if facts},
         notes=(),
+        held=held,
     )
 
 
@@ -228,7 +256,9 @@ def _resumed(found: OpenRun) -> Resumed:
     )
 
 
-def _announcement(found: Resumed) -> str:
+def _announcement(found: Resumed, *, cutover: bool) -> str:
+    if cutover and found.phase == HOLD:
+        return f"Cutting over {found.collection}, built by the run of {found.started_at:%b %d %H:%M}."
     share = f", {100 * found.done // found.total} %" if found.total else ""
     return (
         f"Found an interrupted run of {found.started_at:%H:%M} on host {found.host}: "

@@ -8,12 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from qmigrate.errors import HeldError
 from qmigrate.model.plan import Plan
 
 __all__ = [
     "Check",
     "CollectionStatus",
     "Doctor",
+    "Held",
     "History",
     "HistoryEntry",
     "InitResult",
@@ -83,15 +85,37 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A collection whose next generation is built and proven and waits for `qmigrate cutover`.
+
+    Attributes:
+        collection: the logical name.
+        physical: the generation that waits.
+        revisions: what goes live with it, and what its run does afterwards.
+        run: its id in the ledger.
+        since: when it was proven; None when the journal doesn't say.
+        refused: why the last cut-over was refused, or None.
+    """
+
+    collection: str
+    physical: str
+    revisions: tuple[str, ...]
+    run: int
+    since: datetime | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one collection.
 
     Attributes:
-        revisions: applied or taken back, in this order.
+        revisions: applied or taken back, in this order; what is held is not among them.
         physical: the generation that serves now; None when the name is gone.
         seconds: how long it took.
         report: what was learned, by ``step.phase``.
         notes: what a person should know.
+        held: what was built and waits now, or None.
     """
 
     collection: str
@@ -100,6 +124,7 @@ class Outcome:
     seconds: float
     report: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +135,18 @@ class UpgradeResult:
         plan: what was to be done.
         resumed: interrupted runs that were finished first.
         outcomes: one per finished job, in the order of execution.
+        held: what waits for its cut-over at the end, built now or earlier.
     """
 
     plan: Plan
     resumed: tuple[Resumed, ...]
     outcomes: tuple[Outcome, ...]
+    held: tuple[Held, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """11 when anything is held, else 0."""
+        return HeldError.exit_code if self.held else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +159,7 @@ class CollectionStatus:
         revision_doc: first line of its docstring.
         generation: ``g0002``, or ``plain``; None when nothing serves.
         points: exact count, or None.
-        state: ``ready | pending | running | interrupted | failed | unmanaged | plain``.
+        state: ``ready | pending | running | held | interrupted | failed | unmanaged | plain``.
         pending: revisions to come.
         detail: the state in words.
         phase: of an unfinished run.

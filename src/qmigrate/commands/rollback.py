@@ -53,8 +53,10 @@ def rollback(
             check_hidden(world, plan)
             return plan
 
-        made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout)
-    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+        made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
+    # A downgrade() may say hold as well.
+    held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
+    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
 
 
 def abort(

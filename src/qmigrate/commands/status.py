@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
+from qmigrate.commands.held import held_run
+from qmigrate.commands.results import CollectionStatus, Held, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import NotFoundError, QmigrateError
+from qmigrate.model.names import GENERATION
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner.forward import pending
@@ -65,7 +67,8 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
         return None
     generation = state.generation(state.physical)
     condition, detail, command = _condition(world, state, missing)
-    run = state.open_run
+    # What is held stands still: it has no progress to show.
+    under_way = None if condition == "held" else state.open_run
     return CollectionStatus(
         name=name,
         revision=newest,
@@ -75,10 +78,10 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
         state=condition,
         pending=missing,
         detail=detail,
-        phase=run.records[-1].phase if run and run.records else None,
-        percent=_percent(run),
-        eta_seconds=_eta(run),
-        host=run.host if run else None,
+        phase=under_way.records[-1].phase if under_way and under_way.records else None,
+        percent=_percent(under_way),
+        eta_seconds=_eta(under_way),
+        host=under_way.host if under_way else None,
         next_command=command,
     )
 
@@ -99,6 +102,9 @@ def _condition(world: World, state: CollectionState, missing: tuple[str, ...]) -
     if run is not None:
         if run.leased:
             return "running", f"{run.verb} on {run.host}", None
+        waiting = held_run(run)
+        if waiting is not None:
+            return "held", _held(waiting), f"qmigrate cutover {state.name}"
         if run.state == "failed":
             return "failed", run.error or "failed", f"qmigrate upgrade, or qmigrate abort {state.name}"
         return "interrupted", f"{run.verb} of {run.started_at:%H:%M} on {run.host}", "qmigrate upgrade"
@@ -123,6 +129,15 @@ def _condition(world: World, state: CollectionState, missing: tuple[str, ...]) -
     if state.live is not None and state.live.status != "green":
         back = f"{state.live.status}: optimizing" + (f", {back}" if back else "")
     return "ready", back, None
+
+
+def _held(held: Held) -> str:
+    """What is built and waits, and why the last cut-over was refused."""
+    generation = GENERATION.match(held.physical)
+    since = f" since {held.since:%b %d %H:%M} UTC" if held.since else ""
+    refused = f"; the last cut-over was refused: {held.refused}" if held.refused else ""
+    named = f"g{generation['number']}" if generation else held.physical
+    return f"{', '.join(held.revisions)} built and proven as {named}{since}{refused}"
 
 
 def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from qmigrate.commands.failures import Failures, plan_each
+from qmigrate.commands.held import held_collections
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
@@ -33,7 +35,7 @@ def plan(settings: Settings, target: str = "head", only: Iterable[str] | None = 
         return made
 
 
-def upgrade(
+def upgrade(  # noqa: PLR0913  the options of the verb
     settings: Settings,
     target: str = "head",
     *,
@@ -42,12 +44,13 @@ def upgrade(
     lock_timeout: float | None = None,
     no_snapshot: bool = False,
     allow_gap: bool = False,
+    keep_going: bool = False,
     progress: Progress | None = None,
 ) -> UpgradeResult:
     """Bring every collection that a pending revision names to `target`.
 
     Interrupted runs are finished first, from their stored jobs. Then each collection is planned, built beside the
-    live one, proven, and swapped in.
+    live one, proven, and swapped in; what a revision holds stays built and proven until `cutover`.
 
     Args:
         target: ``head``, a revision id or unique prefix, or ``+N``.
@@ -56,26 +59,59 @@ def upgrade(
         lock_timeout: seconds to wait for another process; None for the setting.
         no_snapshot: don't make a snapshot of the source first.
         allow_gap: consent to some milliseconds in which reads fail, where a plain name can't become an alias without.
+        keep_going: when a collection fails, go on with the others, and raise at the end.
 
     Raises:
         VerificationError: the proof failed; the live collection is untouched.
         LeaseHeldError: another process kept the lease.
+        CollectionsFailedError: with `keep_going`, for all that failed; it holds the result of the others.
     """
     if dry_run:
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
     names = tuple(only) if only is not None else None
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        failures = Failures(opened.progress, keep_going=keep_going)
         resumed, finished = finish_open_runs(
-            opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot
+            opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot, failures=failures
         )
         made, outcomes = perform(
             opened,
-            lambda world: _plan(opened, _tried(opened, world), target, names, allow_gap=allow_gap),
+            lambda world: _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures),
             stop=stop,
             lock_timeout=lock_timeout,
             snapshot=not no_snapshot,
+            only=names,
+            failures=failures,
         )
-    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+        held = held_collections(opened, names)
+    result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+    failures.raise_any(result)
+    return result
+
+
+def _plan_each(
+    opened: Session,
+    world: World,
+    target: str,
+    only: Iterable[str] | None,
+    *,
+    allow_gap: bool,
+    failures: Failures,
+) -> Plan:
+    """The plan; of those that can be planned, where the others may fail."""
+    tried = _tried(opened, world)
+
+    def make(some: Iterable[str] | None) -> Plan:
+        return _plan(opened, tried, target, some, allow_gap=allow_gap)
+
+    return plan_each(make, _all_names(opened, world), only, failures)
+
+
+def _all_names(opened: Session, world: World) -> list[str]:
+    """Every collection that a plan may be about: those that are there, and those that revisions name."""
+    operations = [operation for revision in opened.revisions.order() for operation in revision.operations]
+    named = {operation.pattern for operation in operations if not operation.is_glob}
+    return sorted(named | set(world.collections))
 
 
 def _plan(
@@ -84,7 +120,17 @@ def _plan(
     applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
     wanted = opened.revisions.resolve(target, current=applied)
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)
-    made = plan_upgrade(world, opened.revisions, wanted, only=only, plain=plain)
+    overrides = {name: one.rebuild for name, one in opened.settings.collections.items()}
+    fuse = {name: bool(keys["fuse"]) for name, keys in overrides.items() if "fuse" in keys}
+    made = plan_upgrade(
+        world,
+        opened.revisions,
+        wanted,
+        only=only,
+        plain=plain,
+        fuse=opened.settings.rebuild.fuse,
+        fuse_by_name=fuse,
+    )
     check_hidden(world, made)
     return made
 

@@ -118,6 +118,7 @@ def applied_of(row: RowMapping) -> Applied:
         strategy=row["strategy"],
         prior=schema_value(row["prior"]),
         changes=tuple(row["changes"]),
+        run=row["run"],
     )
 
 

@@ -197,6 +197,7 @@ class CollectionPlan:
         bytes: estimated size of what is copied, or None.
         incompatible: reader-incompatible changes, one line each.
         way_back: how it can be taken back.
+        holds: whether it is built and proven, and then waits for `qmigrate cutover`.
     """
 
     job: Job
@@ -206,6 +207,7 @@ class CollectionPlan:
     bytes: int | None = None
     incompatible: tuple[str, ...] = ()
     way_back: str = ""
+    holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ class Plan:
         collections: one entry per collection with work, in the order of execution.
         notes: what a person should know (empty globs, declared but not enforced, …).
         checksums: of every revision file that the plan used.
+        held: collections that are built and wait for their cut-over: nothing is planned for them.
     """
 
     verb: str
@@ -225,6 +228,7 @@ class Plan:
     collections: tuple[CollectionPlan, ...]
     notes: tuple[str, ...] = ()
     checksums: Mapping[str, str] | None = None
+    held: tuple[str, ...] = ()
 
 
 def _step_to_json(step: Step) -> JsonObject:

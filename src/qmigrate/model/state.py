@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from qmigrate.model.plan import Job
+from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 
 #: The oldest server that keeps collection metadata, where the seal lives.
 MINIMUM_SERVER = (1, 16, 0)
+#: Strategies that make another generation, as the history has them.
+REBUILT = ("copy", "clone", "create")
+#: The phase in which a go-live waits for its cut-over, as the journal has it.
+HOLD = "hold"
 #: Telemetry shows the operation id of every local shard from here on.
 OPERATION_IDS_SINCE = (1, 17, 0)
 
@@ -134,6 +138,23 @@ class OpenRun:
         found = [record for record in self.records if (record.step, record.phase) == (step, phase)]
         return found[-1] if found else None
 
+    def waiting(self) -> int | None:
+        """Position of the go-live that has reached its hold and was not let on; None when none waits."""
+        for position, step in enumerate(self.job.steps):
+            record = self.record(position, HOLD)
+            if isinstance(step, GoLive) and step.hold and record is not None and record.state != "done":
+                return position
+        return None
+
+    def let_on(self) -> bool:
+        """Whether the cut-over of a held go-live was begun and is not recorded yet: it is finished like any run."""
+        for position, step in enumerate(self.job.steps):
+            passed, closed = self.record(position, HOLD), self.record(position, "close")
+            begun = isinstance(step, GoLive) and step.hold and passed is not None and passed.state == "done"
+            if begun and (closed is None or closed.state != "done"):
+                return True
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -146,6 +167,7 @@ class Applied:
         strategy: ``copy | in_place | create | drop``, or ``adopt`` where only the record was made.
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
+        run: id of the run that applied it; None where that isn't known.
     """
 
     revision: str
@@ -154,6 +176,19 @@ class Applied:
     strategy: str
     prior: CollectionSchema | None
     changes: tuple[JsonObject, ...] = ()
+    run: int | None = None
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether another generation went live with it."""
+        return self.strategy in REBUILT
+
+    def fused_with(self, other: Applied) -> bool:
+        """Whether both went live in the same rebuild: then the name can only go back over both."""
+        if self.revision == other.revision:
+            return True
+        same = (self.run, self.physical) == (other.run, other.physical)
+        return same and self.run is not None and self.rebuilt and other.rebuilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +220,11 @@ class CollectionState:
     embedders: Mapping[str, Any] = field(default_factory=dict)
     next_number: int = 1
     hides: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Whether its next generation is built and proven and waits for `qmigrate cutover`."""
+        return self.open_run is not None and self.open_run.state == "held"
 
     @property
     def physical(self) -> str | None:

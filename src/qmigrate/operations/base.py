@@ -67,6 +67,11 @@ class Operation(ABC):
         return str(getattr(self, self.named_by[0]))
 
     @property
+    def holds(self) -> bool:
+        """Whether it says ``cutover="hold"``: built and proven, then it waits for `qmigrate cutover`."""
+        return getattr(self, "cutover", None) == "hold"
+
+    @property
     def is_glob(self) -> bool:
         """Whether the pattern may match several names."""
         return not self.exact and not _GLOB.isdisjoint(self.pattern)
@@ -98,7 +103,8 @@ class Operation(ABC):
         if trouble and getattr(self, "cutover", None) is None:
             raise self.error(
                 f"old readers and writers can't go on with it: {trouble}; say when it goes live",
-                hint='cutover="immediate": at the end of the run, the readers are deployed together with it',
+                hint='cutover="immediate": at the end of the run, the readers are deployed together with it; '
+                'cutover="hold": it is built and proven, and goes live with qmigrate cutover',
             )
 
     def check_words(self) -> None:
@@ -111,11 +117,14 @@ class Operation(ABC):
         if wrong:
             raise self.error(f"no collection's name holds {wrong[0]!r}")
         cutover = getattr(self, "cutover", None)
-        if cutover == "hold":
-            raise self.error('cutover="hold" is not available yet; use cutover="immediate"')
-        if cutover not in (None, "immediate"):
-            raise self.error(f'cutover must be "immediate", not {cutover!r}')
+        if cutover not in (None, "immediate", "hold"):
+            raise self.error(f'cutover must be "immediate" or "hold", not {cutover!r}')
         wish = getattr(self, "wish", None)
+        if self.holds and wish == "in_place":
+            raise self.error(
+                'strategy="in_place" changes the live collection at once, so there is nothing that could wait',
+                hint='leave strategy out: cutover="hold" builds the change beside the live collection',
+            )
         if wish is not None and wish not in RANKS:
             raise self.error(f'strategy must be "in_place", "copy" or None, not {wish!r}')
 

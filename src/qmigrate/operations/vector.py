@@ -96,7 +96,8 @@ class AlterVector(VectorOperation):
         values: what fills it. By default the stored values are carried, which needs the same size, and no
             change from cosine to another distance: ``CopyOf(vector, allow_normalised=True)`` allows that one.
         cutover: when old readers and writers have to be gone; needed where size, distance, multivector or
-            values change. ``immediate`` is at the end of the run.
+            values change. ``immediate`` is at the end of the run; ``hold`` builds and proves it, and waits for
+            ``qmigrate cutover``.
         strategy: ``in_place`` for what a server can change on the live collection (HNSW, quantization,
             storage).
     """
@@ -198,7 +199,8 @@ class Reembed(VectorOperation):
         vector: its name; ``""`` is the unnamed one.
         values: ``Embed`` or ``Compute``.
         cutover: when old readers, who ask with the old model, have to be gone; must be said. ``immediate`` is
-            at the end of the run. To avoid the moment: ``AddVector`` beside it, and ``DropVector`` later.
+            at the end of the run, ``hold`` waits for ``qmigrate cutover``. To avoid the moment: ``AddVector``
+            beside it, and ``DropVector`` later.
     """
 
     collection: str
@@ -245,7 +247,7 @@ class DropVector(VectorOperation):
         collection: logical name or glob.
         vector: its name; ``""`` is the unnamed one.
         cutover: when readers and writers of the vector have to be gone; must be said. ``immediate`` is at the
-            end of the run.
+            end of the run, ``hold`` waits for ``qmigrate cutover``.
         strategy: ``in_place`` drops it from the live collection (server 1.18 or newer), with no way back.
     """
 
@@ -292,7 +294,7 @@ class RenameVector(VectorOperation):
         vector: its name; ``""`` is the unnamed one.
         new_name: the name it gets.
         cutover: when those who use the old name have to be gone; must be said. ``immediate`` is at the end of
-            the run.
+            the run, ``hold`` waits for ``qmigrate cutover``.
     """
 
     collection: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
@@ -12,7 +12,7 @@ from qmigrate.model.state import Applied, CollectionState, Generation, World
 from qmigrate.planner.members import refs_of
 from qmigrate.planner.plain import refuse_to_uncover
 from qmigrate.planner.position import Position
-from qmigrate.planner.segment import closing, fold, kept
+from qmigrate.planner.segment import fold, kept, segment
 from qmigrate.revisions import Revisions
 
 
@@ -56,6 +56,11 @@ def plan_rollback(
         if not state.managed or (chosen is not None and name not in chosen):
             continue
         entries = [entry for entry in reversed(state.applied) if entry.revision not in keep]
+        if entries and state.held:
+            raise RefusedError(
+                f"{name} is built and held for its cut-over, on top of what would be taken back",
+                hint=f"first qmigrate cutover {name}, or qmigrate abort {name}",
+            )
         if entries:
             plans.append(_collection(world, revisions, state, entries, writes))
     return Plan(
@@ -74,13 +79,14 @@ def _collection(
             raise _adopted(state, entry)
     live = state.live.schema if state.live else None
     walk = _Walk(state, state.physical, state.next_number, live, state.hides)
-    for entry in entries:
-        if entry.strategy == "in_place":
-            walk.in_place.append(entry)
+    for group in _groups(entries):
+        if group[0].strategy == "in_place":
+            walk.in_place.append(group[0])
+        elif len(group) < len(_fused(state, group[0])):
+            _part_of_group(world, revisions, walk, group)
         else:
-            _flip(world, revisions, walk, entry, writes)
-    if walk.in_place:
-        _reverse(world, revisions, walk)
+            _flip(world, revisions, walk, group, writes)
+    _reverse(world, revisions, walk)
     oldest = entries[-1].revision
     return CollectionPlan(
         job=Job(state.name, state.basis(), tuple(walk.steps), tuple(walk.closes)),
@@ -100,11 +106,70 @@ def _adopted(state: CollectionState, entry: Applied) -> RefusedError:
     )
 
 
-def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, writes: str) -> None:
-    """Back over a rebuild, a creation or a drop: the name moves to the generation that served before."""
-    before = _before(walk, entry)
-    if before is None and entry.strategy == "copy":
+def _groups(entries: list[Applied]) -> list[list[Applied]]:
+    """Revisions that went live in the same rebuild, together; newest first, as they are given."""
+    groups: list[list[Applied]] = []
+    for entry in entries:
+        if groups and groups[-1][-1].fused_with(entry):
+            groups[-1].append(entry)
+        else:
+            groups.append([entry])
+    return groups
+
+
+def _fused(state: CollectionState, entry: Applied) -> list[Applied]:
+    """Every applied revision that went live in the same rebuild, oldest first."""
+    return [other for other in state.applied if other.fused_with(entry)]
+
+
+def _part_of_group(world: World, revisions: Revisions, walk: _Walk, group: list[Applied]) -> None:
+    """Some of the revisions that went live together: each by its downgrade(), or not at all."""
+    missing = [entry.revision for entry in group if revisions.downgrade_operations(entry.revision) is None]
+    if missing:
+        together = ", ".join(entry.revision for entry in _fused(walk.state, group[0]))
+        targets = _quick_targets(walk.state)
+        ways = [f"qmigrate rollback {target} takes milliseconds" for target in targets]
+        if not ways and group[0].strategy == "create":
+            ways = ["qmigrate rollback base takes the name away"]
+        ways.append(f"or write a downgrade() in {', '.join(missing)}")
+        raise RefusedError(
+            f"revisions {together} of {walk.state.name} went live together, so {', '.join(missing)} can't be "
+            "taken back alone",
+            hint="\n".join(ways),
+            facts={"collection": walk.state.name, "fused": together.split(", "), "targets": targets},
+        )
+    _reverse(world, revisions, walk)
+    for entry in group:
         _downgrade(world, revisions, walk, entry)
+
+
+def _quick_targets(state: CollectionState) -> list[str]:
+    """Revisions that a re-point of the alias alone leads back to, nearest first."""
+    targets: list[str] = []
+    applied = state.applied_revisions()
+    walk = _Walk(state, state.physical, state.next_number, None, state.hides)
+    for group in _groups([entry for entry in reversed(state.applied) if entry.strategy != "in_place"]):
+        before = _before(walk, group[-1]) if group[-1].rebuilt else None
+        if before is None:
+            break
+        walk.physical = before.physical
+        targets.append(applied[applied.index(group[-1].revision) - 1])
+    return targets
+
+
+def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied], writes: str) -> None:
+    """Back over a rebuild, a creation or a drop: the name moves to the generation that served before.
+
+    Args:
+        group: all revisions of the rebuild, newest first.
+    """
+    entry = group[-1]
+    before = _before(walk, entry)
+    if before is None and entry.rebuilt and entry.strategy != "create":
+        # What was changed in place since is on the generation that stays.
+        _reverse(world, revisions, walk)
+        for one in group:
+            _downgrade(world, revisions, walk, one)
         return
     target = before.physical if before else None
     if target is None:
@@ -112,14 +177,15 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, write
         refuse_to_uncover(Position(walk.state.name, None, None, walk.physical, 0, hides=walk.hides))
     place = "shadow" if target == walk.state.name else "alias"
     aliases = _names(walk.state.name, entry.prior, walk.state)
-    refs = _refs(revisions, entry, walk.state.name)
+    refs = tuple(ref for one in reversed(group) for ref in _refs(revisions, one, walk.state.name))
     walk.steps.append(GoLive(refs, walk.physical, target, aliases, back=True, writes=writes, place=place))
     # In-place changes of the generation that is left need no undo: it is kept as it is until gc.
-    for covered in [*walk.in_place, entry]:
+    for covered in [*walk.in_place, *group]:
         _close(walk, covered)
     walk.in_place = []
-    walk.lines.append(f"{entry.revision}  back to {target or 'no collection'}")
-    walk.reasons.append(f"{entry.revision}  alias re-point, milliseconds; writes since: {writes}")
+    named = ", ".join(one.revision for one in group)
+    walk.lines.append(f"{named}  back to {target or 'no collection'}")
+    walk.reasons.append(f"{named}  alias re-point, milliseconds; writes since: {writes}")
     walk.physical, walk.live = target, before.schema if before else None
     walk.hides = walk.hides and place != "shadow"
 
@@ -136,7 +202,7 @@ def _refuse_to_unname(state: CollectionState, entry: Applied, writes: str) -> No
 
 
 def _before(walk: _Walk, entry: Applied) -> Generation | None:
-    """The generation that served before this revision, while it is kept."""
+    """The generation that served before this revision, the oldest of its rebuild, while it is kept."""
     rows = walk.state.generations
     if entry.strategy == "create":
         return None
@@ -227,21 +293,21 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
     if walk.live is None or state.declared is None:
         raise PlanError(f"{state.name} has no live collection to take revision {entry.revision} back from")
     declared = walk.closes[-1].declared if walk.closes else state.declared
-    position = Position(state.name, declared, walk.live, walk.physical, walk.number, hides=walk.hides)
     offset = len(revision.operations)
     refs = [
         (OpRef(entry.revision, offset + index), operation)
         for index, operation in enumerate(operations)
         if operation.matches(state.name)
     ]
-    segment = fold(position, refs, f"downgrade of {entry.revision} ({revision.path.name})", world.capabilities)
-    walk.steps += segment.steps
-    done = closing(segment, position, (entry.revision, entry.checksum), len(walk.steps) - 1, "rollback")
-    walk.closes.append(replace(done, declared=entry.prior))
-    walk.lines += [f"{entry.revision}  {line}" for line in segment.lines]
-    walk.reasons.append(f"{entry.revision}  downgrade(), {segment.strategy}: {segment.reason}")
-    walk.physical, walk.number = segment.position.physical, segment.position.number
-    walk.live = segment.position.live
+    where = f"downgrade of {entry.revision} ({revision.path.name})"
+    part = fold((entry.revision, entry.checksum), (declared, walk.live), refs, where, world.capabilities)
+    position = Position(state.name, declared, walk.live, walk.physical, walk.number, hides=walk.hides)
+    found = segment(position, [part])
+    walk.steps += found.steps
+    _close(walk, entry)
+    walk.lines += [f"{entry.revision}  {line}" for line in part.lines]
+    walk.reasons.append(f"{entry.revision}  downgrade(), {found.strategy}: {found.reason}")
+    walk.physical, walk.number, walk.live = found.position.physical, found.position.number, found.position.live
 
 
 def _close(walk: _Walk, entry: Applied) -> None:

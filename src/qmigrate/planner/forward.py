@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model.plan import Closing, CollectionPlan, Job, OpRef, Plan, Step
+from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, Step
+from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
+from qmigrate.planner.fuse import segments
 from qmigrate.planner.members import before_birth, made_by_glob, refs_of
 from qmigrate.planner.plain import describe
 from qmigrate.planner.position import Position
-from qmigrate.planner.segment import Segment, closing, fold
+from qmigrate.planner.segment import Part, Segment, closings, fold, segment
 from qmigrate.revisions import Revision, Revisions
 
 
@@ -23,15 +25,20 @@ class _Draft:
 
     state: CollectionState
     position: Position
-    steps: list[Step] = field(default_factory=list)
-    closes: list[Closing] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    incompatible: list[str] = field(default_factory=list)
-    copies: int = 0
+    parts: list[Part] = field(default_factory=list)
     skip: frozenset[str] = frozenset()
     wanted: bool = False
     ensured: bool = False
+
+    @property
+    def schemas(self) -> tuple[CollectionSchema | None, CollectionSchema | None]:
+        """The recorded and the live schema after what was folded so far."""
+        return self.parts[-1].after if self.parts else (self.position.declared, self.position.live)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing has the name when the next revision comes: an earlier pending one may have dropped it."""
+        return self.schemas[0] is None and (self.state.kind == "absent" or bool(self.parts))
 
 
 def plan_upgrade(
@@ -42,6 +49,8 @@ def plan_upgrade(
     only: Iterable[str] | None = None,
     plain: str = "shadow",
     create: frozenset[str] = frozenset(),
+    fuse: bool = True,
+    fuse_by_name: Mapping[str, bool] | None = None,
 ) -> Plan:
     """Everything that is pending up to a target.
 
@@ -50,26 +59,32 @@ def plan_upgrade(
         only: restrict the work to these logical names.
         plain: how a plain name may become an alias; see :func:`qmigrate.planner.plain.way_of`.
         create: names that a glob may create; by itself it creates nothing.
+        fuse: whether the pending revisions of a collection copy its data once.
+        fuse_by_name: the same for single logical names.
 
     Raises:
         PlanError: an operation can't be done; names revision, file and operation.
         RefusedError: it names a collection that is not under management.
     """
     drafts = {name: _draft(state, plain, revisions, create) for name, state in world.collections.items()}
-    notes: list[str] = []
+    named = frozenset(only) if only is not None else None
+    held = tuple(name for name, state in sorted(world.collections.items()) if state.held and _among(name, named))
+    notes = [_held_note(world, revisions, wanted, name) for name in held]
     for revision in revisions.order():
         if revision.id in wanted:
-            _apply_revision(world, drafts, (revision, revisions), notes, frozenset(only) if only is not None else None)
-    chosen = [draft for draft in drafts.values() if draft.steps or draft.closes]
+            _apply_revision(world, drafts, (revision, revisions), notes, named)
+    chosen = [draft for draft in drafts.values() if draft.parts]
+    fused = {draft.state.name: (fuse_by_name or {}).get(draft.state.name, fuse) for draft in chosen}
     if world.capabilities.local and chosen:
         notes.append("local mode: payload indexes and server settings are declared, not enforced; no snapshots")
     heads = tuple(sorted(wanted - {parent for one in revisions.order() if one.id in wanted for parent in one.down}))
     return Plan(
         verb="upgrade",
         target=heads,
-        collections=tuple(_finished(draft) for draft in chosen),
+        collections=tuple(_finished(draft, fuse=fused[draft.state.name]) for draft in chosen),
         notes=tuple(notes),
         checksums={revision.id: revision.checksum for revision in revisions.order()},
+        held=held,
     )
 
 
@@ -99,16 +114,32 @@ def _apply_revision(
 ) -> None:
     revision, revisions = place
     for name in _named(revision, drafts):
-        if only is not None and name not in only:
+        if not _among(name, only):
             continue
         absent = CollectionState(name=name, kind="absent", managed=False)
         draft = drafts.setdefault(name, _draft(absent, "shadow", revisions, frozenset()))
-        refs = refs_of(revision, name, exists=draft.position.declared is not None)
-        if not refs or revision.id in draft.skip:
+        refs = refs_of(revision, name, exists=draft.schemas[0] is not None)
+        if not refs or revision.id in draft.skip or draft.state.held:
             continue
         if _belongs(world, draft, revision, [operation for _, operation in refs], notes):
             _extend(world, draft, revision, refs)
     _warn_of_empty_globs(revision, drafts, notes)
+
+
+def _among(name: str, only: frozenset[str] | None) -> bool:
+    return only is None or name in only
+
+
+def _held_note(world: World, revisions: Revisions, wanted: frozenset[str], name: str) -> str:
+    """What waits for its cut-over, and which revisions wait behind it."""
+    run = world.collections[name].open_run
+    assert run is not None  # noqa: S101  the caller looked
+    own = {closing.revision for closing in run.job.closes}
+    behind = [one for one in pending(world, revisions, wanted, name) if one not in own]
+    position = run.waiting()
+    target = run.job.steps[position].target if position is not None else None
+    later = f"; {', '.join(behind)} can only come after it" if behind else ""
+    return f"{name} is built and held as {target}: qmigrate cutover {name} goes live with it{later}"
 
 
 def _named(revision: Revision, drafts: dict[str, _Draft]) -> list[str]:
@@ -126,15 +157,15 @@ def _belongs(
     """Whether the revision applies to the collection as it stands; refuses what isn't under management."""
     name, exact = draft.state.name, any(not operation.is_glob for operation in operations)
     makers = [operation for operation in operations if operation.creates]
-    if draft.position.declared is not None:
+    if draft.schemas[0] is not None:
         return True
     if makers and not all(operation.is_glob for operation in makers):
-        if draft.state.kind != "absent":
+        if not draft.is_free:
             # Another ledger's collection is no candidate for adopt: say so first.
             check_ownership(world, name)
             raise _unmanaged(draft.state, revision, creating=True)
         return True
-    if makers and draft.state.kind == "absent" and (draft.state.managed or draft.wanted):
+    if makers and draft.is_free and (draft.state.managed or draft.wanted):
         return True
     exact = exact and not draft.ensured
     if draft.state.kind != "absent" and not draft.state.managed:
@@ -155,21 +186,8 @@ def _belongs(
 
 
 def _extend(world: World, draft: _Draft, revision: Revision, refs: list[tuple[OpRef, Operation]]) -> None:
-    prior = draft.position
-    segment = fold(prior, refs, f"revision {revision.id} ({revision.path.name})", world.capabilities)
-    draft.position = segment.position
-    draft.steps += segment.steps
-    draft.closes.append(
-        closing(segment, prior, (revision.id, revision.checksum), len(draft.steps) - 1, "upgrade")
-    )
-    _describe(draft, revision, segment)
-
-
-def _describe(draft: _Draft, revision: Revision, segment: Segment) -> None:
-    draft.lines += [f"{revision.id}  {line}" for line in segment.lines]
-    draft.reasons.append(f"{revision.id}  {segment.strategy}: {segment.reason}")
-    draft.incompatible += [f"{revision.id}  {line}" for line in segment.incompatible]
-    draft.copies += segment.strategy == "copy"
+    where = f"revision {revision.id} ({revision.path.name})"
+    draft.parts.append(fold((revision.id, revision.checksum), draft.schemas, refs, where, world.capabilities))
 
 
 def _draft(state: CollectionState, plain: str, revisions: Revisions, create: frozenset[str]) -> _Draft:
@@ -191,20 +209,38 @@ def _draft(state: CollectionState, plain: str, revisions: Revisions, create: fro
     )
 
 
-def _finished(draft: _Draft) -> CollectionPlan:
+def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
     state = draft.state
-    job = Job(collection=state.name, basis=state.basis(), steps=tuple(draft.steps), closes=tuple(draft.closes))
-    points = state.live.points if state.live and draft.copies else None
-    size = points * _bytes_per_point(state) * draft.copies if points is not None else None
+    steps: list[Step] = []
+    closes: list[Closing] = []
+    position, done = draft.position, []
+    for parts in segments(draft.parts, fuse=fuse):
+        found = segment(position, parts)
+        position = found.position
+        steps += found.steps
+        closes += closings(parts, len(steps) - 1, "upgrade")
+        done.append(found)
+    copies = sum(found.rebuilds and found.strategy != "create" for found in done)
+    points = state.live.points if state.live and copies else None
     return CollectionPlan(
-        job=job,
-        lines=tuple(draft.lines),
-        reasons=(*draft.reasons, *describe(state, draft.steps)),
+        job=Job(collection=state.name, basis=state.basis(), steps=tuple(steps), closes=tuple(closes)),
+        lines=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.lines),
+        reasons=(*(_reason(found) for found in done), *describe(state, steps)),
         points=points,
-        bytes=size,
-        incompatible=tuple(draft.incompatible),
-        way_back=_way_back(draft),
+        bytes=points * _bytes_per_point(state) * copies if points is not None else None,
+        incompatible=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.incompatible),
+        way_back=_way_back(draft, done),
+        holds=any(isinstance(step, GoLive) and step.hold for step in steps),
     )
+
+
+def _reason(found: Segment) -> str:
+    """Why this strategy; fused revisions are named together."""
+    names = ", ".join(part.revision for part in found.parts)
+    if len(found.parts) == 1:
+        return f"{names}  {found.strategy}: {found.reason}"
+    how = "created in its final shape" if found.strategy == "create" else f"in one {found.strategy}"
+    return f"{names}  {how}: {found.reason}"
 
 
 def _bytes_per_point(state: CollectionState) -> int:
@@ -213,13 +249,22 @@ def _bytes_per_point(state: CollectionState) -> int:
     return 200 + sum(4 * int(params.get("size", 0)) for params in vectors.values())
 
 
-def _way_back(draft: _Draft) -> str:
-    before = draft.state.applied_revisions()
-    if not before:
+def _way_back(draft: _Draft, done: list[Segment]) -> str:
+    """The revisions that a rollback can go to, the nearest first, and how."""
+    applied = [*draft.state.applied_revisions(), *(part.revision for part in draft.parts)]
+    if not draft.state.applied_revisions() and len(done) == 1:
         return "the name is taken away again; the points stay in the generation until gc"
-    if draft.copies:
-        return f"to {before[-1]} in milliseconds, while {draft.state.physical} is kept"
-    return f"to {before[-1]} by the reverse changes"
+    rebuilt = [(found, getattr(found.steps[-1], "source", None)) for found in reversed(done) if found.rebuilds]
+    rebuilt = [(found, source) for found, source in rebuilt if source is not None]
+    if not rebuilt:
+        before = draft.state.applied_revisions()
+        return f"to {before[-1]} by the reverse changes" if before else "to base: the name is taken away again"
+    targets = [applied[applied.index(found.parts[0].revision) - 1] for found, _ in rebuilt]
+    kept = ", ".join(str(source) for _, source in rebuilt)
+    fused = [part.revision for found, _ in rebuilt for part in found.parts[:-1]]
+    together = f"; not to {', '.join(sorted(fused, key=applied.index))} alone" if fused else ""
+    verb = "is" if len(rebuilt) == 1 else "are"
+    return f"to {' or '.join(targets)} in milliseconds, while {kept} {verb} kept{together}"
 
 
 def _unmanaged(state: CollectionState, revision: Revision, *, creating: bool) -> PlanError | RefusedError:

@@ -1,4 +1,4 @@
-"""One revision's operations on one collection, folded into steps. It reads only values that it is given."""
+"""Operations on one collection, folded and made into steps. It reads only values that it is given."""
 
 from __future__ import annotations
 
@@ -8,40 +8,90 @@ from dataclasses import dataclass, replace
 from qmigrate.errors import PlanError
 from qmigrate.model.names import generation_name
 from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step
-from qmigrate.model.schema import Change, changes
+from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.state import Capabilities
-from qmigrate.operations.base import Operation, check_contradictions
+from qmigrate.model.transform import PointTransform
+from qmigrate.operations.base import RANKS, Operation, check_contradictions
 from qmigrate.planner.plain import refuse_to_uncover, settled
 from qmigrate.planner.position import Position
+
+LIGHT = "light changes, made on the live collection"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one revision does to one collection; which steps do it is not said yet.
+
+    Attributes:
+        revision: its id.
+        checksum: of its file.
+        refs: its operations on the collection, in order.
+        before: recorded and live schema before it.
+        after: recorded and live schema afterwards; None when the collection is taken away.
+        transform: what happens to each point of the live schema before it.
+        rank: the strongest wish of its operations, see ``operations.base.RANKS``.
+        reason: why this rank.
+        lines: one per operation, for people.
+        incompatible: reader-incompatible changes, one line each.
+        holds: whether an operation says ``cutover="hold"``.
+    """
+
+    revision: str
+    checksum: str
+    refs: tuple[OpRef, ...]
+    before: tuple[CollectionSchema | None, CollectionSchema | None]
+    after: tuple[CollectionSchema | None, CollectionSchema | None]
+    transform: PointTransform
+    rank: str
+    reason: str
+    lines: tuple[str, ...]
+    incompatible: tuple[str, ...]
+    holds: bool
+
+    @property
+    def strategy(self) -> str:
+        """How it would be done alone: ``create | drop | record``, or its rank."""
+        if self.after[1] is None:
+            return "record" if self.before[1] is None else "drop"
+        return "create" if self.before[1] is None else self.rank
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What one revision does to one collection.
+    """What one or several revisions do to one collection in one go.
 
     Attributes:
-        steps: in order; the last one records the revision.
+        parts: the revisions, in order; the last step records them all.
+        steps: in order.
         position: afterwards.
-        lines: one per operation, for people.
         reason: why this strategy.
         strategy: ``create | drop | copy | in_place | record``.
-        incompatible: reader-incompatible changes, one line each.
     """
 
+    parts: tuple[Part, ...]
     steps: tuple[Step, ...]
     position: Position
-    lines: tuple[str, ...]
     reason: str
     strategy: str
-    incompatible: tuple[str, ...]
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether another generation goes live, to which the one before it is the way back."""
+        return self.strategy not in ("drop", "in_place", "record")
 
 
 def fold(
-    position: Position, refs: Sequence[tuple[OpRef, Operation]], where: str, capabilities: Capabilities
-) -> Segment:
-    """Fold a revision's operations over a collection's recorded and live schema and choose the strategy.
+    revision: tuple[str, str],
+    before: tuple[CollectionSchema | None, CollectionSchema | None],
+    refs: Sequence[tuple[OpRef, Operation]],
+    where: str,
+    capabilities: Capabilities,
+) -> Part:
+    """Fold a revision's operations over a collection's recorded and live schema.
 
     Args:
+        revision: id and checksum.
+        before: recorded and live schema.
         refs: the operations that match the collection, in order.
         where: revision and file, for messages.
 
@@ -49,93 +99,117 @@ def fold(
         PlanError: an operation is misused, or two contradict; names revision and operation.
     """
     try:
-        return _fold(position, refs, capabilities)
+        return _fold(revision, before, refs, capabilities)
     except PlanError as error:
         raise PlanError(f"{where}: {error.message}", hint=error.hint, facts=error.facts) from error
 
 
-def _fold(position: Position, refs: Sequence[tuple[OpRef, Operation]], capabilities: Capabilities) -> Segment:
+def _fold(
+    revision: tuple[str, str],
+    before: tuple[CollectionSchema | None, CollectionSchema | None],
+    refs: Sequence[tuple[OpRef, Operation]],
+    capabilities: Capabilities,
+) -> Part:
     operations = [operation for _, operation in refs]
     check_contradictions(operations)
-    declared, live = position.declared, position.live
-    wish, reason, incompatible = "in_place", "light changes, made on the live collection", []
+    declared, live = before
+    rank, reason, incompatible = RANKS[0], LIGHT, []
+    transform = PointTransform.identity(live.vector_names() if live else frozenset())
     for operation in operations:
         operation.check(declared)
         if declared is not None and live is not None:
             operation.check(live)
             chosen = operation.strategy(live, capabilities)
-            if chosen.rank == "copy" and wish != "copy":
-                wish, reason = "copy", chosen.reason
+            if RANKS.index(chosen.rank) > RANKS.index(rank):
+                rank, reason = chosen.rank, chosen.reason
             trouble = operation.incompatible(declared)
             if trouble:
                 incompatible.append(trouble)
+            transform = transform.then(operation.transform(live))
         declared, live = operation.apply(declared), operation.apply(live)
-    lines = tuple(operation.describe() for operation in operations)
-    after = replace(position, declared=declared, live=live)
-    steps, strategy, after = _steps(position, after, tuple(ref for ref, _ in refs), (wish, reason))
-    return Segment(steps, after, lines, _reason(strategy, reason), strategy, tuple(incompatible))
+    return Part(
+        revision=revision[0],
+        checksum=revision[1],
+        refs=tuple(ref for ref, _ in refs),
+        before=before,
+        after=(declared, live),
+        transform=transform,
+        rank=rank,
+        reason=reason,
+        lines=tuple(operation.describe() for operation in operations),
+        incompatible=tuple(incompatible),
+        holds=any(operation.holds for operation in operations),
+    )
 
 
-def _steps(
-    before: Position, after: Position, refs: tuple[OpRef, ...], wish: tuple[str, str]
-) -> tuple[tuple[Step, ...], str, Position]:
-    if after.live is None:
-        if before.live is None:
-            return (), "record", after
-        first, before = settled(before) if before.physical == before.name else ((), before)
-        refuse_to_uncover(before)
-        names = before.live.aliases if before.live is not None else ()
-        gone = GoLive(refs, before.physical, None, (before.name, *names))
-        return (*first, gone), "drop", replace(after, physical=None, number=before.number)
-    if before.live is None or wish[0] == "copy":
-        return _rebuild(before, after, refs, wish[1])
-    found = changes(before.live, after.live)
-    physical = str(before.physical)
-    return (InPlace(refs, physical, found, wish[1]),), "in_place", after
+def segment(position: Position, parts: Sequence[Part]) -> Segment:
+    """The steps that do these parts in one go, from where the collection stands."""
+    live, ending = parts[0].before[1], parts[-1].after[1]
+    strongest = max(parts, key=lambda part: RANKS.index(part.rank))
+    refs = tuple(ref for part in parts for ref in part.refs)
+    after = replace(position, declared=parts[-1].after[0], live=ending)
+    if ending is None and live is None:
+        return Segment(tuple(parts), (), after, LIGHT, "record")
+    if ending is None:
+        steps, after = _drop(position, after, refs)
+        return Segment(tuple(parts), steps, after, "the name is taken away; the generation is kept until gc", "drop")
+    if live is None:
+        steps, after = _rebuild(position, after, refs, ("empty", "the collection is new"))
+        return Segment(tuple(parts), steps, after, "the collection is new", "create")
+    if strongest.rank != RANKS[0]:
+        steps, after = _rebuild(position, after, refs, (strongest.rank, strongest.reason))
+        last = steps[-1]
+        if isinstance(last, GoLive) and any(part.holds for part in parts):
+            steps = (*steps[:-1], replace(last, hold=True))
+        return Segment(tuple(parts), steps, after, strongest.reason, strongest.rank)
+    in_place = InPlace(refs, str(position.physical), changes(live, ending), strongest.reason)
+    return Segment(tuple(parts), (in_place,), after, strongest.reason, RANKS[0])
+
+
+def _drop(before: Position, after: Position, refs: tuple[OpRef, ...]) -> tuple[tuple[Step, ...], Position]:
+    first, before = settled(before) if before.physical == before.name else ((), before)
+    refuse_to_uncover(before)
+    names = before.live.aliases if before.live is not None else ()
+    gone = GoLive(refs, before.physical, None, (before.name, *names))
+    return (*first, gone), replace(after, physical=None, number=before.number)
 
 
 def _rebuild(
-    before: Position, after: Position, refs: tuple[OpRef, ...], reason: str
-) -> tuple[tuple[Step, ...], str, Position]:
+    before: Position, after: Position, refs: tuple[OpRef, ...], fill: tuple[str, str]
+) -> tuple[tuple[Step, ...], Position]:
     assert after.live is not None  # noqa: S101  the caller looked
     first: tuple[Step, ...] = ()
     if before.physical == before.name and before.plain != "shadow":
         first, before = settled(before)
     target = generation_name(before.name, before.number)
-    new = before.live is None
     build = Build(
         ops=refs,
         source=before.physical,
         target=target,
         number=before.number,
         schema=after.live,
-        fill="empty" if new else "copy",
-        reason=reason,
+        fill=fill[0],
+        reason=fill[1],
     )
     place = "shadow" if before.physical == before.name else "alias"
     golive = GoLive(refs, before.physical, target, (before.name, *after.live.aliases), place=place)
     position = replace(after, physical=target, number=before.number + 1, hides=before.hides or place == "shadow")
-    return (*first, build, golive), "create" if new else "copy", position
+    return (*first, build, golive), position
 
 
-def _reason(strategy: str, reason: str) -> str:
-    if strategy == "create":
-        return "the collection is new"
-    if strategy == "drop":
-        return "the name is taken away; the generation is kept until gc"
-    return reason
-
-
-def closing(segment: Segment, prior: Position, revision: tuple[str, str], last_step: int, direction: str) -> Closing:
-    """The record that the revision (id, checksum) is applied once the segment's last step is closed."""
-    return Closing(
-        step=last_step,
-        revision=revision[0],
-        direction=direction,
-        checksum=revision[1],
-        declared=segment.position.declared,
-        prior=prior.declared,
-    )
+def closings(parts: Sequence[Part], last_step: int, direction: str) -> list[Closing]:
+    """The records that the revisions are applied once their last step is closed, one by one in order."""
+    return [
+        Closing(
+            step=last_step,
+            revision=part.revision,
+            direction=direction,
+            checksum=part.checksum,
+            declared=part.after[0],
+            prior=part.before[0],
+        )
+        for part in parts
+    ]
 
 
 def kept(change: Change, capabilities: Capabilities) -> bool:

@@ -45,8 +45,10 @@ def snapshot(step: Build, work: Work) -> Facts:
     fresh = [made for name, made in present.items() if name not in known]
     # A snapshot that an interrupted try has made is used, not made again.
     made = fresh[-1] if fresh else work.store.create_snapshot(step.source)
+    found = {"name": made.name, "size": made.size, "checksum": made.checksum, "collection": step.source}
     return {
-        "snapshot": {"name": made.name, "size": made.size, "checksum": made.checksum, "collection": step.source},
+        # One that was only found may be somebody else's: an abort leaves it.
+        "snapshot": {**found, "made": not fresh},
         "aliases": work.store.aliases(),
     }
 

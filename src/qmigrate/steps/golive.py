@@ -11,8 +11,10 @@ from qmigrate.model.names import is_internal
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import HOLD
 from qmigrate.steps import back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
+from qmigrate.steps.hold import hold
 from qmigrate.steps.owned import check_same, holder, own, reach, release, swap
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
@@ -63,7 +65,9 @@ def converge(step: GoLive, work: Work) -> Facts:
     if proof.get("epoch") == work.lease.epoch and (quiet or unknown):
         # The sweep compares with the newest barrier: this one moved the ids too.
         return {"source_ids": dict(now)}
-    return prove(work, sides_of(step, work), since=None, delta=delta_of(work))
+    # After days on hold much may have been written: then passes come first, so that the last one is short.
+    since = proof.get("source_ids") if step.hold else None
+    return prove(work, sides_of(step, work), since=since, delta=delta_of(work))
 
 
 def swap_names(step: GoLive, work: Work) -> Facts:
@@ -265,6 +269,7 @@ def _report(work: Work) -> JsonObject:
 
 PHASES = (
     Phase("preflight", preflight),
+    Phase(HOLD, hold, waits=True),
     Phase("converge", converge, volatile=True),
     Phase("swap", swap_names),
     Phase("sweep", sweep_late),

@@ -8,6 +8,7 @@ from qmigrate.model.plan import Retire
 from qmigrate.steps.base import base_name
 from qmigrate.steps.closing import close_retire
 from qmigrate.steps.owned import check_same, release
+from qmigrate.steps.superseded import drop_snapshot, refuse_last_copy
 from qmigrate.steps.work import Facts, Phase, Work
 
 
@@ -18,6 +19,7 @@ def preflight(step: Retire, work: Work) -> Facts:
     seal = (found.seal if found else None) or {}
     if found is not None and seal.get("ledger") != work.ledger_id:
         raise RefusedError(f"{step.target} is not sealed by this ledger; it was left as it is")
+    refuse_last_copy(step, work)
     return {"present": found is not None}
 
 
@@ -26,6 +28,7 @@ def delete(step: Retire, work: Work) -> Facts:
     release(work, [step.target])
     _refuse_names(step, work)
     work.store.drop_collection(step.target)
+    drop_snapshot(step, work)
     for back in (False, True):
         work.lease.drop_base(base_name(step.target, step.target, back=back))
     return {}

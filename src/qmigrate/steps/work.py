@@ -63,6 +63,7 @@ class Work:
         learned: facts of phases that are done, by (step, phase).
         frozen: the freeze that is in force, or None.
         on_failure: what is to be taken back when the run ends in an error, last first.
+        consent: position of the held go-live whose cut-over was asked for, or None.
     """
 
     collection: str
@@ -83,6 +84,7 @@ class Work:
     tool: str = ""
     frozen: Frozen | None = None
     on_failure: list[Callable[[Work], None]] = field(default_factory=list)
+    consent: int | None = None
 
     def facts(self, phase: str, step: int | None = None) -> Facts:
         """What a phase of this step (or of `step`) has learned; empty when nothing."""
@@ -123,11 +125,13 @@ class Phase:
         name: as the journal has it.
         run: the work; may be repeated safely.
         volatile: a ``done`` of an earlier lease epoch doesn't count: it is done again on resume.
+        waits: whether it only waits or refuses, so that an error in it leaves the run held, not failed.
     """
 
     name: str
     run: Callable[[Any, Work], Facts | None]
     volatile: bool = False
+    waits: bool = False
 
 
 PhaseTable = Mapping[str, Sequence[Phase]]

@@ -126,12 +126,15 @@ def new_payload(stored: Stored, transform: PointTransform) -> Payload | None:
     """The payload after the transform's functions, or None when it is carried as it is."""
     if transform.keeps_payload:
         return None
-    point = plain_point(stored)
-    for function in transform.payload:
+    point, last = plain_point(stored), len(transform.payload) - 1
+    for position, function in enumerate(transform.payload):
         payload: Any = function(point)
         if not isinstance(payload, dict):
             name = getattr(function, "__name__", function)
             raise TypeError(f"{name} returned {type(payload).__name__}, not a dict")
+        if position < last or transform.filled:
+            # Whoever reads it next, gets what it would read from the collection: lists for tuples, and so on.
+            payload = dict(grpc_to_payload({key: json_to_value(value) for key, value in payload.items()}))
         point = Point(point.id, payload, point.vectors)
     return point.payload
 

@@ -43,6 +43,8 @@ def nothing_to_do(plan: Plan) -> str:
         return "Nothing to abort: no run is unfinished."
     if plan.verb == "rollback":
         return "Nothing to take back."
+    if plan.held:
+        return f"Nothing to do beside the cut-over of {', '.join(plan.held)}."
     if not plan.target:
         return 'Nothing to do: there are no revisions yet. Make one: qmigrate revision -m "what changes"'
     return f"Nothing to do: every collection is at {', '.join(plan.target)}."
@@ -59,7 +61,7 @@ def _groups(plan: Plan) -> list[list[CollectionPlan]]:
     """Collections that the same is done to, together, in the order of the plan."""
     groups: dict[object, list[CollectionPlan]] = {}
     for item in plan.collections:
-        key = (item.lines, item.reasons, item.incompatible, item.way_back)
+        key = (item.lines, item.reasons, item.incompatible, item.way_back, item.holds)
         groups.setdefault(key, []).append(item)
     return list(groups.values())
 
@@ -73,8 +75,16 @@ def _group(group: list[CollectionPlan], verb: str) -> list[Text]:
         *[Text(f"  {line}") for line in item.lines],
         *labelled("why", item.reasons),
         *labelled("readers", item.incompatible or clear),
+        *(labelled("held", _held(group)) if item.holds else ()),
         *(labelled("back" if verb == "upgrade" else "forth", (item.way_back,)) if item.way_back else ()),
     ]
+
+
+def _held(group: list[CollectionPlan]) -> tuple[str, ...]:
+    """That it waits, and with what it goes on."""
+    names = [item.job.collection for item in group if item.holds]
+    named = names[0] if len(names) == 1 else "NAME"
+    return (f"built and proven, then it waits for: qmigrate cutover {named}",)
 
 
 def _head(item: CollectionPlan) -> tuple[str | Text, ...]:

@@ -14,6 +14,7 @@ STYLES = {
     "ready": "green",
     "pending": "yellow",
     "running": "cyan",
+    "held": "bold cyan",
     "interrupted": "bold yellow",
     "failed": "bold red",
     "unmanaged": "magenta",
@@ -42,7 +43,7 @@ def show_status(console: Console, status: Status) -> None:
 
 def _summary(status: Status) -> str:
     counts = {"pending": status.pending}
-    for state in ("running", "interrupted", "failed"):
+    for state in ("running", "held", "interrupted", "failed"):
         counts[state] = sum(row.state == state for row in status.collections)
     parts = [counted(len(status.collections), "collection")]
     parts += [f"{count} {state}" for state, count in counts.items() if count]

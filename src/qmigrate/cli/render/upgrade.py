@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.text import Text
 from qmigrate.cli.render.layout import labelled
 from qmigrate.cli.render.plan import nothing_to_do
 from qmigrate.cli.render.words import counted, moment, number, took
-from qmigrate.commands.results import Outcome, UpgradeResult
+from qmigrate.commands.results import Held, Outcome, UpgradeResult
 
 
 def show_upgrade(console: Console, result: UpgradeResult) -> None:
@@ -19,18 +20,35 @@ def show_upgrade(console: Console, result: UpgradeResult) -> None:
         done = f", {number(found.done)} of {number(found.total)} points" if found.total else ""
         console.print(f"Resumed {found.collection}: {found.phase}{done}")
         console.print(f"  the run of {moment(found.started_at)} on host {found.host}")
+    ways = {item.job.collection: item.way_back for item in result.plan.collections if result.plan.verb == "upgrade"}
     for outcome in result.outcomes:
-        for line in _outcome(outcome, result.plan.verb):
+        for line in show_outcome(outcome, result.plan.verb):
             console.print(line)
+        way = ways.get(outcome.collection)
+        if way and outcome.held is None:
+            for line in labelled("back", [way]):
+                console.print(line)
     for note in result.plan.notes:
         console.print(f"note: {note}")
     if not result.outcomes:
         console.print(nothing_to_do(result.plan))
-        return
-    console.print(_closing(result))
+    elif any(outcome.held is None for outcome in result.outcomes):
+        console.print(_closing(result))
+    for line in held_lines(result.held):
+        console.print(line)
 
 
-def _outcome(outcome: Outcome, verb: str) -> list[Text]:
+def held_lines(held: Sequence[Held]) -> list[Text]:
+    """What waits, and the command that goes on: nothing when nothing does."""
+    if not held:
+        return []
+    names = held[0].collection if len(held) == 1 else "--all"
+    what = f"Held: {', '.join(one.collection for one in held)}, built and proven. Go live: "
+    return [Text.assemble(what, (f"qmigrate cutover {names}", "bold"))]
+
+
+def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
+    """The block of one collection: what was done, how it was proven, what serves now."""
     revisions = ", ".join(outcome.revisions)
     word = {"rollback": "without ", "abort": "aborted "}.get(verb, "") if revisions else ""
     title = f"  {word}{revisions}".rstrip() + f"  {took(outcome.seconds)}"
@@ -43,7 +61,11 @@ def _outcome(outcome: Outcome, verb: str) -> list[Text]:
     serves = outcome.physical or "nothing: the name is gone"
     if swap is not None:
         serves += f", name moved in {took(swap / 1000)}"
-    return [*lines, *labelled("live", [serves]), *labelled("note", outcome.notes)]
+    lines += labelled("live", [serves])
+    if outcome.held is not None:
+        waiting = ", ".join(outcome.held.revisions)
+        lines += labelled("held", [f"{waiting} as {outcome.held.physical}, until qmigrate cutover"])
+    return [*lines, *labelled("note", outcome.notes)]
 
 
 def _learned(facts: dict[str, Any]) -> list[Text]:
@@ -80,7 +102,7 @@ def _proof(proof: dict[str, Any]) -> list[str]:
 
 def _closing(result: UpgradeResult) -> Text:
     total = took(sum(outcome.seconds for outcome in result.outcomes))
-    names = dict.fromkeys(outcome.collection for outcome in result.outcomes)
+    names = dict.fromkeys(outcome.collection for outcome in result.outcomes if outcome.held is None)
     revisions = list(dict.fromkeys(one for outcome in result.outcomes for one in outcome.revisions))
     what = counted(len(names), "collection")
     if result.plan.verb == "abort":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -15,6 +17,21 @@ lock_timeout = click.option(
     type=Duration(),
     help="How long to wait for another process.  [default: limits.lock_timeout]",
 )
+
+keep_going = click.option("--keep-going", is_flag=True, help="When a collection fails, go on with the others.")
+
+
+@contextmanager
+def show_rest(shell: Shell, render: Callable[..., None]) -> Iterator[None]:
+    """When some collections fail, what became of the others is printed before the error; JSON has both in one."""
+    from qmigrate.errors import CollectionsFailedError
+
+    try:
+        yield
+    except CollectionsFailedError as error:
+        if not shell.options.json and error.result.outcomes:
+            shell.show(error.result, render)
+        raise
 
 
 def _again(verb: str, target: str, default: str, names: tuple[str, ...], *flags: str) -> str:
@@ -50,6 +67,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...]) -> None:
 @lock_timeout
 @click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
 @click.option("--allow-gap", is_flag=True, help="Let reads of a plain name fail for some milliseconds, if need be.")
+@keep_going
 @with_shell
 def upgrade(
     shell: Shell,
@@ -59,8 +77,11 @@ def upgrade(
     lock_timeout: float | None,
     no_snapshot: bool,
     allow_gap: bool,
-) -> None:
+    keep_going: bool,
+) -> int:
     """Bring every collection to TARGET; an interrupted run is finished first, from where it was.
+
+    What a revision holds is built and proven, and waits for qmigrate cutover (exit code 11).
 
     TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
     """
@@ -68,7 +89,7 @@ def upgrade(
     from qmigrate.cli.render.upgrade import show_upgrade
     from qmigrate.commands import upgrade as command
 
-    with shell.progress() as progress:
+    with show_rest(shell, show_upgrade), shell.progress() as progress:
         result = command.upgrade(
             shell.settings(),
             target,
@@ -77,6 +98,7 @@ def upgrade(
             lock_timeout=lock_timeout,
             no_snapshot=no_snapshot,
             allow_gap=allow_gap,
+            keep_going=keep_going,
             progress=progress,
         )
     again = _again("upgrade", target, "head", only, *_flags(no_snapshot=no_snapshot, allow_gap=allow_gap))
@@ -84,6 +106,7 @@ def upgrade(
         shell.show(result.plan, functools.partial(show_plan, command=again))
     else:
         shell.show(result, show_upgrade)
+    return result.exit_code
 
 
 @click.command(cls=TargetCommand, short_help="Go back to an earlier revision.")
@@ -102,7 +125,7 @@ def rollback(
     dry_run: bool,
     lock_timeout: float | None,
     **choices: bool,
-) -> None:
+) -> int:
     """Go back to TARGET; refused when something was written since, unless you say what becomes of it.
 
     TARGET is a revision id or the beginning of one, base, or -1 for one revision back (the default).
@@ -130,6 +153,7 @@ def rollback(
         shell.show(result.plan, functools.partial(show_plan, command=again))
     else:
         shell.show(result, show_upgrade)
+    return result.exit_code
 
 
 @click.command(short_help="Take back what unfinished runs have begun.")

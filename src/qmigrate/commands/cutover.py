@@ -1,0 +1,139 @@
+"""cutover: let on what is built, proven and held. It plans nothing: it goes on with stored jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from qmigrate.commands.failures import Failures
+from qmigrate.commands.held import held_collections
+from qmigrate.commands.perform import finish_open_runs
+from qmigrate.commands.results import Held, Outcome, Resumed
+from qmigrate.commands.session import Session, session
+from qmigrate.errors import HeldError, RefusedError, UsageError
+from qmigrate.executor import stop_on_signals
+from qmigrate.model.state import OpenRun
+from qmigrate.observe import observe
+from qmigrate.ports import Progress
+from qmigrate.settings import Settings
+
+_GLOB = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class CutoverResult:
+    """`cutover`; a dry run has no outcomes.
+
+    Attributes:
+        chosen: logical names that are cut over, in order.
+        resumed: their runs as they were found.
+        outcomes: one per run, in the order of execution.
+        held: what is held at the end, among the chosen: a later step of the same run may wait for its own cut-over.
+        notes: what a person should know.
+    """
+
+    chosen: tuple[str, ...]
+    resumed: tuple[Resumed, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    held: tuple[Held, ...] = ()
+    notes: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """11 when something is held again, else 0."""
+        return HeldError.exit_code if self.held and not self.dry_run else 0
+
+
+def cutover(
+    settings: Settings,
+    names: Iterable[str] = (),
+    *,
+    every: bool = False,
+    dry_run: bool = False,
+    lock_timeout: float | None = None,
+    keep_going: bool = False,
+    progress: Progress | None = None,
+) -> CutoverResult:
+    """Converge and verify again what is held, then go live with it; an interrupted cut-over is finished.
+
+    Args:
+        names: logical names or globs.
+        every: everything that is held.
+        dry_run: only say what would be cut over.
+        keep_going: when one fails, go on with the others, and raise at the end.
+
+    Raises:
+        CollectionsFailedError: with `keep_going`, for all that failed; it holds the result of the others.
+        UsageError: neither names nor `every`, or a name that nothing has.
+        RefusedError: a named collection is not built yet.
+        DriftError: the source, the built generation, an embedder or a revision file was changed since; still held.
+        RepairNeededError: a generation is gone, or the name was moved; still held.
+    """
+    patterns = tuple(names)
+    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
+        chosen, notes = _choose(opened, patterns, every=every)
+        if dry_run:
+            waiting = tuple(one for one in held_collections(opened, chosen))
+            return CutoverResult(chosen=chosen, held=waiting, notes=notes, dry_run=True)
+        failures = Failures(opened.progress, keep_going=keep_going)
+        resumed, outcomes = finish_open_runs(
+            opened, stop=stop, only=chosen, lock_timeout=lock_timeout, cutover=True, failures=failures
+        )
+        held = held_collections(opened, chosen)
+    result = CutoverResult(chosen, tuple(resumed), tuple(outcomes), held, notes)
+    failures.raise_any(result)
+    return result
+
+
+def _choose(opened: Session, patterns: tuple[str, ...], *, every: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which collections are cut over, and what to say of those that are not."""
+    runs = {run.job.collection: run for run in opened.ledger.open_runs()}
+    ready = [name for name, run in sorted(runs.items()) if _is_ready(run)]
+    if every == bool(patterns):
+        waiting = ", ".join(ready) or "nothing"
+        raise UsageError(
+            "say which collections to cut over: names or globs, or all of them", hint=f"held now: {waiting}; or --all"
+        )
+    if every:
+        return tuple(ready), ()
+    notes: list[str] = []
+    chosen: list[str] = []
+    for pattern in patterns:
+        matching = [name for name in ready if fnmatchcase(name, pattern)] if _is_glob(pattern) else [pattern]
+        if pattern not in ready and not _is_glob(pattern):
+            notes.append(_not_held(opened, pattern, runs.get(pattern)))
+            continue
+        if not matching:
+            notes.append(f"nothing that matches {pattern!r} is held")
+        chosen += [name for name in matching if name not in chosen]
+    return tuple(chosen), tuple(notes)
+
+
+def _is_glob(pattern: str) -> bool:
+    return not _GLOB.isdisjoint(pattern)
+
+
+def _is_ready(run: OpenRun) -> bool:
+    """Built and waiting, also when an earlier cut-over was interrupted before or after it began."""
+    return run.waiting() is not None or run.let_on()
+
+
+def _not_held(opened: Session, name: str, run: OpenRun | None) -> str:
+    """Why a named collection is not cut over.
+
+    Raises:
+        RefusedError: it is not built yet.
+        UsageError: there is no such collection.
+    """
+    if run is not None:
+        last = run.records[-1].phase if run.records else "preflight"
+        where = f"is under way on {run.host}" if run.leased else f"stopped in {last}"
+        raise RefusedError(
+            f"{name} is not built and proven yet: its {run.verb} {where}",
+            hint="qmigrate status shows it" if run.leased else "qmigrate upgrade goes on with it",
+        )
+    if name not in observe(opened.ledger, opened.store).collections:
+        raise UsageError(f"there is no collection {name!r}", hint="qmigrate status lists what is there")
+    return f"{name} is not held: nothing to do for it"

@@ -1,0 +1,35 @@
+"""What is built and waits for its cut-over, read from the ledger. It lets nothing on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from qmigrate.commands.results import Held
+from qmigrate.commands.session import Session
+from qmigrate.model.state import HOLD, OpenRun
+
+
+def held_run(run: OpenRun) -> Held | None:
+    """What a held run waits with; None when it isn't held."""
+    position = run.waiting()
+    if run.state != "held" or position is None:
+        return None
+    record = run.record(position, HOLD)
+    since = record.facts.get("since") if record is not None else None
+    return Held(
+        collection=run.job.collection,
+        physical=str(run.job.steps[position].target),
+        revisions=tuple(closing.revision for closing in run.job.closes if closing.step >= position),
+        run=run.id,
+        since=datetime.fromisoformat(since) if since else None,
+        refused=run.error,
+    )
+
+
+def held_collections(session: Session, only: Iterable[str] | None) -> tuple[Held, ...]:
+    """Everything that is held now, of all collections or of `only`, by name."""
+    chosen = frozenset(only) if only is not None else None
+    newest = {run.job.collection: run for run in session.ledger.open_runs()}
+    found = [held_run(run) for name, run in sorted(newest.items()) if chosen is None or name in chosen]
+    return tuple(one for one in found if one is not None)

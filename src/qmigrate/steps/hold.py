@@ -1,0 +1,119 @@
+"""Hold: a go-live that waits, built and proven, until its cut-over is asked for. It moves and writes no point.
+
+Days may pass between the two, so the way is looked at anew before it is let on; a refusal leaves it held.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from qmigrate.errors import DriftError, HeldError, PlanError, RepairNeededError
+from qmigrate.model.plan import Build, GoLive
+from qmigrate.model.schema import CollectionSchema, changes
+from qmigrate.model.state import LiveCollection
+from qmigrate.steps import hidden
+from qmigrate.steps.build import enforced
+from qmigrate.steps.owned import check_same, holder, reach, release
+from qmigrate.steps.points import check_models
+from qmigrate.steps.preflight import check_source
+from qmigrate.steps.work import Facts, Work, transform_of
+
+
+def hold(step: GoLive, work: Work) -> Facts:
+    """Wait for consent, and look at both generations again once it is there.
+
+    Raises:
+        HeldError: nobody has asked for the cut-over yet.
+        DriftError: the source's schema, the built generation or an embedder is not what was built and proven.
+        RepairNeededError: a generation is gone, or the name was moved.
+    """
+    if not step.hold:
+        return {}
+    if work.consent != work.step:
+        # It may wait for days: nothing but the generation itself stays behind, and no request can come any more.
+        release(work, [step.source, step.target])
+        work.note({"since": work.facts("hold").get("since") or datetime.now(UTC).isoformat()})
+        raise HeldError(
+            f"{work.collection} is built and proven as {step.target}, and waits for its cut-over",
+            hint=f"qmigrate cutover {work.collection} goes live with it; qmigrate abort {work.collection} removes it",
+        )
+    _check(step, work)
+    return {"asked_at": datetime.now(UTC).isoformat()}
+
+
+def _check(step: GoLive, work: Work) -> None:
+    """Whether what was proven is still what would go live."""
+    build = next(one for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
+    source, target = _described(step.source, work), _described(step.target, work)
+    serving = holder(work)
+    if serving != step.source:
+        seen = f"is on {serving}" if serving else "is not there any more"
+        raise RepairNeededError(
+            f"{work.collection} {seen}, but {step.target} was built from {step.source}: somebody moved the name",
+            hint=f"point it back to {step.source}, or start over: {_over(work)}",
+        )
+    check_same(work, str(step.source))
+    if step.place == "shadow":
+        hidden.preflight(step, work)
+    _check_target(build, target, work)
+    check_source(work, source)
+    _check_schema(build, source, work)
+    operations = work.operations(step.ops)
+    check_models(work, transform_of(operations, source.schema), work.job.steps.index(build))
+
+
+def _described(physical: str | None, work: Work) -> LiveCollection:
+    found = work.store.describe(reach(work, str(physical)))
+    if found is None:
+        raise RepairNeededError(
+            f"{physical}, a generation of {work.collection}, was deleted while its cut-over was waited for",
+            hint="qmigrate status shows what is there, qmigrate snapshot list what can be restored",
+        )
+    return found
+
+
+def _check_target(build: Build, target: LiveCollection, work: Work) -> None:
+    seal = target.seal or {}
+    ours = seal.get("ledger") == work.ledger_id and seal.get("generation") == build.number
+    if not ours or seal.get("state") != "building":
+        raise RepairNeededError(
+            f"{build.target} is not the generation that was built: its seal is another one",
+            hint=f"it was left as it is; start over: {_over(work)}",
+        )
+    lost = enforced(changes(target.schema, build.schema.with_(aliases=target.schema.aliases)), work)
+    if lost:
+        raise DriftError(
+            f"{build.target} was changed while it waited for its cut-over; it lacks: "
+            + "; ".join(change.describe() for change in lost),
+            hint=f"start over: {_over(work)}",
+        )
+
+
+def _check_schema(build: Build, source: LiveCollection, work: Work) -> None:
+    """The same operations on the source of today must lead to what was built, or a change by hand would be lost."""
+    expected: CollectionSchema = source.schema
+    try:
+        for operation in work.operations(build.ops):
+            operation.check(expected)
+            after = operation.apply(expected)
+            expected = after if after is not None else expected
+    except PlanError as error:
+        raise _changed(build, error.message, work) from error
+    names = build.schema.aliases
+    here, built = expected.with_(aliases=names), build.schema
+    # What was taken away from the source shows only from the other side.
+    seen = (*changes(built, here), *(change.reverse() for change in changes(here, built)))
+    found = dict.fromkeys(change.describe() for change in seen)
+    if found:
+        raise _changed(build, "; ".join(found), work)
+
+
+def _changed(build: Build, what: str, work: Work) -> DriftError:
+    return DriftError(
+        f"{build.source} was changed since {build.target} was built from it, and the cut-over would lose that: {what}",
+        hint=f"undo it, or build anew from what is there now: {_over(work)}",
+    )
+
+
+def _over(work: Work) -> str:
+    return f"qmigrate abort {work.collection}, then qmigrate upgrade"
