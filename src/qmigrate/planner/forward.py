@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, Job, OpRef, Plan, Step
+from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
@@ -195,7 +196,8 @@ def _finished(draft: _Draft) -> CollectionPlan:
     state = draft.state
     job = Job(collection=state.name, basis=state.basis(), steps=tuple(draft.steps), closes=tuple(draft.closes))
     points = state.live.points if state.live and draft.copies else None
-    size = points * _bytes_per_point(state) * draft.copies if points is not None else None
+    each = bytes_per_point(state.live.schema if state.live else None)
+    size = points * each * draft.copies if points is not None else None
     return CollectionPlan(
         job=job,
         lines=tuple(draft.lines),
@@ -207,9 +209,9 @@ def _finished(draft: _Draft) -> CollectionPlan:
     )
 
 
-def _bytes_per_point(state: CollectionState) -> int:
+def bytes_per_point(schema: CollectionSchema | None) -> int:
     """Vectors as float32 and a guess of 200 bytes for id and payload: an estimate for people, used for nothing else."""
-    vectors = state.live.schema.vectors if state.live else {}
+    vectors = schema.vectors if schema else {}
     return 200 + sum(4 * int(params.get("size", 0)) for params in vectors.values())
 
 
