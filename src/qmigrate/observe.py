@@ -162,17 +162,26 @@ def check_hidden(world: World, plan: Plan) -> None:
         RepairNeededError: it is another version now.
     """
     for item in plan.collections:
-        state = world.collections.get(item.job.collection)
-        since = _hidden_since(state) if state is not None and state.hides else None
-        if since is None or state is None or world.capabilities.local:
-            continue
-        before, now = (label.split(" at ")[0] for label in (since, world.capabilities.label))
-        if before != now:
-            raise RepairNeededError(
-                f"the alias {state.name} hides the old collection of that name since {before}; this is {now}, which "
-                "may treat it differently",
-                hint=f"qmigrate gc {state.name} --now removes the old collection; the alias is an ordinary one then",
-            )
+        check_hidden_name(world, item.job.collection)
+
+
+def check_hidden_name(world: World, name: str) -> None:
+    """The same for one name.
+
+    Raises:
+        RepairNeededError: it is another version now.
+    """
+    state = world.collections.get(name)
+    since = _hidden_since(state) if state is not None and state.hides else None
+    if since is None or world.capabilities.local:
+        return
+    before, now = (label.split(" at ")[0] for label in (since, world.capabilities.label))
+    if before != now:
+        raise RepairNeededError(
+            f"the alias {name} hides the old collection of that name since {before}; this is {now}, which "
+            "may treat it differently",
+            hint=f"qmigrate gc {name} --now removes the old collection; the alias is an ordinary one then",
+        )
 
 
 def _hidden_since(state: CollectionState) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,8 @@ from qmigrate.model.names import PROBE_PREFIX
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.store.rest import Rest
 
+#: A probe that was begun in 2023.
+PROBE = f"{PROBE_PREFIX}655a0000_0123456789ab_"
 PLAIN = CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}})
 
 
@@ -203,7 +206,8 @@ WRONG = {
     "alias of another ledger": Wrong(
         _alias("NAME__g0001__e99", "NAME__g0001"), "foreign aliases", "info", "no lease of this ledger", "leave them"
     ),
-    "probe collection": Wrong(_collection(f"{PROBE_PREFIX}NAME"), "probes", "warn", "qmigrate_probe_NAME", REPAIR),
+    "probe collection": Wrong(_collection(f"{PROBE}a"), "probes", "warn", f"{PROBE}a", REPAIR),
+    "probe alias": Wrong(_alias(f"{PROBE}c", "NAME__g0001"), "probes", "warn", f"{PROBE}c", REPAIR),
     "alias moved by hand": Wrong(
         _alias("NAME", "NAME__g0001"), "collection NAME", "fail", "somebody moved the alias", "point it back", 7
     ),
@@ -225,7 +229,7 @@ WRONG = {
     "model gone": Wrong(_no_model, "model of NAME.b", "warn", "don't have any more", "add words under embedders"),
     "override": Wrong(_bad_override, "override NAMEx", "warn", "did you mean", "qmigrate.yaml"),
     "two heads": Wrong(_two_heads, "heads", "warn", "2 heads: 0003, 0004", "qmigrate revision --merge"),
-    "fenced": Wrong(_fenced(True), "fence of NAME", "fail", "qmigrate has fenced it", "qmigrate upgrade", 7, True),
+    "fenced": Wrong(_fenced(True), "fence of NAME", "fail", "qmigrate has fenced it", "qmigrate upgrade lifts", 7, True),
     "limited": Wrong(_fenced(False), "fence of NAME", "fail", "somebody has limited it", "write_rate_limit", 7, True),
     "small batches": Wrong(
         _strict(upsert_max_batchsize=0),
@@ -263,8 +267,7 @@ def check_found(made: Deployment, wrong: Wrong) -> None:
 def test_what_is_wrong_is_found(deployment, kind):
     """Each thing that is wrong has a finding of its level that names it and the next command, and its exit code."""
     check_found(deployment, WRONG[kind])
-    probe = f"{PROBE_PREFIX}{deployment.name}"
-    with_store(deployment, lambda store: store.drop_collection(probe))
+    with_store(deployment, lambda store: store.drop_collection(f"{PROBE}a"))
 
 
 @pytest.mark.server
@@ -284,34 +287,33 @@ def own_server(qdrant_server, tmp_path):
 
 
 def test_leftovers_are_removed_and_nothing_else(deployment):
-    """Repair --leftovers takes dead holders' aliases and empty probes away; what is used, foreign or filled stays."""
+    """Leftovers: dead holders' aliases and empty probes are taken away; what is used, foreign or filled stays."""
     made = upgraded(deployment)
-    gone = f"{PROBE_PREFIX}{made.name}"
-    with_store(made, lambda store: store.create_collection(gone, PLAIN, seal=None, defer_index=False))
-    filled = f"{PROBE_PREFIX}{made.name}_filled"
-    other = Deployment(made.root.parent / "other", made.qdrant, made.ledger_url, name=filled)
-    with_store(made, lambda store: store.create_collection(filled, PLAIN, seal=None, defer_index=False))
+    stem = f"{PROBE_PREFIX}655a0001_{uuid.uuid4().hex[:12]}_"
+    running = f"{PROBE_PREFIX}{int(time.time()):x}_{uuid.uuid4().hex[:12]}_a"
+    other = Deployment(made.root.parent / "other", made.qdrant, made.ledger_url, name=f"{stem}b")
+    for name in (f"{stem}a", f"{stem}b", running):
+        _collection(name)(made)
     other.load(11)
     for name in ("__g0001__e1", "__g0002__e2__0", "__g0001__e99"):
         _alias(f"NAME{name}", f"NAME{name[:7]}")(made)
-    _alias(f"{gone}_a", "NAME__g0001")(made)
+    _alias(f"{stem}c", "NAME__g0001")(made)
     _alias("NAMEmodel__e5", "NAME__g0001")(made)
-    said = repair.leftovers(made.settings(), grace=0)
-    assert set(said.subject.split(", ")) >= {
-        f"{made.name}__g0001__e1", f"{made.name}__g0002__e2__0", gone, f"{gone}_a"
-    }  # fmt: skip
-    assert filled in said.detail.partition("left as it is: ")[2]
+    said = call(made.root, "repair", "--leftovers", "--json").json["data"]
+    expected = {f"{made.name}__g0001__e1", f"{made.name}__g0002__e2__0", f"{stem}a", f"{stem}c"}
+    assert set(said["subject"].split(", ")) >= expected
+    assert {f"{stem}b", running} <= set(said["detail"].partition("left as it is: ")[2].split(", "))
     store = made.store()
     try:
-        assert {name for name in store.aliases() if made.name in name} == {
-            made.name, f"{made.name}__g0001__e99", f"{made.name}model__e5"
-        }  # fmt: skip
-        names = {name for name in store.physical_names() if made.name in name}
-        assert names == {f"{made.name}__g0001", f"{made.name}__g0002", filled}
-        store.drop_collection(filled)
+        kept = {made.name, f"{made.name}__g0001__e99", f"{made.name}model__e5"}
+        assert {name for name in store.aliases() if made.name in name or stem in name} == kept
+        kept = {f"{made.name}__g0001", f"{made.name}__g0002", f"{stem}b", running}
+        assert {name for name in store.physical_names() if name in kept or made.name in name or stem in name} == kept
     finally:
+        for name in (f"{stem}b", running):
+            store.drop_collection(name)
         store.close()
-    assert repair.leftovers(made.settings(), grace=0).detail == "there was nothing to remove"
+    assert repair.leftovers(made.settings()).subject == ""
     assert failed(made) == []
 
 
@@ -323,7 +325,7 @@ def test_leftovers_of_a_living_holder_and_of_an_open_run_stay(deployment):
     try:
         with ledger.hold(made.name, timeout=5, ttl=30):
             assert "own aliases" not in checks(made)
-            assert repair.leftovers(made.settings(), grace=0).subject == ""
+            assert repair.leftovers(made.settings()).subject == ""
     finally:
         ledger.close()
     assert "own aliases" in checks(made)
@@ -331,7 +333,7 @@ def test_leftovers_of_a_living_holder_and_of_an_open_run_stay(deployment):
     found = checks(made)
     assert "own aliases" not in found
     assert f"run of {made.name}" in found
-    assert repair.leftovers(made.settings(), grace=0).subject == ""
+    assert repair.leftovers(made.settings()).subject == ""
 
 
 def test_leftovers_wait_for_the_lease(deployment, monkeypatch):
@@ -353,7 +355,7 @@ def test_leftovers_wait_for_the_lease(deployment, monkeypatch):
     monkeypatch.setattr(repair, "_left", looked)
     try:
         with pytest.raises(LeaseHeldError):
-            repair.leftovers(made.settings(), grace=0)
+            repair.leftovers(made.settings())
     finally:
         held[0].__exit__(None, None, None)
         ledger.close()

@@ -19,9 +19,6 @@ from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.steps.retire import drop_probe
 
-#: Seconds between the two looks at a probe: one that a running command has made is gone by then.
-GRACE = 15.0
-
 
 def accept(settings: Settings, revision: str, reason: str) -> Repaired:
     """Accept that an applied revision file has changed; who and why is recorded.
@@ -61,13 +58,11 @@ def unlock(settings: Settings, collection: str) -> Repaired:
     return Repaired(action="unlock", subject=collection, detail=f"the lease of {held.owner} on {held.host} is ended")
 
 
-def leftovers(settings: Settings, *, grace: float = GRACE, progress: Progress | None = None) -> Repaired:
+def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repaired:
     """Remove own aliases of processes that are gone, and what a probe of the server has left behind; nothing else.
 
     Aliases are removed under the lease of their collection, and only where no unfinished run goes on from them.
-
-    Args:
-        grace: seconds after which a probe's names must still be there.
+    Probes are removed when their name says that they have ended long ago, and when they hold no points.
 
     Raises:
         LeaseHeldError: another process works on one of the collections.
@@ -75,13 +70,8 @@ def leftovers(settings: Settings, *, grace: float = GRACE, progress: Progress | 
     """
     with session(settings, writes=True, progress=progress) as opened:
         removed = _aliases(opened)
-        before = set(names.probes({*opened.store.physical_names(), *opened.store.aliases()}))
-        kept: list[str] = []
-        if before:
-            opened.progress.say(f"waiting {grace:.0f} s: a probe that is running now removes its names itself")
-            time.sleep(grace)
-            gone, kept = _probes(opened, before)
-            removed += gone
+        gone, kept = _probes(opened)
+    removed += gone
     detail = f"removed {', '.join(removed)}" if removed else "there was nothing to remove"
     return Repaired("leftovers", ", ".join(removed), detail + (f"; left as it is: {', '.join(kept)}" if kept else ""))
 
@@ -111,15 +101,13 @@ def _left(opened: Session) -> list[names.OwnAlias]:
     return [one for one in known if one.state == "left"]
 
 
-def _probes(opened: Session, before: set[str]) -> tuple[list[str], list[str]]:
-    """What was removed, and what was not since it holds something."""
-    gone: list[str] = []
-    for alias in names.probes(opened.store.aliases()):
-        if alias in before:
-            opened.store.drop_alias(alias)
-            gone.append(alias)
-    kept: list[str] = []
-    for name in names.probes(opened.store.physical_names()):
-        if name in before:
-            (gone if drop_probe(opened.store, name) else kept).append(name)
-    return gone, kept
+def _probes(opened: Session) -> tuple[list[str], list[str]]:
+    """What was removed, and what was not: it holds something, or its probe may still be running."""
+    ended, kept = names.probes(opened.store.aliases(), time.time())
+    for alias in ended:
+        opened.store.drop_alias(alias)
+    collections, unknown = names.probes(opened.store.physical_names(), time.time())
+    gone = list(ended)
+    for name in collections:
+        (gone if drop_probe(opened.store, name) else kept).append(name)
+    return gone, sorted({*kept, *unknown})

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from qmigrate.ledger import LeaseRow
 from qmigrate.model.names import GENERATION, OWN_ALIAS, PROBE_PREFIX
+
+#: Seconds after which a probe has ended for certain, clocks that differ included.
+LONGEST_PROBE = 600
+_PROBE = re.compile(rf"^{PROBE_PREFIX}(?P<began>[0-9a-f]{{8,9}})_[0-9a-f]+_[a-z]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,21 @@ def _state(lease: LeaseRow | None, epoch: int, unfinished: bool) -> str:
     return "kept" if unfinished else "left"
 
 
-def probes(names: Iterable[str]) -> list[str]:
-    """Collections and aliases of a probe, sorted: made and removed again within one command."""
-    return sorted(name for name in names if name.startswith(PROBE_PREFIX))
+def probes(names: Iterable[str], now: float) -> tuple[list[str], list[str]]:
+    """Collections and aliases of probes, which are made and removed again within one command.
+
+    Args:
+        names: of collections and aliases.
+        now: seconds since 1970; the names say when their probe began.
+
+    Returns:
+        Those of a probe that has ended, and those that may be in use or don't say when they were made; sorted.
+    """
+    ended: list[str] = []
+    other: list[str] = []
+    for name in sorted(names):
+        if name.startswith(PROBE_PREFIX):
+            found = _PROBE.match(name)
+            old = found is not None and now - int(found["began"], 16) > LONGEST_PROBE
+            (ended if old else other).append(name)
+    return ended, other

@@ -11,7 +11,7 @@ from qmigrate.commands.results import Check
 from qmigrate.errors import QmigrateError
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import counted
-from qmigrate.observe import check_ownership
+from qmigrate.observe import check_hidden_name, check_ownership
 from qmigrate.planner import check_checksums
 
 #: Limits of strict mode that slow an upgrade down, and below what.
@@ -43,6 +43,7 @@ def recorded(patient: Patient) -> Iterator[Check]:
     for name, state in world.collections.items():
         try:
             check_ownership(world, name)
+            check_hidden_name(world, name)
         except QmigrateError as error:
             yield Check(f"collection {name}", False, error.message, error.hint, error.exit_code)
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -45,16 +46,19 @@ def _ways_to_nothing(patient: Patient, open_runs: set[str]) -> Iterator[Check]:
 
 def probes(patient: Patient) -> Iterator[Check]:
     """Collections and aliases that a probe of the server has not removed."""
-    found = leftovers.probes({*patient.physical(), *patient.aliases()})
-    if found:
-        detail = f"{counted(len(found), 'name')} of a probe that is running, or was interrupted: {some(found)}"
-        yield Check("probes", None, detail, REPAIR, warns=True, facts={"names": found})
+    ended, other = leftovers.probes({*patient.physical(), *patient.aliases()}, time.time())
+    if ended:
+        detail = f"{counted(len(ended), 'name')} of a probe that was interrupted: {some(ended)}"
+        yield Check("probes", None, detail, REPAIR, warns=True, facts={"names": ended})
+    if other:
+        detail = f"{counted(len(other), 'name')} of a probe that may be running: {some(other)}"
+        yield Check("probes now", None, detail, "look again in some minutes: qmigrate doctor", facts={"names": other})
 
 
 def fences(patient: Patient) -> Iterator[Check]:
     """Live collections that take no writes although nobody works on them."""
     for name, state in sorted(patient.world().collections.items()):
-        if state.live is None or state.open_run is not None:
+        if state.live is None or (state.open_run is not None and state.open_run.leased):
             continue
         row = state.generation(state.physical)
         recorded = row is not None and row.fence is not None
@@ -63,8 +67,8 @@ def fences(patient: Patient) -> Iterator[Check]:
         facts = {"recorded": recorded, "strict_mode": dict(config), "prior": dict(row.fence or {}) if row else None}
         if limited:
             by = "qmigrate has fenced it" if recorded else "somebody has limited it"
-            detail = f"{state.physical} takes one write a minute and shard ({by}), and no run is under way"
-            hint = f"qmigrate upgrade --only {name} lifts what qmigrate left; else raise write_rate_limit by hand"
+            detail = f"{state.physical} takes one write a minute and shard ({by}), and nobody works on it"
+            hint = "qmigrate upgrade lifts it first of all" if recorded else "raise write_rate_limit where it was set"
             yield Check(f"fence of {name}", False, detail, hint, 7, facts=facts)
         elif recorded and not patient.local:
             detail = f"the ledger has {state.physical} as fenced, but it takes writes"
