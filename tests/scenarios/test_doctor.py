@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from sqlalchemy import event, update
-from sqlalchemy.engine import Engine
+from sqlalchemy import update
 from tests.conftest import clean
 from tests.conftest_qdrant import free_port
 from tests.harness import ADD, CREATE, INDEX, Deployment
@@ -25,7 +24,6 @@ from qmigrate.errors import LeaseHeldError
 from qmigrate.ledger import Ledger, tables
 from qmigrate.model.names import PROBE_PREFIX
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.store.rest import Rest
 
 #: A probe that was begun in 2023.
 PROBE = f"{PROBE_PREFIX}655a0000_0123456789ab_"
@@ -449,44 +447,6 @@ def test_a_ledger_that_somebody_writes_all_the_time(deployment):
         writer.close()
     assert found.level == "info"
     assert "another process was writing" in found.detail
-
-
-@pytest.mark.server
-def test_requests_per_collection_are_few(qdrant_with, tmp_path, monkeypatch):
-    """Twenty more collections cost doctor at most five more requests each, and no more SQL than three statements."""
-    server = qdrant_with()
-    made = Deployment(
-        tmp_path / "p", {"url": server.url, "grpc_port": server.grpc_port}, f"sqlite:///{tmp_path}/ledger.db"
-    )
-    made.revise("0001", CREATE)
-    upgrade.upgrade(made.settings())
-    sent = {"rest": 0, "sql": 0}
-    send = Rest.send
-
-    def counted(self, *args, **kwargs):
-        sent["rest"] += 1
-        return send(self, *args, **kwargs)
-
-    def statement(*_):
-        sent["sql"] += 1
-
-    monkeypatch.setattr(Rest, "send", counted)
-    event.listen(Engine, "before_cursor_execute", statement)
-    try:
-        assert failed(made) == []
-        few = dict(sent)
-        with_store(
-            made,
-            lambda store: [
-                store.create_collection(f"c{number}", PLAIN, seal=None, defer_index=False) for number in range(20)
-            ],
-        )
-        sent.update(rest=0, sql=0)
-        assert failed(made) == []
-    finally:
-        event.remove(Engine, "before_cursor_execute", statement)
-    assert sent["rest"] - few["rest"] <= 20 * 5
-    assert sent["sql"] - few["sql"] <= 20 * 4
 
 
 def test_people_and_programs_see_the_same(deployment):
