@@ -6,31 +6,52 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from qmigrate.errors import ForeignLedgerError, RepairNeededError
-from qmigrate.ledger import Ledger, View
+from qmigrate.ledger import Ledger
 from qmigrate.model.names import GENERATION, PROBE_PREFIX, is_internal
 from qmigrate.model.plan import Plan
-from qmigrate.model.state import CollectionState, LiveCollection, World
+from qmigrate.model.state import CollectionState, Generation, LiveCollection, World
 from qmigrate.ports import Store
 
 
 def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) -> World:
     """Everything a plan or a status needs.
 
+    Whatever the number of collections, SQL is asked a handful of times; Qdrant twice per collection, several at once.
+
     Args:
         only: logical names to read; None reads all that the ledger or Qdrant know.
     """
-    physical = store.physical_names()
+    physical = frozenset(store.physical_names())
     aliases = {alias: target for alias, target in store.aliases().items() if not is_internal(alias, target)}
     views = ledger.collections()
-    open_runs = {run.job.collection for run in ledger.open_runs()}
+    # The newest of a collection counts: an abort is newer than what it aborts.
+    runs = {run.job.collection: run for run in ledger.open_runs()}
     served = ledger.physicals()
-    names = logical_names(physical, aliases, views.keys() | open_runs, served)
+    names = logical_names(physical, aliases, views.keys() | runs.keys(), served)
     chosen = names if only is None else [name for name in names if name in set(only)] + [
         name for name in sorted(set(only)) if name not in names
     ]
+    # A collection that was adopted under another name has left its own to nobody.
+    plain = {name for name in physical if served.get(name) in (None, name)}
+    # By the names that applications use: another alias of a hidden collection leads to it, its own name doesn't.
+    described = store.describe_all([name for name in chosen if name in aliases or name in plain])
+    live = {name: _live(name, described.get(name)) for name in chosen}
+    generations = ledger.all_generations() if only is None else {name: ledger.generations(name) for name in chosen}
+    applied = ledger.all_applied() if only is None else {name: ledger.applied(name) for name in chosen}
+    numbers = _numbers(physical)
     collections = {
-        name: observe_one(
-            ledger, store, name, physical=physical, aliases=aliases, view=views.get(name), served=served.get(name)
+        name: CollectionState(
+            name=name,
+            kind="alias" if name in aliases else "plain" if name in plain else "absent",
+            managed=name in views or bool(generations.get(name)),
+            applied=applied.get(name, ()),
+            declared=views[name].declared if name in views else None,
+            live=live[name],
+            generations=generations.get(name, ()),
+            open_run=runs.get(name),
+            embedders=views[name].embedders if name in views else {},
+            next_number=_next_number(live[name], generations.get(name, ()), numbers.get(name, ())),
+            hides=name in aliases and name in physical,
         )
         for name in chosen
     }
@@ -67,51 +88,25 @@ def logical_names(
     return sorted(names)
 
 
-def observe_one(
-    ledger: Ledger,
-    store: Store,
-    name: str,
-    *,
-    physical: Iterable[str],
-    aliases: Mapping[str, str],
-    view: View | None,
-    served: str | None = None,
-) -> CollectionState:
-    """All that is known of one logical name.
+def _live(name: str, found: LiveCollection | None) -> LiveCollection | None:
+    """What serves a name; its aliases are the further ones that applications use."""
+    if found is None:
+        return None
+    further = tuple(sorted(a for a in found.schema.aliases if a != name and not is_internal(a, found.physical)))
+    return replace(found, schema=found.schema.with_(aliases=further))
 
-    Args:
-        physical: collections.
-        aliases: alias -> collection, those of qmigrate left out.
-        view: of this name.
-        served: the logical name that a collection of this very name serves, as the ledger has it.
-    """
-    present = set(physical)
-    target = aliases.get(name)
-    # A collection that was adopted under another name has left its own to nobody.
-    plain = name in present and served in (None, name)
-    kind = "alias" if target is not None else "plain" if plain else "absent"
-    live = store.describe(target or name) if kind != "absent" else None
-    if live is not None:
-        further = tuple(sorted(a for a in live.schema.aliases if a != name and not is_internal(a, live.physical)))
-        live = _with_aliases(live, further)
-    generations = ledger.generations(name)
-    numbers = [entry.number for entry in generations]
-    numbers += [int(match["number"]) for match in map(GENERATION.match, present) if match and match["name"] == name]
-    if live is not None and live.seal is not None:
-        numbers.append(int(live.seal.get("generation", 0)))
-    return CollectionState(
-        name=name,
-        kind=kind,
-        managed=view is not None or bool(generations),
-        applied=ledger.applied(name),
-        declared=view.declared if view else None,
-        live=live,
-        generations=generations,
-        open_run=ledger.open_run(name),
-        embedders=view.embedders if view else {},
-        next_number=max(numbers, default=0) + 1,
-        hides=target is not None and name in present,
-    )
+
+def _numbers(physical: Iterable[str]) -> dict[str, list[int]]:
+    """Logical name -> numbers of the generations that Qdrant has."""
+    found: dict[str, list[int]] = {}
+    for match in filter(None, map(GENERATION.match, physical)):
+        found.setdefault(match["name"], []).append(int(match["number"]))
+    return found
+
+
+def _next_number(live: LiveCollection | None, known: Iterable[Generation], present: Iterable[int]) -> int:
+    sealed = int((live.seal or {}).get("generation", 0)) if live is not None else 0
+    return max([sealed, *(entry.number for entry in known), *present]) + 1
 
 
 def check_ownership(world: World, name: str) -> None:
@@ -162,17 +157,26 @@ def check_hidden(world: World, plan: Plan) -> None:
         RepairNeededError: it is another version now.
     """
     for item in plan.collections:
-        state = world.collections.get(item.job.collection)
-        since = _hidden_since(state) if state is not None and state.hides else None
-        if since is None or state is None or world.capabilities.local:
-            continue
-        before, now = (label.split(" at ")[0] for label in (since, world.capabilities.label))
-        if before != now:
-            raise RepairNeededError(
-                f"the alias {state.name} hides the old collection of that name since {before}; this is {now}, which "
-                "may treat it differently",
-                hint=f"qmigrate gc {state.name} --now removes the old collection; the alias is an ordinary one then",
-            )
+        check_hidden_name(world, item.job.collection)
+
+
+def check_hidden_name(world: World, name: str) -> None:
+    """The same for one name.
+
+    Raises:
+        RepairNeededError: it is another version now.
+    """
+    state = world.collections.get(name)
+    since = _hidden_since(state) if state is not None and state.hides else None
+    if since is None or world.capabilities.local:
+        return
+    before, now = (label.split(" at ")[0] for label in (since, world.capabilities.label))
+    if before != now:
+        raise RepairNeededError(
+            f"the alias {name} hides the old collection of that name since {before}; this is {now}, which "
+            "may treat it differently",
+            hint=f"qmigrate gc {name} --now removes the old collection; the alias is an ordinary one then",
+        )
 
 
 def _hidden_since(state: CollectionState) -> str | None:
@@ -184,7 +188,3 @@ def _hidden_since(state: CollectionState) -> str | None:
 
 def _serves(state: CollectionState) -> bool:
     return any(row.state == "live" for row in state.generations)
-
-
-def _with_aliases(live: LiveCollection, aliases: tuple[str, ...]) -> LiveCollection:
-    return replace(live, schema=live.schema.with_(aliases=aliases))

@@ -88,6 +88,9 @@ class Store(Protocol):
     def describe(self, name: str) -> LiveCollection | None:
         """The collection, or None when there is none of that name."""
 
+    def describe_all(self, names: Sequence[str]) -> dict[str, LiveCollection | None]:
+        """The same for many names, with fewer requests and several at a time; by the names asked for."""
+
     def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
         """Exact count; of points whose payload field is missing, null or empty, or that lack a vector, when asked."""
 

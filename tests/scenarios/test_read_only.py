@@ -26,6 +26,8 @@ from qmigrate.store import points
 READING_POSTS = re.compile(r"/collections/[^/]+/points/(count|query|scroll)$")
 #: Methods of gRPC that read.
 READING_CALLS = frozenset({"/qdrant.Points/Scroll", "/qdrant.Points/Get", "/qdrant.Points/Count"})
+#: The one request of doctor that is no reading: an alias that can't exist is removed, to see whether the key may.
+PROBE = ("POST", "/collections/aliases", "delete_alias", "qmigrate_probe_")
 #: How a statement begins that changes nothing but the session it is sent in.
 READING_SQL = re.compile(r"^\s*(SELECT|PRAGMA|SHOW|BEGIN|ROLLBACK|SET TIME ZONE)\b", re.IGNORECASE)
 #: And what such a statement may not hold: locks, functions that write, settings of the database.
@@ -59,6 +61,7 @@ class Sent:
     rest: list[tuple[str, str]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     sql: list[str] = field(default_factory=list)
+    probes: int = 0
 
     def writes(self) -> list[object]:
         """What is not known to only read."""
@@ -91,7 +94,13 @@ def watched(monkeypatch) -> Iterator[Sent]:
     handle, open_channel = httpx.HTTPTransport.handle_request, points.open_channel
 
     def noted(self, request):
-        sent.rest.append((request.method, request.url.path))
+        method, path, *words = PROBE
+        body = request.content.decode() if request.method == method else ""
+        if (request.method, request.url.path) == (method, path) and all(word in body for word in words):
+            assert body.count("alias_name") == body.count("{") - 2 == 1
+            sent.probes += 1
+        else:
+            sent.rest.append((request.method, request.url.path))
         return handle(self, request)
 
     def statement(_connection, _cursor, found, *_):
@@ -180,6 +189,7 @@ def test_reading_verbs_send_no_write(pending, monkeypatch, tmp_path):
             assert call(made.root, *args).code == code
         assert sent.writes() == [], label
         assert sent.sql, label
+        assert sent.probes == (2 if label == "doctor" and "url" in made.qdrant else 0), label
         assert ("url" in made.qdrant) == bool(sent.rest), label
         if label == "verify" and "url" in made.qdrant:
             assert "/qdrant.Points/Scroll" in sent.calls

@@ -230,7 +230,7 @@ def test_ctrl_c_is_130(commands, capsys):
         (["verify", "a"], "Missing argument 'B'"),
         (["wait", "--timeout", "soon"], "'soon' is no duration such as 60s"),
         (["rollback", "--now", "--carry-writes"], "--now and --carry-writes can't go together"),
-        (["repair"], "choose one of --accept and --unlock"),
+        (["repair"], "choose one of --accept, --unlock and --leftovers"),
         (["repair", "--accept", "1", "--unlock", "c"], "choose one of"),
         (["repair", "--accept", "1", "--reason", " "], "--accept needs a --reason"),
         (["revision"], "Missing option '-m' / '--message'"),
@@ -398,7 +398,10 @@ def test_plain_values():
         "at": "2025-11-21T14:02:00+00:00",
         "set": ["a", "b"],
         "nan": None,
-        "check": {"name": "x", "ok": None, "detail": "y", "hint": None, "exit_code": 0},
+        "check": {
+            "name": "x", "group": "", "level": "info", "ok": None, "detail": "y", "hint": None,
+            "exit_code": 0, "facts": {},
+        },
         "job": {"collection": "c", "basis": "b", "steps": [], "closes": [], "supersedes": None},
         "3": [1, 2.5, True, None],
     }

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from qmigrate.cli.render.care import show_doctor, show_init, show_revision, show_verification, show_waited
+from qmigrate.cli.render.care import show_init, show_revision, show_verification, show_waited
+from qmigrate.cli.render.doctor import show_doctor
 from qmigrate.cli.render.layout import columns, labelled, short
 from qmigrate.cli.render.plan import show_plan, strategy
 from qmigrate.cli.render.status import show_history, show_snapshots, show_status
@@ -296,16 +297,24 @@ def test_snapshots():
 
 
 def test_doctor():
-    """Words say what colours say; a failed check names its mend."""
-    checks = (Check("ledger", True, "fine"), Check("qdrant", False, "down", "start it"), Check("lease c", None, "held"))
-    assert shown(show_doctor, Doctor(checks)) == [
-        "ok      ledger: fine",
-        "FAILED  qdrant: down",
-        "         → start it",
-        "note    lease c: held",
-        "",
-        "1 check failed.",
+    """What failed stands first and names its mend; words say what colours say; long lines are wrapped, not cut."""
+    long = "word " * 20 + "and-a-name-that-is-there-to-be-copied-and-is-longer-than-any-line-of-the-terminal-may-be"
+    checks = (
+        Check("ledger", True, "fine"),
+        Check("qdrant", False, "down", "start it"),
+        Check("lease c", None, "held"),
+        Check("rights", None, long, "qmigrate doctor", warns=True),
+    )
+    lines = shown(show_doctor, Doctor(checks, seconds=1.5))
+    assert lines[:4] == ["Failed", "FAILED   qdrant: down", "         → start it", ""]
+    assert lines[4:6] == ["In the way of something", "warning  rights: word word word word word word word word word word word word"]
+    assert [line for line in lines if len(line) > 80] == ["         " + long.split()[-1]]
+    assert lines[-9:] == [
+        *("         → qmigrate doctor", "", "To be known", "note     lease c: held"),
+        *("", "In order", "ok       ledger: fine", "", "1 check failed, 1 warning (1.5 s)."),
     ]
+    assert shown(show_doctor, Doctor(checks[:1])) == ["In order", "ok       ledger: fine", "", "Everything is in order."]
+    assert shown(show_doctor, Doctor(checks[3:]))[-1] == "Everything is in order, 1 warning."
 
 
 def test_small_results(tmp_path, monkeypatch):

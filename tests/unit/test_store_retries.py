@@ -7,7 +7,7 @@ import pytest
 
 from qmigrate.errors import ConflictError, NotFoundError, RateLimitedError, StoreError
 from qmigrate.store import aliases, faults
-from qmigrate.store.faults import LimitedError, RefusedRequestError, SlowError, TransientError
+from qmigrate.store.faults import DeniedError, LimitedError, RefusedRequestError, SlowError, TransientError
 from qmigrate.store.retries import SLOW_TRIES, repeated
 
 
@@ -67,8 +67,8 @@ def test_what_will_not_get_better_is_raised_as_it_is(errors, timeout, calls):
     [
         (400, "Wrong input: Alias with the same name already exists", ConflictError),
         (400, "Wrong input: Vector `zz` already exists with a different configuration", RefusedRequestError),
-        (401, "Must provide an API key", StoreError),
-        (403, "Forbidden: Global manage access is required", StoreError),
+        (401, "Must provide an API key", DeniedError),
+        (403, "Forbidden: Global manage access is required", DeniedError),
         (404, "Not found: Collection `x` doesn't exist!", NotFoundError),
         (409, "Wrong input: Collection `x` already exists!", ConflictError),
         (429, "Rate limiting exceeded", RateLimitedError),

@@ -1,14 +1,23 @@
-"""repair: the decisions that only a human can make, each recorded. It touches no collection."""
+"""repair: decisions that only a human can make, each recorded, and leftovers of processes that are gone.
+
+It touches no collection that anybody uses, and no point.
+"""
 
 from __future__ import annotations
 
+import time
+
 from qmigrate.commands.results import Repaired
-from qmigrate.commands.session import actor
+from qmigrate.commands.session import Session, actor, session
 from qmigrate.errors import RefusedError, RevisionError
 from qmigrate.ledger import Ledger, accept_checksum
 from qmigrate.ledger import unlock as unlock_lease
+from qmigrate.model.names import OWN_ALIAS
+from qmigrate.planner import leftovers as names
+from qmigrate.ports import Progress
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
+from qmigrate.steps.retire import drop_probe
 
 
 def accept(settings: Settings, revision: str, reason: str) -> Repaired:
@@ -19,16 +28,17 @@ def accept(settings: Settings, revision: str, reason: str) -> Repaired:
     """
     if not reason.strip():
         raise RevisionError("accepting a changed revision needs a reason", hint='--reason "…"')
-    found = Revisions.load(settings.scripts).get(revision)
+    chosen = Revisions.load(settings.scripts).get(revision)
     ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
     try:
         ledger.prepare()
-        if found.id not in ledger.applied_checksums():
-            raise RevisionError(f"revision {found.id} is not applied, so there is nothing to accept")
-        accept_checksum(ledger, found.id, found.checksum, reason, actor())
+        if chosen.id not in ledger.applied_checksums():
+            raise RevisionError(f"revision {chosen.id} is not applied, so there is nothing to accept")
+        accept_checksum(ledger, chosen.id, chosen.checksum, reason, actor())
     finally:
         ledger.close()
-    return Repaired(action="accept", subject=found.id, detail=f"{found.path.name} is accepted as {found.checksum[:12]}")
+    detail = f"{chosen.path.name} is accepted as {chosen.checksum[:12]}"
+    return Repaired(action="accept", subject=chosen.id, detail=detail)
 
 
 def unlock(settings: Settings, collection: str) -> Repaired:
@@ -46,3 +56,58 @@ def unlock(settings: Settings, collection: str) -> Repaired:
     finally:
         ledger.close()
     return Repaired(action="unlock", subject=collection, detail=f"the lease of {held.owner} on {held.host} is ended")
+
+
+def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repaired:
+    """Remove own aliases of processes that are gone, and what a probe of the server has left behind; nothing else.
+
+    Aliases are removed under the lease of their collection, and only where no unfinished run goes on from them.
+    Probes are removed when their name says that they have ended long ago, and when they hold no points.
+
+    Raises:
+        LeaseHeldError: another process works on one of the collections.
+        StoreError: the server refuses it.
+    """
+    with session(settings, writes=True, progress=progress) as opened:
+        removed = _aliases(opened)
+        gone, kept = _probes(opened)
+    removed += gone
+    detail = f"removed {', '.join(removed)}" if removed else "there was nothing to remove"
+    return Repaired("leftovers", ", ".join(removed), detail + (f"; left as it is: {', '.join(kept)}" if kept else ""))
+
+
+def _aliases(opened: Session) -> list[str]:
+    removed: list[str] = []
+    for name in sorted({one.collection for one in _left(opened)}):
+        limits = opened.settings.limits
+        with opened.ledger.hold(
+            name, timeout=limits.lock_timeout, ttl=limits.lease_ttl, progress=opened.progress.say
+        ) as lease:
+            if opened.ledger.open_run(name) is not None:
+                # Begun and interrupted since the first look: its resume removes them.
+                continue
+            for alias, physical in opened.store.aliases().items():
+                match = OWN_ALIAS.match(alias)
+                ours = match is not None and match["physical"] == physical and int(match["epoch"]) < lease.epoch
+                if ours and names.collection_of(physical) == name:
+                    opened.store.drop_alias(alias)
+                    removed.append(alias)
+    return sorted(removed)
+
+
+def _left(opened: Session) -> list[names.OwnAlias]:
+    open_runs = {run.job.collection for run in opened.ledger.open_runs()}
+    known = names.own_aliases(opened.store.aliases(), opened.ledger.leases(), open_runs)
+    return [one for one in known if one.state == "left"]
+
+
+def _probes(opened: Session) -> tuple[list[str], list[str]]:
+    """What was removed, and what was not: it holds something, or its probe may still be running."""
+    ended, kept = names.probes(opened.store.aliases(), time.time())
+    for alias in ended:
+        opened.store.drop_alias(alias)
+    collections, unknown = names.probes(opened.store.physical_names(), time.time())
+    gone = list(ended)
+    for name in collections:
+        (gone if drop_probe(opened.store, name) else kept).append(name)
+    return gone, sorted({*kept, *unknown})

@@ -259,8 +259,13 @@ class Check:
     """One thing that `doctor` looked at.
 
     Attributes:
-        ok: None where it is only to be known.
+        ok: False for a failure, None where it is only to be known, or a warning.
+        detail: what was found, for people.
+        hint: the next command, or the mend.
         exit_code: of the error behind a failure, 0 without one.
+        group: what it belongs to, for people.
+        warns: it will be in the way of something; only with `ok` None.
+        facts: the same for programs: plain JSON.
     """
 
     name: str
@@ -268,13 +273,34 @@ class Check:
     detail: str
     hint: str | None = None
     exit_code: int = 0
+    group: str = ""
+    warns: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def level(self) -> str:
+        """``fail``, ``warn``, ``ok`` or ``info``."""
+        if self.ok is None:
+            return "warn" if self.warns else "info"
+        return "ok" if self.ok else "fail"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, with the level."""
+        names = ("name", "group", "level", "ok", "detail", "hint", "exit_code")
+        return {**{name: getattr(self, name) for name in names}, "facts": dict(self.facts)}
 
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
-    """`doctor`."""
+    """`doctor`.
+
+    Attributes:
+        checks: in the order in which they were made.
+        seconds: how long they took.
+    """
 
     checks: tuple[Check, ...]
+    seconds: float = 0.0
 
     @property
     def failed(self) -> int:
@@ -282,10 +308,25 @@ class Doctor:
         return sum(check.ok is False for check in self.checks)
 
     @property
+    def warned(self) -> int:
+        """How many checks warn."""
+        return sum(check.level == "warn" for check in self.checks)
+
+    @property
     def exit_code(self) -> int:
         """That of the failed checks where they agree, else 9; 0 when everything is in order."""
         codes = {check.exit_code or 9 for check in self.checks if check.ok is False}
         return codes.pop() if len(codes) == 1 else 9 * bool(codes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; the numbers first, so that nobody has to count."""
+        return {
+            "failed": self.failed,
+            "warned": self.warned,
+            "exit_code": self.exit_code,
+            "seconds": self.seconds,
+            "checks": [check.to_json() for check in self.checks],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +343,8 @@ class Repaired:
     """`repair`.
 
     Attributes:
-        action: ``accept`` or ``unlock``.
-        subject: revision or collection.
+        action: ``accept``, ``unlock`` or ``leftovers``.
+        subject: revision or collection; the names that were removed.
         detail: what was done.
     """
 

@@ -107,6 +107,13 @@ class Ledger:
         """What is applied to a collection, oldest first; what was taken back is left out."""
         return tuple(codec.applied_of(row) for row in self._folded(collection).values())
 
+    def all_applied(self) -> dict[str, tuple[Applied, ...]]:
+        """The same for every collection, with one statement."""
+        found: dict[str, list[Applied]] = {}
+        for (collection, _), row in self._folded().items():
+            found.setdefault(collection, []).append(codec.applied_of(row))
+        return {name: tuple(entries) for name, entries in found.items()}
+
     def _folded(self, collection: str | None = None) -> dict[tuple[str, str], Any]:
         """(collection, revision) -> the history row that counts, in the order of application."""
         history = tables.history
@@ -137,6 +144,14 @@ class Ledger:
         table = tables.generations
         query = select(table.c.physical, table.c.collection).where(table.c.state != "gone").order_by(table.c.number)
         return {row["physical"]: row["collection"] for row in self._rows(query)}
+
+    def all_generations(self) -> dict[str, tuple[Generation, ...]]:
+        """The same for every collection that has one, with one statement."""
+        table = tables.generations
+        found: dict[str, list[Generation]] = {}
+        for row in self._rows(select(table).order_by(table.c.collection, table.c.number)):
+            found.setdefault(row["collection"], []).append(codec.generation_of(row))
+        return {name: tuple(entries) for name, entries in found.items()}
 
     def open_run(self, collection: str) -> OpenRun | None:
         """The newest unfinished run of a collection, or None; an abort is newer than what it aborts."""

@@ -222,12 +222,13 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
         done.append(found)
     copies = sum(found.rebuilds and found.strategy != "create" for found in done)
     points = state.live.points if state.live and copies else None
+    each = bytes_per_point(state.live.schema if state.live else None)
     return CollectionPlan(
         job=Job(collection=state.name, basis=state.basis(), steps=tuple(steps), closes=tuple(closes)),
         lines=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.lines),
         reasons=(*(_reason(found) for found in done), *describe(state, steps)),
         points=points,
-        bytes=points * _bytes_per_point(state) * copies if points is not None else None,
+        bytes=points * each * copies if points is not None else None,
         incompatible=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.incompatible),
         way_back=_way_back(draft, done),
         holds=any(isinstance(step, GoLive) and step.hold for step in steps),
@@ -243,9 +244,9 @@ def _reason(found: Segment) -> str:
     return f"{names}  {how}: {found.reason}"
 
 
-def _bytes_per_point(state: CollectionState) -> int:
+def bytes_per_point(schema: CollectionSchema | None) -> int:
     """Vectors as float32 and a guess of 200 bytes for id and payload: an estimate for people, used for nothing else."""
-    vectors = state.live.schema.vectors if state.live else {}
+    vectors = schema.vectors if schema else {}
     return 200 + sum(4 * int(params.get("size", 0)) for params in vectors.values())
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from qmigrate.errors import RefusedError
-from qmigrate.model.names import is_own_alias
+from qmigrate.model.names import PROBE_PREFIX, is_internal, is_own_alias
 from qmigrate.model.plan import Retire
+from qmigrate.ports import Store
 from qmigrate.steps.base import base_name
 from qmigrate.steps.closing import close_retire
 from qmigrate.steps.owned import check_same, release
 from qmigrate.steps.superseded import drop_snapshot, refuse_last_copy
 from qmigrate.steps.work import Facts, Phase, Work
+
+#: Points that a probe may have written.
+MOST_PROBE_POINTS = 10
 
 
 def preflight(step: Retire, work: Work) -> Facts:
@@ -42,6 +46,24 @@ def delete_plain(work: Work, physical: str) -> None:
     """
     check_same(work, physical)
     work.store.drop_collection(physical)
+
+
+def drop_probe(store: Store, name: str) -> bool:
+    """Delete a collection that a probe of the server has left behind: named so, with nothing in it to keep.
+
+    Returns:
+        Whether it was deleted; False where anything speaks against it.
+    """
+    if not name.startswith(PROBE_PREFIX):
+        return False
+    found = store.describe(name)
+    named = [alias for alias, target in store.aliases().items() if target == name and not is_internal(alias)]
+    if found is None or found.seal is not None or named:
+        return False
+    if store.count(name) > MOST_PROBE_POINTS:
+        return False
+    store.drop_collection(name)
+    return True
 
 
 def close(step: Retire, work: Work) -> Facts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from qmigrate.errors import NotFoundError, StoreError
@@ -12,6 +14,9 @@ from qmigrate.store.faults import SlowError
 from qmigrate.store.nodes import Nodes, aliases
 from qmigrate.store.rest import Rest, segment
 from qmigrate.store.shapes import DEFERRED, SEAL, create_body, described, new_vector, patch_of
+
+#: Collections that are described at the same time: latency is what takes long, not the server's work.
+AT_ONCE = 8
 
 
 def path_of(name: str) -> str:
@@ -46,9 +51,21 @@ def info_of(node: Rest, name: str) -> JsonObject | None:
     return found
 
 
+def describe_all(nodes: Nodes, names: Sequence[str]) -> dict[str, LiveCollection | None]:
+    """What :func:`describe` says of each name; the aliases are read once, before the first of them."""
+    if not names:
+        return {}
+    known = aliases(nodes.main)
+    with ThreadPoolExecutor(min(AT_ONCE, len(names))) as pool:
+        return dict(zip(names, pool.map(lambda name: _described(nodes, name, known), names), strict=True))
+
+
 def describe(nodes: Nodes, name: str) -> LiveCollection | None:
     """The collection as Qdrant reports it, or None when there is none of that name."""
-    known = aliases(nodes.main)
+    return _described(nodes, name, aliases(nodes.main))
+
+
+def _described(nodes: Nodes, name: str, known: Mapping[str, str]) -> LiveCollection | None:
     physical = known.get(name, name)
     info = info_of(nodes.main, name)
     if info is None:

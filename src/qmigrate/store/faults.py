@@ -56,13 +56,25 @@ class RefusedRequestError(StoreError):
     """The server refused the request itself (400): it is malformed, or beyond a limit of strict mode."""
 
 
+class DeniedError(StoreError):
+    """The server doesn't know the key, or its rights are too small.
+
+    Attributes:
+        known: whether the server knows the key: then it is the rights that are too small (403, not 401).
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, known: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.known = known
+
+
 def of_response(response: httpx.Response, label: str) -> StoreError:
     """The error that a REST answer of 300 and above stands for."""
     text = _server_text(response)
     where = f"Qdrant at {label}"
     code = response.status_code
     if code in (401, 403):
-        return _denied(where, text, writing=response.request.method != "GET")
+        return _denied(where, text, writing=response.request.method != "GET", known=code == 403)
     if code == 404:
         return NotFoundError(f"{where}: {text or 'not found'}")
     if code == 409 or (code == 400 and _EXISTS.search(text) and "different configuration" not in text):
@@ -103,7 +115,7 @@ def of_rpc(error: grpc.RpcError, label: str, timeout: float) -> StoreError:
     code, text = error.code(), _cut(error.details() or "")
     where = f"Qdrant at {label} (gRPC)"
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-        return _denied(where, text, writing=True)
+        return _denied(where, text, writing=True, known=code is grpc.StatusCode.PERMISSION_DENIED)
     if code is grpc.StatusCode.NOT_FOUND:
         return NotFoundError(f"{where}: {text}")
     if code is grpc.StatusCode.ALREADY_EXISTS:
@@ -156,16 +168,26 @@ def not_qdrant(label: str, detail: str) -> StoreError:
     )
 
 
-def _denied(where: str, text: str, *, writing: bool) -> StoreError:
+def _denied(where: str, text: str, *, writing: bool, known: bool) -> DeniedError:
     lower = text.lower()
     if writing and ("access is required" in lower or "write access" in lower or "forbidden" in lower):
-        return StoreError(
+        return DeniedError(
             f"{where} refused a write: the api key is read-only, or its rights are too small ({text})",
-            hint="give qmigrate a key that may manage collections",
+            hint="give qmigrate a key that may manage collections; qmigrate doctor shows what this one may do",
         )
-    return StoreError(
+    if "expired" in lower:
+        return DeniedError(
+            f"{where} denied access: the token has expired", hint="make a new one (docs/rights.md)", known=False
+        )
+    if known and "access" in lower:
+        return DeniedError(
+            f"{where} denied access: the rights of the api key are too small ({text})",
+            hint="give qmigrate a key that may read every collection; qmigrate doctor shows what this one may do",
+        )
+    return DeniedError(
         f"{where} denied access: the api key is missing or wrong ({text or 'no reason given'})",
         hint="set QMIGRATE_QDRANT_API_KEY, or the variable that qdrant.api_key_env names",
+        known=False,
     )
 
 

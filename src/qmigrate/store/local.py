@@ -100,6 +100,10 @@ class LocalStore:
             physical=physical, schema=schema.with_(aliases=pointing), seal=seal, points=info.points_count or 0
         )
 
+    def describe_all(self, names: Sequence[str]) -> dict[str, LiveCollection | None]:
+        """The same for many names."""
+        return {name: self.describe(name) for name in names}
+
     def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
         """Exact count; of points whose field is missing, null or empty, or that lack a vector, when asked."""
         wanted = local_shapes.count_filter(missing_field, without_vector)

@@ -1,14 +1,13 @@
-"""init, revision, verify, doctor, wait and repair for people."""
+"""init, revision, verify, wait and repair for people."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
-from qmigrate.cli.render.words import counted, number, took
-from qmigrate.commands.results import Check, Doctor, InitResult, Repaired, RevisionResult, Waited
+from qmigrate.cli.render.words import number, took
+from qmigrate.commands.results import InitResult, Repaired, RevisionResult, Waited
 from qmigrate.model.report import VerificationReport
 
 
@@ -35,22 +34,6 @@ def show_verification(console: Console, report: VerificationReport) -> None:
     if report.failures.count > len(report.failures.named):
         console.print(f"  … {number(report.failures.count)} in all")
     console.print("They hold the same." if report.holds else "They differ.")
-
-
-def show_doctor(console: Console, result: Doctor) -> None:
-    """One line per check; what failed says what to do."""
-    for check in result.checks:
-        console.print(_check(check))
-        if check.hint:
-            console.print(f"         → {check.hint}")
-    console.print()
-    failed = f"{counted(result.failed, 'check')} failed."
-    console.print(failed if result.failed else "Everything is in order.")
-
-
-def _check(check: Check) -> Text:
-    word, style = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("note", "yellow")}[check.ok]
-    return Text.assemble((word.ljust(8), style), f"{check.name}: {check.detail}")
 
 
 def show_waited(console: Console, result: Waited) -> None:

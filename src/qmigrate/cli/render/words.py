@@ -4,32 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from qmigrate.model.words import counted, number, size
 
-def number(value: int | float) -> str:
-    """``12,030``."""
-    return f"{value:,.0f}"
-
-
-def counted(value: int, singular: str, plural: str | None = None) -> str:
-    """``1 collection``, ``2 collections``."""
-    return f"{number(value)} {singular if value == 1 else plural or singular + 's'}"
+__all__ = ["counted", "moment", "number", "rate", "size", "took"]
 
 
 def rate(per_second: float) -> str:
     """``1,910/s``; one decimal below ten."""
     return f"{per_second:,.1f}/s" if per_second < 10 else f"{number(per_second)}/s"
-
-
-def size(value: int) -> str:
-    """Bytes in decimal units: ``312 B``, ``46 MB``, ``1.3 GB``."""
-    if value < 1000:
-        return f"{value} B"
-    amount, unit = value / 1000, "kB"
-    for larger in ("MB", "GB", "TB"):
-        if amount < 999.5:
-            break
-        amount, unit = amount / 1000, larger
-    return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:,.0f} {unit}"
 
 
 def took(seconds: float) -> str:

@@ -40,16 +40,22 @@ def list_(shell: Shell, pattern: str) -> None:
 @click.option("--accept", metavar="REVISION", help="Accept that an applied revision file has changed.")
 @click.option("--reason", metavar="TEXT", help="Why, for the record; goes with --accept.")
 @click.option("--unlock", metavar="COLLECTION", help="End the lease of a process that is known to be dead.")
+@click.option("--leftovers", is_flag=True, help="Remove own aliases and probes of processes that are gone.")
 @click.option("--yes", is_flag=True, help="Don't ask; goes with --unlock.")
 @with_shell
-def repair(shell: Shell, accept: str | None, reason: str | None, unlock: str | None, yes: bool) -> None:
-    """Record a decision that only a human can make; it touches no collection."""
+def repair(
+    shell: Shell, accept: str | None, reason: str | None, unlock: str | None, leftovers: bool, yes: bool
+) -> None:
+    """Record a decision that only a human can make, or clear away what a dead process has left.
+
+    It touches no collection that anybody uses.
+    """
     from qmigrate.cli.render.care import show_repaired
     from qmigrate.commands import repair as command
 
     context = click.get_current_context()
-    if (accept is None) == (unlock is None):
-        raise click.UsageError("choose one of --accept and --unlock", context)
+    if (accept is not None) + (unlock is not None) + leftovers != 1:
+        raise click.UsageError("choose one of --accept, --unlock and --leftovers", context)
     if accept is not None:
         if not reason or not reason.strip():
             raise click.UsageError("--accept needs a --reason", context)
@@ -58,6 +64,10 @@ def repair(shell: Shell, accept: str | None, reason: str | None, unlock: str | N
         settings = shell.settings()
         _consent(shell, unlock, yes)
         shell.show(command.unlock(settings, unlock), show_repaired)
+    else:
+        with shell.progress() as progress:
+            result = command.leftovers(shell.settings(), progress=progress)
+        shell.show(result, show_repaired)
 
 
 def _consent(shell: Shell, collection: str, yes: bool) -> None:

@@ -51,13 +51,17 @@ def verify(shell: Shell, a: str, b: str) -> int:
 
 
 @click.command(short_help="Check everything that a migration needs.")
+@click.option("--timeout", type=Duration(), default="60s", show_default=True, help="Begin no check after this.")
 @with_shell
-def doctor(shell: Shell) -> int:
-    """Check everything that a migration needs; exits with 9 when something is missing."""
-    from qmigrate.cli.render.care import show_doctor
+def doctor(shell: Shell, timeout: float) -> int:
+    """Check everything that a migration needs: versions, rights, room, clocks, names, leftovers, models.
+
+    It changes nothing. Exits with the code of what failed, 9 where several things did.
+    """
+    from qmigrate.cli.render.doctor import show_doctor
     from qmigrate.commands import doctor as command
 
-    found = command.doctor(shell.settings())
+    found = command.doctor(shell.settings(), budget=timeout)
     shell.show(found, show_doctor)
     return found.exit_code
 

@@ -1,0 +1,188 @@
+"""What doctor looks at, each part opened once and only when it is asked for. It judges none.
+
+A part that is broken stays broken, so that it is waited for once.
+
+Requests are given less time than an upgrade's: a server that is down shows within seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from qmigrate.commands.session import open_store
+from qmigrate.errors import QmigrateError, StoreError
+from qmigrate.ledger import Ledger
+from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Stored
+from qmigrate.model.names import GENERATION, is_own_alias
+from qmigrate.model.state import LiveCollection, World
+from qmigrate.observe import observe
+from qmigrate.ports import Store
+from qmigrate.revisions import Revisions
+from qmigrate.settings import Settings
+from qmigrate.store import ConnectionSettings
+from qmigrate.store.examine import Examiner
+
+#: Longest time of one request, in seconds.
+PATIENCE = 10.0
+
+
+class Patient:
+    """The parts of a deployment.
+
+    Args:
+        settings: of the deployment.
+        deadline: on the monotonic clock, for what can be bounded.
+    """
+
+    def __init__(self, settings: Settings, *, deadline: float) -> None:
+        qdrant = replace(settings.qdrant, timeout=min(settings.qdrant.timeout, PATIENCE))
+        self.settings = replace(settings, qdrant=qdrant)
+        self.deadline = deadline
+        self._stack = ExitStack()
+        self._known: dict[str, Any] = {}
+        #: Embedders that are loaded or being loaded, by name and settings.
+        self.loading: dict[tuple[str, str], Any] = {}
+
+    def __enter__(self) -> Patient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def local(self) -> bool:
+        """Whether Qdrant is the client's local mode."""
+        return self.settings.qdrant.path is not None
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are left, at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def broken(self, part: str) -> bool:
+        """Whether a part (the name of a method here) can't be had."""
+        try:
+            getattr(self, part)()
+        except QmigrateError:
+            return True
+        return False
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._known:
+            try:
+                self._known[name] = make()
+            except QmigrateError as error:
+                self._known[name] = error
+        found = self._known[name]
+        if isinstance(found, QmigrateError):
+            raise found
+        return found
+
+    def revisions(self) -> Revisions:
+        """The revision files."""
+        found: Revisions = self._once("revisions", lambda: Revisions.load(self.settings.scripts))
+        return found
+
+    def ledger(self) -> Ledger:
+        """The ledger, of a version that this code reads."""
+        found: Ledger = self._once("ledger", self._open_ledger)
+        return found
+
+    def _open_ledger(self) -> Ledger:
+        ledger = Ledger.open(self.settings.ledger.url, schema=self.settings.ledger.schema)
+        self._stack.callback(ledger.close)
+        ledger.identity()
+        return ledger
+
+    def examiner(self) -> Examiner:
+        """Looks at the server; not in local mode. Opening it sends nothing."""
+        found: Examiner = self._once("examiner", self._open_examiner)
+        return found
+
+    def _open_examiner(self) -> Examiner:
+        examiner = Examiner(ConnectionSettings(**self.settings.connection()))
+        self._stack.callback(examiner.close)
+        return examiner
+
+    def nodes(self) -> tuple[NodeHealth, ...]:
+        """What every node tells; a node that is down is part of it."""
+        found: tuple[NodeHealth, ...] = self._once("nodes", lambda: self.examiner().nodes())
+        return found
+
+    def reached(self) -> NodeHealth:
+        """The node that is asked, when it answers.
+
+        Raises:
+            StoreError: it doesn't.
+        """
+        first = self.nodes()[0]
+        if first.problem is not None:
+            raise StoreError(first.problem, hint=first.hint)
+        return first
+
+    def cluster(self) -> ClusterHealth:
+        """The cluster as one node sees it."""
+        found: ClusterHealth = self._once("cluster", lambda: self.examiner().cluster())
+        return found
+
+    def stored(self) -> Mapping[str, Stored]:
+        """What each collection takes; empty in local mode."""
+        found: Mapping[str, Stored] = self._once("stored", lambda: {} if self.local else self.examiner().stored())
+        return found
+
+    def rights(self) -> KeyRights:
+        """What the key may do."""
+        found: KeyRights = self._once("rights", lambda: self.examiner().rights())
+        return found
+
+    def store(self) -> Store:
+        """Qdrant, connected."""
+        found: Store = self._once("store", lambda: open_store(self.settings, self._stack, writes=False))
+        return found
+
+    def physical(self) -> tuple[str, ...]:
+        """Physical collections, generations among them."""
+        found: tuple[str, ...] = self._once("physical", lambda: self.store().physical_names())
+        return found
+
+    def aliases(self) -> Mapping[str, str]:
+        """Every alias, qmigrate's own among them."""
+        found: Mapping[str, str] = self._once("aliases", lambda: self.store().aliases())
+        return found
+
+    def live(self) -> Mapping[str, LiveCollection]:
+        """Every physical collection by its own name; without the ledger."""
+        found: Mapping[str, LiveCollection] = self._once("live", self._describe)
+        return found
+
+    def _describe(self) -> Mapping[str, LiveCollection]:
+        # An alias of the same name would hide a shadowed collection; it is looked at through its other alias.
+        ways = {name: self._way_to(name) for name in self.physical()}
+        described = self.store().describe_all([way for way in ways.values() if way is not None])
+        found = {name: described.get(way) for name, way in ways.items() if way is not None}
+        return {name: one for name, one in found.items() if one is not None}
+
+    def _way_to(self, physical: str) -> str | None:
+        aliases = self.aliases()
+        if aliases.get(physical, physical) == physical:
+            return physical
+        return next((alias for alias, target in aliases.items() if target == physical), None)
+
+    def world(self) -> World:
+        """Ledger and Qdrant together."""
+        found: World = self._once("world", lambda: observe(self.ledger(), self.store()))
+        return found
+
+    def used(self) -> Mapping[str, LiveCollection]:
+        """The collections that applications use: all but generations that no name points to."""
+        named = {target for alias, target in self.aliases().items() if not is_own_alias(alias)}
+        return {
+            name: live for name, live in self.live().items() if name in named or GENERATION.match(name) is None
+        }

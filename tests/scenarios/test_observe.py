@@ -1,0 +1,115 @@
+"""What looking costs: requests and statements, counted. What is seen is tested where it is used."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from tests.harness import ADD, CREATE, Deployment
+
+from qmigrate.commands import doctor, upgrade
+from qmigrate.ledger import Ledger
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.observe import observe
+from qmigrate.store.rest import Rest
+
+PLAIN = CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}})
+MORE = 12
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Counts REST requests and SQL statements."""
+    counts = {"rest": 0, "sql": 0}
+    send = Rest.send
+
+    def request(self, *args, **kwargs):
+        counts["rest"] += 1
+        return send(self, *args, **kwargs)
+
+    def statement(*_):
+        counts["sql"] += 1
+
+    monkeypatch.setattr(Rest, "send", request)
+    event.listen(Engine, "before_cursor_execute", statement)
+    yield counts
+    event.remove(Engine, "before_cursor_execute", statement)
+
+
+@pytest.fixture
+def many(qdrant_with, ledger_url, tmp_path):
+    """A deployment on a server of its own, and what makes more collections there."""
+    server = qdrant_with()
+    made = Deployment(tmp_path / "p", {"url": server.url, "grpc_port": server.grpc_port}, ledger_url)
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+
+    def more() -> None:
+        store = made.store()
+        for number in range(MORE):
+            store.create_collection(f"c{number}", PLAIN, seal=None, defer_index=False)
+        store.close()
+
+    return made, more
+
+
+def cost(sent: dict, call) -> dict:
+    """What one call sends."""
+    sent.update(rest=0, sql=0)
+    call()
+    return dict(sent)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("only", "requests"), [(None, 2 * MORE), (["NAME"], 0)], ids=["everything", "one name"]
+)
+def test_observing_asks_twice_per_collection_and_never_more_of_sql(many, sent, only, requests):
+    """More collections cost two requests each, and no SQL; to look at one name they cost nothing."""
+    made, more = many
+    names = [made.name] if only else None
+    ledger, store = Ledger.open(made.ledger_url), made.store()
+    try:
+        observe(ledger, store, only=names)
+        few = cost(sent, lambda: observe(ledger, store, only=names))
+        more()
+        lots = cost(sent, lambda: observe(ledger, store, only=names))
+        assert lots["rest"] - few["rest"] == requests
+        assert lots["sql"] == few["sql"]
+        assert len(observe(ledger, store).collections) == MORE + 1
+    finally:
+        store.close()
+        ledger.close()
+
+
+@pytest.mark.server
+def test_doctor_asks_four_times_per_collection(many, sent):
+    """The same for doctor, which looks at every physical collection beside every name: four requests, no SQL."""
+    made, more = many
+    settings = made.settings()
+    few = cost(sent, lambda: doctor.doctor(settings))
+    more()
+    lots = cost(sent, lambda: doctor.doctor(settings))
+    assert lots["rest"] - few["rest"] == 4 * MORE
+    assert lots["sql"] == few["sql"]
+
+
+def test_everything_and_one_name_see_the_same(deployment):
+    """A collection looks the same whether it is read alone or with all others, before, during and after upgrades."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(5)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    ledger, store = Ledger.open(made.ledger_url), made.store()
+    try:
+        whole, alone = observe(ledger, store), observe(ledger, store, only=[made.name, "absent"])
+        assert whole.collections[made.name] == alone.collections[made.name]
+        assert whole.collections[made.name].basis() == alone.collections[made.name].basis()
+        assert alone.collections["absent"].kind == "absent"
+    finally:
+        store.close()
+        ledger.close()
