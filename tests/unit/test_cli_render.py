@@ -255,6 +255,14 @@ def test_an_upgrade_says_what_was_proven_and_how_to_go_back():
     ]
 
 
+def test_an_upgrade_says_how_a_clone_was_had_or_why_not():
+    """The way of the clone is one line, and so is the reason why it became a copy."""
+    reports = {"0.shadow": {"cloned": "from its own folder"}}, {"0.snapshot": {"copied_because": "no room"}}
+    outcomes = tuple(Outcome("c", ("0003",), "c__g0004", 1.0, report) for report in reports)
+    lines = shown(show_upgrade, UpgradeResult(PLAN, (), outcomes))
+    assert [lines[1], lines[4]] == ["  cloned   by the server, from its own folder", "  copied   not cloned: no room"]
+
+
 def test_a_rollback_says_how_to_go_forth():
     """What was taken back is named, newest first, with the command that brings it again."""
     outcome = Outcome("c", ("0003", "0002"), None, 0.04)

@@ -13,7 +13,7 @@ from qmigrate.errors import QmigrateError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name
-from qmigrate.model.plan import CollectionPlan, Job, Plan
+from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner.guard import check_open_run
@@ -208,11 +208,19 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
     return Outcome(
         collection=work.collection,
         revisions=tuple(closing.revision for closing in work.job.closes),
-        physical=work.job.steps[-1].target if work.job.steps else None,
+        physical=_serving(work.job),
         seconds=round(time.monotonic() - started, 3),
         report={f"{step}.{phase}": facts for (step, phase), facts in sorted(work.learned.items()) if facts},
         notes=(),
     )
+
+
+def _serving(job: Job) -> str | None:
+    """What the job was about in the end; what it cleans up behind itself is not."""
+    for step in reversed(job.steps):
+        if not isinstance(step, Retire):
+            return step.target
+    return job.steps[-1].target if job.steps else None
 
 
 def _resumed(found: OpenRun) -> Resumed:

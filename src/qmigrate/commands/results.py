@@ -178,7 +178,7 @@ class HistoryEntry:
 
     Attributes:
         direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record was changed.
-        strategy: how: ``copy | in_place | create | drop | adopt``.
+        strategy: how: ``copy | clone | in_place | create | drop | adopt``.
         physical: the generation that served afterwards.
         run: id in the ledger.
         actor: who: user and host.

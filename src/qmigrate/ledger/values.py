@@ -38,7 +38,7 @@ class HistoryRow:
 
     Attributes:
         direction: ``upgrade | rollback | stamp | unstamp``.
-        strategy: ``copy | in_place | create | drop | adopt``.
+        strategy: ``copy | clone | in_place | create | drop | adopt``.
         physical: the generation that served afterwards.
         report: counts and proof, as the step reported them.
     """

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
+
+#: Fills of a build by which a generation takes the place of one that stays whole: the way back is its parent.
+REBUILDS = ("copy", "clone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,11 @@ class Job:
             supersedes=data.get("supersedes"),
         )
 
+    def with_build(self, old: Build, new: Build) -> Job:
+        """The job with one build in place of another; later steps follow it to the name of its target."""
+        steps = tuple(new if step == old else _renamed(step, old.target, new.target) for step in self.steps)
+        return replace(self, steps=steps)
+
     def revisions(self) -> frozenset[str]:
         """Every revision that the job needs code of, or records."""
         named = {closing.revision for closing in self.closes}
@@ -225,6 +233,13 @@ class Plan:
     collections: tuple[CollectionPlan, ...]
     notes: tuple[str, ...] = ()
     checksums: Mapping[str, str] | None = None
+
+
+def _renamed(step: Step, old: str, new: str) -> Step:
+    """The step with another physical name wherever it has `old`."""
+    if isinstance(step, Build | GoLive) and step.source == old:
+        step = replace(step, source=new)
+    return replace(step, target=new) if step.target == old else step
 
 
 def _step_to_json(step: Step) -> JsonObject:

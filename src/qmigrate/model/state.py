@@ -31,6 +31,7 @@ class Capabilities:
         vector_names: named vectors can be added to and dropped from a live collection.
         barrier: operation ids per shard can be read, so that late writes are seen.
         nodes: number of nodes that are watched.
+        peers: number of nodes that the server says it has, 1 without cluster mode; 0 where it doesn't tell.
     """
 
     local: bool
@@ -41,6 +42,7 @@ class Capabilities:
     vector_names: bool
     barrier: bool
     nodes: int = 1
+    peers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class LiveCollection:
         prevents_unoptimized: whether the collection hides unoptimized points.
         inactive: replicas that are not Active, as ``shard N on peer M: state``.
         custom_sharding: whether shard keys are used.
-        unknown: config fields that this version of qmigrate doesn't know and so couldn't carry.
+        unknown: config fields that this version of qmigrate doesn't know and so couldn't carry, as paths.
+        unknown_values: their values, which a clone by the server has to show again.
     """
 
     physical: str
@@ -72,6 +75,7 @@ class LiveCollection:
     inactive: tuple[str, ...] = ()
     custom_sharding: bool = False
     unknown: tuple[str, ...] = ()
+    unknown_values: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ class Applied:
         revision: its id.
         checksum: of the file at that time.
         physical: the generation that served afterwards.
-        strategy: ``copy | in_place | create | drop``, or ``adopt`` where only the record was made.
+        strategy: ``copy | clone | in_place | create | drop``, or ``adopt`` where only the record was made.
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
     """

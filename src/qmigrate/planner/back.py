@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
+from qmigrate.model.plan import REBUILDS, Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
 from qmigrate.planner.members import refs_of
@@ -103,7 +103,7 @@ def _adopted(state: CollectionState, entry: Applied) -> RefusedError:
 def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, writes: str) -> None:
     """Back over a rebuild, a creation or a drop: the name moves to the generation that served before."""
     before = _before(walk, entry)
-    if before is None and entry.strategy == "copy":
+    if before is None and entry.strategy in REBUILDS:
         _downgrade(world, revisions, walk, entry)
         return
     target = before.physical if before else None
@@ -227,7 +227,17 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
     if walk.live is None or state.declared is None:
         raise PlanError(f"{state.name} has no live collection to take revision {entry.revision} back from")
     declared = walk.closes[-1].declared if walk.closes else state.declared
-    position = Position(state.name, declared, walk.live, walk.physical, walk.number, hides=walk.hides)
+    found = state.live
+    position = Position(
+        name=state.name,
+        declared=declared,
+        live=walk.live,
+        physical=walk.physical,
+        number=walk.number,
+        hides=walk.hides,
+        points=found.points if found else 0,
+        unknown=found.unknown if found else (),
+    )
     offset = len(revision.operations)
     refs = [
         (OpRef(entry.revision, offset + index), operation)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model.plan import Closing, CollectionPlan, Job, OpRef, Plan, Step
+from qmigrate.model.plan import REBUILDS, Closing, CollectionPlan, Job, OpRef, Plan, Step
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
@@ -14,6 +14,7 @@ from qmigrate.planner.members import before_birth, made_by_glob, refs_of
 from qmigrate.planner.plain import describe
 from qmigrate.planner.position import Position
 from qmigrate.planner.segment import Segment, closing, fold
+from qmigrate.planner.unknown import notice
 from qmigrate.revisions import Revision, Revisions
 
 
@@ -169,7 +170,9 @@ def _describe(draft: _Draft, revision: Revision, segment: Segment) -> None:
     draft.lines += [f"{revision.id}  {line}" for line in segment.lines]
     draft.reasons.append(f"{revision.id}  {segment.strategy}: {segment.reason}")
     draft.incompatible += [f"{revision.id}  {line}" for line in segment.incompatible]
-    draft.copies += segment.strategy == "copy"
+    draft.copies += segment.strategy in REBUILDS
+    if segment.strategy == "clone":
+        draft.reasons += [f"{revision.id}  {line}" for line in notice(draft.position)]
 
 
 def _draft(state: CollectionState, plain: str, revisions: Revisions, create: frozenset[str]) -> _Draft:
@@ -187,6 +190,8 @@ def _draft(state: CollectionState, plain: str, revisions: Revisions, create: fro
             number=state.next_number,
             hides=state.hides,
             plain=plain,
+            points=state.live.points if managed and state.live else 0,
+            unknown=state.live.unknown if managed and state.live else (),
         ),
     )
 

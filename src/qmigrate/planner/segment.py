@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 from qmigrate.errors import PlanError
 from qmigrate.model.names import generation_name
-from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step
-from qmigrate.model.schema import Change, changes
+from qmigrate.model.plan import REBUILDS, Build, Closing, GoLive, InPlace, OpRef, Step
+from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.state import Capabilities
-from qmigrate.operations.base import Operation, check_contradictions
+from qmigrate.model.transform import PointTransform
+from qmigrate.operations.base import LIGHT, Operation, Strategy, check_contradictions
 from qmigrate.planner.plain import refuse_to_uncover, settled
 from qmigrate.planner.position import Position
+from qmigrate.planner.unknown import refuse_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Segment:
         position: afterwards.
         lines: one per operation, for people.
         reason: why this strategy.
-        strategy: ``create | drop | copy | in_place | record``.
+        strategy: ``create | drop | copy | clone | in_place | record``.
         incompatible: reader-incompatible changes, one line each.
     """
 
@@ -58,26 +60,41 @@ def _fold(position: Position, refs: Sequence[tuple[OpRef, Operation]], capabilit
     operations = [operation for _, operation in refs]
     check_contradictions(operations)
     declared, live = position.declared, position.live
-    wish, reason, incompatible = "in_place", "light changes, made on the live collection", []
+    wish, incompatible = LIGHT, []
+    transform = PointTransform.identity(live.vector_names()) if live is not None else None
     for operation in operations:
         operation.check(declared)
         if declared is not None and live is not None:
             operation.check(live)
-            chosen = operation.strategy(live, capabilities)
-            if chosen.rank == "copy" and wish != "copy":
-                wish, reason = "copy", chosen.reason
+            chosen = operation.strategy(live, capabilities, position.points)
+            wish = chosen if chosen.outranks(wish) else wish
+            transform = transform.then(operation.transform(live)) if transform is not None else None
             trouble = operation.incompatible(declared)
             if trouble:
                 incompatible.append(trouble)
         declared, live = operation.apply(declared), operation.apply(live)
     lines = tuple(operation.describe() for operation in operations)
     after = replace(position, declared=declared, live=live)
-    steps, strategy, after = _steps(position, after, tuple(ref for ref, _ in refs), (wish, reason))
-    return Segment(steps, after, lines, _reason(strategy, reason), strategy, tuple(incompatible))
+    wish = not_beyond_schemas(wish, position.live, transform)
+    steps, strategy, after = _steps(position, after, tuple(ref for ref, _ in refs), wish)
+    return Segment(steps, after, lines, _reason(strategy, wish.reason), strategy, tuple(incompatible))
+
+
+def not_beyond_schemas(wish: Strategy, live: CollectionSchema | None, transform: PointTransform | None) -> Strategy:
+    """A clone is changed by the difference of two schemas: what that doesn't show has to be a copy.
+
+    A vector that goes and comes back under the same name, in two operations, would keep its old values.
+    """
+    if wish.rank != "clone" or live is None or transform is None:
+        return wish
+    again = sorted(live.vector_names() & transform.values.keys())
+    if again:
+        return Strategy("copy", f"{wish.reason}; not cloned by the server: vector {again[0] or '(unnamed)'} is emptied")
+    return wish
 
 
 def _steps(
-    before: Position, after: Position, refs: tuple[OpRef, ...], wish: tuple[str, str]
+    before: Position, after: Position, refs: tuple[OpRef, ...], wish: Strategy
 ) -> tuple[tuple[Step, ...], str, Position]:
     if after.live is None:
         if before.live is None:
@@ -87,15 +104,15 @@ def _steps(
         names = before.live.aliases if before.live is not None else ()
         gone = GoLive(refs, before.physical, None, (before.name, *names))
         return (*first, gone), "drop", replace(after, physical=None, number=before.number)
-    if before.live is None or wish[0] == "copy":
-        return _rebuild(before, after, refs, wish[1])
+    if before.live is None or wish.rank in REBUILDS:
+        return _rebuild(before, after, refs, wish)
     found = changes(before.live, after.live)
     physical = str(before.physical)
-    return (InPlace(refs, physical, found, wish[1]),), "in_place", after
+    return (InPlace(refs, physical, found, wish.reason),), "in_place", after
 
 
 def _rebuild(
-    before: Position, after: Position, refs: tuple[OpRef, ...], reason: str
+    before: Position, after: Position, refs: tuple[OpRef, ...], wish: Strategy
 ) -> tuple[tuple[Step, ...], str, Position]:
     assert after.live is not None  # noqa: S101  the caller looked
     first: tuple[Step, ...] = ()
@@ -103,19 +120,22 @@ def _rebuild(
         first, before = settled(before)
     target = generation_name(before.name, before.number)
     new = before.live is None
+    if not new and wish.rank == "copy":
+        refuse_unknown(before, wish.reason)
+    fill = "empty" if new else wish.rank
     build = Build(
         ops=refs,
         source=before.physical,
         target=target,
         number=before.number,
         schema=after.live,
-        fill="empty" if new else "copy",
-        reason=reason,
+        fill=fill,
+        reason=wish.reason,
     )
     place = "shadow" if before.physical == before.name else "alias"
     golive = GoLive(refs, before.physical, target, (before.name, *after.live.aliases), place=place)
     position = replace(after, physical=target, number=before.number + 1, hides=before.hides or place == "shadow")
-    return (*first, build, golive), "create" if new else "copy", position
+    return (*first, build, golive), "create" if new else fill, position
 
 
 def _reason(strategy: str, reason: str) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from qmigrate.ledger import View
-from qmigrate.model.plan import APPLYING, Adopt, Closing, GoLive, InPlace, Retire
+from qmigrate.model.plan import APPLYING, Adopt, Build, Closing, GoLive, InPlace, Retire
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.steps.owned import reach
@@ -57,8 +57,17 @@ def close_golive(work: Work, step: GoLive, *, held_until: datetime, report: Json
         )
     if source is not None:
         generations.append(replace(source, state="gone" if gone else "retired", held_until=held_until, swept=True))
-    strategy = "drop" if step.target is None else "create" if step.source is None else "copy"
-    _close(work, closings, generations, strategy, step.target, (), report, embedders)
+    _close(work, closings, generations, _strategy(work, step), step.target, (), report, embedders)
+
+
+def _strategy(work: Work, step: GoLive) -> str:
+    """How the target was made, for the history: as its build says in the end, which may have fallen back."""
+    if step.target is None:
+        return "drop"
+    if step.source is None:
+        return "create"
+    built = (one for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
+    return next((one.fill for one in built), "copy")
 
 
 def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:

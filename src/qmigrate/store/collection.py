@@ -68,6 +68,7 @@ def describe(nodes: Nodes, name: str) -> LiveCollection | None:
         inactive=_inactive(nodes.main, name),
         custom_sharding=config.get("sharding_method") == "custom",
         unknown=found.unknown,
+        unknown_values=found.unknown_values,
     )
 
 

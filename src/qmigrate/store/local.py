@@ -20,7 +20,7 @@ from qmigrate.errors import StoreError
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import PointId
-from qmigrate.ports import OperationIds, PendingWrite, Readiness, Ready, Snapshot, Stored
+from qmigrate.ports import Beat, OperationIds, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
 from qmigrate.store import capabilities, faults, local_shapes
 from qmigrate.store.local_shapes import Settings
 from qmigrate.store.local_unit import cosine_vectors, in_unit_form
@@ -278,6 +278,22 @@ class LocalStore:
             StoreError: always.
         """
         raise self._no_snapshots(name)
+
+    def recover_snapshot(self, target: str, source: str, snapshot: Snapshot, location: str, tick: Beat) -> Recovery:  # noqa: ARG002
+        """Local mode has none.
+
+        Raises:
+            StoreError: always.
+        """
+        raise self._no_snapshots(source)
+
+    def recovering(self, target: str) -> bool | None:  # noqa: ARG002
+        """Never."""
+        return False
+
+    def disk_size(self) -> int | None:
+        """Not looked up: nothing here needs it."""
+        return None
 
     def list_snapshots(self, name: str) -> list[Snapshot]:
         """None; the collection must be there."""
