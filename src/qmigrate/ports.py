@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
-from qmigrate.model.transform import PointId
+from qmigrate.model.transform import Payload, PointId
 
 #: A stored point as the store hands it out. Opaque outside ``store``; read it with ``store.records``.
 Stored = Any
@@ -131,6 +131,19 @@ class Store(Protocol):
 
     def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool = True) -> list[Stored]:
         """The points of these ids that exist, in any order."""
+
+    def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
+        """Payloads of the points that exist, exactly: integers of 2^63 and more, which :meth:`fetch` shows as doubles.
+
+        Few points: it is slower than :meth:`fetch`.
+        """
+
+    def overwrite_payload(self, name: str, point_id: PointId, payload: Payload) -> None:
+        """*Write.* Replace one point's payload exactly, and wait; see :meth:`payloads`.
+
+        Raises:
+            NotFoundError: there is no such point.
+        """
 
     def sample_ids(self, name: str, count: int) -> list[PointId]:
         """Up to `count` ids at random, unsorted."""

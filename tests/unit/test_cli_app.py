@@ -28,6 +28,7 @@ from qmigrate.commands.results import (
     UpgradeResult,
     Waited,
 )
+from qmigrate.commands.snapshot import DeletedSnapshots
 from qmigrate.model.plan import Closing, CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import Change
@@ -134,6 +135,10 @@ VERBS = [
     (["wait"], "doctor", {"wait": Waited(True, True, 0.1)}),
     (["snapshot", "create", "*"], "snapshot", {"create": Snapshots(())}),
     (["snapshot", "list"], "snapshot", {"list_": Snapshots(())}),
+    (["snapshot", "delete", "n", "--yes"], "snapshot", {"delete": DeletedSnapshots((), {}, False)}),
+    (["snapshot", "restore", "c", "--latest", "--yes"], "restore", {"restore": result("restore")}),
+    (["snapshot", "restore", "c", "--undo"], "restore", {"undo": result("restore")}),
+    (["snapshot", "restore", "c", "n", "--dry-run"], "restore", {"plan": plan("restore")}),
     (["repair", "--unlock", "c", "--yes"], "repair", {"unlock": Repaired("unlock", "c", "done")}),
     (["repair", "--accept", "1", "--reason", "why"], "repair", {"accept": Repaired("accept", "1", "done")}),
 ]

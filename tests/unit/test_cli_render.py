@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -13,7 +13,8 @@ from rich.console import Console
 from qmigrate.cli.render.care import show_doctor, show_init, show_revision, show_verification, show_waited
 from qmigrate.cli.render.layout import columns, labelled, short
 from qmigrate.cli.render.plan import show_plan, strategy
-from qmigrate.cli.render.status import show_history, show_snapshots, show_status
+from qmigrate.cli.render.snapshot import show_snapshots
+from qmigrate.cli.render.status import show_history, show_status
 from qmigrate.cli.render.upgrade import show_upgrade
 from qmigrate.cli.render.words import counted, moment, number, rate, size, took
 from qmigrate.commands.results import (
@@ -299,7 +300,11 @@ def test_snapshots():
     """The name stands last and whole."""
     name = "image_assets__g0002-" + "1" * 60 + ".snapshot"
     entry = SnapshotEntry("image_assets", "image_assets__g0002", name, 1234567890, None, None)
-    assert shown(show_snapshots, Snapshots((entry,)))[-1] == f"–     image_assets  1.2 GB  {name}"
+    assert shown(show_snapshots, Snapshots((entry,)))[-1].split() == ["–", "image_assets", "–", "–", "1.2", "GB", "–", "–", name]
+    made = replace(entry, kind="archive", generation="g0002", revision="0003", points=1204, checksum="ab" * 16)
+    made = replace(made, created_at=datetime.now(UTC) - timedelta(days=3, hours=4), kept_until=AT)
+    words = shown(show_snapshots, Snapshots((made,)))[-1]
+    assert words.startswith("3 d 4 h  image_assets  0003 g0002   1,204  1.2 GB  abababab  2025-11-21 ")
     assert shown(show_snapshots, Snapshots(())) == ["No snapshots."]
 
 

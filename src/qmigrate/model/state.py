@@ -161,6 +161,26 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """What was applied to a collection after one entry of its history.
+
+    Attributes:
+        physical: the generation that served from then on.
+        applied: (revision, checksum, recorded schema right after it), oldest first.
+        declared: the recorded schema.
+        direction: of the entry.
+        strategy: of the entry.
+    """
+
+    created_at: datetime
+    physical: str | None
+    applied: tuple[tuple[str, str, CollectionSchema | None], ...]
+    declared: CollectionSchema | None
+    direction: str
+    strategy: str
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionState:
     """All that is known of one logical name.
 

@@ -90,7 +90,7 @@ def _refuse_moved(state: CollectionState, run: OpenRun, step: GoLive) -> None:
 
 def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:
     """A rollback that has begun to write into the parent: what it was is not known to the byte any more."""
-    if step.back and step.writes != "discard" and run.record(position, "converge") is not None:
+    if step.back and not step.apart and step.writes != "discard" and run.record(position, "converge") is not None:
         raise RefusedError(
             f"run {run.id} has begun to bring writes back into {step.target}, so it can only be finished",
             hint=f"finish it: qmigrate upgrade goes on with it; then {state.name} can be taken forward again",

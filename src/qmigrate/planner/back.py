@@ -103,7 +103,9 @@ def _adopted(state: CollectionState, entry: Applied) -> RefusedError:
 def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, writes: str) -> None:
     """Back over a rebuild, a creation or a drop: the name moves to the generation that served before."""
     before = _before(walk, entry)
-    if before is None and entry.strategy in REBUILDS:
+    # Where a restore, or the way back from one, has brought it, only the oldest revision takes the name away.
+    came_back = entry.strategy in ("restore", "undo") and entry != walk.state.applied[0]
+    if before is None and (entry.strategy in REBUILDS or came_back):
         _downgrade(world, revisions, walk, entry)
         return
     target = before.physical if before else None
@@ -113,7 +115,9 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, entry: Applied, write
     place = "shadow" if target == walk.state.name else "alias"
     aliases = _names(walk.state.name, entry.prior, walk.state)
     refs = _refs(revisions, entry, walk.state.name)
-    walk.steps.append(GoLive(refs, walk.physical, target, aliases, back=True, writes=writes, place=place))
+    apart = entry.strategy == "restore"
+    way = GoLive(refs, walk.physical, target, aliases, back=True, writes=writes, place=place, apart=apart)
+    walk.steps.append(way)
     # In-place changes of the generation that is left need no undo: it is kept as it is until gc.
     for covered in [*walk.in_place, entry]:
         _close(walk, covered)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
-from qmigrate.errors import ConflictError, RepairNeededError, StoreError
+from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.ports import Snapshot
+from qmigrate.steps import restore
 from qmigrate.steps.base import base_name
 from qmigrate.steps.clone import as_copy, clone, no_room, remove_uploaded, share_out, why_not
+from qmigrate.steps.export import save
 from qmigrate.steps.fill import copy_ranges
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import Sides
@@ -28,16 +30,21 @@ SETTLED_READINGS = 3
 
 def preflight(step: Build, work: Work) -> Facts:
     """Only reads."""
-    return check_build(step, work)
+    return restore.preflight(step, work) if step.fill == "restore" else check_build(step, work)
 
 
 def snapshot(step: Build, work: Work) -> Facts:
-    """A server-side snapshot of the source with its checksum, and the alias map of the moment."""
+    """A server-side snapshot of the source with its checksum, and the alias map of the moment.
+
+    Where there is none to be had, or not with this key, an archive is written instead.
+    """
+    if step.fill == "restore":
+        return restore.snapshot(step, work)
     cloned = step.fill == "clone"
     if step.source is None or not (work.snapshot or cloned):
         return {"snapshot": None}
     if not work.store.capabilities.snapshots:
-        return {"snapshot": None, "skipped": "local mode has no snapshots; the old generation itself is kept"}
+        return save(work, step.source)
     if cloned and (trouble := why_not(step, work)):
         return snapshot(as_copy(step, work, trouble), work)
     if cloned and not work.snapshot:
@@ -45,10 +52,15 @@ def snapshot(step: Build, work: Work) -> Facts:
     try:
         made = _make_snapshot(step.source, work, cloned=cloned)
     except StoreError as error:
-        if not cloned or work.snapshot or isinstance(error, TransientError):
+        denied = isinstance(error, DeniedError)
+        if not denied and (not cloned or work.snapshot or isinstance(error, TransientError)):
             raise _with_a_way_on(error, work) from error
-        as_copy(step, work, error.message)
-        return {"snapshot": None, "skipped": error.message}
+        if cloned:
+            as_copy(step, work, error.message)
+        if not work.snapshot:
+            return {"snapshot": None, "skipped": error.message}
+        work.progress.say(f"{work.collection}: {error.message}: an archive is written instead")
+        return save(work, step.source)
     if cloned and (trouble := no_room(work, made.size)):
         as_copy(step, work, trouble)
     return {
@@ -83,7 +95,9 @@ def shadow(step: Build, work: Work) -> Facts:
     record(step, work)
     if step.fill == "clone":
         step = clone(step, work)
-    if step.fill != "clone":
+    if restore.recovers(step):
+        step = restore.shadow(step, work)
+    elif step.fill != "clone":
         _create(step, work)
     remove_uploaded(step, work)
     return measure(work.store, step.target)
@@ -92,7 +106,7 @@ def shadow(step: Build, work: Work) -> Facts:
 def _create(step: Build, work: Work) -> None:
     wanted = without_held_back(step.schema)
     try:
-        work.store.create_collection(step.target, wanted, seal=seal(step, work), defer_index=step.source is not None)
+        work.store.create_collection(step.target, wanted, seal=seal(step, work), defer_index=_gets_points(step))
     except ConflictError:
         recognise(step, work)
         # An interrupted try may have stopped between the collection and its indexes.
@@ -101,8 +115,15 @@ def _create(step: Build, work: Work) -> None:
                 work.store.apply(step.target, change)
 
 
+def _gets_points(step: Build) -> bool:
+    """Whether it is filled here, so that its index is built behind the points."""
+    return step.source is not None or step.fill == "restore"
+
+
 def fill(step: Build, work: Work) -> Facts:
     """Copy the points in fixed ranges; from the cursors on after an interruption. A clone has them."""
+    if step.fill == "restore":
+        return restore.fill(step, work)
     if step.source is None or step.fill == "empty":
         return {}
     if step.fill == "clone":
@@ -125,18 +146,23 @@ def fill(step: Build, work: Work) -> Facts:
 def index(step: Build, work: Work) -> Facts:
     """Final HNSW and optimizer settings; wait until really ready; read back what the server took."""
     started = time.monotonic()
-    if step.source is not None:
+    if _gets_points(step):
         work.store.build_index(step.target, step.schema)
     strict = step.schema.config.get(HELD_BACK)
     if strict:
         work.store.apply(step.target, Change("config.set", HELD_BACK, after=strict))
     wait_until_ready(work, step.target)
-    _read_back(step, work)
+    if restore.recovers(step):
+        restore.check_schema(step, work)
+    else:
+        _read_back(step, work)
     return {"seconds": round(time.monotonic() - started, 2)}
 
 
 def converge(step: Build, work: Work) -> Facts:
     """Pass by pass until the shadow equals f(source); the last pass is the proof."""
+    if step.fill == "restore":
+        return restore.converge(step, work)
     if step.source is None or step.fill == "empty":
         return {"barrier_delta": delta_of(work), "epoch": work.lease.epoch}
     sides = Sides(

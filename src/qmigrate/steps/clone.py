@@ -76,15 +76,25 @@ def clone(step: Build, work: Work) -> Build:
         RepairNeededError: a collection that no journal explains has the name.
         StoreError: the server can't be reached, or is still at work after ``limits.ready_timeout``.
     """
-    step = _after_interruption(step, work)
-    for location in RECOVER_LOCATIONS:
-        if not _is_there(step, work) and location not in _tried(work):
-            step = _try(step, work, location)
-    if not _is_there(step, work):
-        return as_copy(step, work, _reasons(work))
+    step = recover(step, work)
+    if not is_there(step, work):
+        return as_copy(step, work, reasons(work))
     problem = _taken(step, work)
     if problem is not None:
         return as_copy(_give_up(step, work, problem), work, problem)
+    return step
+
+
+def recover(step: Build, work: Work) -> Build:
+    """Have the server recover the snapshot that the phase before has noted, in every way that it knows.
+
+    Returns:
+        The build as the job has it afterwards; whether the collection is there, :func:`is_there` says.
+    """
+    step = _after_interruption(step, work)
+    for location in RECOVER_LOCATIONS:
+        if not is_there(step, work) and location not in _tried(work):
+            step = _try(step, work, location)
     return step
 
 
@@ -130,7 +140,7 @@ def share_out(step: Build, work: Work) -> Facts:
 def _after_interruption(step: Build, work: Work) -> Build:
     """A request that a process before this one has journaled, and whose answer it has not."""
     sent = work.facts("shadow").get("sent") or {}
-    if _is_there(step, work) or sent.get("target") != step.target:
+    if is_there(step, work) or sent.get("target") != step.target:
         return step
     if is_over_and_there(work, step.target):
         return _note_there(step, work, str(sent["location"]))
@@ -250,7 +260,8 @@ def _snapshot(work: Work) -> tuple[str, Snapshot]:
     return made["collection"], Snapshot(made["name"], made["size"], made["checksum"])
 
 
-def _is_there(step: Build, work: Work) -> bool:
+def is_there(step: Build, work: Work) -> bool:
+    """Whether a recovery has made the collection, and is over."""
     return bool(work.facts("shadow").get("there") == step.target)
 
 
@@ -264,5 +275,6 @@ def _tried(work: Work) -> dict[str, str]:
     return dict(work.facts("shadow").get("tried") or {})
 
 
-def _reasons(work: Work) -> str:
+def reasons(work: Work) -> str:
+    """Why each way did not lead there, in words."""
     return "; ".join(f"{_WAYS[location]}: {reason}" for location, reason in _tried(work).items())

@@ -14,6 +14,7 @@ import httpx
 
 from qmigrate.errors import (
     ConflictError,
+    DeniedError,
     LeaseHeldError,
     NotFoundError,
     QmigrateError,
@@ -164,14 +165,14 @@ def not_qdrant(label: str, detail: str) -> StoreError:
     )
 
 
-def _denied(where: str, text: str, *, writing: bool) -> StoreError:
+def _denied(where: str, text: str, *, writing: bool) -> DeniedError:
     lower = text.lower()
     if writing and ("access is required" in lower or "write access" in lower or "forbidden" in lower):
-        return StoreError(
+        return DeniedError(
             f"{where} refused a write: the api key is read-only, or its rights are too small ({text})",
             hint="give qmigrate a key that may manage collections",
         )
-    return StoreError(
+    return DeniedError(
         f"{where} denied access: the api key is missing or wrong ({text or 'no reason given'})",
         hint="set QMIGRATE_QDRANT_API_KEY, or the variable that qdrant.api_key_env names",
     )

@@ -6,9 +6,20 @@ from collections.abc import Iterator, Sequence
 
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
-from qmigrate.model.transform import PointId
+from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Beat, OperationIds, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
-from qmigrate.store import aliases, barrier, capabilities, collection, counts, fence, hiding, nodes, snapshots
+from qmigrate.store import (
+    aliases,
+    barrier,
+    capabilities,
+    collection,
+    counts,
+    fence,
+    hiding,
+    nodes,
+    payloads,
+    snapshots,
+)
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.nodes import Nodes
@@ -95,6 +106,14 @@ class ServerStore:
     def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool = True) -> list[Stored]:
         """The points of these ids that exist, in any order."""
         return self._points.fetch(name, ids, vectors=vectors)
+
+    def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
+        """Payloads of the points that exist, exactly."""
+        return payloads.read(self._main, name, ids)
+
+    def overwrite_payload(self, name: str, point_id: PointId, payload: Payload) -> None:
+        """Replace one point's payload exactly, and wait."""
+        payloads.overwrite(self._main, name, point_id, payload)
 
     def sample_ids(self, name: str, count: int) -> list[PointId]:
         """Up to `count` ids at random, unsorted."""
