@@ -18,10 +18,12 @@
     │   ├── StoreError                 9   Qdrant: unreachable, denied, or a request failed
     │   │   ├── NotFoundError          9   what was addressed is not there (404)
     │   │   ├── ConflictError          9   it exists already (409)
+    │   │   ├── DeniedError            9   the api key is missing, wrong, or its rights are too small
     │   │   └── RateLimitedError       9   refused for now by a limiter (429)
     │   ├── LedgerError                9   SQL: unreachable or not writable
     │   └── ServerTooOldError          9   a planned feature needs a newer server
     ├── RefusedError                  10   needs explicit consent, or is not done on purpose
+    │   └── ArchiveError              10   an archive is damaged, cut off or edited: it is not used
     ├── HeldError                     11   built and proven; waits for its cut-over
     ├── CollectionsFailedError   (first)   some collections failed while the others went on; the first one's code
     └── StoppedError             130/143   stopped at a checkpoint by a signal
@@ -125,6 +127,18 @@ class ConflictError(StoreError):
     """What should be made exists already."""
 
 
+class DeniedError(StoreError):
+    """The api key is missing or wrong, or its rights are too small.
+
+    Attributes:
+        known: whether the server knows the key: then it is the rights that are too small (403, not 401).
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, known: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.known = known
+
+
 class RateLimitedError(StoreError):
     """A limiter of the server refused the request for now."""
 
@@ -141,6 +155,10 @@ class RefusedError(QmigrateError):
     """Not done without explicit consent; nothing was changed."""
 
     exit_code = 10
+
+
+class ArchiveError(RefusedError):
+    """An archive is damaged, cut off or edited; it is not used, and the message names the line."""
 
 
 class HeldError(QmigrateError):

@@ -154,11 +154,14 @@ def _taking_back(work: Work) -> Iterator[None]:
 
 
 def _work_through(work: Work, found: OpenRun | None) -> None:
-    for position, step in enumerate(work.job.steps):
+    position = 0
+    # Counted, not iterated: a phase may amend the job, and add a step at its end.
+    while position < len(work.job.steps):
         work.step = position
-        for phase in phases_of(step):
+        for phase in phases_of(work.job.steps[position]):
             if not _is_done(work, phase, found):
                 _perform(work, phase)
+        position += 1
 
 
 def _perform(work: Work, phase: Phase) -> None:

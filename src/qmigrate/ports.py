@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
-from qmigrate.model.transform import PointId
+from qmigrate.model.transform import Payload, PointId
 
 #: A stored point as the store hands it out. Opaque outside ``store``; read it with ``store.records``.
 Stored = Any
@@ -30,6 +30,32 @@ class Snapshot:
     size: int
     checksum: str | None
     created_at: datetime | None = None
+
+
+#: How a server can be given one of its own snapshots, in the order in which they are tried: it fetches it from its own
+#: address, it reads it from its own folder, or it is sent back to it through this process.
+RECOVER_LOCATIONS = ("url", "file", "upload")
+
+
+class Beat(Protocol):
+    """Called now and then by long work."""
+
+    def __call__(self) -> None:
+        """May raise to end it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What is known of a recovery after its request.
+
+    Attributes:
+        state: ``done``; ``refused`` (the server has answered that it failed: nothing goes on any more); ``unclear``
+            (no answer: it may have failed, be over, or go on in the server for hours).
+        reason: why it is not done, for people.
+    """
+
+    state: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +134,19 @@ class Store(Protocol):
 
     def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool = True) -> list[Stored]:
         """The points of these ids that exist, in any order."""
+
+    def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
+        """Payloads of the points that exist, exactly: integers of 2^63 and more, which :meth:`fetch` shows as doubles.
+
+        Few points: it is slower than :meth:`fetch`.
+        """
+
+    def overwrite_payload(self, name: str, point_id: PointId, payload: Payload) -> None:
+        """*Write.* Replace one point's payload exactly, and wait; see :meth:`payloads`.
+
+        Raises:
+            NotFoundError: there is no such point.
+        """
 
     def sample_ids(self, name: str, count: int) -> list[PointId]:
         """Up to `count` ids at random, unsorted."""
@@ -188,6 +227,28 @@ class Store(Protocol):
 
     def create_snapshot(self, name: str) -> Snapshot:
         """*Write.* Make a server-side snapshot and wait for it."""
+
+    def recover_snapshot(self, target: str, source: str, snapshot: Snapshot, location: str, tick: Beat) -> Recovery:
+        """*Write.* Make the new collection `target` of a snapshot of the physical collection `source`.
+
+        The server does it with the checksum of the snapshot, and everything it holds comes along: settings, payload
+        indexes, HNSW graphs, and the metadata with the seal of `source`. `target` must be neither a collection nor an
+        alias: the server would recover into what is there. What is uploaded stays with the server as a snapshot of
+        `target`, of the same name.
+
+        Args:
+            location: one of :data:`RECOVER_LOCATIONS`.
+            tick: called with no count while data passes through this process; what it raises ends the upload.
+
+        Raises:
+            StoreError: the server can't be reached, so nothing was sent.
+        """
+
+    def recovering(self, target: str) -> bool | None:
+        """Whether the server works on a recovery of this name at this moment; None when it doesn't tell."""
+
+    def disk_size(self) -> int | None:
+        """Bytes of the disk under the server's data, used and free ones; None when it doesn't tell."""
 
     def list_snapshots(self, name: str) -> list[Snapshot]:
         """Snapshots of one collection, oldest first."""

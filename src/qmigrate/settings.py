@@ -255,6 +255,11 @@ class Settings:
             embedders={**self.embedders, **override.embedders},
         )
 
+    @property
+    def archives(self) -> Path:
+        """Folder of the archives that are made without a folder named."""
+        return self.folder / ".qmigrate" / "snapshots"
+
     def connection(self) -> dict[str, Any]:
         """Keyword arguments of ``qmigrate.store.connect.ConnectionSettings``."""
         return {

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from qmigrate.commands import cutover, upgrade
@@ -28,12 +29,20 @@ JOURNAL = (
     "stage_base",
     "commit_base",
     "carry",
+    "amend_run",
     "save_generation",
     "close_step",
     "finish_run",
 )
-#: Requests to a server that move names or delete.
-NAMES = ("create_alias", "rename_aliases", "drop_collection")
+#: Requests to a server that move names, delete, or make a clone.
+REQUESTS = (
+    "create_alias",
+    "rename_aliases",
+    "drop_collection",
+    "create_snapshot",
+    "recover_snapshot",
+    "write_seal",
+)
 
 
 class Points:
@@ -69,7 +78,7 @@ def watch(points: Points) -> None:
             return result
 
         setattr(Lease, name, wrapped)
-    for name in NAMES:
+    for name in REQUESTS:
         _watch_store(points, name)
 
 
@@ -78,11 +87,24 @@ def _watch_store(points: Points, name: str) -> None:
 
     def wrapped(self, *args, **kwargs):
         points.reach(f"before {name}")
-        result = original(self, *args, **kwargs)
+        if name == "recover_snapshot":
+            result = _recovered(points, self, original, args)
+        else:
+            result = original(self, *args, **kwargs)
         points.reach(f"after {name}")
         return result
 
     setattr(ServerStore, name, wrapped)
+
+
+def _recovered(points: Points, store, original, args):
+    """A recovery, with a point while the server is at it."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(original, store, *args)
+        while not future.done() and not store.recovering(args[0]):
+            pass
+        points.reach("before the end of recover_snapshot")
+        return future.result()
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 
@@ -333,3 +334,18 @@ def test_a_quiet_collection_shows_the_same_operation_ids(store, fresh_name):
     list(store.scan(fresh_name))
     assert store.operation_ids(fresh_name) == first
     assert bool(first) is not store.capabilities.local
+
+
+def test_payloads_keep_integers_that_grpc_loses(store, fresh_name):
+    """Read and written exactly where asked for; a scan shows such an integer as a double, on every store."""
+    make(store, fresh_name)
+    write(store, fresh_name, points([1, 2]))
+    huge = {"n": 2**63 + 5, "deep": [{"m": 2**64 - 1}], "d": 2.0**63, "i": 1, "f": 1.0}
+    store.overwrite_payload(fresh_name, 1, huge)
+    assert store.payloads(fresh_name, [1, 3]) == {1: huge}
+    assert json.dumps(store.payloads(fresh_name, [1]), sort_keys=True) == json.dumps({1: huge}, sort_keys=True)
+    (page,) = store.scan(fresh_name)
+    assert records.payload_of(page[0])["n"] == float(2**63 + 5)
+    assert store.payloads(fresh_name, []) == {}
+    with pytest.raises(StoreError):
+        store.overwrite_payload(fresh_name, 9, {"n": 1})

@@ -40,6 +40,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "wait": ("wait", "--timeout", "0s"),
     "snapshot.create": ("snapshot", "create", "*"),
     "snapshot.list": ("snapshot", "list"),
+    "snapshot.restore": ("snapshot", "restore", "c", "--latest", "--yes"),
+    "snapshot.delete": ("snapshot", "delete", "none", "--yes"),
     "repair": ("repair", "--accept", "0001", "--reason", "why"),
 }
 #: Of these, the ones that open revisions, ledger and store.

@@ -50,6 +50,7 @@ def read_only_verbs(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
         "verify": (("verify", name, f"{name}__g0001"), 0),
         "doctor": (("doctor",), 0),
         "snapshot list": (("snapshot", "list", f"{name}*"), 0),
+        "snapshot delete --dry-run": (("snapshot", "delete", "--of", f"{name}*", "--keep", "0", "--dry-run"), 0),
         "wait": (("wait", "--timeout", "1s"), 0),
     }
 
@@ -241,7 +242,8 @@ def test_an_empty_project_stays_empty(qdrant_config, tmp_path, monkeypatch):
         with watched(monkeypatch) as sent:
             said = call(made.root, *args, "--json")
         # There is nothing to verify or adopt, and no snapshot to list, of a collection that doesn't exist.
-        assert said.code == (9 if args[0] in ("verify", "snapshot", "adopt") else 3 if "--exit-code" in args else 0), said.text
+        asked = args[0] in ("verify", "adopt") or args[:2] == ("snapshot", "list")
+        assert said.code == (9 if asked else 3 if "--exit-code" in args else 0), said.text
         assert said.json["ok"] is (said.code != 9), label
         assert sent.writes() == [], label
         assert files(tmp_path) == before, label
@@ -264,11 +266,16 @@ def test_a_project_of_defaults_stays_empty(tmp_path):
 
 def test_every_verb_answers_in_one_json_object(pending):
     """Also the verbs that change something: one object on stdout, of the verb's schema, whatever the outcome."""
-    made, local = pending, "path" in pending.qdrant
+    made = pending
     verbs: list[tuple[tuple[str, ...], int]] = [
         (("upgrade", "--only", made.name), 0),
         (("upgrade",), 0),
-        (("snapshot", "create", made.name), 9 if local else 0),
+        (("snapshot", "create", made.name), 0),
+        (("snapshot", "restore", made.name, "--latest"), 10),
+        (("snapshot", "restore", made.name, "--latest", "--yes"), 0),
+        (("snapshot", "restore", made.name, "--undo"), 0),
+        (("snapshot", "delete", "*", "--of", made.name), 10),
+        (("snapshot", "delete", "*", "--of", made.name, "--yes"), 0),
         (("rollback",), 0),
         (("abort",), 0),
         (("repair", "--accept", "0002", "--reason", "why"), 0),

@@ -9,10 +9,14 @@ import pytest
 from tests.harness import ADD, CREATE, Deployment, contents, make_point, write
 
 from qmigrate.commands import rollback as back
-from qmigrate.commands import upgrade
+from qmigrate.commands import status, upgrade
 from qmigrate.errors import QmigrateError, RefusedError
 
 POINTS = 1500
+CLONE = """
+def upgrade():
+    return [op.UpdateCollection("{name}", hnsw_config=HnswConfigDiff(m=24))]
+"""
 
 
 class Writer(threading.Thread):
@@ -127,6 +131,26 @@ def test_no_acknowledged_write_is_lost_during_a_rebuild(busy):
     found = contents(store, deployment.name)
     store.close()
     assert sum("b" in vectors for _, vectors in found.values()) > POINTS / 4
+
+
+@pytest.mark.server
+@pytest.mark.timeout(280)
+def test_no_acknowledged_write_is_lost_during_a_clone(busy):
+    """The same where the server clones: writes behind its snapshot are found by the proof, and only they are written."""
+    deployment, writers = busy
+    deployment.revise("0002", CLONE)
+    result = upgrade.upgrade(deployment.settings())
+    for writer in writers:
+        writer.stop()
+    assert sum(writer.operations for writer in writers) > 100
+    odd = wrong(deployment, writers)
+    ids, count = listed(result.outcomes[0])
+    assert odd.keys() <= ids or (count > 20 and len(odd) <= count), f"silently lost: {odd}, listed {ids}"
+    assert deployment.row().state == "ready"
+    assert status.history(deployment.settings()).rows[0].strategy == "clone"
+    proof = result.outcomes[0].report["0.converge"]["report"]
+    assert proof["proven"] == proof["points"]
+    assert proof["repaired"] < POINTS / 2
 
 
 @pytest.mark.server

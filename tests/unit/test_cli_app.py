@@ -28,6 +28,7 @@ from qmigrate.commands.results import (
     UpgradeResult,
     Waited,
 )
+from qmigrate.commands.snapshot import DeletedSnapshots
 from qmigrate.model.plan import Closing, CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import Change
@@ -134,6 +135,10 @@ VERBS = [
     (["wait"], "doctor", {"wait": Waited(True, True, 0.1)}),
     (["snapshot", "create", "*"], "snapshot", {"create": Snapshots(())}),
     (["snapshot", "list"], "snapshot", {"list_": Snapshots(())}),
+    (["snapshot", "delete", "n", "--yes"], "snapshot", {"delete": DeletedSnapshots((), {}, False)}),
+    (["snapshot", "restore", "c", "--latest", "--yes"], "restore", {"restore": result("restore")}),
+    (["snapshot", "restore", "c", "--undo"], "restore", {"undo": result("restore")}),
+    (["snapshot", "restore", "c", "n", "--dry-run"], "restore", {"plan": plan("restore")}),
     (["repair", "--unlock", "c", "--yes"], "repair", {"unlock": Repaired("unlock", "c", "done")}),
     (["repair", "--accept", "1", "--reason", "why"], "repair", {"accept": Repaired("accept", "1", "done")}),
 ]
@@ -155,7 +160,14 @@ def test_every_verb_answers_for_people_and_as_json(commands, capsys, args, modul
         assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
+ERRORS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not errors.CollectionsFailedError
+]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
 def test_every_error_has_its_exit_code(commands, capsys, kind):
     """Each class of the error tree ends in its exit code: as a message with a hint, and as JSON."""
     error = kind("it went wrong") if kind is errors.StoppedError else kind("it went wrong", hint="do this\nor that")
@@ -279,7 +291,7 @@ def test_settings_that_are_wrong_are_2(here, capsys):
         (["plan"], ("plan", ("head", None), {})),
         (
             ["upgrade", "+1", "--no-snapshot", "--lock-timeout", "5m"],
-            ("upgrade", ("+1",), {"only": None, "dry_run": False, "lock_timeout": 300.0, "no_snapshot": True}),
+            ("upgrade", ("+1",), {"only": None, "dry_run": False, "lock_timeout": 300.0, "no_snapshot": True, "allow_gap": False, "keep_going": False}),
         ),
         (
             ["rollback"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -14,7 +14,8 @@ from qmigrate.cli.render.care import show_init, show_revision, show_verification
 from qmigrate.cli.render.doctor import show_doctor
 from qmigrate.cli.render.layout import columns, labelled, short
 from qmigrate.cli.render.plan import show_plan, strategy
-from qmigrate.cli.render.status import show_history, show_snapshots, show_status
+from qmigrate.cli.render.snapshot import show_snapshots
+from qmigrate.cli.render.status import show_history, show_status
 from qmigrate.cli.render.upgrade import show_upgrade
 from qmigrate.cli.render.words import counted, moment, number, rate, size, took
 from qmigrate.commands.results import (
@@ -249,11 +250,21 @@ def test_an_upgrade_says_what_was_proven_and_how_to_go_back():
         "  look at  2 ids written on both sides: 7, 9d3c; see docs/safety.md",
         "  live     memory_ada__g0004, name moved in 5 ms",
         "  note     mind this",
+        "  back     to 0002 in milliseconds, while memory__g0003 is kept",
         "memory_bob  0003  36 s",
         "  live     memory_bob__g0004",
+        "  back     to 0002 in milliseconds, while memory__g0003 is kept",
         "note: a note",
         "Done: 2 collections at 0003 in 1 min 12 s. Back: qmigrate rollback -1",
     ]
+
+
+def test_an_upgrade_says_how_a_clone_was_had_or_why_not():
+    """The way of the clone is one line, and so is the reason why it became a copy."""
+    reports = {"0.shadow": {"cloned": "from its own folder"}}, {"0.snapshot": {"copied_because": "no room"}}
+    outcomes = tuple(Outcome("c", ("0003",), "c__g0004", 1.0, report) for report in reports)
+    lines = shown(show_upgrade, UpgradeResult(PLAN, (), outcomes))
+    assert [lines[1], lines[4]] == ["  cloned   by the server, from its own folder", "  copied   not cloned: no room"]
 
 
 def test_a_rollback_says_how_to_go_forth():
@@ -292,7 +303,11 @@ def test_snapshots():
     """The name stands last and whole."""
     name = "image_assets__g0002-" + "1" * 60 + ".snapshot"
     entry = SnapshotEntry("image_assets", "image_assets__g0002", name, 1234567890, None, None)
-    assert shown(show_snapshots, Snapshots((entry,)))[-1] == f"–     image_assets  1.2 GB  {name}"
+    assert shown(show_snapshots, Snapshots((entry,)))[-1].split() == ["–", "image_assets", "–", "–", "1.2", "GB", "–", "–", name]
+    made = replace(entry, kind="archive", generation="g0002", revision="0003", points=1204, checksum="ab" * 16)
+    made = replace(made, created_at=datetime.now(UTC) - timedelta(days=3, hours=4), kept_until=AT)
+    words = shown(show_snapshots, Snapshots((made,)))[-1]
+    assert words.startswith("3 d 4 h  image_assets  0003 g0002   1,204  1.2 GB  abababab  2025-11-21 ")
     assert shown(show_snapshots, Snapshots(())) == ["No snapshots."]
 
 

@@ -15,6 +15,7 @@ from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
 from qmigrate.planner.fuse import segments
+from qmigrate.planner.position import Position
 from qmigrate.planner.segment import fold
 from qmigrate.steps.work import transform_of
 
@@ -109,7 +110,8 @@ def folded(schema: CollectionSchema, revisions):
     for number, listed in enumerate(revisions):
         refs = [(OpRef(str(number), index), one) for index, one in enumerate(listed)]
         try:
-            part = fold((str(number), "sum"), now, refs, f"revision {number}", SERVER)
+            position = Position("docs", *now, "docs__g0001", 2)
+            part = fold((str(number), "sum"), position, refs, f"revision {number}", SERVER)
         except PlanError:
             continue
         parts.append(part)

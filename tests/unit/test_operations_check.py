@@ -65,7 +65,7 @@ MISUSE = [
     ("sparse, its values don't fit a dense one", add(values=CopyOf("s")), SCHEMA),
     ("multivector", add(values=CopyOf("m")), SCHEMA),
     ("there is no collection c", add(), None),
-    ('strategy must be "in_place", "copy" or None', add(strategy="fast"), SCHEMA),
+    ('strategy must be "in_place", "clone", "copy" or None', add(strategy="fast"), SCHEMA),
     ("there is no vector x", alter("x", COSINE), SCHEMA),
     ("can't become a sparse one", alter("a", {"modifier": "idf"}), SCHEMA),
     ("the size goes from 8 to 16", alter("a", {"size": 16, "distance": "Cosine"}, cutover="immediate"), SCHEMA),

@@ -2,12 +2,13 @@
 
 import enum
 import json
+from typing import get_args
 
 import pytest
 from qdrant_client import models
 
 from qmigrate.errors import PlanError
-from qmigrate.operations import known
+from qmigrate.model import known
 from qmigrate.operations.base import leaves, merged, plain
 from qmigrate.operations.checks import effective, is_sparse, value_problem
 
@@ -43,6 +44,36 @@ def test_create_call_is_known_whole():
     """The settings of a create call are those of the client, the vectors aside."""
     wanted = set(models.CreateCollection.model_fields) - {"vectors", "sparse_vectors"}
     assert set(known.CREATE_CONFIG.known) == wanted - NOT_TAKEN["CreateCollection"]
+
+
+def test_the_collection_info_is_known_whole():
+    """Every field that the client's models of a collection's info have, down to the last one, is known here."""
+
+    def check(model, kind, path):
+        for name, found in model.model_fields.items():
+            if name not in kind.known:
+                missing.append(f"{path}.{name}")
+                continue
+            inner = kind.known[name]
+            choices = inner if isinstance(inner, tuple) else (inner,)
+            for nested in objects_of(found.annotation):
+                wanted = next((one for one in choices if isinstance(one, known.Fields | known.Each)), None)
+                if wanted is not None and (fields := wanted.of if isinstance(wanted, known.Each) else wanted) is not None:
+                    # One model per method of quantization, one table for all of them.
+                    check(nested, fields, f"{path}.{name}")
+
+    missing: list[str] = []
+    check(models.CollectionConfig, known.INFO, "config")
+    for kind, table in known.INDEX_INFO.items():
+        assert set(table.known) == set(models.PayloadIndexInfo.model_fields), kind
+    assert missing == []
+
+
+def objects_of(annotation):
+    """The models inside an annotation."""
+    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in objects_of(part)]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qmigrate.model import known
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed, changes
-from qmigrate.operations import known
 from qmigrate.operations.checks import index_problem, value_problem
 from qmigrate.operations.source import WIDTH, Source, change_source, create_source, drop_source
 

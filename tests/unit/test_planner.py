@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from qmigrate import Embed, op
+from qmigrate import Embed, Empty, op
 from qmigrate.errors import DriftError, PlanError, RefusedError
 from qmigrate.model.plan import Build, GoLive, InPlace, Job, OpRef, Retire
 from qmigrate.model.schema import Change, CollectionSchema
@@ -22,9 +23,11 @@ from qmigrate.model.state import (
     Record,
     World,
 )
+from qmigrate.operations.base import Strategy
 from qmigrate.planner import check_checksums, plan_abort, plan_rollback, plan_upgrade
 from qmigrate.planner.forward import pending
 from qmigrate.planner.guard import check_open_run
+from qmigrate.planner.segment import not_beyond_schemas
 
 VECTOR = {"size": 8, "distance": "Cosine"}
 SERVER = Capabilities(
@@ -38,6 +41,7 @@ SERVER = Capabilities(
 )
 SCHEMA = CollectionSchema(vectors={"a": VECTOR})
 ADD = op.AddVector("docs", "b", {"size": 16, "distance": "Cosine"}, values=Embed("words", text="text"))
+ADD_C = op.AddVector("docs", "c", {"size": 16, "distance": "Cosine"}, values=Embed("words", text="text"))
 INDEX = op.CreatePayloadIndex("docs", "kind", "keyword")
 CREATE = op.CreateCollection("docs", {"a": VECTOR})
 
@@ -128,6 +132,7 @@ def test_a_new_collection_is_built_empty_and_named_at_once():
         (INDEX, [InPlace]),
         (op.UpdateCollection("docs", metadata={"owner": "search"}), [InPlace]),
         (op.UpdateCollection("docs", hnsw_config={"m": 32}), [Build, GoLive]),
+        (op.UpdateCollection("docs", metadata={"a": 1}, strategy="clone"), [Build, GoLive]),
         (op.UpdateCollection("docs", hnsw_config={"m": 32}, strategy="in_place"), [InPlace]),
         (ADD, [Build, GoLive]),
         (op.RenameVector("docs", "a", "z", cutover="immediate"), [Build, GoLive]),
@@ -143,6 +148,102 @@ def test_each_operation_gets_the_cheapest_safe_strategy(operation, kinds):
     plan = plan_upgrade(world(managed(CREATED)), files, files.all)
     assert [type(step) for step in plan.collections[0].job.steps] == kinds
     assert plan.collections[0].reasons[0].startswith("2  ")
+
+
+HNSW = op.UpdateCollection("docs", hnsw_config={"m": 32})
+LOCAL = Capabilities(True, (0, 0, 0), "local Qdrant", False, False, True, False)
+OLD = replace(SERVER, version=(1, 16, 0), label="Qdrant 1.16.0", vector_names=False)
+TWO = SCHEMA.with_(vectors={"a": VECTOR, "b": VECTOR}, config={"sharding_method": "auto"})
+CUSTOM = TWO.with_(config={"sharding_method": "custom"})
+DROP = op.DropVector("docs", "b", cutover="immediate")
+BIG_INDEX = "the index kind is built over 100,000 points while writes wait"
+FILLS = [
+    ([HNSW], {}, "clone", "rebuilds the HNSW graph"),
+    ([DROP], {}, "clone", "taken out of every segment"),
+    ([HNSW, INDEX], {}, "clone", "rebuilds the HNSW graph"),
+    ([HNSW, op.AddVector("docs", "c", VECTOR, values=Empty())], {}, "clone", "rebuilds the HNSW graph"),
+    ([HNSW, ADD_C], {}, "copy", "values change for every point"),
+    ([op.UpdateCollection("docs", hnsw_config={"m": 32}, strategy="copy")], {}, "copy", "asked for"),
+    ([op.UpdateCollection("docs", hnsw_config={"m": 32}, strategy="in_place")], {}, None, "asked for"),
+    ([op.UpdateCollection("docs", metadata={"a": 1}, strategy="clone")], {}, "clone", "asked for"),
+    ([op.UpdateCollection("docs", metadata={"a": 1}, strategy="clone")], {"capabilities": LOCAL}, "copy", "no snapshots"),
+    ([HNSW], {"capabilities": LOCAL}, "copy", "graph of every segment: done beside the live collection; not cloned"),
+    ([HNSW], {"capabilities": replace(SERVER, peers=3)}, "copy", "has 3 nodes"),
+    ([HNSW], {"capabilities": replace(SERVER, peers=0)}, "copy", "unknown number of nodes"),
+    ([HNSW], {"schema": CUSTOM}, "copy", "custom sharding"),
+    ([DROP], {"capabilities": OLD}, "copy", "Qdrant 1.16.0 can't drop a vector of a live collection"),
+    ([HNSW], {"capabilities": OLD}, "clone", "rebuilds the HNSW graph"),
+    ([INDEX], {}, None, "light changes"),
+    ([INDEX], {"points": 99_999}, None, "light changes"),
+    ([INDEX], {"points": 100_000}, "clone", BIG_INDEX),
+    ([INDEX], {"points": 100_000, "capabilities": replace(SERVER, peers=3)}, None, f"though {BIG_INDEX}"),
+    ([op.CreatePayloadIndex("docs", "kind", "keyword", strategy="in_place")], {"points": 10**8}, None, "asked for"),
+    ([op.UpdateCollection("docs", optimizers_config={"max_segment_size": 9})], {"points": 10**5}, "clone", "segments"),
+    ([op.UpdateCollection("docs", optimizers_config={"flush_interval_sec": 9})], {"points": 10**9}, None, "light"),
+    ([op.UpdateCollection("docs", params={"on_disk_payload": True})], {"points": 10**5}, "clone", "on_disk_payload"),
+    ([op.UpdateCollection("docs", metadata={"a": 1})], {"points": 10**9}, None, "light changes"),
+]
+
+
+@pytest.mark.parametrize(("operations", "given", "fill", "words"), FILLS)
+def test_the_server_clones_what_no_value_changes_in(operations, given, fill, words):
+    """A clone where it is heavy and possible, a copy where it isn't, in place where that is light; with the reason."""
+    files = Files(("1", CREATE), ("2", *operations))
+    state = managed(CREATED, schema=given.get("schema", TWO))
+    state = replace(state, live=replace(state.live, points=given.get("points", 100)))
+    plan = plan_upgrade(World("ledger", given.get("capabilities", SERVER), {"docs": state}), files, files.all)
+    item = plan.collections[0]
+    step = item.job.steps[0]
+    assert getattr(step, "fill", None) == fill
+    assert words in item.reasons[0]
+    assert step.reason in item.reasons[0]
+    if fill is not None:
+        assert item.points == state.live.points
+        assert item.way_back.startswith("to 1 in milliseconds")
+
+
+def test_a_vector_that_goes_and_comes_back_is_no_clone():
+    """The difference of two schemas doesn't show it, and a clone would keep its old values."""
+    transform = DROP.transform(TWO).then(
+        op.AddVector("docs", "b", VECTOR, values=Empty()).transform(DROP.apply(TWO))
+    )
+    wish = Strategy("clone", "because")
+    assert not_beyond_schemas(wish, TWO, transform).rank == "copy"
+    assert not_beyond_schemas(wish, TWO, DROP.transform(TWO)) is wish
+
+
+@pytest.mark.parametrize(("operation", "refused"), [(HNSW, False), (ADD_C, True), (INDEX, False)])
+def test_unknown_settings_refuse_a_copy_in_the_plan(operation, refused):
+    """A copy would lose them, so it is refused with their names; a clone carries them and says so; in place is as ever."""
+    state = managed(CREATED)
+    state = replace(state, live=replace(state.live, unknown=("params.tiering",)))
+    files = Files(("1", CREATE), ("2", operation))
+    if refused:
+        with pytest.raises(PlanError, match=r"a copy would lose them: params\.tiering \(a copy, because: values change") as found:
+            plan_upgrade(world(state), files, files.all)
+        assert "2_rev.py" in found.value.message
+        assert found.value.hint.startswith("update qmigrate")
+        return
+    reasons = plan_upgrade(world(state), files, files.all).collections[0].reasons
+    assert any("params.tiering" in line for line in reasons) == (operation is HNSW)
+
+
+def test_a_job_follows_a_build_to_another_name():
+    """A build that takes the next number takes every later step of its generation along, and no other."""
+    files = Files(("1", CREATE), ("2", HNSW), ("3", INDEX), ("4", ADD_C))
+    job = plan_upgrade(world(managed(CREATED)), files, files.all, fuse=False).collections[0].job
+    old = job.steps[0]
+    moved = job.with_build(old, replace(old, target="docs__g0009", number=9))
+    names = [(getattr(step, "source", None), step.target) for step in moved.steps]
+    assert names == [
+        ("docs__g0001", "docs__g0009"),
+        ("docs__g0001", "docs__g0009"),
+        (None, "docs__g0009"),
+        ("docs__g0009", "docs__g0003"),
+        ("docs__g0009", "docs__g0003"),
+    ]
+    assert moved.closes == job.closes
+    assert Job.from_json(moved.to_json()) == moved
 
 
 def test_pending_revisions_are_closed_one_by_one_in_order():
@@ -228,18 +329,19 @@ def test_pending_names_only_what_the_collection_has_not_got():
     assert pending(world(managed(CREATED)), files, files.all, "docs") == ("2",)
 
 
-def rebuilt():
+def rebuilt(strategy="copy"):
     """Docs at 2, rebuilt from generation 1, which is kept."""
     return managed(
         CREATED,
-        Applied("2", "sum-2", "docs__g0002", "copy", SCHEMA),
+        Applied("2", "sum-2", "docs__g0002", strategy, SCHEMA),
         generations=(generation(1, "retired", ("1",)), generation(2, "live", ("1", "2"), parent=1)),
     )
 
 
-def test_a_rebuild_goes_back_to_its_parent():
+@pytest.mark.parametrize("strategy", ["copy", "clone"])
+def test_a_rebuild_goes_back_to_its_parent(strategy):
     """One alias request; the history says which revision was taken back."""
-    plan = plan_rollback(world(rebuilt()), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
+    plan = plan_rollback(world(rebuilt(strategy)), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
     (step,) = plan.collections[0].job.steps
     assert (step.source, step.target, step.back, step.writes) == ("docs__g0002", "docs__g0001", True, "refuse")
     assert step.ops == (OpRef("2", 0),)
@@ -291,8 +393,12 @@ def test_a_written_downgrade_wins_over_the_derived_inverse():
             Applied("2", "sum-2", "docs__g0002", "copy", SCHEMA),
             (generation(1, "gone", ("1",)), generation(2, "live", ("1", "2"), parent=1)),
         ),
+        (
+            Applied("2", "sum-2", "docs__g0002", "clone", SCHEMA),
+            (generation(1, "gone", ("1",)), generation(2, "live", ("1", "2"), parent=1)),
+        ),
     ],
-    ids=["dropped in place", "parent gone"],
+    ids=["dropped in place", "parent gone", "parent of a clone gone"],
 )
 def test_what_cannot_be_taken_back_is_refused_before_it_starts(applied, generations):
     """Without a kept parent, an inverse or a downgrade() the reason is named."""
@@ -320,6 +426,29 @@ def test_abort_removes_the_shadow_and_supersedes_the_run():
     (item,) = plan_abort(world(managed(CREATED, run=run))).collections
     assert item.job.steps == (Retire("docs__g0002", "abort of run 7"),)
     assert item.job.supersedes == 7
+
+
+def test_abort_takes_what_a_clone_gave_up_and_no_old_generation():
+    """What the run would have retired at its end is removed when it was only begun; what was live once stays."""
+    job = Job(
+        "docs",
+        "basis",
+        (
+            Build((), "docs__g0001", "docs__g0003", 3, SCHEMA, "clone", ""),
+            GoLive((), "docs__g0001", "docs__g0003", ("docs",)),
+            Retire("docs__g0002", "given up"),
+            Retire("docs__g0000", "past its holdover"),
+        ),
+    )
+    rows = (
+        generation(0, "retired", ("1",)),
+        generation(1, "live", ("1",)),
+        generation(2, "building", ()),
+        generation(3, "building", ()),
+    )
+    run = open_run(job, Record(0, "shadow", "running"))
+    (item,) = plan_abort(world(managed(CREATED, run=run, generations=rows))).collections
+    assert [step.target for step in item.job.steps] == ["docs__g0003", "docs__g0002"]
 
 
 def test_abort_refuses_when_the_name_has_moved():

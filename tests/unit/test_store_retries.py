@@ -5,9 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from qmigrate.errors import ConflictError, NotFoundError, RateLimitedError, StoreError
+from qmigrate.errors import ConflictError, DeniedError, NotFoundError, RateLimitedError, StoreError
 from qmigrate.store import aliases, faults
-from qmigrate.store.faults import DeniedError, LimitedError, RefusedRequestError, SlowError, TransientError
+from qmigrate.store.faults import LimitedError, RefusedRequestError, SlowError, TransientError
 from qmigrate.store.retries import SLOW_TRIES, repeated
 
 

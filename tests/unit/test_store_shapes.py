@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from qmigrate.errors import StoreError
@@ -40,6 +42,118 @@ def test_fields_of_a_newer_server_are_named():
     """They could not be carried, so they must be seen; unset ones don't count."""
     config = {"params": {**PARAMS, "tiering": "hot", "later": None}, "replicator": {"a": 1}, "unset": None}
     assert described(config, {}).unknown == ("params.tiering", "replicator")
+
+
+#: A collection info in which every level is there once.
+WHOLE = {
+    "params": {
+        "vectors": {
+            "a": {
+                "size": 4,
+                "distance": "Dot",
+                "hnsw_config": {"m": 1, "inline_storage": True},
+                "quantization_config": {"scalar": {"type": "int8", "always_ram": True}},
+                "multivector_config": {"comparator": "max_sim"},
+                "on_disk": None,
+            }
+        },
+        "sparse_vectors": {"s": {"index": {"on_disk": True, "datatype": "float16"}, "modifier": "idf"}},
+        "shard_number": 1,
+        "payload": {"memory": "cold"},
+        "id_tracker": {"memory": "pinned"},
+        "on_disk_payload": True,
+    },
+    "hnsw_config": {"m": 16, "ef_construct": 100, "max_indexing_threads": 0},
+    "optimizer_config": {"deleted_threshold": 0.2, "max_optimization_threads": "auto"},
+    "wal_config": {"wal_capacity_mb": 32},
+    "quantization_config": {"binary": {"encoding": "two_bits"}},
+    "strict_mode_config": {"enabled": True, "sparse_config": {"s": {"max_length": 9}}},
+    "metadata": {"anything": {"goes": [1, {"here": None}]}},
+}
+INDEXES = {
+    "text": {
+        "data_type": "text",
+        "params": {
+            "type": "text",
+            "tokenizer": "word",
+            "stopwords": {"languages": ["english"], "custom": ["a"]},
+            "stemmer": {"type": "snowball", "language": "english"},
+        },
+        "points": 3,
+    },
+    "n.deep[]": {"data_type": "integer", "params": {"type": "integer", "lookup": True}, "points": 0},
+}
+
+
+def test_everything_a_server_tells_today_is_known():
+    """Nothing of a whole info is unknown, the user's own metadata least of all."""
+    assert described(WHOLE, INDEXES).unknown == ()
+    unnamed = {**WHOLE, "params": {"vectors": WHOLE["params"]["vectors"]["a"], "shard_number": 1}}
+    assert described(unnamed, {}).unknown == ()
+
+
+#: Where a newer server may have put a field.
+LEVELS = [
+    ("config", ""),
+    ("config", "params"),
+    ("config", "params.vectors.a"),
+    ("config", "params.vectors.a.hnsw_config"),
+    ("config", "params.vectors.a.quantization_config"),
+    ("config", "params.vectors.a.quantization_config.scalar"),
+    ("config", "params.vectors.a.multivector_config"),
+    ("config", "params.sparse_vectors.s"),
+    ("config", "params.sparse_vectors.s.index"),
+    ("config", "params.payload"),
+    ("config", "params.id_tracker"),
+    ("config", "hnsw_config"),
+    ("config", "optimizer_config"),
+    ("config", "wal_config"),
+    ("config", "quantization_config"),
+    ("config", "quantization_config.binary"),
+    ("config", "strict_mode_config"),
+    ("config", "strict_mode_config.sparse_config.s"),
+    ("payload_schema", "text"),
+    ("payload_schema", "text.params"),
+    ("payload_schema", "text.params.stopwords"),
+    ("payload_schema", "text.params.stemmer"),
+]
+
+
+@pytest.mark.parametrize("value", ["new", {"deep": 1}, [1], 0, False], ids=repr)
+@pytest.mark.parametrize(("part", "path"), LEVELS, ids=[f"{part}.{path}" for part, path in LEVELS])
+def test_an_unknown_field_is_seen_at_every_level(part, path, value):
+    """Whatever a newer server puts anywhere into the info is named with its path, with its value; null says nothing."""
+    parts = {"config": copy.deepcopy(WHOLE), "payload_schema": copy.deepcopy(INDEXES)}
+    place = parts[part]
+    for key in path.split(".") if path else ():
+        place = place[key]
+    place["tiering"] = None
+    assert described(parts["config"], parts["payload_schema"]).unknown == ()
+    place["tiering"] = value
+    found = described(parts["config"], parts["payload_schema"])
+    named = ".".join(one for one in ("payload_schema" if part == "payload_schema" else "", path, "tiering") if one)
+    assert (found.unknown, found.unknown_values) == ((named,), {named: value})
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "path"),
+    [
+        ("hnsw_config", "on_disk", {"policy": "cold"}, "hnsw_config.on_disk"),
+        ("optimizer_config", "max_optimization_threads", [1, 2], "optimizer_config.max_optimization_threads"),
+        ("params", "payload", "cold", "params.payload"),
+    ],
+)
+def test_a_known_field_of_another_shape_is_unknown(part, key, value, path):
+    """An object where a number was may hold what nobody here understands."""
+    config = copy.deepcopy(WHOLE)
+    config[part][key] = value
+    assert described(config, {}).unknown_values == {path: value}
+
+
+def test_an_index_of_an_unknown_type_is_unknown_as_a_whole():
+    """What its parameters mean can't be told."""
+    entry = {"data_type": "trigram", "params": {"type": "trigram"}, "points": 1}
+    assert described(WHOLE, {"name": entry}).unknown_values == {"payload_schema.name": entry}
 
 
 def test_the_create_call_leaves_out_what_it_does_not_know():

@@ -16,11 +16,11 @@ from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import RefusedError
 from qmigrate.executor import Stop, stop_on_signals
+from qmigrate.model.known import SERVER_DEFAULTS
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
 from qmigrate.new_revision import NewFile, compose, write_new
 from qmigrate.observe import known_names, observe
-from qmigrate.operations.known import SERVER_DEFAULTS
 from qmigrate.operations.source import Source, alias_source, create_source, drop_source
 from qmigrate.planner.adopt import Choice, Target, Verdict, judge, number_of, plan_adopt, refuse_differences
 from qmigrate.planner.members import chain

@@ -15,7 +15,7 @@ from qmigrate.errors import HeldError, QmigrateError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name
-from qmigrate.model.plan import CollectionPlan, Job, Plan
+from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
 from qmigrate.model.state import HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner.guard import check_open_run
@@ -229,7 +229,7 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
         held = held_run(waiting) if waiting is not None else None
     steps = work.job.steps
     ended = len(steps) if held is None else work.step
-    serves = steps[-1].target if steps else None
+    serves = _serving(work.job)
     if held is not None:
         serves = getattr(steps[work.step], "source", None)
     return Outcome(
@@ -241,6 +241,14 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
         notes=(),
         held=held,
     )
+
+
+def _serving(job: Job) -> str | None:
+    """What the job was about in the end; what it cleans up behind itself is not."""
+    for step in reversed(job.steps):
+        if not isinstance(step, Retire):
+            return step.target
+    return job.steps[-1].target if job.steps else None
 
 
 def _resumed(found: OpenRun) -> Resumed:

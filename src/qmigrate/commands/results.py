@@ -210,7 +210,7 @@ class HistoryEntry:
 
     Attributes:
         direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record was changed.
-        strategy: how: ``copy | in_place | create | drop | adopt``.
+        strategy: how: ``copy | clone | in_place | create | drop | adopt``.
         physical: the generation that served afterwards.
         run: id in the ledger.
         actor: who: user and host.
@@ -237,7 +237,20 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotEntry:
-    """A server-side snapshot; `size` in bytes, `checksum` SHA-256 in hex."""
+    """A server-side snapshot, or an archive.
+
+    Attributes:
+        collection: the logical name.
+        physical: what it was made of.
+        size: in bytes.
+        checksum: SHA-256 of a snapshot, the digest of an archive's lines; in hex.
+        kind: ``snapshot`` or ``archive``.
+        generation: like ``g0002``; ``plain`` for a collection without a number.
+        revision: that the collection was at when it was made; None where that isn't known.
+        points: of an archive.
+        kept_until: when its collection may be deleted, and a server-side snapshot with it; None for what serves.
+        path: of an archive.
+    """
 
     collection: str
     physical: str
@@ -245,6 +258,12 @@ class SnapshotEntry:
     size: int
     checksum: str | None
     created_at: datetime | None
+    kind: str = "snapshot"
+    generation: str | None = None
+    revision: str | None = None
+    points: int | None = None
+    kept_until: datetime | None = None
+    path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,56 +1,316 @@
-"""snapshot create and list. Snapshots stand aside from plans: they change no point and no name."""
+"""snapshot create, list and delete. They stand aside from plans: they change no point of a collection and no name."""
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from itertools import groupby
+from pathlib import Path
 
+from qmigrate import __version__, archive
+from qmigrate.archive import Summary
 from qmigrate.commands.results import SnapshotEntry, Snapshots
-from qmigrate.commands.session import Session, session
-from qmigrate.errors import NotFoundError, StoreError
+from qmigrate.commands.session import Session, actor, session
+from qmigrate.errors import DeniedError, NotFoundError, RefusedError
+from qmigrate.ledger import Ledger
+from qmigrate.model.names import old_alias
+from qmigrate.model.origin import ARCHIVE, SNAPSHOT
+from qmigrate.model.plan import Build, Job
+from qmigrate.model.state import CollectionState, Moment, World
 from qmigrate.observe import observe
+from qmigrate.ports import Progress, Silent, Snapshot
 from qmigrate.settings import Settings
+from qmigrate.steps.export import described, export, file_name, header_of
+
+#: Verb of the run that records a deletion.
+DELETE = "snapshot delete"
 
 
-def create(settings: Settings, pattern: str) -> Snapshots:
-    """A server-side snapshot of every collection whose logical name matches.
+@dataclass(frozen=True, slots=True)
+class DeletedSnapshots:
+    """`snapshot delete`.
+
+    Attributes:
+        rows: what was deleted; of a preview, what would be.
+        spared: name -> why it was left, though it was chosen.
+        preview: nothing was deleted.
+    """
+
+    rows: tuple[SnapshotEntry, ...]
+    spared: Mapping[str, str]
+    preview: bool
+
+
+def create(
+    settings: Settings,
+    pattern: str,
+    *,
+    archived: bool = False,
+    to: Path | None = None,
+    progress: Progress | None = None,
+) -> Snapshots:
+    """A snapshot of every collection whose logical name matches.
+
+    Args:
+        pattern: a glob.
+        archived: write an archive instead of a server-side snapshot; local mode always does.
+        to: folder of the archives, else ``.qmigrate/snapshots``.
 
     Raises:
-        StoreError: local mode has no snapshots.
         NotFoundError: nothing matches.
+        DeniedError: the key may not make snapshots.
+        UnavailableError: an archive can't be written.
+    """
+    with session(settings, writes=False, progress=progress) as opened:
+        world = observe(opened.ledger, opened.store)
+        rows = []
+        for name in _matching(world, pattern):
+            state = world.collections[name]
+            if archived or world.capabilities.local:
+                rows.append(_archive(opened, state, to or settings.archives))
+            else:
+                rows.append(_snapshot(opened, state))
+        return Snapshots(tuple(rows))
+
+
+def list_(settings: Settings, pattern: str = "*", *, folder: Path | None = None) -> Snapshots:
+    """Every snapshot and archive of the matching collections, oldest first.
+
+    Args:
+        pattern: a glob of logical names.
+        folder: of the archives, else ``.qmigrate/snapshots``.
+
+    Raises:
+        NotFoundError: no collection matches, and no archive.
     """
     with session(settings, writes=False) as opened:
-        if not opened.store.capabilities.snapshots:
-            raise StoreError(
-                "local mode has no snapshots", hint="its folder can be copied while no process uses it"
+        found = tuple(entries(opened, folder or settings.archives, pattern))
+        if not found:
+            _matching(observe(opened.ledger, opened.store), pattern)
+        return Snapshots(found)
+
+
+def delete(
+    settings: Settings,
+    patterns: Sequence[str] = (),
+    *,
+    collection: str = "*",
+    keep: int | None = None,
+    older_than: float | None = None,
+    folder: Path | None = None,
+    consent: bool = False,
+    dry_run: bool = False,
+) -> DeletedSnapshots:
+    """Delete snapshots and archives; each deletion is recorded as a run of its collection.
+
+    One that an unfinished run has made, or restores, is spared.
+
+    Args:
+        patterns: globs of snapshot names; none means all.
+        collection: a glob of logical names.
+        keep: spare the newest `keep` of each collection.
+        older_than: spare what is younger, in seconds.
+        folder: of the archives, else ``.qmigrate/snapshots``.
+        consent: without it nothing is deleted.
+        dry_run: only say what would be.
+
+    Raises:
+        RefusedError: without consent.
+        NotFoundError: no snapshot matches.
+    """
+    with session(settings, writes=not dry_run and consent) as opened:
+        found = list(entries(opened, folder or settings.archives, collection))
+        chosen = _chosen(found, patterns, keep, older_than)
+        if patterns and not chosen and keep is None and older_than is None:
+            raise NotFoundError(f"no snapshot matches {', '.join(patterns)}", hint="qmigrate snapshot list")
+        spared = {one.name: why for one in chosen for why in [_needed(opened.ledger).get(one.name)] if why}
+        rows = tuple(one for one in chosen if one.name not in spared)
+        if dry_run or not rows:
+            return DeletedSnapshots(rows, spared, preview=True)
+        if not consent:
+            raise RefusedError(
+                f"{len(rows):,} snapshots would be deleted for good: {', '.join(one.name for one in rows)}",
+                hint="--yes deletes them; --dry-run shows them",
+                facts={"snapshots": [one.name for one in rows]},
             )
-        made = []
-        for name, physical in _matching(opened, pattern):
-            snapshot = opened.store.create_snapshot(physical)
-            made.append(
-                SnapshotEntry(name, physical, snapshot.name, snapshot.size, snapshot.checksum, snapshot.created_at)
-            )
-        return Snapshots(tuple(made))
+        gone: list[SnapshotEntry] = []
+        for name, group in groupby(sorted(rows, key=lambda one: one.collection), key=lambda one: one.collection):
+            gone += _delete(opened, name, list(group), spared)
+        return DeletedSnapshots(tuple(gone), spared, preview=False)
 
 
-def list_(settings: Settings, pattern: str = "*") -> Snapshots:
-    """Every snapshot of the matching collections, oldest first."""
-    with session(settings, writes=False) as opened:
-        return Snapshots(
-            tuple(
-                SnapshotEntry(name, physical, found.name, found.size, found.checksum, found.created_at)
-                for name, physical in _matching(opened, pattern)
-                for found in opened.store.list_snapshots(physical)
-            )
-        )
-
-
-def _matching(opened: Session, pattern: str) -> list[tuple[str, str]]:
+def entries(opened: Session, folder: Path, pattern: str = "*") -> Iterator[SnapshotEntry]:
+    """Server-side snapshots of live and kept generations, and archives, of matching collections; oldest first each."""
     world = observe(opened.ledger, opened.store)
+    present = frozenset(opened.store.physical_names())
+    known = opened.store.aliases()
+    for name, state in sorted(world.collections.items()):
+        if not fnmatchcase(name, pattern):
+            continue
+        moments = opened.ledger.moments(name)
+        for physical in _generations(state, present):
+            for made in opened.store.list_snapshots(address(known, physical)):
+                yield _of_snapshot(state, moments, physical, made)
+    for one in archive.summaries(folder):
+        if fnmatchcase(one.header.name, pattern):
+            yield of_archive(one)
+
+
+def address(aliases: Mapping[str, str], physical: str) -> str:
+    """The name by which a collection is reached; one that an alias of its own name hides has another alias."""
+    behind = old_alias(physical)
+    return behind if physical in aliases and aliases.get(behind) == physical else physical
+
+
+def moment_of(moments: Sequence[Moment], physical: str, when: datetime | None) -> Moment | None:
+    """What was applied to a generation at a time; the first that is known where that is before all."""
+    there = [moment for moment in moments if moment.physical == physical]
+    before = [moment for moment in there if when is None or moment.created_at <= when]
+    chosen = before[-1:] or there[:1]
+    return chosen[0] if chosen else None
+
+
+def of_archive(one: Summary) -> SnapshotEntry:
+    """An archive as an entry of the list."""
+    header = one.header
+    revisions = header.facts.get("revisions") or []
+    return SnapshotEntry(
+        header.name,
+        header.physical,
+        one.path.name,
+        one.size,
+        one.digest,
+        header.created_at,
+        kind=ARCHIVE,
+        generation=f"g{header.generation:04d}" if header.generation is not None else "plain",
+        revision=revisions[-1][0] if revisions else None,
+        points=one.points,
+        path=one.path,
+    )
+
+
+def _of_snapshot(
+    state: CollectionState, moments: Sequence[Moment], physical: str, made: Snapshot
+) -> SnapshotEntry:
+    generation = state.generation(physical)
+    then = moment_of(moments, physical, made.created_at)
+    return SnapshotEntry(
+        state.name,
+        physical,
+        made.name,
+        made.size,
+        made.checksum,
+        made.created_at,
+        generation=f"g{generation.number:04d}" if generation and physical != state.name else "plain",
+        revision=then.applied[-1][0] if then and then.applied else None,
+        kept_until=generation.held_until if generation and physical != state.physical else None,
+    )
+
+
+def _generations(state: CollectionState, present: frozenset[str]) -> list[str]:
+    """Physical names that snapshots can be made of: a server hides those of a collection that is gone."""
+    names = [row.physical for row in state.generations if row.state != "gone"]
+    if state.physical is not None and state.physical not in names:
+        names.append(state.physical)
+    return [name for name in names if name in present]
+
+
+def _matching(world: World, pattern: str) -> list[str]:
     found = [
-        (name, state.physical)
+        name
         for name, state in sorted(world.collections.items())
         if state.physical is not None and fnmatchcase(name, pattern)
     ]
     if not found and pattern != "*":
         raise NotFoundError(f"no collection matches {pattern!r}", hint="qmigrate status lists what is there")
     return found
+
+
+def _snapshot(opened: Session, state: CollectionState) -> SnapshotEntry:
+    physical = str(state.physical)
+    try:
+        made = opened.store.create_snapshot(address(opened.store.aliases(), physical))
+    except DeniedError as error:
+        raise DeniedError(
+            error.message, hint="an archive needs no more than the right to read: qmigrate snapshot create --archive"
+        ) from error
+    return _of_snapshot(state, opened.ledger.moments(state.name), physical, made)
+
+
+def _archive(opened: Session, state: CollectionState, folder: Path) -> SnapshotEntry:
+    physical = str(state.physical)
+    reached = address(opened.store.aliases(), physical)
+    live = described(opened.store, reached)
+    can = opened.store.capabilities
+    header = header_of(state, live, opened.ledger.moments(state.name), ledger=opened.ledger_id or None, can=can)
+    stamp = f"{header.created_at:%Y-%m-%d-%H-%M-%S}-{secrets.token_hex(2)}"
+    progress = opened.progress or Silent()
+    progress.begin(state.name, "archive", live.points)
+    made = export(opened.store, reached, folder / file_name(physical, stamp), header, progress.advance)
+    progress.end(f"{made.points:,} points in {made.path}")
+    return of_archive(made)
+
+
+def _chosen(
+    found: Sequence[SnapshotEntry], patterns: Iterable[str], keep: int | None, older_than: float | None
+) -> list[SnapshotEntry]:
+    wanted = tuple(patterns)
+    oldest = datetime.min.replace(tzinfo=UTC)
+    newest: dict[str, int] = {}
+    chosen = []
+    for one in sorted(found, key=lambda one: one.created_at or oldest, reverse=True):
+        newest[one.collection] = newest.get(one.collection, 0) + 1
+        if wanted and not any(fnmatchcase(one.name, pattern) for pattern in wanted):
+            continue
+        if keep is not None and newest[one.collection] <= keep:
+            continue
+        if older_than is not None and (
+            one.created_at is None or datetime.now(UTC) - one.created_at < timedelta(seconds=older_than)
+        ):
+            continue
+        chosen.append(one)
+    return list(reversed(chosen))
+
+
+def _needed(ledger: Ledger) -> dict[str, str]:
+    """Name -> why an unfinished run needs it."""
+    found = {}
+    for run in ledger.open_runs():
+        if run.verb == DELETE:
+            continue
+        for record in run.records:
+            if record.phase == "snapshot":
+                made = record.facts.get("snapshot") or record.facts.get("archive") or {}
+                found[str(made.get("name"))] = f"run {run.id} of {run.job.collection} made it and is not finished"
+        for step in run.job.steps:
+            if isinstance(step, Build) and step.origin is not None:
+                found[str(step.origin["name"])] = f"run {run.id} of {run.job.collection} restores it"
+    return found
+
+
+def _delete(
+    opened: Session, name: str, rows: Sequence[SnapshotEntry], spared: dict[str, str]
+) -> list[SnapshotEntry]:
+    """Under the lease, so that no run begins to need one meanwhile; recorded as a run of its own."""
+    gone = []
+    limits = opened.settings.limits
+    with opened.ledger.hold(name, timeout=limits.lock_timeout, ttl=limits.lease_ttl) as lease:
+        needed = _needed(opened.ledger)
+        label = opened.store.capabilities.label
+        run = lease.open_run(DELETE, Job(name, "", ()), {}, actor=actor(), tool=__version__, server=label)
+        lease.journal(run, 0, "delete", "running", {"snapshots": [one.name for one in rows]})
+        for one in rows:
+            if one.name in needed:
+                spared[one.name] = needed[one.name]
+                continue
+            if one.kind == SNAPSHOT:
+                opened.store.delete_snapshot(address(opened.store.aliases(), one.physical), one.name)
+            elif one.path is not None:
+                one.path.unlink(missing_ok=True)
+            gone.append(one)
+        lease.journal(run, 0, "delete", "done", {"deleted": [one.name for one in gone]})
+        lease.finish_run(run, "done")
+    return gone

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, Range, RunRow, View
-from qmigrate.model.plan import Job
+from qmigrate.model.plan import APPLYING, RESTORED, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.state import Applied, Generation, OpenRun, Record
+from qmigrate.model.state import Applied, Generation, Moment, OpenRun, Record
 from qmigrate.model.transform import PointId
 
 
@@ -120,6 +120,21 @@ def applied_of(row: RowMapping) -> Applied:
         changes=tuple(row["changes"]),
         run=row["run"],
     )
+
+
+def moments_of(rows: Sequence[RowMapping]) -> tuple[Moment, ...]:
+    """Rows of one collection's history, oldest first, as what was applied after each."""
+    applied: dict[str, RowMapping] = {}
+    found = []
+    for row in rows:
+        if row["direction"] != RESTORED:
+            applied.pop(row["revision"], None)
+        if row["direction"] in APPLYING:
+            applied[row["revision"]] = row
+        known = tuple((name, one["checksum"], schema_value(one["declared"])) for name, one in applied.items())
+        declared = schema_value(row["declared"])
+        found.append(Moment(row["created_at"], row["physical"], known, declared, row["direction"], row["strategy"]))
+    return tuple(found)
 
 
 def record_of(row: RowMapping) -> Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ from qmigrate.ledger.database import Database
 from qmigrate.ledger.owner import Owner
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Range, RunRow, View
 from qmigrate.ledger.writes import OPEN_STATES
-from qmigrate.model.plan import APPLYING
-from qmigrate.model.state import Applied, Generation, OpenRun
+from qmigrate.model.plan import APPLYING, RESTORED
+from qmigrate.model.state import Applied, Generation, Moment, OpenRun
+from qmigrate.model.transform import PointId
 
 if TYPE_CHECKING:
     from qmigrate.ledger.lease import Lease
@@ -122,10 +123,30 @@ class Ledger:
             query = query.where(history.c.collection == collection)
         counting: dict[tuple[str, str], Any] = {}
         for row in self._rows(query):
+            if row["direction"] == RESTORED:
+                continue
             counting.pop((row["collection"], row["revision"]), None)
             if row["direction"] in APPLYING:
                 counting[row["collection"], row["revision"]] = row
         return counting
+
+    def moments(self, collection: str) -> tuple[Moment, ...]:
+        """What was applied after each entry of the history, oldest first: what a snapshot of an earlier time holds."""
+        history = tables.history
+        query = select(history).where(history.c.collection == collection).order_by(history.c.id)
+        return codec.moments_of(self._rows(query))
+
+    def erased(self, collection: str, ids: Collection[PointId]) -> set[PointId]:
+        """Those of `ids` that must never come back; a page of them at a time."""
+        table, texts = tables.erasures, [codec.id_text(one) for one in ids]
+        query = select(table.c.point_id).where(table.c.collection == collection, table.c.point_id.in_(texts))
+        return {codec.known_id(row["point_id"]) for row in self._rows(query)}
+
+    def erasures(self, collection: str) -> int:
+        """How many points must never come back."""
+        table = tables.erasures
+        rows = self._rows(select(func.count().label("points")).where(table.c.collection == collection))
+        return int(rows[0]["points"]) if rows else 0
 
     def generations(self, collection: str) -> tuple[Generation, ...]:
         """Every generation of a collection, oldest first."""

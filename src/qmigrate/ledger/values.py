@@ -37,8 +37,10 @@ class HistoryRow:
     """One revision applied to, or taken back from, one collection.
 
     Attributes:
-        direction: ``upgrade | rollback | stamp | unstamp``.
-        strategy: ``copy | in_place | create | drop | adopt``.
+        direction: ``upgrade | rollback | stamp | unstamp``; ``restore`` beside them where points of an earlier time
+            came back.
+        strategy: ``copy | clone | in_place | create | drop | adopt | restore``; ``undo`` where a restore was taken
+            back.
         physical: the generation that served afterwards.
         report: counts and proof, as the step reported them.
     """

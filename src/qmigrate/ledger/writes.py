@@ -95,6 +95,16 @@ class RunWrites(Fenced):
             if state == "done":
                 self._end_superseded(connection, run)
 
+    def amend_run(self, run: int, job: Job) -> None:
+        """The run goes on with another job: the same steps, with one built in another way or under another name.
+
+        What a resume or an abort loads is the job as amended, so nothing ever has two truths about a name.
+        """
+        if job.collection != self.collection:
+            raise QmigrateError(f"the lease of {self.collection} was asked to amend a run of {job.collection}")
+        with self._write() as connection:
+            self._run_update(connection, run, {"job": job.to_json()})
+
     def supersede(self, run: int) -> None:
         """Another run takes the place of this one; nothing happens when it is ended already."""
         with self._write() as connection:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
+
+#: Fills of a build by which a generation takes the place of one that stays whole: the way back is its parent.
+REBUILDS = ("copy", "clone")
+#: Direction of a history row that says where the points came from, and nothing of what is applied.
+RESTORED = "restore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Build:
         fill: ``copy``, ``clone`` (a snapshot that the server recovers), ``restore`` (points of an earlier time) or
             ``empty``.
         reason: why this strategy, for people.
+        origin: of a restore, where the points come from: see :mod:`qmigrate.model.origin`.
     """
 
     kind: ClassVar[str] = "build"
@@ -40,6 +46,7 @@ class Build:
     schema: CollectionSchema
     fill: str
     reason: str
+    origin: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class GoLive:
         hold: whether it waits for `qmigrate cutover` before anything of it happens.
         place: how the logical name moves: ``alias`` (it is one, or new), ``shadow`` (the alias hides the plain
             collection of that name), ``gap`` (the plain collection is deleted first).
+        apart: the two hold points of different times (a restore, and the way back from one), so nothing is carried
+            from one to the other.
     """
 
     kind: ClassVar[str] = "golive"
@@ -68,6 +77,7 @@ class GoLive:
     writes: str = "converge"
     hold: bool = False
     place: str = "alias"
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +136,8 @@ class Closing:
     Attributes:
         step: position in the job; its close phase writes the history row.
         revision: full revision id.
-        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record changes.
+        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record changes; ``restore`` for
+            a row that records a restore and applies nothing.
         checksum: of the revision file.
         declared: the recorded schema afterwards (only what revisions declared); None when the name is gone.
         prior: the recorded schema before.
@@ -176,6 +187,11 @@ class Job:
             closes=tuple(_closing_from_json(closing) for closing in data["closes"]),
             supersedes=data.get("supersedes"),
         )
+
+    def with_build(self, old: Build, new: Build) -> Job:
+        """The job with one build in place of another; later steps follow it to the name of its target."""
+        steps = tuple(new if step == old else _renamed(step, old.target, new.target) for step in self.steps)
+        return replace(self, steps=steps)
 
     def revisions(self) -> frozenset[str]:
         """Every revision that the job needs code of, or records."""
@@ -229,6 +245,13 @@ class Plan:
     notes: tuple[str, ...] = ()
     checksums: Mapping[str, str] | None = None
     held: tuple[str, ...] = ()
+
+
+def _renamed(step: Step, old: str, new: str) -> Step:
+    """The step with another physical name wherever it has `old`."""
+    if isinstance(step, Build | GoLive) and step.source == old:
+        step = replace(step, source=new)
+    return replace(step, target=new) if step.target == old else step
 
 
 def _step_to_json(step: Step) -> JsonObject:

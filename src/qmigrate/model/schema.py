@@ -12,6 +12,17 @@ JsonObject = dict[str, Any]
 FIXED_CONFIG = frozenset({"shard_number", "sharding_method", "wal_config"})
 #: Changes that the server rebuilds every segment for: done beside the live collection unless asked otherwise.
 HEAVY_CONFIG = frozenset({"hnsw_config", "quantization_config"})
+#: Optimizer settings by which a server cuts or merges segments anew, or builds indexes where there were none.
+RESHAPING_OPTIMIZERS = frozenset(
+    {
+        "deleted_threshold",
+        "vacuum_min_vector_number",
+        "default_segment_number",
+        "max_segment_size",
+        "memmap_threshold",
+        "indexing_threshold",
+    }
+)
 #: Settings of an existing vector that the server can change; every other field decides the stored values.
 TUNABLE_VECTOR_FIELDS = frozenset({"hnsw_config", "quantization_config", "on_disk", "memory"})
 #: The same for a sparse vector.
@@ -106,6 +117,16 @@ class Change:
         if self.kind in ("index.add", "index.drop", "alias.add", "alias.drop"):
             return True
         return self.kind == "config.set" and self.name not in FIXED_CONFIG | HEAVY_CONFIG
+
+    def heavy_when_big(self) -> bool:
+        """Whether a light change keeps a live collection busy once that is big: it touches every point or segment."""
+        if self.kind == "index.add":
+            return True
+        if self.kind != "config.set":
+            return False
+        if self.name == "optimizers_config":
+            return not RESHAPING_OPTIMIZERS.isdisjoint(_differing_keys(self.before or {}, self.after or {}))
+        return self.name == "on_disk_payload"
 
     def possible_in_place(self) -> bool:
         """Whether a server can do it on the live collection at all, however long that takes."""

@@ -35,6 +35,7 @@ class Capabilities:
         vector_names: named vectors can be added to and dropped from a live collection.
         barrier: operation ids per shard can be read, so that late writes are seen.
         nodes: number of nodes that are watched.
+        peers: number of nodes that the server says it has, 1 without cluster mode; 0 where it doesn't tell.
     """
 
     local: bool
@@ -45,6 +46,7 @@ class Capabilities:
     vector_names: bool
     barrier: bool
     nodes: int = 1
+    peers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class LiveCollection:
         prevents_unoptimized: whether the collection hides unoptimized points.
         inactive: replicas that are not Active, as ``shard N on peer M: state``.
         custom_sharding: whether shard keys are used.
-        unknown: config fields that this version of qmigrate doesn't know and so couldn't carry.
+        unknown: config fields that this version of qmigrate doesn't know and so couldn't carry, as paths.
+        unknown_values: their values, which a clone by the server has to show again.
     """
 
     physical: str
@@ -76,6 +79,7 @@ class LiveCollection:
     inactive: tuple[str, ...] = ()
     custom_sharding: bool = False
     unknown: tuple[str, ...] = ()
+    unknown_values: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class Applied:
         revision: its id.
         checksum: of the file at that time.
         physical: the generation that served afterwards.
-        strategy: ``copy | in_place | create | drop``, or ``adopt`` where only the record was made.
+        strategy: ``copy | clone | in_place | create | drop``, or ``adopt`` where only the record was made.
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
         run: id of the run that applied it; None where that isn't known.
@@ -189,6 +193,26 @@ class Applied:
             return True
         same = (self.run, self.physical) == (other.run, other.physical)
         return same and self.run is not None and self.rebuilt and other.rebuilt
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was applied to a collection after one entry of its history.
+
+    Attributes:
+        physical: the generation that served from then on.
+        applied: (revision, checksum, recorded schema right after it), oldest first.
+        declared: the recorded schema.
+        direction: of the entry.
+        strategy: of the entry.
+    """
+
+    created_at: datetime
+    physical: str | None
+    applied: tuple[tuple[str, str, CollectionSchema | None], ...]
+    declared: CollectionSchema | None
+    direction: str
+    strategy: str
 
 
 @dataclass(frozen=True, slots=True)

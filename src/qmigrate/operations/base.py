@@ -11,20 +11,22 @@ from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
 from qmigrate.errors import PlanError
-from qmigrate.model.schema import CollectionSchema, JsonObject, changes
+from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.checks import FORBIDDEN
-from qmigrate.operations.reasons import obstacle, shown, why_heavy, why_unset
+from qmigrate.operations.reasons import obstacle, shown, why_heavy, why_heavy_when_big, why_no_clone, why_unset
 from qmigrate.operations.values import Embed
 
-Wish = Literal["in_place", "copy"] | None
+Wish = Literal["in_place", "clone", "copy"] | None
 Cutover = Literal["immediate", "hold"] | None
 #: Identity of something an operation changes, outermost part first: ``("vector", "l14")``.
 Key = tuple[Any, ...]
 
 #: Strategies, the lightest first.
-RANKS = ("in_place", "copy")
+RANKS = ("in_place", "clone", "copy")
+#: Points from which on a live collection is spared what it would have to do to every one of them.
+BIG = 100_000
 _GLOB = frozenset("*?[")
 
 
@@ -33,12 +35,20 @@ class Strategy:
     """How an operation wants to be done.
 
     Attributes:
-        rank: ``in_place`` or ``copy``; of several operations the later one in :data:`RANKS` wins.
+        rank: ``in_place``, ``clone`` or ``copy``; of several operations the later one in :data:`RANKS` wins.
         reason: why, for people.
     """
 
     rank: str
     reason: str
+
+    def outranks(self, other: Strategy) -> bool:
+        """Whether it wins over `other` where both are wished for: of two that are alike, the one that has a reason."""
+        return RANKS.index(self.rank) > RANKS.index(other.rank) or (self.rank == other.rank and other == LIGHT)
+
+
+#: What is done where nothing speaks for anything else.
+LIGHT = Strategy("in_place", "light changes, made on the live collection")
 
 
 class Operation(ABC):
@@ -126,7 +136,7 @@ class Operation(ABC):
                 hint='leave strategy out: cutover="hold" builds the change beside the live collection',
             )
         if wish is not None and wish not in RANKS:
-            raise self.error(f'strategy must be "in_place", "copy" or None, not {wish!r}')
+            raise self.error(f'strategy must be "in_place", "clone", "copy" or None, not {wish!r}')
 
     @abstractmethod
     def check_schema(self, schema: CollectionSchema) -> None:
@@ -152,8 +162,15 @@ class Operation(ABC):
         """Those of :meth:`filled` that need an embedder."""
         return {name: value for name, value in self.filled().items() if isinstance(value, Embed)}
 
-    def strategy(self, schema: CollectionSchema, capabilities: Capabilities) -> Strategy:
-        """How to do it: in place when that is light or wished for and possible, else as a copy.
+    def strategy(self, schema: CollectionSchema, capabilities: Capabilities, points: int = 0) -> Strategy:
+        """How to do it: in place when that is light, or wished for and possible; else beside the live collection.
+
+        Beside it, the server clones where no point's values change and it can; otherwise the points are copied.
+
+        Args:
+            schema: the live schema before it.
+            capabilities: of the connected Qdrant.
+            points: of the live collection, approximately: a big one is spared what a small one takes at once.
 
         Raises:
             PlanError: ``strategy="in_place"`` is wished for and not possible; says why.
@@ -171,13 +188,12 @@ class Operation(ABC):
             if trouble:
                 raise self.error(
                     f'strategy="in_place" is not possible: {trouble}',
-                    hint="leave strategy out: it becomes a copy",
+                    hint="leave strategy out: it becomes a clone or a copy",
                 )
             return Strategy("in_place", 'asked for with strategy="in_place"')
-        heavy = [change for change in found if not change.light()]
-        if must or heavy:
-            return Strategy("copy", must or why_heavy(heavy[0]))
-        return Strategy("in_place", "light changes, made on the live collection")
+        if must:
+            return Strategy("copy", must)
+        return _beside_or_in_place(schema, found, capabilities, points=points, wish=wish)
 
     def _why_copy(self, schema: CollectionSchema, after: CollectionSchema) -> str | None:
         """Why the points have to be written anew, whatever is wished for; None when they need not."""
@@ -223,6 +239,26 @@ class Operation(ABC):
     @abstractmethod
     def touched(self) -> frozenset[Key]:
         """Keys of everything it changes; a key that begins another one covers it."""
+
+
+def _beside_or_in_place(
+    schema: CollectionSchema, found: Sequence[Change], capabilities: Capabilities, *, points: int, wish: Wish
+) -> Strategy:
+    """A clone where the change is heavy and the server can make one; else in place, or a copy where it must be."""
+    heavy = next((why_heavy(change) for change in found if not change.light()), None)
+    big = None
+    if points >= BIG:
+        big = next((why_heavy_when_big(change, points) for change in found if change.heavy_when_big()), None)
+    wished = 'asked for with strategy="clone"' if wish == "clone" else None
+    reason = wished or heavy or big
+    if reason is None:
+        return LIGHT
+    no_clone = why_no_clone(schema, capabilities) or obstacle(schema, found, capabilities)
+    if no_clone is None:
+        return Strategy("clone", reason)
+    if heavy or wished:
+        return Strategy("copy", f"{reason}; not cloned by the server: {no_clone}")
+    return Strategy("in_place", f"made on the live collection, though {reason}: {no_clone}")
 
 
 def check_contradictions(ops: Sequence[Operation]) -> None:

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from qmigrate.model import known
+from qmigrate.model.known import Each, Fields, Listed, Number, Whole
 from qmigrate.model.names import GENERATION, OWN_ALIAS
 from qmigrate.model.schema import DISABLED, JsonObject
-from qmigrate.operations import known
-from qmigrate.operations.known import Each, Fields, Listed, Number, Whole
 
 #: Characters that Qdrant takes in no name.
 FORBIDDEN = frozenset('<>:"/\\|?*')

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
+from qmigrate.model import known
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
-from qmigrate.operations import known
 from qmigrate.operations.base import Key, Operation, Wish, assign, leaves, merged, plain, plain_object
 from qmigrate.operations.checks import (
     index_problem,
@@ -205,8 +205,9 @@ class UpdateCollection(Operation):
     """Change settings of a collection and its vectors; nothing that decides stored values.
 
     What is left out stays as it is. Settings that only say how to serve (optimizers, strict mode, metadata,
-    params) are changed on the live collection; HNSW and quantization rebuild every segment, so a copy is made
-    beside it.
+    params) are changed on the live collection; HNSW and quantization rebuild every segment, so that is done beside
+    it, in a clone that the server makes of a snapshot, or in a copy where it can't. So are optimizer settings that
+    cut segments anew, and the place of payloads, when the collection is big (100,000 points and more).
 
     Args:
         collection: logical name or glob.
@@ -220,7 +221,7 @@ class UpdateCollection(Operation):
         vectors_config: ``VectorParamsDiff`` by name of a dense vector; ``""`` is the unnamed one.
         sparse_vectors_config: ``SparseVectorParams`` by name.
         metadata: keys to set; others stay.
-        strategy: ``in_place`` to do on the live collection what would be a copy, ``copy`` for the reverse.
+        strategy: ``in_place`` to do it on the live collection, ``clone`` or ``copy`` to do it beside it.
     """
 
     collection: str

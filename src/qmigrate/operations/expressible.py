@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qmigrate.model import known
 from qmigrate.model.schema import JsonObject, declared_differs
-from qmigrate.operations import known
 from qmigrate.operations.checks import value_problem
 
 #: No part of a value can be said.

@@ -34,17 +34,17 @@ def index_params(schema: Any, label: str) -> JsonObject:
 class CreatePayloadIndex(Operation):
     """Index a payload field, or index it in another way.
 
-    A new index is built on the live collection; writes queue behind it meanwhile. A field that has an index
-    of other type or parameters would be without one while it is built anew, so a copy is made beside the live
-    collection.
+    A new index is built on the live collection; writes queue behind it meanwhile, so a big collection (100,000
+    points and more) gets it beside the live one, in a clone that the server makes. A field that has an index of
+    other type or parameters would be without one while it is built anew: that is always done beside it.
 
     Args:
         collection: logical name or glob.
         field: the payload field; ``a.b`` for one inside an object, ``a[].b`` inside a list.
         schema: a ``PayloadSchemaType``, its name, or an object like ``KeywordIndexParams`` or
             ``TextIndexParams``.
-        strategy: ``in_place`` to retype it on the live collection, ``copy`` to make a new index beside it, so
-            that HNSW links for filters are built with it.
+        strategy: ``in_place`` to build or retype it on the live collection, ``clone`` to have it made beside it,
+            ``copy`` the same with every point written anew, so that HNSW links for filters are built with it.
     """
 
     named_by = ("collection", "field")
@@ -99,11 +99,11 @@ class DropPayloadIndex(Operation):
         if schema.indexes and self.field not in schema.indexes:
             raise self._missing(schema)
 
-    def strategy(self, schema: CollectionSchema, capabilities: Capabilities) -> Strategy:
+    def strategy(self, schema: CollectionSchema, capabilities: Capabilities, points: int = 0) -> Strategy:
         """See the base class."""
         if capabilities.payload_indexes and self.field not in schema.indexes:
             raise self._missing(schema)
-        return Operation.strategy(self, schema, capabilities)
+        return Operation.strategy(self, schema, capabilities, points)
 
     def _missing(self, schema: CollectionSchema) -> PlanError:
         return self.error(f"there is no payload index on {self.field!r}{meant(self.field, schema.indexes)}")

@@ -38,6 +38,27 @@ def why_heavy(change: Change) -> str:
     return reasons[verb]
 
 
+def why_heavy_when_big(change: Change, points: int) -> str:
+    """Why a change that a small collection takes at once is made beside a big one."""
+    what = {
+        "index.add": f"the index {shown(change.name)} is built over {points:,} points while writes wait",
+        "config.set": f"{change.name} makes the server write the segments of {points:,} points anew",
+    }
+    return what[change.kind]
+
+
+def why_no_clone(schema: CollectionSchema, capabilities: Capabilities) -> str | None:
+    """Why this server can't clone this collection from a snapshot, or None when it can, as far as a plan can tell."""
+    if not capabilities.snapshots:
+        return f"{capabilities.label} has no snapshots"
+    if capabilities.peers != 1:
+        nodes = f"{capabilities.peers} nodes" if capabilities.peers else "an unknown number of nodes"
+        return f"{capabilities.label} has {nodes}, and a snapshot holds the shards of one"
+    if schema.config.get("sharding_method") == "custom":
+        return "the collection uses custom sharding, which a recovered snapshot loses"
+    return None
+
+
 def why_unset(before: CollectionSchema, after: CollectionSchema) -> str | None:
     """A parameter that is left out now: a server can't unset it, only a new collection is without it."""
     families = (

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from qmigrate.model import known
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, declared_differs
-from qmigrate.operations import client_models, known
+from qmigrate.operations import client_models
 from qmigrate.operations.checks import is_sparse, metadata_problem
 from qmigrate.operations.code import WIDTH, Code, Group, Word, call, laid_out, literal, mapping, quoted
 from qmigrate.operations.expressible import NOTHING, known_part, without_defaults

@@ -33,7 +33,7 @@ class AddVector(VectorOperation):
         params: ``VectorParams`` or ``SparseVectorParams``.
         values: what fills it: ``Embed``, ``Compute``, ``CopyOf`` or ``Empty()``.
         strategy: ``in_place`` adds an empty vector to the live collection (server 1.18 or newer); by default
-            a copy is made beside it.
+            that is done beside it: as a clone when nothing fills it, else as a copy.
     """
 
     collection: str
@@ -248,7 +248,8 @@ class DropVector(VectorOperation):
         vector: its name; ``""`` is the unnamed one.
         cutover: when readers and writers of the vector have to be gone; must be said. ``immediate`` is at the
             end of the run, ``hold`` waits for ``qmigrate cutover``.
-        strategy: ``in_place`` drops it from the live collection (server 1.18 or newer), with no way back.
+        strategy: ``in_place`` drops it from the live collection (server 1.18 or newer), with no way back; by default
+            it is dropped from a clone that the server makes, or left out of a copy where it can't.
     """
 
     collection: str

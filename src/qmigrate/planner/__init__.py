@@ -6,5 +6,6 @@ from qmigrate.planner.abort import plan_abort
 from qmigrate.planner.back import plan_rollback
 from qmigrate.planner.forward import plan_upgrade
 from qmigrate.planner.guard import check_checksums
+from qmigrate.planner.restore import plan_restore, plan_undo
 
-__all__ = ["check_checksums", "plan_abort", "plan_rollback", "plan_upgrade"]
+__all__ = ["check_checksums", "plan_abort", "plan_restore", "plan_rollback", "plan_undo", "plan_upgrade"]

@@ -44,8 +44,28 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
         elif isinstance(step, InPlace) and run.record(position, "change") is not None:
             steps.append(_undo(state, run, step, capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
+    for abandoned in _given_up(state, run):
+        steps.append(Retire(abandoned, f"abort of run {run.id}"))
+        lines.append(f"remove {abandoned}, which was given up by the run")
     job = Job(state.name, state.basis(), tuple(steps), (), supersedes=run.id)
     return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was begun",), reasons=())
+
+
+def _given_up(state: CollectionState, run: OpenRun) -> list[str]:
+    """Generations that the run began and gave up for another number: it would have removed them at its end.
+
+    What else a run retires was live once, and is not taken away by an abort.
+    """
+    return [
+        step.target
+        for position, step in enumerate(run.job.steps)
+        if isinstance(step, Retire) and not _done(run, position) and _is_building(state, step.target)
+    ]
+
+
+def _is_building(state: CollectionState, physical: str) -> bool:
+    row = state.generation(physical)
+    return row is not None and row.state == "building"
 
 
 def _unfinished(run: OpenRun) -> list[int]:
@@ -70,7 +90,7 @@ def _refuse_moved(state: CollectionState, run: OpenRun, step: GoLive) -> None:
 
 def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:
     """A rollback that has begun to write into the parent: what it was is not known to the byte any more."""
-    if step.back and step.writes != "discard" and run.record(position, "converge") is not None:
+    if step.back and not step.apart and step.writes != "discard" and run.record(position, "converge") is not None:
         raise RefusedError(
             f"run {run.id} has begun to bring writes back into {step.target}, so it can only be finished",
             hint=f"finish it: qmigrate upgrade goes on with it; then {state.name} can be taken forward again",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
+from qmigrate.model.plan import REBUILDS, Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
 from qmigrate.planner.members import refs_of
@@ -165,7 +165,9 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
     """
     entry = group[-1]
     before = _before(walk, entry)
-    if before is None and entry.rebuilt and entry.strategy != "create":
+    # Where a restore, or the way back from one, has brought it, only the oldest revision takes the name away.
+    came_back = entry.strategy in ("restore", "undo") and entry != walk.state.applied[0]
+    if before is None and (entry.strategy in REBUILDS or came_back):
         # What was changed in place since is on the generation that stays.
         _reverse(world, revisions, walk)
         for one in group:
@@ -178,7 +180,9 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
     place = "shadow" if target == walk.state.name else "alias"
     aliases = _names(walk.state.name, entry.prior, walk.state)
     refs = tuple(ref for one in reversed(group) for ref in _refs(revisions, one, walk.state.name))
-    walk.steps.append(GoLive(refs, walk.physical, target, aliases, back=True, writes=writes, place=place))
+    apart = entry.strategy == "restore"
+    way = GoLive(refs, walk.physical, target, aliases, back=True, writes=writes, place=place, apart=apart)
+    walk.steps.append(way)
     # In-place changes of the generation that is left need no undo: it is kept as it is until gc.
     for covered in [*walk.in_place, *group]:
         _close(walk, covered)
@@ -293,6 +297,17 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
     if walk.live is None or state.declared is None:
         raise PlanError(f"{state.name} has no live collection to take revision {entry.revision} back from")
     declared = walk.closes[-1].declared if walk.closes else state.declared
+    serving = state.live
+    position = Position(
+        name=state.name,
+        declared=declared,
+        live=walk.live,
+        physical=walk.physical,
+        number=walk.number,
+        hides=walk.hides,
+        points=serving.points if serving else 0,
+        unknown=serving.unknown if serving else (),
+    )
     offset = len(revision.operations)
     refs = [
         (OpRef(entry.revision, offset + index), operation)
@@ -300,8 +315,7 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
         if operation.matches(state.name)
     ]
     where = f"downgrade of {entry.revision} ({revision.path.name})"
-    part = fold((entry.revision, entry.checksum), (declared, walk.live), refs, where, world.capabilities)
-    position = Position(state.name, declared, walk.live, walk.physical, walk.number, hides=walk.hides)
+    part = fold((entry.revision, entry.checksum), position, refs, where, world.capabilities)
     found = segment(position, [part])
     walk.steps += found.steps
     _close(walk, entry)

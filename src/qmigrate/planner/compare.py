@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qmigrate.model.known import VECTOR
 from qmigrate.model.schema import (
     TUNABLE_SPARSE_FIELDS,
     TUNABLE_VECTOR_FIELDS,
@@ -16,7 +17,6 @@ from qmigrate.model.schema import (
 )
 from qmigrate.model.state import Capabilities
 from qmigrate.operations.checks import effective
-from qmigrate.operations.known import VECTOR
 from qmigrate.operations.reasons import shown
 from qmigrate.planner.members import Link
 

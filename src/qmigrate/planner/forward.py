@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, Step
@@ -16,6 +16,7 @@ from qmigrate.planner.members import before_birth, made_by_glob, refs_of
 from qmigrate.planner.plain import describe
 from qmigrate.planner.position import Position
 from qmigrate.planner.segment import Part, Segment, closings, fold, segment
+from qmigrate.planner.unknown import notice
 from qmigrate.revisions import Revision, Revisions
 
 
@@ -187,7 +188,9 @@ def _belongs(
 
 def _extend(world: World, draft: _Draft, revision: Revision, refs: list[tuple[OpRef, Operation]]) -> None:
     where = f"revision {revision.id} ({revision.path.name})"
-    draft.parts.append(fold((revision.id, revision.checksum), draft.schemas, refs, where, world.capabilities))
+    declared, live = draft.schemas
+    before = replace(draft.position, declared=declared, live=live)
+    draft.parts.append(fold((revision.id, revision.checksum), before, refs, where, world.capabilities))
 
 
 def _draft(state: CollectionState, plain: str, revisions: Revisions, create: frozenset[str]) -> _Draft:
@@ -205,6 +208,8 @@ def _draft(state: CollectionState, plain: str, revisions: Revisions, create: fro
             number=state.next_number,
             hides=state.hides,
             plain=plain,
+            points=state.live.points if managed and state.live else 0,
+            unknown=state.live.unknown if managed and state.live else (),
         ),
     )
 
@@ -226,7 +231,7 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
     return CollectionPlan(
         job=Job(collection=state.name, basis=state.basis(), steps=tuple(steps), closes=tuple(closes)),
         lines=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.lines),
-        reasons=(*(_reason(found) for found in done), *describe(state, steps)),
+        reasons=(*(line for found in done for line in _reasons(found)), *describe(state, steps)),
         points=points,
         bytes=points * each * copies if points is not None else None,
         incompatible=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.incompatible),
@@ -235,13 +240,14 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
     )
 
 
-def _reason(found: Segment) -> str:
-    """Why this strategy; fused revisions are named together."""
+def _reasons(found: Segment) -> list[str]:
+    """Why this strategy, and what to know about it; fused revisions are named together."""
     names = ", ".join(part.revision for part in found.parts)
-    if len(found.parts) == 1:
-        return f"{names}  {found.strategy}: {found.reason}"
-    how = "created in its final shape" if found.strategy == "create" else f"in one {found.strategy}"
-    return f"{names}  {how}: {found.reason}"
+    how = found.strategy
+    if len(found.parts) > 1:
+        how = "created in its final shape" if how == "create" else f"in one {how}"
+    more = notice(found.position) if found.strategy == "clone" else ()
+    return [f"{names}  {how}: {found.reason}", *(f"{names}  {line}" for line in more)]
 
 
 def bytes_per_point(schema: CollectionSchema | None) -> int:

@@ -9,6 +9,7 @@ from qmigrate.model.names import generation_name, old_alias
 from qmigrate.model.plan import Build, GoLive, Step
 from qmigrate.model.state import CollectionState, World
 from qmigrate.planner.position import Position
+from qmigrate.planner.unknown import refuse_unknown
 
 
 def way_of(world: World, *, setting: str, allow_gap: bool) -> str:
@@ -42,6 +43,8 @@ def settled(before: Position) -> tuple[tuple[Step, ...], Position]:
             hint="qmigrate upgrade --allow-gap consents to it; or let the application use another name once: "
             f"qmigrate adopt {before.name} --alias NAME",
         )
+    reason = "the plain collection makes room for an alias of its name"
+    refuse_unknown(before, reason)
     assert before.live is not None  # noqa: S101  a plain collection is there
     target = generation_name(before.name, before.number)
     build = Build(
@@ -51,7 +54,7 @@ def settled(before: Position) -> tuple[tuple[Step, ...], Position]:
         number=before.number,
         schema=before.live,
         fill="copy",
-        reason="the plain collection makes room for an alias of its name",
+        reason=reason,
     )
     names = (before.name, *before.live.aliases)
     golive = GoLive((), before.physical, target, names, writes="freeze", place="gap")

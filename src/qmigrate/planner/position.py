@@ -18,6 +18,8 @@ class Position:
         number: the next free generation number.
         hides: the alias hides a plain collection of its name.
         plain: how a plain name may become an alias: ``shadow | gap | refuse``.
+        points: of the serving generation, approximately.
+        unknown: settings of it that this version doesn't know, as paths.
     """
 
     name: str
@@ -27,3 +29,5 @@ class Position:
     number: int
     hides: bool = False
     plain: str = "shadow"
+    points: int = 0
+    unknown: tuple[str, ...] = ()

@@ -11,11 +11,10 @@ from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.model.transform import PointTransform
-from qmigrate.operations.base import RANKS, Operation, check_contradictions
+from qmigrate.operations.base import LIGHT, Operation, Strategy, check_contradictions
 from qmigrate.planner.plain import refuse_to_uncover, settled
 from qmigrate.planner.position import Position
-
-LIGHT = "light changes, made on the live collection"
+from qmigrate.planner.unknown import refuse_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +24,12 @@ class Part:
     Attributes:
         revision: its id.
         checksum: of its file.
+        where: revision and file, for messages.
         refs: its operations on the collection, in order.
         before: recorded and live schema before it.
         after: recorded and live schema afterwards; None when the collection is taken away.
         transform: what happens to each point of the live schema before it.
-        rank: the strongest wish of its operations, see ``operations.base.RANKS``.
-        reason: why this rank.
+        wish: the strongest of its operations.
         lines: one per operation, for people.
         incompatible: reader-incompatible changes, one line each.
         holds: whether an operation says ``cutover="hold"``.
@@ -38,22 +37,22 @@ class Part:
 
     revision: str
     checksum: str
+    where: str
     refs: tuple[OpRef, ...]
     before: tuple[CollectionSchema | None, CollectionSchema | None]
     after: tuple[CollectionSchema | None, CollectionSchema | None]
     transform: PointTransform
-    rank: str
-    reason: str
+    wish: Strategy
     lines: tuple[str, ...]
     incompatible: tuple[str, ...]
     holds: bool
 
     @property
     def strategy(self) -> str:
-        """How it would be done alone: ``create | drop | record``, or its rank."""
+        """How it would be done alone: ``create | drop | record``, or its wish."""
         if self.after[1] is None:
             return "record" if self.before[1] is None else "drop"
-        return "create" if self.before[1] is None else self.rank
+        return "create" if self.before[1] is None else self.wish.rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Segment:
         steps: in order.
         position: afterwards.
         reason: why this strategy.
-        strategy: ``create | drop | copy | in_place | record``.
+        strategy: ``create | drop | copy | clone | in_place | record``.
     """
 
     parts: tuple[Part, ...]
@@ -82,7 +81,7 @@ class Segment:
 
 def fold(
     revision: tuple[str, str],
-    before: tuple[CollectionSchema | None, CollectionSchema | None],
+    before: Position,
     refs: Sequence[tuple[OpRef, Operation]],
     where: str,
     capabilities: Capabilities,
@@ -91,7 +90,7 @@ def fold(
 
     Args:
         revision: id and checksum.
-        before: recorded and live schema.
+        before: where the collection stands; its two schemas are what counts.
         refs: the operations that match the collection, in order.
         where: revision and file, for messages.
 
@@ -99,29 +98,29 @@ def fold(
         PlanError: an operation is misused, or two contradict; names revision and operation.
     """
     try:
-        return _fold(revision, before, refs, capabilities)
+        return _fold(revision, before, refs, (where, capabilities))
     except PlanError as error:
         raise PlanError(f"{where}: {error.message}", hint=error.hint, facts=error.facts) from error
 
 
 def _fold(
     revision: tuple[str, str],
-    before: tuple[CollectionSchema | None, CollectionSchema | None],
+    before: Position,
     refs: Sequence[tuple[OpRef, Operation]],
-    capabilities: Capabilities,
+    context: tuple[str, Capabilities],
 ) -> Part:
+    where, capabilities = context
     operations = [operation for _, operation in refs]
     check_contradictions(operations)
-    declared, live = before
-    rank, reason, incompatible = RANKS[0], LIGHT, []
+    declared, live = before.declared, before.live
+    wish, incompatible = LIGHT, []
     transform = PointTransform.identity(live.vector_names() if live else frozenset())
     for operation in operations:
         operation.check(declared)
         if declared is not None and live is not None:
             operation.check(live)
-            chosen = operation.strategy(live, capabilities)
-            if RANKS.index(chosen.rank) > RANKS.index(rank):
-                rank, reason = chosen.rank, chosen.reason
+            chosen = operation.strategy(live, capabilities, before.points)
+            wish = chosen if chosen.outranks(wish) else wish
             trouble = operation.incompatible(declared)
             if trouble:
                 incompatible.append(trouble)
@@ -130,12 +129,12 @@ def _fold(
     return Part(
         revision=revision[0],
         checksum=revision[1],
+        where=where,
         refs=tuple(ref for ref, _ in refs),
-        before=before,
+        before=(before.declared, before.live),
         after=(declared, live),
         transform=transform,
-        rank=rank,
-        reason=reason,
+        wish=wish,
         lines=tuple(operation.describe() for operation in operations),
         incompatible=tuple(incompatible),
         holds=any(operation.holds for operation in operations),
@@ -143,27 +142,62 @@ def _fold(
 
 
 def segment(position: Position, parts: Sequence[Part]) -> Segment:
-    """The steps that do these parts in one go, from where the collection stands."""
+    """The steps that do these parts in one go, from where the collection stands.
+
+    Raises:
+        PlanError: it can't be done from there; names the revisions.
+        RefusedError: it needs consent.
+    """
+    try:
+        return _segment(position, parts)
+    except PlanError as error:
+        where = ", ".join(part.where for part in parts)
+        raise PlanError(f"{where}: {error.message}", hint=error.hint, facts=error.facts) from error
+
+
+def _segment(position: Position, parts: Sequence[Part]) -> Segment:
     live, ending = parts[0].before[1], parts[-1].after[1]
-    strongest = max(parts, key=lambda part: RANKS.index(part.rank))
     refs = tuple(ref for part in parts for ref in part.refs)
     after = replace(position, declared=parts[-1].after[0], live=ending)
     if ending is None and live is None:
-        return Segment(tuple(parts), (), after, LIGHT, "record")
+        return Segment(tuple(parts), (), after, LIGHT.reason, "record")
     if ending is None:
         steps, after = _drop(position, after, refs)
         return Segment(tuple(parts), steps, after, "the name is taken away; the generation is kept until gc", "drop")
     if live is None:
-        steps, after = _rebuild(position, after, refs, ("empty", "the collection is new"))
-        return Segment(tuple(parts), steps, after, "the collection is new", "create")
-    if strongest.rank != RANKS[0]:
-        steps, after = _rebuild(position, after, refs, (strongest.rank, strongest.reason))
+        new = "the collection is new"
+        steps, after = _rebuild(position, after, refs, ("empty", new))
+        return Segment(tuple(parts), steps, after, new, "create")
+    wish = _strongest(live, parts)
+    if wish.rank != LIGHT.rank:
+        steps, after = _rebuild(position, after, refs, (wish.rank, wish.reason))
         last = steps[-1]
         if isinstance(last, GoLive) and any(part.holds for part in parts):
             steps = (*steps[:-1], replace(last, hold=True))
-        return Segment(tuple(parts), steps, after, strongest.reason, strongest.rank)
-    in_place = InPlace(refs, str(position.physical), changes(live, ending), strongest.reason)
-    return Segment(tuple(parts), (in_place,), after, strongest.reason, RANKS[0])
+        return Segment(tuple(parts), steps, after, wish.reason, wish.rank)
+    in_place = InPlace(refs, str(position.physical), changes(live, ending), wish.reason)
+    return Segment(tuple(parts), (in_place,), after, wish.reason, LIGHT.rank)
+
+
+def _strongest(live: CollectionSchema, parts: Sequence[Part]) -> Strategy:
+    """The wish that counts for all parts together."""
+    wish = parts[0].wish
+    transform = parts[0].transform
+    for part in parts[1:]:
+        wish = part.wish if part.wish.outranks(wish) else wish
+        transform = transform.then(part.transform)
+    return not_beyond_schemas(wish, live, transform)
+
+
+def not_beyond_schemas(wish: Strategy, live: CollectionSchema, transform: PointTransform) -> Strategy:
+    """A clone is changed by the difference of two schemas: what that doesn't show has to be a copy.
+
+    A vector that goes and comes back under the same name, in two operations, would keep its old values.
+    """
+    again = sorted(live.vector_names() & transform.values.keys())
+    if wish.rank == "clone" and again:
+        return Strategy("copy", f"{wish.reason}; not cloned by the server: vector {again[0] or '(unnamed)'} is emptied")
+    return wish
 
 
 def _drop(before: Position, after: Position, refs: tuple[OpRef, ...]) -> tuple[tuple[Step, ...], Position]:
@@ -182,6 +216,8 @@ def _rebuild(
     if before.physical == before.name and before.plain != "shadow":
         first, before = settled(before)
     target = generation_name(before.name, before.number)
+    if fill[0] == "copy":
+        refuse_unknown(before, fill[1])
     build = Build(
         ops=refs,
         source=before.physical,

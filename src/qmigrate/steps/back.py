@@ -61,7 +61,7 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
         raise RefusedError(
             f"{work.collection} was written to since it left {step.target}: {_counted(since)}. They can't be carried "
             "back, since the change has no inverse",
-            hint="qmigrate rollback … --discard-writes loses them",
+            hint=f"{_discarding(step, work)} loses them",
             facts={"writes_since": asdict(since)},
         )
     return since
@@ -122,7 +122,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
 
 
 def _inverse(step: GoLive, work: Work) -> PointTransform | None:
-    target = work.store.describe(reach(work, str(step.target)))
+    target = None if step.apart else work.store.describe(reach(work, str(step.target)))
     if target is None:
         return None
     return transform_of(work.operations(step.ops), target.schema).back()
@@ -134,7 +134,7 @@ def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
         return None, 0
     for row in work.lease.ledger.history(work.collection):
         closing = (row.report or {}).get("closing") if row.physical == step.source else None
-        if closing is not None and row.direction == "upgrade":
+        if closing is not None and row.direction != "rollback":
             now = barrier(work.store, reach(work, str(step.source)))
             delta = int(closing["barrier_delta"])
             return (now, delta) if nothing_written(work, closing["ids"], now, delta=delta) else (None, 0)
@@ -163,12 +163,18 @@ def _need_base(step: GoLive, work: Work) -> None:
     if not work.lease.ledger.has_base(base_name(step.target, step.source, back=False)):
         raise RepairNeededError(
             f"the ledger has no base of {step.source}, so what was written since it left {step.target} can't be told",
-            hint="qmigrate rollback … --discard-writes goes back to the old points as they were",
+            hint=f"{_discarding(step, work)} goes back to the old points as they were",
         )
 
 
+def _discarding(step: GoLive, work: Work) -> str:
+    """The command that goes back whatever was written since."""
+    verb = f"snapshot restore {work.collection} --undo" if step.apart else "rollback …"
+    return f"qmigrate {verb} --discard-writes"
+
+
 def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
-    ways = "qmigrate rollback … --discard-writes loses them"
+    ways = f"{_discarding(step, work)} loses them"
     if step.target is not None and _inverse(step, work) is not None:
         ways = f"qmigrate rollback … --carry-writes brings them along (all {since.total:,} can be), or " + ways
     return RefusedError(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
-from qmigrate.errors import ConflictError, RepairNeededError, StoreError
+from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import Change, CollectionSchema, changes
-from qmigrate.model.state import Generation
+from qmigrate.ports import Snapshot
+from qmigrate.steps import restore
 from qmigrate.steps.base import base_name
-from qmigrate.steps.closing import seal_of
+from qmigrate.steps.clone import as_copy, clone, no_room, remove_uploaded, share_out, why_not
+from qmigrate.steps.export import save
 from qmigrate.steps.fill import copy_ranges
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import Sides
@@ -18,82 +20,122 @@ from qmigrate.steps.preflight import check_build
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quiet import barrier, delta_of, measure
 from qmigrate.steps.ranges import borders
+from qmigrate.steps.shadow import HELD_BACK, recognise, record, seal, without_held_back
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
+from qmigrate.store.faults import TransientError
 
 #: Readings in a row that must be settled: a server reports green before a config change has begun to act.
 SETTLED_READINGS = 3
-#: What a shadow doesn't get before it is filled: it would limit the copy itself.
-HELD_BACK = "strict_mode_config"
 
 
 def preflight(step: Build, work: Work) -> Facts:
     """Only reads."""
-    return check_build(step, work)
+    return restore.preflight(step, work) if step.fill == "restore" else check_build(step, work)
 
 
 def snapshot(step: Build, work: Work) -> Facts:
-    """A server-side snapshot of the source with its checksum, and the alias map of the moment."""
-    if step.source is None or not work.snapshot:
+    """A server-side snapshot of the source with its checksum, and the alias map of the moment.
+
+    Where there is none to be had, or not with this key, an archive is written instead.
+    """
+    if step.fill == "restore":
+        return restore.snapshot(step, work)
+    cloned = step.fill == "clone"
+    if step.source is None or not (work.snapshot or cloned):
         return {"snapshot": None}
     if not work.store.capabilities.snapshots:
-        return {"snapshot": None, "skipped": "local mode has no snapshots; the old generation itself is kept"}
-    known = work.facts("snapshot").get("before")
-    present = {made.name: made for made in work.store.list_snapshots(step.source)}
-    if known is None:
-        work.note({"before": sorted(present)})
-        known = list(present)
-    fresh = [made for name, made in present.items() if name not in known]
-    # A snapshot that an interrupted try has made is used, not made again.
-    made = fresh[-1] if fresh else work.store.create_snapshot(step.source)
-    found = {"name": made.name, "size": made.size, "checksum": made.checksum, "collection": step.source}
+        return save(work, step.source)
+    if cloned and (trouble := why_not(step, work)):
+        return snapshot(as_copy(step, work, trouble), work)
+    if cloned and not work.snapshot:
+        work.progress.say(f"{work.collection}: the server clones from a snapshot, so one is made all the same")
+    try:
+        made, ours = _make_snapshot(step.source, work, cloned=cloned)
+    except StoreError as error:
+        denied = isinstance(error, DeniedError)
+        if not denied and (not cloned or work.snapshot or isinstance(error, TransientError)):
+            raise _with_a_way_on(error, work) from error
+        if cloned:
+            as_copy(step, work, error.message)
+        if not work.snapshot:
+            return {"snapshot": None, "skipped": error.message}
+        work.progress.say(f"{work.collection}: {error.message}: an archive is written instead")
+        return save(work, step.source)
+    if cloned and (trouble := no_room(work, made.size)):
+        as_copy(step, work, trouble)
     return {
         # One that was only found may be somebody else's: an abort leaves it.
-        "snapshot": {**found, "made": not fresh},
+        "snapshot": {
+            "name": made.name,
+            "size": made.size,
+            "checksum": made.checksum,
+            "collection": step.source,
+            "made": ours,
+        },
         "aliases": work.store.aliases(),
+        # A server tells the size of its disk, never what is free of it.
+        **({"disk": {"needed": made.size, "whole": work.store.disk_size()}} if cloned else {}),
     }
 
 
+def _make_snapshot(source: str, work: Work, *, cloned: bool) -> tuple[Snapshot, bool]:
+    """The snapshot, and whether this very call has made it."""
+    known = work.facts("snapshot").get("before")
+    present = {made.name: made for made in work.store.list_snapshots(source)}
+    if known is None:
+        # The ids say afterwards whether anything was written that can't be in the clone.
+        ids = {"source_ids": dict(barrier(work.store, source))} if cloned else {}
+        work.note({"before": sorted(present), **ids})
+        known = list(present)
+    fresh = [made for name, made in present.items() if name not in known]
+    # A snapshot that an interrupted try has made is used, not made again.
+    return (fresh[-1], False) if fresh else (work.store.create_snapshot(source), True)
+
+
+def _with_a_way_on(error: StoreError, work: Work) -> StoreError:
+    if error.hint is None:
+        error.hint = f"qmigrate upgrade --no-snapshot goes on without one, qmigrate abort {work.collection} ends it"
+    return error
+
+
 def shadow(step: Build, work: Work) -> Facts:
-    """The new generation with its payload indexes, sealed as building; HNSW comes after the points."""
-    parent = work.generation(step.source)
-    row = Generation(
-        number=step.number,
-        physical=step.target,
-        parent=parent.number if parent else None,
-        revisions=(),
-        schema=step.schema,
-        state="building",
-    )
-    work.lease.save_generation(row)
-    seal = seal_of(work, step.number, "building", None, {})
-    wanted = _held_back(step.schema)
+    """The new generation, sealed as building: cloned by the server, or made empty with its payload indexes."""
+    record(step, work)
+    if step.fill == "clone":
+        step = clone(step, work)
+    if restore.recovers(step):
+        step = restore.shadow(step, work)
+    elif step.fill != "clone":
+        _create(step, work)
+    remove_uploaded(step, work)
+    return measure(work.store, step.target)
+
+
+def _create(step: Build, work: Work) -> None:
+    wanted = without_held_back(step.schema)
     try:
-        work.store.create_collection(step.target, wanted, seal=seal, defer_index=step.source is not None)
+        work.store.create_collection(step.target, wanted, seal=seal(step, work), defer_index=_gets_points(step))
     except ConflictError:
-        _recognise(step, work)
+        recognise(step, work)
         # An interrupted try may have stopped between the collection and its indexes.
         for change in changes(_live_schema(step, work), wanted):
             if change.kind.startswith("index."):
                 work.store.apply(step.target, change)
-    return measure(work.store, step.target)
 
 
-def _recognise(step: Build, work: Work) -> None:
-    """The collection is there already: it must be ours and unfinished, or nothing is touched."""
-    found = work.store.describe(step.target)
-    seal = (found.seal if found else None) or {}
-    ours = seal.get("ledger") == work.ledger_id and seal.get("generation") == step.number
-    if not ours or seal.get("state") != "building":
-        raise RepairNeededError(
-            f"{step.target} exists already and no journal explains it; it was left as it is",
-            hint=f"it was to become {work.collection}; when nobody needs it, delete it in Qdrant and run again",
-        )
+def _gets_points(step: Build) -> bool:
+    """Whether it is filled here, so that its index is built behind the points."""
+    return step.source is not None or step.fill == "restore"
 
 
 def fill(step: Build, work: Work) -> Facts:
-    """Copy the points in fixed ranges; from the cursors on after an interruption."""
+    """Copy the points in fixed ranges; from the cursors on after an interruption. A clone has them."""
+    if step.fill == "restore":
+        return restore.fill(step, work)
     if step.source is None or step.fill == "empty":
         return {}
+    if step.fill == "clone":
+        return share_out(step, work)
     if "source_ids" not in work.facts("fill"):
         work.note({"source_ids": dict(barrier(work.store, step.source))})
     points = int(work.facts("preflight").get("points", 0))
@@ -112,18 +154,23 @@ def fill(step: Build, work: Work) -> Facts:
 def index(step: Build, work: Work) -> Facts:
     """Final HNSW and optimizer settings; wait until really ready; read back what the server took."""
     started = time.monotonic()
-    if step.source is not None:
+    if _gets_points(step):
         work.store.build_index(step.target, step.schema)
     strict = step.schema.config.get(HELD_BACK)
     if strict:
         work.store.apply(step.target, Change("config.set", HELD_BACK, after=strict))
     wait_until_ready(work, step.target)
-    _read_back(step, work)
+    if restore.recovers(step):
+        restore.check_schema(step, work)
+    else:
+        _read_back(step, work)
     return {"seconds": round(time.monotonic() - started, 2)}
 
 
 def converge(step: Build, work: Work) -> Facts:
     """Pass by pass until the shadow equals f(source); the last pass is the proof."""
+    if step.fill == "restore":
+        return restore.converge(step, work)
     if step.source is None or step.fill == "empty":
         return {"barrier_delta": delta_of(work), "epoch": work.lease.epoch}
     sides = Sides(
@@ -134,7 +181,9 @@ def converge(step: Build, work: Work) -> Facts:
         step=work.step,
         maker=_maker(step, work),
     )
-    return prove(work, sides, since=work.facts("fill").get("source_ids"), delta=delta_of(work))
+    # A clone has no base to make source passes against: the last pass reads both sides, and writes what differs.
+    since = None if step.fill == "clone" else work.facts("fill").get("source_ids")
+    return prove(work, sides, since=since, delta=delta_of(work))
 
 
 def wait_until_ready(work: Work, physical: str) -> None:
@@ -167,10 +216,6 @@ def _maker(step: Build, work: Work) -> Maker:
     transform = transform_of(work.operations(step.ops), source.schema)
     check_models(work, transform, work.step)
     return Maker(work, transform, step.schema)
-
-
-def _held_back(schema: CollectionSchema) -> CollectionSchema:
-    return schema.with_(config={name: value for name, value in schema.config.items() if name != HELD_BACK})
 
 
 def _live_schema(step: Build, work: Work) -> CollectionSchema:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from qmigrate.ledger import View
-from qmigrate.model.plan import APPLYING, Adopt, Closing, GoLive, InPlace, Retire
+from qmigrate.model.plan import APPLYING, RESTORED, Adopt, Build, Closing, GoLive, InPlace, Retire
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.steps.owned import reach
@@ -57,8 +57,19 @@ def close_golive(work: Work, step: GoLive, *, held_until: datetime, report: Json
         )
     if source is not None:
         generations.append(replace(source, state="gone" if gone else "retired", held_until=held_until, swept=True))
-    strategy = "drop" if step.target is None else "create" if step.source is None else "copy"
-    _close(work, closings, generations, strategy, step.target, (), report, embedders)
+    _close(work, closings, generations, _strategy(work, step), step.target, (), report, embedders)
+
+
+def _strategy(work: Work, step: GoLive) -> str:
+    """How the target was made, for the history: as its build says in the end, which may have fallen back."""
+    if step.apart:
+        return "undo" if step.back else "restore"
+    if step.target is None:
+        return "drop"
+    if step.source is None:
+        return "create"
+    built = (one for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
+    return next((one.fill for one in built), "copy")
 
 
 def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
@@ -168,7 +179,7 @@ def _applied_after(work: Work) -> tuple[str, ...]:
     """Applied revisions once this step is closed; repeating a closing changes nothing."""
     applied = list(work.state.applied_revisions())
     for closing in work.job.closes:
-        if closing.step > work.step:
+        if closing.step > work.step or closing.direction == RESTORED:
             continue
         if closing.revision in applied:
             applied.remove(closing.revision)
@@ -185,9 +196,10 @@ def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> J
         parent = work.store.describe(reach(work, step.target))
         seal: Any = parent.seal if parent else None
         return dict((seal or {}).get("embedders") or {})
-    known = _known_embedders(work)
+    # What a restore brings was embedded by the models of its time.
+    known = {} if step.apart else _known_embedders(work)
     for (_, phase), facts in work.learned.items():
-        if phase == "preflight":
+        if phase in ("preflight", "shadow"):
             known.update(facts.get("embedders") or {})
     return _kept_embedders(known, declared)
 

@@ -56,12 +56,12 @@ def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) 
     alias = own(work, step.target)
     page = records.page_size(next(iter(work.store.scan(step.source, page=64)), ()))
     todo = [share for share in ranges if not share.done]
-    throttle = Throttle(work.settings.rebuild.max_rate, pause=lambda seconds: _pause(work, seconds))
+    throttle = Throttle(work.settings.rebuild.max_rate, pause=lambda seconds: pause(work, seconds))
     target = _Target(alias, page, throttle)
     in_parallel(work, todo, lambda share: _copy_range(work, step, maker, share, target))
 
 
-def _pause(work: Work, seconds: float) -> None:
+def pause(work: Work, seconds: float) -> None:
     """Sleep, but hear a stop signal."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:

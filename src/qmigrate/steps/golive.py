@@ -12,7 +12,7 @@ from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import HOLD
-from qmigrate.steps import back, closing, freeze, gap, hidden
+from qmigrate.steps import apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
 from qmigrate.steps.hold import hold
 from qmigrate.steps.owned import check_same, holder, own, reach, release, swap
@@ -48,6 +48,8 @@ def converge(step: GoLive, work: Work) -> Facts:
     """Converge again when anything was written since the proof, or when the proof is an earlier holder's (rule 7)."""
     if step.target is not None and step.source is None and step.back:
         back.lift(step, work)
+    if step.apart:
+        return {} if _is_live(step, work) else apart.converge(step, work)
     if step.source is None or step.target is None or _is_live(step, work) or gap.is_open(step, work):
         return {}
     if step.back:
@@ -133,7 +135,7 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
         return {}
     if hidden.is_lost(step, work):
         return {"sweep": hidden.lost_report(work).to_json()}
-    if step.back and step.writes == "discard":
+    if step.apart or (step.back and step.writes == "discard"):
         fence(work, step.source)
         return {"sweep": SweepReport().to_json()}
     proof = _proof(work)
@@ -257,12 +259,13 @@ def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeede
 
 
 def _report(work: Work) -> JsonObject:
+    snapshot = work.facts("snapshot", build_step(work))
     return {
         "verification": _proof(work).get("report"),
         "sweep": work.facts("sweep").get("sweep"),
         "swap": work.facts("swap"),
         "writes_since": work.facts("preflight").get("writes_since"),
-        "snapshot": work.facts("snapshot", build_step(work)).get("snapshot"),
+        "snapshot": snapshot.get("snapshot") or snapshot.get("archive"),
         "barrier_delta": delta_of(work),
     }
 

@@ -18,10 +18,13 @@ class Judge:
 
     Args:
         maker: f, or None where only "unchanged since the base" can be said.
+        based: whether there is a base. Without one (a clone: no point went through this process) being equal is all
+            that can be said, and enough, as long as f makes nothing anew that could be stale.
     """
 
-    def __init__(self, maker: Maker | None) -> None:
+    def __init__(self, maker: Maker | None, *, based: bool = True) -> None:
         self._maker = maker
+        self._equal_is_enough = not based and maker is not None and not maker.transform.filled
         self._loose = maker.tolerances() if maker is not None else {}
 
     def proven(
@@ -32,9 +35,14 @@ class Judge:
         A point whose source changed since the base is redone even when its pure part is equal: a vector that is
         embedded may be stale (mutant M10 of the model).
         """
-        if counterpart is None or entry is None:
+        if counterpart is None:
             return None
         whole = records.digest(stored)
+        if entry is None:
+            if not self._equal_is_enough or self.why_not(stored, counterpart, report) is not None:
+                return None
+            report.proven += 1
+            return Entry(whole, records.digest(counterpart))
         if entry.source != whole:
             return None
         seen = records.digest(counterpart)

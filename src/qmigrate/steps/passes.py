@@ -142,7 +142,7 @@ def last_pass(work: Work, sides: Sides, sample: Sample) -> VerificationReport:
     report = VerificationReport(source=sides.source, target=sides.target)
     size = page_of(work, sides.source)
     work.lease.discard_stage(sides.base)
-    judge = Judge(sides.maker)
+    judge = Judge(sides.maker, based=work.lease.ledger.has_base(sides.base))
     ranges = work.lease.ledger.ranges(work.run, sides.step)
     shares = [_Share(number=share.number, start=share.start, stop=share.stop, sample=sample) for share in ranges]
     in_parallel(work, shares, lambda share: _prove_share(work, sides, judge, share, size))

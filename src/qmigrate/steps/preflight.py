@@ -32,7 +32,8 @@ def check_build(step: Build, work: Work) -> Facts:
     source = work.store.describe(step.source)
     if source is None:
         raise RepairNeededError(f"{step.source}, which serves {work.collection}, is not in Qdrant any more")
-    check_source(work, source)
+    # A clone takes along what this version doesn't know; whether it did is looked up in it.
+    check_source(work, source, keeps_unknown=step.fill == "clone")
     transform = transform_of(work.operations(step.ops), source.schema)
     fingerprints: JsonObject = {}
     for vector in transform.filled:
@@ -43,13 +44,13 @@ def check_build(step: Build, work: Work) -> Facts:
     return {"points": work.store.count(step.source), "embedders": fingerprints}
 
 
-def check_source(work: Work, source: LiveCollection) -> None:
-    """A source whose points can all be read, on replicas that all take part."""
-    if source.unknown:
+def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = False) -> None:
+    """A source whose points can all be read, on replicas that all take part, and whose settings can all be kept."""
+    if source.unknown and not keeps_unknown:
         raise PlanError(
             f"{source.physical} has settings that this version of qmigrate doesn't know and would lose: "
             f"{', '.join(source.unknown)}",
-            hint="update qmigrate",
+            hint="update qmigrate, or take these settings back first",
         )
     if not work.store.capabilities.local and not work.store.capabilities.barrier and _is_new_enough(work):
         raise RefusedError(

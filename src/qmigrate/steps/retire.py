@@ -9,6 +9,7 @@ from qmigrate.ports import Store
 from qmigrate.steps.base import base_name
 from qmigrate.steps.closing import close_retire
 from qmigrate.steps.owned import check_same, release
+from qmigrate.steps.shadow import is_over_and_there
 from qmigrate.steps.superseded import drop_snapshot, refuse_last_copy
 from qmigrate.steps.work import Facts, Phase, Work
 
@@ -19,17 +20,19 @@ MOST_PROBE_POINTS = 10
 def preflight(step: Retire, work: Work) -> Facts:
     """Only reads: nothing points to it, and it is ours."""
     _refuse_names(step, work)
-    found = work.store.describe(step.target)
-    seal = (found.seal if found else None) or {}
-    if found is not None and seal.get("ledger") != work.ledger_id:
-        raise RefusedError(f"{step.target} is not sealed by this ledger; it was left as it is")
+    present = _refuse_foreign(step, work)
     refuse_last_copy(step, work)
-    return {"present": found is not None}
+    return {"present": present}
 
 
 def delete(step: Retire, work: Work) -> Facts:
     """Own aliases away, names looked at once more, then the collection and its base."""
     release(work, [step.target])
+    generation = work.generation(step.target)
+    if generation is not None and generation.state == "building":
+        # A recovery that the server is still at would make the collection again behind its deletion.
+        is_over_and_there(work, step.target)
+        _refuse_foreign(step, work)
     _refuse_names(step, work)
     work.store.drop_collection(step.target)
     drop_snapshot(step, work)
@@ -70,6 +73,15 @@ def close(step: Retire, work: Work) -> Facts:
     """Recorded in one transaction."""
     close_retire(work, step)
     return {}
+
+
+def _refuse_foreign(step: Retire, work: Work) -> bool:
+    """Refuse what this ledger hasn't sealed; whether there is anything at all."""
+    found = work.store.describe(step.target)
+    seal = (found.seal if found else None) or {}
+    if found is not None and seal.get("ledger") != work.ledger_id:
+        raise RefusedError(f"{step.target} is not sealed by this ledger; it was left as it is")
+    return found is not None
 
 
 def _refuse_names(step: Retire, work: Work) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
 from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities
 from qmigrate.store import faults
+from qmigrate.store.faults import TransientError
 from qmigrate.store.nodes import Nodes
 from qmigrate.store.rest import Rest
 
@@ -60,7 +61,17 @@ def read(nodes: Nodes) -> Capabilities:
         vector_names=oldest >= VECTOR_NAMES_SINCE,
         barrier=oldest >= OPERATION_IDS_SINCE and why_no_barrier(nodes) is None,
         nodes=len(nodes.watched),
+        peers=_peers(nodes.main),
     )
+
+
+def _peers(node: Rest) -> int:
+    """Nodes of the cluster, watched or not; 0 where the key may not ask."""
+    try:
+        cluster = node.get("/cluster")
+    except StoreError:
+        return 0
+    return 1 if cluster.get("status") == "disabled" else len(cluster.get("peers") or {})
 
 
 def why_no_barrier(nodes: Nodes) -> str | None:
@@ -80,6 +91,18 @@ def why_no_barrier(nodes: Nodes) -> str | None:
     if peers - seen:
         return f"the cluster has {len(peers)} nodes, but {len(seen)} of them are watched: name them all in qdrant.nodes"
     return None
+
+
+def disk_size(nodes: Nodes) -> int | None:
+    """Bytes of the disk under the server's data, used or not; None when it doesn't tell."""
+    try:
+        app = nodes.main.get("/telemetry", details_level=1).get("app") or {}
+    except TransientError:
+        raise
+    except StoreError:
+        return None
+    kibibytes = (app.get("system") or {}).get("disk_size")
+    return int(kibibytes) * 1024 if kibibytes else None
 
 
 def _version(node: Rest) -> Version:

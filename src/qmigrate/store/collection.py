@@ -85,6 +85,7 @@ def _described(nodes: Nodes, name: str, known: Mapping[str, str]) -> LiveCollect
         inactive=_inactive(nodes.main, name),
         custom_sharding=config.get("sharding_method") == "custom",
         unknown=found.unknown,
+        unknown_values=found.unknown_values,
     )
 
 

@@ -14,6 +14,7 @@ import httpx
 
 from qmigrate.errors import (
     ConflictError,
+    DeniedError,
     LeaseHeldError,
     NotFoundError,
     QmigrateError,
@@ -34,14 +35,22 @@ class TransientError(StoreError):
     Attributes:
         unknown: whether the server may have carried it out nevertheless.
         retry_after: seconds that the server asks to wait, or None.
+        answered: whether Qdrant itself has said that it failed, so that nothing goes on in it.
     """
 
     def __init__(
-        self, message: str, *, hint: str | None = None, unknown: bool = True, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        unknown: bool = True,
+        retry_after: float | None = None,
+        answered: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
         self.unknown = unknown
         self.retry_after = retry_after
+        self.answered = answered
 
 
 class SlowError(TransientError):
@@ -54,18 +63,6 @@ class LimitedError(RateLimitedError, TransientError):
 
 class RefusedRequestError(StoreError):
     """The server refused the request itself (400): it is malformed, or beyond a limit of strict mode."""
-
-
-class DeniedError(StoreError):
-    """The server doesn't know the key, or its rights are too small.
-
-    Attributes:
-        known: whether the server knows the key: then it is the rights that are too small (403, not 401).
-    """
-
-    def __init__(self, message: str, *, hint: str | None = None, known: bool = True) -> None:
-        super().__init__(message, hint=hint)
-        self.known = known
 
 
 def of_response(response: httpx.Response, label: str) -> StoreError:
@@ -85,7 +82,7 @@ def of_response(response: httpx.Response, label: str) -> StoreError:
     if code in (400, 422):
         return RefusedRequestError(f"{where} refused a request: {text}")
     if code in (408, 500, 502, 503, 504, 507):
-        return TransientError(f"{where} failed a request with {code}: {text}")
+        return TransientError(f"{where} failed a request with {code}: {text}", answered=_from_qdrant(response))
     return StoreError(f"{where} answered {code}: {text}", hint="is this address Qdrant's own, or a proxy's?")
 
 
@@ -201,6 +198,15 @@ def _server_text(response: httpx.Response) -> str:
     if isinstance(status, dict) and "error" in status:
         return _cut(str(status["error"]))
     return _cut(response.text)
+
+
+def _from_qdrant(response: httpx.Response) -> bool:
+    """Whether Qdrant itself has answered that it failed for good: a proxy says nothing about what goes on behind it."""
+    try:
+        body: Any = response.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return False
+    return response.status_code in (500, 507) and isinstance(body, dict) and isinstance(body.get("status"), dict)
 
 
 def _cut(text: str) -> str:

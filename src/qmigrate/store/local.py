@@ -16,14 +16,15 @@ import portalocker
 from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
-from qmigrate.errors import StoreError
+from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
-from qmigrate.model.transform import PointId
-from qmigrate.ports import OperationIds, PendingWrite, Readiness, Ready, Snapshot, Stored
+from qmigrate.model.transform import Payload, PointId
+from qmigrate.ports import Beat, OperationIds, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
 from qmigrate.store import capabilities, faults, local_shapes
 from qmigrate.store.local_shapes import Settings
 from qmigrate.store.local_unit import cosine_vectors, in_unit_form
+from qmigrate.store.portable import narrowed
 from qmigrate.store.shapes import SEAL
 
 Result = TypeVar("Result")
@@ -144,6 +145,19 @@ class LocalStore:
         rows = self._run(lambda: self._client.retrieve(name, list(ids), with_payload=True, with_vectors=vectors))
         return self._stored(rows, self._cosine(name))
 
+    def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
+        """Payloads of the points that exist, exactly."""
+        if not ids:
+            return {}
+        rows = self._run(lambda: self._client.retrieve(name, list(ids), with_payload=True, with_vectors=False))
+        return {row.id: row.payload or {} for row in rows}
+
+    def overwrite_payload(self, name: str, point_id: PointId, payload: Payload) -> None:
+        """Replace one point's payload exactly."""
+        if not self.payloads(name, [point_id]):
+            raise NotFoundError(f"{name} has no point {point_id}")
+        self._run(lambda: self._client.overwrite_payload(name, payload, points=[point_id], wait=True))
+
     def sample_ids(self, name: str, count: int) -> list[PointId]:
         """Up to `count` ids at random, unsorted."""
         if count <= 0:
@@ -245,7 +259,7 @@ class LocalStore:
         for row in rows:
             row.vector = in_unit_form(row.vector, cosine)
             # None where it wasn't asked for, which the conversion doesn't take.
-            row.payload = row.payload or {}
+            row.payload = narrowed(row.payload or {})
         return [RestToGrpc.convert_record(row) for row in rows]
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
@@ -283,6 +297,22 @@ class LocalStore:
         """
         raise self._no_snapshots(name)
 
+    def recover_snapshot(self, target: str, source: str, snapshot: Snapshot, location: str, tick: Beat) -> Recovery:  # noqa: ARG002
+        """Local mode has none.
+
+        Raises:
+            StoreError: always.
+        """
+        raise self._no_snapshots(source)
+
+    def recovering(self, target: str) -> bool | None:  # noqa: ARG002
+        """Never."""
+        return False
+
+    def disk_size(self) -> int | None:
+        """Not looked up: nothing here needs it."""
+        return None
+
     def list_snapshots(self, name: str) -> list[Snapshot]:
         """None; the collection must be there."""
         self._run(lambda: self._client.get_collection(name))
@@ -294,7 +324,7 @@ class LocalStore:
     def _no_snapshots(self, name: str) -> StoreError:
         return StoreError(
             f"no snapshot of {name}: local mode has none",
-            hint="copy the folder while nothing uses it, or run a Qdrant server",
+            hint="qmigrate snapshot create writes an archive instead",
         )
 
     def close(self) -> None:

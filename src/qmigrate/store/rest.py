@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -15,6 +15,8 @@ from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.retries import repeated
 
 Result = TypeVar("Result")
+#: Bytes of a download that are in memory at once.
+_PIECE = 2**20
 
 
 def segment(name: str) -> str:
@@ -41,6 +43,11 @@ class Rest:
             timeout=settings.timeout,
             verify=_verification(url, settings.ca_cert),
         )
+
+    @property
+    def address(self) -> str:
+        """Its address with the prefix, without a slash at the end."""
+        return str(self._client.base_url).rstrip("/")
 
     def get(self, path: str, *, retry: bool = True, **params: Any) -> Any:
         """``result`` of a GET."""
@@ -78,17 +85,42 @@ class Rest:
         return repeated(once, self._timeout)
 
     def send(
-        self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        files: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
-        """One request, once; errors are translated, a good answer is returned as it came."""
+        """One request, once; errors are translated, a good answer is returned as it came.
+
+        Args:
+            method: of HTTP.
+            path: below the prefix.
+            body: sent as JSON.
+            params: of the query; None values are left out.
+            files: sent as a form instead of a body, streamed: name -> (file name, open file).
+        """
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
-            response = self._client.request(method, path, json=body, params=given or None)
+            response = self._client.request(method, path, json=body, params=given or None, files=files)
         except httpx.HTTPError as error:
             raise faults.of_transport(error, self.label, self._timeout) from error
         if response.status_code >= 300:
             raise faults.of_response(response, self.label)
         return response
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """The body of a GET in pieces, as it comes; once."""
+        try:
+            with self._client.stream("GET", path) as response:
+                if response.status_code >= 300:
+                    response.read()
+                    raise faults.of_response(response, self.label)
+                yield from response.iter_bytes(_PIECE)
+        except httpx.HTTPError as error:
+            raise faults.of_transport(error, self.label, self._timeout) from error
 
     def envelope(self, response: httpx.Response) -> Any:
         """The ``result`` inside Qdrant's answer."""

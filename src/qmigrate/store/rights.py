@@ -11,12 +11,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from qmigrate.errors import NotFoundError
+from qmigrate.errors import DeniedError, NotFoundError
 from qmigrate.model.health import KeyRights
 from qmigrate.model.names import PROBE_PREFIX
 from qmigrate.store import aliases
 from qmigrate.store.collection import path_of
-from qmigrate.store.faults import DeniedError, RefusedRequestError
+from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.nodes import physical_names
 from qmigrate.store.rest import Rest, segment
 

@@ -6,13 +6,25 @@ from collections.abc import Iterator, Sequence
 
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
-from qmigrate.model.transform import PointId
-from qmigrate.ports import OperationIds, PendingWrite, Readiness, Ready, Snapshot, Stored
-from qmigrate.store import aliases, barrier, capabilities, collection, counts, fence, hiding, nodes, snapshots
+from qmigrate.model.transform import Payload, PointId
+from qmigrate.ports import Beat, OperationIds, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
+from qmigrate.store import (
+    aliases,
+    barrier,
+    capabilities,
+    collection,
+    counts,
+    fence,
+    hiding,
+    nodes,
+    payloads,
+    snapshots,
+)
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.nodes import Nodes
 from qmigrate.store.points import IDS_PER_REQUEST, Points
+from qmigrate.store.recover import Recoveries
 
 
 class ServerStore:
@@ -99,6 +111,14 @@ class ServerStore:
         """The points of these ids that exist, in any order."""
         return self._points.fetch(name, ids, vectors=vectors)
 
+    def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
+        """Payloads of the points that exist, exactly."""
+        return payloads.read(self._main, name, ids)
+
+    def overwrite_payload(self, name: str, point_id: PointId, payload: Payload) -> None:
+        """Replace one point's payload exactly, and wait."""
+        payloads.overwrite(self._main, name, point_id, payload)
+
     def sample_ids(self, name: str, count: int) -> list[PointId]:
         """Up to `count` ids at random, unsorted."""
         return counts.sample_ids(self._main, name, count)
@@ -181,6 +201,19 @@ class ServerStore:
     def create_snapshot(self, name: str) -> Snapshot:
         """Make a server-side snapshot and wait for it."""
         return snapshots.create(self._nodes, name)
+
+    def recover_snapshot(self, target: str, source: str, snapshot: Snapshot, location: str, tick: Beat) -> Recovery:
+        """Make the new collection `target` of a snapshot of `source`; see the protocol."""
+        able = Recoveries(self._main, self._settings, self._capabilities.version)
+        return able.recover(target, source, snapshot, location, tick)
+
+    def recovering(self, target: str) -> bool | None:
+        """Whether the server works on a recovery of this name; None when it doesn't tell."""
+        return snapshots.recovering(self._main, target)
+
+    def disk_size(self) -> int | None:
+        """Bytes of the disk under the server's data; None when it doesn't tell."""
+        return capabilities.disk_size(self._nodes)
 
     def list_snapshots(self, name: str) -> list[Snapshot]:
         """Snapshots of one collection, oldest first."""

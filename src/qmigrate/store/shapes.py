@@ -16,6 +16,7 @@ from qmigrate.model.schema import (
     JsonObject,
     declared_differs,
 )
+from qmigrate.store.unknown import unknown_fields
 
 #: Metadata key of the seal.
 SEAL = "qmigrate"
@@ -61,11 +62,20 @@ def without_nulls(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a collection's info says: its schema without aliases, its seal, and fields that are not known here."""
+    """What a collection's info says: its schema without aliases, its seal, and fields that are not known here.
+
+    Attributes:
+        unknown_values: the values of `unknown`, by path.
+    """
 
     schema: CollectionSchema
     seal: JsonObject | None
-    unknown: tuple[str, ...]
+    unknown_values: JsonObject
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Paths of the fields that are not known here, sorted."""
+        return tuple(self.unknown_values)
 
 
 def described(config: JsonObject, payload_schema: JsonObject) -> Described:
@@ -84,12 +94,9 @@ def described(config: JsonObject, payload_schema: JsonObject) -> Described:
     metadata.pop(DEFERRED, None)
     if metadata:
         settings["metadata"] = metadata
-    strange = [f"params.{name}" for name in params if name not in _PARAMS]
-    known = {*_BLOCKS, "params", "metadata"}
-    strange += [name for name, value in config.items() if name not in known and value is not None]
     indexes = {field: index_params(found) for field, found in payload_schema.items()}
     schema = CollectionSchema(vectors=vectors, sparse=sparse, indexes=indexes, config=settings)
-    return Described(schema, seal, tuple(sorted(strange)))
+    return Described(schema, seal, unknown_fields(config, payload_schema))
 
 
 def index_params(found: JsonObject) -> JsonObject:

@@ -47,9 +47,33 @@ def _outlasting(node: Rest, physical: str, before: set[str], reason: TransientEr
 
 
 def _running(node: Rest, physical: str) -> bool:
+    return any(entry.get("id") == physical and entry.get("running_snapshots") for entry in _under_way(node) or ())
+
+
+def _under_way(node: Rest) -> list[JsonObject] | None:
+    """What the server says of snapshots being made and recovered, by collection; None when it doesn't say."""
     found = node.get("/telemetry", details_level=3)
-    entries = (found.get("collections") or {}).get("snapshots") or ()
-    return any(entry.get("id") == physical and entry.get("running_snapshots") for entry in entries)
+    entries: list[JsonObject] | None = (found.get("collections") or {}).get("snapshots")
+    return entries
+
+
+def recovering(node: Rest, target: str) -> bool | None:
+    """Whether the server works on a recovery of `target`; None when it doesn't tell, or the key may not ask.
+
+    A recovery counts from before anything of it can be seen until it is over, whoever has gone away meanwhile.
+    """
+    try:
+        entries = _under_way(node)
+    except TransientError:
+        raise
+    except StoreError:
+        return None
+    if entries is None:
+        return None
+    mine = [entry for entry in entries if entry.get("id") == target]
+    if any("running_snapshot_recovery" not in entry for entry in mine):
+        return None
+    return any(entry["running_snapshot_recovery"] for entry in mine)
 
 
 def listed(node: Rest, name: str) -> list[Snapshot]:

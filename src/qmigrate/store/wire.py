@@ -7,7 +7,7 @@ wire. So a copy changes a tag per payload entry, and a new named vector is one m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 _PAYLOAD, _PAYLOAD_OUT = 0x12, 0x1A
 _VECTORS = 0x22
@@ -32,6 +32,22 @@ def varint(number: int) -> bytes:
 def field(number: int, body: bytes) -> bytes:
     """A length-delimited field."""
     return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+def fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and body of every field of a serialised message that holds nothing but length-delimited ones.
+
+    Raises:
+        ValueError: another kind of field is in it.
+    """
+    position, size = 0, len(message)
+    while position < size:
+        tag, position = _length(message, position)
+        if tag & 7 != 2:
+            raise ValueError(f"field {tag >> 3} is not length-delimited")
+        length, position = _length(message, position)
+        yield tag >> 3, message[position : position + length]
+        position += length
 
 
 def spliced(stored: bytes, added: Mapping[str, bytes]) -> bytes | None:
@@ -81,8 +97,8 @@ def _vectors(entries: bytes, added: Mapping[str, bytes]) -> bytes:
     return field(4, field(2, entries + more))
 
 
-def _length(buffer: bytearray, position: int) -> tuple[int, int]:
-    """A length and where its content starts."""
+def _length(buffer: bytes | bytearray, position: int) -> tuple[int, int]:
+    """A length (or a tag) and where its content starts."""
     byte = buffer[position]
     if byte < 128:
         return byte, position + 1

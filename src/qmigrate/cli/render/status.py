@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from qmigrate.cli.render.layout import columns, short
-from qmigrate.cli.render.words import counted, moment, number, size, took
-from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Snapshots, Status
+from qmigrate.cli.render.words import counted, moment, number, took
+from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
 
 #: Colours beside the words, never instead of them.
 STYLES = {
@@ -129,16 +129,3 @@ def _serves(row: HistoryEntry) -> str:
     if row.physical is None:
         return "–"
     return "plain" if row.physical == row.collection else row.physical.removeprefix(f"{row.collection}__")
-
-
-def show_snapshots(console: Console, snapshots: Snapshots) -> None:
-    """Server-side snapshots, one per line; the name is what a restore asks for."""
-    if not snapshots.rows:
-        console.print("No snapshots.")
-        return
-    rows = [
-        (moment(row.created_at) if row.created_at else "–", row.collection, size(row.size), row.name)
-        for row in snapshots.rows
-    ]
-    for line in columns(rows, header=("made", "collection", "size", "snapshot"), right={2}, indent=0):
-        console.print(line)

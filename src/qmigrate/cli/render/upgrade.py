@@ -71,6 +71,10 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
 def _learned(facts: dict[str, Any]) -> list[Text]:
     """What one phase found that a person wants to know."""
     lines: list[Text] = []
+    if facts.get("cloned"):
+        lines += labelled("cloned", [f"by the server, {facts['cloned']}"])
+    if facts.get("copied_because"):
+        lines += labelled("copied", [f"not cloned: {facts['copied_because']}"])
     proof = facts.get("report")
     if isinstance(proof, dict) and "proven" in proof:
         lines += labelled("proven", _proof(proof))

@@ -1,4 +1,4 @@
-"""snapshot and repair: what stands aside from plans."""
+"""repair: what stands aside from plans."""
 
 from __future__ import annotations
 
@@ -7,33 +7,6 @@ import sys
 import click
 
 from qmigrate.cli.shell import Shell, with_shell
-
-
-@click.group()
-def snapshot() -> None:
-    """Server-side snapshots."""
-
-
-@snapshot.command("create", short_help="Make snapshots.")
-@click.argument("pattern")
-@with_shell
-def create(shell: Shell, pattern: str) -> None:
-    """Make a snapshot of every collection that matches PATTERN."""
-    from qmigrate.cli.render.status import show_snapshots
-    from qmigrate.commands import snapshot as command
-
-    shell.show(command.create(shell.settings(), pattern), show_snapshots)
-
-
-@snapshot.command("list", short_help="List snapshots.")
-@click.argument("pattern", default="*")
-@with_shell
-def list_(shell: Shell, pattern: str) -> None:
-    """List the snapshots of every collection that matches PATTERN."""
-    from qmigrate.cli.render.status import show_snapshots
-    from qmigrate.commands import snapshot as command
-
-    shell.show(command.list_(shell.settings(), pattern), show_snapshots)
 
 
 @click.command(short_help="Record a decision that only a human can make.")
@@ -84,4 +57,4 @@ def _consent(shell: Shell, collection: str, yes: bool) -> None:
         raise RefusedError(f"the lease of {collection} is left as it is")
 
 
-VERBS: tuple[click.Command, ...] = (snapshot, repair)
+VERBS: tuple[click.Command, ...] = (repair,)

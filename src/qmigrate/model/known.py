@@ -272,6 +272,35 @@ INDEXES: Mapping[str, Fields] = {
     "uuid": Fields({**_EVERY_INDEX, "is_tenant": bool}),
 }
 
+#: Where something is kept, for what has no other parameter.
+_PLACED = Fields({"memory": MEMORY})
+#: ``config`` of the collection info, as a server tells it; ``vectors`` is one vector's or several's by name.
+INFO = Fields(
+    {
+        "params": Fields(
+            {
+                **COLLECTION_PARAMS.known,
+                "vectors": Each(VECTOR),
+                "sparse_vectors": Each(SPARSE),
+                "shard_number": POSITIVE,
+                "sharding_method": frozenset({"auto", "custom"}),
+                "payload": _PLACED,
+                "id_tracker": _PLACED,
+            }
+        ),
+        "hnsw_config": HNSW,
+        "optimizer_config": OPTIMIZERS,
+        "wal_config": WAL,
+        "quantization_config": QUANTIZATION,
+        "strict_mode_config": STRICT_MODE,
+        "metadata": Any,
+    }
+)
+#: One entry of ``payload_schema``, by the type of its index.
+INDEX_INFO: Mapping[str, Fields] = {
+    kind: Fields({"data_type": str, "params": params, "points": COUNT}) for kind, params in INDEXES.items()
+}
+
 #: What a server takes where a parameter is left out, when that is not ``false``.
 DEFAULTS: Mapping[str, Any] = {
     "datatype": "float32",

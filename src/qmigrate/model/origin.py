@@ -1,0 +1,80 @@
+"""Where the points of a restore come from, and at which revisions they were. A value; it reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from qmigrate.model.schema import CollectionSchema, JsonObject
+
+#: Kinds: a file of our own, and what a server keeps.
+ARCHIVE = "archive"
+SNAPSHOT = "snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A revision that was applied to the points.
+
+    Attributes:
+        declared: the recorded schema right after it, where that is known.
+    """
+
+    revision: str
+    checksum: str
+    declared: CollectionSchema | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One archive or one server-side snapshot.
+
+    Attributes:
+        kind: ``archive`` or ``snapshot``.
+        name: of the snapshot, or of the file.
+        place: path of the file, or the name by which the server reaches the collection of the snapshot.
+        logical: the name that the collection had.
+        physical: the collection that it was made of.
+        digest: of the archive, or the server's checksum; None where the server has none.
+        size: in bytes.
+        created_at: when it was made, where that is known.
+        points: how many it holds, where that is known.
+        schema: what the restored generation gets; of a snapshot only what was recorded.
+        declared: the recorded schema of that time.
+        revisions: applied at that time, oldest first.
+        embedders: vector -> model fingerprint of that time; None where only the seal inside knows.
+        custom_sharding: whether that collection has shard keys.
+        exact: whether every vector comes back bit by bit; another kind of store may store it in another form.
+    """
+
+    kind: str
+    name: str
+    place: str
+    logical: str
+    physical: str
+    digest: str | None
+    size: int
+    created_at: datetime | None
+    points: int | None
+    schema: CollectionSchema
+    declared: CollectionSchema
+    revisions: tuple[Known, ...] = ()
+    embedders: Mapping[str, Any] | None = field(default_factory=dict)
+    custom_sharding: bool = False
+    exact: bool = True
+
+    def to_json(self) -> JsonObject:
+        """What the steps need of it, as a stored job keeps it."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "place": self.place,
+            "physical": self.physical,
+            "digest": self.digest,
+            "points": self.points,
+            "revision": self.revisions[-1].revision if self.revisions else None,
+            "embedders": dict(self.embedders) if self.embedders is not None else None,
+            "exact": self.exact,
+        }

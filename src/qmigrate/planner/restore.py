@@ -1,0 +1,227 @@
+"""Restores: points of an earlier time become the next generation; and the way back from one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from qmigrate.errors import DriftError, RefusedError
+from qmigrate.model.names import generation_name
+from qmigrate.model.origin import SNAPSHOT, Known, Origin
+from qmigrate.model.plan import RESTORED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.state import Capabilities, CollectionState, Moment, World
+from qmigrate.planner.plain import describe, settled
+from qmigrate.planner.position import Position
+from qmigrate.revisions import Revision, Revisions
+
+#: Stands in the history where points came back that no revision was applied to.
+NO_REVISION = "base"
+
+
+def plan_restore(
+    world: World, revisions: Revisions, state: CollectionState, origin: Origin, *, plain: str = "shadow"
+) -> Plan:
+    """Build the next generation of `state` from `origin` and go live with it; the live one is left as it is.
+
+    Args:
+        state: of the name that gets the points; it may be absent.
+        plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain.way_of`.
+
+    Raises:
+        RefusedError: it can't be restored there; says why and what to do.
+        DriftError: a revision that would count as applied again has another file now.
+    """
+    _refuse_unmanaged(state)
+    if origin.kind == SNAPSHOT:
+        _refuse_snapshot(world.capabilities, origin)
+    known, notes = _revisions(revisions, state, origin)
+    live = state.live.schema if state.live else None
+    before = Position(state.name, state.declared, live, state.physical, state.next_number, state.hides, plain)
+    first: tuple[Step, ...] = ()
+    if before.physical == state.name and plain != "shadow":
+        first, before = settled(before)
+    target = generation_name(state.name, before.number)
+    reason = f"the points of {_when(origin)} come back beside what serves now"
+    build = Build(
+        (), before.physical, target, before.number, origin.schema, "restore", reason, origin=origin.to_json()
+    )
+    aliases = (state.name, *(live.aliases if live else ()))
+    place = "shadow" if before.physical == state.name else "alias"
+    golive = GoLive((), before.physical, target, aliases, place=place, apart=True)
+    steps = (*first, build, golive)
+    closes = _closings(state, known, origin.declared, len(steps) - 1)
+    item = CollectionPlan(
+        job=Job(state.name, state.basis(), steps, closes),
+        lines=_lines(state, origin, known),
+        reasons=(reason, *describe(state, list(steps))),
+        points=origin.points,
+        bytes=origin.size,
+        way_back=_way_back(state, before.physical),
+    )
+    used = {one.revision: one.checksum for one in known}
+    return Plan("restore", tuple(one.revision for one in known[-1:]), (item,), tuple(notes), used)
+
+
+def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str = "refuse") -> Plan:
+    """Back to the generation that served before the last restore.
+
+    Args:
+        moments: the collection's history.
+        writes: ``refuse`` when anything was written since, or ``discard``.
+
+    Raises:
+        RefusedError: what serves now was not restored, or the generation before is not kept any more.
+    """
+    if not was_restored(moments, state.physical):
+        raise RefusedError(
+            f"what serves {state.name} now was not restored, so there is no restore to take back",
+            hint="qmigrate rollback takes a revision back; qmigrate history shows what was done",
+        )
+    parent = state.parent()
+    if parent is None:
+        raise RefusedError(
+            f"the generation that served {state.name} before the restore is not kept any more",
+            hint="restore a later snapshot: qmigrate snapshot list",
+        )
+    there = [moment for moment in moments if moment.physical == parent.physical]
+    known = tuple(Known(*entry) for entry in there[-1].applied) if there else ()
+    live = state.live.schema if state.live else CollectionSchema()
+    place = "shadow" if parent.physical == state.name else "alias"
+    names = (state.name, *live.aliases)
+    golive = GoLive((), state.physical, parent.physical, names, back=True, writes=writes, place=place, apart=True)
+    item = CollectionPlan(
+        job=Job(state.name, state.basis(), (golive,), _closings(state, known, parent.schema, 0)),
+        lines=(f"back to {parent.physical}, which served before the restore{_at(known)}",),
+        reasons=(f"alias re-point, milliseconds; writes since: {writes}",),
+        points=state.live.points if state.live else None,
+        way_back=f"restore the snapshot again; what serves now stays in {state.physical} until gc",
+    )
+    used = {one.revision: one.checksum for one in known}
+    return Plan("restore", tuple(one.revision for one in known[-1:]), (item,), (), used)
+
+
+def was_restored(moments: Sequence[Moment], physical: str | None) -> bool:
+    """Whether a generation was made by a restore."""
+    return any(
+        (moment.physical, moment.direction, moment.strategy) == (physical, RESTORED, "restore") for moment in moments
+    )
+
+
+def _refuse_unmanaged(state: CollectionState) -> None:
+    if state.kind != "absent" and not state.managed:
+        raise RefusedError(
+            f"{state.name} exists and is not under management, so nothing is restored over it",
+            hint=f"take it over first: qmigrate adopt {state.name}; or restore beside it: --into NAME",
+        )
+
+
+def _refuse_snapshot(capabilities: Capabilities, origin: Origin) -> None:
+    """A server says yes to these, and points are missing."""
+    if origin.custom_sharding:
+        raise RefusedError(
+            f"{origin.physical} uses custom sharding: a server recovers its snapshot under a new name without any "
+            "shard, restores nothing and reports success",
+            hint="recover it by hand into a collection with the same shard keys, made in the same order",
+        )
+    if capabilities.peers != 1:
+        others = f"the other {capabilities.peers - 1} out" if capabilities.peers else "others out, if there are any"
+        raise RefusedError(
+            f"the snapshot {origin.name} holds the shards of one node only; recovering it leaves the points of "
+            f"{others}, without an error",
+            hint="restore an archive instead (qmigrate snapshot create --archive makes one), or recover the snapshot "
+            "of every node by hand",
+        )
+
+
+def _revisions(
+    revisions: Revisions, state: CollectionState, origin: Origin
+) -> tuple[tuple[Known, ...], list[str]]:
+    """The revisions that the restored collection is recorded at, each with the checksum of its file; notes."""
+    files = {revision.id: revision for revision in revisions.order()}
+    unknown = [one.revision for one in origin.revisions if one.revision not in files]
+    if unknown:
+        if state.kind != "absent":
+            raise RefusedError(
+                f"{origin.name} was made at revision {origin.revisions[-1].revision}, and there is no file of "
+                f"{', '.join(unknown)} here: {state.name} could not be recorded at it",
+                hint="bring the revision files, or restore beside it: --into NAME",
+            )
+        what = f"revision {', '.join(unknown)} has no file here: {state.name} is recorded at no revision"
+        return (), [what]
+    current = state.applied_revisions()
+    if current and not origin.revisions:
+        raise RefusedError(
+            f"{origin.name} was made when {origin.logical} was at no revision, and {state.name} is at {current[-1]}: "
+            "every revision would count as pending again, the first one too",
+            hint="restore it beside: --into NAME",
+        )
+    named = [one for one in origin.revisions if state.name == origin.logical or _names(files[one.revision], state)]
+    for position, one in enumerate(named):
+        file = files[one.revision]
+        if current[: position + 1] != tuple(known.revision for known in named[: position + 1]) and (
+            one.checksum != file.checksum
+        ):
+            raise DriftError(
+                f"{origin.name} was made with another {file.path.name} (recorded {one.checksum[:12]}, now "
+                f"{file.checksum[:12]}), so its points can't be recorded at revision {one.revision}",
+                hint="restore the file as it was",
+            )
+    notes = []
+    if len(named) < len(origin.revisions):
+        notes.append(f"not every revision of {origin.logical} names {state.name}: those that don't are not recorded")
+    return tuple(replace(one, checksum=files[one.revision].checksum) for one in named), notes
+
+
+def _names(revision: Revision, state: CollectionState) -> bool:
+    return any(operation.matches(state.name) for operation in revision.operations)
+
+
+def _closings(
+    state: CollectionState, known: Sequence[Known], declared: CollectionSchema, step: int
+) -> tuple[Closing, ...]:
+    """What is taken back, what is applied again, and a row that says where the points came from."""
+    current = state.applied_revisions()
+    wanted = tuple(one.revision for one in known)
+    same = next(
+        (place for place, pair in enumerate(zip(current, wanted, strict=False)) if pair[0] != pair[1]),
+        min(len(current), len(wanted)),
+    )
+    prior = state.declared
+    made = []
+    for entry in reversed(state.applied[same:]):
+        made.append(Closing(step, entry.revision, "rollback", entry.checksum, entry.prior, prior))
+        prior = entry.prior
+    for one in known[same:]:
+        after = one.declared or declared
+        made.append(Closing(step, one.revision, "upgrade", one.checksum, after, prior))
+        prior = after
+    newest = known[-1] if known else Known(NO_REVISION, "")
+    made.append(Closing(step, newest.revision, RESTORED, newest.checksum, declared, prior))
+    return tuple(made)
+
+
+def _lines(state: CollectionState, origin: Origin, known: Sequence[Known]) -> tuple[str, ...]:
+    points = f"{origin.points:,} points" if origin.points is not None else "its points (counted once it is recovered)"
+    now = f"; {state.live.points:,} serve now" if state.live else ""
+    lines = [f"restore {points} of {_when(origin)} from {origin.kind} {origin.name}{now}"]
+    applied = state.applied_revisions()
+    if applied and applied != tuple(one.revision for one in known):
+        lines.append(f"recorded{_at(known)}, {state.name} is at {applied[-1]} now")
+    if state.live:
+        lines.append(f"what was written since is not in it; it stays in {state.physical}")
+    return tuple(lines)
+
+
+def _way_back(state: CollectionState, physical: str | None) -> str:
+    if physical is None:
+        return "the name is taken away again; the points stay in the generation until gc"
+    return f"qmigrate snapshot restore {state.name} --undo, in milliseconds, while {physical} is kept"
+
+
+def _at(known: Sequence[Known]) -> str:
+    return f" at {known[-1].revision}" if known else " at no revision"
+
+
+def _when(origin: Origin) -> str:
+    return f"{origin.created_at:%Y-%m-%d %H:%M:%S} UTC" if origin.created_at else "an earlier time"

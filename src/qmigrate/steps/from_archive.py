@@ -1,0 +1,184 @@
+"""A restore from an archive: read and checked first, then filled, then proven.
+
+It reads the archive three times, each time with every line checked: before anything is made, for the fill, and for
+the proof, in which every point of the new generation is compared with its line. Points that were erased since stay out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from qmigrate import archive
+from qmigrate.archive import Archived
+from qmigrate.errors import RefusedError
+from qmigrate.merge import join
+from qmigrate.model.plan import Build
+from qmigrate.model.report import VerificationReport
+from qmigrate.model.transform import PointId, PointTransform
+from qmigrate.ports import PendingWrite
+from qmigrate.steps.base import base_name
+from qmigrate.steps.fill import CHECKPOINT_EVERY, pause
+from qmigrate.steps.judge import Judge
+from qmigrate.steps.owned import own
+from qmigrate.steps.passes import keyed, page_of
+from qmigrate.steps.points import Maker
+from qmigrate.steps.restored import Base, need_source, origin_of, position, settle
+from qmigrate.steps.throttle import Throttle
+from qmigrate.steps.work import Facts, Work
+from qmigrate.store import portable, records
+
+#: Most points of one request; its bytes are bounded too.
+PAGE = 500
+
+
+def preflight(step: Build, work: Work) -> Facts:
+    """Only reads: the whole archive, and whether the collection that serves is there."""
+    need_source(step, work)
+    origin = origin_of(step)
+    work.progress.begin(work.collection, "read archive", origin["points"])
+    seen = archive.verify(Path(origin["place"]), work.tick)
+    if seen.digest != origin["digest"]:
+        raise RefusedError(
+            f"{origin['name']} is another archive than the one that was chosen: it was replaced since",
+            hint="run the command again",
+        )
+    work.progress.end(f"{seen.points:,} points, every line in order")
+    return {"points": seen.points, "embedders": origin["embedders"] or {}}
+
+
+def fill(step: Build, work: Work) -> Facts:
+    """Write the points in the order of the archive; behind the cursor after an interruption."""
+    points = int(work.facts("preflight").get("points", 0))
+    ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
+        work.run, work.step, [(None, None)]
+    )
+    (share,) = ranges
+    work.progress.begin(work.collection, "fill", points, share.points)
+    work.lease.progress(work.run, share.points, points)
+    done = share.points if share.done else _Fill(step, work, share.points).run(share.cursor)
+    work.progress.end(f"{done:,} points")
+    return {"restored": done}
+
+
+def converge(step: Build, work: Work) -> Facts:
+    """Compare every point with its line; what was seen is the base by which later writes are told.
+
+    Raises:
+        VerificationError: a point differs, is missing, or is one too many.
+    """
+    origin = origin_of(step)
+    report = VerificationReport(source=origin["name"], target=step.target)
+    judge = Judge(_maker(step, work))
+    base = Base(step, work)
+    work.progress.begin(work.collection, "verify", int(work.facts("preflight", position(step, work)).get("points", 0)))
+    page = page_of(work, step.target)
+    lines = ((one.key, one) for found in _pages(step, work) for one in found)
+    for key, line, counterpart in join(lines, keyed(work, step.target, (None, None), page)):
+        identifier = records.id_of_key(key)
+        if line is None:
+            report.failures.add(identifier, "is not in the archive")
+            continue
+        report.points += 1
+        reason = judge.why_not(line.stored, counterpart, report) or _inexact(work, step.target, line)
+        if reason is not None or counterpart is None:
+            report.failures.add(identifier, reason or "is missing")
+            continue
+        report.proven += 1
+        base.add(key, counterpart)
+        if report.proven % PAGE == 0:
+            work.tick(PAGE)
+    return settle(step, work, report, base)
+
+
+def _pages(step: Build, work: Work) -> Iterator[list[Archived]]:
+    """The points of the archive in requests of a bearable size, without those that were erased since."""
+    place = Path(origin_of(step)["place"])
+    erasing = work.lease.ledger.erasures(work.collection) > 0
+    page: list[Archived] = []
+    weight = 0
+    for one in archive.read(place):
+        page.append(one)
+        weight += one.stored.ByteSize()
+        if len(page) >= PAGE or weight >= records.BATCH_BYTES:
+            yield _living(work, page) if erasing else page
+            page, weight = [], 0
+    yield _living(work, page) if erasing else page
+
+
+def _living(work: Work, page: list[Archived]) -> list[Archived]:
+    gone = work.lease.ledger.erased(work.collection, [one.id for one in page])
+    return [one for one in page if one.id not in gone]
+
+
+class _Fill:
+    """One pass over the archive that writes; a checkpoint never runs ahead of what was acknowledged."""
+
+    def __init__(self, step: Build, work: Work, points: int) -> None:
+        self._step = step
+        self._work = work
+        self._alias = own(work, step.target)
+        self._throttle = Throttle(work.settings.rebuild.max_rate, pause=lambda seconds: pause(work, seconds))
+        self._points = points
+        self._writes: list[PendingWrite] = []
+        self._exact: list[Archived] = []
+        self._last: PointId | None = None
+        self._saved_at = time.monotonic()
+
+    def run(self, cursor: PointId | None) -> int:
+        """Write what is behind `cursor`; how many points there are now."""
+        after = records.order_key(cursor) if cursor is not None else b""
+        self._last = cursor
+        for page in _pages(self._step, self._work):
+            fresh = [one for one in page if one.key > after]
+            if fresh:
+                self._write(fresh)
+            self._work.tick(len(fresh))
+            if time.monotonic() - self._saved_at >= CHECKPOINT_EVERY:
+                self._checkpoint(done=False)
+        self._checkpoint(done=True)
+        return self._points
+
+    def _write(self, fresh: list[Archived]) -> None:
+        self._throttle.take(len(fresh))
+        ready = [portable.ready(one.stored) for one in fresh]
+        self._settle()
+        self._writes = [self._work.store.upsert(self._alias, batch) for batch in records.batches(ready)]
+        self._exact = [one for one in fresh if one.exact is not None]
+        self._points += len(fresh)
+        self._last = fresh[-1].id
+
+    def _settle(self) -> None:
+        for pending in self._writes:
+            pending.wait()
+        for one in self._exact:
+            self._work.store.overwrite_payload(self._alias, one.id, one.exact or {})
+        self._writes, self._exact = [], []
+
+    def _checkpoint(self, *, done: bool) -> None:
+        self._settle()
+        name = base_name(self._step.source, self._step.target, back=False)
+        self._work.lease.checkpoint(self._work.run, self._work.step, 0, self._last, self._points, done, name, [])
+        self._saved_at = time.monotonic()
+
+
+def _maker(step: Build, work: Work) -> Maker:
+    """Carries everything; where another kind of store made the archive, its vectors are compared as they convert."""
+    transform = PointTransform.identity(step.schema.vector_names())
+    if not origin_of(step)["exact"]:
+        changing = {
+            name
+            for name, params in step.schema.vectors.items()
+            if params.get("distance") == "Cosine" or params.get("datatype") not in (None, "float32")
+        }
+        transform = replace(transform, converted=frozenset(changing))
+    return Maker(work, transform, step.schema)
+
+
+def _inexact(work: Work, target: str, line: Archived) -> str | None:
+    """Integers that gRPC can't carry are compared over REST."""
+    if line.exact is None or work.store.payloads(target, [line.id]).get(line.id) == line.exact:
+        return None
+    return "the payload differs in an integer of 2^63 or more"

@@ -1,0 +1,84 @@
+"""What every restore has in common, wherever its points come from: the base of later writes, the end of the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qmigrate.errors import RepairNeededError, VerificationError
+from qmigrate.model.plan import Build
+from qmigrate.model.report import VerificationReport
+from qmigrate.ports import Stored
+from qmigrate.steps.base import Entry, PageWriter, base_name
+from qmigrate.steps.owned import reach
+from qmigrate.steps.quiet import barrier, delta_of
+from qmigrate.steps.work import Facts, Work
+from qmigrate.store import records
+
+
+class Base:
+    """The digests of the new generation as it was proven: hT of every point, nothing on the other side."""
+
+    def __init__(self, step: Build, work: Work) -> None:
+        self._work = work
+        self._name = base_name(step.source, step.target, back=False)
+        self._pages = PageWriter()
+        work.lease.discard_stage(self._name)
+
+    def add(self, key: bytes, stored: Stored) -> None:
+        """One more point, in key order."""
+        self._pages.add(key, Entry(records.ABSENT, records.digest(stored)))
+        if self._pages.full:
+            self._stage()
+
+    def commit(self) -> None:
+        """From now on it counts."""
+        self._stage()
+        self._work.lease.commit_base(self._name)
+
+    def _stage(self) -> None:
+        self._work.lease.stage_base(self._name, 0, self._pages.take())
+
+
+def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> Facts:
+    """The end of a proof: the base is committed, or the failure told.
+
+    Raises:
+        VerificationError: the report doesn't hold.
+    """
+    if not report.holds:
+        named = "; ".join(f"{identifier} {reason}" for identifier, reason in report.failures.named)
+        raise VerificationError(
+            f"{report.failures.count:,} points of {step.target} are not what {report.source} holds: {named}",
+            hint=f"{work.collection} was not touched; qmigrate abort {work.collection} removes {step.target}",
+            facts={"report": report.to_json()},
+        )
+    base.commit()
+    work.progress.end(f"{report.proven:,} of {report.points:,} points proven")
+    return {
+        "report": report.to_json(),
+        "target_ids": dict(barrier(work.store, step.target)),
+        "barrier_delta": delta_of(work),
+        "epoch": work.lease.epoch,
+        "erased": work.lease.ledger.erasures(work.collection),
+    }
+
+
+def origin_of(step: Build) -> Mapping[str, Any]:
+    """Where the points come from: see :meth:`qmigrate.model.origin.Origin.to_json`."""
+    if step.origin is None:
+        raise RepairNeededError(f"the stored job of {step.target} does not say what is restored")
+    return step.origin
+
+
+def need_source(step: Build, work: Work) -> None:
+    """What serves must still be there."""
+    if step.source is not None and work.store.describe(reach(work, step.source)) is None:
+        raise RepairNeededError(f"{step.source}, which serves {work.collection}, is not in Qdrant any more")
+
+
+def position(step: Build, work: Work) -> int:
+    """Position of the build in the job: the go-live behind it may ask too."""
+    return work.job.steps.index(step)
+
+

@@ -1,0 +1,217 @@
+"""A stored point as one JSON object and back, bit by bit: what an archive holds. It reads and writes no file.
+
+::
+
+    {"id": 7,                                   unsigned integer, or the UUID as a string
+     "payload": {…},                            JSON; 1 and 1.0 stay apart, integers reach to 2^64
+     "vector": V}                               of a collection with the unnamed vector
+     "vectors": {"name": V, …}}                 of a collection with named ones; {} for a point without any
+
+A vector `V` is a string for a dense one: base64 of its values as little-endian float32. A list of such strings is a
+multivector, row by row. ``{"indices": […], "values": "…"}`` is a sparse one. ``{"data": "…"}`` is a dense one in the
+form of old servers, and ``{"raw": "…"}`` the message itself where it is none of these. Whatever the datatype of a
+vector is, a server hands its values out as float32, which holds every float16 and uint8 exactly.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any
+
+from qdrant_client import grpc
+from qdrant_client.conversions.conversion import json_to_value
+
+from qmigrate.errors import StoreError
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import Payload, PointId, PointTransform
+from qmigrate.ports import Ready, Store, Stored
+from qmigrate.store import records, wire
+
+#: Payload integers from here on have no place in gRPC: they are handed out as doubles.
+BEYOND_INT64 = 2**63
+#: Up to here a double may be such an integer.
+_BEYOND_UINT64 = float(2**64)
+_CARRIES_ALL = PointTransform.identity(frozenset())
+
+
+class NotPortableError(ValueError):
+    """A JSON object is not a point as :func:`to_json` writes it; the message says why."""
+
+
+def page_to_json(store: Store, name: str, page: Sequence[Stored]) -> list[JsonObject]:
+    """The points of a page; payloads with a double that may be a large integer are read again, exactly.
+
+    Raises:
+        StoreError: a point has a shard key, which this form can't hold.
+    """
+    found = [to_json(stored) for stored in page]
+    doubtful = [point for point in found if _holds(point["payload"], float)]
+    if doubtful:
+        exact = store.payloads(name, [point["id"] for point in doubtful])
+        for point in doubtful:
+            # One that was deleted meanwhile stays as it was read.
+            point["payload"] = exact.get(point["id"], point["payload"])
+    return found
+
+
+def to_json(stored: Stored) -> JsonObject:
+    """One point as a JSON object: see the module's first lines.
+
+    Raises:
+        StoreError: it has a shard key.
+    """
+    if stored.HasField("shard_key"):
+        raise StoreError(
+            f"point {records.point_id(stored)} has a shard key, which an archive can't hold",
+            hint="collections with custom sharding can't be archived",
+        )
+    point: JsonObject = {"id": records.point_id(stored), "payload": _payload(stored.payload)}
+    if stored.HasField("vectors"):
+        kind = stored.vectors.WhichOneof("vectors_options")
+        if kind == "vector":
+            point["vector"] = _vector(stored.vectors.vector)
+        else:
+            messages = records.vector_messages(stored)
+            point["vectors"] = {vector: _vector(messages[vector]) for vector in sorted(messages)} if kind else None
+    return point
+
+
+def from_json(point: JsonObject) -> Stored:
+    """The inverse of :func:`to_json`; integers beyond gRPC become doubles, as a server hands them out.
+
+    Raises:
+        NotPortableError: it is not such an object.
+    """
+    try:
+        return _stored(point)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, binascii.Error) as error:
+        raise NotPortableError(f"{type(error).__name__}: {error}") from error
+
+
+def exact_payload(point: JsonObject) -> Payload | None:
+    """The payload when it has to be written (and compared) exactly, past gRPC; else None."""
+    payload: Payload = point["payload"]
+    return payload if _holds(payload, int) else None
+
+
+def ready(stored: Stored) -> Ready:
+    """The point as it is, ready to be written."""
+    return records.make_ready(stored, _CARRIES_ALL, {})
+
+
+def _stored(point: JsonObject) -> Stored:
+    identifier: PointId = point["id"]
+    made = grpc.RetrievedPoint()
+    if isinstance(identifier, bool) or not isinstance(identifier, int | str):
+        raise NotPortableError(f"{identifier!r} is no point id")
+    if isinstance(identifier, int):
+        made.id.num = identifier
+    else:
+        made.id.uuid = identifier
+        # A name that is no UUID would have no place in the order.
+        records.order_key(identifier)
+    for key, value in point["payload"].items():
+        made.payload[key].CopyFrom(json_to_value(narrowed(value)))
+    if "vector" in point:
+        made.vectors.vector.MergeFromString(_message(point["vector"]))
+    elif "vectors" in point:
+        made.vectors.SetInParent()
+        if point["vectors"] is not None:
+            made.vectors.vectors.SetInParent()
+            for name, vector in point["vectors"].items():
+                made.vectors.vectors.vectors[name].MergeFromString(_message(vector))
+    return made
+
+
+def narrowed(value: Any) -> Any:
+    """A payload value with integers beyond gRPC as doubles, which is what a server makes of them."""
+    if isinstance(value, dict):
+        return {key: narrowed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [narrowed(item) for item in value]
+    if type(value) is int and not -BEYOND_INT64 <= value < BEYOND_INT64:
+        return float(value)
+    return value
+
+
+def _payload(source: Any) -> Payload:
+    # items() of a protobuf map is slower than looking every key up
+    return {key: _plain(source[key]) for key in source}
+
+
+def _plain(value: Any) -> Any:
+    """A payload value with its own number type: NaN too, which the client library turns into a text."""
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return _payload(value.struct_value.fields)
+    if kind == "list_value":
+        return [_plain(item) for item in value.list_value.values]
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _holds(value: Any, kind: type[int | float]) -> bool:
+    """Whether a number of this type is in the range of large unsigned integers."""
+    if isinstance(value, dict):
+        return any(_holds(item, kind) for item in value.values())
+    if isinstance(value, list):
+        return any(_holds(item, kind) for item in value)
+    return type(value) is kind and bool(BEYOND_INT64 <= value <= _BEYOND_UINT64)
+
+
+def _vector(message: Any) -> Any:
+    raw: bytes = message.SerializeToString()
+    found = _known(message, raw)
+    return {"raw": _text(raw)} if found is None else found
+
+
+def _known(message: Any, raw: bytes) -> Any:
+    """The form of a message that holds a vector of a known kind and nothing else, or None."""
+    try:
+        ((number, body),) = wire.fields(raw)
+        inner = [] if number == 1 else list(wire.fields(body))
+    except ValueError:
+        return None
+    if number == 1:
+        return {"data": _text(body)}
+    if number == 102:
+        values = dict(inner).get(1, b"")
+        return {"indices": list(message.sparse.indices), "values": _text(values)}
+    if number == 103 and all(field == 1 for field, _ in inner):
+        rows = [list(wire.fields(row)) for _, row in inner]
+        return [_text(row[0][1] if row else b"") for row in rows]
+    if number == 101:
+        return _text(inner[0][1] if inner else b"")
+    return None
+
+
+def _message(vector: Any) -> bytes:
+    """The bytes of the message that a form stands for."""
+    if isinstance(vector, str):
+        return wire.field(101, _floats(vector))
+    if isinstance(vector, list):
+        return wire.field(103, b"".join(wire.field(1, _floats(row)) for row in vector))
+    if "raw" in vector:
+        return _bytes(vector["raw"])
+    if "data" in vector:
+        return _floats(vector["data"])
+    indices = bytes(grpc.SparseIndices(data=vector["indices"]).SerializeToString())
+    packed = b"".join(wire.field(2, body) for _, body in wire.fields(indices))
+    return wire.field(102, _floats(vector["values"]) + packed)
+
+
+def _floats(text: str) -> bytes:
+    """Packed float32 values as field 1; nothing for none, as protobuf writes it."""
+    raw = _bytes(text)
+    if len(raw) % 4:
+        raise NotPortableError("a vector is no whole number of float32 values")
+    return wire.field(1, raw) if raw else b""
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _text(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")

@@ -1,0 +1,79 @@
+"""A file that appears under its name only when it is complete and on the disk. It knows no format.
+
+While it is written it has `PART` behind its name and is locked, so what a killed process left can be told from what is
+being written. Only the owner can read it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import portalocker
+
+from qmigrate.errors import UnavailableError
+
+#: Stands behind the name of a file that is not complete.
+PART = ".part"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write; it takes the place of `path` at the end of the block, and is gone after an error.
+
+    Raises:
+        UnavailableError: it can't be written, or another process is writing it.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_name(path.name + PART)
+        with _locked(part) as out:
+            try:
+                out.truncate()
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        _sync(path.parent)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UnavailableError(
+            f"{path} can't be written: {reason}", hint="choose another folder, or make room"
+        ) from error
+
+
+def clean(folder: Path, suffix: str) -> None:
+    """Remove parts of files of this suffix whose writers have died; what is being written is locked and stays."""
+    for left in folder.glob(f"*{suffix}{PART}"):
+        with suppress(OSError, portalocker.exceptions.LockException), left.open("r+b") as file:
+            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+            left.unlink()
+
+
+def _locked(part: Path) -> IO[bytes]:
+    while True:
+        out = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
+        try:
+            portalocker.lock(out, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+            if part.exists() and os.path.samestat(os.fstat(out.fileno()), part.stat()):
+                return out
+        except portalocker.exceptions.LockException as error:
+            out.close()
+            raise UnavailableError(f"another process is writing {part}", hint="wait until it has ended") from error
+        # Somebody who cleaned up was faster than the lock.
+        out.close()
+
+
+def _sync(folder: Path) -> None:
+    """The new name is on the disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
