@@ -248,8 +248,10 @@ def test_an_upgrade_says_what_was_proven_and_how_to_go_back():
         "  look at  2 ids written on both sides: 7, 9d3c; see docs/safety.md",
         "  live     memory_ada__g0004, name moved in 5 ms",
         "  note     mind this",
+        "  back     to 0002 in milliseconds, while memory__g0003 is kept",
         "memory_bob  0003  36 s",
         "  live     memory_bob__g0004",
+        "  back     to 0002 in milliseconds, while memory__g0003 is kept",
         "note: a note",
         "Done: 2 collections at 0003 in 1 min 12 s. Back: qmigrate rollback -1",
     ]
