@@ -65,7 +65,7 @@ def test_an_alias_hides_the_plain_collection_and_goes_again(on_server):
     assert made.contents() == before
     assert made.row().revision == "0001"
     upgrade.upgrade(made.settings())
-    assert names_of(made)[1][made.name] == f"{made.name}__g0004"
+    assert names_of(made)[1][made.name] == f"{made.name}__g0003"
     assert made.row().state == "ready"
 
 

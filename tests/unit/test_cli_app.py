@@ -160,14 +160,11 @@ def test_every_verb_answers_for_people_and_as_json(commands, capsys, args, modul
         assert capsys.readouterr().out.strip()
 
 
-ERRORS = [
-    kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not errors.CollectionsFailedError
-]
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.QmigrateError)]
 
 
-@pytest.mark.parametrize("kind", ERRORS)
+# CollectionsFailedError is made of others: tests/scenarios/test_keep_going.py.
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not errors.CollectionsFailedError])
 def test_every_error_has_its_exit_code(commands, capsys, kind):
     """Each class of the error tree ends in its exit code: as a message with a hint, and as JSON."""
     error = kind("it went wrong") if kind is errors.StoppedError else kind("it went wrong", hint="do this\nor that")
@@ -291,7 +288,19 @@ def test_settings_that_are_wrong_are_2(here, capsys):
         (["plan"], ("plan", ("head", None), {})),
         (
             ["upgrade", "+1", "--no-snapshot", "--lock-timeout", "5m"],
-            ("upgrade", ("+1",), {"only": None, "dry_run": False, "lock_timeout": 300.0, "no_snapshot": True, "allow_gap": False, "keep_going": False}),
+            (
+                "upgrade",
+                ("+1",),
+                {"only": None, "dry_run": False, "lock_timeout": 300.0, "no_snapshot": True, "allow_gap": False, "keep_going": False},
+            ),
+        ),
+        (
+            ["upgrade", "--keep-going"],
+            (
+                "upgrade",
+                ("head",),
+                {"only": None, "dry_run": False, "lock_timeout": None, "no_snapshot": False, "allow_gap": False, "keep_going": True},
+            ),
         ),
         (
             ["rollback"],
