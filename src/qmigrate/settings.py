@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 from qmigrate import settings_read as read
 from qmigrate.errors import ConfigError
+from qmigrate.settings_estimates import EstimateSettings
 from qmigrate.settings_read import Source
 
 # Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
@@ -100,7 +101,7 @@ class RebuildSettings:
             pass until the swap; ``refuse`` stops when anything is written.
         snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
         verify: ``full``: every point is proven.
-        holdover: seconds that the old generation is kept after the swap.
+        holdover: seconds that the old generation is kept, from the swap on; a later value changes no earlier promise.
         ranges: shares of the id space that are copied side by side; None lets qmigrate choose.
         workers: ranges in work at the same time.
         sample: points that are embedded a second time for the proof.
@@ -109,6 +110,7 @@ class RebuildSettings:
         plain_names: ``auto`` hides a plain collection behind an alias of its name where the server can; ``gap`` never
             does: the collection is deleted and aliased with a gap of some milliseconds (``--allow-gap``).
         gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
+        keep_snapshots: export snapshots to ``fixes.exports`` before their generation is retired; else delete them.
     """
 
     writes: Annotated[str, _WRITES] = "converge"
@@ -122,6 +124,7 @@ class RebuildSettings:
     max_rate: Annotated[float | None, read.positive] = None
     plain_names: Annotated[str, read.choice("auto", "gap")] = "auto"
     gc: Annotated[str, read.choice("auto", "off")] = "auto"
+    keep_snapshots: Annotated[bool, read.flag] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,7 @@ class Settings:
     rebuild: RebuildSettings = field(default_factory=RebuildSettings)
     fixes: FixSettings = field(default_factory=FixSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    estimates: EstimateSettings = field(default_factory=EstimateSettings)
     collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
     folder: Path = Path()
     config: Path | None = None
@@ -236,6 +240,7 @@ class Settings:
             rebuild=RebuildSettings(**_values(RebuildSettings, part["rebuild"], "rebuild", source)),
             fixes=FixSettings(**exports | _values(FixSettings, part["fixes"], "fixes", source)),
             limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
+            estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
             collections={name: _override(name, value, source) for name, value in part["collections"].items()},
             folder=source.folder,
             config=file,

@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "wait": ("wait", "--timeout", "0s"),
     "snapshot.create": ("snapshot", "create", "*"),
     "snapshot.list": ("snapshot", "list"),
+    "gc": ("gc", "--dry-run"),
     "repair": ("repair", "--accept", "0001", "--reason", "why"),
 }
 #: Of these, the ones that open revisions, ledger and store.

@@ -11,7 +11,7 @@ import click
 
 from qmigrate.cli import failure
 from qmigrate.cli.shell import Options, global_options
-from qmigrate.cli.verbs import adopt, care, change, cutover, look, start
+from qmigrate.cli.verbs import adopt, care, change, cutover, gc, look, start
 from qmigrate.errors import QmigrateError
 
 #: What a shell reports for a process that died of a closed pipe.
@@ -48,7 +48,7 @@ def root() -> None:
     """
 
 
-for verb in (*start.VERBS, *adopt.VERBS, *change.VERBS, *cutover.VERBS, *look.VERBS, *care.VERBS):
+for verb in (*start.VERBS, *adopt.VERBS, *change.VERBS, *cutover.VERBS, *look.VERBS, *care.VERBS, *gc.VERBS):
     root.add_command(verb)
 
 

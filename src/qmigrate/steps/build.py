@@ -18,6 +18,7 @@ from qmigrate.steps.preflight import check_build
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quiet import barrier, delta_of, measure
 from qmigrate.steps.ranges import borders
+from qmigrate.steps.sample import copy_sample
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
 
 #: Readings in a row that must be settled: a server reports green before a config change has begun to act.
@@ -94,6 +95,8 @@ def fill(step: Build, work: Work) -> Facts:
     """Copy the points in fixed ranges; from the cursors on after an interruption."""
     if step.source is None or step.fill == "empty":
         return {}
+    if step.fill == "sample":
+        return copy_sample(step, work)
     if "source_ids" not in work.facts("fill"):
         work.note({"source_ids": dict(barrier(work.store, step.source))})
     points = int(work.facts("preflight").get("points", 0))
@@ -101,12 +104,14 @@ def fill(step: Build, work: Work) -> Facts:
         work.run, work.step, borders(work, step.source, points)
     )
     done = sum(share.points for share in ranges)
+    started = time.monotonic()
     work.progress.begin(work.collection, "fill", points, done)
     work.lease.progress(work.run, done, points)
     copy_ranges(work, step, _maker(step, work), ranges)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(f"{copied:,} points")
-    return {"copied": copied}
+    # What an earlier attempt has copied took time that nobody knows.
+    return {"copied": copied, "fresh": copied - done, "seconds": round(time.monotonic() - started, 3)}
 
 
 def index(step: Build, work: Work) -> Facts:
@@ -124,7 +129,7 @@ def index(step: Build, work: Work) -> Facts:
 
 def converge(step: Build, work: Work) -> Facts:
     """Pass by pass until the shadow equals f(source); the last pass is the proof."""
-    if step.source is None or step.fill == "empty":
+    if step.source is None or step.fill in ("empty", "sample"):
         return {"barrier_delta": delta_of(work), "epoch": work.lease.epoch}
     sides = Sides(
         source=step.source,

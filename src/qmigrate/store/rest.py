@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -15,6 +15,9 @@ from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.retries import repeated
 
 Result = TypeVar("Result")
+
+#: Bytes of a streamed body that are handed out at once.
+_PIECE = 2**20
 
 
 def segment(name: str) -> str:
@@ -89,6 +92,17 @@ class Rest:
         if response.status_code >= 300:
             raise faults.of_response(response, self.label)
         return response
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The body of a GET in pieces, as it arrives; errors are translated like those of :meth:`send`."""
+        try:
+            with self._client.stream("GET", path) as response:
+                if response.status_code >= 300:
+                    response.read()
+                    raise faults.of_response(response, self.label)
+                yield from response.iter_bytes(_PIECE)
+        except httpx.HTTPError as error:
+            raise faults.of_transport(error, self.label, self._timeout) from error
 
     def envelope(self, response: httpx.Response) -> Any:
         """The ``result`` inside Qdrant's answer."""
