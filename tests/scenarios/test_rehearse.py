@@ -59,6 +59,8 @@ def check_nothing_left(made: Deployment, before, names) -> None:
 
 def test_a_rehearsal_proves_a_sample_and_leaves_nothing(made):
     """Two rebuilds and in-place work, on 20 of 60 points; plans made before it stay good."""
+    made.extra["rebuild"] = {"fuse": False}
+    made.__post_init__()
     made.revise("0002", ADD)
     made.revise("0003", INDEX)
     made.revise("0004", RENAME)
