@@ -112,7 +112,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
     try:
         superseded = work.state.open_run if work.job.supersedes is not None else None
         earlier = superseded or found
-        if earlier is not None and earlier.state != "held":
+        if earlier is not None and earlier.state != "held" and not earlier.job.throwaway:
             # Whoever had it before must be unable to do anything more, also when it is only taken back. A held run
             # was ended in good order: it has no alias and no request any more.
             revoke_earlier(work, _generations(superseded.job if superseded else work.job))
@@ -130,11 +130,10 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         if _is_waiting(work):
             _finish(work, "held", error.message)
             raise
-        refused = isinstance(error, REFUSALS) and _nothing_open(work)
-        _finish(work, "refused" if refused else "failed", error.message)
+        _finish(work, _ending(work, error), error.message)
         raise
     except Exception as error:
-        _finish(work, "failed", f"{type(error).__name__}: {error}")
+        _finish(work, "aborted" if work.job.repeatable else "failed", f"{type(error).__name__}: {error}")
         raise
     return work.run
 
@@ -187,6 +186,13 @@ def _is_closed(work: Work, found: OpenRun | None) -> bool:
     last = phases_of(work.job.steps[work.step])[-1].name
     record = found.record(work.step, last) if found else None
     return record is not None and record.state == "done"
+
+
+def _ending(work: Work, error: QmigrateError) -> str:
+    """How a run ends that met an error: for good where nothing is left to resume."""
+    if isinstance(error, REFUSALS) and _nothing_open(work):
+        return "refused"
+    return "aborted" if work.job.repeatable else "failed"
 
 
 def _nothing_open(work: Work) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qmigrate.errors import ForeignLedgerError, RepairNeededError
 from qmigrate.ledger import Ledger
-from qmigrate.model.names import GENERATION, PROBE_PREFIX, is_internal
+from qmigrate.model.names import GENERATION, PROBE_PREFIX, is_internal, is_made
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import CollectionState, Generation, LiveCollection, World
 from qmigrate.ports import Store
@@ -83,7 +83,7 @@ def logical_names(
         if owner in (None, alias):
             names.add(alias)
     for name in physical:
-        if GENERATION.match(name) is None and not name.startswith(PROBE_PREFIX) and served.get(name) in (None, name):
+        if not is_made(name) and not name.startswith(PROBE_PREFIX) and served.get(name) in (None, name):
             names.add(name)
     return sorted(names)
 

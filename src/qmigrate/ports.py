@@ -256,6 +256,14 @@ class Store(Protocol):
     def delete_snapshot(self, name: str, snapshot: str) -> None:
         """*Write.* Delete one snapshot; no error when it is gone."""
 
+    def read_snapshot(self, name: str, snapshot: str) -> Iterator[bytes]:
+        """The file of one snapshot, in pieces.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            StoreError: the connection broke; what came so far is not the whole.
+        """
+
     def close(self) -> None:
         """Release connections and locks."""
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 from qmigrate import settings_read as read
 from qmigrate.errors import ConfigError
 from qmigrate.settings_read import Source
+from qmigrate.settings_sections import EstimateSettings, FixSettings, LimitSettings, RebuildSettings
 
 # Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
 
@@ -88,80 +89,6 @@ class DatabaseSettings:
         return read.sql_label(self.url) if self.url else self.missing
 
 
-_WRITES = read.choice("converge", "freeze", "refuse")
-
-
-@dataclass(frozen=True, slots=True)
-class RebuildSettings:
-    """How a collection is rebuilt beside the live one.
-
-    Attributes:
-        writes: ``converge`` carries what is written meanwhile; ``freeze`` has the source refuse writes from the last
-            pass until the swap; ``refuse`` stops when anything is written.
-        snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
-        verify: ``full``: every point is proven.
-        holdover: seconds that the old generation is kept after the swap.
-        ranges: shares of the id space that are copied side by side; None lets qmigrate choose.
-        workers: ranges in work at the same time.
-        sample: points that are embedded a second time for the proof.
-        fuse: pending revisions of one collection copy the data once.
-        max_rate: most points per second; None for no limit.
-        plain_names: ``auto`` hides a plain collection behind an alias of its name where the server can; ``gap`` never
-            does: the collection is deleted and aliased with a gap of some milliseconds (``--allow-gap``).
-        gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
-    """
-
-    writes: Annotated[str, _WRITES] = "converge"
-    snapshot: Annotated[str, read.choice("auto", "off")] = "auto"
-    verify: Annotated[str, read.choice("full")] = "full"
-    holdover: Annotated[float, read.duration] = 7 * 86400.0
-    ranges: Annotated[int | None, read.automatic(read.whole(1, 65536))] = None
-    workers: Annotated[int, read.whole(1, 256)] = 4
-    sample: Annotated[int, read.whole(0, 1_000_000)] = 200
-    fuse: Annotated[bool, read.flag] = True
-    max_rate: Annotated[float | None, read.positive] = None
-    plain_names: Annotated[str, read.choice("auto", "gap")] = "auto"
-    gc: Annotated[str, read.choice("auto", "off")] = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class FixSettings:
-    """How points are deleted and changed on purpose.
-
-    Attributes:
-        exports: folder of the files that an undo needs.
-        undo: seconds that a fix can be undone.
-        max_share: largest share of a collection that one fix may remove, 0 to 1.
-        presets: named fixes, as written in the file.
-    """
-
-    exports: Annotated[Path, read.path] = Path(".qmigrate/exports")
-    undo: Annotated[float, read.duration] = 86400.0
-    max_share: Annotated[float, read.share] = 0.1
-    presets: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LimitSettings:
-    """Bounds; durations in seconds.
-
-    Attributes:
-        lock_timeout: how long to wait for a lease that another process holds.
-        lease_ttl: how long a lease outlives its last renewal.
-        max_quarantine: largest share of points that may fail to be embedded, 0 to 1.
-        ready_timeout: how long a built collection may take until it is indexed.
-        settle: how long to wait for a source that is still optimizing.
-        freeze: how long a source may refuse writes before a swap.
-    """
-
-    lock_timeout: Annotated[float, read.duration] = 60.0
-    lease_ttl: Annotated[float, read.positive_duration] = 30.0
-    max_quarantine: Annotated[float, read.share] = 0.001
-    ready_timeout: Annotated[float, read.positive_duration] = 1800.0
-    settle: Annotated[float, read.duration] = 60.0
-    freeze: Annotated[float, read.positive_duration] = 120.0
-
-
 @dataclass(frozen=True, slots=True)
 class CollectionOverride:
     """What ``collections:`` says about one logical name; `rebuild` holds only the keys that were given."""
@@ -190,6 +117,7 @@ class Settings:
     rebuild: RebuildSettings = field(default_factory=RebuildSettings)
     fixes: FixSettings = field(default_factory=FixSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    estimates: EstimateSettings = field(default_factory=EstimateSettings)
     collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
     folder: Path = Path()
     config: Path | None = None
@@ -236,6 +164,7 @@ class Settings:
             rebuild=RebuildSettings(**_values(RebuildSettings, part["rebuild"], "rebuild", source)),
             fixes=FixSettings(**exports | _values(FixSettings, part["fixes"], "fixes", source)),
             limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
+            estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
             collections={name: _override(name, value, source) for name, value in part["collections"].items()},
             folder=source.folder,
             config=file,

@@ -13,7 +13,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from qmigrate.commands import cutover, upgrade
+from qmigrate.commands import cutover, gc, rehearse, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.ledger import Lease
 from qmigrate.settings import Settings
@@ -30,6 +30,9 @@ JOURNAL = (
     "commit_base",
     "carry",
     "amend_run",
+    "drop_base",
+    "drop_carries",
+    "forget_generation",
     "save_generation",
     "close_step",
     "finish_run",
@@ -48,8 +51,9 @@ REQUESTS = (
 class Points:
     """Counts points; kills the process at one of them, or writes down what it passed."""
 
-    def __init__(self, kill_at: int | None, log: Path | None) -> None:
+    def __init__(self, kill_at: int | None, log: Path | None, label: str | None = None) -> None:
         self.kill_at = kill_at
+        self.label = label
         self.log = log
         self.count = 0
 
@@ -59,7 +63,7 @@ class Points:
         if self.log is not None:
             with self.log.open("a") as out:
                 out.write(label + "\n")
-        if self.count == self.kill_at:
+        if self.count == self.kill_at or label == self.label:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -108,10 +112,17 @@ def _recovered(points: Points, store, original, args):
 
 
 def main() -> int:
-    """``child.py CONFIG VERB TARGET KILL_AT LOG WRITES``."""
+    """``child.py CONFIG VERB TARGET KILL_AT LOG WRITES``; a rehearsal is killed at the label that WRITES names."""
     config, verb, target, kill_at, log, writes = sys.argv[1:7]
-    watch(Points(int(kill_at) if kill_at != "-" else None, Path(log) if log != "-" else None))
+    label = writes if verb == "rehearse" else None
+    watch(Points(int(kill_at) if kill_at != "-" else None, Path(log) if log != "-" else None, label))
     settings = Settings.load(config=Path(config))
+    if verb == "gc":
+        print(json.dumps([entry.generation for entry in gc.gc(settings, target).collected]))
+        return 0
+    if verb == "rehearse":
+        rehearse.rehearse(settings, 20)
+        return 0
     if verb == "upgrade":
         result = upgrade.upgrade(settings, target, allow_gap=writes == "allow-gap")
     elif verb == "cutover":

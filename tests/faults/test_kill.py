@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import clean
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 
+from qmigrate.commands import gc, status, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import status, upgrade
 from qmigrate.model.names import is_own_alias
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,5 +148,43 @@ def test_killed_rollback_is_resumed_to_the_same_end(qdrant_config, tmp_path):
         back.rollback(made.settings(), "0001", writes="carry")
         assert made.contents() == expected
         assert made.row().revision == "0001"
+        if "url" in qdrant_config:
+            clean(made)
+
+
+@pytest.mark.timeout(900)
+def test_killed_gc_is_resumed_to_the_same_end(qdrant_config, tmp_path):
+    """Wherever it was killed, the next gc ends with the old generation gone and the live one untouched."""
+
+    def ready(folder: Path) -> Deployment:
+        made = prepare(folder, qdrant_config)
+        made.extra["rebuild"] = {"holdover": 0, "gc": "off"}
+        made.__post_init__()
+        upgrade.upgrade(made.settings())
+        return made
+
+    probe = ready(tmp_path / "probe")
+    log = tmp_path / "points"
+    expected = probe.contents()
+    done = child(probe, "gc", probe.name, log=log)
+    assert done.returncode == 0, done.stderr
+    labels = log.read_text().splitlines()
+    assert {"before journal check running", "before drop_base", "before close_step"} <= set(labels)
+    decisive = ("check", "delete", "drop_base", "drop_carries", "close_step")
+    for number in points_of(log):
+        label = labels[number - 1]
+        if not any(word in label for word in decisive):
+            continue
+        made = ready(tmp_path / f"kill{number}")
+        killed = child(made, "gc", made.name, kill_at=number)
+        assert killed.returncode == -signal.SIGKILL, f"{label}: {killed.stderr}"
+        gc.gc(made.settings(), made.name)
+        store = made.store()
+        names = [name for name in store.physical_names() if name.startswith(made.name)]
+        aliases = [alias for alias in store.aliases() if alias.startswith(made.name)]
+        store.close()
+        assert (names, aliases) == ([f"{made.name}__g0002"], [made.name]), label
+        assert made.contents() == expected, label
+        assert (made.row().revision, made.row().state) == ("0003", "ready"), label
         if "url" in qdrant_config:
             clean(made)

@@ -42,6 +42,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "snapshot.list": ("snapshot", "list"),
     "snapshot.restore": ("snapshot", "restore", "c", "--latest", "--yes"),
     "snapshot.delete": ("snapshot", "delete", "none", "--yes"),
+    "gc": ("gc", "--dry-run"),
     "repair": ("repair", "--accept", "0001", "--reason", "why"),
 }
 #: Of these, the ones that open revisions, ledger and store.

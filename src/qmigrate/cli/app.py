@@ -11,7 +11,7 @@ import click
 
 from qmigrate.cli import failure
 from qmigrate.cli.shell import Options, global_options
-from qmigrate.cli.verbs import adopt, care, change, cutover, look, snapshot, start
+from qmigrate.cli.verbs import adopt, care, change, cutover, gc, look, snapshot, start
 from qmigrate.errors import QmigrateError
 
 #: What a shell reports for a process that died of a closed pipe.
@@ -55,6 +55,7 @@ for verb in (
     *cutover.VERBS,
     *look.VERBS,
     *snapshot.VERBS,
+    *gc.VERBS,
     *care.VERBS,
 ):
     root.add_command(verb)

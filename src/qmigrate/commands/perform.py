@@ -11,13 +11,14 @@ from qmigrate.commands.failures import Failures, MovedError
 from qmigrate.commands.held import held_run
 from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode, actor
-from qmigrate.errors import HeldError, QmigrateError
+from qmigrate.errors import HeldError, QmigrateError, RefusedError, StoppedError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
 from qmigrate.model.state import HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
+from qmigrate.planner import plan_abort
 from qmigrate.planner.guard import check_open_run
 from qmigrate.steps.freeze import thaw
 from qmigrate.steps.owned import revoke_earlier
@@ -121,6 +122,12 @@ def finish_open_runs(
             current = session.ledger.open_run(name)
             if current is None or current.id != found.id or (current.state == "held" and not cutover):
                 continue
+            if current.job.repeatable:
+                _finish_repeatable(session, lease, current, stop)
+                continue
+            if current.job.throwaway and current.job.supersedes is None:
+                _end_rehearsal(session, lease, name, stop)
+                continue
             check_open_run(session.files(), current)
             resumed.append(_resumed(current))
             session.progress.say(_announcement(resumed[-1], cutover=cutover))
@@ -152,6 +159,95 @@ def _end_left_over(session: Session, lock_timeout: float | None) -> None:
 def _is_frozen(session: Session, physical: str | None, name: str) -> bool:
     rows = session.ledger.generations(name)
     return any(row.physical == physical and row.state == "live" and row.fence is not None for row in rows)
+
+
+def perform_exactly(
+    session: Session, plan: Plan, *, stop: Stop, lock_timeout: float | None = None, snapshot: bool = True
+) -> list[Outcome]:
+    """Run the jobs of a plan as they are; nothing is planned again.
+
+    Raises:
+        RefusedError: a collection is not what its job was planned on; the jobs before it are done.
+    """
+    outcomes = []
+    for item in plan.collections:
+        try:
+            outcomes.append(
+                _run_planned(
+                    session, plan, item, stop, lock_timeout, snapshot=snapshot, unfinished=False, owned=True
+                )
+            )
+        except MovedError:
+            raise moved_since([item.job.collection]) from None
+    return outcomes
+
+
+def moved_since(names: Iterable[str]) -> RefusedError:
+    """The refusal of a plan that doesn't fit any more."""
+    return RefusedError(
+        f"{', '.join(names)} moved since the plan was made: its revisions, schema, generations or runs are not those "
+        "that it was made on",
+        hint="look at it again: qmigrate plan --out FILE",
+    )
+
+
+def perform_held(
+    session: Session,
+    name: str,
+    make_plan: Callable[[World], Plan],
+    *,
+    stop: Stop,
+    lock_timeout: float | None = None,
+    unfinished: bool = False,
+) -> Outcome | None:
+    """Plan one collection under its lease and run it at once: for what is planned from what is there, not from code.
+
+    Args:
+        name: the logical name, also of a collection that only the ledger knows.
+        make_plan: from a World of this collection alone.
+        unfinished: whether the plan is about an unfinished run.
+
+    Returns:
+        The outcome, or None when the plan is empty.
+    """
+    with _hold(session, name, lock_timeout) as lease:
+        world = observe(session.ledger, session.store, only=[name])
+        plan = make_plan(world)
+        item = next(iter(plan.collections), None)
+        if item is None:
+            return None
+        if not unfinished:
+            check_ownership(world, name)
+        work = _work(session, lease, world.collections[name], item.job, snapshot=False)
+        _check_rights(work)
+        return _timed(work, plan.verb, {}, stop, None)
+
+
+def end_rehearsals(session: Session, name: str, *, stop: Stop, lock_timeout: float | None = None) -> None:
+    """Remove what an interrupted rehearsal of a collection has made; nothing happens when there is none."""
+    with _hold(session, name, lock_timeout) as lease:
+        found = session.ledger.open_run(name)
+        if found is not None and found.job.throwaway:
+            _end_rehearsal(session, lease, name, stop)
+
+
+def _end_rehearsal(session: Session, lease: Lease, name: str, stop: Stop) -> None:
+    world = observe(session.ledger, session.store, only=[name])
+    job = plan_abort(world, only=[name]).collections[0].job
+    _timed(_work(session, lease, world.collections[name], job, snapshot=False), "abort", {}, stop, None)
+
+
+def _finish_repeatable(session: Session, lease: Lease, found: OpenRun, stop: Stop) -> None:
+    """Finish what was only being cleaned up; where that fails it is planned anew some day, and nobody is stopped."""
+    name = found.job.collection
+    session.progress.say(f"{name}: finishing the {found.verb} of {found.started_at:%H:%M} on host {found.host}")
+    state = observe(session.ledger, session.store, only=[name]).collections[name]
+    try:
+        _timed(_work(session, lease, state, found.job, snapshot=False), found.verb, {}, stop, found)
+    except StoppedError:
+        raise
+    except QmigrateError as error:
+        session.progress.say(f"{name}: {found.verb} could not be finished: {error.message}")
 
 
 def _run_planned(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from qmigrate.commands.names import chosen_names
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
@@ -36,12 +37,13 @@ def rollback(
     Raises:
         RefusedError: something was written since, or can't be taken back; nothing was changed.
     """
-    names = tuple(only) if only is not None else None
     if dry_run:
         with session(settings, writes=False) as opened:
             world = observe(opened.ledger, opened.store)
+            names = chosen_names(opened, only)
             return UpgradeResult(plan=_plan(opened, world, target, names, writes), resumed=(), outcomes=())
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        names = chosen_names(opened, only)
         resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         keep: list[frozenset[str]] = []
 

@@ -126,6 +126,8 @@ def _condition(world: World, state: CollectionState, missing: tuple[str, ...]) -
         held = f" until {parent.held_until:%b %d}" if parent.held_until else ""
         base = parent.revisions[-1] if parent.revisions else "base"
         back = f"can return to {base}{held}"
+    elif _was_collected(state):
+        back = "no way back: what came before was collected"
     if state.live is not None and state.live.status != "green":
         back = f"{state.live.status}: optimizing" + (f", {back}" if back else "")
     return "ready", back, None
@@ -138,6 +140,14 @@ def _held(held: Held) -> str:
     refused = f"; the last cut-over was refused: {held.refused}" if held.refused else ""
     named = f"g{generation['number']}" if generation else held.physical
     return f"{', '.join(held.revisions)} built and proven as {named}{since}{refused}"
+
+
+def _was_collected(state: CollectionState) -> bool:
+    """Whether the generation that served before is gone for good."""
+    current = state.generation(state.physical)
+    if current is None or current.parent is None:
+        return False
+    return any(row.number == current.parent and row.state == "gone" for row in state.generations)
 
 
 def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:

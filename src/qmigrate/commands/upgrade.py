@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.failures import Failures, plan_each
+from qmigrate.commands.gc import collect_due
 from qmigrate.commands.held import held_collections
+from qmigrate.commands.names import chosen_names
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
@@ -28,11 +31,27 @@ def plan(settings: Settings, target: str = "head", only: Iterable[str] | None = 
         RefusedError: a collection is not under management.
     """
     with session(settings, writes=False) as opened:
+        return planned(opened, target, only)
+
+
+def planned(opened: Session, target: str, only: Iterable[str] | None) -> Plan:
+    """The same in a session that is open, with an estimate for each collection."""
+    world = observe(opened.ledger, opened.store)
+    made = _plan(opened, world, target, chosen_names(opened, only))
+    for item in made.collections:
+        check_ownership(world, item.job.collection)
+    return with_estimates(opened, world, made)
+
+
+def guard(settings: Settings, target: str, only: Iterable[str] | None, limit: float) -> None:
+    """Refuse an upgrade that is expected to take longer than `limit` seconds, interrupted runs included; it only reads.
+
+    Raises:
+        PendingError: exit code 3, naming estimate and limit.
+    """
+    with session(settings, writes=False) as opened:
         world = observe(opened.ledger, opened.store)
-        made = _plan(opened, world, target, only)
-        for item in made.collections:
-            check_ownership(world, item.job.collection)
-        return made
+        refuse_longer(opened, world, planned(opened, target, only), limit, chosen_names(opened, only))
 
 
 def upgrade(  # noqa: PLR0913  the options of the verb
@@ -49,12 +68,13 @@ def upgrade(  # noqa: PLR0913  the options of the verb
 ) -> UpgradeResult:
     """Bring every collection that a pending revision names to `target`.
 
-    Interrupted runs are finished first, from their stored jobs. Then each collection is planned, built beside the
-    live one, proven, and swapped in; what a revision holds stays built and proven until `cutover`.
+    Interrupted runs are finished first, from their stored jobs, and with ``rebuild.gc: auto`` what is past its holdover
+    is retired: a failure there is a note. Then each collection is planned, built beside the live one, proven, and
+    swapped in; what a revision holds stays built and proven until `cutover`.
 
     Args:
         target: ``head``, a revision id or unique prefix, or ``+N``.
-        only: restrict to these logical names.
+        only: restrict to these logical names, exact ones or globs.
         dry_run: plan only; nothing is written.
         lock_timeout: seconds to wait for another process; None for the setting.
         no_snapshot: don't make a snapshot of the source first.
@@ -68,12 +88,13 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     """
     if dry_run:
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
-    names = tuple(only) if only is not None else None
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        names = chosen_names(opened, only)
         failures = Failures(opened.progress, keep_going=keep_going)
         resumed, finished = finish_open_runs(
             opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot, failures=failures
         )
+        notes = collect_due(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         made, outcomes = perform(
             opened,
             lambda world: _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures),
@@ -83,6 +104,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
             only=names,
             failures=failures,
         )
+        made = replace(made, notes=(*notes, *made.notes))
         held = held_collections(opened, names)
     result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
     failures.raise_any(result)

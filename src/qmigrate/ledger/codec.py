@@ -92,6 +92,7 @@ def generation_of(row: RowMapping) -> Generation:
         fence=row["fence"],
         swept=row["swept"],
         server=row["server"],
+        changed_at=row["updated_at"],
     )
 
 

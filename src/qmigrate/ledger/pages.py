@@ -1,4 +1,7 @@
-"""Writing the base of a rebuild: pages per generation, in versions of which one counts. It reads no page."""
+"""Writing the base of a rebuild: pages per generation, in versions of which one counts; and forgetting it.
+
+It reads no page.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, and_, delete, select
 
 from qmigrate.ledger.fence import Fenced, next_number, upsert
-from qmigrate.ledger.tables import bases, fingerprints
+from qmigrate.ledger.tables import bases, carries, fingerprints
 
 
 class BaseWrites(Fenced):
@@ -42,6 +45,11 @@ class BaseWrites(Fenced):
         with self._write() as connection:
             connection.execute(delete(bases).where(bases.c.generation == physical))
         self._sweep(physical)
+
+    def drop_carries(self, run: int, step: int) -> None:
+        """Forget the late writes of a step: the generation that they were carried from is gone."""
+        with self._write() as connection:
+            connection.execute(delete(carries).where(carries.c.run == run, carries.c.step == step))
 
     def _sweep(self, physical: str) -> None:
         """Delete pages of versions that don't count, range by range: one delete could outlast the lease."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Select, and_, func, select, tuple_
+from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
 
 from qmigrate.errors import LedgerError
 from qmigrate.ledger import codec, schema, tables
 from qmigrate.ledger.database import Database
 from qmigrate.ledger.owner import Owner
-from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Range, RunRow, View
+from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Range, RunRow, View
 from qmigrate.ledger.writes import OPEN_STATES
-from qmigrate.model.plan import APPLYING, RESTORED
+from qmigrate.model.plan import APPLYING, RESTORED, Job
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun
 from qmigrate.model.transform import PointId
 
@@ -173,6 +174,36 @@ class Ledger:
         for row in self._rows(select(table).order_by(table.c.collection, table.c.number)):
             found.setdefault(row["collection"], []).append(codec.generation_of(row))
         return {name: tuple(entries) for name, entries in found.items()}
+
+    def due(self, now: datetime) -> tuple[str, ...]:
+        """Logical names with a generation that is past its holdover, or was never finished."""
+        table = tables.generations
+        past = and_(table.c.state == "retired", table.c.held_until <= now)
+        query = select(table.c.collection).where(or_(past, table.c.state == "building")).distinct()
+        return tuple(sorted(row["collection"] for row in self._rows(query)))
+
+    def leaving(self, collection: str, physical: str) -> Leaving | None:
+        """The newest finished go-live away from a generation, or None when the ledger knows of none."""
+        runs, phases = tables.runs, tables.phases
+        query = select(runs.c.id, runs.c.job).where(runs.c.collection == collection).order_by(runs.c.id.desc())
+        for row in self._rows(query):
+            for position, step in reversed(list(enumerate(row["job"]["steps"]))):
+                if step["kind"] != "golive" or step["source"] != physical:
+                    continue
+                journal = select(phases).where(phases.c.run == row["id"], phases.c.step == position)
+                found = {record["phase"]: record for record in self._rows(journal)}
+                if "close" in found and found["close"]["state"] == "done":
+                    told = {name: step[name] for name in ("source", "target", "back", "writes")}
+                    facts = found["sweep"]["facts"] if "sweep" in found else {}
+                    return Leaving(run=row["id"], step=position, **told, facts=facts)
+        return None
+
+    def newest_job(self, collection: str) -> Job | None:
+        """The job of a collection's newest run that was not refused or aborted, where that run is done."""
+        runs = tables.runs
+        where = and_(runs.c.collection == collection, runs.c.state.not_in(("refused", "aborted")))
+        rows = self._rows(select(runs.c.job, runs.c.state).where(where).order_by(runs.c.id.desc()).limit(1))
+        return Job.from_json(rows[0]["job"]) if rows and rows[0]["state"] == "done" else None
 
     def open_run(self, collection: str) -> OpenRun | None:
         """The newest unfinished run of a collection, or None; an abort is newer than what it aborts."""

@@ -113,6 +113,29 @@ class Carry:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """The go-live that left a generation last.
+
+    Attributes:
+        run: its id.
+        step: position in its job.
+        source: the generation that was left.
+        target: the one that served then, or None when the name was taken away.
+        back: whether it was a rollback.
+        writes: the policy of that step.
+        facts: what its sweep has learned.
+    """
+
+    run: int
+    step: int
+    source: str
+    target: str | None
+    back: bool
+    writes: str
+    facts: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
 class DeletionRow:
     """One row of the deletion audit.
 

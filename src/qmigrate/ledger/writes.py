@@ -209,6 +209,14 @@ class RunWrites(Fenced):
         values = {**codec.generation_columns(generation), "updated_at": now}
         upsert(connection, tables.generations, key, values, server=self._server, created_at=now)
 
+    def forget_generation(self, physical: str) -> None:
+        """Take a generation out of the ledger, with its quarantine: only for what never was one, as in a rehearsal."""
+        table, failed = tables.generations, tables.quarantine
+        with self._write() as connection:
+            mine = and_(table.c.collection == self.collection, table.c.physical == physical)
+            connection.execute(delete(table).where(mine))
+            connection.execute(delete(failed).where(failed.c.generation == physical))
+
     def quarantine(self, physical: str, point_id: PointId, stage: str, error_class: str, message: str) -> None:
         """Record a point that failed; failing again counts as another attempt."""
         table = tables.quarantine

@@ -6,6 +6,8 @@ import re
 
 #: A physical collection under management: ``<logical>__g0007``.
 GENERATION = re.compile(r"^(?P<name>.+)__g(?P<number>\d{4,})$")
+#: A throwaway collection of a rehearsal: ``<logical>__r0001``.
+REHEARSAL = re.compile(r"^(?P<name>.+)__r(?P<number>\d{4,})$")
 #: An alias that only a lease holder uses: ``<generation>__e<epoch>`` for writes, ``…__<n>`` for the n-th swapped name.
 OWN_ALIAS = re.compile(r"^(?P<physical>.+)__e(?P<epoch>\d+)(?:__\d+)?$")
 #: Beside a shadowed plain collection ``foo``: the alias by which it is reached while the alias ``foo`` hides it.
@@ -17,6 +19,16 @@ PROBE_PREFIX = "qmigrate_probe_"
 def generation_name(name: str, number: int) -> str:
     """Physical name of a generation; numbers are never reused."""
     return f"{name}__g{number:04d}"
+
+
+def rehearsal_name(name: str, number: int) -> str:
+    """Physical name of a throwaway collection; each rehearsal starts with 1 again."""
+    return f"{name}__r{number:04d}"
+
+
+def is_made(physical: str) -> bool:
+    """Whether a physical name is one that only qmigrate gives: a generation or a throwaway of a rehearsal."""
+    return GENERATION.match(physical) is not None or REHEARSAL.match(physical) is not None
 
 
 def is_own_alias(alias: str) -> bool:

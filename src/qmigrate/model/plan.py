@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from qmigrate.model.names import REHEARSAL
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 
 #: Fills of a build by which a generation takes the place of one that stays whole: the way back is its parent.
@@ -32,10 +33,11 @@ class Build:
         target: physical name of the generation to build.
         number: its generation number.
         schema: what the target gets.
-        fill: ``copy``, ``clone`` (a snapshot that the server recovers), ``restore`` (points of an earlier time) or
-            ``empty``.
+        fill: ``copy``, ``clone`` (a snapshot that the server recovers), ``restore`` (points of an earlier time),
+            ``sample`` (points at random, for a rehearsal) or ``empty``.
         reason: why this strategy, for people.
         origin: of a restore, where the points come from: see :mod:`qmigrate.model.origin`.
+        sample: how many points, for ``sample``.
     """
 
     kind: ClassVar[str] = "build"
@@ -47,6 +49,7 @@ class Build:
     fill: str
     reason: str
     origin: JsonObject | None = None
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,24 @@ class InPlace:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Delete generation `target`, which nothing points to. `reason` is recorded."""
+    """Delete generation `target`, which nothing points to.
+
+    Attributes:
+        target: physical name.
+        reason: why, for the record.
+        writes: what becomes of points that were written to it after it was left: ``refuse`` or ``discard``.
+        snapshots: names of those that it has; with `spare`, one more spares it.
+        keep_snapshots: they are exported before it goes; else they are only deleted.
+        spare: what may not be deleted is left and reported, and the job goes on; else the job stops there.
+    """
 
     kind: ClassVar[str] = "retire"
     target: str
     reason: str
+    writes: str = "refuse"
+    snapshots: tuple[str, ...] = ()
+    keep_snapshots: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +208,16 @@ class Job:
         """The job with one build in place of another; later steps follow it to the name of its target."""
         steps = tuple(new if step == old else _renamed(step, old.target, new.target) for step in self.steps)
         return replace(self, steps=steps)
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be planned anew at any time, so that an attempt which failed leaves nothing to resume."""
+        only_retires = all(step.kind == Retire.kind for step in self.steps)
+        return bool(self.steps) and only_retires and not self.closes and self.supersedes is None
+
+    @property
+    def throwaway(self) -> bool:
+        """Whether it only makes and removes collections that nobody uses: what lands there late does no harm."""
+        return bool(self.steps) and all(REHEARSAL.match(step.target or "") for step in self.steps)
 
     def revisions(self) -> frozenset[str]:
         """Every revision that the job needs code of, or records."""
@@ -214,6 +240,8 @@ class CollectionPlan:
         incompatible: reader-incompatible changes, one line each.
         way_back: how it can be taken back.
         holds: whether it is built and proven, and then waits for `qmigrate cutover`.
+        seconds: how long it is expected to take, or None.
+        speed: what that is taken from: ``earlier runs`` or ``assumed``.
     """
 
     job: Job
@@ -224,6 +252,8 @@ class CollectionPlan:
     incompatible: tuple[str, ...] = ()
     way_back: str = ""
     holds: bool = False
+    seconds: float | None = None
+    speed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +261,7 @@ class Plan:
     """What a changing verb will do.
 
     Attributes:
-        verb: upgrade, rollback, abort, adopt, stamp.
+        verb: upgrade, rollback, abort, adopt, stamp, gc, rehearse.
         target: the full revision ids that it goes to.
         collections: one entry per collection with work, in the order of execution.
         notes: what a person should know (empty globs, declared but not enforced, …).
@@ -279,8 +309,9 @@ def _step_from_json(data: JsonObject) -> Step:
         fields["schema"] = CollectionSchema.from_json(fields["schema"])
     if "changes" in fields:
         fields["changes"] = tuple(Change.from_json(change) for change in fields["changes"])
-    if "aliases" in fields:
-        fields["aliases"] = tuple(fields["aliases"])
+    for name in ("aliases", "snapshots"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
     step: Step = _STEPS[data["kind"]](**fields)
     return step
 

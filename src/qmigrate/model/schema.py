@@ -54,6 +54,10 @@ class CollectionSchema:
         """Names of all vectors, dense and sparse."""
         return frozenset(self.vectors) | frozenset(self.sparse)
 
+    def bytes_per_point(self) -> int:
+        """Vectors as float32 and a guess of 200 bytes for id and payload: an estimate for people."""
+        return 200 + sum(4 * int(params.get("size", 0)) for params in self.vectors.values())
+
     def create_request(self) -> JsonObject:
         """The body of Qdrant's create call; payload indexes and aliases are separate calls."""
         body: JsonObject = _without_disabled(self.config)

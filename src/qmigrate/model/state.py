@@ -94,6 +94,7 @@ class Generation:
         fence: strict-mode values that were there before it was fenced, or None when it isn't.
         swept: nothing can arrive late any more.
         server: label of the server when this generation was recorded first; the ledger fills it in.
+        changed_at: when the ledger last changed this row; None before it is stored.
     """
 
     number: int
@@ -106,6 +107,7 @@ class Generation:
     fence: JsonObject | None = None
     swept: bool = False
     server: str | None = None
+    changed_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

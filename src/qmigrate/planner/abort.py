@@ -25,6 +25,8 @@ def plan_abort(world: World, *, only: Iterable[str] | None = None) -> Plan:
 
 
 def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities) -> CollectionPlan:
+    if run.job.throwaway:
+        return _remove_all(state, run)
     steps: list[Step] = []
     lines: list[str] = []
     for position in _unfinished(run):
@@ -66,6 +68,15 @@ def _given_up(state: CollectionState, run: OpenRun) -> list[str]:
 def _is_building(state: CollectionState, physical: str) -> bool:
     row = state.generation(physical)
     return row is not None and row.state == "building"
+
+
+def _remove_all(state: CollectionState, run: OpenRun) -> CollectionPlan:
+    """Of a rehearsal nothing stays, however far it came."""
+    # Later ones first: they were made from the earlier ones.
+    made = list(dict.fromkeys(str(step.target) for step in run.job.steps))[::-1]
+    steps = tuple(Retire(target, f"abort of run {run.id}") for target in made)
+    job = Job(state.name, state.basis(), steps, (), supersedes=run.id)
+    return CollectionPlan(job=job, lines=tuple(f"remove {target}, a throwaway" for target in made), reasons=())
 
 
 def _unfinished(run: OpenRun) -> list[int]:

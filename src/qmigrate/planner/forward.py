@@ -251,9 +251,8 @@ def _reasons(found: Segment) -> list[str]:
 
 
 def bytes_per_point(schema: CollectionSchema | None) -> int:
-    """Vectors as float32 and a guess of 200 bytes for id and payload: an estimate for people, used for nothing else."""
-    vectors = schema.vectors if schema else {}
-    return 200 + sum(4 * int(params.get("size", 0)) for params in vectors.values())
+    """The same where a schema may not be known."""
+    return (schema or CollectionSchema()).bytes_per_point()
 
 
 def _way_back(draft: _Draft, done: list[Segment]) -> str:

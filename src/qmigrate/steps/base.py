@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Set
+from typing import TYPE_CHECKING, NamedTuple
 
-from qmigrate.store.records import DIGEST_SIZE, KEY_SIZE
+from qmigrate.store.records import DIGEST_SIZE, KEY_SIZE, order_key
+
+if TYPE_CHECKING:
+    from qmigrate.ledger import Carry
 
 ENTRY_SIZE = KEY_SIZE + 2 * DIGEST_SIZE
 #: Entries of a stored page.
@@ -37,6 +40,15 @@ def exchanged(pages: Iterable[bytes]) -> Iterator[bytes]:
     """The base with its sides exchanged: what a rollback starts from."""
     for page in pages:
         yield pack((key, Entry(entry.target, entry.source)) for key, entry in unpack([page]))
+
+
+def left_by(carries: Iterable[Carry], states: Set[str] | None = None) -> dict[bytes, Entry]:
+    """What carries in one of `states` (None: in any) have left behind, by order key: their ids' newest base."""
+    return {
+        order_key(carry.point_id): Entry(carry.after[:DIGEST_SIZE], carry.after[DIGEST_SIZE:])
+        for carry in carries
+        if states is None or carry.state in states
+    }
 
 
 def base_name(source: str | None, target: str | None, *, back: bool) -> str:

@@ -20,6 +20,7 @@ from qmigrate.steps.preflight import check_build
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quiet import barrier, delta_of, measure
 from qmigrate.steps.ranges import borders
+from qmigrate.steps.sample import copy_sample
 from qmigrate.steps.shadow import HELD_BACK, recognise, record, seal, without_held_back
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
 from qmigrate.store.faults import TransientError
@@ -136,6 +137,8 @@ def fill(step: Build, work: Work) -> Facts:
         return {}
     if step.fill == "clone":
         return share_out(step, work)
+    if step.fill == "sample":
+        return copy_sample(step, work)
     if "source_ids" not in work.facts("fill"):
         work.note({"source_ids": dict(barrier(work.store, step.source))})
     points = int(work.facts("preflight").get("points", 0))
@@ -143,12 +146,14 @@ def fill(step: Build, work: Work) -> Facts:
         work.run, work.step, borders(work, step.source, points)
     )
     done = sum(share.points for share in ranges)
+    started = time.monotonic()
     work.progress.begin(work.collection, "fill", points, done)
     work.lease.progress(work.run, done, points)
     copy_ranges(work, step, _maker(step, work), ranges)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(f"{copied:,} points")
-    return {"copied": copied}
+    # What an earlier attempt has copied took time that nobody knows.
+    return {"copied": copied, "fresh": copied - done, "seconds": round(time.monotonic() - started, 3)}
 
 
 def index(step: Build, work: Work) -> Facts:
@@ -171,7 +176,7 @@ def converge(step: Build, work: Work) -> Facts:
     """Pass by pass until the shadow equals f(source); the last pass is the proof."""
     if step.fill == "restore":
         return restore.converge(step, work)
-    if step.source is None or step.fill == "empty":
+    if step.source is None or step.fill in ("empty", "sample"):
         return {"barrier_delta": delta_of(work), "epoch": work.lease.epoch}
     sides = Sides(
         source=step.source,

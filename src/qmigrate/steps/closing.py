@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from qmigrate.ledger import View
+from qmigrate.model.names import REHEARSAL
 from qmigrate.model.plan import APPLYING, RESTORED, Adopt, Build, Closing, GoLive, InPlace, Retire
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
@@ -74,6 +75,9 @@ def _strategy(work: Work, step: GoLive) -> str:
 
 def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
     """Record that the live generation was changed."""
+    if REHEARSAL.match(step.target):
+        _close(work, [], [], "rehearsal", None, (), report, None)
+        return
     closings = _closings(work)
     declared = _declared(work, closings)
     generation = work.generation(step.target)
@@ -90,10 +94,13 @@ def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
     _close(work, closings, generations, "in_place", step.target, changes, report, embedders)
 
 
-def close_retire(work: Work, step: Retire) -> None:
-    """Record that a generation is gone."""
+def close_retire(work: Work, step: Retire, *, spared: bool = False) -> None:
+    """Record that a generation is gone, or was spared."""
+    if REHEARSAL.match(step.target) and not spared:
+        # It never was a generation: no plan and no number may depend on it.
+        work.lease.forget_generation(step.target)
     generation = work.generation(step.target)
-    gone = [replace(generation, state="gone")] if generation is not None else []
+    gone = [replace(generation, state="gone", fence=None)] if generation is not None and not spared else []
     _close(work, [], gone, "retire", step.target, (), {"reason": step.reason}, None)
 
 

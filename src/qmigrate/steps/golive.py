@@ -20,7 +20,8 @@ from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quiet import barrier, delta_of, exact, nothing_written
-from qmigrate.steps.sweep import fence, sweep
+from qmigrate.steps.speed import speed_of
+from qmigrate.steps.sweep import fence, leave_unread, sweep
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
 
 
@@ -131,12 +132,16 @@ def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
 def sweep_late(step: GoLive, work: Work) -> Facts:
     """Stragglers finish, the old generation is fenced, a barrier says whether anything came late; that is carried."""
     _check_moved(step, work)
+    if step.source is not None and step.target is None:
+        leave_unread(work, step.source)
     if step.source is None or step.target is None or step.place == "gap":
         return {}
     if hidden.is_lost(step, work):
         return {"sweep": hidden.lost_report(work).to_json()}
     if step.apart or (step.back and step.writes == "discard"):
         fence(work, step.source)
+        work.store.take_tokens(own(work, step.source))
+        leave_unread(work, step.source)
         return {"sweep": SweepReport().to_json()}
     proof = _proof(work)
     sides = sides_of(step, work)
@@ -267,6 +272,7 @@ def _report(work: Work) -> JsonObject:
         "writes_since": work.facts("preflight").get("writes_since"),
         "snapshot": snapshot.get("snapshot") or snapshot.get("archive"),
         "barrier_delta": delta_of(work),
+        "speed": None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, build_step(work)),
     }
 
 

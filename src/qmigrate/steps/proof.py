@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 from qmigrate.embed.cosine import lowest_cosine
@@ -40,6 +41,7 @@ def prove(
         VerificationError: a point is not proven, or a filled vector came out differently.
         RefusedError: policy ``refuse`` and something was written.
     """
+    started = time.monotonic()
     passes = approach(work, sides, since, delta)
     source_ids = barrier(work.store, reach(work, sides.source))
     work.progress.begin(work.collection, "verify", None)
@@ -59,6 +61,7 @@ def prove(
         "target_ids": dict(barrier(work.store, reach(work, sides.target))),
         "barrier_delta": delta,
         "epoch": work.lease.epoch,
+        "seconds": round(time.monotonic() - started, 3),
     }
 
 

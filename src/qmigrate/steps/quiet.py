@@ -101,6 +101,11 @@ class TokenGuard:
             self._tried = now
             self._try(now)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the tokens were taken last: none comes back before :data:`REFILL`."""
+        return time.monotonic() - self._taken
+
     def clean(self) -> bool:
         """Whether nobody else can have written since the guard was set up, right after the tokens were taken."""
         while time.monotonic() - self._taken >= self.REFILL and not self._late:

@@ -1,44 +1,46 @@
-"""Retire: the only module that deletes a collection. It re-reads aliases first and spares what has one."""
+"""Retire: the only module that deletes a collection. It re-reads names first and spares what has one."""
 
 from __future__ import annotations
 
-from qmigrate.errors import RefusedError
-from qmigrate.model.names import PROBE_PREFIX, is_internal, is_own_alias
+import time
+from collections.abc import Callable
+
+from qmigrate.errors import RefusedError, StoreError
+from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, is_internal
 from qmigrate.model.plan import Retire
 from qmigrate.ports import Store
-from qmigrate.steps.base import base_name
 from qmigrate.steps.closing import close_retire
-from qmigrate.steps.owned import check_same, release
+from qmigrate.steps.download import export_snapshot
+from qmigrate.steps.left import check_again, check_left, forget
+from qmigrate.steps.owned import check_same, own, release
 from qmigrate.steps.shadow import is_over_and_there
 from qmigrate.steps.superseded import drop_snapshot, refuse_last_copy
 from qmigrate.steps.work import Facts, Phase, Work
 
 #: Points that a probe may have written.
 MOST_PROBE_POINTS = 10
+#: How long every node may take to show that a deleted collection is gone, in seconds.
+READ_BACK = 10.0
 
 
 def preflight(step: Retire, work: Work) -> Facts:
-    """Only reads: nothing points to it, and it is ours."""
-    _refuse_names(step, work)
-    present = _refuse_foreign(step, work)
-    refuse_last_copy(step, work)
-    return {"present": present}
+    """Nothing points to it, it is ours, and a name that applications may use is an alias of another generation."""
+    return _unless_spared(step, work, lambda: _look(step, work))
+
+
+def check(step: Retire, work: Work) -> Facts:
+    """Nothing was written to it after it was left (rule 9), or its points may be discarded."""
+    return _unless_spared(step, work, lambda: _check(step, work))
+
+
+def snapshots(step: Retire, work: Work) -> Facts:
+    """Its snapshots are exported or deleted before it: a server hides them once their collection is gone."""
+    return _unless_spared(step, work, lambda: _snapshots(step, work))
 
 
 def delete(step: Retire, work: Work) -> Facts:
-    """Own aliases away, names looked at once more, then the collection and its base."""
-    release(work, [step.target])
-    generation = work.generation(step.target)
-    if generation is not None and generation.state == "building":
-        # A recovery that the server is still at would make the collection again behind its deletion.
-        is_over_and_there(work, step.target)
-        _refuse_foreign(step, work)
-    _refuse_names(step, work)
-    work.store.drop_collection(step.target)
-    drop_snapshot(step, work)
-    for back in (False, True):
-        work.lease.drop_base(base_name(step.target, step.target, back=back))
-    return {}
+    """Looked at once more, then the collection goes, and what was kept to compare it with."""
+    return _unless_spared(step, work, lambda: _delete(step, work))
 
 
 def delete_plain(work: Work, physical: str) -> None:
@@ -71,31 +73,165 @@ def drop_probe(store: Store, name: str) -> bool:
 
 def close(step: Retire, work: Work) -> Facts:
     """Recorded in one transaction."""
-    close_retire(work, step)
+    release(work, [step.target])
+    close_retire(work, step, spared=_is_spared(work))
     return {}
 
 
-def _refuse_foreign(step: Retire, work: Work) -> bool:
-    """Refuse what this ledger hasn't sealed; whether there is anything at all."""
-    found = work.store.describe(step.target)
+def _unless_spared(step: Retire, work: Work, phase: Callable[[], Facts]) -> Facts:
+    """Nothing more is done to what was spared; a refusal spares it, where the step says so."""
+    if _is_spared(work):
+        return {}
+    try:
+        return phase()
+    except RefusedError as error:
+        if not step.spare:
+            raise
+        return {**error.facts, "spared": error.message, "hint": error.hint}
+
+
+def _is_spared(work: Work) -> bool:
+    return any("spared" in work.facts(phase.name) for phase in PHASES)
+
+
+def _look(step: Retire, work: Work) -> Facts:
+    _refuse_names(step, work)
+    if not _is_there(step, work):
+        return {"present": False}
+    hidden_by = _hidden_by(step, work)
+    _refuse_foreign(step, work)
+    if not REHEARSAL.match(step.target):
+        refuse_last_copy(step, work)
+    return {"present": True, "hidden_by": hidden_by, "points": work.store.count(_address(work, step.target))}
+
+
+def _check(step: Retire, work: Work) -> Facts:
+    generation = work.generation(step.target)
+    served = generation is not None and generation.state == "retired"
+    if not served or step.writes == "discard" or not work.facts("preflight").get("present"):
+        return {}
+    return check_left(work, step.target)
+
+
+def _snapshots(step: Retire, work: Work) -> Facts:
+    if not work.store.capabilities.snapshots or not _is_there(step, work):
+        return {}
+    address = _address(work, step.target)
+    found = work.store.list_snapshots(address)
+    fresh = [made.name for made in found if made.name not in step.snapshots]
+    if fresh and step.spare:
+        raise RefusedError(
+            f"{step.target} has a snapshot that was not there when this was planned: {fresh[0]}; both were left",
+            hint="qmigrate gc shows it now",
+        )
+    done = [dict(entry) for entry in work.facts("snapshots").get("snapshots", ())]
+    for made in found:
+        entry = {"name": made.name, "size": made.size, "kept": step.keep_snapshots}
+        if step.keep_snapshots:
+            entry.update(export_snapshot(work, address, step.target, made))
+        # Noted before it is deleted: afterwards nothing on the server tells of it.
+        done = [*(one for one in done if one["name"] != made.name), entry]
+        work.note({"snapshots": done})
+        work.store.delete_snapshot(address, made.name)
+    return {"snapshots": done}
+
+
+def _delete(step: Retire, work: Work) -> Facts:
+    gone = {"deleted": False}
+    generation = work.generation(step.target)
+    if generation is not None and generation.state == "building":
+        # A recovery that the server is still at would make the collection again behind its deletion.
+        is_over_and_there(work, step.target)
+        _refuse_foreign(step, work)
+    if _is_there(step, work):
+        checked = work.facts("check")
+        if "ids" in checked:
+            check_again(work, step.target, checked)
+        release(work, [step.target])
+        _refuse_names(step, work)
+        hidden_by = _hidden_by(step, work)
+        work.store.drop_collection(step.target)
+        _read_back(step, work, hidden_by)
+        gone = {"deleted": True}
+    drop_snapshot(step, work)
+    forget(work, step.target)
+    return gone
+
+
+def _refuse_foreign(step: Retire, work: Work) -> None:
+    """Refuse what this ledger hasn't sealed."""
+    if not _is_there(step, work):
+        return
+    found = work.store.describe(_address(work, step.target))
     seal = (found.seal if found else None) or {}
-    if found is not None and seal.get("ledger") != work.ledger_id:
+    if seal.get("ledger") != work.ledger_id:
         raise RefusedError(f"{step.target} is not sealed by this ledger; it was left as it is")
-    return found is not None
+
+
+def _is_there(step: Retire, work: Work) -> bool:
+    return step.target in work.store.physical_names()
+
+
+def _address(work: Work, physical: str) -> str:
+    """By which name requests get to it: an alias of its own name would lead them elsewhere."""
+    return own(work, physical) if physical in work.store.aliases() else physical
 
 
 def _refuse_names(step: Retire, work: Work) -> None:
     names = [
         alias
         for alias, physical in work.store.aliases().items()
-        if physical == step.target and not is_own_alias(alias)
+        if physical == step.target and not is_internal(alias, physical)
     ]
     if names:
         raise RefusedError(f"{step.target} is in use: {', '.join(sorted(names))} points to it; it was left as it is")
 
 
+def _hidden_by(step: Retire, work: Work) -> str | None:
+    """The live generation that an alias of the target's very name leads to, as every node has it, or None.
+
+    Raises:
+        RefusedError: the target's name is one that applications use, and it may be the target that they reach.
+    """
+    holders = {aliases.get(step.target) for aliases in work.store.aliases_of_nodes()}
+    if holders == {None} and step.target != work.collection:
+        return None
+    holder = holders.pop() if len(holders) == 1 else None
+    serving = work.generation(holder)
+    if serving is None or serving.state != "live" or holder == step.target:
+        raise RefusedError(
+            f"{step.target} is a name that applications use, and not every node has it as an alias of the live "
+            f"generation of {work.collection}; it was left as it is",
+            hint="qmigrate status shows what is where",
+        )
+    return holder
+
+
+def _read_back(step: Retire, work: Work, hidden_by: str | None) -> None:
+    """Wait until every node shows that the collection is gone and that its name, where it has one, still serves."""
+    deadline = time.monotonic() + max(READ_BACK, work.store.request_timeout)
+    while True:
+        nodes = work.store.aliases_of_nodes()
+        left_over = any(step.target in aliases.values() for aliases in nodes)
+        serves = all(aliases.get(step.target) == hidden_by for aliases in nodes)
+        if serves and not left_over and step.target not in work.store.physical_names():
+            break
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"{step.target} was deleted, but not every node shows that yet", hint="run the same command again"
+            )
+        work.tick()
+        time.sleep(0.02)
+    if hidden_by is not None:
+        found = work.store.describe(step.target)
+        if found is None or found.physical != hidden_by:
+            raise StoreError(f"{step.target} should lead to {hidden_by} now, but it does not", hint="qmigrate status")
+
+
 PHASES = (
     Phase("preflight", preflight),
+    Phase("check", check),
+    Phase("snapshots", snapshots),
     Phase("delete", delete),
     Phase("close", close),
 )

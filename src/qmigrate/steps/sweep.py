@@ -12,7 +12,7 @@ from qmigrate.model.report import SweepReport, VerificationReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Stored
-from qmigrate.steps.base import Entry, PageWriter, unpack
+from qmigrate.steps.base import Entry, PageWriter, left_by, unpack
 from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own, reach
 from qmigrate.steps.passes import Sides, keyed, page_of
@@ -22,6 +22,7 @@ from qmigrate.steps.quiet import (
     barrier,
     delta_of,
     exact,
+    measure,
     moved_in_all,
     nothing_written,
     wait_for_stragglers,
@@ -33,7 +34,7 @@ from qmigrate.store import records
 MOST_ROUNDS = 8
 #: State of an id in the journal that was kept as it is and named in the report.
 LISTED = "listed"
-#: Not carried, because the new generation has it already.
+#: Not carried, because the new generation has it already; also its state in the journal.
 ALREADY = "already there"
 #: Seconds after which the write limiter lets one write per shard pass again, with a margin.
 TOKEN_RETURNS = 50.0
@@ -82,11 +83,13 @@ def sweep(
     taken = work.store.take_tokens(own(work, sides.source))
     now = barrier(work.store, reach(work, sides.source))
     # Carries of an interrupted try: what the new side took beside them can't be told any more.
-    earlier = [carry.point_id for carry in work.lease.ledger.carries(work.run, work.step) if carry.state != LISTED]
+    known = work.lease.ledger.carries(work.run, work.step)
+    earlier = [carry.point_id for carry in known if carry.state not in (LISTED, ALREADY)]
     for identifier in earlier:
         report.listed.add(identifier, "carried over by a run that was interrupted")
     report.carried = len(earlier)
     if nothing_written(work, since, now, delta=delta, own_writes=taken):
+        note_left(work, now, delta)
         return report
     carried: list[PointId] = []
     while report.rounds < MOST_ROUNDS:
@@ -100,6 +103,7 @@ def sweep(
         if alone or is_last(work, before, now, (delta, taken), time.monotonic() - started):
             _list_unproven(work, sides, report, carried, target_since)
             _absorb(work, sides)
+            note_left(work, now, delta)
             return report
     raise RepairNeededError(
         f"somebody keeps writing to {sides.source}, the old generation of {work.collection}, past its alias: "
@@ -108,13 +112,21 @@ def sweep(
     )
 
 
+def note_left(work: Work, ids: OperationIds, delta: int) -> None:
+    """Keep the operation ids with which the old generation was left: gc asks whether anything came after them."""
+    work.note({"left": {"ids": dict(ids), "barrier_delta": delta}})
+
+
+def leave_unread(work: Work, physical: str) -> None:
+    """The same for a generation whose points are given up on purpose, so that nothing of it is read or carried."""
+    address = own(work, physical)
+    delta = int(measure(work.store, address)["barrier_delta"])
+    note_left(work, barrier(work.store, address), delta)
+
+
 def _journaled(work: Work, states: Set[str]) -> dict[bytes, Entry]:
     """What the carries of this step in one of `states` have left behind, by order key: their ids' newest base."""
-    return {
-        records.order_key(carry.point_id): Entry(carry.after[: records.DIGEST_SIZE], carry.after[records.DIGEST_SIZE :])
-        for carry in work.lease.ledger.carries(work.run, work.step)
-        if carry.state in states
-    }
+    return left_by(work.lease.ledger.carries(work.run, work.step), states)
 
 
 def _absorb(work: Work, sides: Sides) -> None:
@@ -175,10 +187,13 @@ def _carried(
     if reason is None:
         report.carried += 1
         return True
+    known, whole = late[2], late[3]
     if reason != ALREADY:
         report.listed.add(identifier, reason)
-        known, whole = late[2], late[3]
         work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + known.target, LISTED)
+    elif late[0] not in _journaled(work, {"running", "done"}):
+        # Kept for gc only, which would take it for written since the name moved.
+        work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + known.target, ALREADY)
     return False
 
 

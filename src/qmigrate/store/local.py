@@ -321,6 +321,14 @@ class LocalStore:
     def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Nothing: there can't be one."""
 
+    def read_snapshot(self, name: str, snapshot: str) -> Iterator[bytes]:  # noqa: ARG002
+        """Local mode has none.
+
+        Raises:
+            StoreError: always.
+        """
+        raise self._no_snapshots(name)
+
     def _no_snapshots(self, name: str) -> StoreError:
         return StoreError(
             f"no snapshot of {name}: local mode has none",

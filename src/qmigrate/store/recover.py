@@ -108,7 +108,7 @@ class Recoveries:
 
     def _download(self, source: str, snapshot: Snapshot, out: IO[bytes], tick: Beat) -> str:
         digest = hashlib.sha256()
-        for chunk in self._node.download(f"{path_of(source)}/snapshots/{segment(snapshot.name)}"):
+        for chunk in self._node.stream(f"{path_of(source)}/snapshots/{segment(snapshot.name)}"):
             tick()
             digest.update(chunk)
             out.write(chunk)

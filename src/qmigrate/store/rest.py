@@ -15,7 +15,7 @@ from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.retries import repeated
 
 Result = TypeVar("Result")
-#: Bytes of a download that are in memory at once.
+#: Bytes of a streamed body that are handed out at once.
 _PIECE = 2**20
 
 
@@ -111,8 +111,8 @@ class Rest:
             raise faults.of_response(response, self.label)
         return response
 
-    def download(self, path: str) -> Iterator[bytes]:
-        """The body of a GET in pieces, as it comes; once."""
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The body of a GET in pieces, as it arrives; errors are translated like those of :meth:`send`."""
         try:
             with self._client.stream("GET", path) as response:
                 if response.status_code >= 300:

@@ -223,6 +223,10 @@ class ServerStore:
         """Delete one snapshot; no error when it is gone."""
         snapshots.delete(self._main, name, snapshot)
 
+    def read_snapshot(self, name: str, snapshot: str) -> Iterator[bytes]:
+        """The file of one snapshot, in pieces."""
+        return snapshots.read(self._main, name, snapshot)
+
     def close(self) -> None:
         """Release connections."""
         self._points.close()

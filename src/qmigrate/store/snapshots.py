@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from qmigrate.errors import NotFoundError, StoreError
@@ -88,6 +89,11 @@ def delete(node: Rest, name: str, snapshot: str) -> None:
         node.call("DELETE", f"{path_of(name)}/snapshots/{segment(snapshot)}", params={"wait": "true"})
     except NotFoundError:
         return
+
+
+def read(node: Rest, name: str, snapshot: str) -> Iterator[bytes]:
+    """The file of one snapshot, in pieces; nothing is repeated once the first has come."""
+    return node.stream(f"{path_of(name)}/snapshots/{segment(snapshot)}")
 
 
 def _snapshot(found: JsonObject) -> Snapshot:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qmigrate.cli.render.layout import columns, labelled
-from qmigrate.cli.render.words import counted, number, size
+from qmigrate.cli.render.words import counted, number, size, took
 from qmigrate.model.plan import Build, CollectionPlan, GoLive, Plan, Step
 
 
@@ -71,7 +71,7 @@ def _group(group: list[CollectionPlan], verb: str) -> list[Text]:
     # Only the way forward is judged for readers: going back gives them the schema of before.
     clear = ("nothing changes for them",) if verb == "upgrade" else ("meet the schema of before",)
     return [
-        *columns([_head(found) for found in group], right={2, 3}, indent=0),
+        *columns([_head(found) for found in group], right={2, 3, 4}, indent=0),
         *[Text(f"  {line}") for line in item.lines],
         *labelled("why", item.reasons),
         *labelled("readers", item.incompatible or clear),
@@ -93,6 +93,7 @@ def _head(item: CollectionPlan) -> tuple[str | Text, ...]:
         strategy(item.job.steps),
         "" if item.points is None else f"{number(item.points)} points",
         "" if item.bytes is None else f"~ {size(item.bytes)}",
+        "" if item.seconds is None else f"~ {took(item.seconds)}",
     )
 
 

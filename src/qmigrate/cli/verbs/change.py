@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import click
 
 from qmigrate.cli.shell import Duration, Shell, TargetCommand, with_shell
+from qmigrate.cli.verbs import planned
 
 only = click.option("--only", multiple=True, metavar="NAME", help="Just this collection; may be repeated.")
 dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
@@ -47,8 +50,9 @@ def _flags(**given: bool) -> list[str]:
 @click.command(cls=TargetCommand, short_help="Show what an upgrade would do.")
 @click.argument("target", default="head")
 @only
+@planned.out_option
 @with_shell
-def plan(shell: Shell, target: str, only: tuple[str, ...]) -> None:
+def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> None:
     """Show what an upgrade to TARGET would do, and write nothing anywhere.
 
     TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
@@ -56,6 +60,9 @@ def plan(shell: Shell, target: str, only: tuple[str, ...]) -> None:
     from qmigrate.cli.render.plan import show_plan
     from qmigrate.commands import upgrade as command
 
+    if out is not None:
+        planned.plan_to(shell, out, target, only)
+        return
     made = command.plan(shell.settings(), target, only or None)
     shell.show(made, functools.partial(show_plan, command=_again("upgrade", target, "head", only)))
 
@@ -68,6 +75,9 @@ def plan(shell: Shell, target: str, only: tuple[str, ...]) -> None:
 @click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
 @click.option("--allow-gap", is_flag=True, help="Let reads of a plain name fail for some milliseconds, if need be.")
 @keep_going
+@planned.plan_option
+@planned.max_estimate_option
+@planned.rehearse_option
 @with_shell
 def upgrade(
     shell: Shell,
@@ -78,6 +88,7 @@ def upgrade(
     no_snapshot: bool,
     allow_gap: bool,
     keep_going: bool,
+    **other: Any,
 ) -> int:
     """Bring every collection to TARGET; an interrupted run is finished first, from where it was.
 
@@ -89,6 +100,11 @@ def upgrade(
     from qmigrate.cli.render.upgrade import show_upgrade
     from qmigrate.commands import upgrade as command
 
+    instead = planned.instead(shell, click.get_current_context(), other)
+    if instead is not None:
+        return instead
+    if other["max_estimate"] is not None:
+        command.guard(shell.settings(), target, only or None, other["max_estimate"])
     with show_rest(shell, show_upgrade), shell.progress() as progress:
         result = command.upgrade(
             shell.settings(),

@@ -1,0 +1,97 @@
+"""gc: old generations past their holdover."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.verbs.change import lock_timeout
+
+if TYPE_CHECKING:
+    from qmigrate.commands.gc import GcResult
+
+
+@click.command(short_help="Delete old generations past their holdover.")
+@click.argument("pattern", default="*")
+@click.option("--dry-run", is_flag=True, help="Show what would go and what stays, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--now", is_flag=True, help="Also what is still held: there is no way back to it afterwards.")
+@click.option("--discard-writes", is_flag=True, help="Also where something was written to it after it was left.")
+@click.option(
+    "--keep-snapshots/--drop-snapshots",
+    default=None,
+    help="Export its snapshots first.  [default: rebuild.keep_snapshots]",
+)
+@lock_timeout
+@with_shell
+def gc(
+    shell: Shell,
+    pattern: str,
+    dry_run: bool,
+    yes: bool,
+    now: bool,
+    discard_writes: bool,
+    keep_snapshots: bool | None,
+    lock_timeout: float | None,
+) -> int:
+    """Delete what is past its holdover of every collection that matches PATTERN, with its snapshots.
+
+    A generation goes when its holdover has ended and no alias points to it. What was written to it after it was left
+    is never deleted unasked.
+    """
+    from qmigrate.cli.render.gc import show_gc, show_preview
+    from qmigrate.commands import gc as command
+
+    settings = shell.settings()
+    found = command.review(settings, pattern, now=now)
+    given = {"--now": now, "--discard-writes": discard_writes, "--keep-snapshots": keep_snapshots}
+    flags = [name for name, chosen in given.items() if chosen]
+    again = " ".join(["qmigrate", "gc", *([pattern] if pattern != "*" else []), *flags])
+    if dry_run or not found.going:
+        shell.show(found, functools.partial(show_preview, command=again))
+        return 0
+    _consent(shell, found, yes, now=now)
+    with shell.progress() as progress:
+        result = command.gc(
+            settings,
+            pattern,
+            now=now,
+            discard_writes=discard_writes,
+            keep_snapshots=keep_snapshots,
+            shown=[verdict.generation for verdict in found.going],
+            lock_timeout=lock_timeout,
+            progress=progress,
+        )
+    shell.show(result, show_gc)
+    return result.exit_code
+
+
+def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
+    """Show what goes, then ask; nobody is asked where nobody can answer.
+
+    Raises:
+        RefusedError: no consent.
+    """
+    from qmigrate.cli.render.gc import preview
+    from qmigrate.errors import RefusedError
+
+    if yes:
+        return
+    what = f"{len(found.going)} generation{'s' if len(found.going) != 1 else ''}"
+    if shell.options.json or not sys.stdin.isatty():
+        raise RefusedError(
+            f"deleting {what} needs consent", hint="qmigrate gc --dry-run shows them; --yes deletes them"
+        )
+    console = shell.console(stderr=True)
+    for line in preview(found):
+        console.print(line)
+    held = " There is no way back to what is still held." if now else ""
+    if not click.confirm(f"Delete {what}?{held}", err=True):
+        raise RefusedError("nothing was deleted")
+
+
+VERBS: tuple[click.Command, ...] = (gc,)

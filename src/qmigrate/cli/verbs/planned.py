@@ -1,0 +1,93 @@
+"""What `plan` and `upgrade` do with a plan in a file, and the rehearsal. Their commands are in ``change``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from qmigrate.cli.shell import Duration, Shell
+
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the plan to a file for upgrade --plan."
+)
+plan_option = click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Do exactly what `plan --out` wrote; refused when the live state has moved since.",
+)
+max_estimate_option = click.option(
+    "--max-estimate", type=Duration(), help="Exit with 3 instead of starting what is expected to take longer."
+)
+rehearse_option = click.option(
+    "--rehearse", type=click.IntRange(min=1), metavar="N", help="Play it on N points in throwaway collections."
+)
+#: Parameters of `upgrade` that may go with each of them.
+_WITH_PLAN = ("plan", "max_estimate", "lock_timeout", "no_snapshot", "allow_gap")
+_WITH_REHEARSAL = ("rehearse", "target", "only", "lock_timeout")
+
+
+def plan_to(shell: Shell, out: Path, target: str, only: tuple[str, ...]) -> None:
+    """`plan --out`."""
+    from qmigrate.cli.render.plan import show_plan
+    from qmigrate.commands import planned as command
+
+    made = command.plan_to(shell.settings(), out, target, only or None)
+    shell.show(made, functools.partial(show_plan, command=f"qmigrate upgrade --plan {out}"))
+
+
+def instead(shell: Shell, context: click.Context, other: Mapping[str, Any]) -> int | None:
+    """Do what `upgrade --plan` or `--rehearse` asks for.
+
+    Returns:
+        The exit code where one of them was given, so that nothing else is to be done; else None.
+    """
+    if other["plan"] is not None:
+        _refuse_others(context, "--plan", _WITH_PLAN)
+        return _upgrade_planned(shell, other["plan"], context.params)
+    if other["rehearse"] is not None:
+        _refuse_others(context, "--rehearse", _WITH_REHEARSAL)
+        _rehearse(shell, context.params)
+        return 0
+    return None
+
+
+def _refuse_others(context: click.Context, option: str, allowed: tuple[str, ...]) -> None:
+    """Options that say nothing beside `option` are a mistake of whoever typed them."""
+    for name in context.params:
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if typed and name not in allowed:
+            word = "TARGET" if name == "target" else f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{word} can't go with {option}", context)
+
+
+def _upgrade_planned(shell: Shell, file: Path, chosen: Mapping[str, Any]) -> int:
+    from qmigrate.cli.render.upgrade import show_upgrade
+    from qmigrate.commands import planned as command
+
+    options = {name: chosen[name] for name in _WITH_PLAN if name != "plan"}
+    with shell.progress() as progress:
+        result = command.upgrade_planned(shell.settings(), file, progress=progress, **options)
+    shell.show(result, show_upgrade)
+    return result.exit_code
+
+
+def _rehearse(shell: Shell, chosen: Mapping[str, Any]) -> None:
+    from qmigrate.cli.render.rehearse import show_rehearsal
+    from qmigrate.commands import rehearse as command
+
+    with shell.progress() as progress:
+        result = command.rehearse(
+            shell.settings(),
+            chosen["rehearse"],
+            chosen["target"],
+            only=chosen["only"] or None,
+            lock_timeout=chosen["lock_timeout"],
+            progress=progress,
+        )
+    shell.show(result, show_rehearsal)

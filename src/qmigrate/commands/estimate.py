@@ -1,0 +1,153 @@
+"""Estimates for plans, and the guard of --max-estimate. They only read, and embed nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from qmigrate.commands.session import Session
+from qmigrate.errors import PendingError
+from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, OpRef, Plan, Step
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.state import OpenRun, World
+from qmigrate.operations.values import Embed
+from qmigrate.planner.estimate import (
+    ASSUMED,
+    MEASURED,
+    Copy,
+    Speed,
+    seconds_of_changes,
+    seconds_of_copy,
+)
+from qmigrate.steps.work import transform_of
+
+#: Rows of the history that speeds are looked for in.
+_ROWS = 200
+
+
+def with_estimates(opened: Session, world: World, plan: Plan) -> Plan:
+    """The plan with seconds for each collection that it has work for."""
+    known = _speeds(opened)
+    return replace(plan, collections=tuple(_estimated(opened, world, known, item) for item in plan.collections))
+
+
+def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only: Iterable[str] | None = None) -> None:
+    """Stop before anything is begun that is expected to take longer than an entrypoint may wait.
+
+    Interrupted runs count with what is left of them.
+
+    Args:
+        plan: with estimates.
+        limit: seconds.
+        only: the logical names that are worked on; None for all.
+
+    Raises:
+        PendingError: exit code 3, naming estimate and limit.
+    """
+    chosen = frozenset(only) if only is not None else None
+    known = _speeds(opened)
+    found = {item.job.collection: item.seconds or 0.0 for item in plan.collections}
+    for run in opened.ledger.open_runs():
+        name = run.job.collection
+        # What is held waits for its cut-over: an upgrade does nothing about it.
+        if run.state != "held" and (chosen is None or name in chosen):
+            later = next((item for item in plan.collections if item.job.collection == name), None)
+            found[name] = _left(opened, world, known, run) + _beyond(opened, world, known, run, later)
+    total = sum(found.values())
+    if total > limit:
+        longest = max(found, key=lambda name: found[name])
+        raise PendingError(
+            f"the upgrade is expected to take {_took(total)}, longer than the {_took(limit)} of --max-estimate; "
+            f"{_took(found[longest])} of it for {longest}",
+            hint="nothing was begun; run it without --max-estimate where it may take that long",
+            facts={"seconds": round(total, 1), "limit": limit, "collections": found},
+        )
+
+
+def _estimated(opened: Session, world: World, known: Sequence[Speed], item: CollectionPlan) -> CollectionPlan:
+    seconds, speed = _seconds(opened, world, known, item.job, tuple(enumerate(item.job.steps)))
+    return replace(item, seconds=round(seconds, 1), speed=speed)
+
+
+def _seconds(
+    opened: Session, world: World, known: Sequence[Speed], job: Job, steps: Sequence[tuple[int, Step]]
+) -> tuple[float, str]:
+    """Seconds of some steps of a job; assumed as soon as one of them is."""
+    state = world.collections.get(job.collection)
+    live = state.live if state else None
+    points = live.points if live else 0
+    rates = opened.settings.estimates
+    total, basis = 0.0, MEASURED
+    for _, step in steps:
+        if isinstance(step, Build) and step.source is not None:
+            embeds = _embeds(opened, job, step, live.schema if live else None)
+            copy = Copy(job.collection, points, embeds, step.schema, points)
+            seconds, speed = seconds_of_copy(copy, known, rates, local=world.capabilities.local)
+            total, basis = total + seconds, basis if speed == MEASURED else ASSUMED
+        elif isinstance(step, InPlace) and live is not None:
+            total, basis = total + seconds_of_changes(step.changes, points, live.schema, rates), ASSUMED
+        else:
+            total += rates.step
+    return total, basis
+
+
+def _embeds(opened: Session, job: Job, build: Build, live: CollectionSchema | None) -> int:
+    """How many vectors the operations of a build embed."""
+    before = next((step.schema for step in job.steps if isinstance(step, Build) and step.target == build.source), live)
+    if before is None:
+        return 0
+    transform = transform_of(tuple(opened.operation(ref) for ref in build.ops), before)
+    return sum(isinstance(filling, Embed) for filling in transform.values.values())
+
+
+def _left(opened: Session, world: World, known: Sequence[Speed], run: OpenRun) -> float:
+    """What remains of an interrupted run: the points that are not copied, and the proof and index of all."""
+    state = world.collections.get(run.job.collection)
+    live = state.live.schema if state and state.live else None
+    begun = {record.step for record in run.records}
+    total = 0.0
+    for position, step in enumerate(run.job.steps):
+        closed = run.record(position, "converge" if isinstance(step, Build) else "close")
+        if closed is not None and closed.state == "done":
+            continue
+        if isinstance(step, Build) and step.source is not None and position in begun and run.total_points:
+            left = max(0, run.total_points - run.done_points)
+            embeds = _embeds(opened, run.job, step, live)
+            copy = Copy(run.job.collection, left, embeds, step.schema, run.total_points)
+            total += seconds_of_copy(copy, known, opened.settings.estimates, local=world.capabilities.local)[0]
+        else:
+            total += _seconds(opened, world, known, run.job, [(position, step)])[0]
+    return total
+
+
+def _beyond(
+    opened: Session, world: World, known: Sequence[Speed], run: OpenRun, later: CollectionPlan | None
+) -> float:
+    """Steps of a plan for revisions that the interrupted run doesn't bring already."""
+    if later is None:
+        return 0.0
+    covered = run.job.revisions()
+
+    def is_new(step: Step) -> bool:
+        refs: tuple[OpRef, ...] = getattr(step, "ops", ())
+        return any(ref.revision not in covered for ref in refs)
+
+    steps = [(position, step) for position, step in enumerate(later.job.steps) if is_new(step)]
+    return _seconds(opened, world, known, later.job, steps)[0]
+
+
+def _speeds(opened: Session) -> list[Speed]:
+    """Of earlier runs in this ledger, newest first."""
+    found = []
+    for row in opened.ledger.history(None, _ROWS):
+        speed = (row.report or {}).get("speed")
+        if speed:
+            found.append(Speed(collection=row.collection, **speed))
+    return found
+
+
+def _took(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 7200 else f"{whole / 3600:.1f} h"

@@ -1,0 +1,238 @@
+"""gc: old generations past their holdover, and leftovers. It prints nothing and asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+from qmigrate.commands.perform import finish_open_runs, perform_held
+from qmigrate.commands.results import Outcome
+from qmigrate.commands.session import Session, session
+from qmigrate.errors import NotFoundError, QmigrateError, StoppedError
+from qmigrate.executor import Stop, stop_on_signals
+from qmigrate.holdings import holdings, names_with_holdings
+from qmigrate.model.plan import Job, Plan
+from qmigrate.model.state import World
+from qmigrate.observe import observe
+from qmigrate.planner.gc import Choice, Verdict, judge, plan_gc
+from qmigrate.ports import Progress
+from qmigrate.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A generation that is gone.
+
+    Attributes:
+        collection: the logical name.
+        points: that it had; None when it was gone from Qdrant before.
+        snapshots: what became of each, with ``name``, ``size``, ``kept``, and ``file`` and ``sha256`` of an export.
+    """
+
+    collection: str
+    generation: str
+    points: int | None
+    snapshots: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """A generation that was to go and stays.
+
+    Attributes:
+        writes: what was written to it since it was left: ``count``, and ``named`` as pairs of id and how.
+        exit_code: 10 where a decision is missing, else that of the error.
+    """
+
+    collection: str
+    generation: str | None
+    reason: str
+    hint: str | None = None
+    writes: dict[str, Any] | None = None
+    exit_code: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class GcResult:
+    """`gc`; a preview has only verdicts.
+
+    Attributes:
+        going: what goes, or was to go.
+        staying: what stays, with the reason; what serves is left out.
+        collected: what is gone now.
+        spared: what was to go and stays.
+        preview: whether nothing was done.
+    """
+
+    going: tuple[Verdict, ...]
+    staying: tuple[Verdict, ...]
+    collected: tuple[Collected, ...] = ()
+    spared: tuple[Spared, ...] = ()
+    preview: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0, or that of what was spared where it agrees, else 10."""
+        codes = {entry.exit_code for entry in self.spared}
+        return codes.pop() if len(codes) == 1 else 10 * bool(codes)
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """One gc over several collections, while it goes on."""
+
+    opened: Session
+    choice: Choice
+    keep_snapshots: bool | None
+    stop: Stop
+    lock_timeout: float | None
+    collected: list[Collected] = field(default_factory=list)
+    spared: list[Spared] = field(default_factory=list)
+
+
+def review(settings: Settings, pattern: str = "*", *, now: bool = False) -> GcResult:
+    """What `gc` would do. Sends no write to Qdrant or SQL.
+
+    Args:
+        pattern: of logical names.
+        now: also what is still held.
+
+    Raises:
+        NotFoundError: nothing of that name is kept.
+    """
+    with session(settings, writes=False) as opened:
+        names = _names(opened, pattern)
+        return _sorted(_judged(opened, names, Choice(now=datetime.now(UTC), ignore_holdover=now)), preview=True)
+
+
+def gc(
+    settings: Settings,
+    pattern: str = "*",
+    *,
+    now: bool = False,
+    discard_writes: bool = False,
+    keep_snapshots: bool | None = None,
+    shown: Iterable[str] | None = None,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> GcResult:
+    """Retire what is past its holdover, with its snapshots. What may not go is spared and reported.
+
+    Args:
+        pattern: of logical names.
+        now: also what is still held; the way back is gone then.
+        discard_writes: also where points were written to a generation after it was left.
+        keep_snapshots: export snapshots first; None for ``rebuild.keep_snapshots``.
+        shown: physical names that may go, where a person has seen a preview; None for all that is found.
+        lock_timeout: seconds to wait for another process; None for the setting.
+
+    Raises:
+        NotFoundError: nothing of that name is kept.
+    """
+    choice = Choice(
+        now=datetime.now(UTC),
+        ignore_holdover=now,
+        writes="discard" if discard_writes else "refuse",
+        shown=None if shown is None else frozenset(shown),
+    )
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        finish_open_runs(opened, stop=stop, lock_timeout=lock_timeout, verb="gc")
+        names = _names(opened, pattern)
+        verdicts = _judged(opened, names, choice)
+        sweep = _Sweep(opened, choice, keep_snapshots, stop, lock_timeout)
+        for name in dict.fromkeys(verdict.collection for verdict in verdicts if verdict.goes):
+            _collect(sweep, name)
+    found = _sorted(verdicts)
+    return GcResult(found.going, found.staying, tuple(sweep.collected), tuple(sweep.spared))
+
+
+def collect_due(
+    opened: Session, *, stop: Stop, only: Iterable[str] | None = None, lock_timeout: float | None = None
+) -> tuple[str, ...]:
+    """What ``gc: auto`` does when an upgrade starts. A failure is a note: it stops nobody.
+
+    Args:
+        only: restrict to these logical names.
+
+    Returns:
+        Notes for people, on what is gone and on what was left.
+    """
+    moment = datetime.now(UTC)
+    chosen = frozenset(only) if only is not None else None
+    sweep = _Sweep(opened, Choice(now=moment, automatic=True), None, stop, lock_timeout)
+    for name in opened.ledger.due(moment):
+        automatic = opened.settings.for_collection(name).rebuild.gc == "auto"
+        if automatic and (chosen is None or name in chosen):
+            _collect(sweep, name)
+    gone = [f"gc: {entry.generation} is gone, its holdover had ended" for entry in sweep.collected]
+    return (*gone, *(f"gc left {entry.generation or entry.collection}: {entry.reason}" for entry in sweep.spared))
+
+
+def _names(opened: Session, pattern: str) -> tuple[str, ...]:
+    found = names_with_holdings(opened.ledger, opened.store.physical_names())
+    matching = tuple(name for name in found if fnmatchcase(name, pattern))
+    if not matching and pattern != "*":
+        raise NotFoundError(f"no collection that matches {pattern!r} has a generation", hint="qmigrate status")
+    return matching
+
+
+def _judged(opened: Session, names: Iterable[str], choice: Choice) -> list[Verdict]:
+    names = list(names)
+    world = observe(opened.ledger, opened.store, only=names)
+    physical, aliases = opened.store.physical_names(), opened.store.aliases()
+    verdicts: list[Verdict] = []
+    for name in names:
+        found = holdings(opened.ledger, opened.store, name, physical=physical, aliases=aliases)
+        verdicts += judge(world.collections[name], found, world.ledger_id, choice)
+    return verdicts
+
+
+def _sorted(verdicts: list[Verdict], *, preview: bool = False) -> GcResult:
+    staying = tuple(verdict for verdict in verdicts if not verdict.goes and verdict.state != "live")
+    return GcResult(tuple(verdict for verdict in verdicts if verdict.goes), staying, preview=preview)
+
+
+def _collect(sweep: _Sweep, name: str) -> None:
+    """One collection, planned anew under its lease; what goes wrong there is kept for the report."""
+    settings = sweep.opened.settings.for_collection(name)
+    keep = settings.rebuild.keep_snapshots if sweep.keep_snapshots is None else sweep.keep_snapshots
+    choice = replace(sweep.choice, keep_snapshots=keep)
+    jobs: list[Job] = []
+
+    def make_plan(world: World) -> Plan:
+        store, ledger = sweep.opened.store, sweep.opened.ledger
+        found = holdings(ledger, store, name, physical=store.physical_names(), aliases=store.aliases())
+        verdicts = judge(world.collections[name], found, world.ledger_id, choice)
+        plan = plan_gc(world.collections[name], verdicts, choice)
+        jobs.extend(item.job for item in plan.collections)
+        return plan
+
+    try:
+        outcome = perform_held(sweep.opened, name, make_plan, stop=sweep.stop, lock_timeout=sweep.lock_timeout)
+    except StoppedError:
+        raise
+    except QmigrateError as error:
+        sweep.spared.append(Spared(name, None, error.message, error.hint, exit_code=error.exit_code))
+        return
+    if outcome is not None:
+        _report(sweep, jobs[-1], outcome)
+
+
+def _report(sweep: _Sweep, job: Job, outcome: Outcome) -> None:
+    for position, step in enumerate(job.steps):
+        phases = {
+            phase: outcome.report.get(f"{position}.{phase}", {})
+            for phase in ("preflight", "check", "snapshots", "delete")
+        }
+        target = str(step.target)
+        stopped = next((facts for facts in phases.values() if "spared" in facts), None)
+        if stopped is not None:
+            sweep.spared.append(
+                Spared(job.collection, target, stopped["spared"], stopped.get("hint"), stopped.get("writes"))
+            )
+        else:
+            made = tuple(phases["snapshots"].get("snapshots", ()))
+            sweep.collected.append(Collected(job.collection, target, phases["preflight"].get("points"), made))

@@ -1,0 +1,182 @@
+"""Plans in files: `plan --out` writes one, `upgrade --plan` reads it back and trusts nothing in it. It runs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qmigrate import __version__
+from qmigrate.commands.session import Session
+from qmigrate.errors import DriftError, ForeignLedgerError, UsageError
+from qmigrate.model.plan import CollectionPlan, Job, Plan
+from qmigrate.model.schema import JsonObject
+
+#: The shape of the file; another one is refused, since what it would do can't be told.
+FORMAT, VERSION = "qmigrate.plan", 1
+_AGAIN = "make it anew: qmigrate plan --out FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """A plan as it was reviewed.
+
+    Attributes:
+        made_at: when.
+        ledger: identity of the ledger; empty while it had none.
+        ledger_label: where it was, without secrets.
+        qdrant: label of the server.
+        files: revision -> checksum of what the jobs use or record.
+    """
+
+    plan: Plan
+    made_at: datetime
+    ledger: str
+    ledger_label: str
+    qdrant: str
+    files: dict[str, str]
+
+
+def save(opened: Session, plan: Plan, path: Path) -> None:
+    """Write a plan to a file that only its owner can read; an existing one is replaced at once.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    needed = frozenset(one for item in plan.collections for one in item.job.revisions())
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "made_at": datetime.now(UTC).isoformat(),
+        "tool": __version__,
+        "ledger": opened.ledger_id,
+        "ledger_label": opened.ledger.url_label,
+        "qdrant": _place(opened),
+        "files": {one: value for one, value in (plan.checksums or {}).items() if one in needed},
+        "plan": _plan_json(plan),
+    }
+    content["digest"] = _digest(content)
+    fresh = path.with_name(path.name + ".new")
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+            os.fchmod(out.fileno(), 0o600)
+            json.dump(content, out, indent=2, ensure_ascii=False)
+            out.write("\n")
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise UsageError(f"the plan can't be written to {path}: {error.strerror}") from error
+
+
+def load(path: Path) -> SavedPlan:
+    """Read a plan back.
+
+    Raises:
+        UsageError: it can't be read, is no plan, of another version, or was changed since it was written.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the plan {path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not a plan: {error}", hint=_AGAIN) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UsageError(f"{path} is not a plan of qmigrate", hint=_AGAIN)
+    if content.get("version") != VERSION:
+        raise UsageError(
+            f"{path} is a plan of version {content.get('version')}; this qmigrate reads version {VERSION}", hint=_AGAIN
+        )
+    if content.pop("digest", None) != _digest(content):
+        raise UsageError(
+            f"{path} was changed after it was written: what it would do is not what was planned", hint=_AGAIN
+        )
+    try:
+        return SavedPlan(
+            plan=_plan_value(content["plan"]),
+            made_at=datetime.fromisoformat(content["made_at"]),
+            ledger=content["ledger"],
+            ledger_label=content["ledger_label"],
+            qdrant=content["qdrant"],
+            files=dict(content["files"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path} can't be understood: {type(error).__name__}: {error}", hint=_AGAIN) from error
+
+
+def check_place(opened: Session, saved: SavedPlan) -> None:
+    """Stop when a plan was made for another Qdrant or ledger, or from other revision files.
+
+    Raises:
+        ForeignLedgerError: another Qdrant or ledger.
+        DriftError: a revision file is not what it was, or is gone.
+    """
+    here = _place(opened)
+    if saved.qdrant != here:
+        raise ForeignLedgerError(f"the plan was made for {saved.qdrant}; this is {here}", hint=_AGAIN)
+    # A ledger that had no tables when the plan was made has an identity only now.
+    same = saved.ledger == opened.ledger_id if saved.ledger else saved.ledger_label == opened.ledger.url_label
+    if not same:
+        raise ForeignLedgerError(
+            f"the plan was made with another ledger ({saved.ledger_label}); this is {opened.ledger.url_label}",
+            hint=_AGAIN,
+        )
+    files = opened.files()
+    for revision, checksum in sorted(saved.files.items()):
+        found = files.get(revision)
+        if found is None or found[0] != checksum:
+            what = "is gone" if found is None else "was changed"
+            name = found[1] if found else f"the file of revision {revision}"
+            raise DriftError(
+                f"{name} {what} since the plan was made", hint=f"restore it, or {_AGAIN}", facts={"revision": revision}
+            )
+
+
+def _place(opened: Session) -> str:
+    """Which Qdrant this is; a local folder that isn't there yet is named all the same."""
+    can = opened.store.capabilities
+    return f"local Qdrant in {opened.settings.qdrant.path}" if can.local else can.label
+
+
+def _digest(content: JsonObject) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _plan_json(plan: Plan) -> JsonObject:
+    return {
+        "verb": plan.verb,
+        "target": list(plan.target),
+        "notes": list(plan.notes),
+        "held": list(plan.held),
+        "checksums": dict(plan.checksums or {}),
+        "collections": [_item_json(item) for item in plan.collections],
+    }
+
+
+def _item_json(item: CollectionPlan) -> JsonObject:
+    data: JsonObject = {entry.name: getattr(item, entry.name) for entry in fields(item)}
+    return {**data, "job": item.job.to_json()}
+
+
+def _plan_value(data: JsonObject) -> Plan:
+    return Plan(
+        verb=data["verb"],
+        target=tuple(data["target"]),
+        collections=tuple(_item_value(item) for item in data["collections"]),
+        notes=tuple(data["notes"]),
+        held=tuple(data["held"]),
+        checksums=dict(data["checksums"]),
+    )
+
+
+def _item_value(data: JsonObject) -> CollectionPlan:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name != "job"
+    }
+    return CollectionPlan(job=Job.from_json(data["job"]), **values)

@@ -1,0 +1,81 @@
+"""Old generations and leftovers read from ledger and store: the whole input of gc. It writes and judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from qmigrate.ledger import Ledger
+from qmigrate.model.holding import Holding, KeptSnapshot
+from qmigrate.model.names import GENERATION, REHEARSAL, is_internal, old_alias
+from qmigrate.model.state import Generation
+from qmigrate.ports import Store
+
+
+def names_with_holdings(ledger: Ledger, physical: Sequence[str]) -> tuple[str, ...]:
+    """Logical names that have a generation or the leftover of a rehearsal, in the ledger or in Qdrant; sorted."""
+    names = set(ledger.physicals().values())
+    for found in physical:
+        match = GENERATION.match(found) or REHEARSAL.match(found)
+        if match:
+            names.add(match["name"])
+    return tuple(sorted(names))
+
+
+def holdings(
+    ledger: Ledger, store: Store, name: str, *, physical: Sequence[str], aliases: Mapping[str, str]
+) -> tuple[Holding, ...]:
+    """Every physical collection of a logical name that isn't recorded as gone.
+
+    Args:
+        physical: all of the store.
+        aliases: all of the store, alias -> physical name.
+
+    Returns:
+        Those that the ledger knows, oldest first, then those that it doesn't.
+    """
+    rows = [row for row in ledger.generations(name) if row.state != "gone"]
+    known = {row.physical for row in rows}
+    unknown = [
+        found
+        for found in physical
+        if found not in known and (match := GENERATION.match(found) or REHEARSAL.match(found)) and match["name"] == name
+    ]
+    own = _own_snapshots(ledger, name)
+    found = [_holding(store, row.physical, row, physical, aliases, own) for row in rows]
+    return (*found, *(_holding(store, one, None, physical, aliases, own) for one in unknown))
+
+
+def _holding(
+    store: Store,
+    name: str,
+    row: Generation | None,
+    physical: Sequence[str],
+    aliases: Mapping[str, str],
+    own: frozenset[tuple[str, str]],
+) -> Holding:
+    pointing = sorted(alias for alias, target in aliases.items() if target == name and not is_internal(alias, name))
+    hidden = name in aliases
+    address = old_alias(name) if hidden else name
+    reachable = not hidden or aliases.get(address) == name
+    live = store.describe(address) if name in physical and reachable else None
+    if live is None:
+        return Holding(name, row, present=name in physical, names=tuple(pointing), hidden=hidden)
+    snapshots = store.list_snapshots(address) if store.capabilities.snapshots else []
+    return Holding(
+        physical=name,
+        row=row,
+        seal=live.seal,
+        points=live.points,
+        size=live.points * live.schema.bytes_per_point(),
+        names=tuple(pointing),
+        hidden=hidden,
+        snapshots=tuple(
+            KeptSnapshot(made.name, made.size, made.created_at, own=(name, made.name) in own) for made in snapshots
+        ),
+    )
+
+
+def _own_snapshots(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
+    """(generation, snapshot) of those that runs of this ledger made before a rebuild."""
+    made = [(row.report or {}).get("snapshot") for row in ledger.history(name)]
+    return frozenset((str(one["collection"]), str(one["name"])) for one in made if one)

@@ -1,0 +1,114 @@
+"""How long a job takes: from the speed of earlier runs where there are any, else from assumed rates. Pure.
+
+The model of a copy: seconds = (fill + proof + index) per point × points, plus a fixed part per step. A speed is taken
+from the newest run of the same collection, else of any other one, that embedded as many vectors; a copy that embeds
+nothing scales with the size of a point. It is an estimate for people and entrypoints, and used for nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qmigrate.model.schema import Change, CollectionSchema
+from qmigrate.settings_estimates import EstimateSettings
+
+#: Below this many points a run says more about its fixed part than about its speed.
+FEWEST_POINTS = 500
+MEASURED, ASSUMED = "earlier runs", "assumed"
+#: How much faster a payload index is built than an HNSW graph of one vector.
+_PAYLOAD_INDEX = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What an earlier run measured; see :func:`qmigrate.steps.speed.speed_of`."""
+
+    collection: str
+    points: int
+    fill: float
+    total: int
+    prove: float
+    index: float
+    embeds: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy to be estimated.
+
+    Attributes:
+        points: to be filled.
+        embeds: how many vectors are embedded.
+        schema: of the target.
+        total: to be proven and indexed; more than `points` where a run goes on.
+    """
+
+    collection: str
+    points: int
+    embeds: int
+    schema: CollectionSchema
+    total: int
+
+
+def seconds_of_copy(
+    wanted: Copy, speeds: Sequence[Speed], rates: EstimateSettings, *, local: bool
+) -> tuple[float, str]:
+    """Seconds of one copy with its proof and index, and what that is taken from.
+
+    Args:
+        speeds: of earlier runs, newest first.
+        local: whether it runs in the client's local mode.
+    """
+    known = _nearest(wanted, speeds)
+    if known is None:
+        return rates.step + _assumed(wanted, rates, local=local), ASSUMED
+    # What is embedded costs what the model costs; everything else what its bytes cost.
+    scale = wanted.schema.bytes_per_point() / max(known.width, 1)
+    fill = wanted.points * known.fill / known.points * (1.0 if wanted.embeds else scale)
+    rest = wanted.total * (known.prove + known.index) / known.total * scale
+    return rates.step + fill + rest, MEASURED
+
+
+def projected(speed: Speed, points: int, schema: CollectionSchema, rates: EstimateSettings, *, local: bool) -> float:
+    """Seconds of a whole collection at the speed of a few of its points.
+
+    The index is assumed: a server builds no graph for a few points, so what they took says nothing.
+    """
+    index = 0.0 if local else points * _values(schema) / rates.index
+    return rates.step + points * (speed.fill / speed.points + speed.prove / speed.total) + index
+
+
+def seconds_of_changes(
+    changes: Sequence[Change], points: int, schema: CollectionSchema, rates: EstimateSettings
+) -> float:
+    """Seconds of in-place work: settings at once, payload indexes quickly, what rebuilds segments like an index."""
+    found = rates.step
+    for change in changes:
+        if change.kind in ("index.add", "index.alter"):
+            found += points * _PAYLOAD_INDEX / rates.index
+        elif not change.light():
+            found += points * _values(schema) / rates.index
+    return found
+
+
+def _nearest(wanted: Copy, speeds: Sequence[Speed]) -> Speed | None:
+    fitting = [speed for speed in speeds if speed.embeds == wanted.embeds and speed.points >= FEWEST_POINTS]
+    own = [speed for speed in fitting if speed.collection == wanted.collection]
+    return next(iter(own or fitting), None)
+
+
+def _assumed(wanted: Copy, rates: EstimateSettings, *, local: bool) -> float:
+    embedding = wanted.points * wanted.embeds / rates.embed
+    if local:
+        return wanted.total / rates.local + embedding
+    width = wanted.schema.bytes_per_point()
+    copying = wanted.points * width / rates.copy
+    proving = wanted.total * width / rates.copy
+    return copying + embedding + proving + wanted.total * _values(wanted.schema) / rates.index
+
+
+def _values(schema: CollectionSchema) -> int:
+    """Vector values of a point."""
+    return sum(int(params.get("size", 0)) for params in schema.vectors.values())

@@ -1,0 +1,176 @@
+"""What may be collected: generations past their holdover and leftovers, with the reason for each that stays. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from qmigrate.model.holding import Holding, KeptSnapshot
+from qmigrate.model.names import REHEARSAL, is_made
+from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
+from qmigrate.model.state import CollectionState
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a person, or the settings, have decided.
+
+    Attributes:
+        now: the moment that holdovers are compared with.
+        ignore_holdover: also what is still held, and with it the way back.
+        writes: ``refuse`` or ``discard`` what was written to a generation after it was left.
+        keep_snapshots: snapshots are exported before their generation goes.
+        automatic: nobody is asked, so what somebody may still want is left alone.
+        shown: physical names that a person has seen and agreed to; None for all.
+    """
+
+    now: datetime
+    ignore_holdover: bool = False
+    writes: str = "refuse"
+    keep_snapshots: bool = False
+    automatic: bool = False
+    shown: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one physical collection goes.
+
+    Attributes:
+        state: of its record: ``live | retired | building``, or ``unknown``.
+        reason: why it goes or stays.
+        points: approximate count, None when it isn't in Qdrant.
+        size: estimated bytes of its points.
+        since: when it was retired or begun.
+        held_until: end of its holdover.
+        names: aliases that point to it.
+    """
+
+    collection: str
+    generation: str
+    goes: bool
+    state: str
+    reason: str
+    points: int | None = None
+    size: int | None = None
+    since: datetime | None = None
+    held_until: datetime | None = None
+    names: tuple[str, ...] = ()
+    snapshots: tuple[KeptSnapshot, ...] = ()
+
+
+def judge(
+    state: CollectionState, found: Sequence[Holding], ledger_id: str, choice: Choice
+) -> tuple[Verdict, ...]:
+    """One verdict per holding, in their order."""
+    verdicts = []
+    for holding in found:
+        keeps = _keeps(state, holding, ledger_id, choice)
+        row = holding.row
+        verdicts.append(
+            Verdict(
+                collection=state.name,
+                generation=holding.physical,
+                goes=keeps is None,
+                state=row.state if row else "unknown",
+                reason=_goes(holding, choice) if keeps is None else keeps,
+                points=holding.points,
+                size=holding.size,
+                since=row.changed_at if row else None,
+                held_until=row.held_until if row else None,
+                names=holding.names,
+                snapshots=holding.snapshots,
+            )
+        )
+    return tuple(verdicts)
+
+
+def plan_gc(state: CollectionState, verdicts: Sequence[Verdict], choice: Choice) -> Plan:
+    """One job that retires what goes; empty when nothing does."""
+    going = [verdict for verdict in verdicts if verdict.goes]
+    if not going:
+        return Plan(verb="gc", target=(), collections=())
+    steps = tuple(
+        Retire(
+            target=verdict.generation,
+            reason=verdict.reason,
+            writes=choice.writes,
+            snapshots=tuple(made.name for made in verdict.snapshots),
+            keep_snapshots=choice.keep_snapshots,
+            spare=True,
+        )
+        for verdict in going
+    )
+    item = CollectionPlan(
+        job=Job(state.name, state.basis(), steps),
+        lines=tuple(f"delete {verdict.generation}" for verdict in going),
+        reasons=tuple(f"{verdict.generation}  {verdict.reason}" for verdict in going),
+        points=sum(verdict.points or 0 for verdict in going),
+        bytes=sum(verdict.size or 0 for verdict in going),
+    )
+    return Plan(verb="gc", target=(), collections=(item,))
+
+
+def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: Choice) -> str | None:
+    """Why it stays, or None."""
+    reason = _untouchable(state, holding, ledger_id)
+    if reason is None:
+        reason = _held(state, holding, choice)
+    if reason is not None:
+        return reason
+    if choice.automatic and holding.present and not is_made(holding.physical) and not holding.hidden:
+        return f"applications may still use the name {holding.physical}: decide with qmigrate gc"
+    foreign = [made.name for made in holding.snapshots if not made.own]
+    if choice.automatic and foreign and not choice.keep_snapshots:
+        return f"somebody made the snapshot {foreign[0]} of it: decide with qmigrate gc"
+    if choice.shown is not None and holding.physical not in choice.shown:
+        return "it was not in what was shown"
+    return None
+
+
+def _untouchable(state: CollectionState, holding: Holding, ledger_id: str) -> str | None:
+    """What no decision of a person changes."""
+    row = holding.row
+    if state.open_run is not None:
+        return f"{state.open_run.verb} run {state.open_run.id} is not finished: qmigrate upgrade, or qmigrate abort"
+    if holding.physical == state.physical or (row is not None and row.state == "live"):
+        return "it serves"
+    if holding.names:
+        return f"{', '.join(holding.names)} points to it"
+    ours = (holding.seal or {}).get("ledger") == ledger_id
+    if row is None and not (ours and REHEARSAL.match(holding.physical)):
+        return "the ledger doesn't know it"
+    if holding.present and holding.seal is None:
+        return "it has no seal" if not holding.hidden else "it is hidden by an alias, and nothing else leads to it"
+    if holding.present and not ours:
+        return "another ledger has sealed it"
+    if holding.present and holding.physical == state.name and not holding.hidden:
+        return "no alias has taken its name, so it is what applications reach by it"
+    return None
+
+
+def _held(state: CollectionState, holding: Holding, choice: Choice) -> str | None:
+    row = holding.row
+    if row is None or row.state != "retired" or choice.ignore_holdover:
+        return None
+    if row.held_until is not None and row.held_until <= choice.now:
+        return None
+    parent = state.parent()
+    back = row.revisions[-1] if row.revisions else "base"
+    way = f"the way back to {back}" if parent is not None and parent.physical == row.physical else "held"
+    return way if row.held_until is not None else f"{way}, without an end: --now collects it"
+
+
+def _goes(holding: Holding, choice: Choice) -> str:
+    """Why it goes."""
+    row = holding.row
+    if row is None:
+        return "left over by a rehearsal"
+    if row.state == "building":
+        return "never finished, and no run works on it"
+    if not holding.present:
+        return "it is not in Qdrant any more: only the record is closed"
+    if row.held_until is not None and row.held_until <= choice.now:
+        return "its holdover has ended"
+    return "its holdover is ignored"

@@ -1,0 +1,104 @@
+"""The sections of the settings that only hold values: how to rebuild, how to fix, how far to go. They read no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from qmigrate import settings_read as read
+
+_WRITES = read.choice("converge", "freeze", "refuse")
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildSettings:
+    """How a collection is rebuilt beside the live one.
+
+    Attributes:
+        writes: ``converge`` carries what is written meanwhile; ``freeze`` has the source refuse writes from the last
+            pass until the swap; ``refuse`` stops when anything is written.
+        snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
+        verify: ``full``: every point is proven.
+        holdover: seconds that the old generation is kept, from the swap on; a later value changes no earlier promise.
+        ranges: shares of the id space that are copied side by side; None lets qmigrate choose.
+        workers: ranges in work at the same time.
+        sample: points that are embedded a second time for the proof.
+        fuse: pending revisions of one collection copy the data once.
+        max_rate: most points per second; None for no limit.
+        plain_names: ``auto`` hides a plain collection behind an alias of its name where the server can; ``gap`` never
+            does: the collection is deleted and aliased with a gap of some milliseconds (``--allow-gap``).
+        gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
+        keep_snapshots: export snapshots to ``fixes.exports`` before their generation is retired; else delete them.
+    """
+
+    writes: Annotated[str, _WRITES] = "converge"
+    snapshot: Annotated[str, read.choice("auto", "off")] = "auto"
+    verify: Annotated[str, read.choice("full")] = "full"
+    holdover: Annotated[float, read.duration] = 7 * 86400.0
+    ranges: Annotated[int | None, read.automatic(read.whole(1, 65536))] = None
+    workers: Annotated[int, read.whole(1, 256)] = 4
+    sample: Annotated[int, read.whole(0, 1_000_000)] = 200
+    fuse: Annotated[bool, read.flag] = True
+    max_rate: Annotated[float | None, read.positive] = None
+    plain_names: Annotated[str, read.choice("auto", "gap")] = "auto"
+    gc: Annotated[str, read.choice("auto", "off")] = "auto"
+    keep_snapshots: Annotated[bool, read.flag] = False
+
+
+@dataclass(frozen=True, slots=True)
+class FixSettings:
+    """How points are deleted and changed on purpose.
+
+    Attributes:
+        exports: folder of the files that an undo needs.
+        undo: seconds that a fix can be undone.
+        max_share: largest share of a collection that one fix may remove, 0 to 1.
+        presets: named fixes, as written in the file.
+    """
+
+    exports: Annotated[Path, read.path] = Path(".qmigrate/exports")
+    undo: Annotated[float, read.duration] = 86400.0
+    max_share: Annotated[float, read.share] = 0.1
+    presets: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Bounds; durations in seconds.
+
+    Attributes:
+        lock_timeout: how long to wait for a lease that another process holds.
+        lease_ttl: how long a lease outlives its last renewal.
+        max_quarantine: largest share of points that may fail to be embedded, 0 to 1.
+        ready_timeout: how long a built collection may take until it is indexed.
+        settle: how long to wait for a source that is still optimizing.
+        freeze: how long a source may refuse writes before a swap.
+    """
+
+    lock_timeout: Annotated[float, read.duration] = 60.0
+    lease_ttl: Annotated[float, read.positive_duration] = 30.0
+    max_quarantine: Annotated[float, read.share] = 0.001
+    ready_timeout: Annotated[float, read.positive_duration] = 1800.0
+    settle: Annotated[float, read.duration] = 60.0
+    freeze: Annotated[float, read.positive_duration] = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateSettings:
+    """Speeds that are assumed where the ledger knows of no earlier run: conservative, for two cores without a GPU.
+
+    Attributes:
+        copy: bytes per second that are read, written, and as fast again proven.
+        index: vector values per second that an HNSW graph is built from.
+        embed: points per second for which one vector is embedded.
+        local: points per second that the client's local mode copies and proves.
+        step: seconds of every step beside its points.
+    """
+
+    copy: Annotated[float, read.positive] = 20e6
+    index: Annotated[float, read.positive] = 500e3
+    embed: Annotated[float, read.positive] = 50.0
+    local: Annotated[float, read.positive] = 500.0
+    step: Annotated[float, read.positive_duration] = 2.0

@@ -1,0 +1,180 @@
+"""What gc may collect, as a table; rehearsals and estimates as pure functions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from qmigrate.model.holding import Holding, KeptSnapshot
+from qmigrate.model.plan import Build, CollectionPlan, GoLive, InPlace, Job, Retire
+from qmigrate.model.schema import Change, CollectionSchema
+from qmigrate.model.state import CollectionState, Generation, LiveCollection, OpenRun
+from qmigrate.planner import estimate
+from qmigrate.planner.estimate import ASSUMED, MEASURED, Copy, Speed, projected, seconds_of_changes, seconds_of_copy
+from qmigrate.planner.gc import Choice, judge, plan_gc
+from qmigrate.planner.rehearse import plan_rehearsal
+from qmigrate.settings_estimates import EstimateSettings
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+SCHEMA = CollectionSchema(vectors={"a": {"size": 500, "distance": "Dot"}}, aliases=("also",))
+OURS = {"ledger": "L"}
+PAST, COMING = NOW - timedelta(seconds=1), NOW + timedelta(days=1)
+
+
+def row(number: int, state: str = "retired", held: datetime | None = PAST, physical: str | None = None) -> Generation:
+    """A record of the ledger."""
+    return Generation(number, physical or f"c__g{number:04d}", None, ("0001",), SCHEMA, state, held_until=held)
+
+
+def holding(entry: Generation | None, **parts) -> Holding:
+    """What stands in Qdrant under it; ours unless said otherwise."""
+    physical = parts.pop("physical", entry.physical if entry else "c__g0009")
+    return Holding(physical, entry, **{"seal": OURS, "points": 3, "size": 30, **parts})
+
+
+def state(**parts) -> CollectionState:
+    """A collection that g0002 serves, made from g0001."""
+    live = LiveCollection("c__g0002", SCHEMA)
+    rows = (row(1), Generation(2, "c__g0002", 1, ("0001", "0002"), SCHEMA, "live"))
+    return CollectionState(**{"name": "c", "kind": "alias", "managed": True, "live": live, "generations": rows, **parts})
+
+
+def running() -> OpenRun:
+    """Somebody's unfinished upgrade."""
+    job = Job("c", "", (GoLive((), None, "c__g0003", ("c",)),))
+    return OpenRun(7, "upgrade", "failed", job, {}, "a", "h", NOW, None, ())
+
+
+SNAPSHOT = KeptSnapshot("made-by-hand", 5, None, own=False)
+
+
+@pytest.mark.parametrize(
+    ("found", "choice", "parts", "goes", "words"),
+    [
+        (holding(row(1)), {}, {}, True, "its holdover has ended"),
+        (holding(row(1, held=NOW)), {}, {}, True, "its holdover has ended"),
+        (holding(row(1, held=COMING)), {}, {}, False, "the way back to 0001"),
+        (holding(row(1, held=COMING)), {"ignore_holdover": True}, {}, True, "its holdover is ignored"),
+        (holding(row(1, held=None)), {}, {}, False, "without an end"),
+        (holding(row(1), present=False, seal=None, points=None), {}, {}, True, "not in Qdrant any more"),
+        (holding(row(2, "live", None)), {"ignore_holdover": True}, {}, False, "it serves"),
+        (holding(row(5, "live", None)), {"ignore_holdover": True}, {}, False, "it serves"),
+        (holding(row(2)), {"ignore_holdover": True}, {}, False, "it serves"),
+        (holding(row(3, "building", None)), {}, {}, True, "never finished"),
+        (holding(row(1)), {"ignore_holdover": True}, {"open_run": running()}, False, "run 7 is not finished"),
+        (holding(row(3, "building", None)), {}, {"open_run": running()}, False, "run 7 is not finished"),
+        (holding(row(1), names=("app",)), {"ignore_holdover": True}, {}, False, "app points to it"),
+        (holding(row(1), seal=None), {"ignore_holdover": True}, {}, False, "no seal"),
+        (holding(row(1), seal={"ledger": "M"}), {"ignore_holdover": True}, {}, False, "another ledger"),
+        (holding(None), {"ignore_holdover": True}, {}, False, "doesn't know it"),
+        (holding(None, physical="c__r0001"), {}, {}, True, "left over by a rehearsal"),
+        (holding(None, physical="c__r0001", seal=None), {}, {}, False, "doesn't know it"),
+        (holding(None, physical="c__r0001", seal={"ledger": "M"}), {}, {}, False, "doesn't know it"),
+        (holding(row(0, physical="c")), {"ignore_holdover": True}, {}, False, "no alias has taken its name"),
+        (holding(row(0, physical="c"), hidden=True), {}, {}, True, "its holdover has ended"),
+        (holding(row(0, physical="c"), hidden=True, seal=None), {}, {}, False, "nothing else leads to it"),
+        (holding(row(0, physical="other")), {}, {}, True, "its holdover has ended"),
+        (holding(row(0, physical="other")), {"automatic": True}, {}, False, "may still use the name other"),
+        (holding(row(1), snapshots=(SNAPSHOT,)), {}, {}, True, "its holdover has ended"),
+        (holding(row(1), snapshots=(SNAPSHOT,)), {"automatic": True}, {}, False, "made-by-hand"),
+        (holding(row(1), snapshots=(SNAPSHOT,)), {"automatic": True, "keep_snapshots": True}, {}, True, "has ended"),
+        (holding(row(1)), {"shown": frozenset({"c__g0001"})}, {}, True, "its holdover has ended"),
+        (holding(row(1)), {"shown": frozenset()}, {}, False, "not in what was shown"),
+    ],
+)
+def test_what_goes_and_what_stays(found, choice, parts, goes, words):
+    """Every rule, with the reason that a person reads."""
+    [verdict] = judge(state(**parts), [found], "L", Choice(now=NOW, **choice))
+    assert (verdict.goes, words in verdict.reason) == (goes, True), verdict.reason
+
+
+def test_the_way_back_is_named():
+    """The parent of what serves is more than held: it is where a rollback returns to."""
+    kept = state(generations=(row(1, held=COMING), Generation(2, "c__g0002", 1, (), SCHEMA, "live")))
+    [verdict] = judge(kept, [holding(row(1, held=COMING))], "L", Choice(now=NOW))
+    assert verdict.reason == "the way back to 0001"
+
+
+def test_the_plan_is_one_job_of_what_goes():
+    """Oldest first, each sparing instead of stopping, with the snapshots that were seen; nothing to resume from."""
+    choice = Choice(now=NOW, writes="discard", keep_snapshots=True)
+    found = [holding(row(1), snapshots=(SNAPSHOT,)), holding(row(2, "live", None)), holding(row(3))]
+    [item] = plan_gc(state(), judge(state(), found, "L", choice), choice).collections
+    assert item.job.steps == (
+        Retire("c__g0001", "its holdover has ended", "discard", ("made-by-hand",), keep_snapshots=True, spare=True),
+        Retire("c__g0003", "its holdover has ended", "discard", (), keep_snapshots=True, spare=True),
+    )
+    assert item.job.repeatable
+    assert Job.from_json(item.job.to_json()) == item.job
+    assert plan_gc(state(), judge(state(), found[1:2], "L", choice), choice).collections == ()
+
+
+def test_a_rehearsal_stands_in_for_every_generation():
+    """Each build has the throwaway of the one before as its source; names, aliases and go-lives are left out."""
+    steps = (
+        InPlace((), "c__g0002", (Change("index.add", "f", {"type": "integer"}), Change("alias.add", "x", True)), "r"),
+        Build((), "c__g0002", "c__g0003", 3, SCHEMA, "clone", "r"),
+        GoLive((), "c__g0002", "c__g0003", ("c",)),
+        Build((), "c__g0003", "c__g0004", 4, SCHEMA, "copy", "r"),
+        GoLive((), "c__g0003", "c__g0004", ("c",)),
+    )
+    item = CollectionPlan(Job("c", "basis", steps), (), ())
+    [made] = plan_rehearsal(state(), item, 50).collections
+    sample, change, first, second, *gone = made.job.steps
+    assert (sample.source, sample.target, sample.fill, sample.sample) == ("c__g0002", "c__r0001", "sample", 50)
+    assert (change.target, [one.kind for one in change.changes]) == ("c__r0001", ["index.add"])
+    assert (first.source, first.target, first.fill) == ("c__r0001", "c__r0002", "copy")
+    assert (second.source, second.target, second.number) == ("c__r0002", "c__r0003", -3)
+    assert [step.target for step in gone] == ["c__r0003", "c__r0002", "c__r0001"]
+    assert all(step.schema.aliases == () for step in (sample, first, second))
+    assert made.job.throwaway
+    assert not made.job.repeatable
+    assert Job.from_json(made.job.to_json()) == made.job
+    dropped = CollectionPlan(Job("c", "basis", (GoLive((), "c__g0002", None, ("c",)),)), (), ())
+    assert plan_rehearsal(state(), dropped, 50).collections == ()
+
+
+RATES = EstimateSettings(copy=1e6, index=1e4, embed=10, local=100, step=2)
+WIDTH = SCHEMA.bytes_per_point()
+
+
+def speed(collection="c", points=1000, embeds=0, width=WIDTH) -> Speed:
+    """A run of ten seconds to fill, five to prove and five to index."""
+    return Speed(collection, points, 10.0, points, 5.0, 5.0, embeds, width)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "speeds", "local", "seconds", "basis"),
+    [
+        (Copy("c", 1000, 0, SCHEMA, 1000), [], False, 2 + 2 * 1000 * WIDTH / 1e6 + 50, ASSUMED),
+        (Copy("c", 1000, 1, SCHEMA, 1000), [], False, 2 + 2 * 1000 * WIDTH / 1e6 + 100 + 50, ASSUMED),
+        (Copy("c", 1000, 0, SCHEMA, 1000), [], True, 12, ASSUMED),
+        (Copy("c", 1000, 0, SCHEMA, 1000), [speed()], False, 22, MEASURED),
+        (Copy("c", 2000, 0, SCHEMA, 2000), [speed(width=WIDTH * 2)], False, 22, MEASURED),
+        (Copy("c", 2000, 1, SCHEMA, 2000), [speed(embeds=1, width=WIDTH * 2)], False, 2 + 20 + 10, MEASURED),
+        (Copy("c", 0, 0, SCHEMA, 1000), [speed()], False, 12, MEASURED),
+        (Copy("c", 1000, 0, SCHEMA, 1000), [speed("d", 500), speed("c")], False, 22, MEASURED),
+        (Copy("c", 1000, 0, SCHEMA, 1000), [speed("d", 2000)], False, 12, MEASURED),
+        (Copy("c", 1000, 1, SCHEMA, 1000), [speed()], True, 112, ASSUMED),
+        (Copy("c", 1000, 0, SCHEMA, 1000), [speed(points=estimate.FEWEST_POINTS - 1)], True, 12, ASSUMED),
+    ],
+)
+def test_a_copy_is_estimated_from_the_nearest_run_or_from_rates(wanted, speeds, local, seconds, basis):
+    """The own collection first, the same number of embedded vectors always; bytes scale what the model doesn't cost."""
+    found = seconds_of_copy(wanted, speeds, RATES, local=local)
+    assert (pytest.approx(found[0]), found[1]) == (seconds, basis)
+
+
+def test_in_place_work_costs_what_it_rebuilds():
+    """Settings are at once, a payload index reads every point, a graph is built anew."""
+    light = seconds_of_changes([Change("config.set", "metadata", {})], 1000, SCHEMA, RATES)
+    index = seconds_of_changes([Change("index.add", "f", {"type": "keyword"})], 1000, SCHEMA, RATES)
+    heavy = seconds_of_changes([Change("config.set", "hnsw_config", {"m": 8})], 1000, SCHEMA, RATES)
+    assert (light, index, heavy) == (2, 7, 52)
+
+
+def test_a_rehearsal_is_projected_by_its_own_speed():
+    """Fill and proof scale with the points; the index is assumed, since few points get none."""
+    assert projected(speed(points=100), 1000, SCHEMA, RATES, local=True) == pytest.approx(2 + 150)
+    assert projected(speed(points=100), 1000, SCHEMA, RATES, local=False) == pytest.approx(2 + 150 + 50)
