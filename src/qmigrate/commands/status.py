@@ -11,7 +11,7 @@ from qmigrate.errors import NotFoundError, QmigrateError
 from qmigrate.model.names import GENERATION
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
-from qmigrate.planner.forward import pending
+from qmigrate.planner.forward import pending, to_create
 from qmigrate.revisions import Revision
 from qmigrate.settings import Settings
 
@@ -142,14 +142,6 @@ def _held(held: Held) -> str:
 
 def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
     """Collections that pending revisions would create."""
-    found: dict[str, list[str]] = {}
-    for revision in opened.revisions.order():
-        for operation in revision.operations:
-            if operation.creates and not operation.is_glob and operation.pattern not in world.collections:
-                found.setdefault(operation.pattern, [])
-        for name, entries in found.items():
-            if any(operation.matches(name) for operation in revision.operations):
-                entries.append(revision.id)
     return tuple(
         CollectionStatus(
             name=name,
@@ -158,7 +150,7 @@ def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
             generation=None,
             points=None,
             state="pending",
-            pending=tuple(entries),
+            pending=entries,
             detail=f"{len(entries)} pending, will be created",
             phase=None,
             percent=None,
@@ -166,7 +158,7 @@ def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
             host=None,
             next_command="qmigrate upgrade",
         )
-        for name, entries in sorted(found.items())
+        for name, entries in to_create(world, opened.revisions).items()
     )
 
 
