@@ -16,8 +16,8 @@ from tests.harness import Deployment
 from tests.scenarios.operations_points import FUNCTIONS
 from tests.scenarios.operations_table import Row
 
+from qmigrate.commands import check, status, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import status, upgrade
 from qmigrate.errors import RefusedError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
@@ -102,6 +102,15 @@ class Trial:
             for stored in page
         }
         return Seen(shown(found.schema, mine) if found else None, found_points, aliases, physical, len(ids))
+
+    def check_drift(self, row: Row) -> None:
+        """Nothing is as nobody recorded it but payload indexes that the row makes by hand."""
+        made = {
+            f"payload_indexes.{body['field_name']}" for _, path, body in row.prepare if path.startswith("/index")
+        }
+        (found,) = check.check(self.settings, only=[self.made.name]).collections
+        drifted = {one.path: (one.recorded, one.live) for one in found.findings if one.severity == "drift"}
+        assert set(drifted) == made, drifted
 
     def history(self) -> list[tuple[str, str, str | None]]:
         """(direction, revision, strategy), newest first."""
@@ -227,6 +236,7 @@ def run_row(row: Row, trial: Trial) -> None:
     assert seen.schema == before.schema, f"{seen.schema}, was {before.schema}"
     check_points(seen.points, before.points, UNCHANGED, local=trial.local)
     trial.check_row("0001", len(before.points), "0002")
+    trial.check_drift(row)
     trial.upgrade()
     check_forward(row, trial, before)
     assert [entry[0] for entry in trial.history()] == ["upgrade", "rollback", "upgrade", "upgrade"]
@@ -261,6 +271,7 @@ def check_forward(row: Row, trial: Trial, before: Seen) -> None:
     check_schema(seen.schema, before.schema, row, local=trial.local)
     check_points(seen.points, before.points, row, local=trial.local)
     trial.check_row("0002", len(before.points))
+    trial.check_drift(row)
     serving = seen.aliases[trial.made.name]
     names = {trial.made.name, *(trial.made.name + alias for alias in row.has.get("aliases", ()))}
     assert seen.aliases == dict.fromkeys(names, serving), seen.aliases
