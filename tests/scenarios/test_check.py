@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 import yaml
 from qdrant_client import QdrantClient, models
+from sqlalchemy import text
+from tests.conftest import clean
 from tests.harness import ADD, Deployment, make_point, write
 from tests.scenarios.cli import call
+from tests.scenarios.plain_names import plain
 
 from qmigrate.commands import rollback, upgrade
 from qmigrate.errors import QmigrateError
+from qmigrate.ledger import Ledger
 
 CREATE = """
 def upgrade():
@@ -173,28 +177,28 @@ ROWS = (
     Row("seal_gone", update(metadata={"qmigrate": None}), {"seal": ("revision 0002", None)}, ends=("qmigrate repair",), stores=BOTH),
 )
 CASES = [
-    pytest.param(row, end, store, id=f"{row.name}-{end.split()[0]}-{store}", marks=[pytest.mark.server] if store == "server" else [])
+    pytest.param(row, store, id=f"{row.name}-{store}", marks=[pytest.mark.server] if store == "server" else [])
     for row in ROWS
-    for end in row.ends
     for store in row.stores
 ]
 
 
-@pytest.mark.parametrize(("row", "end", "qdrant_config"), CASES, indirect=["qdrant_config"])
-def test_drift_is_found_and_ended(row, end, made):
-    """What was changed by hand is found and nothing else; the suggestion, typed as it stands, ends it for good."""
-    with by_hand(made) as client:
-        row.change(client, made.name)
-    code, found = check(made)
-    drifted = {path: (recorded, live) for path, (severity, recorded, live) in found.items() if severity == "drift"}
-    wanted = {path: tuple(named(value, made) for value in values) for path, values in row.found.items()}
-    assert (code, drifted) == (4, wanted)
-    suggested = [line for line in fixes(made) if line.startswith(end)]
-    assert len(suggested) == 1, fixes(made)
-    before = made.contents()
-    assert follow(made, suggested[0]) == 0
-    assert check(made)[0] == 0, check(made)
-    assert made.contents() == before
+@pytest.mark.parametrize(("row", "qdrant_config"), CASES, indirect=["qdrant_config"])
+def test_drift_is_found_and_ended(row, made):
+    """What was changed by hand is found and nothing else; each suggestion, typed as it stands, ends it for good."""
+    for end in row.ends:
+        with by_hand(made) as client:
+            row.change(client, made.name)
+        code, found = check(made)
+        drifted = {path: (recorded, live) for path, (severity, recorded, live) in found.items() if severity == "drift"}
+        wanted = {path: tuple(named(value, made) for value in values) for path, values in row.found.items()}
+        assert (code, drifted) == (4, wanted)
+        suggested = [line for line in fixes(made) if line.startswith(end)]
+        assert len(suggested) == 1, fixes(made)
+        before = made.contents()
+        assert follow(made, suggested[0]) == 0
+        assert check(made)[0] == 0, check(made)
+        assert made.contents() == before
     # The next revision finds everything in order.
     made.revise("0009", INDEX_LATER, down="0003" if end == "accept" else "0002")
     upgrade.upgrade(made.settings(), only=[made.name])
@@ -445,3 +449,44 @@ def test_github_annotations(made):
     plain = call(made.root, "check", "--only", made.name, "--format", "json")
     assert json.loads(plain.out)["drift"] == 1
     assert call(made.root, "check", "--format", "sarif").code == 2
+
+
+@pytest.mark.server
+def test_a_hidden_collection(qdrant_server, tmp_path):
+    """A plain collection behind the alias of its name is a note; the way to it gone, or another server, is drift."""
+    address = {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2}
+    made = Deployment(tmp_path / "project", address, f"sqlite:///{tmp_path}/ledger.db")
+    try:
+        plain(made)
+        assert check(made) == (0, {})
+        made.revise("0002", ADD)
+        upgrade.upgrade(made.settings())
+        assert check(made) == (0, {"hidden NAME": ("note", None, made.name)})
+        assert fixes(made) == ["run qmigrate gc before you upgrade Qdrant"]
+        _record_server(made, "Qdrant 1.17.0 at elsewhere:6333")
+        code, found = check(made)
+        assert (code, found["hidden NAME"][:2]) == (4, ("drift", "1.17.0"))
+        _record_server(made, "Qdrant 1.18.3 at elsewhere:6333")
+        assert check(made)[0] == 0
+        with by_hand(made) as client:
+            alias("delete", alias_name="NAME__old")(client, made.name)
+        code, found = check(made)
+        assert (code, found) == (4, {"hidden NAME": ("drift", made.name, None)})
+        body = json.loads(fixes(made)[0].split("POST /collections/aliases ")[1])
+        with by_hand(made) as client:
+            alias("create", **body["actions"][0]["create_alias"])(client, made.name)
+        assert check(made)[0] == 0
+        rollback.rollback(made.settings(), "-1")
+        assert check(made)[1].keys() == {"revision"}
+    finally:
+        clean(made)
+
+
+def _record_server(made: Deployment, label: str) -> None:
+    """As if the name had become an alias on another server."""
+    ledger = Ledger.open(made.ledger_url)
+    try:
+        with ledger.database.writing() as connection:
+            connection.execute(text("UPDATE qdrant_generations SET server = :label WHERE number = 1"), {"label": label})
+    finally:
+        ledger.close()

@@ -12,6 +12,7 @@ from qmigrate.drift.schema import Difference, differences, restoration
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.state import Capabilities, CollectionState, Generation, LiveCollection, OpenRun
+from qmigrate.observe import hidden_since
 
 #: Phases of a go-live that change nothing for anybody.
 _HARMLESS = frozenset({"preflight", "hold", "converge"})
@@ -54,7 +55,7 @@ def collection_findings(state: CollectionState, around: Surroundings) -> tuple[F
         found += _seal(state, expected, state.live, around)
         found += _schema(state, state.live, around)
     found += _generations(state, around)
-    found += _shadow(state, expected, around)
+    found += _hidden(state, around)
     return tuple(found)
 
 
@@ -152,8 +153,7 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
             live=state.physical,
         )
         return
-    action = {"create_alias": {"collection_name": expected.physical, "alias_name": name}}
-    back = f"point it back: POST /collections/aliases {json.dumps({'actions': [action]})}"
+    back = f"point it back: POST /collections/aliases {_create_alias(name, expected.physical)}"
     if state.kind == "plain":
         back = f"remove the collection {name} that somebody made (save its points first), then {back}"
     found = "the name is gone" if state.live is None else f"{name} serves {state.physical}"
@@ -272,6 +272,9 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
         base = row.revisions[-1] if row.revisions else "base"
         if row.state == "retired":
             seen = around.kept.get(row.physical)
+            if seen is None and row.physical in around.physical:
+                # Hidden, and the way to it is gone: that is a finding of its own.
+                continue
             if seen is None:
                 yield drift(
                     "generation",
@@ -310,47 +313,54 @@ def _is_ours(row: Generation, seen: LiveCollection, around: Surroundings) -> boo
     return seal.get("ledger") == around.ledger_id and seal.get("generation") == row.number
 
 
-def _shadow(state: CollectionState, serving: Generation | None, around: Surroundings) -> Iterator[Finding]:
+def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
     """A plain collection hidden behind the alias of its own name: servers don't document that this works."""
-    name, target = state.name, around.aliases.get(state.name)
-    if target in (None, name) or name not in around.physical:
+    name = state.name
+    if not state.hides:
         return
-    path = f"shadowed {name}"
-    if not any(row.physical == name for row in state.generations):
+    path = f"hidden {name}"
+    if state.generation(name) is None:
         yield drift(
-            "shadow",
+            "hidden",
             path,
-            f"a collection {name} hides behind the alias {name}, and nobody has recorded it",
+            f"a collection {name} is hidden behind the alias {name}, and nobody has recorded it",
             "save what is in it, and remove it",
             live=name,
         )
         return
     if around.aliases.get(old_alias(name)) != name:
         yield drift(
-            "shadow",
+            "hidden",
             path,
             f"the alias {old_alias(name)}, the only way to the collection behind the alias {name}, is gone",
-            f"qmigrate gc {name}, or make the alias again before a rollback",
+            f"make it again: POST /collections/aliases {_create_alias(old_alias(name), name)}",
             recorded=name,
             live=around.aliases.get(old_alias(name)),
         )
-    then = _VERSION.search(serving.server) if serving else None
+        return
+    then = _VERSION.search(hidden_since(state) or "")
     now = ".".join(map(str, around.capabilities.version))
     if then is not None and then.group() != now and not around.capabilities.local:
         yield drift(
-            "shadow",
+            "hidden",
             path,
-            f"the alias {name} was laid over the collection {name} on Qdrant {then.group()}, and now it "
-            f"is {now}: nobody promises that it still works",
-            f"qmigrate gc {name}",
+            f"the alias {name} hides the collection {name} since Qdrant {then.group()}, and this is {now}, which may "
+            "treat it differently",
+            f"qmigrate gc {name} --now removes the old collection; the alias is an ordinary one then",
             recorded=then.group(),
             live=now,
         )
         return
     yield note(
-        "shadow",
+        "hidden",
         path,
-        f"the collection {name} hides behind the alias {name} until gc",
+        f"the collection {name} is hidden behind the alias {name} until gc",
         "run qmigrate gc before you upgrade Qdrant",
         live=name,
     )
+
+
+def _create_alias(alias: str, physical: str) -> str:
+    """The body of the request that makes or moves an alias."""
+    action = {"create_alias": {"collection_name": physical, "alias_name": alias}}
+    return json.dumps({"actions": [action]})

@@ -102,6 +102,8 @@ def _accepting(change: Change) -> Change:
     if change.kind == "index.alter":
         # An index is declared as a whole, and what is live says it as a whole.
         return turned
+    if change.kind == "config.set" and change.name == "quantization_config" and not change.before:
+        return replace(turned, after=DISABLED)
     return replace(turned, after=_as_live(change.after, change.before))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -12,8 +12,10 @@ from rich.text import Text
 from qmigrate.cli.render.github import annotation
 from qmigrate.cli.render.layout import columns, short
 from qmigrate.cli.render.words import counted
-from qmigrate.commands.check import Checked, CheckedCollection
-from qmigrate.drift import Finding
+
+if TYPE_CHECKING:
+    from qmigrate.commands.check import Checked, CheckedCollection
+    from qmigrate.drift import Finding
 
 STYLES = {"drift": "bold red", "pending": "yellow", "note": "magenta"}
 #: Longest value shown in a difference; --json has them whole.

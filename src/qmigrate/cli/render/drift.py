@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.text import Text
 
 from qmigrate.cli.render.lint import near
-from qmigrate.commands.drift import DriftRevision
-from qmigrate.model.plan import Plan
+
+if TYPE_CHECKING:
+    from qmigrate.commands.drift import DriftRevision
+    from qmigrate.model.plan import Plan
 
 
 def show_drift_revision(console: Console, result: DriftRevision) -> None:

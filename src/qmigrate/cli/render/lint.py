@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from qmigrate.cli.render.github import annotation
 from qmigrate.cli.render.words import counted
-from qmigrate.commands.lint import Linted
-from qmigrate.lint import LintFinding
+
+if TYPE_CHECKING:
+    from qmigrate.commands.lint import Linted
+    from qmigrate.lint import LintFinding
 
 STYLES = {"error": "bold red", "warning": "yellow"}
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from qmigrate import __version__
 from qmigrate.cli.render.lint import near
-from qmigrate.commands.lint import Linted
-from qmigrate.lint import LintFinding
+
+if TYPE_CHECKING:
+    from qmigrate.commands.lint import Linted
+    from qmigrate.lint import LintFinding
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 #: The folder that relative paths are meant from: the root of the repository in CI.

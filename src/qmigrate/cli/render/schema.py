@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from qmigrate.cli.plain import to_plain
-from qmigrate.commands.schema import Document, Entry, Schemas
+
+if TYPE_CHECKING:
+    from qmigrate.commands.schema import Document, Entry, Schemas
 
 #: Fields of a vector that have a column of their own.
 _COLUMNS = ("size", "distance", "datatype", "multivector_config")
