@@ -117,11 +117,11 @@ class Trial:
         rows = status.history(self.settings).rows
         return [(row.direction, row.revision, row.strategy) for row in rows if row.collection == self.made.name]
 
-    def check_row(self, revision: str, count: int, *pending: str) -> None:
+    def check_row(self, revision: str, count: int, *pending: str, state: str = "ready") -> None:
         """What `status` says."""
         row = self.made.row()
         seen = (row.revision, row.state, row.points, row.pending)
-        assert seen == (revision, "pending" if pending else "ready", count, pending), f"{seen} {row.detail}"
+        assert seen == (revision, "pending" if pending else state, count, pending), f"{seen} {row.detail}"
 
 
 def ready(point: Point) -> bytes:
@@ -270,7 +270,7 @@ def check_forward(row: Row, trial: Trial, before: Seen) -> None:
     seen = trial.look()
     check_schema(seen.schema, before.schema, row, local=trial.local)
     check_points(seen.points, before.points, row, local=trial.local)
-    trial.check_row("0002", len(before.points))
+    trial.check_row("0002", len(before.points), state="drift" if row.prepare else "ready")
     trial.check_drift(row)
     serving = seen.aliases[trial.made.name]
     names = {trial.made.name, *(trial.made.name + alias for alias in row.has.get("aliases", ()))}

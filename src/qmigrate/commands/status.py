@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from qmigrate.commands.held import held_run
 from qmigrate.commands.results import CollectionStatus, Held, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, session
+from qmigrate.drift import differences
 from qmigrate.errors import NotFoundError, QmigrateError
 from qmigrate.model.names import GENERATION
 from qmigrate.model.state import CollectionState, OpenRun, World
@@ -120,6 +121,9 @@ def _condition(world: World, state: CollectionState, missing: tuple[str, ...]) -
         return "failed", state.live.problem or "status red", "qmigrate doctor"
     if missing:
         return "pending", f"{len(missing)} pending", "qmigrate upgrade"
+    drifted = _drifted(world, state)
+    if drifted:
+        return "drift", drifted, f"qmigrate check --only {state.name}"
     parent = state.parent()
     back = ""
     if parent is not None:
@@ -138,6 +142,19 @@ def _held(held: Held) -> str:
     refused = f"; the last cut-over was refused: {held.refused}" if held.refused else ""
     named = f"g{generation['number']}" if generation else held.physical
     return f"{', '.join(held.revisions)} built and proven as {named}{since}{refused}"
+
+
+def _drifted(world: World, state: CollectionState) -> str | None:
+    """The first field that is live with another value than recorded, in words; `check` knows the rest."""
+    if state.declared is None or state.live is None:
+        return None
+    found = differences(state.declared, state.live.schema, local=world.capabilities.local)
+    # A further alias is somebody's, and moves along.
+    counted = [one for one in found if one.kind != "alias.drop"]
+    if not counted:
+        return None
+    more = f", and {len(counted) - 1} more" if len(counted) > 1 else ""
+    return f"{counted[0].message}{more}"
 
 
 def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
