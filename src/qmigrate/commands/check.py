@@ -17,9 +17,10 @@ from qmigrate.drift import (
     fingerprint_findings,
 )
 from qmigrate.errors import NotFoundError, QmigrateError
-from qmigrate.model.state import CollectionState, LiveCollection, World
+from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, to_create
+from qmigrate.planner.members import naming
 from qmigrate.settings import Settings
 
 #: Exit codes: drift wins over what is pending.
@@ -125,27 +126,23 @@ def _chosen(only: Iterable[str] | None, known: Set[str]) -> set[str]:
 
 
 def _surroundings(opened: Session, world: World, names: Set[str]) -> Surroundings:
-    physical = frozenset(opened.store.physical_names())
-    kept: dict[str, LiveCollection] = {}
+    physical, aliases = frozenset(opened.store.physical_names()), opened.store.aliases()
+    reached: dict[str, str] = {}
     for name in names & world.collections.keys():
         for row in world.collections[name].generations:
-            if row.state == "retired" and row.physical in physical:
-                found = opened.store.describe(row.physical)
-                # Its own name may be an alias by now: what hides behind it is reached another way.
-                if found is not None and found.physical == row.physical:
-                    kept[row.physical] = found
-                elif found is not None:
-                    hidden = _behind(opened, row.physical)
-                    kept.update({row.physical: hidden} if hidden is not None else {})
-    return Surroundings(world.ledger_id, world.capabilities, opened.store.aliases(), physical, kept)
+            way = _way(row.physical, aliases) if row.state == "retired" and row.physical in physical else None
+            if way is not None:
+                reached[way] = row.physical
+    found = opened.store.describe_all(sorted(reached))
+    kept = {reached[way]: seen for way, seen in found.items() if seen is not None and seen.physical == reached[way]}
+    return Surroundings(world.ledger_id, world.capabilities, aliases, physical, kept)
 
 
-def _behind(opened: Session, physical: str) -> LiveCollection | None:
-    """A collection that is hidden behind an alias of its name, by any other alias that points to it."""
-    for alias, target in sorted(opened.store.aliases().items()):
-        if target == physical and alias != physical:
-            return opened.store.describe(alias)
-    return None
+def _way(physical: str, aliases: Mapping[str, str]) -> str | None:
+    """A name that leads to a collection: its own, or another alias where an alias of its name hides it."""
+    if physical not in aliases:
+        return physical
+    return next((alias for alias, target in sorted(aliases.items()) if target == physical), None)
 
 
 class _Fingerprints:
@@ -186,14 +183,8 @@ def _look(
 
 
 def _models(opened: Session, state: CollectionState, fingerprints: _Fingerprints) -> list[Finding]:
-    known = {revision.id: revision for revision in opened.revisions.order()}
-    operations = [
-        operation
-        for revision in state.applied_revisions()
-        if revision in known
-        for operation in known[revision].operations
-        if operation.matches(state.name)
-    ]
+    about = naming(opened.revisions, state.applied_revisions(), state.name)
+    operations = [operation for _, matching in about for operation in matching]
     embedders = embedders_of(operations)
     now, broken = fingerprints.of(state.name, embedders.values())
     return list(fingerprint_findings(state.embedders, embedders, now, broken))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ from qmigrate.model.names import is_own_alias
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.observe import observe
 from qmigrate.operations.vector_common import params_of
-from qmigrate.planner.declared import created_names, declared_at, naming
+from qmigrate.planner.members import Link, chain, naming
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 
@@ -178,20 +178,16 @@ def _of_revision(settings: Settings, patterns: tuple[str, ...], revision: str) -
     wanted = revisions.resolve(revision, current=frozenset())
     target = ", ".join(one for one in _newest(revisions, wanted)) or "base"
     exact = [pattern for pattern in patterns if not _is_glob(pattern)]
-    names = _chosen(patterns, {*created_names(revisions, wanted), *exact})
+    names = _chosen(patterns, {*_created(revisions, wanted), *exact})
     found = []
     for name in names:
-        declared = declared_at(revisions, wanted, name)
+        links = chain(revisions, name, wanted)
+        declared = links[-1].after if links else None
         if declared is None:
             if name in exact:
                 hint = "op.CreateCollection makes one; qmigrate schema --live shows what is there"
                 raise NotFoundError(f"the revisions up to {target} declare no collection {name}", hint=hint)
             continue
-        ids = [one.id for one, _ in naming(revisions, wanted, name)]
-        entries = tuple(
-            Entry(one.id, one.doc, changes=tuple(operation.describe() for operation in operations))
-            for one, operations in naming(revisions, wanted, name)
-        )
         found.append(
             Document(
                 name=name,
@@ -200,12 +196,27 @@ def _of_revision(settings: Settings, patterns: tuple[str, ...], revision: str) -
                 physical=None,
                 points=None,
                 schema=declared,
-                embedders=_filled_by(revisions, ids, name, {}, declared),
-                changelog=entries,
+                embedders=_filled_by(revisions, [link.revision.id for link in links], name, {}, declared),
+                changelog=tuple(_declared_entry(link) for link in links),
             )
         )
     _check_found(patterns, [one.name for one in found])
     return Schemas(REVISION, tuple(found))
+
+
+def _created(revisions: Revisions, wanted: frozenset[str]) -> set[str]:
+    """Names that these revisions create; a glob stands for whatever is created by it."""
+    return {
+        operation.pattern
+        for revision in revisions.order()
+        for operation in revision.operations
+        if revision.id in wanted and operation.creates
+    }
+
+
+def _declared_entry(link: Link) -> Entry:
+    changes = tuple(operation.describe() for _, operation in link.refs)
+    return Entry(link.revision.id, link.revision.doc, changes=changes)
 
 
 def _newest(revisions: Revisions, wanted: frozenset[str]) -> list[str]:
@@ -232,7 +243,7 @@ def _check_found(patterns: tuple[str, ...], names: list[str]) -> None:
 
 def _filled_by(
     revisions: Revisions,
-    applied: Iterable[str],
+    applied: Collection[str],
     name: str,
     fingerprints: Mapping[str, Any],
     has: CollectionSchema,

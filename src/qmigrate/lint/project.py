@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +143,20 @@ def _uses(order: Iterable[Source]) -> Iterator[Use]:
         yield from _contradictions(source, operations, {*before, *schemas} - lost)
 
 
-def _names(operation: Operation, schemas: Mapping[str, CollectionSchema | None]) -> list[str]:
+def _names(operation: Operation, schemas: dict[str, CollectionSchema | None]) -> list[str]:
+    """Collections that an operation is about, as far as the files know them.
+
+    A glob that creates stands for all that it matches, under its own text; a name that it matches begins like it.
+    """
+    pattern = operation.pattern
+    if operation.creates and operation.is_glob:
+        return [pattern]
     found = [name for name in sorted(schemas) if operation.matches(name)]
-    return found or [operation.pattern]
+    if not found and not operation.is_glob and not operation.creates:
+        made = [name for name in sorted(schemas) if fnmatchcase(pattern, name)]
+        if made:
+            schemas[pattern] = schemas[made[0]]
+    return found or [pattern]
 
 
 def _problem(operation: Operation, schema: CollectionSchema | None) -> PlanError | None:
