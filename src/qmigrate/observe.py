@@ -167,7 +167,7 @@ def check_hidden_name(world: World, name: str) -> None:
         RepairNeededError: it is another version now.
     """
     state = world.collections.get(name)
-    since = _hidden_since(state) if state is not None and state.hides else None
+    since = hidden_since(state) if state is not None and state.hides else None
     if since is None or world.capabilities.local:
         return
     before, now = (label.split(" at ")[0] for label in (since, world.capabilities.label))
@@ -179,7 +179,7 @@ def check_hidden_name(world: World, name: str) -> None:
         )
 
 
-def _hidden_since(state: CollectionState) -> str | None:
+def hidden_since(state: CollectionState) -> str | None:
     """Label of the server when the name became an alias: that of the generation that took it."""
     hidden = state.generation(state.name)
     children = [row for row in state.generations if hidden is not None and row.parent == hidden.number]

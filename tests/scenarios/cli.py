@@ -36,6 +36,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "status": ("status",),
     "history": ("history",),
     "verify": ("verify", "a", "b"),
+    "check": ("check",),
+    "schema": ("schema",),
     "doctor": ("doctor",),
     "wait": ("wait", "--timeout", "0s"),
     "snapshot.create": ("snapshot", "create", "*"),
@@ -46,7 +48,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "repair": ("repair", "--accept", "0001", "--reason", "why"),
 }
 #: Of these, the ones that open revisions, ledger and store.
-OPENING = tuple(verb for verb in VERBS if verb not in ("init", "revision", "wait", "repair", "doctor"))
+OPENING = tuple(verb for verb in VERBS if verb not in ("init", "revision", "wait", "repair", "doctor", "check", "schema"))
 
 
 @dataclass(frozen=True)

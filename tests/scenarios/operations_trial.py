@@ -16,8 +16,8 @@ from tests.harness import Deployment
 from tests.scenarios.operations_points import FUNCTIONS
 from tests.scenarios.operations_table import Row
 
+from qmigrate.commands import check, status, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import status, upgrade
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import REBUILDS
 from qmigrate.model.schema import CollectionSchema
@@ -104,16 +104,25 @@ class Trial:
         }
         return Seen(shown(found.schema, mine) if found else None, found_points, aliases, physical, len(ids))
 
+    def check_drift(self, row: Row) -> None:
+        """Nothing is as nobody recorded it but payload indexes that the row makes by hand."""
+        made = {
+            f"payload_indexes.{body['field_name']}" for _, path, body in row.prepare if path.startswith("/index")
+        }
+        (found,) = check.check(self.settings, only=[self.made.name]).collections
+        drifted = {one.path: (one.recorded, one.live) for one in found.findings if one.severity == "drift"}
+        assert set(drifted) == made, drifted
+
     def history(self) -> list[tuple[str, str, str | None]]:
         """(direction, revision, strategy), newest first."""
         rows = status.history(self.settings).rows
         return [(row.direction, row.revision, row.strategy) for row in rows if row.collection == self.made.name]
 
-    def check_row(self, revision: str, count: int, *pending: str) -> None:
+    def check_row(self, revision: str, count: int, *pending: str, state: str = "ready") -> None:
         """What `status` says."""
         row = self.made.row()
         seen = (row.revision, row.state, row.points, row.pending)
-        assert seen == (revision, "pending" if pending else "ready", count, pending), f"{seen} {row.detail}"
+        assert seen == (revision, "pending" if pending else state, count, pending), f"{seen} {row.detail}"
 
 
 def ready(point: Point) -> bytes:
@@ -229,6 +238,7 @@ def run_row(row: Row, trial: Trial) -> None:
     assert seen.schema == before.schema, f"{seen.schema}, was {before.schema}"
     check_points(seen.points, before.points, UNCHANGED, local=trial.local)
     trial.check_row("0001", len(before.points), "0002")
+    trial.check_drift(row)
     trial.upgrade()
     check_forward(row, trial, before)
     assert [entry[0] for entry in trial.history()] == ["upgrade", "rollback", "upgrade", "upgrade"]
@@ -262,7 +272,8 @@ def check_forward(row: Row, trial: Trial, before: Seen) -> None:
     seen = trial.look()
     check_schema(seen.schema, before.schema, row, local=trial.local)
     check_points(seen.points, before.points, row, local=trial.local)
-    trial.check_row("0002", len(before.points))
+    trial.check_row("0002", len(before.points), state="drift" if row.prepare else "ready")
+    trial.check_drift(row)
     serving = seen.aliases[trial.made.name]
     names = {trial.made.name, *(trial.made.name + alias for alias in row.has.get("aliases", ()))}
     assert seen.aliases == dict.fromkeys(names, serving), seen.aliases

@@ -52,7 +52,18 @@ def read_only_verbs(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
         "snapshot list": (("snapshot", "list", f"{name}*"), 0),
         "snapshot delete --dry-run": (("snapshot", "delete", "--of", f"{name}*", "--keep", "0", "--dry-run"), 0),
         "wait": (("wait", "--timeout", "1s"), 0),
+        "check": (("check", "--only", name), 3),
+        "check --strict": (("check", "--only", name, "--strict", "--no-models"), 3),
+        "check --offline": (("check", "--offline"), 0),
+        "schema": (("schema", f"{name}*"), 0),
+        "schema --recorded": (("schema", "--recorded", "--changelog"), 0),
+        "schema --revision": (("schema", "--revision", "head", "--format", "markdown"), 0),
     }
+
+
+#: Of these, what needs no SQL, and what needs no Qdrant.
+WITHOUT_LEDGER = frozenset({"check --offline", "schema --revision"})
+WITHOUT_QDRANT = WITHOUT_LEDGER | {"schema --recorded"}
 
 
 @dataclass
@@ -189,9 +200,9 @@ def test_reading_verbs_send_no_write(pending, monkeypatch, tmp_path):
             check_answer(call(made.root, *args, "--json"), args, code)
             assert call(made.root, *args).code == code
         assert sent.writes() == [], label
-        assert sent.sql, label
+        assert bool(sent.sql) == (label not in WITHOUT_LEDGER), label
         assert sent.probes == (2 if label == "doctor" and "url" in made.qdrant else 0), label
-        assert ("url" in made.qdrant) == bool(sent.rest), label
+        assert ("url" in made.qdrant and label not in WITHOUT_QDRANT) == bool(sent.rest), label
         if label == "verify" and "url" in made.qdrant:
             assert "/qdrant.Points/Scroll" in sent.calls
         assert files(tmp_path) == before, label
@@ -241,9 +252,10 @@ def test_an_empty_project_stays_empty(qdrant_config, tmp_path, monkeypatch):
     for label, (args, _) in read_only_verbs(made.name).items():
         with watched(monkeypatch) as sent:
             said = call(made.root, *args, "--json")
-        # There is nothing to verify or adopt, and no snapshot to list, of a collection that doesn't exist.
-        asked = args[0] in ("verify", "adopt") or args[:2] == ("snapshot", "list")
-        assert said.code == (9 if asked else 3 if "--exit-code" in args else 0), said.text
+        # There is nothing to verify, adopt, list or show of a collection that doesn't exist.
+        missing = args[0] in ("verify", "adopt") or args[:2] == ("snapshot", "list") or label == "schema"
+        pending = "--exit-code" in args or (args[0] == "check" and "--offline" not in args)
+        assert said.code == (9 if missing else 3 if pending else 0), said.text
         assert said.json["ok"] is (said.code != 9), label
         assert sent.writes() == [], label
         assert files(tmp_path) == before, label
@@ -258,6 +270,7 @@ def test_a_project_of_defaults_stays_empty(tmp_path):
     assert call(project, "init").code == 0
     before = files(project)
     reading = ("status", "plan", "history", "upgrade --dry-run", "doctor", "wait --timeout 0s", "snapshot list")
+    reading += ("check", "check --offline", "schema", "schema --recorded", "schema --revision head")
     for args in map(str.split, reading):
         said = call(project, *args, "--json")
         assert said.code == 0, said.text

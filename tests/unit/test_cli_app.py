@@ -17,6 +17,9 @@ from qmigrate import errors
 from qmigrate.cli.app import root, run
 from qmigrate.cli.plain import to_plain
 from qmigrate.commands.adopt import Adopted, AdoptResult
+from qmigrate.commands.check import Checked
+from qmigrate.commands.drift import DriftRevision
+from qmigrate.commands.lint import Linted
 from qmigrate.commands.results import (
     Check,
     Doctor,
@@ -28,6 +31,7 @@ from qmigrate.commands.results import (
     UpgradeResult,
     Waited,
 )
+from qmigrate.commands.schema import Schemas
 from qmigrate.commands.snapshot import DeletedSnapshots
 from qmigrate.model.plan import Closing, CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.report import VerificationReport
@@ -131,6 +135,11 @@ VERBS = [
     (["status"], "status", {"status": STATUS}),
     (["history"], "status", {"history": History(())}),
     (["verify", "a", "b"], "verify", {"verify": VerificationReport("a", "b")}),
+    (["check"], "check", {"check": Checked("q", "l", ())}),
+    (["check", "--offline"], "lint", {"lint": Linted(Path("s"), 0, (), (), 0, 0, (), 0)}),
+    (["schema"], "schema", {"schema": Schemas("live", ())}),
+    (["revision", "--from-drift"], "drift", {"from_drift": DriftRevision(Path("x.py"), "2", ("1",), "m", ("c",))}),
+    (["repair", "--schema", "c", "--yes"], "drift", {"restore": result("repair")}),
     (["doctor"], "doctor", {"doctor": Doctor((Check("x", True, "fine"),))}),
     (["wait"], "doctor", {"wait": Waited(True, True, 0.1)}),
     (["snapshot", "create", "*"], "snapshot", {"create": Snapshots(())}),
@@ -239,7 +248,7 @@ def test_ctrl_c_is_130(commands, capsys):
         (["verify", "a"], "Missing argument 'B'"),
         (["wait", "--timeout", "soon"], "'soon' is no duration such as 60s"),
         (["rollback", "--now", "--carry-writes"], "--now and --carry-writes can't go together"),
-        (["repair"], "choose one of --accept, --unlock and --leftovers"),
+        (["repair"], "choose one of --accept, --unlock, --leftovers and --schema"),
         (["repair", "--accept", "1", "--unlock", "c"], "choose one of"),
         (["repair", "--accept", "1", "--reason", " "], "--accept needs a --reason"),
         (["revision"], "Missing option '-m' / '--message'"),

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from qmigrate import Embed, Empty, op
+from qmigrate import CopyOf, Embed, Empty, op
 from qmigrate.errors import DriftError, PlanError, RefusedError
 from qmigrate.model.plan import Build, GoLive, InPlace, Job, OpRef, Retire
 from qmigrate.model.schema import Change, CollectionSchema
@@ -516,3 +516,60 @@ def test_revisions_older_than_the_collection_are_not_about_it():
     assert [closing.revision for closing in plan.collections[0].job.closes] == ["3"]
     with pytest.raises(RefusedError, match="no way back over it"):
         plan_rollback(world(state), files, frozenset())
+
+
+SIXTEEN = {"size": 16, "distance": "Cosine"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "live"),
+    [
+        (op.AddVector("docs", "b", SIXTEEN, values=Empty()), SCHEMA.with_(vectors={"a": VECTOR, "b": {**SIXTEEN, "on_disk": True}})),
+        (op.DropVector("docs", "a", cutover="immediate"), SCHEMA.with_(vectors={})),
+        (op.CreatePayloadIndex("docs", "kind", "keyword"), SCHEMA.with_(indexes={"kind": {"type": "keyword", "on_disk": True}})),
+        (op.UpdateCollection("docs", hnsw_config={"m": 24}), SCHEMA.with_(config={"hnsw_config": {"m": 24, "ef_construct": 9}})),
+        (op.AlterVector("docs", "a", {**VECTOR, "size": 9}, values=Empty(), cutover="immediate"), SCHEMA.with_(vectors={"a": {**VECTOR, "size": 9, "on_disk": True}})),
+        (op.SetAlias("read", "docs"), SCHEMA.with_(aliases=("read",))),
+        (op.Reshard("docs", shard_number=3), SCHEMA.with_(config={"shard_number": 3})),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_so_already_is_only_recorded(operation, live):
+    """An operation that says what somebody has made by hand touches nothing, however heavy it would be."""
+    plan = plan_upgrade(
+        world(replace(managed(CREATED), live=LiveCollection("docs__g0001", live))), Files(("1", CREATE), ("2", operation)), frozenset({"1", "2"})
+    )
+    (item,) = plan.collections
+    (step,) = item.job.steps
+    assert (step.kind, step.changes) == ("inplace", ())
+    assert item.job.closes[0].declared == operation.apply(SCHEMA)
+    assert "it is so already" in item.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("operation", "live"),
+    [
+        (ADD, SCHEMA.with_(vectors={"a": VECTOR, "b": SIXTEEN})),
+        (op.AddVector("docs", "b", VECTOR, values=CopyOf("a")), SCHEMA.with_(vectors={"a": VECTOR, "b": VECTOR})),
+        (op.RenameVector("docs", "a", "z", cutover="immediate"), SCHEMA.with_(vectors={"z": VECTOR})),
+        (op.AddVector("docs", "b", SIXTEEN, values=Empty()), SCHEMA.with_(vectors={"a": VECTOR, "b": VECTOR})),
+    ],
+    ids=["embedded", "copied", "renamed", "another size"],
+)
+def test_values_are_never_taken_for_made(operation, live):
+    """A vector that is to be filled, copied or renamed is no accepted drift: its values are nobody's word."""
+    with pytest.raises(PlanError, match="exists already|there is no vector"):
+        plan_upgrade(
+            world(replace(managed(CREATED), live=LiveCollection("docs__g0001", live))), Files(("1", CREATE), ("2", operation)), frozenset({"1", "2"})
+        )
+
+
+def test_a_copy_that_is_asked_for_is_made():
+    """``strategy="copy"`` copies also what is so already."""
+    live = SCHEMA.with_(indexes={"kind": {"type": "keyword"}})
+    plan = plan_upgrade(
+        world(replace(managed(CREATED), live=LiveCollection("docs__g0001", live))),
+        Files(("1", CREATE), ("2", op.CreatePayloadIndex("docs", "kind", "keyword", strategy="copy"))),
+        frozenset({"1", "2"}),
+    )
+    assert [step.kind for step in plan.collections[0].job.steps] == ["build", "golive"]

@@ -14,7 +14,7 @@ from qmigrate.planner import estimate
 from qmigrate.planner.estimate import ASSUMED, MEASURED, Copy, Speed, projected, seconds_of_changes, seconds_of_copy
 from qmigrate.planner.gc import Choice, judge, plan_gc
 from qmigrate.planner.rehearse import plan_rehearsal
-from qmigrate.settings_estimates import EstimateSettings
+from qmigrate.settings_sections import EstimateSettings
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SCHEMA = CollectionSchema(vectors={"a": {"size": 500, "distance": "Dot"}}, aliases=("also",))

@@ -12,6 +12,8 @@ import click
 from qmigrate.cli import failure
 from qmigrate.cli.shell import Options, global_options
 from qmigrate.cli.verbs import adopt, care, change, cutover, gc, look, snapshot, start
+from qmigrate.cli.verbs import check as checking
+from qmigrate.cli.verbs import schema as documents
 from qmigrate.errors import QmigrateError
 
 #: What a shell reports for a process that died of a closed pipe.
@@ -19,8 +21,9 @@ CLOSED_PIPE = 141
 
 EPILOG = """\b
 Exit codes: 0 done or nothing to do, 1 internal, 2 usage or settings, 3 pending,
-4 drift, 5 verification failed, 6 lease held, 7 needs repair, 9 store unreachable,
-10 refused, 11 built and held, 130/143 stopped at a checkpoint by a signal."""
+4 drift, 5 verification failed, 6 lease held, 7 needs repair, 8 lint,
+9 store unreachable, 10 refused, 11 built and held,
+130/143 stopped at a checkpoint by a signal."""
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -48,16 +51,19 @@ def root() -> None:
     """
 
 
-for verb in (
+VERBS = (
     *start.VERBS,
     *adopt.VERBS,
     *change.VERBS,
     *cutover.VERBS,
     *look.VERBS,
+    *checking.VERBS,
+    *documents.VERBS,
     *snapshot.VERBS,
     *gc.VERBS,
     *care.VERBS,
-):
+)
+for verb in VERBS:
     root.add_command(verb)
 
 

@@ -118,10 +118,15 @@ class Shell:
         if self.options.json:
             from qmigrate.cli.plain import to_plain
 
-            envelope = {"schema": f"qmigrate.{self.options.verb}/1", "ok": True, "data": to_plain(result)}
-            click.echo(json.dumps(envelope, indent=2, ensure_ascii=False))
+            self.data({"schema": f"qmigrate.{self.options.verb}/1", "ok": True, "data": to_plain(result)})
         else:
             render(self.console(), result)
+
+    def data(self, value: Any) -> None:
+        """Print a value as JSON and nothing around it: for formats that others define."""
+        from qmigrate.cli.plain import to_plain
+
+        click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
 
 
 def with_shell(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -159,7 +159,7 @@ class CollectionStatus:
         revision_doc: first line of its docstring.
         generation: ``g0002``, or ``plain``; None when nothing serves.
         points: exact count, or None.
-        state: ``ready | pending | running | held | interrupted | failed | unmanaged | plain``.
+        state: ``ready | pending | drift | running | held | interrupted | failed | unmanaged | plain``.
         pending: revisions to come.
         detail: the state in words.
         phase: of an unfinished run.

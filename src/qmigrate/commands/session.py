@@ -89,13 +89,19 @@ class UserCode:
 
 @contextmanager
 def session(
-    settings: Settings, *, writes: bool, progress: Progress | None = None, store: Store | None = None
+    settings: Settings,
+    *,
+    writes: bool,
+    progress: Progress | None = None,
+    store: Store | None = None,
+    unchanged: bool = True,
 ) -> Iterator[Session]:
     """Open everything, check applied revisions against their files, and close everything at the end.
 
     Args:
         writes: whether the verb changes anything: only then are the ledger's tables made, or a local folder.
         store: one that is open already, and is left open; None for that of the settings.
+        unchanged: stop at an applied file that has changed; only a verb that reports them goes on.
 
     Raises:
         DriftError: an applied revision file has changed.
@@ -112,7 +118,8 @@ def session(
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
-        check_checksums(opened.files(), ledger.applied_checksums())
+        if unchanged:
+            check_checksums(opened.files(), ledger.applied_checksums())
         yield opened
 
 

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from qmigrate.commands.held import held_run
 from qmigrate.commands.results import CollectionStatus, Held, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, session
+from qmigrate.drift import differences
 from qmigrate.errors import NotFoundError, QmigrateError
 from qmigrate.model.names import GENERATION
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
-from qmigrate.planner.forward import pending
+from qmigrate.planner.forward import pending, to_create
 from qmigrate.revisions import Revision
 from qmigrate.settings import Settings
 
@@ -120,6 +121,9 @@ def _condition(world: World, state: CollectionState, missing: tuple[str, ...]) -
         return "failed", state.live.problem or "status red", "qmigrate doctor"
     if missing:
         return "pending", f"{len(missing)} pending", "qmigrate upgrade"
+    drifted = _drifted(world, state)
+    if drifted:
+        return "drift", drifted, f"qmigrate check --only {state.name}"
     parent = state.parent()
     back = ""
     if parent is not None:
@@ -150,16 +154,21 @@ def _was_collected(state: CollectionState) -> bool:
     return any(row.number == current.parent and row.state == "gone" for row in state.generations)
 
 
+def _drifted(world: World, state: CollectionState) -> str | None:
+    """The first field that is live with another value than recorded, in words; `check` knows the rest."""
+    if state.declared is None or state.live is None:
+        return None
+    found = differences(state.declared, state.live.schema, local=world.capabilities.local)
+    # A further alias is somebody's, and moves along.
+    counted = [one for one in found if one.kind != "alias.drop"]
+    if not counted:
+        return None
+    more = f", and {len(counted) - 1} more" if len(counted) > 1 else ""
+    return f"{counted[0].message}{more}"
+
+
 def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
     """Collections that pending revisions would create."""
-    found: dict[str, list[str]] = {}
-    for revision in opened.revisions.order():
-        for operation in revision.operations:
-            if operation.creates and not operation.is_glob and operation.pattern not in world.collections:
-                found.setdefault(operation.pattern, [])
-        for name, entries in found.items():
-            if any(operation.matches(name) for operation in revision.operations):
-                entries.append(revision.id)
     return tuple(
         CollectionStatus(
             name=name,
@@ -168,7 +177,7 @@ def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
             generation=None,
             points=None,
             state="pending",
-            pending=tuple(entries),
+            pending=entries,
             detail=f"{len(entries)} pending, will be created",
             phase=None,
             percent=None,
@@ -176,7 +185,7 @@ def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
             host=None,
             next_command="qmigrate upgrade",
         )
-        for name, entries in sorted(found.items())
+        for name, entries in to_create(world, opened.revisions).items()
     )
 
 

@@ -34,6 +34,9 @@ class Filling(Protocol):
     def fills(self) -> bool:
         """Whether it yields a value at all (``Empty`` does not)."""
 
+    def describe(self) -> str:
+        """A few words for people."""
+
 
 PayloadFunction = Callable[[Point], Payload]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qmigrate.model.schema import Change, CollectionSchema
-from qmigrate.settings_estimates import EstimateSettings
+from qmigrate.settings_sections import EstimateSettings
 
 #: Below this many points a run says more about its fixed part than about its speed.
 FEWEST_POINTS = 500

@@ -106,6 +106,19 @@ def pending(world: World, revisions: Revisions, wanted: frozenset[str], name: st
     return tuple(found)
 
 
+def to_create(world: World, revisions: Revisions) -> dict[str, tuple[str, ...]]:
+    """Collections that nobody knows yet and that a revision would create -> every revision that names them."""
+    found: dict[str, list[str]] = {}
+    for revision in revisions.order():
+        for operation in revision.operations:
+            if operation.creates and not operation.is_glob and operation.pattern not in world.collections:
+                found.setdefault(operation.pattern, [])
+        for name, entries in found.items():
+            if any(operation.matches(name) for operation in revision.operations):
+                entries.append(revision.id)
+    return {name: tuple(entries) for name, entries in sorted(found.items())}
+
+
 def _apply_revision(
     world: World,
     drafts: dict[str, _Draft],

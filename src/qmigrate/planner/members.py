@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from qmigrate.model.plan import OpRef
@@ -39,6 +39,14 @@ def refs_of(revision: Revision, name: str, *, exists: bool) -> Refs:
         exists = (exists or operation.creates) and not operation.drops
         found.append((OpRef(revision.id, position), operation))
     return found
+
+
+def naming(revisions: Revisions, ids: Collection[str], name: str) -> Iterator[tuple[Revision, tuple[Operation, ...]]]:
+    """Those of these revisions that speak of a collection, parents first, with their operations on it."""
+    for revision in revisions.order():
+        matching = tuple(operation for operation in revision.operations if operation.matches(name))
+        if revision.id in ids and matching:
+            yield revision, matching
 
 
 def before_birth(state: CollectionState, revisions: Revisions) -> frozenset[str]:

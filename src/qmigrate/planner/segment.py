@@ -25,7 +25,7 @@ class Part:
         revision: its id.
         checksum: of its file.
         where: revision and file, for messages.
-        refs: its operations on the collection, in order.
+        refs: its operations on the collection, in order; those that say what is so already are left out.
         before: recorded and live schema before it.
         after: recorded and live schema afterwards; None when the collection is taken away.
         transform: what happens to each point of the live schema before it.
@@ -115,9 +115,17 @@ def _fold(
     declared, live = before.declared, before.live
     wish, incompatible = LIGHT, []
     transform = PointTransform.identity(live.vector_names() if live else frozenset())
-    for operation in operations:
+    done: list[OpRef] = []
+    for ref, operation in refs:
         operation.check(declared)
         if declared is not None and live is not None:
+            if _is_true_already(operation, declared, live):
+                trouble = operation.incompatible(declared)
+                incompatible += [trouble] if trouble else []
+                # It is no part of what happens to the points: they have it, and are carried as they are.
+                done.append(ref)
+                declared = operation.apply(declared)
+                continue
             operation.check(live)
             chosen = operation.strategy(live, capabilities, before.points)
             wish = chosen if chosen.outranks(wish) else wish
@@ -126,11 +134,13 @@ def _fold(
                 incompatible.append(trouble)
             transform = transform.then(operation.transform(live))
         declared, live = operation.apply(declared), operation.apply(live)
+    if len(done) == len(operations):
+        wish = Strategy(LIGHT.rank, "it is so already: recorded, and nothing is touched")
     return Part(
         revision=revision[0],
         checksum=revision[1],
         where=where,
-        refs=tuple(ref for ref, _ in refs),
+        refs=tuple(ref for ref, _ in refs if ref not in done),
         before=(before.declared, before.live),
         after=(declared, live),
         transform=transform,
@@ -139,6 +149,23 @@ def _fold(
         incompatible=tuple(incompatible),
         holds=any(operation.holds for operation in operations),
     )
+
+
+def _is_true_already(operation: Operation, declared: CollectionSchema, live: CollectionSchema) -> bool:
+    """Whether somebody has made by hand what the operation says: accepted drift, which leaves the collection alone.
+
+    Only where no value has to be made or moved: a vector that is to be filled is never taken for filled.
+    """
+    after = operation.apply(declared)
+    if after is None or operation.creates or getattr(operation, "wish", None) == "copy":
+        return False
+    transform = operation.transform(declared)
+    moved = any(target != source for target, source in transform.vectors.items())
+    if transform.payload or transform.filled or transform.converted or moved:
+        return False
+    wanted = {(change.kind.split(".")[0], change.name) for change in changes(declared, after)}
+    missing = {(change.kind.split(".")[0], change.name) for change in changes(live, after)}
+    return bool(wanted) and not wanted & missing
 
 
 def segment(position: Position, parts: Sequence[Part]) -> Segment:

@@ -43,6 +43,8 @@ def nothing_to_do(plan: Plan) -> str:
         return "Nothing to abort: no run is unfinished."
     if plan.verb == "rollback":
         return "Nothing to take back."
+    if plan.verb == "repair":
+        return "Nothing to restore: it is as recorded."
     if plan.held:
         return f"Nothing to do beside the cut-over of {', '.join(plan.held)}."
     if not plan.target:

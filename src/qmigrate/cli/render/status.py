@@ -13,6 +13,7 @@ from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, S
 STYLES = {
     "ready": "green",
     "pending": "yellow",
+    "drift": "bold red",
     "running": "cyan",
     "held": "bold cyan",
     "interrupted": "bold yellow",
@@ -43,7 +44,7 @@ def show_status(console: Console, status: Status) -> None:
 
 def _summary(status: Status) -> str:
     counts = {"pending": status.pending}
-    for state in ("running", "held", "interrupted", "failed"):
+    for state in ("drift", "running", "held", "interrupted", "failed"):
         counts[state] = sum(row.state == state for row in status.collections)
     parts = [counted(len(status.collections), "collection")]
     parts += [f"{count} {state}" for state, count in counts.items() if count]

@@ -14,21 +14,31 @@ from qmigrate.cli.shell import Shell, with_shell
 @click.option("--reason", metavar="TEXT", help="Why, for the record; goes with --accept.")
 @click.option("--unlock", metavar="COLLECTION", help="End the lease of a process that is known to be dead.")
 @click.option("--leftovers", is_flag=True, help="Remove own aliases and probes of processes that are gone.")
-@click.option("--yes", is_flag=True, help="Don't ask; goes with --unlock.")
+@click.option("--schema", metavar="COLLECTION", help="Take drift back: the recorded schema and seal, in place.")
+@click.option("--yes", is_flag=True, help="Don't ask; goes with --unlock and --schema.")
 @with_shell
 def repair(
-    shell: Shell, accept: str | None, reason: str | None, unlock: str | None, leftovers: bool, yes: bool
+    shell: Shell,
+    accept: str | None,
+    reason: str | None,
+    unlock: str | None,
+    leftovers: bool,
+    schema: str | None,
+    yes: bool,
 ) -> None:
-    """Record a decision that only a human can make, or clear away what a dead process has left.
+    """Record a decision that only a human can make, clear away what a dead process has left, or take drift back.
 
-    It touches no collection that anybody uses.
+    Of collections that anybody uses it touches the one that --schema names, and no other.
     """
     from qmigrate.cli.render.care import show_repaired
     from qmigrate.commands import repair as command
 
     context = click.get_current_context()
-    if (accept is not None) + (unlock is not None) + leftovers != 1:
-        raise click.UsageError("choose one of --accept, --unlock and --leftovers", context)
+    if (accept is not None) + (unlock is not None) + leftovers + (schema is not None) != 1:
+        raise click.UsageError("choose one of --accept, --unlock, --leftovers and --schema", context)
+    if schema is not None:
+        _restore(shell, schema, yes)
+        return
     if accept is not None:
         if not reason or not reason.strip():
             raise click.UsageError("--accept needs a --reason", context)
@@ -41,6 +51,30 @@ def repair(
         with shell.progress() as progress:
             result = command.leftovers(shell.settings(), progress=progress)
         shell.show(result, show_repaired)
+
+
+def _restore(shell: Shell, collection: str, yes: bool) -> None:
+    """Other people's changes are taken back, so what will be done is shown first."""
+    from qmigrate.cli.render.drift import lines_of
+    from qmigrate.cli.render.upgrade import show_upgrade
+    from qmigrate.commands import drift
+    from qmigrate.errors import RefusedError
+    from qmigrate.model.plan import Plan
+
+    def agreed(plan: Plan) -> None:
+        for line in lines_of(plan):
+            shell.console(stderr=True).print(line)
+        if yes:
+            return
+        if shell.options.json or not sys.stdin.isatty():
+            raise RefusedError(f"changing the live collection {collection} needs consent", hint="add --yes")
+        if not click.confirm("Do it on the live collection?", err=True):
+            raise RefusedError(f"{collection} is left as it is")
+
+    settings = shell.settings()
+    with shell.progress() as progress:
+        result = drift.restore(settings, collection, agreed=agreed, progress=progress)
+    shell.show(result, show_upgrade)
 
 
 def _consent(shell: Shell, collection: str, yes: bool) -> None:

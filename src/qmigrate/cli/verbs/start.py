@@ -17,13 +17,30 @@ def init(shell: Shell) -> None:
     shell.show(command.init(shell.settings(stores=False)), show_init)
 
 
-@click.command()
-@click.option("-m", "--message", required=True, help="What changes, in a few words.")
+@click.command(short_help="Write the next revision file.")
+@click.option("-m", "--message", help="What changes, in a few words.")
 @click.option("--merge", is_flag=True, help="Join several heads.")
+@click.option("--from-drift", is_flag=True, help="Accept what was changed by hand: record the live schema.")
+@click.option("--only", multiple=True, metavar="NAME", help="With --from-drift: just this collection; repeatable.")
 @click.option("--rev-id", metavar="ID", help="Instead of the next number.")
 @with_shell
-def revision(shell: Shell, message: str, merge: bool, rev_id: str | None) -> None:
+def revision(
+    shell: Shell, message: str | None, merge: bool, from_drift: bool, only: tuple[str, ...], rev_id: str | None
+) -> None:
     """Write the next revision file."""
+    context = click.get_current_context()
+    if from_drift:
+        if merge:
+            raise click.UsageError("--merge and --from-drift can't go together", context)
+        from qmigrate.cli.render.drift import show_drift_revision
+        from qmigrate.commands import drift
+
+        made = drift.from_drift(shell.settings(), message, only=only or None, revision_id=rev_id)
+        shell.show(made, show_drift_revision)
+        return
+    if message is None or only:
+        missing = "--only is for --from-drift" if message else "Missing option '-m' / '--message'."
+        raise click.UsageError(missing, context)
     from qmigrate.cli.render.care import show_revision
     from qmigrate.commands import init as command
 

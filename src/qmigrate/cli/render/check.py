@@ -1,0 +1,98 @@
+"""check for people, and as annotations for GitHub. It judges nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from qmigrate.cli.render.github import annotation
+from qmigrate.cli.render.layout import columns, short
+from qmigrate.cli.render.words import counted
+
+if TYPE_CHECKING:
+    from qmigrate.commands.check import Checked, CheckedCollection
+    from qmigrate.drift import Finding
+
+STYLES = {"drift": "bold red", "pending": "yellow", "note": "magenta"}
+#: Longest value shown in a difference; --json has them whole.
+VALUE = 44
+
+
+def show_check(console: Console, result: Checked) -> None:
+    """What is not as recorded, collection by collection, and what to do."""
+    console.print(f"{result.qdrant} · ledger {result.ledger}")
+    if result.files:
+        console.print()
+        console.print(Text("revision files", style="bold"))
+        _show(console, result.files)
+    for row in result.collections:
+        if row.findings:
+            console.print()
+            console.print(_title(row))
+            _show(console, row.findings)
+    console.print()
+    console.print(_summary(result))
+
+
+def _title(row: CheckedCollection) -> Text:
+    at = " · ".join(part for part in (row.revision, row.physical if row.physical != row.name else "plain") if part)
+    return Text.assemble((row.name, "bold"), f"  {at}" if at else "")
+
+
+def _show(console: Console, findings: Iterable[Finding]) -> None:
+    fields = [one for one in findings if one.kind == "schema" and one.severity == "drift"]
+    others = [one for one in findings if one not in fields]
+    if fields:
+        cells = [("drift", one.path, _value(one.recorded), "→", _value(one.live)) for one in fields]
+        for line in columns(cells, header=("", "field", "recorded", "", "live")):
+            line.highlight_words(["drift"], STYLES["drift"])
+            console.print(line)
+    for one in others:
+        console.print(Text.assemble("  ", (one.severity, STYLES[one.severity]), f"  {_sentence(one)}"))
+        if one.severity == "drift" and (one.recorded is not None or one.live is not None):
+            console.print(f"         recorded {_value(one.recorded)} → live {_value(one.live)}")
+    for fix in dict.fromkeys(fix for one in (*fields, *others) for fix in one.fixes):
+        console.print(f"  → {fix}")
+
+
+def _sentence(one: Finding) -> str:
+    """A message that begins with what it is about."""
+    if one.severity != "note":
+        return one.message
+    return f"{one.path} {one.message}" if one.message.startswith(("is ", "has ")) else one.message
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "–"
+    words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return short(words, VALUE)
+
+
+def _summary(result: Checked) -> str:
+    looked = counted(len(result.collections), "collection")
+    found = [(result.drift, "drift"), (result.pending, "pending")]
+    parts = [f"{count} {what}" for count, what in found if count]
+    parts += [counted(result.notes, "note")] if result.notes else []
+    if not parts:
+        return f"Everything is as recorded: {looked}."
+    said = f"{looked}: {', '.join(parts)}."
+    return said if result.exit_code == 0 else f"{said} ({result.exit_code})"
+
+
+def github_lines(result: Checked) -> list[str]:
+    """One annotation per finding: drift is an error, pending work a warning, the rest a notice."""
+    levels = {"drift": "error", "pending": "warning", "note": "notice"}
+    lines = [_annotated(levels[one.severity], "revision files", one) for one in result.files]
+    lines += [_annotated(levels[one.severity], row.name, one) for row in result.collections for one in row.findings]
+    return lines
+
+
+def _annotated(level: str, subject: str, one: Finding) -> str:
+    values = f" (recorded {_value(one.recorded)}, live {_value(one.live)})" if one.severity == "drift" else ""
+    message = "\n".join([f"{_sentence(one)}{values}", *one.fixes])
+    return annotation(level, message, title=f"{subject}: {one.kind}")

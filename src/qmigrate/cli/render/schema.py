@@ -1,0 +1,191 @@
+"""schema as YAML, JSON and Markdown: plain text in a fixed order, so that two of them can be compared with diff."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from qmigrate.cli.plain import to_plain
+
+if TYPE_CHECKING:
+    from qmigrate.commands.schema import Document, Entry, Schemas
+
+#: Fields of a vector that have a column of their own.
+_COLUMNS = ("size", "distance", "datatype", "multivector_config")
+
+
+def as_plain(result: Schemas, *, changelog: bool) -> dict[str, Any]:
+    """Plain values, empty parts left out."""
+    return {"collections": {found.name: _plain(found, changelog=changelog) for found in result.collections}}
+
+
+def as_yaml(result: Schemas, *, changelog: bool) -> str:
+    """YAML that ``yaml.safe_load`` reads back."""
+    plain = as_plain(result, changelog=changelog)
+    found: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
+    return found.rstrip("\n")
+
+
+def as_json(result: Schemas, *, changelog: bool) -> str:
+    """The same as JSON."""
+    return json.dumps(as_plain(result, changelog=changelog), indent=2, ensure_ascii=False)
+
+
+def as_markdown(result: Schemas, *, changelog: bool) -> str:
+    """One chapter per collection, with tables as a wiki shows them."""
+    return "\n\n".join(_chapter(found, changelog=changelog) for found in result.collections)
+
+
+def _plain(found: Document, *, changelog: bool) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "source": found.source,
+        "revision": found.revision,
+        "physical": found.physical,
+        "points": found.points,
+        "vectors": _sorted(found.schema.vectors),
+        "sparse_vectors": _sorted(found.schema.sparse),
+        "payload_indexes": _sorted(found.schema.indexes),
+        "settings": _sorted(found.schema.config),
+        "aliases": _further(found),
+        "embedders": _sorted(found.embedders),
+        "changelog": [_entry(one) for one in found.changelog] if changelog else [],
+    }
+    return {key: value for key, value in parts.items() if value not in (None, {}, [])}
+
+
+def _sorted(value: Any) -> Any:
+    """Objects by key, at every depth; the unnamed vector comes first."""
+    if isinstance(value, Mapping):
+        return {str(key): _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [_sorted(item) for item in value]
+    return to_plain(value)
+
+
+def _further(found: Document) -> list[str]:
+    return [alias for alias in found.schema.aliases if alias != found.name]
+
+
+def _entry(one: Entry) -> dict[str, Any]:
+    parts = {
+        "revision": one.revision,
+        "at": _when(one),
+        "doc": one.doc,
+        "direction": one.direction,
+        "strategy": one.strategy,
+        "by": one.actor,
+        "changes": list(one.changes),
+    }
+    return {key: value for key, value in parts.items() if value not in (None, "", [])}
+
+
+def _when(one: Entry) -> str | None:
+    """UTC, since a document is read in more than one place."""
+    if one.at is None:
+        return None
+    aware = one.at if one.at.tzinfo else one.at.replace(tzinfo=UTC)
+    return f"{aware.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _chapter(found: Document, *, changelog: bool) -> str:
+    parts = [f"# {_text(found.name)}", _about(found)]
+    schema = found.schema
+    if schema.vectors:
+        rows = [
+            (
+                _code(name or "(unnamed)"),
+                params.get("size", ""),
+                params.get("distance", ""),
+                _kind(params),
+                _rest(params, _COLUMNS),
+            )
+            for name, params in sorted(schema.vectors.items())
+        ]
+        parts.append(_table("Vectors", ("vector", "size", "distance", "stored as", "settings"), rows))
+    if schema.sparse:
+        sparse = [(_code(name), _rest(params, ())) for name, params in sorted(schema.sparse.items())]
+        parts.append(_table("Sparse vectors", ("vector", "settings"), sparse))
+    if schema.indexes:
+        indexes = [
+            (_code(name), params.get("type", ""), _rest(params, ("type",)))
+            for name, params in sorted(schema.indexes.items())
+        ]
+        parts.append(_table("Payload indexes", ("field", "type", "settings"), indexes))
+    if schema.config:
+        settings = [(_code(path), _value(value)) for path, value in _flat("", schema.config)]
+        parts.append(_table("Settings", ("setting", "value"), settings))
+    if _further(found):
+        parts.append(_table("Aliases", ("alias",), [(_code(alias),) for alias in _further(found)]))
+    if found.embedders:
+        filled = [(_code(name or "(unnamed)"), words) for name, words in sorted(found.embedders.items())]
+        parts.append(_table("Filled by", ("vector", "with"), filled))
+    if changelog and found.changelog:
+        parts.append(_changelog(found))
+    return "\n\n".join(parts)
+
+
+def _about(found: Document) -> str:
+    source = {"live": "as it is live", "recorded": "as it is recorded", "revision": "as the revisions declare it"}
+    words = [f"Schema {source[found.source]}"]
+    words += [f"revision {_code(found.revision)}"] if found.revision else []
+    words += [f"collection {_code(found.physical)}"] if found.physical else []
+    words += [f"{found.points:,} points"] if found.points is not None else []
+    return f"{', '.join(words)}."
+
+
+def _kind(params: Mapping[str, Any]) -> str:
+    parts = [str(params.get("datatype") or "float32")]
+    multi = params.get("multivector_config")
+    if multi:
+        parts.append(f"multivector ({multi.get('comparator', '')})")
+    return ", ".join(parts)
+
+
+def _rest(params: Mapping[str, Any], shown: tuple[str, ...]) -> str:
+    left = {key: value for key, value in params.items() if key not in shown}
+    return ", ".join(f"{path} = {_value(value)}" for path, value in _flat("", left)) if left else ""
+
+
+def _flat(path: str, value: Any) -> list[tuple[str, Any]]:
+    """(path, value) of every leaf, by path; the user's metadata key by key."""
+    if isinstance(value, Mapping) and value:
+        return [leaf for key in sorted(value) for leaf in _flat(f"{path}.{key}" if path else str(key), value[key])]
+    return [(path, value)]
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(to_plain(value), ensure_ascii=False, sort_keys=True)
+
+
+def _changelog(found: Document) -> str:
+    dated = any(one.at for one in found.changelog)
+    if not dated:
+        rows = [(_code(one.revision), one.doc, "; ".join(one.changes)) for one in found.changelog]
+        return _table("Changelog", ("revision", "what", "changes"), rows)
+    entries = [
+        (_when(one) or "", _code(one.revision), one.doc, one.direction, one.strategy or "", one.actor or "")
+        for one in found.changelog
+    ]
+    return _table("Changelog", ("when", "revision", "what", "direction", "how", "who"), entries)
+
+
+def _table(title: str, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+    lines = [f"## {title}", "", _row(header), _row(tuple("---" for _ in header))]
+    return "\n".join([*lines, *(_row(row) for row in rows)])
+
+
+def _row(cells: tuple[Any, ...]) -> str:
+    return "| " + " | ".join(_text(str(cell)).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if "`" not in text else text
+
+
+def _text(text: str) -> str:
+    """One line."""
+    return " ".join(text.split())

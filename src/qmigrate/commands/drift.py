@@ -1,0 +1,145 @@
+"""Drift accepted into a new revision, or taken back on the live collection. What drift is, ``drift`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmigrate.commands.perform import perform
+from qmigrate.commands.results import UpgradeResult
+from qmigrate.commands.session import Session, session
+from qmigrate.drift import acceptance, plan_restoration
+from qmigrate.errors import NotFoundError, PendingError, RevisionError
+from qmigrate.executor import stop_on_signals
+from qmigrate.model.plan import Plan
+from qmigrate.model.state import CollectionState, World
+from qmigrate.new_revision import create
+from qmigrate.observe import check_ownership, observe
+from qmigrate.operations.source import Source, change_source
+from qmigrate.planner.forward import pending
+from qmigrate.ports import Progress
+from qmigrate.settings import Settings
+
+#: What a revision of accepted drift says of itself when nobody says it better.
+MESSAGE = "what was changed by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class DriftRevision:
+    """`revision --from-drift`.
+
+    Attributes:
+        path: the new file.
+        revision: its id.
+        down: ids of the revisions it follows.
+        message: first line of its docstring.
+        collections: whose drift it accepts.
+        missing: what a revision can't say, one line each; it stands in the file as a comment.
+    """
+
+    path: Path
+    revision: str
+    down: tuple[str, ...]
+    message: str
+    collections: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+
+def from_drift(
+    settings: Settings,
+    message: str | None = None,
+    *,
+    only: Iterable[str] | None = None,
+    revision_id: str | None = None,
+) -> DriftRevision:
+    """Write a revision whose operations make the recorded schema the live one. It changes nothing else.
+
+    `upgrade` then finds that it is true already: the revision is recorded, and no point and no setting is touched.
+
+    Args:
+        message: what it says of itself.
+        only: restrict to these logical names.
+        revision_id: instead of the next number.
+
+    Raises:
+        PendingError: revisions are pending: they may be what differs.
+        RevisionError: nothing differs, or the file can't be written.
+        NotFoundError: a name of `only` is not there.
+    """
+    with session(settings, writes=False) as opened:
+        world = observe(opened.ledger, opened.store)
+        names = _names(world, only)
+        found = {name: _source(opened, world, world.collections[name]) for name in names}
+    sources = {name: source for name, source in found.items() if source is not None}
+    if not sources:
+        raise RevisionError("nothing differs from what is recorded: there is nothing to accept", hint="qmigrate check")
+    whole = Source()
+    for source in sources.values():
+        whole = whole + source
+    made = create(settings.scripts, message or MESSAGE, revision_id=revision_id, source=whole)
+    missing = tuple(f"{name}: {line}" for name, source in sources.items() for line in source.missing)
+    return DriftRevision(made.path, made.id, made.down, message or MESSAGE, tuple(sources), missing)
+
+
+def _names(world: World, only: Iterable[str] | None) -> list[str]:
+    wanted = sorted(world.collections) if only is None else sorted(set(only))
+    for name in wanted:
+        if name not in world.collections:
+            raise NotFoundError(f"there is no collection {name}", hint="qmigrate status lists what is there")
+    return wanted
+
+
+def _source(opened: Session, world: World, state: CollectionState) -> Source | None:
+    """Operations for one collection; None where nothing differs."""
+    if state.declared is None or state.live is None or not state.managed:
+        return None
+    check_ownership(world, state.name)
+    found = acceptance(state.declared, state.live.schema, local=world.capabilities.local)
+    if not found:
+        return None
+    wanted = frozenset(revision.id for revision in opened.revisions.order())
+    waiting = pending(world, opened.revisions, wanted, state.name)
+    if waiting or state.open_run is not None:
+        what = f"revisions {', '.join(waiting)} are pending" if waiting else "a run is not finished"
+        raise PendingError(
+            f"{what} for {state.name}: what differs may be what they change", hint="qmigrate upgrade, then again"
+        )
+    source = change_source(state.name, found)
+    return source if source.operations else None
+
+
+def restore(
+    settings: Settings,
+    name: str,
+    *,
+    dry_run: bool = False,
+    agreed: Callable[[Plan], None] | None = None,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> UpgradeResult:
+    """Make the live schema of a collection the recorded one again, in place, and write its seal again.
+
+    Args:
+        name: the logical name.
+        dry_run: plan only.
+        agreed: called with the plan before anything is written; raises where nobody agrees.
+
+    Raises:
+        RefusedError: nothing of it can be restored in place.
+    """
+    if dry_run or agreed is not None:
+        with session(settings, writes=False) as opened:
+            made = _plan(observe(opened.ledger, opened.store), name)
+        if dry_run or not made.collections:
+            return UpgradeResult(plan=made, resumed=(), outcomes=())
+        if agreed is not None:
+            agreed(made)
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        made, outcomes = perform(opened, lambda world: _plan(world, name), stop=stop, lock_timeout=lock_timeout)
+    return UpgradeResult(plan=made, resumed=(), outcomes=tuple(outcomes))
+
+
+def _plan(world: World, name: str) -> Plan:
+    check_ownership(world, name)
+    return plan_restoration(world, name)

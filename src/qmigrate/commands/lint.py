@@ -1,0 +1,78 @@
+"""check --offline: the lint over the revision files. It opens neither Qdrant nor SQL, and loads no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmigrate.lint import RULES, LintFinding, Suppressed
+from qmigrate.lint import lint as run_rules
+from qmigrate.lint.project import Project
+from qmigrate.settings import Settings
+
+BROKEN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInfo:
+    """A rule, for people and for code scanning."""
+
+    code: str
+    name: str
+    severity: str
+    title: str
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Linted:
+    """`check --offline`.
+
+    Attributes:
+        scripts: the folder that was looked at.
+        files: how many revision files.
+        findings: in the order of files and lines.
+        suppressed: what comments ignore, with their reasons.
+        errors: how many findings are errors.
+        warnings: how many are warnings.
+        rules: every rule that was asked.
+        exit_code: 8 with an error, or with a warning under `strict`; else 0.
+    """
+
+    scripts: Path
+    files: int
+    findings: tuple[LintFinding, ...]
+    suppressed: tuple[Suppressed, ...]
+    errors: int
+    warnings: int
+    rules: tuple[RuleInfo, ...]
+    exit_code: int
+
+
+def lint(settings: Settings, *, strict: bool = False) -> Linted:
+    """Every rule over every revision file.
+
+    Args:
+        settings: the folder, and the embedders that revisions name.
+        strict: warnings count as errors.
+
+    Raises:
+        RevisionError: there is no folder of revisions.
+    """
+    embedders = {"": settings.embedders}
+    embedders.update({name: one.embedders for name, one in settings.collections.items()})
+    project = Project.read(settings.scripts, embedders)
+    findings, suppressed = run_rules(project)
+    errors = sum(finding.severity == "error" for finding in findings)
+    warnings = len(findings) - errors
+    return Linted(
+        scripts=settings.scripts,
+        files=len(project.sources),
+        findings=findings,
+        suppressed=suppressed,
+        errors=errors,
+        warnings=warnings,
+        rules=tuple(RuleInfo(rule.code, rule.name, rule.severity, rule.title, rule.why, rule.fix) for rule in RULES),
+        exit_code=BROKEN if errors or (strict and warnings) else 0,
+    )

@@ -1,0 +1,24 @@
+"""Drift: what is live compared with what is recorded. Pure: it reads nothing and changes nothing."""
+
+from __future__ import annotations
+
+from qmigrate.drift.collection import Surroundings, collection_findings
+from qmigrate.drift.files import file_findings
+from qmigrate.drift.finding import Finding
+from qmigrate.drift.mend import plan_restoration
+from qmigrate.drift.models import embedders_of, fingerprint_findings
+from qmigrate.drift.schema import Difference, acceptance, differences, restoration
+
+__all__ = [
+    "Difference",
+    "Finding",
+    "Surroundings",
+    "acceptance",
+    "collection_findings",
+    "differences",
+    "embedders_of",
+    "file_findings",
+    "fingerprint_findings",
+    "plan_restoration",
+    "restoration",
+]

@@ -1,0 +1,366 @@
+"""One collection as the ledger left it against what Qdrant has: name, seal, schema, generations, runs. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from qmigrate.drift.finding import Finding, drift, note, unfinished
+from qmigrate.drift.schema import Difference, differences, restoration
+from qmigrate.model.names import GENERATION, old_alias
+from qmigrate.model.plan import GoLive, InPlace
+from qmigrate.model.state import Capabilities, CollectionState, Generation, LiveCollection, OpenRun
+from qmigrate.observe import hidden_since
+
+#: Phases of a go-live that change nothing for anybody.
+_HARMLESS = frozenset({"preflight", "hold", "converge"})
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+#: Fields of the seal that are compared; its own version and whatever a later one adds are not.
+_SEALED = ("ledger", "collection", "generation", "revision", "checksum", "state", "embedders")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What one collection is looked at with.
+
+    Attributes:
+        ledger_id: identity of the ledger.
+        aliases: every alias -> physical name, qmigrate's own ones too.
+        physical: names of all physical collections.
+        kept: generations that are kept without serving, by physical name, as they are found.
+    """
+
+    ledger_id: str
+    capabilities: Capabilities
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    physical: frozenset[str] = frozenset()
+    kept: Mapping[str, LiveCollection] = field(default_factory=dict)
+
+
+def collection_findings(state: CollectionState, around: Surroundings) -> tuple[Finding, ...]:
+    """Everything about one logical name that is not as recorded; pending revisions and models are left out."""
+    found: list[Finding] = []
+    if state.open_run is not None:
+        found += _run(state.name, state.open_run)
+    expected = next((row for row in state.generations if row.state == "live"), None)
+    if expected is None:
+        found += _nothing_expected(state, around)
+    elif state.open_run is not None and _has_begun(state.open_run):
+        found.append(note("run", "run", "not compared: the run has begun to change what serves", strict=False))
+    elif state.live is None or state.live.physical != expected.physical:
+        found += _moved(state, expected, around)
+    else:
+        found += _seal(state, expected, state.live, around)
+        found += _schema(state, state.live, around)
+    found += _generations(state, around)
+    found += _hidden(state, around)
+    return tuple(found)
+
+
+def expected_seal(state: CollectionState, serving: Generation, ledger_id: str) -> dict[str, object]:
+    """What the seal of the serving generation says when nobody has touched it."""
+    newest = state.applied[-1] if state.applied else None
+    return {
+        "ledger": ledger_id,
+        "collection": state.name,
+        "generation": serving.number,
+        "revision": newest.revision if newest else None,
+        "checksum": newest.checksum if newest else None,
+        "state": "live",
+        "embedders": dict(state.embedders),
+    }
+
+
+def _run(name: str, run: OpenRun) -> Iterator[Finding]:
+    if run.leased:
+        yield unfinished("run", "run", f"{run.verb} is running on {run.host}", "qmigrate status")
+    elif run.state == "held":
+        yield unfinished(
+            "run",
+            "run",
+            f"{run.verb} is built and held since {run.started_at:%Y-%m-%d}",
+            f"qmigrate cutover {name}",
+            f"qmigrate abort {name}",
+        )
+    elif run.state == "failed":
+        said = f": {run.error}" if run.error else ""
+        yield unfinished("run", "run", f"{run.verb} has failed{said}", "qmigrate upgrade", f"qmigrate abort {name}")
+    else:
+        yield unfinished(
+            "run",
+            "run",
+            f"{run.verb} of {run.started_at:%Y-%m-%d %H:%M} on {run.host} was interrupted",
+            "qmigrate upgrade",
+            f"qmigrate abort {name}",
+        )
+
+
+def _has_begun(run: OpenRun) -> bool:
+    """Whether an unfinished run may have changed what serves already, so that live and recorded can't be compared."""
+    for record in run.records:
+        step = run.job.steps[record.step] if record.step < len(run.job.steps) else None
+        if isinstance(step, InPlace | GoLive) and record.phase not in _HARMLESS:
+            return True
+    return False
+
+
+def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
+    if state.kind == "absent" or state.open_run is not None:
+        return
+    seal = (state.live.seal if state.live else None) or {}
+    if seal.get("ledger") not in (None, around.ledger_id):
+        yield note(
+            "unmanaged",
+            state.name,
+            f"is under management of another ledger ({seal['ledger']})",
+            f"qmigrate adopt --take-over {state.name}",
+            live=state.physical,
+            strict=True,
+        )
+    elif state.managed:
+        yield note(
+            "unmanaged",
+            state.name,
+            "is recorded as taken away, and somebody has made it again",
+            f"qmigrate adopt {state.name}",
+            live=state.physical,
+            strict=True,
+        )
+    else:
+        yield note(
+            "unmanaged",
+            state.name,
+            "is not under management",
+            f"qmigrate adopt {state.name}",
+            live=state.physical,
+            strict=True,
+        )
+
+
+def _moved(state: CollectionState, expected: Generation, around: Surroundings) -> Iterator[Finding]:
+    name = state.name
+    if expected.physical not in around.physical:
+        now = f"{name} is {state.physical} now" if state.live else "Qdrant has no such name"
+        yield drift(
+            "name",
+            name,
+            f"{expected.physical}, which served {name}, is gone; {now}",
+            f"qmigrate snapshot restore {name}",
+            "is this the right Qdrant for this ledger? qmigrate doctor shows both",
+            recorded=expected.physical,
+            live=state.physical,
+        )
+        return
+    back = f"point it back: POST /collections/aliases {_create_alias(name, expected.physical)}"
+    if state.kind == "plain":
+        back = f"remove the collection {name} that somebody made (save its points first), then {back}"
+    found = "the name is gone" if state.live is None else f"{name} serves {state.physical}"
+    yield drift(
+        "name",
+        name,
+        f"{found}, but the ledger left it on {expected.physical}: somebody moved it",
+        back,
+        recorded=expected.physical,
+        live=state.physical,
+    )
+
+
+def _seal(
+    state: CollectionState, expected: Generation, live: LiveCollection, around: Surroundings
+) -> Iterator[Finding]:
+    wanted, seal = expected_seal(state, expected, around.ledger_id), live.seal
+    again = f"qmigrate repair --schema {state.name}"
+    if seal is None:
+        yield drift(
+            "seal",
+            "seal",
+            f"{live.physical} has no seal: its metadata was rewritten, or it was deleted and made again "
+            f"(about {live.points:,} points now)",
+            again,
+            recorded=f"revision {wanted['revision']}",
+        )
+        return
+    if seal.get("ledger") != around.ledger_id:
+        yield drift(
+            "seal",
+            "seal.ledger",
+            f"{live.physical} is sealed by another ledger, at {seal.get('revision')}",
+            "point ledger.url at the database that recorded it",
+            f"qmigrate adopt --take-over {state.name}",
+            recorded=around.ledger_id,
+            live=seal.get("ledger"),
+        )
+        return
+    for key in _SEALED:
+        if seal.get(key) != wanted[key]:
+            yield drift(
+                "seal", f"seal.{key}", _unsealed(key, seal, state), again, recorded=wanted[key], live=seal.get(key)
+            )
+
+
+def _unsealed(key: str, seal: Mapping[str, object], state: CollectionState) -> str:
+    if key != "revision":
+        return f"the seal says another {key} than the ledger"
+    if seal.get("revision") in state.applied_revisions():
+        return "the seal is at an earlier revision: was an older snapshot recovered over the collection?"
+    return "the seal is at a revision that this ledger doesn't know as applied: was the ledger restored from a backup?"
+
+
+def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) -> Iterator[Finding]:
+    if live.unknown:
+        yield note(
+            "schema",
+            "unknown",
+            f"Qdrant has settings that this version of qmigrate doesn't know: {', '.join(live.unknown)}",
+            "update qmigrate: a rebuild is refused until then",
+        )
+    if state.declared is None:
+        return
+    local = around.capabilities.local
+    changes = {(change.kind, change.name): change for change in restoration(state.declared, live.schema, local=local)}
+    for found in differences(state.declared, live.schema, local=local):
+        if found.kind == "alias.drop":
+            yield note(
+                "alias",
+                f"alias {found.name}",
+                "is a further alias that no revision declares; it moves along",
+                live=live.physical,
+                strict=True,
+            )
+        elif found.kind == "alias.add":
+            holder = around.aliases.get(found.name)
+            words = f"points to {holder}" if holder else "is gone"
+            yield drift(
+                "alias",
+                f"alias {found.name}",
+                f"the further alias {found.name} {words}",
+                f"qmigrate repair --schema {state.name}",
+                recorded=live.physical,
+                live=holder,
+            )
+        else:
+            restorable = changes[found.kind, found.name].possible_in_place() and found.kind not in LOST
+            yield drift(
+                "schema",
+                found.path,
+                found.message,
+                *_ways(state.name, found, restorable=restorable),
+                recorded=found.recorded,
+                live=found.live,
+            )
+
+
+#: What no change of a schema brings back: values that are gone, or that somebody wants to keep.
+LOST = frozenset({"vector.add", "sparse.add", "vector.drop", "sparse.drop"})
+
+
+def _ways(name: str, found: Difference, *, restorable: bool) -> tuple[str, ...]:
+    accept = f'qmigrate revision --from-drift --only {name} -m "what was changed by hand"'
+    if restorable:
+        return (f"restore it: qmigrate repair --schema {name}", f"accept it: {accept}")
+    if found.kind in ("vector.drop", "sparse.drop"):
+        return (f"accept it: {accept}", "a later revision may drop it again")
+    return (f"restore it with its values: qmigrate snapshot restore {name}", f"accept it: {accept}")
+
+
+def _generations(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
+    known = {row.physical for row in state.generations}
+    for row in state.generations:
+        path = f"generation {row.physical}"
+        base = row.revisions[-1] if row.revisions else "base"
+        if row.state == "retired":
+            seen = around.kept.get(row.physical)
+            if seen is None and row.physical in around.physical:
+                # Hidden, and the way to it is gone: that is a finding of its own.
+                continue
+            if seen is None:
+                yield drift(
+                    "generation",
+                    path,
+                    f"{row.physical}, the way back to {base}, is gone",
+                    f"record that it is gone: qmigrate gc {state.name} --now",
+                    recorded="kept",
+                )
+            elif not _is_ours(row, seen, around):
+                yield drift(
+                    "generation",
+                    path,
+                    f"{row.physical}, the way back to {base}, was made again by somebody: it has "
+                    f"about {seen.points:,} points and {'another' if seen.seal else 'no'} seal",
+                    f"save what is in it, remove it, then qmigrate gc {state.name} --now",
+                    recorded=around.ledger_id,
+                    live=(seen.seal or {}).get("ledger"),
+                )
+        elif row.state == "building" and state.open_run is None and row.physical in around.physical:
+            yield note("generation", path, "is left over from a run that is over", "qmigrate doctor", live="building")
+    for physical in sorted(around.physical):
+        match = GENERATION.match(physical)
+        if match and match["name"] == state.name and physical not in known and state.open_run is None:
+            yield note(
+                "generation",
+                f"generation {physical}",
+                "has the form of a generation, and the ledger doesn't know it",
+                "qmigrate doctor",
+                live=physical,
+                strict=True,
+            )
+
+
+def _is_ours(row: Generation, seen: LiveCollection, around: Surroundings) -> bool:
+    seal = seen.seal or {}
+    return seal.get("ledger") == around.ledger_id and seal.get("generation") == row.number
+
+
+def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
+    """A plain collection hidden behind the alias of its own name: servers don't document that this works."""
+    name = state.name
+    if not state.hides:
+        return
+    path = f"hidden {name}"
+    if state.generation(name) is None:
+        yield drift(
+            "hidden",
+            path,
+            f"a collection {name} is hidden behind the alias {name}, and nobody has recorded it",
+            "save what is in it, and remove it",
+            live=name,
+        )
+        return
+    if around.aliases.get(old_alias(name)) != name:
+        yield drift(
+            "hidden",
+            path,
+            f"the alias {old_alias(name)}, the only way to the collection behind the alias {name}, is gone",
+            f"make it again: POST /collections/aliases {_create_alias(old_alias(name), name)}",
+            recorded=name,
+            live=around.aliases.get(old_alias(name)),
+        )
+        return
+    then = _VERSION.search(hidden_since(state) or "")
+    now = ".".join(map(str, around.capabilities.version))
+    if then is not None and then.group() != now and not around.capabilities.local:
+        yield drift(
+            "hidden",
+            path,
+            f"the alias {name} hides the collection {name} since Qdrant {then.group()}, and this is {now}, which may "
+            "treat it differently",
+            f"qmigrate gc {name} --now removes the old collection; the alias is an ordinary one then",
+            recorded=then.group(),
+            live=now,
+        )
+        return
+    yield note(
+        "hidden",
+        path,
+        f"the collection {name} is hidden behind the alias {name} until gc",
+        "run qmigrate gc before you upgrade Qdrant",
+        live=name,
+    )
+
+
+def _create_alias(alias: str, physical: str) -> str:
+    """The body of the request that makes or moves an alias."""
+    action = {"create_alias": {"collection_name": physical, "alias_name": alias}}
+    return json.dumps({"actions": [action]})

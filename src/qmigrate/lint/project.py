@@ -1,0 +1,187 @@
+"""Everything the rules look at: the files, their order, and each operation with the schema before it. No judgement."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from qmigrate.errors import PlanError, RevisionError
+from qmigrate.lint.source import Source, Span
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.operations.base import Operation, check_contradictions
+from qmigrate.revision_file import Revision, is_revision
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Use:
+    """One operation on one collection.
+
+    Attributes:
+        name: the logical name; the pattern itself where no revision creates what it speaks of.
+        known: whether the schema before it is known: every operation up to here was.
+        before: the schema before it; None where the collection doesn't exist or isn't known.
+        problem: why it can't be planned, or None.
+    """
+
+    source: Source
+    operation: Operation
+    index: int
+    name: str
+    known: bool
+    before: CollectionSchema | None = None
+    problem: PlanError | None = None
+
+    @property
+    def span(self) -> Span:
+        """Where it is written."""
+        return self.source.span_of_operation(self.operation, self.index)
+
+    @property
+    def revision(self) -> Revision:
+        """The revision that says it."""
+        assert self.source.revision is not None  # noqa: S101  only loaded files have operations
+        return self.source.revision
+
+    def after(self) -> CollectionSchema | None:
+        """The schema that it leads to; None where that isn't known or the collection is gone."""
+        if not self.known or self.problem is not None:
+            return None
+        return self.operation.apply(self.before)
+
+
+@dataclass(slots=True)
+class Project:
+    """The revisions of a folder.
+
+    Attributes:
+        sources: every file, sorted by name.
+        order: loaded files, parents before children; those of a circle are left out.
+        circle: files that follow each other in a circle.
+        embedders: of the settings, by collection: ``""`` for everybody.
+        uses: every operation with the schema before it.
+    """
+
+    sources: tuple[Source, ...]
+    embedders: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    order: tuple[Source, ...] = ()
+    circle: tuple[Source, ...] = ()
+    uses: tuple[Use, ...] = ()
+
+    @classmethod
+    def read(cls, scripts: Path, embedders: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Project:
+        """Read every file of ``versions/``; one that can't be loaded doesn't hide the next.
+
+        Raises:
+            RevisionError: there is no such folder, or it can't be read.
+        """
+        versions = scripts / "versions"
+        if not versions.is_dir():
+            raise RevisionError(f"there is no folder {versions}", hint="qmigrate init makes it")
+        try:
+            files = sorted(file for file in versions.glob("*.py") if is_revision(file))
+        except OSError as error:
+            raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
+        made = cls(tuple(Source.read(file) for file in files), embedders)
+        made.order, made.circle = _ordered(made.sources)
+        made.uses = tuple(_uses(made.order))
+        return made
+
+    def loaded(self) -> Iterator[tuple[Source, Revision]]:
+        """Files that could be loaded."""
+        for source in self.sources:
+            if source.revision is not None:
+                yield source, source.revision
+
+    def embedder(self, collection: str, name: str) -> Mapping[str, Any] | None:
+        """What the settings say about an embedder, for one collection."""
+        return self.embedders.get(collection, {}).get(name) or self.embedders.get("", {}).get(name)
+
+
+def _ordered(sources: Iterable[Source]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+    by_id: dict[str, Source] = {}
+    for source in sources:
+        if source.revision is not None:
+            by_id.setdefault(source.revision.id, source)
+    circle: tuple[Source, ...] = ()
+    while True:
+        sorter = graphlib.TopologicalSorter(
+            {one: sorted(set(_down(source)) & by_id.keys()) for one, source in sorted(by_id.items())}
+        )
+        try:
+            return tuple(by_id[one] for one in sorter.static_order()), circle
+        except graphlib.CycleError as error:
+            broken = dict.fromkeys(error.args[1])
+            circle += tuple(by_id.pop(one) for one in broken)
+
+
+def _down(source: Source) -> tuple[str, ...]:
+    return source.revision.down if source.revision else ()
+
+
+def _uses(order: Iterable[Source]) -> Iterator[Use]:
+    """Operations folded over the schemas of the collections that revisions create."""
+    schemas: dict[str, CollectionSchema | None] = {}
+    lost: set[str] = set()
+    for source in order:
+        operations = source.revision.operations if source.revision else ()
+        before = {name: schemas[name] for name in schemas}
+        for index, operation in enumerate(operations):
+            for name in _names(operation, schemas):
+                # Behind an operation that can't be planned nothing is known any more.
+                known = name not in lost and (name in schemas or operation.creates)
+                schema = schemas.get(name)
+                problem = _problem(operation, schema) if known else _words_problem(operation)
+                yield Use(source, operation, index, name, known, schema, problem)
+                if problem is not None:
+                    lost.add(name)
+                elif known:
+                    schemas[name] = operation.apply(schema)
+        yield from _contradictions(source, operations, {*before, *schemas} - lost)
+
+
+def _names(operation: Operation, schemas: dict[str, CollectionSchema | None]) -> list[str]:
+    """Collections that an operation is about, as far as the files know them.
+
+    A glob that creates stands for all that it matches, under its own text; a name that it matches begins like it.
+    """
+    pattern = operation.pattern
+    if operation.creates and operation.is_glob:
+        return [pattern]
+    found = [name for name in sorted(schemas) if operation.matches(name)]
+    if not found and not operation.is_glob and not operation.creates:
+        made = [name for name in sorted(schemas) if fnmatchcase(pattern, name)]
+        if made:
+            schemas[pattern] = schemas[made[0]]
+    return found or [pattern]
+
+
+def _problem(operation: Operation, schema: CollectionSchema | None) -> PlanError | None:
+    try:
+        operation.check(schema)
+    except PlanError as error:
+        return error
+    return None
+
+
+def _words_problem(operation: Operation) -> PlanError | None:
+    try:
+        operation.check_words()
+    except PlanError as error:
+        return error
+    return None
+
+
+def _contradictions(source: Source, operations: tuple[Operation, ...], names: Iterable[str]) -> Iterator[Use]:
+    """The first contradiction of a file; the operation that its message begins with."""
+    for name in sorted(names):
+        matching = [operation for operation in operations if operation.matches(name)]
+        try:
+            check_contradictions(matching)
+        except PlanError as error:
+            first = next((one for one in matching if error.message.startswith(one.label())), matching[0])
+            yield Use(source, first, operations.index(first), name, False, None, error)
+            return

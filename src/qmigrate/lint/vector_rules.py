@@ -1,0 +1,150 @@
+"""QM4: vectors and what fills them, against the settings and against what the same revision does to the payload."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from qmigrate.errors import PlanError
+from qmigrate.lint.calls import definition
+from qmigrate.lint.change_rules import _each
+from qmigrate.lint.code_rules import functions_of_operation
+from qmigrate.lint.project import Project, Use
+from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
+from qmigrate.operations.reasons import shown
+from qmigrate.operations.vector_common import params_of
+
+
+def _size(project: Project) -> Iterator[Hit]:
+    for use in project.uses:
+        for vector, value in use.operation.embeds().items():
+            configured = project.embedder(use.name, value.embedder)
+            made = configured.get("size") if configured else None
+            declared = getattr(use.operation, "params", None)
+            if declared is None and use.before is not None:
+                declared = params_of(use.before, vector)
+            wanted = (declared or {}).get("size")
+            if isinstance(made, int) and isinstance(wanted, int) and made != wanted:
+                yield Hit(
+                    use.source,
+                    use.span,
+                    f"vector {shown(vector)} has {wanted} values, and embedder {value.embedder} makes {made}",
+                )
+
+
+def _unknown_embedder(project: Project) -> Iterator[Hit]:
+    for use in _each(project):
+        for value in use.operation.embeds().values():
+            if project.embedder(use.name, value.embedder) is None:
+                yield Hit(use.source, use.span, f"embedder {value.embedder} is not configured")
+
+
+def _unpinned(project: Project) -> Iterator[Hit]:
+    for use in _each(project):
+        for value in use.operation.embeds().values():
+            configured = project.embedder(use.name, value.embedder) or {}
+            if configured.get("type") == "callable" and not configured.get("version"):
+                yield Hit(use.source, use.span, f"embedder {value.embedder} is a function without a version")
+
+
+def _field_gone(project: Project) -> Iterator[Hit]:
+    for source, revision in project.loaded():
+        removed = {
+            field
+            for operation in revision.operations
+            if operation.rewrites_payload
+            for function in functions_of_operation(operation)
+            if function is getattr(operation, "function", None)
+            for field in _removed(definition(source, function))
+        }
+        for index, operation in enumerate(revision.operations):
+            for vector, value in operation.embeds().items():
+                gone = sorted(field for field in value.fields() if field.split(".")[0] in removed)
+                if gone:
+                    place = source.span_of_operation(operation, index)
+                    said = f"vector {shown(vector)} is embedded from {gone[0]!r}, which is removed here"
+                    yield Hit(source, place, said)
+
+
+def _removed(node: ast.AST | None) -> Iterator[str]:
+    """Keys that a function pops or deletes."""
+    for one in ast.walk(node) if node is not None else ():
+        if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and one.func.attr == "pop" and one.args:
+            yield from _text(one.args[0])
+        elif isinstance(one, ast.Delete):
+            for target in one.targets:
+                if isinstance(target, ast.Subscript):
+                    yield from _text(target.slice)
+
+
+def _text(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+
+
+def _rounded(project: Project) -> Iterator[Hit]:
+    for use in _each(project):
+        if use.before is None or use.problem is not None or use.operation.creates:
+            continue
+        for vector in sorted(_converted(use)):
+            after = use.after()
+            params = params_of(after, vector) if after else None
+            form = (params or {}).get("datatype") or (params or {}).get("distance")
+            yield Hit(use.source, use.span, f"every value of vector {shown(vector)} is stored in another form: {form}")
+
+
+def _converted(use: Use) -> frozenset[str]:
+    assert use.before is not None  # noqa: S101  the caller looked
+    try:
+        return use.operation.transform(use.before).converted
+    except PlanError:
+        return frozenset()
+
+
+RULES = (
+    Rule(
+        "QM401",
+        "size-mismatch",
+        ERROR,
+        "vector size that the embedder doesn't make",
+        "The upgrade would stop before its first write.",
+        "make the sizes agree in the revision or in qmigrate.yaml",
+        _size,
+    ),
+    Rule(
+        "QM402",
+        "unknown-embedder",
+        ERROR,
+        "embedder that the settings don't have",
+        "The upgrade would stop before its first write.",
+        "add it under embedders: in qmigrate.yaml",
+        _unknown_embedder,
+    ),
+    Rule(
+        "QM403",
+        "unpinned-model",
+        WARNING,
+        "model whose version nothing says",
+        "What fills the vector may change without a difference that anybody sees; vectors of two models don't compare.",
+        "give it a version: in qmigrate.yaml, and another one whenever its answers change",
+        _unpinned,
+    ),
+    Rule(
+        "QM404",
+        "embedded-field-removed",
+        ERROR,
+        "field removed by the revision that embeds it",
+        "The new generation lacks what its vector is made of: it can't be proven, nor filled again.",
+        "embed in this revision, and remove the field in a later one",
+        _field_gone,
+    ),
+    Rule(
+        "QM405",
+        "rounded",
+        WARNING,
+        "stored values that are rounded or normalised",
+        "What is lost doesn't come back, and neighbours may change for many points.",
+        "compare search results on a sample first (upgrade --rehearse), or add it as a vector of its own",
+        _rounded,
+    ),
+)

@@ -1,0 +1,326 @@
+"""Drift without a store: what differs, what is a server's default, what ends it, and what is only to be known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from tests.unit.test_operations_source import SCHEMAS
+
+from qmigrate import Compute, CopyOf, Embed, op
+from qmigrate.drift import (
+    Surroundings,
+    acceptance,
+    collection_findings,
+    differences,
+    embedders_of,
+    fingerprint_findings,
+    plan_restoration,
+    restoration,
+)
+from qmigrate.errors import RefusedError
+from qmigrate.model.plan import Build, GoLive, InPlace, Job
+from qmigrate.model.schema import DISABLED, CollectionSchema, changed
+from qmigrate.model.state import (
+    Applied,
+    Capabilities,
+    CollectionState,
+    Generation,
+    LiveCollection,
+    OpenRun,
+    Record,
+    World,
+)
+
+SERVER = Capabilities(False, (1, 18, 3), "Qdrant 1.18.3", True, True, True, True)
+LOCAL = replace(SERVER, local=True, version=(0, 0, 0))
+A = {"size": 8, "distance": "Cosine"}
+HNSW = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000, "max_indexing_threads": 0, "on_disk": False}
+SCALAR = {"scalar": {"type": "int8", "always_ram": True}}
+
+
+def schema(vectors=None, **parts) -> CollectionSchema:
+    """A schema with one vector."""
+    return CollectionSchema(vectors={"a": A} if vectors is None else vectors, **parts)
+
+
+def paths(recorded: CollectionSchema, live: CollectionSchema, *, local: bool = False) -> dict:
+    """What differs, by path: (recorded, live)."""
+    return {one.path: (one.recorded, one.live) for one in differences(recorded, live, local=local)}
+
+
+#: (what, recorded, live, path -> (recorded, live))
+SCHEMAS_TABLE = (
+    ("equal", schema(), schema(), {}),
+    ("defaults of the server", schema(config={"hnsw_config": {"m": 16}}),
+     schema(config={"hnsw_config": HNSW, "replication_factor": 1, "on_disk_payload": True, "wal_config": {"wal_capacity_mb": 32}}), {}),
+    ("nothing declared", schema(), schema(config={"hnsw_config": {**HNSW, "m": 99}}), {}),
+    ("a declared default that isn't reported", schema({"a": {**A, "on_disk": False, "datatype": "float32"}}), schema(), {}),
+    ("an automatic choice", schema(config={"sharding_method": "auto", "optimizers_config": {"max_optimization_threads": "auto"}}), schema(), {}),
+    ("modifier none", schema(sparse={"s": {"modifier": "none"}}), schema(sparse={"s": {}}), {}),
+    ("disabled", schema(config={"quantization_config": DISABLED}), schema(), {}),
+    ("disabled and there", schema(config={"quantization_config": DISABLED}), schema(config={"quantization_config": SCALAR}),
+     {"quantization_config": (DISABLED, SCALAR)}),
+    ("size", schema(), schema({"a": {**A, "size": 9}}), {"vectors.a.size": (8, 9)}),
+    ("unnamed", schema({"": A}), schema({"": {**A, "distance": "Dot"}}), {"vectors.(unnamed).distance": ("Cosine", "Dot")}),
+    ("deep", schema({"a": {**A, "quantization_config": SCALAR}}), schema({"a": {**A, "quantization_config": {"scalar": {"type": "int8", "always_ram": False}}}}),
+     {"vectors.a.quantization_config.scalar.always_ram": (True, False)}),
+    ("two at once", schema(config={"optimizers_config": {"indexing_threshold": 1, "flush_interval_sec": 5}}),
+     schema(config={"optimizers_config": {"indexing_threshold": 2, "flush_interval_sec": 6}}),
+     {"optimizers_config.indexing_threshold": (1, 2), "optimizers_config.flush_interval_sec": (5, 6)}),
+    ("a float that JSON rounds", schema(config={"optimizers_config": {"deleted_threshold": 0.2}}),
+     schema(config={"optimizers_config": {"deleted_threshold": 0.20000000298}}), {}),
+    ("metadata false", schema(config={"metadata": {"beta": False}}), schema(config={"metadata": {}}), {"metadata.beta": (False, None)}),
+    ("metadata auto", schema(config={"metadata": {"mode": "auto"}}), schema(), {"metadata": ({"mode": "auto"}, None)}),
+    ("metadata of others", schema(config={"metadata": {"k": 1}}), schema(config={"metadata": {"k": 1, "theirs": 2}}), {}),
+    ("index gone", schema(indexes={"f": {"type": "keyword"}}), schema(), {"payload_indexes.f": ({"type": "keyword"}, None)}),
+    ("index added", schema(), schema(indexes={"f.g[]": {"type": "float"}}), {"payload_indexes.f.g[]": (None, {"type": "float"})}),
+    ("index default", schema(indexes={"f": {"type": "text", "lowercase": True}}), schema(indexes={"f": {"type": "text"}}), {}),
+    ("dense for sparse", schema({}, sparse={"a": {}}), schema(), {"vectors.a": (None, A), "sparse_vectors.a": ({}, None)}),
+)
+
+
+@pytest.mark.parametrize(("recorded", "live", "found"), [row[1:] for row in SCHEMAS_TABLE], ids=[row[0] for row in SCHEMAS_TABLE])
+def test_differences(recorded, live, found):
+    """Only declared fields count, each with its path; whole parts count on both sides."""
+    assert paths(recorded, live) == found
+
+
+@settings(max_examples=150, deadline=None)
+@given(recorded=SCHEMAS, live=SCHEMAS)
+def test_accepted_and_restored_schemas_have_no_drift(recorded, live):
+    """Whatever two schemas are: what is accepted is recorded as live, what is restored is live as recorded."""
+    for local in (False, True):
+        accepted = acceptance(recorded, live, local=local)
+        assert differences(merged(recorded, accepted), live, local=local) == ()
+        restored = restoration(recorded, live, local=local)
+        assert differences(recorded, changed(live, restored), local=local) == ()
+        assert differences(recorded, recorded, local=local) == ()
+
+
+def merged(recorded: CollectionSchema, found) -> CollectionSchema:
+    """A recorded schema after changes: a declared field that nobody sets any more is declared no longer."""
+    return changed(recorded, found)
+
+
+def test_local_mode_keeps_less():
+    """Local mode reports neither indexes nor settings: only what decides values, metadata and aliases are compared."""
+    recorded = schema(
+        {"a": {**A, "hnsw_config": {"m": 4}, "on_disk": True}},
+        sparse={"s": {"modifier": "idf", "index": {"on_disk": True}}},
+        indexes={"f": {"type": "keyword"}},
+        config={"hnsw_config": {"m": 4}, "shard_number": 3, "metadata": {"k": 1}},
+    )
+    live = schema(sparse={"s": {"modifier": "idf"}}, config={"metadata": {"k": 1}})
+    assert paths(recorded, live, local=True) == {}
+    assert paths(recorded, live.with_(vectors={"a": {**A, "size": 9}}, config={}), local=True) == {
+        "vectors.a.size": (8, 9),
+        "metadata": ({"k": 1}, None),
+    }
+
+
+# --- a collection and what is around it -----------------------------------------------------------------------------
+
+
+def seal(**changed) -> dict:
+    """What the serving generation says of itself."""
+    return {"version": 1, "ledger": "L", "collection": "docs", "generation": 2, "revision": "0002", "checksum": "sum-2",
+            "state": "live", "embedders": {}, **changed}
+
+
+def state(**changed) -> CollectionState:
+    """``docs`` at 0002 on its second generation, the first one kept."""
+    recorded = schema()
+    given = {
+        "name": "docs",
+        "kind": "alias",
+        "managed": True,
+        "applied": tuple(Applied(f"000{n}", f"sum-{n}", f"docs__g000{n}", "copy", None) for n in (1, 2)),
+        "declared": recorded,
+        "live": LiveCollection("docs__g0002", recorded, seal=seal()),
+        "generations": (
+            Generation(1, "docs__g0001", None, ("0001",), recorded, "retired"),
+            Generation(2, "docs__g0002", 1, ("0001", "0002"), recorded, "live", server="Qdrant 1.18.3 at x"),
+        ),
+        **changed,
+    }
+    return CollectionState(**given)
+
+
+KEPT = LiveCollection("docs__g0001", schema(), seal=seal(generation=1, revision="0001", checksum="sum-1"))
+
+
+def around(**changed) -> Surroundings:
+    """What belongs to it."""
+    given = {
+        "ledger_id": "L",
+        "capabilities": SERVER,
+        "aliases": {"docs": "docs__g0002"},
+        "physical": frozenset({"docs__g0001", "docs__g0002"}),
+        "kept": {"docs__g0001": KEPT},
+        **changed,
+    }
+    return Surroundings(**given)
+
+
+def found(of: CollectionState, beside: Surroundings | None = None) -> list[tuple[str, str, str]]:
+    """(kind, severity, path) of every finding."""
+    return [(one.kind, one.severity, one.path) for one in collection_findings(of, beside or around())]
+
+
+def run(run_state: str = "running", *, steps=(), records=(), leased=False) -> OpenRun:
+    """An unfinished run."""
+    return OpenRun(7, "upgrade", run_state, Job("docs", "b", tuple(steps)), {}, "me", "web-7", datetime(2025, 11, 1, tzinfo=UTC), "boom", tuple(records), leased=leased)
+
+
+BUILD = Build((), "docs__g0002", "docs__g0003", 3, schema(), "copy", "")
+GO = GoLive((), "docs__g0002", "docs__g0003", ("docs",))
+HERE = InPlace((), "docs__g0002", (), "")
+DRIFTED = LiveCollection("docs__g0002", schema(indexes={"f": {"type": "keyword"}}), seal=seal())
+
+
+def hidden(**changed) -> CollectionState:
+    """``docs`` once was a plain collection, which its alias hides now."""
+    rows = (
+        Generation(0, "docs", None, ("0001",), schema(), "retired"),
+        Generation(2, "docs__g0002", 0, ("0001", "0002"), schema(), "live", server="Qdrant 1.18.3 at x"),
+    )
+    return state(generations=rows, hides=True, **changed)
+
+
+BEHIND = around(
+    aliases={"docs": "docs__g0002", "docs__old": "docs"},
+    physical=frozenset({"docs", "docs__g0002"}),
+    kept={"docs": LiveCollection("docs", schema(), seal=seal(generation=0))},
+)
+#: (what, state, surroundings, (kind, severity, path) of what is found)
+COLLECTIONS = (
+    ("clean", state(), around(), []),
+    ("an index", state(live=DRIFTED), around(), [("schema", "drift", "payload_indexes.f")]),
+    ("a running upgrade", state(open_run=run(leased=True)), around(), [("run", "pending", "run")]),
+    ("a held one, with drift", state(open_run=run("held", steps=(BUILD, GO), records=(Record(1, "hold", "running"),)), live=DRIFTED), around(),
+     [("run", "pending", "run"), ("schema", "drift", "payload_indexes.f")]),
+    ("an interrupted swap", state(open_run=run(steps=(BUILD, GO), records=(Record(1, "swap", "running"),)), live=DRIFTED), around(),
+     [("run", "pending", "run"), ("run", "note", "run")]),
+    ("an interrupted change in place", state(open_run=run("failed", steps=(HERE,), records=(Record(0, "change", "running"),)), live=DRIFTED), around(),
+     [("run", "pending", "run"), ("run", "note", "run")]),
+    ("unmanaged", CollectionState("other", "plain", False, live=LiveCollection("other", schema())), around(), [("unmanaged", "note", "other")]),
+    ("of another ledger", CollectionState("other", "plain", False, live=LiveCollection("other", schema(), seal=seal(ledger="M"))), around(),
+     [("unmanaged", "note", "other")]),
+    ("dropped and made again", state(kind="plain", generations=(), declared=None, live=LiveCollection("docs", schema())), around(physical=frozenset({"docs"}), kept={}), [("unmanaged", "note", "docs")]),
+    ("dropped", state(kind="absent", live=None, generations=(Generation(1, "docs__g0001", None, (), schema(), "gone"),)), around(physical=frozenset()), []),
+    ("gone", state(kind="absent", live=None), around(physical=frozenset({"docs__g0001"})), [("name", "drift", "docs")]),
+    ("moved", state(live=LiveCollection("docs__g0001", schema())), around(), [("name", "drift", "docs")]),
+    ("not sealed", state(live=LiveCollection("docs__g0002", schema())), around(), [("seal", "drift", "seal")]),
+    ("two fields of the seal", state(live=LiveCollection("docs__g0002", schema(), seal=seal(state="building", generation=3))), around(),
+     [("seal", "drift", "seal.generation"), ("seal", "drift", "seal.state")]),
+    ("a way back gone", state(), around(kept={}, physical=frozenset({"docs__g0002"})), [("generation", "drift", "generation docs__g0001")]),
+    ("a way back made again", state(), around(kept={"docs__g0001": LiveCollection("docs__g0001", schema())}), [("generation", "drift", "generation docs__g0001")]),
+    ("a generation of nobody", state(), around(physical=frozenset({"docs__g0001", "docs__g0002", "docs__g0009"})), [("generation", "note", "generation docs__g0009")]),
+    ("unknown settings", state(live=LiveCollection("docs__g0002", schema(), seal=seal(), unknown=("params.new",))), around(), [("schema", "note", "unknown")]),
+    ("hidden", hidden(), BEHIND, [("hidden", "note", "hidden docs")]),
+    ("hidden by an older server", hidden(), replace(BEHIND, capabilities=replace(SERVER, version=(1, 19, 0))), [("hidden", "drift", "hidden docs")]),
+    ("hidden without a way", hidden(), replace(BEHIND, aliases={"docs": "docs__g0002"}, kept={}), [("hidden", "drift", "hidden docs")]),
+    ("hidden by nobody known", state(hides=True), replace(BEHIND, kept={"docs__g0001": KEPT}, physical=frozenset({"docs", "docs__g0001", "docs__g0002"})),
+     [("hidden", "drift", "hidden docs")]),
+)
+
+
+@pytest.mark.parametrize(("of", "beside", "wanted"), [row[1:] for row in COLLECTIONS], ids=[row[0] for row in COLLECTIONS])
+def test_findings_of_a_collection(of, beside, wanted):
+    """Each situation gives exactly its findings, and each of them that asks for something says what to do."""
+    assert found(of, beside) == wanted
+    for one in collection_findings(of, beside):
+        assert one.message
+        assert one.fixes or one.path == "run"
+
+
+def test_strict_turns_what_nobody_recorded_into_drift():
+    """Unmanaged names count with strict; a hidden collection does not: gc is not due yet."""
+    (one,) = collection_findings(CollectionState("other", "plain", False, live=LiveCollection("other", schema())), around())
+    assert (one.under(strict=False).severity, one.under(strict=True).severity) == ("note", "drift")
+    (other,) = collection_findings(hidden(), BEHIND)
+    assert other.under(strict=True).severity == "note"
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_filling_counts():
+    """Whatever fills a vector last is what its model is compared with."""
+    words, more = Embed("words", text="text"), Embed("more", text="text")
+    operations = [
+        op.AddVector("docs", "b", A, values=words),
+        op.AddVector("docs", "c", A, values=words),
+        op.Reembed("docs", "b", values=more, cutover="immediate"),
+        op.Reembed("docs", "c", values=Compute(print), cutover="immediate"),
+        op.AddVector("docs", "d", A, values=CopyOf("b")),
+    ]
+    assert embedders_of(operations) == {"b": "more"}
+
+
+@pytest.mark.parametrize(
+    ("now", "broken", "wanted"),
+    [
+        ({"words": {"type": "hashing", "size": 8}}, {}, []),
+        ({"words": {"type": "hashing", "size": 9}}, {}, [("drift", "embedders.b.size", 8, 9)]),
+        ({"words": {"type": "hashing", "size": 8, "extra": 1}}, {}, [("drift", "embedders.b.extra", None, 1)]),
+        ({}, {"words": "no such module"}, [("drift", "embedders.b", None, None)]),
+        ({}, {}, [("note", "embedders.b", None, None)]),
+    ],
+)
+def test_fingerprints(now, broken, wanted):
+    """Another model is drift with the field that differs, a broken one is drift, one that is not configured a note."""
+    seen = fingerprint_findings({"b": {"type": "hashing", "size": 8}, "": {"x": 1}}, {"b": "words"}, now, broken)
+    assert [(one.severity, one.path, one.recorded, one.live) for one in seen] == wanted
+
+
+# --- the way back in place ------------------------------------------------------------------------------------------
+
+
+def world(of: CollectionState) -> World:
+    """One collection on a server."""
+    return World("L", SERVER, {of.name: of})
+
+
+def test_a_restoration_is_one_step_without_a_revision():
+    """What differs is changed in place; metadata keys of others stay; nothing is recorded as applied."""
+    recorded = schema(indexes={"f": {"type": "keyword"}}, config={"metadata": {"k": 1}, "hnsw_config": {"m": 16}})
+    live = schema(indexes={"g": {"type": "float"}}, config={"metadata": {"k": 2, "theirs": 3}, "hnsw_config": HNSW})
+    plan = plan_restoration(world(state(declared=recorded, live=LiveCollection("docs__g0002", live, seal=seal()))), "docs")
+    (item,) = plan.collections
+    (step,) = item.job.steps
+    assert (item.job.closes, step.target, step.ops) == ((), "docs__g0002", ())
+    assert [(one.kind, one.name, one.after) for one in step.changes] == [
+        ("index.add", "f", {"type": "keyword"}),
+        ("index.drop", "g", None),
+        ("config.set", "metadata", {"k": 1, "theirs": 3}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        state(live=None, kind="absent"),
+        state(live=LiveCollection("docs__g0001", schema())),
+        state(open_run=run()),
+        CollectionState("docs", "plain", False, live=LiveCollection("docs", schema())),
+        state(live=LiveCollection("docs__g0002", schema({}), seal=seal())),
+        state(live=LiveCollection("docs__g0002", schema({"a": {**A, "size": 9}}), seal=seal())),
+    ],
+    ids=["gone", "moved", "unfinished", "unmanaged", "vector gone", "size"],
+)
+def test_what_is_no_matter_of_a_schema_is_refused(of):
+    """A name that is elsewhere, an unfinished run and values that are gone are never mended by a schema."""
+    with pytest.raises(RefusedError) as refused:
+        plan_restoration(world(of), "docs")
+    assert refused.value.hint
+
+
+def test_nothing_to_restore():
+    """As recorded and sealed: an empty plan. Without its seal: a step that changes nothing but the seal."""
+    assert plan_restoration(world(state()), "docs").collections == ()
+    plan = plan_restoration(world(state(live=LiveCollection("docs__g0002", schema()))), "docs")
+    assert plan.collections[0].job.steps[0].changes == ()
