@@ -137,9 +137,16 @@ def contents(store, name: str) -> dict:
     found = {}
     for page in store.scan(name):
         for stored in page:
-            vectors = {key: [round(x, 5) for x in value] for key, value in records.vectors_of(stored).items()}
+            vectors = {key: _rounded(value) for key, value in records.vectors_of(stored).items()}
             found[records.point_id(stored)] = (records.payload_of(stored), vectors)
     return found
+
+
+def _rounded(value):
+    """Dense, multi and sparse vectors to five digits."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return [_rounded(part) if isinstance(part, list) else round(part, 5) for part in value]
 
 
 def flat(items):

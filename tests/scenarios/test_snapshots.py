@@ -20,7 +20,7 @@ from tests.scenarios.cli import call
 from tests.unit.test_archive import every_change, lines_of
 
 from qmigrate import archive
-from qmigrate.commands import restore, snapshot, status, upgrade
+from qmigrate.commands import adopt, restore, snapshot, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import (
     ArchiveError,
@@ -34,7 +34,7 @@ from qmigrate.errors import (
 )
 from qmigrate.ledger import Ledger, tables
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.steps import restore as steps
+from qmigrate.steps import from_archive
 from qmigrate.store import portable, records
 from qmigrate.store.server import ServerStore
 
@@ -165,6 +165,26 @@ def test_the_way_goes_on_after_a_restore(deployment):
     put(made, make_point(803))
 
 
+HELD = """
+def upgrade():
+    return [op.AlterVector("{name}", "a", VectorParams(size=16, distance=Distance.COSINE),
+                           values=Embed("words", text="text"), cutover="hold")]
+"""
+
+
+def test_what_waits_for_its_cutover_is_decided_first(deployment):
+    """A restore neither goes beside a held generation nor lets it on."""
+    made = prepared(deployment)
+    taken = archived(made)
+    made.revise("0002", HELD)
+    upgrade.upgrade(made.settings())
+    with pytest.raises(RefusedError, match="waits for its cut-over"):
+        restore.restore(made.settings(), made.name, taken.name, consent=True)
+    back.abort(made.settings(), made.name)
+    restore.restore(made.settings(), made.name, taken.name, consent=True)
+    assert made.row().points == 20
+
+
 def test_a_later_revision_comes_back_and_goes_again(deployment):
     """A restore may also bring a revision again; rolling that back returns to what served, without mixing points."""
     made = prepared(deployment)
@@ -262,6 +282,7 @@ def test_every_touched_line_is_refused_before_anything_is_made(deployment, tmp_p
     path = archived(made, to=tmp_path).path
     lines = lines_of(path)
     runs = len(runs_of(made))
+    verified = archive.summary(path)
     cases = list(every_change(lines))
     for what, changed, line in cases:
         touched = tmp_path / "touched.jsonl.zst"
@@ -274,7 +295,8 @@ def test_every_touched_line_is_refused_before_anything_is_made(deployment, tmp_p
             assert refused.value.facts["line"] == line, what
     assert len(cases) > 30
     assert generations(made) == [f"{made.name}__g0001"]
-    assert len(runs_of(made)) == runs
+    assert {run.state for run in runs_of(made)[:-runs]} <= {"refused"}
+    assert archive.verify(path) == verified
     assert made.row().state == "ready"
 
 
@@ -303,14 +325,13 @@ def test_an_archive_that_was_replaced_after_the_plan_is_refused(deployment, monk
     taken = archived(made)
     put(made, make_point(300))
     other = archived(made)
-    original = restore.archive.verify
+    original = restore.perform
 
-    def replaced(path, *rest):
-        found = original(path, *rest)
-        path.write_bytes(other.path.read_bytes())
-        return found
+    def replaced(*args, **kwargs):
+        taken.path.write_bytes(other.path.read_bytes())
+        return original(*args, **kwargs)
 
-    monkeypatch.setattr(restore.archive, "verify", replaced)
+    monkeypatch.setattr(restore, "perform", replaced)
     with pytest.raises(RefusedError, match="was replaced since"):
         restore.restore(made.settings(), made.name, taken.name, consent=True)
     assert generations(made) == [f"{made.name}__g0001"]
@@ -330,7 +351,7 @@ def test_a_point_that_did_not_come_back_stops_the_restore(deployment, monkeypatc
             stored.payload["text"].string_value = "wrong"
         return original(stored)
 
-    monkeypatch.setattr(steps.portable, "ready", wrong)
+    monkeypatch.setattr(from_archive.portable, "ready", wrong)
     with pytest.raises(VerificationError, match="4 the payload differs"):
         restore.restore(made.settings(), made.name, taken.name, consent=True)
     monkeypatch.undo()
@@ -374,6 +395,12 @@ def test_an_archive_moves_a_collection_to_another_deployment(qdrant_config, tmp_
     two.revise("0003", ADD)
     upgrade.upgrade(two.settings())
     assert (two.row().revision, two.row().points) == ("0003", 20)
+    back.rollback(two.settings(), "0002")
+    assert two.row().revision == "0002"
+    with pytest.raises(RefusedError, match="20 points"):
+        back.rollback(two.settings(), "base")
+    back.rollback(two.settings(), "base", writes="discard")
+    assert target_of(two) is None
     if "url" in qdrant_config:
         clean(two)
 
@@ -629,6 +656,31 @@ def test_the_command_line_from_making_to_deleting(deployment, monkeypatch):
     assert "Deleted: 1 snapshot" in verb("snapshot", "delete", name, "--yes").out
     assert verb("snapshot", "delete", "*", "--of", made.name, "--in", "elsewhere", "--yes", "--json").json["data"]["rows"]
     assert not list((made.root / "elsewhere").iterdir())
+
+
+def test_an_adopted_plain_collection_is_restored_beside(deployment):
+    """The alias hides it, or it becomes a generation of its own first; either way it is kept and a command away."""
+    made = deployment
+    store = made.store()
+    store.create_collection(
+        made.name, CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}}), seal=None, defer_index=False
+    )
+    store.close()
+    made.load(20)
+    adopt.adopt(made.settings(), made.name)
+    taken = archived(made)
+    then = made.contents()
+    put(made, make_point(300))
+    now = made.contents()
+    restore.restore(made.settings(), made.name, taken.name, consent=True)
+    assert made.contents() == then
+    assert target_of(made).startswith(f"{made.name}__g")
+    put(made, make_point(301))
+    restore.undo(made.settings(), made.name, writes="discard")
+    assert made.contents() == now
+    put(made, make_point(302))
+    put(made, make_point(303))
+    assert made.row().points == 23
 
 
 def test_a_plain_collection_is_archived_and_not_restored_over(deployment):

@@ -85,14 +85,12 @@ def restore(
         resumed, finished = finish_open_runs(opened, stop=stop, only=[name], lock_timeout=lock_timeout)
         if same & {one.run for one in resumed}:
             return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
-        if origin.kind == ARCHIVE:
-            # Before a run is recorded, so that a damaged file leaves no trace at all.
-            archive.verify(Path(origin.place))
         made, outcomes = perform(
             opened,
             lambda world: _plan(opened, _tried(opened, world, name), name, origin, into=into),
             stop=stop,
             lock_timeout=lock_timeout,
+            names=[name],
         )
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
 
@@ -130,7 +128,9 @@ def undo(
             moments = opened.ledger.moments(collection)
             if moments and (moments[-1].physical, moments[-1].strategy) == (state.physical, "undo"):
                 return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
-        made, outcomes = perform(opened, lambda world: make(opened, world), stop=stop, lock_timeout=lock_timeout)
+        made, outcomes = perform(
+            opened, lambda world: make(opened, world), stop=stop, lock_timeout=lock_timeout, names=[collection]
+        )
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
 
 

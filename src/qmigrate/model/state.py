@@ -15,7 +15,7 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 #: The oldest server that keeps collection metadata, where the seal lives.
 MINIMUM_SERVER = (1, 16, 0)
 #: Strategies that make another generation, as the history has them.
-REBUILT = ("copy", "clone", "create")
+REBUILT = ("copy", "clone", "create", "restore", "undo")
 #: The phase in which a go-live waits for its cut-over, as the journal has it.
 HOLD = "hold"
 #: Telemetry shows the operation id of every local shard from here on.
@@ -170,7 +170,8 @@ class Applied:
         revision: its id.
         checksum: of the file at that time.
         physical: the generation that served afterwards.
-        strategy: ``copy | clone | in_place | create | drop``, or ``adopt`` where only the record was made.
+        strategy: ``copy | clone | in_place | create | drop``, ``adopt`` where only the record was made, ``restore``
+            and ``undo`` where points of another time brought it along.
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
         run: id of the run that applied it; None where that isn't known.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model.plan import REBUILDS, Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
+from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
 from qmigrate.planner.members import refs_of
@@ -165,9 +165,9 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
     """
     entry = group[-1]
     before = _before(walk, entry)
-    # Where a restore, or the way back from one, has brought it, only the oldest revision takes the name away.
-    came_back = entry.strategy in ("restore", "undo") and entry != walk.state.applied[0]
-    if before is None and (entry.strategy in REBUILDS or came_back):
+    # A name that began with a restore is taken away with all that came with it, like one that was created.
+    made = entry.strategy == "create" or (entry.strategy == "restore" and entry == walk.state.applied[0])
+    if before is None and entry.rebuilt and not made:
         # What was changed in place since is on the generation that stays.
         _reverse(world, revisions, walk)
         for one in group:

@@ -33,6 +33,7 @@ def plan_restore(
         DriftError: a revision that would count as applied again has another file now.
     """
     _refuse_unmanaged(state)
+    _refuse_held(state)
     if origin.kind == SNAPSHOT:
         _refuse_snapshot(world.capabilities, origin)
     known, notes = _revisions(revisions, state, origin)
@@ -73,6 +74,7 @@ def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str 
     Raises:
         RefusedError: what serves now was not restored, or the generation before is not kept any more.
     """
+    _refuse_held(state)
     if not was_restored(moments, state.physical):
         raise RefusedError(
             f"what serves {state.name} now was not restored, so there is no restore to take back",
@@ -113,6 +115,14 @@ def _refuse_unmanaged(state: CollectionState) -> None:
         raise RefusedError(
             f"{state.name} exists and is not under management, so nothing is restored over it",
             hint=f"take it over first: qmigrate adopt {state.name}; or restore beside it: --into NAME",
+        )
+
+
+def _refuse_held(state: CollectionState) -> None:
+    if state.held:
+        raise RefusedError(
+            f"the next generation of {state.name} is built and waits for its cut-over",
+            hint=f"first let it go live (qmigrate cutover {state.name}) or take it back (qmigrate abort {state.name})",
         )
 
 
