@@ -492,3 +492,41 @@ def _record_server(made: Deployment, label: str) -> None:
             connection.execute(text("UPDATE qdrant_generations SET server = :label WHERE number = 1"), {"label": label})
     finally:
         ledger.close()
+
+
+def test_accepted_values_survive_a_copy(made):
+    """What was filled by hand is carried when the accepting revision and a copy are applied together."""
+    with by_hand(made) as client:
+        client.delete_vector_name(made.name, "b")
+        for name, size in (("b", 3), ("x", 2)):
+            dense = models.DenseVectorConfig(size=size, distance="Dot")
+            client.create_vector_name(made.name, name, models.DenseVectorNameConfig(dense=dense))
+        points, _ = client.scroll(made.name, limit=50)
+        client.update_vectors(
+            made.name,
+            [
+                models.PointVectors(id=point.id, vector={"b": [1.0, 2.0, float(place)], "x": [3.0, float(place)]})
+                for place, point in enumerate(points)
+            ],
+            wait=True,
+        )
+    code, found = check(made)
+    assert (code, found) == (
+        4,
+        {
+            "vectors.b.size": ("drift", 16, 3),
+            "vectors.b.distance": ("drift", "Cosine", "Dot"),
+            "vectors.x": ("drift", None, {"size": 2, "distance": "Dot"}),
+        },
+    )
+    assert call(made.root, "revision", "--from-drift", "--only", made.name).code == 0
+    before = made.contents()
+    made.revise("0004", ADD.replace('"b"', '"c"'), down="0003")
+    upgrade.upgrade(made.settings(), only=[made.name])
+    after = made.contents()
+    assert after.keys() == before.keys()
+    for key, (payload, vectors) in before.items():
+        assert after[key][0] == payload
+        assert {name: after[key][1][name] for name in vectors} == vectors
+        assert "c" in after[key][1]
+    assert {path for path, (severity, *_) in check(made)[1].items() if severity == "drift"} == set()

@@ -33,6 +33,7 @@ def made(deployment):
     upgrade.upgrade(deployment.settings())
     deployment.load(10)
     deployment.revise("0002", INDEX, doc="Filters by kind.")
+    upgrade.upgrade(deployment.settings())
     deployment.revise("0003", ADD, doc="A vector of words.")
     upgrade.upgrade(deployment.settings())
     rollback.rollback(deployment.settings(), "-1", only=[deployment.name])
