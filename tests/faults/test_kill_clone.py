@@ -124,21 +124,19 @@ def test_a_killed_clone_is_resumed_to_the_same_end(prepared, tmp_path):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("label", ABORTED_AT)
 def test_a_killed_clone_is_aborted_without_trace(prepared, tmp_path, label):
-    """Abort removes the clone and nothing else: points, schema and snapshot of the live generation stay."""
+    """Abort removes the clone, and the snapshot that the run has made for it: the live generation is as before."""
     _, labels = recorded(prepared, tmp_path)
     made = prepared("abort")
     before, live = made.contents(), made.row()
     killed = child(made, "upgrade", "head", kill_at=labels.index(label) + 1)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    store = made.store()
-    snapshots = store.list_snapshots(made.name)
-    store.close()
     back.abort(made.settings())
     assert generations(made) == [f"{made.name}__g0001"]
     assert made.contents() == before
     assert (made.row().state, made.row().generation) == ("pending", live.generation)
     store = made.store()
-    assert store.list_snapshots(made.name) == snapshots
+    # One whose making was not recorded may be somebody else's.
+    assert len(store.list_snapshots(made.name)) == (label == "before journal snapshot done")
     store.close()
     upgrade.upgrade(made.settings())
     assert strategy_of(made) == "clone"
