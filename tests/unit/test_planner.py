@@ -212,6 +212,15 @@ def test_a_vector_that_goes_and_comes_back_is_no_clone():
     assert not_beyond_schemas(wish, TWO, DROP.transform(TWO)) is wish
 
 
+def test_fused_revisions_are_one_clone_unless_their_sum_is_none():
+    """What every one of them could have alone they have together; a vector emptied by two of them is copied."""
+    again = op.AddVector("docs", "b", VECTOR, values=Empty())
+    for last, fill in ((INDEX, "clone"), (again, "copy")):
+        files = Files(("1", CREATE), ("2", HNSW), ("3", DROP), ("4", last))
+        steps = plan_upgrade(world(managed(CREATED, schema=TWO)), files, files.all).collections[0].job.steps
+        assert [(type(step), getattr(step, "fill", None)) for step in steps] == [(Build, fill), (GoLive, None)]
+
+
 @pytest.mark.parametrize(("operation", "refused"), [(HNSW, False), (ADD_C, True), (INDEX, False)])
 def test_unknown_settings_refuse_a_copy_in_the_plan(operation, refused):
     """A copy would lose them, so it is refused with their names; a clone carries them and says so; in place is as ever."""
