@@ -78,4 +78,6 @@ def _holding(
 def _own_snapshots(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
     """(generation, snapshot) of those that runs of this ledger made before a rebuild."""
     made = [(row.report or {}).get("snapshot") for row in ledger.history(name)]
-    return frozenset((str(one["collection"]), str(one["name"])) for one in made if one)
+    # An archive is a file, and one that was only found there may be somebody else's.
+    own = [one for one in made if one and "collection" in one and one.get("made", True)]
+    return frozenset((str(one["collection"]), str(one["name"])) for one in own)

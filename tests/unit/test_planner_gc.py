@@ -11,7 +11,16 @@ from qmigrate.model.plan import Build, CollectionPlan, GoLive, InPlace, Job, Ret
 from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.model.state import CollectionState, Generation, LiveCollection, OpenRun
 from qmigrate.planner import estimate
-from qmigrate.planner.estimate import ASSUMED, MEASURED, Copy, Speed, projected, seconds_of_changes, seconds_of_copy
+from qmigrate.planner.estimate import (
+    ASSUMED,
+    MEASURED,
+    Copy,
+    Speed,
+    projected,
+    seconds_of_changes,
+    seconds_of_clone,
+    seconds_of_copy,
+)
 from qmigrate.planner.gc import Choice, judge, plan_gc
 from qmigrate.planner.rehearse import plan_rehearsal
 from qmigrate.settings_sections import EstimateSettings
@@ -172,6 +181,15 @@ def test_in_place_work_costs_what_it_rebuilds():
     index = seconds_of_changes([Change("index.add", "f", {"type": "keyword"})], 1000, SCHEMA, RATES)
     heavy = seconds_of_changes([Change("config.set", "hnsw_config", {"m": 8})], 1000, SCHEMA, RATES)
     assert (light, index, heavy) == (2, 7, 52)
+
+
+def test_a_clone_costs_no_copy_and_no_index_of_its_own():
+    """What is moved and proven, and only what its changes rebuild."""
+    moved = 2 * 1000 * WIDTH / 1e6
+    dropped = SCHEMA.with_(indexes={})
+    assert seconds_of_clone(1000, SCHEMA, dropped, RATES) == pytest.approx(2 + moved)
+    heavier = SCHEMA.with_(config={"hnsw_config": {"m": 8}})
+    assert seconds_of_clone(1000, SCHEMA, heavier, RATES) == pytest.approx(2 + moved + 50)
 
 
 def test_a_rehearsal_is_projected_by_its_own_speed():

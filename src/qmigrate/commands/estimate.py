@@ -17,6 +17,7 @@ from qmigrate.planner.estimate import (
     Copy,
     Speed,
     seconds_of_changes,
+    seconds_of_clone,
     seconds_of_copy,
 )
 from qmigrate.steps.work import transform_of
@@ -79,7 +80,10 @@ def _seconds(
     rates = opened.settings.estimates
     total, basis = 0.0, MEASURED
     for _, step in steps:
-        if isinstance(step, Build) and step.source is not None:
+        before = _before(job, step, live.schema if live else None)
+        if isinstance(step, Build) and step.fill == "clone" and before is not None:
+            total, basis = total + seconds_of_clone(points, before, step.schema, rates), ASSUMED
+        elif isinstance(step, Build) and step.source is not None:
             embeds = _embeds(opened, job, step, live.schema if live else None)
             copy = Copy(job.collection, points, embeds, step.schema, points)
             seconds, speed = seconds_of_copy(copy, known, rates, local=world.capabilities.local)
@@ -91,9 +95,15 @@ def _seconds(
     return total, basis
 
 
+def _before(job: Job, step: Step, live: CollectionSchema | None) -> CollectionSchema | None:
+    """Schema of what a build is made from: an earlier build of the job, or the live collection."""
+    source = getattr(step, "source", None)
+    return next((one.schema for one in job.steps if isinstance(one, Build) and one.target == source), live)
+
+
 def _embeds(opened: Session, job: Job, build: Build, live: CollectionSchema | None) -> int:
     """How many vectors the operations of a build embed."""
-    before = next((step.schema for step in job.steps if isinstance(step, Build) and step.target == build.source), live)
+    before = _before(job, build, live)
     if before is None:
         return 0
     transform = transform_of(tuple(opened.operation(ref) for ref in build.ops), before)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qmigrate.model.schema import Change, CollectionSchema
+from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.settings_sections import EstimateSettings
 
 #: Below this many points a run says more about its fixed part than about its speed.
@@ -71,6 +71,12 @@ def seconds_of_copy(
     return rates.step + fill + rest, MEASURED
 
 
+def seconds_of_clone(points: int, before: CollectionSchema, after: CollectionSchema, rates: EstimateSettings) -> float:
+    """Seconds of a clone by the server: the recovery, what is changed in it, and the proof; its index comes along."""
+    moving = 2 * points * before.bytes_per_point() / rates.copy
+    return moving + seconds_of_changes(changes(before, after), points, after, rates)
+
+
 def projected(speed: Speed, points: int, schema: CollectionSchema, rates: EstimateSettings, *, local: bool) -> float:
     """Seconds of a whole collection at the speed of a few of its points.
 
@@ -81,11 +87,11 @@ def projected(speed: Speed, points: int, schema: CollectionSchema, rates: Estima
 
 
 def seconds_of_changes(
-    changes: Sequence[Change], points: int, schema: CollectionSchema, rates: EstimateSettings
+    work: Sequence[Change], points: int, schema: CollectionSchema, rates: EstimateSettings
 ) -> float:
     """Seconds of in-place work: settings at once, payload indexes quickly, what rebuilds segments like an index."""
     found = rates.step
-    for change in changes:
+    for change in work:
         if change.kind in ("index.add", "index.alter"):
             found += points * _PAYLOAD_INDEX / rates.index
         elif not change.light():
