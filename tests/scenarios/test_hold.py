@@ -41,6 +41,16 @@ def downgrade():
 def short(point):
     return point.vectors["a"][:8]
 """
+TWO = """
+def upgrade():
+    return [op.CreateCollection("{name}", {{
+        "a": VectorParams(size=8, distance=Distance.COSINE), "b": VectorParams(size=2, distance=Distance.DOT)
+    }})]
+"""
+DROP_B = """
+def upgrade():
+    return [op.DropVector("{name}", "b", cutover="hold")]
+"""
 POINTS = 60
 
 
@@ -450,3 +460,25 @@ def test_a_plain_name_is_held_like_any_other(deployment, end):
     assert upgrade.upgrade(deployment.settings()).exit_code == 11
     assert command.cutover(deployment.settings(), every=True).exit_code == 0
     assert deployment.row().revision == "0002"
+
+
+def test_what_the_server_cloned_is_held_like_a_copy(deployment):
+    """A vector is dropped by a clone where the server makes one; late writes are converged at the cut-over."""
+    deployment.revise("0001", TWO)
+    upgrade.upgrade(deployment.settings())
+    points = [make_point(number) for number in range(POINTS)]
+    put(deployment, *(replace(point, vectors={**point.vectors, "b": [1.0, 2.0]}) for point in points))
+    deployment.revise("0002", DROP_B)
+    before = seen(deployment)
+    (planned,) = upgrade.plan(deployment.settings()).collections
+    assert planned.job.steps[0].fill == ("clone" if "url" in deployment.qdrant else "copy")
+    assert upgrade.upgrade(deployment.settings()).exit_code == 11
+    back.abort(deployment.settings())
+    assert seen(deployment) == before
+    assert upgrade.upgrade(deployment.settings()).exit_code == 11
+    late = [make_point(number, text="late") for number in (0, 900)]
+    put(deployment, *(replace(point, vectors={**point.vectors, "b": [2.0, 1.0]}) for point in late), delete=[2])
+    expected = {key: (payload, {"a": vectors["a"]}) for key, (payload, vectors) in deployment.contents().items()}
+    assert command.cutover(deployment.settings(), every=True).exit_code == 0
+    assert deployment.contents() == expected
+    assert (deployment.row().state, deployment.row().revision) == ("ready", "0002")

@@ -55,8 +55,8 @@ def _check(step: GoLive, work: Work) -> None:
     check_same(work, str(step.source))
     if step.place == "shadow":
         hidden.preflight(step, work)
-    _check_target(build, target, work)
-    check_source(work, source)
+    _check_target(build, source, target, work)
+    check_source(work, source, keeps_unknown=build.fill == "clone")
     _check_schema(build, source, work)
     operations = work.operations(step.ops)
     check_models(work, transform_of(operations, source.schema), work.job.steps.index(build))
@@ -72,7 +72,7 @@ def _described(physical: str | None, work: Work) -> LiveCollection:
     return found
 
 
-def _check_target(build: Build, target: LiveCollection, work: Work) -> None:
+def _check_target(build: Build, source: LiveCollection, target: LiveCollection, work: Work) -> None:
     seal = target.seal or {}
     ours = seal.get("ledger") == work.ledger_id and seal.get("generation") == build.number
     if not ours or seal.get("state") != "building":
@@ -80,11 +80,14 @@ def _check_target(build: Build, target: LiveCollection, work: Work) -> None:
             f"{build.target} is not the generation that was built: its seal is another one",
             hint=f"it was left as it is; start over: {_over(work)}",
         )
-    lost = enforced(changes(target.schema, build.schema.with_(aliases=target.schema.aliases)), work)
+    wanted = changes(target.schema, build.schema.with_(aliases=target.schema.aliases))
+    lost = [change.describe() for change in enforced(wanted, work)]
+    # A clone has taken along what this version doesn't know of the source.
+    lost += sorted(set(source.unknown) - set(target.unknown)) if build.fill == "clone" else []
     if lost:
         raise DriftError(
-            f"{build.target} was changed while it waited for its cut-over; it lacks: "
-            + "; ".join(change.describe() for change in lost),
+            f"{build.target} or {build.source} was changed while the cut-over was waited for; {build.target} lacks: "
+            + "; ".join(lost),
             hint=f"start over: {_over(work)}",
         )
 
