@@ -68,15 +68,19 @@ def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[str, str]]) 
     """A server that refuses such an alias while the collection is there is asked again and again from beside."""
     refuses = work.settings.rebuild.plain_names == "auto"
     failed: list[QmigrateError] = []
+    looked = threading.Event()
 
     def delete() -> None:
         try:
-            delete_plain(work, source)
+            delete_plain(work, source, looked.set)
         except QmigrateError as error:
             failed.append(error)
+        finally:
+            looked.set()
 
     thread = threading.Thread(target=delete)
     thread.start()
+    looked.wait()
     if not refuses:
         thread.join()
     while not failed:

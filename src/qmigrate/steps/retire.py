@@ -43,13 +43,17 @@ def delete(step: Retire, work: Work) -> Facts:
     return _unless_spared(step, work, lambda: _delete(step, work))
 
 
-def delete_plain(work: Work, physical: str) -> None:
+def delete_plain(work: Work, physical: str, looked: Callable[[], None]) -> None:
     """Delete the plain collection of the logical name, behind a proven freeze: only ``gap`` may ask for it.
+
+    Args:
+        looked: called once it is sure what will be deleted: from then on the name may be taken.
 
     Raises:
         RepairNeededError: it is not the collection that was proven.
     """
     check_same(work, physical)
+    looked()
     work.store.drop_collection(physical)
 
 
