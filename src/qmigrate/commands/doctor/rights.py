@@ -14,12 +14,14 @@ from qmigrate.model.health import KeyRights
 from qmigrate.store.rights import MOST_COLLECTIONS
 
 #: What a verb needs of the key, the least first.
-#: ``none`` doesn't open Qdrant · ``any`` a key that is let in · ``read`` reading everything · ``rw`` writing and
-#: snapshots of the collection, beside reading everything · ``manage`` making collections and moving aliases.
+#: ``none`` doesn't open Qdrant, or can do without it · ``any`` a key that is let in · ``read`` reading everything ·
+#: ``rw`` writing and snapshots of the collection, beside reading everything · ``manage`` making collections and
+#: moving aliases.
 NEEDS: Mapping[str, str] = {
     "init": "none",
     "revision": "none",
     "check --offline": "none",
+    "schema": "none",
     "repair --accept": "none",
     "repair --unlock": "none",
     "wait": "any",
@@ -29,7 +31,6 @@ NEEDS: Mapping[str, str] = {
     "plan": "read",
     "check": "read",
     "verify": "read",
-    "schema": "read",
     "snapshot list": "read",
     "snapshot create": "rw",
     "snapshot delete": "rw",
