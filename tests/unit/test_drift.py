@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import click
 import pytest
 from hypothesis import given, settings
 from tests.unit.test_operations_source import SCHEMAS
 
 from qmigrate import Compute, CopyOf, Embed, op
+from qmigrate.cli.app import root
 from qmigrate.drift import (
     Surroundings,
     acceptance,
@@ -243,6 +247,23 @@ def test_strict_turns_what_nobody_recorded_into_drift():
     assert (one.under(strict=False).severity, one.under(strict=True).severity) == ("note", "drift")
     (other,) = collection_findings(hidden(), BEHIND)
     assert other.under(strict=True).severity == "note"
+
+
+@pytest.mark.parametrize(("of", "beside"), [row[1:3] for row in COLLECTIONS], ids=[row[0] for row in COLLECTIONS])
+def test_suggested_commands_exist(of, beside):
+    """Every command that a finding suggests is one that the command line takes."""
+    for one in collection_findings(of, beside):
+        for fix in one.fixes:
+            for words in re.findall(r"qmigrate ((?:[a-z-]+ )?[^,;:()]*)", fix):
+                parse(shlex.split(re.split(r" (?:shows|before|removes|finishes) ", f"{words} ")[0]))
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command line without running it."""
+    command: click.Command = root
+    while isinstance(command, click.Group):
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context(command.name, list(words))
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

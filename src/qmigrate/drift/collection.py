@@ -147,7 +147,7 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
             "name",
             name,
             f"{expected.physical}, which served {name}, is gone; {now}",
-            f"qmigrate snapshot restore {name}",
+            f"restore it: qmigrate snapshot list {name}, then qmigrate snapshot restore {name} SNAPSHOT",
             "is this the right Qdrant for this ledger? qmigrate doctor shows both",
             recorded=expected.physical,
             live=state.physical,
@@ -262,7 +262,10 @@ def _ways(name: str, found: Difference, *, restorable: bool) -> tuple[str, ...]:
         return (f"restore it: qmigrate repair --schema {name}", f"accept it: {accept}")
     if found.kind in ("vector.drop", "sparse.drop"):
         return (f"accept it: {accept}", "a later revision may drop it again")
-    return (f"restore it with its values: qmigrate snapshot restore {name}", f"accept it: {accept}")
+    return (
+        f"restore it with its values: qmigrate snapshot list {name}, then qmigrate snapshot restore {name} SNAPSHOT",
+        f"accept it: {accept}",
+    )
 
 
 def _generations(state: CollectionState, around: Surroundings) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from qmigrate.operations.reasons import shown
 from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
 
 
-def _each(project: Project) -> Iterator[Use]:
+def each_operation(project: Project) -> Iterator[Use]:
     """Uses, the same operation on several collections once."""
     seen = set()
     for use in project.uses:
@@ -25,7 +25,7 @@ def _each(project: Project) -> Iterator[Use]:
 
 def no_cutover(project: Project) -> Iterator[Hit]:
     """Reader-incompatible operations that don't say when they go live."""
-    for use in _each(project):
+    for use in each_operation(project):
         if getattr(use.operation, "cutover", "none is wanted") is None:
             trouble = _incompatible(use)
             if trouble:
@@ -42,13 +42,13 @@ def _incompatible(use: Use) -> str | None:
 
 
 def _lost(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         if not _says_its_way_back(use) and _loses(use):
             yield Hit(use.source, use.span, f"{use.operation.label()}: {_reason(use)}")
 
 
 def _stuck(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         if not _says_its_way_back(use) and not _loses(use):
             reason = _reason(use)
             if reason:
@@ -86,7 +86,7 @@ def _reason(use: Use) -> str | None:
 
 
 def _swapped_at_once(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         if not isinstance(use.operation, DropVector):
             continue
         added = [
@@ -103,7 +103,7 @@ def _swapped_at_once(project: Project) -> Iterator[Hit]:
 
 
 def _same_name(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         if isinstance(use.operation, AlterVector | Reembed) and use.operation.cutover is not None:
             trouble = _incompatible(use)
             if trouble:
@@ -111,7 +111,7 @@ def _same_name(project: Project) -> Iterator[Hit]:
 
 
 def _renamed(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         if isinstance(use.operation, RenameVector):
             yield Hit(
                 use.source, use.span, f"{use.operation.incompatible(CollectionSchema())} from one moment to the next"
@@ -120,7 +120,7 @@ def _renamed(project: Project) -> Iterator[Hit]:
 
 def _alias_taken(project: Project) -> Iterator[Hit]:
     holder: dict[str, str] = {}
-    for use in _each(project):
+    for use in each_operation(project):
         if isinstance(use.operation, SetAlias):
             before = holder.get(use.operation.alias)
             if before not in (None, use.operation.collection):

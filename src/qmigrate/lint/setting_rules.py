@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qmigrate.lint.change_rules import _each
+from qmigrate.lint.change_rules import each_operation
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.model.schema import CollectionSchema, changes
@@ -54,7 +54,7 @@ def _indexes(use: Use) -> dict[str, Mapping[str, Any]]:
 
 
 def _keyword_on_numbers(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         for field, params in sorted(_indexes(use).items()):
             if params.get("type") != "keyword":
                 continue
@@ -75,19 +75,19 @@ def _strict(schema: CollectionSchema | None) -> bool:
 
 
 def _index_dropped(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         if isinstance(use.operation, DropPayloadIndex) and not _strict(use.before):
             yield Hit(use.source, use.span, f"filters on {use.operation.field} look at every point from then on")
 
 
 def _index_needed(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         if isinstance(use.operation, DropPayloadIndex) and _strict(use.before):
             yield Hit(use.source, use.span, f"strict mode of {use.name} refuses filters on {use.operation.field} then")
 
 
 def _heavy_in_place(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         if getattr(use.operation, "wish", None) != "in_place" or use.before is None:
             continue
         after = use.after()
@@ -97,7 +97,7 @@ def _heavy_in_place(project: Project) -> Iterator[Hit]:
 
 
 def _hnsw(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         for hnsw in _objects(use, "hnsw_config"):
             links, payload_links, width = hnsw.get("m"), hnsw.get("payload_m"), hnsw.get("ef_construct")
             if links == 0 and not payload_links:
@@ -123,7 +123,7 @@ def _made(operation: Any) -> list[Mapping[str, Any]]:
 
 
 def _binary(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         schema = use.after()
         for _ in [one for one in _objects(use, "quantization_config") if "binary" in one]:
             short = [
@@ -137,7 +137,7 @@ def _binary(project: Project) -> Iterator[Hit]:
 
 
 def _uint8(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         schema = use.after()
         whole = bool(list(_objects(use, "quantization_config")))
         for name, params in sorted((schema.vectors if schema and whole else {}).items()):
@@ -146,7 +146,7 @@ def _uint8(project: Project) -> Iterator[Hit]:
 
 
 def _on_disk(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         schema = use.after()
         if schema is None:
             continue
@@ -162,14 +162,14 @@ def _on_disk(project: Project) -> Iterator[Hit]:
 
 
 def _indexing_off(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         for optimizers in _objects(use, "optimizers_config"):
             if optimizers.get("indexing_threshold") == 0:
                 yield Hit(use.source, use.span, "indexing_threshold=0 turns the HNSW index off")
 
 
 def _hidden(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         for optimizers in _objects(use, "optimizers_config"):
             if optimizers.get("prevent_unoptimized"):
                 yield Hit(use.source, use.span, "prevent_unoptimized hides points until they are indexed")
@@ -177,7 +177,7 @@ def _hidden(project: Project) -> Iterator[Hit]:
 
 def _no_writes(project: Project) -> Iterator[Hit]:
     closed = {"write_rate_limit": 1, "upsert_max_batchsize": 0, "read_rate_limit": 0, "max_points_count": 0}
-    for use in _each(project):
+    for use in each_operation(project):
         for mode in _objects(use, "strict_mode_config"):
             for key, most in closed.items():
                 if isinstance(mode.get(key), int) and mode[key] <= most:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from qmigrate.errors import PlanError
 from qmigrate.lint.calls import definition
-from qmigrate.lint.change_rules import _each
+from qmigrate.lint.change_rules import each_operation
 from qmigrate.lint.code_rules import functions_of_operation
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
@@ -33,14 +33,14 @@ def _size(project: Project) -> Iterator[Hit]:
 
 
 def _unknown_embedder(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         for value in use.operation.embeds().values():
             if project.embedder(use.name, value.embedder) is None:
                 yield Hit(use.source, use.span, f"embedder {value.embedder} is not configured")
 
 
 def _unpinned(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         for value in use.operation.embeds().values():
             configured = project.embedder(use.name, value.embedder) or {}
             if configured.get("type") == "callable" and not configured.get("version"):
@@ -83,7 +83,7 @@ def _text(node: ast.expr) -> Iterator[str]:
 
 
 def _rounded(project: Project) -> Iterator[Hit]:
-    for use in _each(project):
+    for use in each_operation(project):
         if use.before is None or use.problem is not None or use.operation.creates:
             continue
         for vector in sorted(_converted(use)):
