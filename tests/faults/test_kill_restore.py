@@ -70,7 +70,7 @@ def check(made: Deployment, expected: dict, revision: str, *, spent: bool = Fals
     assert not list(made.settings().archives.glob("*.part"))
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("archived", [True, pytest.param(False, marks=pytest.mark.server)], ids=["archive", "snapshot"])
 def test_killed_restore_is_resumed_to_the_same_end(qdrant_config, tmp_path, archived):
     """The same command finishes it, from where it was, and does not begin another one."""
