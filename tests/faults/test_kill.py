@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import clean
+from tests.faults.stride import thinned
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 
 from qmigrate.commands import gc, status, upgrade
@@ -83,7 +84,7 @@ def test_killed_upgrade_is_resumed_to_the_same_end(qdrant_config, tmp_path):
     numbers = points_of(log)
     labels = log.read_text().splitlines()
     assert len(numbers) >= 25
-    for number in numbers:
+    for number in thinned(numbers):
         made = prepare(tmp_path / f"kill{number}", qdrant_config)
         label = labels[number - 1]
         killed = child(made, "upgrade", "head", kill_at=number)
@@ -141,7 +142,7 @@ def test_killed_rollback_is_resumed_to_the_same_end(qdrant_config, tmp_path):
     done = child(probe, "rollback", "0001", log=log, writes="carry")
     assert done.returncode == 0, done.stderr
     expected = probe.contents()
-    for number in points_of(log)[::2]:
+    for number in thinned(points_of(log)):
         made = ready(tmp_path / f"kill{number}")
         killed = child(made, "rollback", "0001", kill_at=number, writes="carry")
         assert killed.returncode == -signal.SIGKILL, killed.stderr

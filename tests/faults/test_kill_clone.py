@@ -6,6 +6,7 @@ import signal
 
 import pytest
 from tests.conftest import clean
+from tests.faults.stride import thinned
 from tests.faults.test_kill import child, points_of
 from tests.harness import CREATE, Deployment
 
@@ -109,7 +110,7 @@ def test_a_killed_clone_is_resumed_to_the_same_end(prepared, tmp_path):
     numbers = [number for number in points_of(tmp_path / "points") if number <= ended]
     assert {"before recover_snapshot", "before the end of recover_snapshot"} <= {labels[one - 1] for one in numbers}
     assert len(numbers) >= 20
-    for number in numbers:
+    for number in thinned(numbers):
         made = prepared(f"kill{number}")
         killed = child(made, "upgrade", "head", kill_at=number)
         assert killed.returncode == -signal.SIGKILL, f"{labels[number - 1]}: {killed.stderr}"

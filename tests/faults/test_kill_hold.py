@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import clean
+from tests.faults.stride import thinned
 from tests.faults.test_kill import child, points_of
 from tests.harness import CREATE, Deployment, make_point, write
 from tests.scenarios.test_hold import REEMBED, seen
@@ -82,7 +83,7 @@ def test_killed_cut_over_is_finished_to_the_same_end(qdrant_config, tmp_path, ag
     expected = probe.contents()
     assert len(expected) == POINTS
     passed = labels.index("after journal hold done") + 1
-    chosen = numbers if again == "cutover" else numbers[::3]
+    chosen = thinned(numbers)
     for number in chosen:
         made = hold(tmp_path / f"kill{number}", qdrant_config)
         killed_at(made, "cutover", made.name, number)
@@ -102,7 +103,7 @@ def test_killed_abort_of_a_held_run_leaves_no_trace_in_the_end(qdrant_config, tm
     """The abort is repeated; afterwards Qdrant is what it was before the build."""
     probe = hold(tmp_path / "probe", qdrant_config)
     numbers = kill_points(probe, "abort", probe.name, tmp_path / "points")
-    for number in numbers[::2]:
+    for number in thinned(numbers):
         made = prepare(tmp_path / f"kill{number}", qdrant_config)
         before = seen(made)
         upgrade.upgrade(made.settings())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import clean
+from tests.faults.stride import thinned
 from tests.faults.test_kill import child
 from tests.harness import ADD, Deployment, make_point, write
 from tests.scenarios.plain_names import plain
@@ -71,7 +72,7 @@ def test_a_kill_while_the_name_moves_is_resumed_to_the_same_end(qdrant_server, t
     labels = log.read_text().splitlines()
     numbers = kill_points(log)
     assert len(numbers) >= 15
-    for number in numbers:
+    for number in thinned(numbers):
         made = prepare(tmp_path / f"kill{number}", qdrant_server, place)
         killed = child(made, "upgrade", "head", kill_at=number, writes="allow-gap")
         assert killed.returncode == -signal.SIGKILL, f"{labels[number - 1]}: {killed.stderr}"

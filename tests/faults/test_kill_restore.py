@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import clean
+from tests.faults.stride import thinned
 from tests.faults.test_kill import points_of
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 
@@ -84,7 +85,7 @@ def test_killed_restore_is_resumed_to_the_same_end(qdrant_config, tmp_path, arch
     labels = log.read_text().splitlines()
     numbers = points_of(log)
     assert len(numbers) >= 20
-    for number in numbers:
+    for number in thinned(numbers):
         made, name, expected, _ = prepare(tmp_path / f"kill{number}", qdrant_config, archived=archived)
         killed = child(made, name, kill_at=number)
         label = labels[number - 1]
@@ -110,7 +111,7 @@ def test_killed_way_back_from_a_restore_is_resumed(qdrant_config, tmp_path):
     done = child(probe, "--undo", log=log)
     assert done.returncode == 0, done.stderr
     check(probe, now, "0002")
-    for number in points_of(log)[::2]:
+    for number in thinned(points_of(log)):
         made, name, _, expected = prepare(tmp_path / f"kill{number}", qdrant_config)
         restore.restore(made.settings(), made.name, name, consent=True)
         assert child(made, "--undo", kill_at=number).returncode == -signal.SIGKILL
