@@ -20,10 +20,10 @@ from qmigrate.errors import QmigrateError
 CLOSED_PIPE = 141
 
 EPILOG = """\b
-Exit codes: 0 done or nothing to do, 1 internal, 2 usage or settings, 3 pending,
-4 drift, 5 verification failed, 6 lease held, 7 needs repair, 8 lint,
-9 store unreachable, 10 refused, 11 built and held,
-130/143 stopped at a checkpoint by a signal."""
+Exit codes: 0 done or nothing to do, 1 internal, 2 usage or settings,
+3 pending or too long for --max-estimate, 4 drift, 5 verification failed,
+6 lease held, 7 needs repair, 8 lint, 9 store unreachable, 10 refused,
+11 built and held, 130/143 stopped at a checkpoint by a signal."""
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

@@ -80,14 +80,9 @@ def describe(state: CollectionState, steps: list[Step]) -> list[str]:
     lines = []
     for step in steps:
         if isinstance(step, GoLive) and step.place == "shadow" and not step.back:
-            lines.append(
-                f"the alias {state.name} takes the name of the collection without a gap, after that was tried on "
-                f"throwaway names; the old one stays behind it as {old_alias(state.name)}, until gc. The name is "
-                "not in get_collections any more, and create_collection on it fails: qmigrate.ensure"
-            )
+            lines.append(f"no gap: an alias hides the old collection, which stays as {old_alias(state.name)} until gc")
+            lines.append("the name leaves get_collections: qmigrate.ensure, not create_collection")
         elif isinstance(step, GoLive) and step.place == "gap":
-            lines.append(
-                f"the plain collection {state.name} is deleted once {step.target} is proven identical while writes "
-                "are refused; the name is away for some milliseconds"
-            )
+            lines.append(f"a gap of milliseconds: {step.target} is proven identical while writes are refused,")
+            lines.append(f"then the plain collection {state.name} is deleted and its name becomes an alias")
     return lines

@@ -161,6 +161,7 @@ def is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int,
 def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenGuard | None) -> list[PointId]:
     """One reading of the old side against the base, with the carries of this step laid over it."""
     done = _journaled(work, {"done", LISTED})
+    ours = _journaled(work, {"running", "done"}).keys()
     judge = Judge(sides.maker)
     carried: list[PointId] = []
     base = unpack(sides.base_pages(work))
@@ -170,15 +171,26 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenG
             guard()
         known = done.get(key, entry or Entry(records.ABSENT, records.ABSENT))
         whole = records.digest(stored) if stored is not None else records.ABSENT
-        if whole != known.source and _carried(work, sides, judge, (key, stored, known, whole), report):
+        late = (key, stored, known, whole)
+        if whole != known.source and _carried(work, sides, judge, late, report, kept=key in ours):
             carried.append(records.id_of_key(key))
     return carried
 
 
 def _carried(
-    work: Work, sides: Sides, judge: Judge, late: tuple[bytes, Stored | None, Entry, bytes], report: SweepReport
+    work: Work,
+    sides: Sides,
+    judge: Judge,
+    late: tuple[bytes, Stored | None, Entry, bytes],
+    report: SweepReport,
+    *,
+    kept: bool,
 ) -> bool:
-    """Carry one id; what can't be made or must not be overwritten is listed, once, and stops nobody."""
+    """Carry one id; what can't be made or must not be overwritten is listed, once, and stops nobody.
+
+    Args:
+        kept: whether the journal has a carry of it already.
+    """
     identifier = records.id_of_key(late[0])
     try:
         reason = _carry(work, sides, judge, late)
@@ -191,7 +203,7 @@ def _carried(
     if reason != ALREADY:
         report.listed.add(identifier, reason)
         work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + known.target, LISTED)
-    elif late[0] not in _journaled(work, {"running", "done"}):
+    elif not kept:
         # Kept for gc only, which would take it for written since the name moved.
         work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + known.target, ALREADY)
     return False
