@@ -166,11 +166,19 @@ def address(aliases: Mapping[str, str], physical: str) -> str:
 
 
 def moment_of(moments: Sequence[Moment], physical: str, when: datetime | None) -> Moment | None:
-    """What was applied to a generation at a time; the first that is known where that is before all."""
+    """What was applied to a generation at a time; what it went live with where that is before all.
+
+    A server tells the time of a snapshot in whole seconds, so what was recorded within that second counts as before.
+    Where that is wrong, the revision in the snapshot's own seal says so once it is recovered.
+    """
     there = [moment for moment in moments if moment.physical == physical]
+    if when is not None and when.microsecond == 0:
+        when += timedelta(seconds=1)
     before = [moment for moment in there if when is None or moment.created_at <= when]
-    chosen = before[-1:] or there[:1]
-    return chosen[0] if chosen else None
+    # Revisions that went live together are recorded one after the other, in one transaction.
+    together = [moment for moment in there if moment.created_at - there[0].created_at < timedelta(seconds=1)]
+    chosen = before or together
+    return chosen[-1] if chosen else None
 
 
 def of_archive(one: Summary) -> SnapshotEntry:
