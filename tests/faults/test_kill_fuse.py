@@ -21,7 +21,7 @@ def upgrade():
 
 def prepare(folder: Path, config: dict) -> Deployment:
     """A loaded collection at 0001; three revisions are pending that share a copy."""
-    qdrant = {"path": str(folder / "qdrant")} if "path" in config else {**config, "timeout": 1}
+    qdrant = {"path": str(folder / "qdrant")} if "path" in config else {**config, "timeout": 3}
     made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db")
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings(), "0001")

@@ -20,7 +20,7 @@ POINTS = 30
 
 def prepare(folder: Path, config: dict) -> Deployment:
     """A loaded collection at 0001; 0002 is pending and says hold."""
-    qdrant = {"path": str(folder / "qdrant")} if "path" in config else {**config, "timeout": 1}
+    qdrant = {"path": str(folder / "qdrant")} if "path" in config else {**config, "timeout": 3}
     made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db")
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings(), "0001")

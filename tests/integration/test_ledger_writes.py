@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -231,7 +232,10 @@ def test_a_closed_step_is_recorded_in_one_piece(ledger: Ledger, lease: Lease) ->
         ("0002", "notes__g0001", "copy", CollectionSchema()),
     ]
     assert applied[0].changes == ({"kind": "index.add"},)
-    assert ledger.generations("notes") == (GENERATION,)
+    (kept,) = ledger.generations("notes")
+    # The ledger adds on which server, and when, it was written.
+    assert kept.changed_at is not None
+    assert kept == replace(GENERATION, server=kept.server, changed_at=kept.changed_at)
     assert ledger.open_run("notes") is None
     assert ledger.runs()[0].state == "done"
 
