@@ -232,9 +232,9 @@ def test_further_aliases_move_in_the_same_request(trial, monkeypatch):
     holder = LocalStore if trial.local else ServerStore
     original = holder.rename_aliases
 
-    def watched(store, pairs):
+    def watched(store, pairs, drop=()):
         requests.append(sorted(new for _, new in pairs if new.startswith(name)))
-        original(store, pairs)
+        original(store, pairs, drop)
 
     monkeypatch.setattr(holder, "rename_aliases", watched)
     for action, generation in (

@@ -43,11 +43,12 @@ def differences(live: CollectionSchema, recorded: CollectionSchema, can: Capabil
     """What differs, one line each: declared fields, and what is there although nothing declares it.
 
     Further aliases that nobody declared are no difference: they move with the collection. Local mode keeps neither
-    payload indexes nor most settings, so there only vectors count.
+    payload indexes nor most settings, so there only vectors, names and metadata count.
     """
     found = [change for change in changes(live, recorded) if change.kind != "alias.drop"]
     if can.local:
-        found = [change for change in found if change.kind.startswith(("vector.", "sparse."))]
+        kept = ("vector.", "sparse.", "alias.")
+        found = [change for change in found if change.kind.startswith(kept) or change.name == "metadata"]
     named = {(change.kind.split(".")[0], change.name) for change in found}
     families = (("vector", live.vectors, recorded.vectors), ("sparse", live.sparse, recorded.sparse))
     for family, present, wanted in families:
