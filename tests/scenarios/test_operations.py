@@ -254,6 +254,8 @@ def test_an_alias_that_went_to_another_collection_stays_there(trial):
     create = row_of("add_embed").start
     trial.revise("0001", ", ".join(create.replace("NAME", f'"{name}"') for name in (first, second)) + f', op.SetAlias("{alias}", "{first}")')
     trial.revise("0002", f'op.SetAlias("{alias}", "{second}")')
+    # Pending together, all would be made in their final shape at once.
+    trial.upgrade()
     trial.revise("0003", row_of("add_empty").change.replace("NAME", f'"{first}"'))
     trial.upgrade()
     assert trial.look().aliases == {first: f"{first}__g0002", second: f"{second}__g0001", alias: f"{second}__g0001"}
