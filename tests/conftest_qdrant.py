@@ -60,6 +60,11 @@ class QdrantServer:
 @pytest.fixture(scope="session")
 def qdrant_server() -> Iterator[QdrantServer]:
     """A server that the whole session shares; skips the test when there is none."""
+    yield from serving()
+
+
+def serving() -> Iterator[QdrantServer]:
+    """One server: the one that is given, else a fresh one for as long as it is used."""
     given = os.environ.get("QDRANT_URL")
     if given:
         port = int(os.environ.get("QDRANT_GRPC_PORT", "6334"))

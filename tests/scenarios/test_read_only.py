@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import event, inspect, text
 from sqlalchemy.engine import Engine
 from tests.conftest import clean
+from tests.conftest_qdrant import serving
 from tests.harness import ADD, CREATE, INDEX, Deployment, contents, make_point, write
 from tests.scenarios.cli import Answer, call, verb_of
 
@@ -34,6 +35,12 @@ READING_SQL = re.compile(r"^\s*(SELECT|PRAGMA|SHOW|BEGIN|ROLLBACK|SET TIME ZONE)
 WRITING_SQL = re.compile(
     r"\b(FOR UPDATE|FOR SHARE|INTO|pg_advisory\w*|nextval|setval|pg_notify)\b|PRAGMA\s+\w+\s*=", re.IGNORECASE
 )
+
+
+@pytest.fixture(scope="module")
+def qdrant_server():
+    """A server of this module's own: doctor judges everything that is on it, also what other tests have left."""
+    yield from serving()
 
 
 def read_only_verbs(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
