@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.harness import ADD, INDEX, Deployment, make_point, write
 from tests.scenarios.plain_names import SCHEMA, plain
+from tests.scenarios.traffic import Reader
 
 from qmigrate import steps
 from qmigrate.commands import rollback as back
@@ -131,6 +132,34 @@ def test_where_hiding_is_refused_consent_to_a_gap_is_asked_for(on_server, monkey
     write(store, made.name, [make_point(300 + number) for number in range(3)])
     write(store, made.name, [make_point(400)])
     store.close()
+
+
+@pytest.mark.server
+def test_a_gap_under_readers_is_measured_and_over_in_moments(on_server, capsys):
+    """Reads fail only while the name is away; the report says for how long, and every point is there afterwards."""
+    made = on_server
+    made.extra["rebuild"] = {"plain_names": "gap"}
+    made.__post_init__()
+    query = {made.name: {"query": [0.5] * 8, "using": "a"}}
+    readers = [Reader(made.qdrant["url"], [made.name], {made.name: 40}, query, seed) for seed in range(3)]
+    for reader in readers:
+        reader.start()
+    made.revise("0002", ADD)
+    try:
+        result = upgrade.upgrade(made.settings(), allow_gap=True)
+        reads = [reader.reads for reader in readers]
+        while any(reader.reads <= before for reader, before in zip(readers, reads, strict=True)):
+            assert all(reader.is_alive() for reader in readers)
+    finally:
+        for reader in readers:
+            reader.stop()
+    failures = [failure for reader in readers for failure in reader.failures]
+    (gap,) = [facts["gap_milliseconds"] for facts in result.outcomes[0].report.values() if "gap_milliseconds" in facts]
+    with capsys.disabled():
+        print(f"\ngap of at most {gap} ms: {len(failures)} of {sum(reader.reads for reader in readers):,} reads failed")
+    assert all("404" in said for _, said in failures), "nothing else than a name that is away"
+    assert [entry for reader in readers for entry in reader.wrong] == []
+    assert len(made.contents()) == 40
 
 
 def test_local_mode_makes_room_by_an_identical_generation(tmp_path):
