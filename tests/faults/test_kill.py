@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.conftest import clean
+from tests.faults import forked
 from tests.faults.stride import thinned
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 
@@ -17,7 +15,6 @@ from qmigrate.commands import gc, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.model.names import is_own_alias
 
-ROOT = Path(__file__).resolve().parents[2]
 POINTS = 40
 
 
@@ -35,12 +32,8 @@ def prepare(folder: Path, config: dict) -> Deployment:
 
 def child(made: Deployment, verb: str, target: str, *, kill_at=None, log=None, writes="refuse"):
     """Run a verb in a process of its own."""
-    command = [sys.executable, str(ROOT / "tests/faults/child.py"), str(made.config), verb, target]
-    command += [str(kill_at or "-"), str(log or "-"), writes]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "PYTHONPATH": path}
-    )
+    arguments = (str(made.config), verb, target, str(kill_at or "-"), str(log or "-"), writes)
+    return forked.run("tests.faults.child", *arguments)
 
 
 def points_of(log: Path) -> list[int]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.conftest import clean
+from tests.faults import forked
 from tests.faults.stride import thinned
 from tests.faults.test_kill import points_of
 from tests.harness import ADD, CREATE, Deployment, make_point, write
@@ -19,7 +17,6 @@ from qmigrate.commands import rollback as back
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import is_own_alias
 
-ROOT = Path(__file__).resolve().parents[2]
 POINTS = 30
 
 
@@ -42,12 +39,8 @@ def prepare(folder: Path, config: dict, *, archived: bool = True) -> tuple[Deplo
 
 def child(made: Deployment, what: str, *, kill_at=None, log=None):
     """Restore in a process of its own."""
-    command = [sys.executable, str(ROOT / "tests/faults/child_restore.py"), str(made.config), made.name, what]
-    command += [str(kill_at or "-"), str(log or "-")]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "PYTHONPATH": path}
-    )
+    arguments = (str(made.config), made.name, what, str(kill_at or "-"), str(log or "-"))
+    return forked.run("tests.faults.child_restore", *arguments)
 
 
 def check(made: Deployment, expected: dict, revision: str, *, spent: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -68,15 +69,21 @@ def test_of_two_upgrades_one_works_and_the_other_waits(loaded):
 @pytest.mark.server
 @pytest.mark.timeout(200)
 def test_who_does_not_want_to_wait_gets_exit_6_and_a_name(loaded):
-    """With --lock-timeout 0 the second says who holds the lease, and status shows the run from any terminal."""
-    first = start(loaded)
-    wait_for_run(loaded)
-    second = start(loaded, "--lock-timeout", "0")
-    out, err = second.communicate(timeout=60)
-    row = loaded.row()
-    assert second.returncode == 6, err
+    """With --lock-timeout 0 an upgrade says who holds the lease, and status shows a run from any terminal."""
+    ledger = Ledger.open(loaded.ledger_url)
+    try:
+        with ledger.hold(loaded.name, timeout=0, ttl=120):
+            refused = start(loaded, "--lock-timeout", "0")
+            _, err = refused.communicate(timeout=100)
+    finally:
+        ledger.close()
+    assert refused.returncode == 6, err
     assert "Traceback" not in err
     assert loaded.name in err
+    assert socket.gethostname() in err
+    first = start(loaded)
+    wait_for_run(loaded)
+    row = loaded.row()
     first.communicate(timeout=150)
     assert first.returncode == 0
     assert row.state in ("running", "ready")

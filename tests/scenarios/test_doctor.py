@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 from tests.conftest import clean
-from tests.conftest_qdrant import free_port
+from tests.conftest_qdrant import free_port, serving
 from tests.harness import ADD, CREATE, INDEX, Deployment
 from tests.scenarios.cli import call
 
@@ -28,6 +28,12 @@ from qmigrate.model.schema import CollectionSchema
 #: A probe that was begun in 2023.
 PROBE = f"{PROBE_PREFIX}655a0000_0123456789ab_"
 PLAIN = CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}})
+
+
+@pytest.fixture(scope="module")
+def qdrant_server():
+    """A server of this module's own: doctor judges everything that is on it, also what other tests have left."""
+    yield from serving()
 
 
 def checks(made: Deployment) -> dict[str, Check]:
