@@ -85,6 +85,10 @@ class Ledger:
                 self._is_ready = found is not None
             yield connection if self._is_ready else None
 
+    def rows(self, query: Select[Any]) -> list[Any]:
+        """The rows of a query over the ledger's tables; none while there are no tables."""
+        return self._rows(query)
+
     def _rows(self, query: Select[Any]) -> list[Any]:
         with self._read() as connection:
             return [] if connection is None else list(connection.execute(query).mappings())

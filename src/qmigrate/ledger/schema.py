@@ -21,7 +21,7 @@ from qmigrate.ledger.database import Database
 #: Never ``alembic_version``, which is the user's.
 VERSION_TABLE = "qdrant_ledger_version"
 #: The newest revision in ``versions/``.
-HEAD = "0001"
+HEAD = "0002"
 #: Seconds that a table change waits for transactions of others, before everybody behind it would wait too.
 LOCK_TIMEOUT = 30
 _LOCK = zlib.crc32(VERSION_TABLE.encode())
@@ -41,11 +41,17 @@ def check_version(found: str, label: str) -> None:
     Raises:
         LedgerError: they are of another version.
     """
-    if found != HEAD:
+    if found == HEAD:
+        return
+    if found < HEAD:
         raise LedgerError(
-            f"the ledger ({label}) is at version {found}, and this qmigrate works with version {HEAD}",
-            hint="install the qmigrate that made it, or a newer one",
+            f"the ledger ({label}) is at version {found}, older than the version {HEAD} of this qmigrate",
+            hint="the next qmigrate upgrade brings it there, and so does alembic upgrade",
         )
+    raise LedgerError(
+        f"the ledger ({label}) is at version {found}, and this qmigrate works with version {HEAD}",
+        hint="install the qmigrate that made it, or a newer one",
+    )
 
 
 def prepare(database: Database) -> str:

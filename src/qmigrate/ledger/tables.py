@@ -264,3 +264,15 @@ accepted = Table(
     Column("actor", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+alembic_links = Table(
+    "qdrant_alembic_links",
+    metadata,
+    Column("version_table", Name, primary_key=True),
+    Column("sql_revision", Name, primary_key=True),
+    Column("step", Name, primary_key=True),
+    Column("directive", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)

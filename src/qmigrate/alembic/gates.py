@@ -1,0 +1,109 @@
+"""What a directive does in each mode: look, run, or pass with a record. It is the only module here that changes Qdrant."""
+
+from __future__ import annotations
+
+from alembic.runtime.migration import MigrationContext
+
+from qmigrate.alembic.integration import Integration
+from qmigrate.alembic.mode import Mode
+from qmigrate.alembic.said import Logged, log
+from qmigrate.alembic.watch import Watch
+from qmigrate.commands import gate, upgrade
+from qmigrate.errors import RefusedError
+from qmigrate.ledger.links import LINKED, SKIPPED
+
+
+def require(bridge: Integration, revision: str) -> None:
+    """Pass when the ledger says that a revision is done.
+
+    Raises:
+        PendingError: it isn't; names the command.
+        HeldError: it is built and waits for its cut-over.
+    """
+    watch = _watch(bridge)
+    found = gate.look(bridge.settings, revision)
+    if found.is_open:
+        log.info("vector revision %s is done", found.revision)
+        _note(bridge, watch, found.revision, "require", LINKED)
+    elif bridge.wish.mode is Mode.SKIP:
+        _skip(bridge, watch, found, "require")
+    elif bridge.wish.mode is Mode.RUN:
+        _run(bridge, watch, found, "require", None)
+    else:
+        raise found.refusal(watch.where)
+
+
+def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
+    """Bring the collections to a revision, here and now.
+
+    Raises:
+        RefusedError: the Alembic revision has executed SQL already.
+        PendingError: it would take longer than it may; nothing was begun.
+        HeldError: it is built and waits for its cut-over.
+    """
+    watch = _watch(bridge)
+    found = gate.look(bridge.settings, revision)
+    if found.is_open:
+        # Also after a run whose SQL was rolled back: only the record is missing.
+        log.info("vector revision %s is done already: it is just recorded", found.revision)
+        _note(bridge, watch, found.revision, "run", LINKED)
+    elif bridge.wish.mode is Mode.SKIP:
+        _skip(bridge, watch, found, "run")
+    else:
+        _run(bridge, watch, found, "run", max_estimate)
+
+
+def _run(bridge: Integration, watch: Watch, found: gate.Gate, directive: str, max_estimate: float | None) -> None:
+    check_outside(watch)
+    limits = [limit for limit in (max_estimate, bridge.wish.max_estimate) if limit is not None]
+    if limits:
+        upgrade.guard(bridge.settings, found.revision, None, min(limits))
+    log.info("running vector revision %s", found.revision)
+    with watch.context.autocommit_block():
+        upgrade.upgrade(bridge.settings, found.revision, progress=Logged())
+    now = gate.look(bridge.settings, found.revision)
+    if not now.is_open:
+        raise now.refusal(watch.where)
+    _note(bridge, watch, found.revision, directive, LINKED)
+
+
+def check_outside(watch: Watch) -> None:
+    """Stop where a vector step would commit half of a SQL revision.
+
+    Raises:
+        RefusedError: it has executed SQL.
+    """
+    if watch.statement is not None:
+        raise RefusedError(
+            f"{watch.where} has executed SQL before its vector step ({watch.statement}): the step runs outside "
+            "Alembic's transaction, so that SQL would be committed without the version, and fail when it is repeated",
+            hint="put the vector step first, or into an Alembic revision of its own",
+        )
+
+
+def _watch(bridge: Integration) -> Watch:
+    watch = bridge.watch
+    assert watch is not None  # noqa: S101  current() looked
+    return watch
+
+
+def _skip(bridge: Integration, watch: Watch, found: gate.Gate, directive: str) -> None:
+    log.warning(
+        "SKIPPED: %s goes on although vector revision %s is not done: %s",
+        watch.where,
+        found.revision,
+        found.describe(),
+    )
+    _note(bridge, watch, found.revision, directive, SKIPPED)
+
+
+def _note(bridge: Integration, watch: Watch, step: str, directive: str, state: str) -> None:
+    if bridge.linking is not None and watch.revision is not None and watch.upward:
+        bridge.linking.note(watch.revision, step, directive, state)
+
+
+def context_of() -> MigrationContext:
+    """Alembic's context of the revision that runs."""
+    from alembic import op
+
+    return op.get_context()

@@ -1,0 +1,110 @@
+"""Link rows: written with Alembic's version row where one transaction can hold both, else right after its commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext, MigrationInfo
+from alembic.script import Script
+from sqlalchemy import Engine
+
+from qmigrate.alembic.directives import directives_of
+from qmigrate.alembic.said import log
+from qmigrate.commands.session import actor
+from qmigrate.ledger import Ledger
+from qmigrate.ledger.links import LINKED, STAMPED, Link, Place, all_links, place_in
+
+
+class Linking:
+    """The links of one run. Make it with :meth:`open`."""
+
+    def __init__(self, ledger: Ledger, place: Place | None, version_table: str) -> None:
+        self._ledger = ledger
+        self._place = place
+        self._own = Place(ledger.database, ledger.database.schema)
+        self._version_table = version_table
+        self._actor = actor()
+        self._noted: list[Link] = []
+        self._waiting: list[Link] = []
+        self._gone: list[str] = []
+
+    @classmethod
+    def open(cls, ledger: Ledger, engine: Engine, version_table: str) -> Linking:
+        """Find out whether Alembic's database is the ledger's, on a connection that is closed again."""
+        if engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:"):
+            return cls(ledger, None, version_table)
+        with ledger.database.explained(), engine.connect() as connection:
+            found = place_in(ledger, connection)
+        return cls(ledger, found, version_table)
+
+    @property
+    def together(self) -> bool:
+        """Whether a link is committed with the version row."""
+        return self._place is not None
+
+    def note(self, sql_revision: str, step: str, directive: str, state: str = LINKED) -> None:
+        """A directive has passed: its link is written with the version row of its revision."""
+        self._noted.append(Link(self._version_table, sql_revision, step, directive, state, self._actor))
+
+    def applied(self, context: MigrationContext, step: MigrationInfo) -> None:
+        """Alembic has written the version row and not committed it yet."""
+        noted, self._noted = self._noted, []
+        if step.is_stamp:
+            moved = list(_stamped(step))
+            noted = [link for script in moved for link in self._of(script, STAMPED)] if step.is_upgrade else []
+            gone = [] if step.is_upgrade else [script.revision for script in moved]
+            for link in noted:
+                log.warning("stamped %s: nobody looked whether vector step %s is done", link.sql_revision, link.step)
+        else:
+            gone = [] if step.is_upgrade else list(step.up_revision_ids)
+        if self._place is None:
+            self._waiting += noted
+            self._gone += gone
+            return
+        assert context.connection is not None  # noqa: S101  online
+        if gone:
+            self._place.remove(context.connection, self._version_table, gone)
+        self._place.put(context.connection, noted)
+
+    def committed(self) -> None:
+        """The version row is committed: what could not go with it is written now."""
+        waiting, self._waiting = self._waiting, []
+        gone, self._gone = self._gone, []
+        if waiting or gone:
+            with self._ledger.database.writing() as connection:
+                if gone:
+                    self._own.remove(connection, self._version_table, gone)
+                self._own.put(connection, waiting)
+
+    def catch_up(self, context: MigrationContext) -> None:
+        """Where links come after the commit, a crash may have come between: write those that are missing."""
+        if self.together or context.script is None:
+            return
+        log.warning(
+            "the ledger (%s) is not in Alembic's database: links are written after each commit", self._ledger.url_label
+        )
+
+    def _of(self, script: Script, state: str) -> Iterator[Link]:
+        for one in directives_of_script(script, "upgrade"):
+            if one.step is not None and one.kind != "revert":
+                yield Link(self._version_table, script.revision, one.step, one.kind, state, self._actor)
+
+
+def directives_of_script(script: Script, function: str) -> tuple[Any, ...]:
+    """Those of a revision's file."""
+    from pathlib import Path
+
+    return directives_of(Path(script.path), function)
+
+
+def _stamped(step: MigrationInfo) -> Iterator[Script]:
+    """Every revision that a stamp moves over: its two ends are all that Alembic names."""
+    upper = step.up_revision_ids or ()
+    lower = step.down_revision_ids or "base"
+    for found in step.revision_map.iterate_revisions(upper, lower, implicit_base=False, select_for_downgrade=True):
+        if isinstance(found, Script):
+            yield found
+
+
+__all__ = ["Linking", "all_links", "directives_of_script"]

@@ -1,0 +1,57 @@
+"""What ``-x qdrant=plan`` prints: every vector step of the pending Alembic revisions, and that nothing was done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import Script
+
+from qmigrate.alembic.failures import shown_by_alembic
+from qmigrate.alembic.linking import directives_of_script
+from qmigrate.commands import gate
+from qmigrate.errors import PendingError, QmigrateError
+from qmigrate.settings import Settings
+
+
+def print_plan(settings: Settings, environment: EnvironmentContext, steps: Sequence[Any]) -> None:
+    """Print what each directive would do, and stop: neither Qdrant nor SQL is changed.
+
+    Raises:
+        BridgeError: there is something to do.
+    """
+    if not steps:
+        environment.config.print_stdout("Nothing to do in SQL.")
+        return
+    for step in steps:
+        for line in _lines(settings, step):
+            environment.config.print_stdout("%s", line)
+    with shown_by_alembic():
+        raise PendingError(
+            f"-x qdrant=plan: {len(steps)} Alembic revision(s) are listed above; nothing was changed in SQL or Qdrant",
+            hint="without -x qdrant=plan they are applied",
+        )
+
+
+def _lines(settings: Settings, step: Any) -> list[str]:
+    script = getattr(step, "revision", None)
+    if not isinstance(script, Script):
+        return [f"stamp {', '.join(step.to_revisions) or 'base'}"]
+    way = "upgrade" if step.is_upgrade else "downgrade"
+    lines = [f"{way} {script.revision}  {script.doc}"]
+    for one in directives_of_script(script, way):
+        lines.append(f"    {one.kind} {one.step or '(computed)'}: {_state(settings, one.kind, one.step)}")
+    return lines
+
+
+def _state(settings: Settings, kind: str, step: str | None) -> str:
+    if step is None or kind not in ("require", "run"):
+        return "known only when it runs"
+    try:
+        found = gate.look(settings, step)
+    except QmigrateError as error:
+        return error.message
+    if found.is_open:
+        return "done"
+    return f"not done: {found.describe()}"

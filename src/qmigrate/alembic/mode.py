@@ -1,0 +1,70 @@
+"""What ``alembic -x qdrant=…`` asks for. It runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qmigrate.errors import UsageError
+from qmigrate.settings_read import meant, parse_duration
+
+
+class Mode(StrEnum):
+    """How the directives of this run behave."""
+
+    REQUIRE = "require"
+    RUN = "run"
+    PLAN = "plan"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The arguments of ``-x`` that are ours.
+
+    Attributes:
+        mode: REQUIRE when nothing was asked for.
+        max_estimate: seconds that one vector step may be expected to take; None for no limit.
+        lock_timeout: seconds to wait for another Alembic run; None for the setting.
+    """
+
+    mode: Mode = Mode.REQUIRE
+    max_estimate: float | None = None
+    lock_timeout: float | None = None
+
+
+#: Keys of ``-x`` that begin with "qdrant".
+_KEYS = ("qdrant", "qdrant_max_estimate", "qdrant_lock_timeout")
+
+
+def wish(arguments: Mapping[str, object]) -> Wish:
+    """Read them from what ``context.get_x_argument(as_dictionary=True)`` gives; other keys are the user's own.
+
+    Raises:
+        UsageError: an unknown mode or key, or no duration; nothing has run.
+    """
+    for key in arguments:
+        if key.startswith("qdrant") and key not in _KEYS:
+            raise UsageError(f"alembic -x {key}=… is unknown{meant(key, _KEYS)}", hint=f"known: {', '.join(_KEYS)}")
+    chosen = arguments.get("qdrant", Mode.REQUIRE.value)
+    known = [mode.value for mode in Mode]
+    if chosen not in known:
+        raise UsageError(
+            f"alembic -x qdrant={chosen} is unknown{meant(str(chosen), known)}",
+            hint=f"use one of: {', '.join(known)}",
+        )
+    return Wish(
+        mode=Mode(str(chosen)),
+        max_estimate=_seconds(arguments, "qdrant_max_estimate"),
+        lock_timeout=_seconds(arguments, "qdrant_lock_timeout"),
+    )
+
+
+def _seconds(arguments: Mapping[str, object], key: str) -> float | None:
+    if key not in arguments:
+        return None
+    found = parse_duration(str(arguments[key]))
+    if found is None:
+        raise UsageError(f"alembic -x {key}={arguments[key]} is no duration", hint="write it as 60s, 10m or 2h")
+    return found

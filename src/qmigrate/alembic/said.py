@@ -1,0 +1,46 @@
+"""Progress of vector steps inside an Alembic run: lines of Alembic's own log. It prints nothing itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+#: A child of Alembic's logger: shown where Alembic's own lines are, and never silenced by fileConfig().
+log = logging.getLogger("alembic.qmigrate")
+
+#: Seconds between two lines of a long phase.
+EVERY = 30.0
+
+
+class Logged:
+    """A ``Progress`` that logs."""
+
+    def __init__(self) -> None:
+        self._where = ("", "")
+        self._total: int | None = None
+        self._done = 0
+        self._logged_at = 0.0
+
+    def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
+        """A phase starts."""
+        self._where, self._total, self._done = (collection, phase), total, done
+        self._logged_at = time.monotonic()
+        log.debug("%s: %s", collection, phase)
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more points are done."""
+        self._done += count
+        now = time.monotonic()
+        if now - self._logged_at < EVERY:
+            return
+        self._logged_at = now
+        share = f" of {self._total} points" if self._total else " points"
+        log.info("%s: %s, %d%s%s", *self._where, self._done, share, f", {note}" if note else "")
+
+    def end(self, summary: str = "") -> None:
+        """The phase is over."""
+        log.debug("%s: %s done %s", *self._where, summary)
+
+    def say(self, line: str) -> None:
+        """One line that a person should read."""
+        log.info("%s", line)

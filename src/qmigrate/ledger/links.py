@@ -1,0 +1,135 @@
+"""Which revision of Alembic went with which of ours. It writes where it is told to, and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, delete, inspect, select, text
+
+from qmigrate.ledger import tables
+from qmigrate.ledger.codec import readable
+from qmigrate.ledger.database import Database
+from qmigrate.ledger.reader import Ledger
+
+#: Recorded with the SQL revision: the vector step was done then.
+LINKED = "linked"
+#: The SQL revision was only stamped: nobody looked.
+STAMPED = "stamped"
+#: Somebody asked to pass although the vector step was not done.
+SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step of a SQL revision.
+
+    Attributes:
+        version_table: of Alembic, with its schema where it has one: tells several Alembic environments apart.
+        sql_revision: Alembic's id.
+        step: our revision, or the key of an inline one.
+        directive: ``require | run | apply | revert | fix``.
+        state: ``linked | stamped | skipped``.
+        actor: who ran Alembic.
+        created_at: when; None for one that is still to be written.
+    """
+
+    version_table: str
+    sql_revision: str
+    step: str
+    directive: str
+    state: str
+    actor: str
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the ledger's tables are as another connection sees them.
+
+    Attributes:
+        database: of the ledger: its clock counts.
+        schema: of its tables there; None for SQLite.
+    """
+
+    database: Database
+    schema: str | None
+
+    def put(self, connection: Connection, links: Iterable[Link]) -> None:
+        """Write links in a transaction of somebody else; the same ones again replace their rows."""
+        table, options = tables.alembic_links, self._options()
+        for link in links:
+            key = and_(
+                table.c.version_table == link.version_table,
+                table.c.sql_revision == link.sql_revision,
+                table.c.step == link.step,
+            )
+            connection.execute(delete(table).where(key), execution_options=options)
+            values = {
+                "version_table": link.version_table,
+                "sql_revision": link.sql_revision,
+                "step": link.step,
+                "directive": link.directive,
+                "state": link.state,
+                "actor": readable(link.actor),
+                "created_at": self.database.now(),
+            }
+            connection.execute(table.insert().values(**values), execution_options=options)
+
+    def remove(self, connection: Connection, version_table: str, sql_revisions: Iterable[str]) -> None:
+        """Remove the links of SQL revisions that are taken back, in a transaction of somebody else."""
+        table = tables.alembic_links
+        gone = and_(table.c.version_table == version_table, table.c.sql_revision.in_(list(sql_revisions)))
+        connection.execute(delete(table).where(gone), execution_options=self._options())
+
+    def _options(self) -> dict[str, object]:
+        return {"schema_translate_map": {None: self.schema}} if self.schema else {}
+
+
+def place_in(ledger: Ledger, connection: Connection) -> Place | None:
+    """The ledger's tables through another connection, or None when that is another database or may not write them.
+
+    It begins a transaction on that connection: hand in one that nobody else uses.
+    """
+    database = ledger.database
+    if database.is_sqlite or connection.dialect.name != "postgresql":
+        return Place(database, None) if database.is_sqlite and _same_file(database, connection) else None
+    with database.reading() as own:
+        if _fingerprint(own) != _fingerprint(connection):
+            return None
+        schema = database.schema or own.scalar(text("SELECT current_schema()"))
+    quote = connection.dialect.identifier_preparer.quote
+    name = f"{quote(str(schema))}.{quote(tables.alembic_links.name)}"
+    asked = text(
+        "SELECT to_regclass(:name) IS NOT NULL AND has_schema_privilege(:schema, 'USAGE') "
+        "AND has_table_privilege(:name, 'SELECT') AND has_table_privilege(:name, 'INSERT') "
+        "AND has_table_privilege(:name, 'DELETE')"
+    )
+    allowed = has_schema(connection, str(schema)) and connection.scalar(asked, {"name": name, "schema": schema})
+    return Place(database, str(schema)) if allowed else None
+
+
+def has_schema(connection: Connection, schema: str) -> bool:
+    """Whether a schema is there."""
+    return inspect(connection).has_schema(schema)
+
+
+def all_links(ledger: Ledger) -> tuple[Link, ...]:
+    """Every link, in the order of the SQL revisions' names; nothing while the ledger has no tables."""
+    table = tables.alembic_links
+    query = select(table).order_by(table.c.created_at, table.c.sql_revision, table.c.step)
+    return tuple(Link(**dict(row)) for row in ledger.rows(query))
+
+
+def _same_file(database: Database, connection: Connection) -> bool:
+    if connection.dialect.name != "sqlite" or database.file is None:
+        return False
+    files = [row[2] for row in connection.execute(text("PRAGMA database_list")) if row[1] == "main"]
+    return bool(files and files[0]) and database.file.exists() and database.file.samefile(files[0])
+
+
+def _fingerprint(connection: Connection) -> tuple[object, ...]:
+    """What no other database has: the server's start, and the number of the database there."""
+    query = "SELECT pg_postmaster_start_time(), oid FROM pg_database WHERE datname = current_database()"
+    return tuple(connection.execute(text(query)).one())
