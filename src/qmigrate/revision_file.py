@@ -34,6 +34,7 @@ class Revision:
         has_downgrade: whether the file writes its own way back.
         irreversible: why there is no way back, or None.
         requires_sql: Alembic revision that must be applied first, or None.
+        inline: it has no file but stands in a revision of Alembic; `path` names that one.
     """
 
     id: str
@@ -45,6 +46,12 @@ class Revision:
     has_downgrade: bool
     irreversible: str | None
     requires_sql: str | None
+    inline: bool = False
+
+
+def is_identifier(found: object) -> bool:
+    """Whether it can be the id of a revision."""
+    return isinstance(found, str) and _ID.fullmatch(found) is not None and found not in _RESERVED
 
 
 def is_revision(file: Path) -> bool:
@@ -119,7 +126,7 @@ def _identifier(module: ModuleType, file: Path) -> str:
     found = getattr(module, "revision", None)
     if found is None:
         raise RevisionError(f"{file} has no revision variable", hint='revision = "0001"')
-    if not isinstance(found, str) or not _ID.fullmatch(found) or found in _RESERVED:
+    if not isinstance(found, str) or not is_identifier(found):
         raise RevisionError(f"{file}: revision must be a text without spaces and @ + : -, not {found!r}")
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,8 @@ class Revisions:
         self._heads = tuple(sorted(graph.heads))
         newest_first = graph.iterate_revisions("heads", "base") if loaded else ()
         self._order = tuple(self._revisions[found.revision] for found in newest_first)[::-1]
+        self._parents = {revision.id: revision.down for revision in self._order}
+        self._inline: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, scripts: Path) -> Revisions:
@@ -51,6 +54,51 @@ class Revisions:
         found = [load_file(file) for file in files]
         _check_graph([revision for revision, _ in found])
         return cls(found)
+
+    def with_inline(self, found: Iterable[Revision]) -> Revisions:
+        """This graph and revisions that have no file.
+
+        Each stands where it was applied first: behind the revisions that it names as `down`, and before every file
+        that comes after all of those.
+
+        Args:
+            found: in the order in which they were recorded; parents without a file are passed over.
+
+        Raises:
+            RevisionError: a file has the same id.
+        """
+        made = copy.copy(self)
+        made._revisions, made._parents = dict(self._revisions), dict(self._parents)
+        for revision in found:
+            other = self._revisions.get(revision.id)
+            if other is not None:
+                raise RevisionError(
+                    f"{other.path} has the id {revision.id}, which is the key of {revision.path.name}",
+                    hint="give the file another id",
+                )
+            down = tuple(one for one in revision.down if one in made._revisions)
+            later = [one.id for one in self._order if made._closure(made._parents[one.id]).issuperset(down)]
+            made._revisions[revision.id], made._parents[revision.id] = revision, down
+            made._inline += (revision.id,)
+            for one in later:
+                made._parents[one] += (revision.id,)
+        made._order = tuple(made._revisions[one] for one in made._sorted())
+        return made
+
+    def _sorted(self) -> list[str]:
+        """Parents before children: files in their own order, the others as early as they can be."""
+        placed: dict[str, None] = {}
+
+        def place(one: str) -> None:
+            for parent in self._parents[one]:
+                if parent not in placed:
+                    place(parent)
+            placed[one] = None
+
+        for one in [*(revision.id for revision in self._order), *self._inline]:
+            if one not in placed:
+                place(one)
+        return list(placed)
 
     def order(self) -> tuple[Revision, ...]:
         """Every revision, parents before children; always the same order for the same files."""
@@ -122,10 +170,10 @@ class Revisions:
         if target == "base":
             return frozenset()
         if target == "heads":
-            return self._closure(self._heads)
+            return self._closure((*self._heads, *self._inline))
         if target == "head":
             head = self.head()
-            return self._closure([head.id]) if head else frozenset()
+            return self._closure((*([head.id] if head else []), *self._inline))
         relative = _RELATIVE.fullmatch(target)
         if relative is None:
             return self._closure([self.get(target).id])
@@ -157,7 +205,7 @@ class Revisions:
             one = todo.pop()
             if one not in seen:
                 seen.add(one)
-                todo.extend(self._revisions[one].down)
+                todo.extend(self._parents[one])
         return frozenset(seen)
 
     def _applied(self, current: frozenset[str]) -> frozenset[str]:
@@ -171,7 +219,7 @@ class Revisions:
 
     def _up(self, applied: frozenset[str], target: str) -> frozenset[str]:
         while True:
-            ready = [one for one in self._order if one.id not in applied and applied.issuperset(one.down)]
+            ready = [one for one in self._order if one.id not in applied and applied.issuperset(self._parents[one.id])]
             empty = [one.id for one in ready if not one.operations]
             if not empty:
                 break
@@ -180,7 +228,7 @@ class Revisions:
 
     def _down(self, applied: frozenset[str], target: str) -> frozenset[str]:
         while True:
-            parents = {parent for one in applied for parent in self._revisions[one].down}
+            parents = {parent for one in applied for parent in self._parents[one]}
             newest = [self._revisions[one] for one in sorted(applied - parents)]
             empty = [one.id for one in newest if not one.operations]
             if not empty:

@@ -61,6 +61,7 @@ class Files:
                     checksum=f"sum-{identifier}",
                     operations=tuple(operations),
                     irreversible=None,
+                    inline=False,
                 )
             )
         self.downgrades = downgrades or {}

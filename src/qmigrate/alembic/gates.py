@@ -1,6 +1,9 @@
-"""What a directive does in each mode: look, run, or pass with a record. It is the only module here that changes Qdrant."""
+"""What a directive does in each mode: look, run, or pass with a record. Only this module here changes Qdrant."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from alembic.runtime.migration import MigrationContext
 
@@ -8,9 +11,13 @@ from qmigrate.alembic.integration import Integration
 from qmigrate.alembic.mode import Mode
 from qmigrate.alembic.said import Logged, log
 from qmigrate.alembic.watch import Watch
-from qmigrate.commands import gate, upgrade
-from qmigrate.errors import RefusedError
+from qmigrate.commands import gate, inline, rollback, upgrade
+from qmigrate.commands.session import actor
+from qmigrate.errors import QmigrateError, RefusedError
+from qmigrate.ledger import Ledger
 from qmigrate.ledger.links import LINKED, SKIPPED
+from qmigrate.operations.base import Operation
+from qmigrate.settings import Settings
 
 
 def require(bridge: Integration, revision: str) -> None:
@@ -51,6 +58,64 @@ def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
         _skip(bridge, watch, found, "run")
     else:
         _run(bridge, watch, found, "run", max_estimate)
+
+
+def apply(bridge: Integration, key: str, operations: Sequence[Operation], max_estimate: float | None) -> None:
+    """Record operations under a key, and do them here and now.
+
+    Raises:
+        DriftError: other operations were applied under this key.
+        PlanError: they can't be done, or hold code.
+    """
+    watch, settings = _watch(bridge), bridge.settings
+    with _ledger(settings) as ledger:
+        recorded = inline.is_recorded(ledger, key, operations, watch.where)
+        done = recorded and gate.look(settings, key).is_open
+        if not done and bridge.wish.mode is Mode.SKIP:
+            log.warning("SKIPPED: %s goes on without its vector step %s", watch.where, key)
+            _note(bridge, watch, key, "apply", SKIPPED)
+            return
+        if done:
+            log.info("vector step %s is done already: it is just recorded", key)
+            _note(bridge, watch, key, "apply", LINKED)
+            return
+        check_outside(watch)
+        inline.record(settings.scripts, ledger, key, operations, watch.where, actor=actor())
+        try:
+            _run(bridge, watch, gate.look(settings, key), "apply", max_estimate)
+        except QmigrateError:
+            inline.drop_unless_begun(ledger, key)
+            raise
+
+
+def revert(bridge: Integration, revision: str, writes: str) -> None:
+    """Take a revision back where it is applied, here and now.
+
+    Raises:
+        RefusedError: something was written since, or later revisions came after it.
+    """
+    watch, settings = _watch(bridge), bridge.settings
+    with _ledger(settings) as ledger:
+        wanted = inline.resolve(settings.scripts, ledger, revision)
+        if not any(one.revision == wanted for entries in ledger.all_applied().values() for one in entries):
+            log.info("vector revision %s is taken back already", wanted)
+        elif bridge.wish.mode is Mode.SKIP:
+            log.warning("SKIPPED: %s goes on without taking vector revision %s back", watch.where, wanted)
+        else:
+            check_outside(watch)
+            log.info("taking vector revision %s back", wanted)
+            with watch.context.autocommit_block():
+                rollback.revert(settings, wanted, writes=writes, progress=Logged())
+                inline.drop_unless_begun(ledger, wanted)
+
+
+@contextmanager
+def _ledger(settings: Settings) -> Iterator[Ledger]:
+    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def _run(bridge: Integration, watch: Watch, found: gate.Gate, directive: str, max_estimate: float | None) -> None:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from qmigrate.alembic.failures import shown_by_alembic
 from qmigrate.errors import UsageError
+from qmigrate.operations import AddVector
+from qmigrate.operations.base import Operation
+from qmigrate.operations.values import Empty, Value
 from qmigrate.settings_read import parse_duration
 
-__all__ = ["require", "run"]
+__all__ = ["add_vector_dimension", "apply", "require", "revert", "run"]
+
+#: Signs of a glob, and those that an id has no place for.
+_NO_SIGNS = str.maketrans(dict.fromkeys("*?[]! @+:-", "_"))
 
 
 def require(revision: str) -> None:
@@ -39,7 +45,69 @@ def run(revision: str, *, max_estimate: str | float | None = None) -> None:
     from qmigrate.alembic.integration import current
 
     with shown_by_alembic():
-        limit = None if max_estimate is None else parse_duration(max_estimate)
-        if max_estimate is not None and limit is None:
-            raise UsageError(f"qdrant.run(): max_estimate={max_estimate!r} is no duration", hint='write it as "10m"')
-        gates.run(current(gates.context_of()), revision, limit)
+        gates.run(current(gates.context_of()), revision, _seconds(max_estimate))
+
+
+def apply(key: str, *operations: Operation, max_estimate: str | float | None = None) -> None:
+    """Do operations that stand here and in no revision file; must come before any SQL of the Alembic revision.
+
+    They are recorded under `key` and are from then on a revision like any other: `qmigrate status`, `history`,
+    `upgrade` and `rollback` know it. Own code (``Compute``, ``TransformPoints``) needs a revision file.
+
+    Args:
+        key: the id; no other revision may have it, and its operations must stay as they are.
+        operations: of ``qmigrate.op``; globs mean what they mean in files.
+        max_estimate: refuse what is expected to take longer, as ``10m`` or seconds.
+
+    Raises:
+        BridgeError: it can't be done, or other operations were applied under this key.
+    """
+    from qmigrate.alembic import gates
+    from qmigrate.alembic.integration import current
+
+    with shown_by_alembic():
+        gates.apply(current(gates.context_of()), key, operations, _seconds(max_estimate))
+
+
+def add_vector_dimension(
+    *, collection: str, vector_name: str, size: int, distance: str = "Cosine", values: Value | None = None
+) -> None:
+    """Give every matching collection a further vector: :func:`apply` with one ``AddVector``.
+
+    Args:
+        collection: logical name or glob.
+        vector_name: of the new vector; the key is made of both.
+        size: its length.
+        distance: as Qdrant writes it: ``Cosine``, ``Dot``, ``Euclid`` or ``Manhattan``.
+        values: what fills it; None leaves it empty, for the application to fill.
+    """
+    # Written as Qdrant's own JSON: the client library is not loaded for a name.
+    params = {"size": size, "distance": distance}
+    key = f"add_{vector_name}_to_{collection.translate(_NO_SIGNS)}"
+    apply(key, AddVector(collection, vector_name, params, values=values or Empty()))
+
+
+def revert(revision: str, *, writes: str = "refuse") -> None:
+    """Take a revision of qmigrate, or an inline one, back; for ``downgrade()``, before any SQL of it.
+
+    Args:
+        revision: its id, or the key of :func:`apply`.
+        writes: what becomes of writes since: ``refuse`` (the default), ``carry`` or ``discard``.
+
+    Raises:
+        BridgeError: something was written since, or later revisions came after it; nothing was changed.
+    """
+    from qmigrate.alembic import gates
+    from qmigrate.alembic.integration import current
+
+    with shown_by_alembic():
+        if writes not in ("refuse", "carry", "discard"):
+            raise UsageError(f"qdrant.revert(): writes={writes!r} is unknown", hint="refuse, carry or discard")
+        gates.revert(current(gates.context_of()), revision, writes)
+
+
+def _seconds(given: str | float | None) -> float | None:
+    found = None if given is None else parse_duration(given)
+    if given is not None and found is None:
+        raise UsageError(f"max_estimate={given!r} is no duration", hint='write it as "10m"')
+    return found

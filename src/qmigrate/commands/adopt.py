@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qmigrate.commands.candidates import Candidates, find
+from qmigrate.commands.inline import with_inline
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import RefusedError
@@ -240,7 +241,7 @@ def _write_baseline(opened: Session, finding: _Finding, choice: Choice) -> Choic
     if finding.file is None:
         return choice
     made = write_new(finding.file)
-    opened.revisions = Revisions.load(opened.settings.scripts)
+    opened.revisions = with_inline(Revisions.load(opened.settings.scripts), opened.ledger)
     names = {verdict.target.name for verdict in finding.verdicts if verdict.how == "baseline"}
     return replace(choice, baseline=dict.fromkeys(names, made.id))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qmigrate.commands.held import held_run
+from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.errors import HeldError, PendingError, QmigrateError
 from qmigrate.ledger import Ledger
 from qmigrate.model.state import OpenRun
@@ -83,11 +84,11 @@ def look(settings: Settings, revision: str) -> Gate:
         DriftError: an applied file has changed.
         LedgerError: the ledger can't be read.
     """
-    revisions = Revisions.load(settings.scripts)
+    files = Revisions.load(settings.scripts)
     ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
     try:
-        files = {one.id: (one.checksum, f"{one.path.parent.name}/{one.path.name}") for one in revisions.order()}
-        check_checksums(files, ledger.applied_checksums())
+        revisions = with_inline(files, ledger)
+        check_checksums(files_of(revisions), ledger.applied_checksums())
         found = revisions.get(revision)
         wanted = revisions.ancestors(found.id) | {found.id}
         pending = unfinished(ledger.all_applied(), revisions, wanted)

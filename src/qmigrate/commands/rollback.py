@@ -8,6 +8,7 @@ from qmigrate.commands.names import chosen_names
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
+from qmigrate.errors import RefusedError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
@@ -59,6 +60,46 @@ def rollback(
     # A downgrade() may say hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+
+
+def revert(
+    settings: Settings, revision: str, *, writes: str = "refuse", progress: Progress | None = None
+) -> UpgradeResult:
+    """Take one revision back wherever it is applied, and nothing else.
+
+    Args:
+        revision: its id, or the beginning of one.
+        writes: as for :func:`rollback`.
+
+    Raises:
+        RefusedError: a collection has later revisions, or it can't be taken back; nothing was changed.
+    """
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        wanted = opened.revisions.get(revision).id
+        resumed, finished = finish_open_runs(opened, stop=stop)
+
+        def make(world: World) -> Plan:
+            keep = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
+            names = [name for name, state in world.collections.items() if wanted in state.applied_revisions()]
+            _check_last(world, names, wanted)
+            plan = plan_rollback(world, opened.revisions, keep - {wanted}, only=names, writes=writes)
+            check_hidden(world, plan)
+            return plan
+
+        made, outcomes = perform(opened, make, stop=stop)
+    held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
+    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+
+
+def _check_last(world: World, names: Iterable[str], wanted: str) -> None:
+    for name in names:
+        applied = world.collections[name].applied_revisions()
+        later = applied[applied.index(wanted) + 1 :]
+        if later:
+            raise RefusedError(
+                f"revision {wanted} can't be taken back from {name} alone: {', '.join(later)} came after it",
+                hint=f"take those back first: qmigrate rollback {wanted} --only {name}",
+            )
 
 
 def abort(

@@ -8,6 +8,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from qmigrate.commands.inline import with_inline
 from qmigrate.commands.session import session
 from qmigrate.embed import fingerprint_digest
 from qmigrate.errors import NotFoundError, UnavailableError
@@ -146,9 +147,10 @@ def _live(settings: Settings, patterns: tuple[str, ...]) -> Schemas:
 
 
 def _recorded(settings: Settings, patterns: tuple[str, ...], notes: tuple[str, ...]) -> Schemas:
-    revisions = Revisions.load(settings.scripts)
+    files = Revisions.load(settings.scripts)
     ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
     try:
+        revisions = with_inline(files, ledger)
         views = {name: view for name, view in ledger.collections().items() if view.declared is not None}
         found = []
         for name in _chosen(patterns, views):

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.errors import EmbedError, RevisionError
 from qmigrate.ledger import Ledger
 from qmigrate.model.plan import OpRef
@@ -40,7 +41,7 @@ class Session:
 
     def files(self) -> Mapping[str, tuple[str, str]]:
         """Revision -> (checksum, file) as they are now."""
-        return {one.id: (one.checksum, f"{one.path.parent.name}/{one.path.name}") for one in self.revisions.order()}
+        return files_of(self.revisions)
 
     def operation(self, ref: OpRef) -> Operation:
         """Operation `ref.index` of a revision; indexes behind those of upgrade() are those of downgrade()."""
@@ -107,17 +108,19 @@ def session(
         DriftError: an applied revision file has changed.
     """
     with ExitStack() as stack:
-        revisions = Revisions.load(settings.scripts)
+        # The files first: a mistake in one of them shows without any connection.
+        files = Revisions.load(settings.scripts)
         ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
         stack.callback(ledger.close)
         opened = Session(
             settings=settings,
-            revisions=revisions,
+            revisions=files,
             ledger=ledger,
             store=store or open_store(settings, stack, writes=writes),
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
+        opened.revisions = with_inline(files, ledger)
         if unchanged:
             check_checksums(opened.files(), ledger.applied_checksums())
         yield opened

@@ -22,7 +22,7 @@ def status(settings: Settings) -> Status:
     with session(settings, writes=False) as opened:
         world = observe(opened.ledger, opened.store)
         heads = opened.revisions.heads()
-        wanted = frozenset(one for head in heads for one in (*opened.revisions.ancestors(head), head))
+        wanted = opened.revisions.resolve("heads", current=frozenset())
         rows = tuple(_row(opened, world, name, wanted) for name in sorted(world.collections))
         rows = tuple(row for row in rows if row is not None)
         new = _to_create(opened, world)

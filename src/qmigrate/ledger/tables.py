@@ -276,3 +276,17 @@ alembic_links = Table(
     Column("actor", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+inline_revisions = Table(
+    "qdrant_inline_revisions",
+    metadata,
+    _id(),
+    Column("revision", Name, nullable=False, unique=True),
+    Column("checksum", Text, nullable=False),
+    Column("operations", Text, nullable=False),
+    Column("down", Json, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("wanted", Boolean, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)

@@ -9,7 +9,7 @@ from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
-from qmigrate.planner.members import refs_of
+from qmigrate.planner.members import newest, refs_of
 from qmigrate.planner.plain import refuse_to_uncover
 from qmigrate.planner.position import Position
 from qmigrate.planner.segment import fold, kept, segment
@@ -65,7 +65,7 @@ def plan_rollback(
             plans.append(_collection(world, revisions, state, entries, writes))
     return Plan(
         verb="rollback",
-        target=tuple(sorted(keep - {down for one in revisions.order() if one.id in keep for down in one.down})),
+        target=newest(revisions, keep),
         collections=tuple(plans),
         checksums={revision.id: revision.checksum for revision in revisions.order()},
     )

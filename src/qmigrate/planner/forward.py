@@ -12,7 +12,7 @@ from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
 from qmigrate.planner.fuse import segments
-from qmigrate.planner.members import before_birth, made_by_glob, refs_of
+from qmigrate.planner.members import before_birth, made_by_glob, newest, refs_of
 from qmigrate.planner.plain import describe
 from qmigrate.planner.position import Position
 from qmigrate.planner.segment import Part, Segment, closings, fold, segment
@@ -78,7 +78,7 @@ def plan_upgrade(
     fused = {draft.state.name: (fuse_by_name or {}).get(draft.state.name, fuse) for draft in chosen}
     if world.capabilities.local and chosen:
         notes.append("local mode: payload indexes and server settings are declared, not enforced; no snapshots")
-    heads = tuple(sorted(wanted - {parent for one in revisions.order() if one.id in wanted for parent in one.down}))
+    heads = newest(revisions, wanted)
     return Plan(
         verb="upgrade",
         target=heads,

@@ -49,6 +49,13 @@ def naming(revisions: Revisions, ids: Collection[str], name: str) -> Iterator[tu
             yield revision, matching
 
 
+def newest(revisions: Revisions, ids: Collection[str]) -> tuple[str, ...]:
+    """Those of these revisions that none of them follows, sorted: files, and others only where there are no files."""
+    found = [one for one in revisions.order() if one.id in ids]
+    named = [one for one in found if not one.inline] or found
+    return tuple(sorted({one.id for one in named} - {parent for one in named for parent in one.down}))
+
+
 def before_birth(state: CollectionState, revisions: Revisions) -> frozenset[str]:
     """Revisions older than the one that made or adopted the collection: they were never about it."""
     applied = state.applied_revisions()

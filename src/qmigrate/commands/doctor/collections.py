@@ -7,6 +7,7 @@ from typing import Any
 
 from qmigrate.commands.doctor.patient import Patient
 from qmigrate.commands.doctor.words import some
+from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.results import Check
 from qmigrate.errors import QmigrateError
 from qmigrate.model.state import LiveCollection
@@ -34,10 +35,8 @@ BOUNDING: Mapping[str, str] = {
 
 def recorded(patient: Patient) -> Iterator[Check]:
     """Files, ledger and Qdrant tell the same story."""
-    files = {
-        one.id: (one.checksum, f"{one.path.parent.name}/{one.path.name}") for one in patient.revisions().order()
-    }
-    check_checksums(files, patient.ledger().applied_checksums())
+    known = with_inline(patient.revisions(), patient.ledger())
+    check_checksums(files_of(known), patient.ledger().applied_checksums())
     world = patient.world()
     right, unmanaged = 0, []
     for name, state in world.collections.items():

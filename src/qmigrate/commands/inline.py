@@ -1,0 +1,133 @@
+"""Revisions without a file: known to every verb by what the ledger keeps of them, and recorded by Alembic's bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qmigrate.errors import DriftError, UsageError
+from qmigrate.ledger import Ledger
+from qmigrate.ledger.inline import InlineRow, inline_rows, record_inline, want_inline
+from qmigrate.operations.base import Operation
+from qmigrate.operations.stored import checksum_of, from_text, to_text
+from qmigrate.revision_file import Revision, is_identifier
+from qmigrate.revisions import Revisions
+
+
+def with_inline(files: Revisions, ledger: Ledger) -> Revisions:
+    """The files, and the revisions without one that are applied somewhere, under way or still wanted."""
+    rows = inline_rows(ledger)
+    if not rows:
+        return files
+    used = _used(ledger)
+    return files.with_inline(_revision(row) for row in rows if row.wanted or row.revision in used)
+
+
+def files_of(revisions: Revisions) -> dict[str, tuple[str, str]]:
+    """Revision -> (checksum, file) as they are now."""
+    return {one.id: (one.checksum, _where(one)) for one in revisions.order()}
+
+
+def _where(revision: Revision) -> str:
+    return revision.path.name if revision.inline else f"{revision.path.parent.name}/{revision.path.name}"
+
+
+def is_recorded(ledger: Ledger, key: str, operations: Sequence[Operation], source: str) -> bool:
+    """Whether these very operations were begun under a key.
+
+    Raises:
+        UsageError: the key can't be an id, or there is no operation.
+        PlanError: an operation holds code.
+        DriftError: other operations were begun under this key.
+    """
+    row = _row(key, operations, source, "")
+    before = next((one for one in inline_rows(ledger) if one.revision == key), None)
+    if before is None or key not in _used(ledger):
+        return False
+    if before.checksum != row.checksum:
+        raise DriftError(
+            f"qdrant.apply({key!r}) in {source} has other operations than those that were applied under this key "
+            f"(recorded {before.checksum[:12]}, now {row.checksum[:12]})",
+            hint="restore them, and give the new operations a key of their own",
+            facts={"revision": key, "recorded": before.checksum, "found": row.checksum},
+        )
+    return True
+
+
+def record(
+    scripts: Path, ledger: Ledger, key: str, operations: Sequence[Operation], source: str, *, actor: str
+) -> None:
+    """Keep operations under a key, before anything is done with them; raises what :func:`is_recorded` does.
+
+    Raises:
+        RevisionError: a file has this id.
+    """
+    if is_recorded(ledger, key, operations, source):
+        want_inline(ledger, key, wanted=True)
+        return
+    row = _row(key, operations, source, actor)
+    files = Revisions.load(scripts)
+    # Its id must be free before it is recorded: afterwards every verb would stop at it.
+    files.with_inline([_revision(row)])
+    record_inline(ledger, replace(row, down=_newest_applied(files, ledger)))
+
+
+def resolve(scripts: Path, ledger: Ledger, wanted: str) -> str:
+    """The id of a revision, with a file or without.
+
+    Raises:
+        RevisionError: there is none.
+    """
+    if any(row.revision == wanted for row in inline_rows(ledger)):
+        return wanted
+    return Revisions.load(scripts).get(wanted).id
+
+
+def _row(key: str, operations: Sequence[Operation], source: str, actor: str) -> InlineRow:
+    if not is_identifier(key):
+        raise UsageError(f"qdrant.apply({key!r}): the key must be a text without spaces and @ + : -")
+    wrong = [one for one in operations if not isinstance(one, Operation)]
+    if wrong or not operations:
+        what = f"{wrong[0]!r:.60} is no operation" if wrong else "no operation is given"
+        raise UsageError(f"qdrant.apply({key!r}): {what}", hint='qdrant.apply("key", op.AddVector(…)) with qmigrate.op')
+    text = to_text(operations)
+    return InlineRow(key, checksum_of(text), text, (), source, actor)
+
+
+def drop_unless_begun(ledger: Ledger, key: str) -> None:
+    """It is wanted no more, unless something of it was done: what was refused must not be in anybody's way."""
+    if key not in _used(ledger):
+        want_inline(ledger, key, wanted=False)
+
+
+def _newest_applied(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
+    """What it comes behind: the applied revisions that no applied one follows."""
+    known = with_inline(files, ledger)
+    applied = frozenset(one.revision for entries in ledger.all_applied().values() for one in entries)
+    here = applied & {one.id for one in known.order()}
+    return tuple(sorted(here - {older for one in here for older in known.ancestors(one)}))
+
+
+def _used(ledger: Ledger) -> set[str]:
+    """Ids that are applied to a collection, or that an unfinished run works on."""
+    used = {one.revision for entries in ledger.all_applied().values() for one in entries}
+    for run in ledger.open_runs():
+        used |= run.job.revisions()
+    return used
+
+
+def _revision(row: InlineRow) -> Revision:
+    operations: Iterable[Operation] = from_text(row.operations)
+    return Revision(
+        id=row.revision,
+        down=row.down,
+        path=Path(row.source),
+        doc=f"inline, in {row.source}",
+        checksum=row.checksum,
+        operations=tuple(operations),
+        has_downgrade=False,
+        irreversible=None,
+        requires_sql=None,
+        inline=True,
+    )

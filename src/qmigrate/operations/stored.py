@@ -1,0 +1,87 @@
+"""Operations as JSON and back: for those that stand in no file. It takes data only, never code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from qmigrate import operations
+from qmigrate.errors import PlanError
+from qmigrate.operations import values
+from qmigrate.operations.base import Operation, assign
+
+#: Marks an object of ours among plain JSON; no parameter of Qdrant begins like that.
+_KIND, _TUPLE = "$is", "$tuple"
+
+
+def to_text(found: Iterable[Operation]) -> str:
+    """The one text of some operations: equal operations have equal texts.
+
+    Raises:
+        PlanError: one of them holds code, such as a function.
+    """
+    return json.dumps([_out(one, one) for one in found], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def from_text(text: str) -> tuple[Operation, ...]:
+    """The inverse of :func:`to_text`.
+
+    Raises:
+        PlanError: it names something that this version of qmigrate doesn't have.
+    """
+    return tuple(_in(one) for one in json.loads(text))
+
+
+def checksum_of(text: str) -> str:
+    """SHA-256, as revision files have one."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _out(value: Any, within: Operation) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _out(item, within) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_out(item, within) for item in value]
+    if isinstance(value, tuple):
+        return {_TUPLE: [_out(item, within) for item in value]}
+    if _class(type(value).__name__) is type(value) and is_dataclass(value):
+        named = [one.name for one in fields(value)]
+        return {_KIND: type(value).__name__, **{name: _out(getattr(value, name), within) for name in named}}
+    raise PlanError(
+        f"{within.label()} holds {type(value).__name__} {getattr(value, '__name__', '')}".rstrip()
+        + ", which can't be kept without a file",
+        hint="write it into a revision file (qmigrate revision) and name that one: qdrant.run(…)",
+    )
+
+
+def _in(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_in(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {_TUPLE}:
+        return tuple(_in(item) for item in value[_TUPLE])
+    if _KIND not in value:
+        return {key: _in(item) for key, item in value.items()}
+    kind = _class(value[_KIND])
+    if kind is None:
+        raise PlanError(
+            f"an operation {value[_KIND]} is recorded that this qmigrate doesn't know",
+            hint="install the qmigrate that recorded it, or a newer one",
+        )
+    # Not by the constructor: what it makes of its arguments is what was recorded.
+    made = object.__new__(kind)
+    assign(made, **{key: _in(item) for key, item in value.items() if key != _KIND})
+    return made
+
+
+def _class(name: str) -> Any:
+    """An operation of ``qmigrate.op``, or what fills a vector; nothing else is ever made."""
+    if name in operations.__all__:
+        return getattr(operations, name)
+    return getattr(values, name) if name in ("Embed", "CopyOf", "Empty") else None

@@ -1,0 +1,123 @@
+"""Vector steps that stand in an Alembic revision itself: recorded, resumed, repeated and taken back like any other."""
+
+from __future__ import annotations
+
+import pytest
+from tests.alembic_project import AlembicProject
+from tests.harness import Deployment
+from tests.scenarios.cli import call
+
+from qmigrate import executor
+from qmigrate.alembic import BridgeError
+from qmigrate.commands import status, upgrade
+from qmigrate.errors import DriftError, PlanError, RefusedError
+
+CREATE_TWO = """
+def upgrade():
+    return [
+        op.CreateCollection(one, {{"content": VectorParams(size=8, distance=Distance.COSINE)}})
+        for one in ("{name}_elena", "{name}_marcus")
+    ]
+"""
+SEED = """
+def upgrade():
+    qdrant.add_vector_dimension(collection="NAME_*", vector_name="relationship", size=384)
+
+def downgrade():
+    qdrant.revert("KEY")
+"""
+LATER = """
+def upgrade():
+    return [op.CreatePayloadIndex("{name}_elena", "user_id", PayloadSchemaType.KEYWORD)]
+"""
+
+
+@pytest.fixture
+def project(ledger_url, tmp_path) -> AlembicProject:
+    """Two collections at 0001, and an Alembic revision that gives each a further vector."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, ledger_url)
+    made.revise("0001", CREATE_TWO)
+    if ledger_url.startswith("sqlite"):
+        (tmp_path / "state").mkdir()
+    upgrade.upgrade(made.settings())
+    found = AlembicProject(made, ledger_url)
+    found.revise("a1", SEED.replace("KEY", key(made)))
+    return found
+
+
+def key(made: Deployment) -> str:
+    return f"add_relationship_to_{made.name}__"
+
+
+def applied(made: Deployment) -> dict[str, str | None]:
+    """Collection -> its newest revision."""
+    return {row.name: row.revision for row in status.status(made.settings()).collections}
+
+
+def test_the_one_line_of_the_seed_is_a_revision_like_any_other(project):
+    """Every matching collection gets it; status, history, plan, a later upgrade and the way back know it."""
+    made, two = project.made, (f"{project.made.name}_elena", f"{project.made.name}_marcus")
+    project.upgrade()
+    assert applied(made) == dict.fromkeys(two, key(made))
+    assert project.links() == [("a1", key(made), "apply", "linked")]
+    assert key(made) in call(made.root, "history").out
+    made.revise("0002", LATER)
+    assert call(made.root, "upgrade").code == 0
+    assert applied(made) == {two[0]: "0002", two[1]: key(made)}
+    assert call(made.root, "check").code == 0
+    with pytest.raises(BridgeError) as caught:
+        project.downgrade("base")
+    assert isinstance(caught.value.error, RefusedError)
+    assert "0002 came after it" in str(caught.value)
+    assert call(made.root, "rollback", "-1").code == 0
+    project.downgrade("base")
+    assert (applied(made), project.version(), project.links()) == (dict.fromkeys(two, "0001"), None, [])
+    assert call(made.root, "plan").out.count("relationship") == 0
+    project.upgrade()
+    assert applied(made)[two[1]] == key(made)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        ('qdrant.apply("step", vectors.DropVector("NAME_elena", "x"))', DriftError, "has other operations"),
+        (
+            'qdrant.apply("own", vectors.TransformPoints("NAME_elena", lambda point: point.payload))',
+            PlanError,
+            "can't be kept without a file",
+        ),
+        ('qdrant.apply("gone", vectors.DropVector("NAME_elena", "nothing"))', PlanError, "nothing"),
+    ],
+)
+def test_what_an_inline_step_refuses(project, body, kind, words):
+    """Other operations under a used key, own code, and what can't be done; SQL stays where it was."""
+    other = 'vectors.CreatePayloadIndex("NAME_elena", "kind", PayloadSchemaType.KEYWORD)'
+    project.revise("a1", f'def upgrade():\n    qdrant.apply("step", {other})', down=None)
+    project.upgrade()
+    project.revise("a2", f"def upgrade():\n    {body}", down="a1")
+    with pytest.raises(BridgeError) as caught:
+        project.upgrade()
+    assert isinstance(caught.value.error, kind), caught.value
+    assert words in str(caught.value)
+    assert project.version() == "a1"
+    assert call(project.made.root, "upgrade").code == 0
+
+
+def test_an_interrupted_inline_step_is_resumed(project, monkeypatch):
+    """Killed in the middle, it is finished by `qmigrate upgrade` or by Alembic again, which then just records it."""
+    perform = executor._perform
+
+    def dying(work, phase):
+        if phase.name == "swap":
+            raise SystemExit("killed")
+        perform(work, phase)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(executor, "_perform", dying)
+        with pytest.raises(SystemExit):
+            project.upgrade()
+    assert project.version() is None
+    assert call(project.made.root, "upgrade").code == 0
+    assert "is done already" in project.upgrade()
+    assert project.version() == "a1"
+    assert set(applied(project.made).values()) == {key(project.made)}
