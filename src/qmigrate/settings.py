@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 from qmigrate import settings_read as read
 from qmigrate.errors import ConfigError
 from qmigrate.settings_read import Source
-from qmigrate.settings_sections import EstimateSettings, FixSettings, LimitSettings, RebuildSettings
+from qmigrate.settings_sections import EstimateSettings, FixSettings, LimitSettings, RebuildSettings, SqlSettings
 
 # Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
 
@@ -112,6 +112,7 @@ class Settings:
     qdrant: QdrantSettings = field(default_factory=QdrantSettings)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     databases: Mapping[str, DatabaseSettings] = field(default_factory=dict)
+    sql: SqlSettings = field(default_factory=SqlSettings)
     scripts: Path = Path("qdrant_migrations")
     embedders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     rebuild: RebuildSettings = field(default_factory=RebuildSettings)
@@ -159,6 +160,7 @@ class Settings:
             qdrant=_qdrant(part["qdrant"], qdrant_url, source),
             ledger=_ledger(part["ledger"], ledger_url, here, source),
             databases={name: _database(name, value, source) for name, value in part["databases"].items()},
+            sql=_sql(part["sql"], source),
             scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
             embedders=_embedders(part["embedders"], "embedders", source),
             rebuild=RebuildSettings(**_values(RebuildSettings, part["rebuild"], "rebuild", source)),
@@ -274,6 +276,15 @@ def _ledger(data: dict[str, Any], url: str | None, here: Source, source: Source)
         return LedgerSettings(url=found, schema=schema)
     default = f"sqlite:///{source.folder / '.qmigrate' / 'ledger.db'}"
     return LedgerSettings(url=default, schema=schema, defaulted=True)
+
+
+def _sql(data: dict[str, Any], source: Source) -> SqlSettings:
+    read.check_keys(data, ["url", "url_env", "url_file", "version_table", "version_table_schema", "config"], "sql")
+    url, missing = read.indirect_url(data, "sql", source)
+    if missing:
+        raise ConfigError(f"sql: {missing}", hint="set it, or leave it out where Alembic is in the ledger's database")
+    others = {name: value for name, value in data.items() if not name.startswith("url")}
+    return SqlSettings(url=url, **_values(SqlSettings, others, "sql", source))
 
 
 def _database(name: str, data: Any, source: Source) -> DatabaseSettings:

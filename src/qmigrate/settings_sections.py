@@ -102,3 +102,20 @@ class EstimateSettings:
     embed: Annotated[float, read.positive] = 50.0
     local: Annotated[float, read.positive] = 500.0
     step: Annotated[float, read.positive_duration] = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSettings:
+    """Where Alembic's version table is, for revisions that wait for the SQL schema (``requires_sql``).
+
+    Attributes:
+        url: SQLAlchemy URL; None for the ledger's database. May hold a password, so it is never shown.
+        version_table: its name.
+        version_table_schema: None for the connection's default.
+        config: alembic.ini; None to look for it beside qmigrate.yaml.
+    """
+
+    url: str | None = field(default=None, repr=False)
+    version_table: Annotated[str, read.text] = "alembic_version"
+    version_table_schema: Annotated[str | None, read.text] = None
+    config: Annotated[Path | None, read.path] = None

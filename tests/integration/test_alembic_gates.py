@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.alembic_project import AlembicProject
 from tests.harness import CREATE, INDEX, Deployment
+from tests.scenarios.cli import call
 
 from qmigrate.alembic import BridgeError
 from qmigrate.commands import upgrade
@@ -65,3 +66,44 @@ def test_run_mode_brings_an_empty_database_up(project):
     assert project.version() == "a3"
     assert project.links() == [("a2", "0001", "require", "linked"), ("a3", "0002", "run", "linked")]
     project.upgrade("head", "qdrant=run")
+
+
+WAITS = """
+requires_sql = "a2"
+
+def upgrade():
+    return [op.CreatePayloadIndex("{name}", "n", PayloadSchemaType.INTEGER)]
+"""
+
+
+def test_an_upgrade_goes_as_far_as_the_sql_schema_lets_it(project):
+    """requires_sql stops before its revision with the next command; plan and status say so; an ancestor counts."""
+    made = project.made
+    made.revise("0003", WAITS)
+    for name in ("a1", "a2", "a3"):
+        project.revise(name, TABLE.format(name=f"table_{name}"))
+    project.upgrade("a1")
+    assert "0003 waits for the SQL revision a2: alembic upgrade a2" in call(made.root, "plan").text
+    said = call(made.root, "upgrade")
+    assert (said.code, made.row().revision) == (3, "0002")
+    assert "Next: alembic upgrade a2" in said.out
+    assert call(made.root, "upgrade", "--json").json["data"]["plan"]["waiting"] == {"0003": "a2"}
+    assert "0003 waits for the SQL revision a2" in call(made.root, "status").text
+    project.upgrade("a3")
+    assert call(made.root, "upgrade").code == 0
+    assert made.row().revision == "0003"
+
+
+def test_the_two_directions_interleave(project):
+    """A gate whose vector revision itself waits for SQL says which; with both in order one command does all of it."""
+    project.made.revise("0003", WAITS)
+    project.revise("a1", TABLE.format(name="one"))
+    project.revise("a2", TABLE.format(name="two"))
+    project.revise("a3", REQUIRE.format(name="0003"))
+    project.revise("a0", REQUIRE.format(name="0003"), down=None)
+    with pytest.raises(BridgeError) as caught:
+        project.upgrade("a0", "qdrant=run")
+    assert "the vector revision 0003 waits for the SQL revision a2" in str(caught.value)
+    (project.folder / "versions" / "a0_rev.py").unlink()
+    project.upgrade("head", "qdrant=run")
+    assert project.made.row().revision == "0003"

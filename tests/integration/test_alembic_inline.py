@@ -46,6 +46,7 @@ def project(ledger_url, tmp_path) -> AlembicProject:
 
 
 def key(made: Deployment) -> str:
+    """Of the one line."""
     return f"add_relationship_to_{made.name}__"
 
 

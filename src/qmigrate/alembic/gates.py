@@ -13,6 +13,7 @@ from qmigrate.alembic.said import Logged, log
 from qmigrate.alembic.watch import Watch
 from qmigrate.commands import gate, inline, rollback, upgrade
 from qmigrate.commands.session import actor
+from qmigrate.commands.sql_gate import waits
 from qmigrate.errors import QmigrateError, RefusedError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.links import LINKED, SKIPPED
@@ -125,9 +126,11 @@ def _run(bridge: Integration, watch: Watch, found: gate.Gate, directive: str, ma
         upgrade.guard(bridge.settings, found.revision, None, min(limits))
     log.info("running vector revision %s", found.revision)
     with watch.context.autocommit_block():
-        upgrade.upgrade(bridge.settings, found.revision, progress=Logged())
+        result = upgrade.upgrade(bridge.settings, found.revision, progress=Logged())
     now = gate.look(bridge.settings, found.revision)
     if not now.is_open:
+        if result.plan.waiting:
+            raise waits(result.plan.waiting, watch.where)
         raise now.refusal(watch.where)
     _note(bridge, watch, found.revision, directive, LINKED)
 

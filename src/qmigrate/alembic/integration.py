@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,25 @@ class Integration:
         # On a connection of its own, before Alembic's begins a transaction: later one could wait for the other.
         ledger.prepare()
         self.linking = Linking.open(ledger, self._connection.engine, version_table(context))
+        self.settings = self._with_sql(context)
         self.linking.catch_up(context)
         stack.callback(setattr, self, "linking", None)
+
+    def _with_sql(self, context: MigrationContext) -> Settings:
+        """For revisions that wait for the SQL schema: what Alembic itself knows wins over guesses."""
+        assert self._connection is not None and self.linking is not None  # noqa: S101, PT018  the caller looked
+        sql, ini = self.settings.sql, self._environment.config.config_file_name
+        url = sql.url
+        if url is None and not self.linking.together:
+            url = self._connection.engine.url.render_as_string(hide_password=False)
+        found = replace(
+            sql,
+            url=url,
+            version_table=context.version_table,
+            version_table_schema=context.version_table_schema,
+            config=sql.config or (Path(ini) if ini else None),
+        )
+        return replace(self.settings, sql=found)
 
     def _check(self, context: MigrationContext) -> None:
         if context.opts.get(OPTION) is not self:

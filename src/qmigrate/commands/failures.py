@@ -94,4 +94,5 @@ def plan_each(
         collections=tuple(item for plan in plans for item in plan.collections),
         notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
         held=tuple(name for plan in plans for name in plan.held),
+        waiting={revision: sql for plan in plans for revision, sql in plan.waiting.items()},
     )

@@ -154,6 +154,7 @@ def _plan_json(plan: Plan) -> JsonObject:
         "target": list(plan.target),
         "notes": list(plan.notes),
         "held": list(plan.held),
+        "waiting": dict(plan.waiting),
         "checksums": dict(plan.checksums or {}),
         "collections": [_item_json(item) for item in plan.collections],
     }
@@ -171,6 +172,7 @@ def _plan_value(data: JsonObject) -> Plan:
         collections=tuple(_item_value(item) for item in data["collections"]),
         notes=tuple(data["notes"]),
         held=tuple(data["held"]),
+        waiting=dict(data.get("waiting", {})),
         checksums=dict(data["checksums"]),
     )
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from qmigrate.errors import HeldError
+from qmigrate.errors import HeldError, PendingError
 from qmigrate.model.plan import Plan
 
 __all__ = [
@@ -145,8 +145,10 @@ class UpgradeResult:
 
     @property
     def exit_code(self) -> int:
-        """11 when anything is held, else 0."""
-        return HeldError.exit_code if self.held else 0
+        """11 when anything is held, 3 when a revision waits for the SQL schema, else 0."""
+        if self.held:
+            return HeldError.exit_code
+        return PendingError.exit_code if self.plan.waiting else 0
 
 
 @dataclass(frozen=True, slots=True)

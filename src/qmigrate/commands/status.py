@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from qmigrate.commands.held import held_run
 from qmigrate.commands.results import CollectionStatus, Held, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, session
+from qmigrate.commands.sql_gate import notes_of, within_reach
 from qmigrate.drift import differences
 from qmigrate.errors import NotFoundError, QmigrateError
+from qmigrate.ledger.links import LINKED, all_links
 from qmigrate.model.names import GENERATION
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
@@ -28,6 +30,7 @@ def status(settings: Settings) -> Status:
         new = _to_create(opened, world)
         many = f"{len(heads)} heads: {', '.join(heads)}; merge them: qmigrate revision --merge"
         notes = [many] if len(heads) > 1 else []
+        notes += _sql_notes(opened, world, wanted)
         return Status(
             qdrant=world.capabilities.label,
             ledger=opened.ledger.url_label,
@@ -36,6 +39,21 @@ def status(settings: Settings) -> Status:
             pending=sum(1 for row in (*rows, *new) if row is not None and row.pending),
             notes=tuple(notes),
         )
+
+
+def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[str]:
+    """What waits for the SQL schema, and what Alembic went past without it being done."""
+    try:
+        notes = list(notes_of(within_reach(opened, world, wanted)[1]))
+    except QmigrateError as error:
+        notes = [error.message]
+    missing = {one for name in world.collections for one in pending(world, opened.revisions, wanted, name)}
+    missing |= {one for entries in to_create(world, opened.revisions).values() for one in entries}
+    for link in all_links(opened.ledger):
+        known = {one.id for one in opened.revisions.order()}
+        if link.state != LINKED and (link.step in missing or link.step not in known):
+            notes.append(f"the SQL revision {link.sql_revision} was {link.state} although {link.step} is not done")
+    return notes
 
 
 def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:

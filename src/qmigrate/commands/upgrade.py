@@ -13,6 +13,7 @@ from qmigrate.commands.names import chosen_names
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
+from qmigrate.commands.sql_gate import notes_of, within_reach
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
@@ -140,7 +141,7 @@ def _plan(
     opened: Session, world: World, target: str, only: Iterable[str] | None, *, allow_gap: bool = True
 ) -> Plan:
     applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
-    wanted = opened.revisions.resolve(target, current=applied)
+    wanted, waiting = within_reach(opened, world, opened.revisions.resolve(target, current=applied))
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)
     overrides = {name: one.rebuild for name, one in opened.settings.collections.items()}
     fuse = {name: bool(keys["fuse"]) for name, keys in overrides.items() if "fuse" in keys}
@@ -154,7 +155,7 @@ def _plan(
         fuse_by_name=fuse,
     )
     check_hidden(world, made)
-    return made
+    return replace(made, waiting=waiting, notes=(*made.notes, *notes_of(waiting)))
 
 
 def _tried(opened: Session, world: World) -> World:

@@ -267,6 +267,7 @@ class Plan:
         notes: what a person should know (empty globs, declared but not enforced, …).
         checksums: of every revision file that the plan used.
         held: collections that are built and wait for their cut-over: nothing is planned for them.
+        waiting: revision -> the SQL revision that it waits for: neither it nor what follows it is planned.
     """
 
     verb: str
@@ -275,6 +276,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     checksums: Mapping[str, str] | None = None
     held: tuple[str, ...] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
 
 
 def _renamed(step: Step, old: str, new: str) -> Step:

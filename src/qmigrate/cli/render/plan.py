@@ -45,6 +45,8 @@ def nothing_to_do(plan: Plan) -> str:
         return "Nothing to take back."
     if plan.verb == "repair":
         return "Nothing to restore: it is as recorded."
+    if plan.waiting:
+        return f"Nothing to do before the SQL schema is at {', '.join(dict.fromkeys(plan.waiting.values()))}."
     if plan.held:
         return f"Nothing to do beside the cut-over of {', '.join(plan.held)}."
     if not plan.target:

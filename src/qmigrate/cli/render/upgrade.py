@@ -34,8 +34,17 @@ def show_upgrade(console: Console, result: UpgradeResult) -> None:
         console.print(nothing_to_do(result.plan))
     elif any(outcome.held is None for outcome in result.outcomes):
         console.print(_closing(result))
-    for line in held_lines(result.held):
+    for line in [*held_lines(result.held), *_waiting_lines(result)]:
         console.print(line)
+
+
+def _waiting_lines(result: UpgradeResult) -> list[Text]:
+    """What waits for the SQL schema, and the command that goes on."""
+    waiting = result.plan.waiting
+    sql = next(iter(waiting.values()), None)
+    if sql is None:
+        return []
+    return [Text.assemble(f"Waiting: {', '.join(waiting)} for the SQL schema. Next: ", (f"alembic upgrade {sql}", "bold"))]
 
 
 def held_lines(held: Sequence[Held]) -> list[Text]:

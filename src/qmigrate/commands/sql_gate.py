@@ -1,0 +1,61 @@
+"""Revisions that wait for Alembic: reads its version table only when one of them is pending. It runs no migration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from qmigrate.commands.session import Session
+from qmigrate.errors import PendingError
+from qmigrate.ledger.alembic_version import sql_heads
+from qmigrate.model.state import World
+from qmigrate.planner.sql_gate import reachable, required
+from qmigrate.settings import Settings
+from qmigrate.sql_history import is_applied
+
+#: Where alembic.ini is looked for, beside qmigrate.yaml.
+_PLACES = ("alembic.ini", "migrations/alembic.ini")
+
+
+def within_reach(
+    opened: Session, world: World, wanted: frozenset[str]
+) -> tuple[frozenset[str], dict[str, str]]:
+    """What can be applied now, and what waits: revision -> SQL revision.
+
+    Raises:
+        UnavailableError: the version table can't be read.
+        RevisionError: Alembic has no such revision.
+        ConfigError: it can't be told without Alembic's files.
+    """
+    needed = required(world, opened.revisions, wanted)
+    if not needed:
+        return wanted, {}
+    settings, sql = opened.settings, opened.settings.sql
+    heads = sql_heads(sql.url or settings.ledger.url, sql.version_table, sql.version_table_schema)
+    config = _config(settings)
+    waiting = {revision: one for revision, one in needed.items() if not is_applied(one, heads, config)}
+    return reachable(opened.revisions, wanted, waiting), waiting
+
+
+def notes_of(waiting: Mapping[str, str]) -> tuple[str, ...]:
+    """One line for each revision that waits."""
+    return tuple(
+        f"{revision} waits for the SQL revision {sql}: alembic upgrade {sql}, then qmigrate upgrade"
+        for revision, sql in waiting.items()
+    )
+
+
+def waits(waiting: Mapping[str, str], who: str) -> PendingError:
+    """The error for somebody who needs a revision that waits."""
+    revision, sql = next(iter(waiting.items()))
+    return PendingError(
+        f"{who} can't go on: the vector revision {revision} waits for the SQL revision {sql}",
+        hint=f"alembic upgrade {sql}",
+        facts={"waiting": dict(waiting)},
+    )
+
+
+def _config(settings: Settings) -> Path | None:
+    if settings.sql.config is not None:
+        return settings.sql.config
+    return next((settings.folder / place for place in _PLACES if (settings.folder / place).is_file()), None)
