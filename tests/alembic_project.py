@@ -108,9 +108,9 @@ class AlembicProject:
         """``alembic -x … upgrade``, in this process; gives what it printed and logged."""
         return self.run(command.upgrade, target, *x, sql=sql)
 
-    def downgrade(self, target: str, *x: str) -> str:
+    def downgrade(self, target: str, *x: str, sql: bool = False) -> str:
         """``alembic downgrade``."""
-        return self.run(command.downgrade, target, *x)
+        return self.run(command.downgrade, target, *x, sql=sql)
 
     def stamp(self, target: str, *x: str) -> str:
         """``alembic stamp``."""

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from alembic.runtime.migration import MigrationContext
 
-from qmigrate.alembic.integration import Integration
+from qmigrate.alembic import offline
+from qmigrate.alembic.integration import Integration, version_table
 from qmigrate.alembic.mode import Mode
 from qmigrate.alembic.said import Logged, log
 from qmigrate.alembic.watch import Watch
@@ -18,6 +19,7 @@ from qmigrate.errors import QmigrateError, RefusedError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.links import LINKED, SKIPPED
 from qmigrate.operations.base import Operation
+from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 
 
@@ -29,6 +31,9 @@ def require(bridge: Integration, revision: str) -> None:
         HeldError: it is built and waits for its cut-over.
     """
     watch = _watch(bridge)
+    if bridge.offline:
+        _guard(bridge, watch, revision, "require")
+        return
     found = gate.look(bridge.settings, revision)
     if found.is_open:
         log.info("vector revision %s is done", found.revision)
@@ -50,6 +55,9 @@ def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
         HeldError: it is built and waits for its cut-over.
     """
     watch = _watch(bridge)
+    if bridge.offline:
+        _guard(bridge, watch, revision, "run")
+        return
     found = gate.look(bridge.settings, revision)
     if found.is_open:
         # Also after a run whose SQL was rolled back: only the record is missing.
@@ -61,7 +69,13 @@ def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
         _run(bridge, watch, found, "run", max_estimate)
 
 
-def apply(bridge: Integration, key: str, operations: Sequence[Operation], max_estimate: float | None) -> None:
+def apply(
+    bridge: Integration,
+    key: str,
+    operations: Sequence[Operation],
+    max_estimate: float | None,
+    directive: str = "apply",
+) -> None:
     """Record operations under a key, and do them here and now.
 
     Raises:
@@ -69,21 +83,24 @@ def apply(bridge: Integration, key: str, operations: Sequence[Operation], max_es
         PlanError: they can't be done, or hold code.
     """
     watch, settings = _watch(bridge), bridge.settings
+    if bridge.offline:
+        _guard(bridge, watch, key, directive, operations)
+        return
     with _ledger(settings) as ledger:
         recorded = inline.is_recorded(ledger, key, operations, watch.where)
         done = recorded and gate.look(settings, key).is_open
         if not done and bridge.wish.mode is Mode.SKIP:
             log.warning("SKIPPED: %s goes on without its vector step %s", watch.where, key)
-            _note(bridge, watch, key, "apply", SKIPPED)
+            _note(bridge, watch, key, directive, SKIPPED)
             return
         if done:
             log.info("vector step %s is done already: it is just recorded", key)
-            _note(bridge, watch, key, "apply", LINKED)
+            _note(bridge, watch, key, directive, LINKED)
             return
         check_outside(watch)
         inline.record(settings.scripts, ledger, key, operations, watch.where, actor=actor())
         try:
-            _run(bridge, watch, gate.look(settings, key), "apply", max_estimate)
+            _run(bridge, watch, gate.look(settings, key), directive, max_estimate)
         except QmigrateError:
             inline.drop_unless_begun(ledger, key)
             raise
@@ -96,6 +113,11 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
         RefusedError: something was written since, or later revisions came after it.
     """
     watch, settings = _watch(bridge), bridge.settings
+    if bridge.offline:
+        if bridge.wish.mode is not Mode.SKIP:
+            raise offline.refuse(watch.context, f"taking vector revision {revision} back")
+        watch.context.impl.static_output(f"-- SKIPPED: vector revision {revision} is not taken back")
+        return
     with _ledger(settings) as ledger:
         wanted = inline.resolve(settings.scripts, ledger, revision)
         if not any(one.revision == wanted for entries in ledger.all_applied().values() for one in entries):
@@ -147,6 +169,24 @@ def check_outside(watch: Watch) -> None:
             "Alembic's transaction, so that SQL would be committed without the version, and fail when it is repeated",
             hint="put the vector step first, or into an Alembic revision of its own",
         )
+
+
+def _guard(
+    bridge: Integration, watch: Watch, step: str, directive: str, operations: Sequence[Operation] | None = None
+) -> None:
+    """A script is written: it stops by itself where the step is not done."""
+    context = watch.context
+    if bridge.wish.mode is Mode.SKIP:
+        context.impl.static_output(f"-- SKIPPED: vector revision {step} is not looked at")
+        return
+    if bridge.wish.mode is Mode.RUN:
+        raise offline.refuse(context, f"running vector revision {step}")
+    table = version_table(context)
+    passage = offline.Passage(watch.revision, table, step, directive, bridge.settings.ledger.schema)
+    if operations is None:
+        offline.guard_revision(context, passage, Revisions.load(bridge.settings.scripts))
+    else:
+        offline.guard_inline(context, passage, operations)
 
 
 def _watch(bridge: Integration) -> Watch:

@@ -16,9 +16,10 @@ from sqlalchemy import Connection
 from qmigrate.alembic import listing
 from qmigrate.alembic.autogenerate import hides
 from qmigrate.alembic.failures import shown_by_alembic
-from qmigrate.alembic.linking import Linking
+from qmigrate.alembic.linking import Linking, directives_of_script
 from qmigrate.alembic.lock import only_one
 from qmigrate.alembic.mode import Mode, Wish, wish
+from qmigrate.alembic.offline import Passage, forget
 from qmigrate.alembic.watch import Watch
 from qmigrate.errors import QmigrateError, UsageError
 from qmigrate.ledger import Ledger
@@ -171,6 +172,11 @@ class Integration:
         if self.linking is not None:
             with shown_by_alembic():
                 self.linking.applied(ctx, step)
+        elif self.offline and not step.is_upgrade and ctx.dialect.name == "postgresql":
+            for script in step.up_revisions:
+                if directives_of_script(script, "upgrade"):
+                    passage = Passage(script.revision, version_table(ctx), "", "", self.settings.ledger.schema)
+                    forget(ctx, passage)
 
 
 def integrate(

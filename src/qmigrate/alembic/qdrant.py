@@ -9,7 +9,7 @@ from qmigrate.operations.base import Operation
 from qmigrate.operations.values import Empty, Value
 from qmigrate.settings_read import parse_duration
 
-__all__ = ["add_vector_dimension", "apply", "require", "revert", "run"]
+__all__ = ["add_vector_dimension", "apply", "fix", "require", "revert", "run"]
 
 #: Signs of a glob, and those that an id has no place for.
 _NO_SIGNS = str.maketrans(dict.fromkeys("*?[]! @+:-", "_"))
@@ -67,6 +67,21 @@ def apply(key: str, *operations: Operation, max_estimate: str | float | None = N
 
     with shown_by_alembic():
         gates.apply(current(gates.context_of()), key, operations, _seconds(max_estimate))
+
+
+def fix(key: str, *operations: Operation, max_estimate: str | float | None = None) -> None:
+    """Change data of points, with operations such as ``op.DeletePoints``: :func:`apply`, recorded as a fix.
+
+    Args:
+        key: the id; no other revision may have it.
+        operations: of ``qmigrate.op``.
+        max_estimate: refuse what is expected to take longer, as ``10m`` or seconds.
+    """
+    from qmigrate.alembic import gates
+    from qmigrate.alembic.integration import current
+
+    with shown_by_alembic():
+        gates.apply(current(gates.context_of()), key, operations, _seconds(max_estimate), "fix")
 
 
 def add_vector_dimension(

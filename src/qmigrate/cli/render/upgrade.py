@@ -44,7 +44,8 @@ def _waiting_lines(result: UpgradeResult) -> list[Text]:
     sql = next(iter(waiting.values()), None)
     if sql is None:
         return []
-    return [Text.assemble(f"Waiting: {', '.join(waiting)} for the SQL schema. Next: ", (f"alembic upgrade {sql}", "bold"))]
+    what = f"Waiting: {', '.join(waiting)} for the SQL schema. Next: "
+    return [Text.assemble(what, (f"alembic upgrade {sql}", "bold"))]
 
 
 def held_lines(held: Sequence[Held]) -> list[Text]:

@@ -1,0 +1,181 @@
+"""Gates in ``--sql`` scripts: a block that aborts unless the ledger says done. It connects to nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from alembic.runtime.migration import MigrationContext
+
+from qmigrate.errors import RefusedError
+from qmigrate.ledger import tables
+from qmigrate.model.plan import APPLYING, RESTORED
+from qmigrate.operations.base import Operation
+from qmigrate.revisions import Revisions
+
+_GUARD = """DO $qmigrate$
+DECLARE
+  missing text;
+BEGIN
+  IF to_regclass({history}) IS NULL THEN
+    RAISE EXCEPTION USING MESSAGE = {message} || ': this database has no ledger of qmigrate', HINT = {hint};
+  END IF;
+  WITH counted AS (
+    SELECT DISTINCT ON (collection, revision) id, collection, revision, direction
+    FROM {history_table} WHERE direction <> {restored} ORDER BY collection, revision, id DESC
+  ), applied AS (
+    SELECT id, collection, revision FROM counted WHERE direction IN ({applying})
+  ), first AS (
+    SELECT DISTINCT ON (collection) collection, revision FROM applied ORDER BY collection, id
+  ), wanted (revision, name, is_glob, later) AS (
+    VALUES {wanted}
+  ), each AS (
+    SELECT wanted.revision, wanted.later, wanted.name AS collection FROM wanted WHERE NOT wanted.is_glob
+    UNION ALL
+    SELECT wanted.revision, wanted.later, first.collection
+    FROM wanted JOIN first ON wanted.is_glob AND first.collection ~ wanted.name
+  )
+  SELECT string_agg(DISTINCT each.collection || ' (needs ' || each.revision || ')', ', ') INTO missing
+  FROM each LEFT JOIN first ON first.collection = each.collection
+  WHERE (first.revision IS NULL OR NOT first.revision = ANY (each.later)) AND NOT EXISTS (
+    SELECT 1 FROM applied WHERE applied.collection = each.collection AND applied.revision = each.revision
+  );
+  IF missing IS NOT NULL THEN
+    RAISE EXCEPTION USING MESSAGE = {message} || ', which is not done: ' || missing, HINT = {hint};
+  END IF;
+{link}END
+$qmigrate$;
+"""
+_LINK = """  INSERT INTO {links_table} (version_table, sql_revision, step, directive, state, actor, created_at)
+  VALUES ({version_table}, {sql_revision}, {step}, {directive}, 'linked', 'sql script', clock_timestamp())
+  ON CONFLICT (version_table, sql_revision, step) DO NOTHING;
+"""
+_UNLINK = """DO $qmigrate$
+BEGIN
+  IF to_regclass({links}) IS NOT NULL THEN
+    DELETE FROM {links_table} WHERE version_table = {version_table} AND sql_revision = {sql_revision};
+  END IF;
+END
+$qmigrate$;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a script must not go past.
+
+    Attributes:
+        sql_revision: of Alembic; None where it isn't known.
+        version_table: of Alembic, with its schema.
+        step: our revision or key.
+        directive: as it is called.
+        schema: of the ledger's tables; None for the connection's default.
+    """
+
+    sql_revision: str | None
+    version_table: str
+    step: str
+    directive: str
+    schema: str | None
+
+
+def guard_revision(context: MigrationContext, passage: Passage, revisions: Revisions) -> None:
+    """Emit the guard of a revision that has a file.
+
+    Raises:
+        RefusedError: the dialect has no such block.
+    """
+    found = revisions.get(passage.step)
+    wanted = revisions.ancestors(found.id) | {found.id}
+    rows = []
+    for one in revisions.order():
+        later = [other.id for other in revisions.order() if one.id in revisions.ancestors(other.id)]
+        if one.id in wanted:
+            rows += list(_rows(one.id, one.operations, later))
+    _emit(context, passage, rows, f"qmigrate upgrade {found.id}")
+
+
+def guard_inline(context: MigrationContext, passage: Passage, operations: Sequence[Operation]) -> None:
+    """Emit the guard of a step that has none."""
+    hint = "run this revision once without --sql, or write the step into a revision file"
+    _emit(context, passage, list(_rows(passage.step, operations, [])), hint)
+
+
+def forget(context: MigrationContext, passage: Passage) -> None:
+    """Emit the removal of the links of a revision that is taken back."""
+    names = {
+        "links": _text(_named(passage.schema, tables.alembic_links.name)),
+        "links_table": _named(passage.schema, tables.alembic_links.name),
+        "version_table": _text(passage.version_table),
+        "sql_revision": _text(str(passage.sql_revision)),
+    }
+    context.impl.static_output(_UNLINK.format(**names))
+
+
+def refuse(context: MigrationContext, what: str) -> RefusedError:
+    """A script can't do it."""
+    return RefusedError(
+        f"{what} can't be written into a script (--sql, {context.dialect.name})",
+        hint="run Alembic without --sql, or pass it by knowingly: -x qdrant=skip",
+    )
+
+
+def _emit(context: MigrationContext, passage: Passage, rows: list[str], hint: str) -> None:
+    if context.dialect.name != "postgresql":
+        raise refuse(context, f"the gate of vector revision {passage.step}")
+    who = f"Alembic revision {passage.sql_revision}" if passage.sql_revision else "this Alembic revision"
+    history = _named(passage.schema, tables.history.name)
+    link = _LINK.format(
+        links_table=_named(passage.schema, tables.alembic_links.name),
+        version_table=_text(passage.version_table),
+        sql_revision=_text(str(passage.sql_revision)),
+        step=_text(passage.step),
+        directive=_text(passage.directive),
+    )
+    context.impl.static_output(f"-- vector revision {passage.step} must be done before the script goes on")
+    context.impl.static_output(
+        _GUARD.format(
+            history=_text(history),
+            history_table=history,
+            restored=_text(RESTORED),
+            applying=", ".join(_text(one) for one in sorted(APPLYING)),
+            wanted=",\n           ".join(rows or ["('', '', NULL::boolean, '{}'::text[])"]),
+            message=_text(f"{who} needs the vector revision {passage.step}"),
+            hint=_text(hint),
+            link=link if passage.sql_revision else "",
+        )
+    )
+
+
+def _rows(revision: str, operations: Iterable[Operation], later: Iterable[str]) -> Iterable[str]:
+    """One per pattern; what a glob creates is made by the application, in its own time."""
+    array = "ARRAY[" + ", ".join(_text(one) for one in later) + "]::text[]"
+    patterns = dict.fromkeys((one.pattern, one.is_glob) for one in operations if not (one.creates and one.is_glob))
+    for pattern, is_glob in patterns:
+        name = _regex(pattern) if is_glob else pattern
+        yield f"({_text(revision)}, {_text(name)}, {'true' if is_glob else 'false'}, {array})"
+
+
+def _regex(pattern: str) -> str:
+    """A glob as PostgreSQL's regular expression."""
+    signs = re.findall(r"\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
+    return "^" + "".join(_sign(one) for one in signs) + "$"
+
+
+def _sign(sign: str) -> str:
+    if sign in ("*", "?"):
+        return ".*" if sign == "*" else "."
+    if len(sign) > 1:
+        inner = sign[1:-1].replace("\\", "\\\\")
+        return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
+    return sign if sign.isalnum() or sign in "_-" else f"\\{sign}"
+
+
+def _named(schema: str | None, name: str) -> str:
+    quoted = '"{}"'.format(schema.replace('"', '""')) if schema else None
+    return f"{quoted}.{name}" if quoted else name
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,82 @@
+"""``alembic upgrade --sql``: the script itself stops where a vector step is not done."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psycopg
+import pytest
+from tests.alembic_project import AlembicProject
+from tests.harness import CREATE, INDEX, Deployment
+
+from qmigrate.alembic import BridgeError
+from qmigrate.commands import upgrade
+from qmigrate.ledger import Ledger
+
+GLOB = """
+def upgrade():
+    return [op.CreatePayloadIndex("{name}*", "n", PayloadSchemaType.INTEGER)]
+"""
+GATE = """
+def upgrade():
+    op.create_table("early", sa.Column("id", sa.Integer, primary_key=True))
+    qdrant.require("{}")
+    op.create_table("late", sa.Column("id", sa.Integer, primary_key=True))
+
+
+def downgrade():
+    op.drop_table("late")
+    op.drop_table("early")
+"""
+
+
+def play(url: str, script: str) -> None:
+    """As psql does it with --single-transaction off: the script brings its own BEGIN and COMMIT."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(script)
+
+
+def made(tmp_path, url: str) -> AlembicProject:
+    """Two vector revisions, the second one a glob, and a gate behind each."""
+    deployment = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, url)
+    deployment.revise("0001", CREATE)
+    deployment.revise("0002", GLOB)
+    project = AlembicProject(deployment, url)
+    project.revise("a1", GATE.format("0002"))
+    return project
+
+
+@pytest.mark.postgres
+def test_a_script_aborts_unless_the_ledger_says_done(postgres_database, tmp_path):
+    """Without a ledger, and while anything is missing, nothing of the script stays; afterwards it records its link."""
+    project = made(tmp_path, postgres_database)
+    script = project.upgrade("head", sql=True)
+    for words in ("has no ledger of qmigrate", rf"which is not done: {project.made.name} \(needs 0001\)"):
+        with pytest.raises(psycopg.errors.RaiseException, match=words) as caught:
+            play(postgres_database, script)
+        assert caught.value.diag.message_hint == "qmigrate upgrade 0002"
+        assert project.tables() == set()
+        if "ledger" in words:
+            with contextlib.closing(Ledger.open(postgres_database)) as ledger:
+                ledger.prepare()
+        else:
+            upgrade.upgrade(project.made.settings(), "0001")
+    with pytest.raises(psycopg.errors.RaiseException, match=rf"{project.made.name} \(needs 0002\)"):
+        play(postgres_database, script)
+    upgrade.upgrade(project.made.settings())
+    project.made.revise("0003", INDEX)
+    play(postgres_database, script)
+    assert (project.version(), project.links()) == ("a1", [("a1", "0002", "require", "linked")])
+    play(postgres_database, project.downgrade("a1:base", sql=True))
+    assert (project.version(), project.links(), project.tables()) == (None, [], {"alembic_version"})
+
+
+def test_what_a_script_can_not_do_is_refused(tmp_path):
+    """SQLite has no such block, and nothing runs offline; passing by knowingly is a comment in the script."""
+    sqlite = made(tmp_path / "a", f"sqlite:///{tmp_path}/sql.db")
+    with pytest.raises(BridgeError, match="can't be written into a script"):
+        sqlite.upgrade("head", sql=True)
+    assert "-- SKIPPED: vector revision 0002" in sqlite.upgrade("head", "qdrant=skip", sql=True)
+    postgres = made(tmp_path / "b", "postgresql+psycopg://nobody@nowhere/none")
+    with pytest.raises(BridgeError, match="running vector revision 0002 can't be written"):
+        postgres.upgrade("head", "qdrant=run", sql=True)
