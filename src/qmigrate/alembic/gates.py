@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from alembic.runtime.migration import MigrationContext
 
@@ -34,16 +34,17 @@ def require(bridge: Integration, revision: str) -> None:
     if bridge.offline:
         _guard(bridge, watch, revision, "require")
         return
-    found = gate.look(bridge.settings, revision)
-    if found.is_open:
-        log.info("vector revision %s is done", found.revision)
-        _note(bridge, watch, found.revision, "require", LINKED)
-    elif bridge.wish.mode is Mode.SKIP:
-        _skip(bridge, watch, found, "require")
-    elif bridge.wish.mode is Mode.RUN:
-        _run(bridge, watch, found, "require", None)
-    else:
-        raise found.refusal(watch.where)
+    with _outside(watch):
+        found = gate.look(bridge.settings, revision)
+        if found.is_open:
+            log.info("vector revision %s is done", found.revision)
+            _note(bridge, watch, found.revision, "require", LINKED)
+        elif bridge.wish.mode is Mode.SKIP:
+            _skip(bridge, watch, found, "require")
+        elif bridge.wish.mode is Mode.RUN:
+            _run(bridge, watch, found, "require", None)
+        else:
+            raise found.refusal(watch.where)
 
 
 def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
@@ -58,15 +59,16 @@ def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
     if bridge.offline:
         _guard(bridge, watch, revision, "run")
         return
-    found = gate.look(bridge.settings, revision)
-    if found.is_open:
-        # Also after a run whose SQL was rolled back: only the record is missing.
-        log.info("vector revision %s is done already: it is just recorded", found.revision)
-        _note(bridge, watch, found.revision, "run", LINKED)
-    elif bridge.wish.mode is Mode.SKIP:
-        _skip(bridge, watch, found, "run")
-    else:
-        _run(bridge, watch, found, "run", max_estimate)
+    with _outside(watch):
+        found = gate.look(bridge.settings, revision)
+        if found.is_open:
+            # Also after a run whose SQL was rolled back: only the record is missing.
+            log.info("vector revision %s is done already: it is just recorded", found.revision)
+            _note(bridge, watch, found.revision, "run", LINKED)
+        elif bridge.wish.mode is Mode.SKIP:
+            _skip(bridge, watch, found, "run")
+        else:
+            _run(bridge, watch, found, "run", max_estimate)
 
 
 def apply(
@@ -86,7 +88,7 @@ def apply(
     if bridge.offline:
         _guard(bridge, watch, key, directive, operations)
         return
-    with _ledger(settings) as ledger:
+    with _outside(watch), _ledger(settings) as ledger:
         recorded = inline.is_recorded(ledger, key, operations, watch.where)
         done = recorded and gate.look(settings, key).is_open
         if not done and bridge.wish.mode is Mode.SKIP:
@@ -118,7 +120,7 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
             raise offline.refuse(watch.context, f"taking vector revision {revision} back")
         watch.context.impl.static_output(f"-- SKIPPED: vector revision {revision} is not taken back")
         return
-    with _ledger(settings) as ledger:
+    with _outside(watch), _ledger(settings) as ledger:
         wanted = inline.resolve(settings.scripts, ledger, revision)
         if not any(one.revision == wanted for entries in ledger.all_applied().values() for one in entries):
             log.info("vector revision %s is taken back already", wanted)
@@ -127,9 +129,8 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
         else:
             check_outside(watch)
             log.info("taking vector revision %s back", wanted)
-            with watch.context.autocommit_block():
-                rollback.revert(settings, wanted, writes=writes, progress=Logged())
-                inline.drop_unless_begun(ledger, wanted)
+            rollback.revert(settings, wanted, writes=writes, progress=Logged())
+            inline.drop_unless_begun(ledger, wanted)
 
 
 @contextmanager
@@ -147,14 +148,18 @@ def _run(bridge: Integration, watch: Watch, found: gate.Gate, directive: str, ma
     if limits:
         upgrade.guard(bridge.settings, found.revision, None, min(limits))
     log.info("running vector revision %s", found.revision)
-    with watch.context.autocommit_block():
-        result = upgrade.upgrade(bridge.settings, found.revision, progress=Logged())
+    result = upgrade.upgrade(bridge.settings, found.revision, progress=Logged())
     now = gate.look(bridge.settings, found.revision)
     if not now.is_open:
         if result.plan.waiting:
             raise waits(result.plan.waiting, watch.where)
         raise now.refusal(watch.where)
     _note(bridge, watch, found.revision, directive, LINKED)
+
+
+def _outside(watch: Watch) -> AbstractContextManager[None]:
+    """No transaction while the revision has none of its own work in it: a server may end one that is idle for long."""
+    return watch.context.autocommit_block() if watch.statement is None else nullcontext()
 
 
 def check_outside(watch: Watch) -> None:

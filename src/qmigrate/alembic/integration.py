@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ class Integration:
             yield
 
     def _open(self, stack: ExitStack, context: MigrationContext) -> None:
+        # What takes long to import is imported now: later a transaction would wait for it.
+        import_module("qmigrate.alembic.gates")
         self.watch = stack.enter_context(Watch(context, self._connection).watching())
         stack.callback(setattr, self, "watch", None)
         if self.offline or not self.changes or self.wish.mode is Mode.PLAN:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext, MigrationInfo
-from alembic.script import Script
-from sqlalchemy import Engine
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import Engine, Select, column, inspect, select, table
 
-from qmigrate.alembic.directives import directives_of
+from qmigrate.alembic.directives import Directive, directives_of
 from qmigrate.alembic.said import log
 from qmigrate.commands.session import actor
 from qmigrate.ledger import Ledger
@@ -19,8 +21,9 @@ from qmigrate.ledger.links import LINKED, STAMPED, Link, Place, all_links, place
 class Linking:
     """The links of one run. Make it with :meth:`open`."""
 
-    def __init__(self, ledger: Ledger, place: Place | None, version_table: str) -> None:
+    def __init__(self, ledger: Ledger, place: Place | None, version_table: str, engine: Engine | None) -> None:
         self._ledger = ledger
+        self._engine = engine
         self._place = place
         self._own = Place(ledger.database, ledger.database.schema)
         self._version_table = version_table
@@ -33,10 +36,10 @@ class Linking:
     def open(cls, ledger: Ledger, engine: Engine, version_table: str) -> Linking:
         """Find out whether Alembic's database is the ledger's, on a connection that is closed again."""
         if engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:"):
-            return cls(ledger, None, version_table)
+            return cls(ledger, None, version_table, None)
         with ledger.database.explained(), engine.connect() as connection:
             found = place_in(ledger, connection)
-        return cls(ledger, found, version_table)
+        return cls(ledger, found, version_table, engine)
 
     @property
     def together(self) -> bool:
@@ -72,18 +75,49 @@ class Linking:
         waiting, self._waiting = self._waiting, []
         gone, self._gone = self._gone, []
         if waiting or gone:
-            with self._ledger.database.writing() as connection:
-                if gone:
-                    self._own.remove(connection, self._version_table, gone)
-                self._own.put(connection, waiting)
+            self._write(waiting, gone)
 
     def catch_up(self, context: MigrationContext) -> None:
         """Where links come after the commit, a crash may have come between: write those that are missing."""
         if self.together or context.script is None:
             return
         log.warning(
-            "the ledger (%s) is not in Alembic's database: links are written after each commit", self._ledger.url_label
+            "the ledger (%s) is not in Alembic's database: links are written right after each commit",
+            self._ledger.url_label,
         )
+        applied = self._applied(context, context.script)
+        known = {
+            one.sql_revision for one in all_links(self._ledger) if one.version_table == self._version_table
+        }
+        done = {one.revision for entries in self._ledger.all_applied().values() for one in entries}
+        missing = [
+            link if link.step in done else replace(link, state=STAMPED)
+            for script in applied
+            if script.revision not in known
+            for link in self._of(script, LINKED)
+        ]
+        if missing:
+            names = ", ".join(dict.fromkeys(link.sql_revision for link in missing))
+            log.info("recording the links of %s, which an earlier run committed", names)
+            self._write(missing, [])
+
+    def _applied(self, context: MigrationContext, script: ScriptDirectory) -> list[Script]:
+        """Alembic's applied revisions, as another connection sees them: what is committed."""
+        if self._engine is None:
+            return []
+        version, schema = context.version_table, context.version_table_schema
+        with self._engine.connect() as connection:
+            if not inspect(connection).has_table(version, schema=schema):
+                return []
+            query: Select[Any] = select(column("version_num")).select_from(table(version, schema=schema))
+            heads = tuple(connection.scalars(query))
+        found = script.revision_map.iterate_revisions(heads, "base") if heads else ()
+        return [one for one in found if isinstance(one, Script)]
+
+    def _write(self, links: Iterable[Link], gone: Iterable[str]) -> None:
+        with self._ledger.database.writing() as connection:
+            self._own.remove(connection, self._version_table, gone)
+            self._own.put(connection, links)
 
     def _of(self, script: Script, state: str) -> Iterator[Link]:
         for one in directives_of_script(script, "upgrade"):
@@ -91,20 +125,15 @@ class Linking:
                 yield Link(self._version_table, script.revision, one.step, one.kind, state, self._actor)
 
 
-def directives_of_script(script: Script, function: str) -> tuple[Any, ...]:
+def directives_of_script(script: Script, function: str) -> tuple[Directive, ...]:
     """Those of a revision's file."""
-    from pathlib import Path
-
     return directives_of(Path(script.path), function)
 
 
 def _stamped(step: MigrationInfo) -> Iterator[Script]:
     """Every revision that a stamp moves over: its two ends are all that Alembic names."""
-    upper = step.up_revision_ids or ()
-    lower = step.down_revision_ids or "base"
-    for found in step.revision_map.iterate_revisions(upper, lower, implicit_base=False, select_for_downgrade=True):
-        if isinstance(found, Script):
+    graph = step.revision_map
+    kept = set(graph.iterate_revisions(step.down_revision_ids, "base")) if step.down_revision_ids else set()
+    for found in graph.iterate_revisions(step.up_revision_ids, "base"):
+        if isinstance(found, Script) and found not in kept:
             yield found
-
-
-__all__ = ["Linking", "all_links", "directives_of_script"]

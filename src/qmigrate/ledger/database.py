@@ -40,6 +40,8 @@ POSTGRES_DEFAULTS: dict[str, Any] = {
     # Server-side prepared statements break behind a transaction-pooling proxy.
     "prepare_threshold": None,
 }
+#: Seconds that a statement on PostgreSQL waits for a lock of somebody else; leases take milliseconds.
+LOCK_TIMEOUT = 30
 #: Parameters of a URL that hold secrets, beside its password.
 SECRETS = ("password", "sslpassword")
 URL_HINT = "write postgresql+psycopg://user@host/database, or sqlite:///path/to/ledger.db"
@@ -179,7 +181,7 @@ class Database:
         engine = create_engine(
             self._url, connect_args=arguments, pool_pre_ping=True, isolation_level="READ COMMITTED", **shared
         )
-        event.listen(engine, "connect", _set_utc)
+        event.listen(engine, "connect", _set_up)
         return engine.execution_options(schema_translate_map={None: self.schema}) if self.schema else engine
 
 
@@ -232,7 +234,9 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _set_utc(dbapi_connection: Any, _record: Any) -> None:
+def _set_up(dbapi_connection: Any, _record: Any) -> None:
     with dbapi_connection.cursor() as cursor:
         cursor.execute("SET TIME ZONE 'UTC'")
+        # Whoever called us may hold a lock on our tables through a connection of its own: that would never end.
+        cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}s'")
     dbapi_connection.commit()

@@ -16,14 +16,12 @@ from sqlalchemy.schema import CreateSchema
 
 from qmigrate.errors import LedgerError
 from qmigrate.ledger import tables
-from qmigrate.ledger.database import Database
+from qmigrate.ledger.database import LOCK_TIMEOUT, Database
 
 #: Never ``alembic_version``, which is the user's.
 VERSION_TABLE = "qdrant_ledger_version"
 #: The newest revision in ``versions/``.
 HEAD = "0002"
-#: Seconds that a table change waits for transactions of others, before everybody behind it would wait too.
-LOCK_TIMEOUT = 30
 _LOCK = zlib.crc32(VERSION_TABLE.encode())
 
 
