@@ -145,7 +145,7 @@ class AlembicProject:
 
     @contextlib.contextmanager
     def engine(self) -> Engine:
-        made = create_engine(self.url)
+        made = create_engine(self.url.replace("+asyncpg", "+psycopg").replace("+aiosqlite", ""))
         try:
             yield made
         finally:
