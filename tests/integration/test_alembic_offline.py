@@ -68,7 +68,8 @@ def test_a_script_aborts_unless_the_ledger_says_done(postgres_database, tmp_path
     play(postgres_database, script)
     assert (project.version(), project.links()) == ("a1", [("a1", "0002", "require", "linked")])
     play(postgres_database, project.downgrade("a1:base", sql=True))
-    assert (project.version(), project.links(), project.tables()) == (None, [], {"alembic_version"})
+    assert (project.version(), project.links()) == (None, [])
+    assert project.tables() <= {"alembic_version"}
 
 
 def test_what_a_script_can_not_do_is_refused(tmp_path):

@@ -55,7 +55,7 @@ class Integration:
         self.linking: Linking | None = None
         self._environment = environment
         self._connection = connection
-        self._steps: Callable[..., Iterable[Any]] = environment.context_opts["fn"]
+        self._steps = _alembics_own(environment.context_opts["fn"])
 
     def options(
         self,
@@ -210,6 +210,12 @@ def integrate(
             raise UsageError("integrate() got no connection, but Alembic is online", hint=_WIRING)
         found = settings or Settings.load(config=config or _config(environment))
         return Integration(environment, connection, found, asked)
+
+
+def _alembics_own(function: Callable[..., Iterable[Any]]) -> Callable[..., Iterable[Any]]:
+    """Alembic's function that gives the steps; with several databases in one env.py ours of the last one is there."""
+    earlier = getattr(function, "__self__", None)
+    return earlier._steps if isinstance(earlier, Integration) else function
 
 
 def current(context: MigrationContext) -> Integration:

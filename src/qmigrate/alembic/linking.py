@@ -12,6 +12,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Engine, Select, column, inspect, select, table
 
 from qmigrate.alembic.directives import Directive, directives_of
+from qmigrate.alembic.lock import is_file
 from qmigrate.alembic.said import log
 from qmigrate.commands.session import actor
 from qmigrate.ledger import Ledger
@@ -35,7 +36,7 @@ class Linking:
     @classmethod
     def open(cls, ledger: Ledger, engine: Engine, version_table: str) -> Linking:
         """Find out whether Alembic's database is the ledger's, on a connection that is closed again."""
-        if engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:"):
+        if engine.dialect.name == "sqlite" and not is_file(engine):
             return cls(ledger, None, version_table, None)
         with ledger.database.explained(), engine.connect() as connection:
             found = place_in(ledger, connection)

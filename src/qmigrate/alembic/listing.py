@@ -11,7 +11,7 @@ from alembic.script import Script
 from qmigrate.alembic.failures import shown_by_alembic
 from qmigrate.alembic.linking import directives_of_script
 from qmigrate.commands import gate
-from qmigrate.errors import PendingError, QmigrateError
+from qmigrate.errors import PendingError, QmigrateError, RevisionError
 from qmigrate.settings import Settings
 
 
@@ -46,12 +46,15 @@ def _lines(settings: Settings, step: Any) -> list[str]:
 
 
 def _state(settings: Settings, kind: str, step: str | None) -> str:
-    if step is None or kind not in ("require", "run"):
+    if step is None:
         return "known only when it runs"
     try:
         found = gate.look(settings, step)
+    except RevisionError as error:
+        # An inline step is known from the time when it is run first.
+        return "not done" if kind in ("apply", "fix") else error.message
     except QmigrateError as error:
         return error.message
-    if found.is_open:
-        return "done"
-    return f"not done: {found.describe()}"
+    if kind == "revert":
+        return "applied" if found.is_open else f"applied in part or nowhere: {found.describe()}"
+    return "done" if found.is_open else f"not done: {found.describe()}"

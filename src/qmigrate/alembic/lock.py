@@ -39,7 +39,7 @@ def only_one(engine: Engine, version_table: str, timeout: float) -> Iterator[Non
         with _connected(engine) as connection:
             yield from _held(lambda: _advisory(connection, version_table), timeout, version_table)
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(version_table)})
-    elif engine.dialect.name == "sqlite" and engine.url.database not in (None, "", ":memory:"):
+    elif engine.dialect.name == "sqlite" and is_file(engine):
         file = Path(f"{engine.url.database}.alembic-lock")
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -50,6 +50,12 @@ def only_one(engine: Engine, version_table: str, timeout: float) -> Iterator[Non
     else:
         log.warning("no lock on %s: run one Alembic at a time", engine.dialect.name)
         yield
+
+
+def is_file(engine: Engine) -> bool:
+    """Whether a SQLite engine has a plain file that other connections see too."""
+    name = engine.url.database or ""
+    return name not in ("", ":memory:") and not name.startswith("file:")
 
 
 def _held(take: Callable[[], bool], timeout: float, version_table: str) -> Iterator[None]:

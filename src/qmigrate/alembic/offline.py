@@ -167,7 +167,7 @@ def _sign(sign: str) -> str:
     if sign in ("*", "?"):
         return ".*" if sign == "*" else "."
     if len(sign) > 1:
-        inner = sign[1:-1].replace("\\", "\\\\")
+        inner = sign[1:-1].replace("\\", "\\\\").replace("[", "\\[")
         return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
     return sign if sign.isalnum() or sign in "_-" else f"\\{sign}"
 
