@@ -30,18 +30,29 @@ def downgrade():
 
 
 @pytest.fixture
-def project(ledger_url, tmp_path) -> AlembicProject:
+def project(tmp_path) -> AlembicProject:
+    """Everything in one SQLite file."""
+    return project_at(tmp_path, f"sqlite:///{tmp_path}/sql.db")
+
+
+@pytest.fixture
+def postgres(tmp_path, postgres_database) -> AlembicProject:
+    """Everything in one PostgreSQL database."""
+    return project_at(tmp_path, postgres_database)
+
+
+def project_at(tmp_path, url: str) -> AlembicProject:
     """Alembic and the ledger in one database, Qdrant in local mode; nothing is applied."""
-    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, ledger_url)
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, url)
     made.revise("0001", CREATE)
     made.revise("0002", INDEX)
-    if ledger_url.startswith("sqlite"):
-        (tmp_path / "state").mkdir()
-    return AlembicProject(made, ledger_url)
+    return AlembicProject(made, url)
 
 
-def test_a_gate_names_the_command_and_opens_when_it_was_run(project):
+@pytest.mark.parametrize("kind", ["project", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_a_gate_names_the_command_and_opens_when_it_was_run(request, kind):
     """The gate is closed until the ledger says done; its link is committed with the version."""
+    project = request.getfixturevalue(kind)
     project.revise("a1", TABLE.format(name="one"))
     project.revise("a2", REQUIRE.format(name="0002"))
     with pytest.raises(BridgeError) as caught:
@@ -94,8 +105,10 @@ def test_an_upgrade_goes_as_far_as_the_sql_schema_lets_it(project):
     assert made.row().revision == "0003"
 
 
-def test_the_two_directions_interleave(project):
+@pytest.mark.postgres
+def test_the_two_directions_interleave(postgres):
     """A gate whose vector revision itself waits for SQL says which; with both in order one command does all of it."""
+    project = postgres
     project.made.revise("0003", WAITS)
     project.revise("a1", TABLE.format(name="one"))
     project.revise("a2", TABLE.format(name="two"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from qdrant_client import QdrantClient
 from tests.alembic_project import AlembicProject
 from tests.harness import Deployment
 from tests.scenarios.cli import call
 
-from qmigrate import executor
+from qmigrate import ensure, executor
 from qmigrate.alembic import BridgeError
 from qmigrate.commands import status, upgrade
-from qmigrate.errors import DriftError, PlanError, RefusedError
+from qmigrate.errors import DriftError, PlanError, RefusedError, RevisionError, UsageError
 
 CREATE_TWO = """
 def upgrade():
@@ -33,14 +34,23 @@ def upgrade():
 
 
 @pytest.fixture
-def project(ledger_url, tmp_path) -> AlembicProject:
+def project(tmp_path) -> AlembicProject:
+    """Everything in one SQLite file."""
+    return project_at(tmp_path, f"sqlite:///{tmp_path}/sql.db")
+
+
+@pytest.fixture
+def postgres(tmp_path, postgres_database) -> AlembicProject:
+    """Everything in one PostgreSQL database."""
+    return project_at(tmp_path, postgres_database)
+
+
+def project_at(tmp_path, url: str) -> AlembicProject:
     """Two collections at 0001, and an Alembic revision that gives each a further vector."""
-    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, ledger_url)
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, url)
     made.revise("0001", CREATE_TWO)
-    if ledger_url.startswith("sqlite"):
-        (tmp_path / "state").mkdir()
     upgrade.upgrade(made.settings())
-    found = AlembicProject(made, ledger_url)
+    found = AlembicProject(made, url)
     found.revise("a1", SEED.replace("KEY", key(made)))
     return found
 
@@ -55,8 +65,10 @@ def applied(made: Deployment) -> dict[str, str | None]:
     return {row.name: row.revision for row in status.status(made.settings()).collections}
 
 
-def test_the_one_line_of_the_seed_is_a_revision_like_any_other(project):
+@pytest.mark.postgres
+def test_the_one_line_of_the_seed_is_a_revision_like_any_other(postgres):
     """Every matching collection gets it; status, history, plan, a later upgrade and the way back know it."""
+    project = postgres
     made, two = project.made, (f"{project.made.name}_elena", f"{project.made.name}_marcus")
     project.upgrade()
     assert applied(made) == dict.fromkeys(two, key(made))
@@ -78,28 +90,24 @@ def test_the_one_line_of_the_seed_is_a_revision_like_any_other(project):
     assert applied(made)[two[1]] == key(made)
 
 
-@pytest.mark.parametrize(
-    ("body", "kind", "words"),
-    [
-        ('qdrant.apply("step", vectors.DropVector("NAME_elena", "x"))', DriftError, "has other operations"),
-        (
-            'qdrant.apply("own", vectors.TransformPoints("NAME_elena", lambda point: point.payload))',
-            PlanError,
-            "can't be kept without a file",
-        ),
-        ('qdrant.apply("gone", vectors.DropVector("NAME_elena", "nothing"))', PlanError, "nothing"),
-    ],
-)
-def test_what_an_inline_step_refuses(project, body, kind, words):
+def test_what_an_inline_step_refuses(project):
     """Other operations under a used key, own code, and what can't be done; SQL stays where it was."""
     other = 'vectors.CreatePayloadIndex("NAME_elena", "kind", PayloadSchemaType.KEYWORD)'
     project.revise("a1", f'def upgrade():\n    qdrant.apply("step", {other})', down=None)
     project.upgrade()
-    project.revise("a2", f"def upgrade():\n    {body}", down="a1")
-    with pytest.raises(BridgeError) as caught:
-        project.upgrade()
-    assert isinstance(caught.value.error, kind), caught.value
-    assert words in str(caught.value)
+    for body, kind, words in (
+        ('"step", vectors.DropVector("NAME_elena", "x")', DriftError, "has other operations"),
+        ('"own", vectors.TransformPoints("NAME_elena", len)', PlanError, "can't be kept without a file"),
+        ('"gone", vectors.DropVector("NAME_elena", "nothing")', PlanError, "nothing"),
+        ('"a b", vectors.DropVector("NAME_elena", "content")', UsageError, "without spaces"),
+        ('"none"', UsageError, "no operation is given"),
+        ('"0001", vectors.DropVector("NAME_elena", "content")', RevisionError, "has the id 0001"),
+    ):
+        project.revise("a2", f"def upgrade():\n    qdrant.apply({body})", down="a1")
+        with pytest.raises(BridgeError) as caught:
+            project.upgrade()
+        assert isinstance(caught.value.error, kind), caught.value
+        assert words in str(caught.value)
     assert project.version() == "a1"
     assert call(project.made.root, "upgrade").code == 0
 
@@ -122,3 +130,21 @@ def test_an_interrupted_inline_step_is_resumed(project, monkeypatch):
     assert "is done already" in project.upgrade()
     assert project.version() == "a1"
     assert set(applied(project.made).values()) == {key(project.made)}
+
+
+def test_a_collection_that_comes_later_gets_the_inline_step_too(tmp_path):
+    """Nothing matches yet, so Alembic goes on; what `ensure` makes afterwards has the files' vectors and the step's."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/sql.db")
+    made.revise("0001", 'def upgrade():\n    return [op.CreateCollection("{name}_*", {{"a": VectorParams(size=8, distance=Distance.DOT)}})]\n')
+    project = AlembicProject(made, made.ledger_url)
+    body = 'vectors.AddVector("NAME_*", "b", VectorParams(size=4, distance=Distance.DOT), values=Empty())'
+    project.revise("a1", f'def upgrade():\n    qdrant.apply("more", {body})')
+    project.upgrade()
+    client = QdrantClient(path=str(tmp_path / "qdrant"))
+    try:
+        found = ensure(client, f"{made.name}_new", settings=made.settings())
+        vectors = client.get_collection(f"{made.name}_new").config.params.vectors
+    finally:
+        client.close()
+    assert found.revision == "more"
+    assert set(vectors) == {"a", "b"}

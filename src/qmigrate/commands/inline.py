@@ -11,6 +11,7 @@ from qmigrate.ledger import Ledger
 from qmigrate.ledger.inline import InlineRow, inline_rows, record_inline, want_inline
 from qmigrate.operations.base import Operation
 from qmigrate.operations.stored import checksum_of, from_text, to_text
+from qmigrate.planner.recorded import unfinished
 from qmigrate.revision_file import Revision, is_identifier
 from qmigrate.revisions import Revisions
 
@@ -70,7 +71,7 @@ def record(
     files = Revisions.load(scripts)
     # Its id must be free before it is recorded: afterwards every verb would stop at it.
     files.with_inline([_revision(row)])
-    record_inline(ledger, replace(row, down=_newest_applied(files, ledger)))
+    record_inline(ledger, replace(row, down=_newest_passed(files, ledger)))
 
 
 def resolve(scripts: Path, ledger: Ledger, wanted: str) -> str:
@@ -101,12 +102,19 @@ def drop_unless_begun(ledger: Ledger, key: str) -> None:
         want_inline(ledger, key, wanted=False)
 
 
-def _newest_applied(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
-    """What it comes behind: the applied revisions that no applied one follows."""
+def _newest_passed(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
+    """What it comes behind: the newest revisions that no collection waits for.
+
+    Not the newest applied ones: a glob that has met no collection yet has left no trace.
+    """
     known = with_inline(files, ledger)
-    applied = frozenset(one.revision for entries in ledger.all_applied().values() for one in entries)
-    here = applied & {one.id for one in known.order()}
-    return tuple(sorted(here - {older for one in here for older in known.ancestors(one)}))
+    everything = frozenset(one.id for one in known.order())
+    waiting = {one for entries in unfinished(ledger.all_applied(), known, everything).values() for one in entries}
+    passed: set[str] = set()
+    for one in known.order():
+        if one.id not in waiting and known.ancestors(one.id) <= passed:
+            passed.add(one.id)
+    return tuple(sorted(passed - {older for one in passed for older in known.ancestors(one)}))
 
 
 def _used(ledger: Ledger) -> set[str]:

@@ -19,7 +19,7 @@ class InlineRow:
         revision: its key.
         checksum: of `operations`.
         operations: as text; see ``operations.stored``.
-        down: revisions that were the newest applied ones when it was recorded.
+        down: the newest revisions that no collection waited for when it was recorded.
         source: the Alembic revision that holds it, for people.
         actor: who ran it first.
         wanted: whether it counts as pending where it isn't applied.
