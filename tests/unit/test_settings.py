@@ -94,6 +94,19 @@ def test_every_documented_key_is_read(here):
     assert (found.limits.lock_timeout, found.limits.lease_ttl, found.limits.settle) == (0.0, 90.0, 0.5)
 
 
+def test_where_alembic_is(here):
+    """The ledger's database unless it is said; paths start at the file, and the URL is in no text."""
+    assert (load().sql.url, load().sql.version_table) == (None, "alembic_version")
+    text = "sql: {url_env: SQL, version_table: v, version_table_schema: app, config: migrations/alembic.ini}"
+    found = load(text, environ={"SQL": "postgresql://app:hush@db/app"})
+    assert found.sql.url == "postgresql+psycopg://app:hush@db/app"
+    assert (found.sql.version_table, found.sql.version_table_schema) == ("v", "app")
+    assert found.sql.config == here / "migrations/alembic.ini"
+    assert "hush" not in repr(found)
+    assert "SQL" in refusal(text).message
+    assert "sql.versions" in refusal("sql: {versions: 3}").message
+
+
 def test_the_connection_fits_the_store(here):
     """connection() names exactly what the store's settings take."""
     from qmigrate.store.address import ConnectionSettings

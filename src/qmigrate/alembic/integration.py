@@ -55,7 +55,7 @@ class Integration:
         self.linking: Linking | None = None
         self._environment = environment
         self._connection = connection
-        self._steps = _alembics_own(environment.context_opts["fn"])
+        self._steps = _alembics_own(environment.context_opts.get("fn", _no_steps))
 
     def options(
         self,
@@ -210,6 +210,11 @@ def integrate(
             raise UsageError("integrate() got no connection, but Alembic is online", hint=_WIRING)
         found = settings or Settings.load(config=config or _config(environment))
         return Integration(environment, connection, found, asked)
+
+
+def _no_steps(_heads: Any, _context: MigrationContext) -> Iterable[Any]:
+    """What an environment does that was made for no command."""
+    return ()
 
 
 def _alembics_own(function: Callable[..., Iterable[Any]]) -> Callable[..., Iterable[Any]]:

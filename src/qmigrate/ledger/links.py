@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, inspect, select, text
+from sqlalchemy import Connection, and_, delete, select, text
 
 from qmigrate.ledger import tables
 from qmigrate.ledger.codec import readable
@@ -99,20 +99,15 @@ def place_in(ledger: Ledger, connection: Connection) -> Place | None:
         if _fingerprint(own) != _fingerprint(connection):
             return None
         schema = database.schema or own.scalar(text("SELECT current_schema()"))
+    entered = connection.scalar(text("SELECT has_schema_privilege(:schema, 'USAGE')"), {"schema": schema})
+    if not entered:
+        return None
     quote = connection.dialect.identifier_preparer.quote
     name = f"{quote(str(schema))}.{quote(tables.alembic_links.name)}"
-    asked = text(
-        "SELECT to_regclass(:name) IS NOT NULL AND has_schema_privilege(:schema, 'USAGE') "
-        "AND has_table_privilege(:name, 'SELECT') AND has_table_privilege(:name, 'INSERT') "
-        "AND has_table_privilege(:name, 'DELETE')"
-    )
-    allowed = has_schema(connection, str(schema)) and connection.scalar(asked, {"name": name, "schema": schema})
+    asked = text("SELECT has_table_privilege(:name, :right)")
+    rights = ("SELECT", "INSERT", "DELETE")
+    allowed = all(connection.scalar(asked, {"name": name, "right": right}) for right in rights)
     return Place(database, str(schema)) if allowed else None
-
-
-def has_schema(connection: Connection, schema: str) -> bool:
-    """Whether a schema is there."""
-    return inspect(connection).has_schema(schema)
 
 
 def all_links(ledger: Ledger) -> tuple[Link, ...]:
