@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 
 import psycopg
 import pytest
@@ -37,9 +38,9 @@ def upgrade():
 """
 
 
-def project_at(tmp_path, url: str, env: str = ENV, qdrant: dict | None = None) -> AlembicProject:
+def project_at(tmp_path, url: str, env: str = ENV, qdrant: dict | None = None, **extra: dict) -> AlembicProject:
     """Vector revisions 0001 and 0002, nothing applied anywhere."""
-    made = Deployment(tmp_path / "project", qdrant or {"path": str(tmp_path / "qdrant")}, url)
+    made = Deployment(tmp_path / "project", qdrant or {"path": str(tmp_path / "qdrant")}, url, extra=extra)
     made.revise("0001", CREATE)
     made.revise("0002", INDEX)
     return AlembicProject(made, url, env)
@@ -214,21 +215,24 @@ def test_a_lock_of_the_revision_itself_is_no_hang(postgres, monkeypatch):
 
 
 @pytest.mark.postgres
-def test_the_users_own_hooks_run_too_and_autogenerate_sees_no_table_of_ours(postgres):
-    """on_version_apply and include_object compose; `alembic check` is clean beside a ledger."""
+def test_the_users_own_hooks_run_too_and_autogenerate_sees_no_table_of_ours(tmp_path, postgres_database):
+    """on_version_apply and include_object compose; `alembic check` is clean beside a ledger in a schema of its own."""
     hooks = "on_version_apply=lambda **kw: print('applied', kw['step'].up_revision_id), include_object=mine"
     mine = "def mine(object, name, type_, reflected, compare_to):\n    return name != 'theirs'\n"
-    body = ENV.replace("**qm.options()", f"**qm.options({hooks})").replace("metadata = MetaData()", f"{mine}metadata = MetaData()")
-    (postgres.folder / "env.py").write_text(body)
-    postgres.revise("a1", f"def upgrade():\n    qdrant.run('0002')\n    {TABLE.format('theirs')}")
-    with contextlib.redirect_stdout(postgres.config().stdout) as out:
-        postgres.upgrade()
+    env = ENV.replace("target_metadata=metadata,", "target_metadata=metadata, include_schemas=True,")
+    body = env.replace("**qm.options()", f"**qm.options({hooks})").replace("metadata = M", f"{mine}metadata = M", 1)
+    project = project_at(tmp_path, postgres_database, body, ledger={"schema": "Vector state"})
+    project.revise("a1", f"def upgrade():\n    qdrant.run('0002')\n    {TABLE.format('theirs')}")
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert "right after each commit" not in project.upgrade()
     assert "applied a1" in out.getvalue()
-    assert "No new upgrade operations" in postgres.run(lambda config: command.check(config))
-    (postgres.folder / "env.py").write_text(ENV)
+    with project.engine() as engine, engine.connect() as connection:
+        assert connection.scalar(text('SELECT state FROM "Vector state".qdrant_alembic_links')) == "linked"
+    assert "No new upgrade operations" in project.run(lambda config: command.check(config))
+    (project.folder / "env.py").write_text(env)
     with pytest.raises(Exception, match="theirs"):
-        postgres.run(lambda config: command.check(config))
-    postgres.run(lambda config: command.current(config))
+        project.run(lambda config: command.check(config))
+    project.run(lambda config: command.current(config))
 
 
 @pytest.mark.postgres
@@ -241,7 +245,16 @@ def test_rights_and_stores_that_are_missing_leave_sql_untouched(tmp_path, postgr
         poor = project_at(tmp_path / "a", postgres_database.replace("qmigrate@", "weak@", 1))
         poor.revise("a1", RUN)
         assert "permission denied" in refusal(poor, kind=LedgerError)
-        connection.execute("DROP ROLE weak")
+        connection.execute("GRANT CREATE ON SCHEMA public TO weak")
+        with contextlib.closing(Ledger.open(postgres_database)) as ledger:
+            ledger.prepare()
+        split = project_at(tmp_path / "c", postgres_database)
+        split.url = poor.url
+        split.__post_init__()
+        split.revise("a1", "def upgrade():\n    qdrant.require('0002')")
+        assert "links are written right after each commit" in split.upgrade("head", "qdrant=skip")
+        assert split.links() == [("a1", "0002", "require", "skipped")]
+        connection.execute("DROP TABLE alembic_version; DROP OWNED BY weak; DROP ROLE weak")
     down = {"url": f"http://127.0.0.1:{free_port()}", "timeout": 1}
     project = project_at(tmp_path / "b", postgres_database, qdrant=down)
     project.revise("a1", RUN + f"    {TABLE.format('one')}")
@@ -256,7 +269,7 @@ def test_a_ledger_in_another_database_is_linked_after_the_commit(tmp_path, postg
     project = AlembicProject(made, postgres_database)
     project.revise("a1", "def upgrade():\n    qdrant.run('0001')")
     project.revise("a2", "def upgrade():\n    pass")
-    assert "is not in Alembic's database" in project.upgrade("a1")
+    assert "links are written right after each commit" in project.upgrade("a1")
     linked = [("a1", "0001", "run", "linked")]
     assert project.links() == linked
     assert project.tables() == {"alembic_version"}
@@ -299,5 +312,5 @@ def test_several_databases_in_one_env_py(tmp_path):
     first = ENV.replace("engine = create_engine(url", "engine = create_engine(address").replace("\n    engine = ", "\n  for address in (url, url + '2'):\n    engine = ")
     project = project_at(tmp_path, f"sqlite:///{tmp_path}/sql.db", first)
     project.revise("a1", RUN)
-    assert "is not in Alembic's database" in project.upgrade()
+    assert "links are written right after each commit" in project.upgrade()
     assert project.links() == [("a1", "0002", "run", "linked")]

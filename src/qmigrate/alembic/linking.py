@@ -83,7 +83,8 @@ class Linking:
         if self.together or context.script is None:
             return
         log.warning(
-            "the ledger (%s) is not in Alembic's database: links are written right after each commit",
+            "Alembic's connection can't write the ledger (%s; another database, or no right to): links are written "
+            "right after each commit",
             self._ledger.url_label,
         )
         applied = self._applied(context, context.script)
