@@ -1,7 +1,8 @@
 """Schema migration for Qdrant: versioned revisions, recorded in SQL, proven before they go live.
 
-What a revision file needs is here: the operations as ``op``, and what fills vectors; and what an application needs
-that creates collections while it runs: ``ensure``. Importing it loads no client library, no numpy and no SQL.
+What a revision file needs is here: the operations as ``op``, and what fills vectors; and what an application needs:
+``ensure`` creates collections while it runs, ``expect`` refuses to serve one that it doesn't fit. Importing it loads
+no client library, no numpy and no SQL.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from qmigrate import operations as op
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+    from typing import Any
 
     from qdrant_client import QdrantClient
 
     from qmigrate.commands.ensure import Ensured
+    from qmigrate.commands.expect import Expected
+    from qmigrate.ports import Embedder
     from qmigrate.settings import Settings
 
 __version__ = "0.1.0"
 
-__all__ = ["Compute", "CopyOf", "Embed", "Empty", "__version__", "ensure", "op"]
+__all__ = ["Compute", "CopyOf", "Embed", "Empty", "__version__", "ensure", "expect", "op"]
 
 
 def ensure(
@@ -31,3 +36,25 @@ def ensure(
     from qmigrate.commands.ensure import ensure as run
 
     return run(client, name, settings=settings, config=config)
+
+
+def expect(
+    collection: str,
+    *,
+    revision: str | None = None,
+    embedder: str | Embedder | Mapping[str, str | Embedder] | None = None,
+    vectors: Mapping[str, Any] | None = None,
+    client: QdrantClient | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> Expected:
+    """Refuse, at the start of an application, to serve a collection that isn't what it declares.
+
+    ``qmigrate.expect("docs", revision="0003", embedder="words")``; what the arguments mean is said by
+    :class:`qmigrate.commands.expect.Expectation`, and what is raised by :func:`qmigrate.commands.expect.expect`.
+    """
+    from qmigrate.commands.expect import Expectation
+    from qmigrate.commands.expect import expect as run
+
+    wanted = Expectation(collection, revision, embedder, vectors or {})
+    return run(wanted, client=client, settings=settings, config=config)

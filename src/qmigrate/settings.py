@@ -11,7 +11,14 @@ from typing import Annotated, Any, get_type_hints
 from qmigrate import settings_read as read
 from qmigrate.errors import ConfigError
 from qmigrate.settings_read import Source
-from qmigrate.settings_sections import EstimateSettings, FixSettings, LimitSettings, RebuildSettings, SqlSettings
+from qmigrate.settings_sections import (
+    EstimateSettings,
+    FixSettings,
+    HealthSettings,
+    LimitSettings,
+    RebuildSettings,
+    SqlSettings,
+)
 
 # Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
 
@@ -119,6 +126,7 @@ class Settings:
     fixes: FixSettings = field(default_factory=FixSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     estimates: EstimateSettings = field(default_factory=EstimateSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
     collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
     folder: Path = Path()
     config: Path | None = None
@@ -167,6 +175,7 @@ class Settings:
             fixes=FixSettings(**exports | _values(FixSettings, part["fixes"], "fixes", source)),
             limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
             estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
+            health=HealthSettings(**_values(HealthSettings, part["health"], "health", source)),
             collections={name: _override(name, value, source) for name, value in part["collections"].items()},
             folder=source.folder,
             config=file,

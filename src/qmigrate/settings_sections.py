@@ -119,3 +119,29 @@ class SqlSettings:
     version_table: Annotated[str, read.text] = "alembic_version"
     version_table_schema: Annotated[str | None, read.text] = None
     config: Annotated[Path | None, read.path] = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """What `/readyz` asks, and how patiently; durations in seconds.
+
+    Attributes:
+        timeout: of one try.
+        retries: further tries after one that failed.
+        cache: how long an answer is used again; one that failed at most one second.
+        qdrant: ask whether Qdrant answers.
+        ledger: ask whether the ledger's database answers.
+        schema: look at the collections: revisions, drift, progress.
+        embedders: load every configured embedder; it may be a large model, in every process.
+        require: what makes the service not ready beside a part that doesn't answer: ``serving`` (the name of a
+            collection leads to what the ledger left there), ``pending`` revisions, ``drift``.
+    """
+
+    timeout: Annotated[float, read.positive_duration] = 0.3
+    retries: Annotated[int, read.whole(0, 10)] = 2
+    cache: Annotated[float, read.duration] = 10.0
+    qdrant: Annotated[bool, read.flag] = True
+    ledger: Annotated[bool, read.flag] = True
+    schema: Annotated[bool, read.flag] = True
+    embedders: Annotated[bool, read.flag] = False
+    require: Annotated[tuple[str, ...], read.listed(read.choice("serving", "pending", "drift"))] = ("serving",)

@@ -59,17 +59,26 @@ class Session:
         Raises:
             EmbedError: unknown, or it can't be loaded.
         """
-        from qmigrate.embed import load
-
-        if name not in configured:
-            known = ", ".join(sorted(configured)) or "none"
-            raise EmbedError(
-                f"embedder {name!r} is not configured (known: {known})", hint="add it under embedders: in qmigrate.yaml"
-            )
-        key = name + json.dumps(configured[name], sort_keys=True, default=str)
+        key = name + json.dumps(configured.get(name), sort_keys=True, default=str)
         if key not in self._embedders:
-            self._embedders[key] = load(name, configured[name])
+            self._embedders[key] = configured_embedder(name, configured)
         return self._embedders[key]
+
+
+def configured_embedder(name: str, configured: Mapping[str, Mapping[str, object]]) -> Embedder:
+    """The embedder that `configured` has under a name.
+
+    Raises:
+        EmbedError: unknown, or it can't be loaded.
+    """
+    from qmigrate.embed import load
+
+    if name not in configured:
+        known = ", ".join(sorted(configured)) or "none"
+        raise EmbedError(
+            f"embedder {name!r} is not configured (known: {known})", hint="add it under embedders: in qmigrate.yaml"
+        )
+    return load(name, configured[name])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from qmigrate.commands.held import held_run
-from qmigrate.commands.results import CollectionStatus, Held, History, HistoryEntry, Status
+from qmigrate.commands.condition import condition, eta, percent
+from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
-from qmigrate.drift import differences
 from qmigrate.errors import NotFoundError, QmigrateError
 from qmigrate.ledger.links import LINKED, all_links
-from qmigrate.model.names import GENERATION
-from qmigrate.model.state import CollectionState, OpenRun, World
-from qmigrate.observe import check_ownership, observe
+from qmigrate.model.state import World
+from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.revisions import Revision
 from qmigrate.settings import Settings
@@ -85,21 +81,21 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
     if state.kind == "absent" and newest is None and state.open_run is None and not missing:
         return None
     generation = state.generation(state.physical)
-    condition, detail, command = _condition(world, state, missing)
+    named, detail, command = condition(world, state, missing)
     # What is held stands still: it has no progress to show.
-    under_way = None if condition == "held" else state.open_run
+    under_way = None if named == "held" else state.open_run
     return CollectionStatus(
         name=name,
         revision=newest,
         revision_doc=_doc(opened, newest),
         generation="plain" if state.kind == "plain" else f"g{generation.number:04d}" if generation else None,
         points=_points(opened, state.physical),
-        state=condition,
+        state=named,
         pending=missing,
         detail=detail,
         phase=under_way.records[-1].phase if under_way and under_way.records else None,
-        percent=_percent(under_way),
-        eta_seconds=_eta(under_way),
+        percent=percent(under_way),
+        eta_seconds=eta(under_way),
         host=under_way.host if under_way else None,
         next_command=command,
     )
@@ -113,76 +109,6 @@ def _points(opened: Session, physical: str | None) -> int | None:
         return opened.store.count(physical)
     except NotFoundError:
         return None
-
-
-def _condition(world: World, state: CollectionState, missing: tuple[str, ...]) -> tuple[str, str, str | None]:
-    """State, what to know about it, and the next command."""
-    run = state.open_run
-    if run is not None:
-        if run.leased:
-            return "running", f"{run.verb} on {run.host}", None
-        waiting = held_run(run)
-        if waiting is not None:
-            return "held", _held(waiting), f"qmigrate cutover {state.name}"
-        if run.state == "failed":
-            return "failed", run.error or "failed", f"qmigrate upgrade, or qmigrate abort {state.name}"
-        return "interrupted", f"{run.verb} of {run.started_at:%H:%M} on {run.host}", "qmigrate upgrade"
-    if state.kind == "plain" and not state.managed:
-        return "plain", "a plain collection, not under management", f"qmigrate adopt {state.name}"
-    if not state.managed:
-        return "unmanaged", "not under management", f"qmigrate adopt {state.name}"
-    try:
-        check_ownership(world, state.name)
-    except QmigrateError as error:
-        return "failed", error.message, "qmigrate doctor"
-    if state.live is not None and (state.live.status == "red" or state.live.problem):
-        return "failed", state.live.problem or "status red", "qmigrate doctor"
-    if missing:
-        return "pending", f"{len(missing)} pending", "qmigrate upgrade"
-    drifted = _drifted(world, state)
-    if drifted:
-        return "drift", drifted, f"qmigrate check --only {state.name}"
-    parent = state.parent()
-    back = ""
-    if parent is not None:
-        held = f" until {parent.held_until:%b %d}" if parent.held_until else ""
-        base = parent.revisions[-1] if parent.revisions else "base"
-        back = f"can return to {base}{held}"
-    elif _was_collected(state):
-        back = "no way back: what came before was collected"
-    if state.live is not None and state.live.status != "green":
-        back = f"{state.live.status}: optimizing" + (f", {back}" if back else "")
-    return "ready", back, None
-
-
-def _held(held: Held) -> str:
-    """What is built and waits, and why the last cut-over was refused."""
-    generation = GENERATION.match(held.physical)
-    since = f" since {held.since:%b %d %H:%M} UTC" if held.since else ""
-    refused = f"; the last cut-over was refused: {held.refused}" if held.refused else ""
-    named = f"g{generation['number']}" if generation else held.physical
-    return f"{', '.join(held.revisions)} built and proven as {named}{since}{refused}"
-
-
-def _was_collected(state: CollectionState) -> bool:
-    """Whether the generation that served before is gone for good."""
-    current = state.generation(state.physical)
-    if current is None or current.parent is None:
-        return False
-    return any(row.number == current.parent and row.state == "gone" for row in state.generations)
-
-
-def _drifted(world: World, state: CollectionState) -> str | None:
-    """The first field that is live with another value than recorded, in words; `check` knows the rest."""
-    if state.declared is None or state.live is None:
-        return None
-    found = differences(state.declared, state.live.schema, local=world.capabilities.local)
-    # A further alias is somebody's, and moves along.
-    counted = [one for one in found if one.kind != "alias.drop"]
-    if not counted:
-        return None
-    more = f", and {len(counted) - 1} more" if len(counted) > 1 else ""
-    return f"{counted[0].message}{more}"
 
 
 def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
@@ -210,18 +136,3 @@ def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:
 def _doc(opened: Session, revision: str | None) -> str | None:
     known: dict[str, Revision] = {one.id: one for one in opened.revisions.order()}
     return known[revision].doc if revision in known else None
-
-
-def _percent(run: OpenRun | None) -> float | None:
-    if run is None or not run.total_points:
-        return None
-    return round(min(100.0, 100.0 * run.done_points / run.total_points), 1)
-
-
-def _eta(run: OpenRun | None) -> float | None:
-    """Seconds left at the average speed so far; None while nothing can be said."""
-    if run is None or not run.leased or not run.total_points or not run.done_points:
-        return None
-    elapsed = (datetime.now(UTC) - run.started_at).total_seconds()
-    left = max(0, run.total_points - run.done_points)
-    return round(elapsed * left / run.done_points, 1)

@@ -1,0 +1,99 @@
+"""The condition of one collection in a word, with the next command; and how far its run is. It reads nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from qmigrate.commands.held import held_run
+from qmigrate.commands.results import Held
+from qmigrate.drift import differences
+from qmigrate.errors import QmigrateError
+from qmigrate.model.names import GENERATION
+from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.observe import check_ownership
+
+
+def condition(world: World, state: CollectionState, missing: tuple[str, ...]) -> tuple[str, str, str | None]:
+    """State, what to know about it, and the next command."""
+    run = state.open_run
+    if run is not None:
+        if run.leased:
+            return "running", f"{run.verb} on {run.host}", None
+        waiting = held_run(run)
+        if waiting is not None:
+            return "held", _held(waiting), f"qmigrate cutover {state.name}"
+        if run.state == "failed":
+            return "failed", run.error or "failed", f"qmigrate upgrade, or qmigrate abort {state.name}"
+        return "interrupted", f"{run.verb} of {run.started_at:%H:%M} on {run.host}", "qmigrate upgrade"
+    if state.kind == "plain" and not state.managed:
+        return "plain", "a plain collection, not under management", f"qmigrate adopt {state.name}"
+    if not state.managed:
+        return "unmanaged", "not under management", f"qmigrate adopt {state.name}"
+    try:
+        check_ownership(world, state.name)
+    except QmigrateError as error:
+        return "failed", error.message, "qmigrate doctor"
+    if state.live is not None and (state.live.status == "red" or state.live.problem):
+        return "failed", state.live.problem or "status red", "qmigrate doctor"
+    if missing:
+        return "pending", f"{len(missing)} pending", "qmigrate upgrade"
+    differing = drifted(world, state)
+    if differing:
+        return "drift", differing, f"qmigrate check --only {state.name}"
+    parent = state.parent()
+    back = ""
+    if parent is not None:
+        held = f" until {parent.held_until:%b %d}" if parent.held_until else ""
+        base = parent.revisions[-1] if parent.revisions else "base"
+        back = f"can return to {base}{held}"
+    elif _was_collected(state):
+        back = "no way back: what came before was collected"
+    if state.live is not None and state.live.status != "green":
+        back = f"{state.live.status}: optimizing" + (f", {back}" if back else "")
+    return "ready", back, None
+
+
+def _held(held: Held) -> str:
+    """What is built and waits, and why the last cut-over was refused."""
+    generation = GENERATION.match(held.physical)
+    since = f" since {held.since:%b %d %H:%M} UTC" if held.since else ""
+    refused = f"; the last cut-over was refused: {held.refused}" if held.refused else ""
+    named = f"g{generation['number']}" if generation else held.physical
+    return f"{', '.join(held.revisions)} built and proven as {named}{since}{refused}"
+
+
+def _was_collected(state: CollectionState) -> bool:
+    """Whether the generation that served before is gone for good."""
+    current = state.generation(state.physical)
+    if current is None or current.parent is None:
+        return False
+    return any(row.number == current.parent and row.state == "gone" for row in state.generations)
+
+
+def drifted(world: World, state: CollectionState) -> str | None:
+    """The first field that is live with another value than recorded, in words; `check` knows the rest."""
+    if state.declared is None or state.live is None:
+        return None
+    found = differences(state.declared, state.live.schema, local=world.capabilities.local)
+    # A further alias is somebody's, and moves along.
+    counted = [one for one in found if one.kind != "alias.drop"]
+    if not counted:
+        return None
+    more = f", and {len(counted) - 1} more" if len(counted) > 1 else ""
+    return f"{counted[0].message}{more}"
+
+
+def percent(run: OpenRun | None) -> float | None:
+    """How far a run is, 0 to 100, by the points of its copies; None where none are known."""
+    if run is None or not run.total_points:
+        return None
+    return round(min(100.0, 100.0 * run.done_points / run.total_points), 1)
+
+
+def eta(run: OpenRun | None) -> float | None:
+    """Seconds left at the average speed so far; None while nothing can be said."""
+    if run is None or not run.leased or not run.total_points or not run.done_points:
+        return None
+    elapsed = (datetime.now(UTC) - run.started_at).total_seconds()
+    left = max(0, run.total_points - run.done_points)
+    return round(elapsed * left / run.done_points, 1)

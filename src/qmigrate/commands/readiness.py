@@ -1,0 +1,300 @@
+"""What a readiness probe asks: whether the parts answer, and how the collections stand. It only reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+from qmigrate.commands.condition import condition, drifted, percent
+from qmigrate.commands.expect import Expectation, judge, opened
+from qmigrate.commands.held import held_run
+from qmigrate.commands.session import configured_embedder, open_store
+from qmigrate.errors import DriftError, QmigrateError, RevisionError
+from qmigrate.ledger import Ledger, examine
+from qmigrate.model.names import GENERATION
+from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.observe import check_ownership, observe
+from qmigrate.planner import check_checksums
+from qmigrate.planner.forward import pending, to_create
+from qmigrate.revisions import Revisions
+from qmigrate.settings import Settings
+from qmigrate.store import ConnectionSettings
+from qmigrate.store.borrowed import Borrowed
+
+#: How a run is called for a program that polls it.
+PROCESSING, WAITING, FAILED = "processing", "pending", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobStanding:
+    """An unfinished run.
+
+    Attributes:
+        verb: what is done.
+        status: ``processing``; ``pending`` (held, or interrupted: somebody has to go on with it); ``failed``.
+        stage: the phase that it is in, ``held``, or None before the first.
+        progress: 0 to 100.
+        error: why it has failed, or None.
+        started_at: UTC.
+    """
+
+    verb: str
+    status: str
+    stage: str | None
+    progress: int
+    error: str | None
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One collection under management, or one that a pending revision creates.
+
+    Attributes:
+        revision: the newest applied one, or None.
+        generation: ``g0007``, ``plain``, or None when nothing serves.
+        state: as in `qmigrate status`.
+        serving: its name leads to what the ledger left there.
+        pending: revisions that it hasn't got.
+        drift: the first difference between live and recorded, in words; None without one.
+        detail: what to know about the state.
+        next_command: what to do about it, or None.
+        job: its unfinished run, or None.
+    """
+
+    name: str
+    revision: str | None
+    generation: str | None
+    state: str
+    serving: bool
+    pending: tuple[str, ...] = ()
+    drift: str | None = None
+    detail: str = ""
+    next_command: str | None = None
+    job: JobStanding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How everything stands.
+
+    Attributes:
+        head: the newest revision of the files; None without files, or with several heads.
+        pending: revisions that some collection hasn't got; None where there are no files to tell.
+        drift: every difference that was seen, in words.
+        progress: 0 to 100, of the running job that is least far; None when none runs.
+        unmet: collection -> why it is not what the application declares.
+        notes: what could not be told, and why.
+    """
+
+    collections: tuple[Standing, ...]
+    head: str | None
+    pending: tuple[str, ...] | None
+    drift: tuple[str, ...]
+    progress: int | None
+    unmet: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of a deployment, each asked by a method of its own; safe to use from several threads.
+
+    Args:
+        settings: those of qmigrate.
+        timeout: the longest time of one request to Qdrant, in seconds, and how long it is waited for.
+        client: the application's own ``QdrantClient``; needed in local mode where it has the folder open.
+        expects: what the application declares.
+        only: logical names or globs to look at; empty for all.
+    """
+
+    settings: Settings
+    timeout: float
+    client: object | None = None
+    expects: Sequence[Expectation] = ()
+    only: Sequence[str] = ()
+    _folder: threading.Lock = field(default_factory=threading.Lock)
+    _revisions: Revisions | None = None
+    _fingerprints: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+
+    def qdrant(self) -> None:
+        """Reach Qdrant with one small request.
+
+        Raises:
+            StoreError: it doesn't answer, or denies the key.
+        """
+        with self._turn(), ExitStack() as stack:
+            if self.client is None:
+                store = open_store(self._patient(), stack, writes=False)
+            else:
+                store, own = Borrowed(self.client).store(ConnectionSettings(**self._patient().connection()))
+                if own:
+                    stack.callback(store.close)
+            store.aliases()
+
+    def ledger(self) -> None:
+        """Reach the ledger's database, and read the version of its tables.
+
+        Raises:
+            LedgerError: it doesn't answer.
+        """
+        ledger = Ledger.open(self.settings.ledger.url, schema=self.settings.ledger.schema)
+        try:
+            examine.look(ledger.database)
+            ledger.identity()
+        finally:
+            ledger.close()
+
+    def embedder(self, name: str) -> None:
+        """Load an embedder, and ask what it is.
+
+        Raises:
+            EmbedError: it can't be loaded.
+        """
+        self._fingerprint("", name)
+
+    def look(self) -> Look:
+        """How the collections stand.
+
+        Raises:
+            QmigrateError: Qdrant or the ledger doesn't answer.
+        """
+        notes: list[str] = []
+        files = self._files(notes)
+        with self._turn(), opened(self._patient(), self.client) as (ledger, store):
+            world = observe(ledger, store)
+            wanted = {one.collection for one in self.expects} - world.collections.keys()
+            if wanted:
+                more = observe(ledger, store, only=sorted(wanted))
+                world = replace(world, collections={**world.collections, **more.collections})
+            changed = _changed(files, ledger) if files is not None else ()
+        rows = [_standing(world, files, name) for name in sorted(world.collections) if self._is_asked(name)]
+        rows = [row for row in rows if row is not None]
+        rows += [row for row in _to_create(world, files) if self._is_asked(row.name)]
+        return _summed(tuple(row for row in rows if row is not None), files, changed, self._unmet(world), notes)
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """The folder of local mode can be open once."""
+        return self._folder if self.settings.qdrant.path is not None and self.client is None else nullcontext()
+
+    def _patient(self) -> Settings:
+        """The settings with the probe's patience instead of that of a migration."""
+        return replace(self.settings, qdrant=replace(self.settings.qdrant, timeout=self.timeout))
+
+    def _is_asked(self, name: str) -> bool:
+        return not self.only or any(fnmatchcase(name, one) for one in self.only)
+
+    def _files(self, notes: list[str]) -> Revisions | None:
+        """The revision files, read once: those of a deployed service don't change."""
+        if self._revisions is None:
+            if not (self.settings.scripts / "versions").is_dir():
+                notes.append(f"there is no folder {self.settings.scripts.name}/versions: what is pending can't be told")
+                return None
+            try:
+                self._revisions = Revisions.load(self.settings.scripts)
+            except RevisionError as error:
+                notes.append(error.message)
+        return self._revisions
+
+    def _fingerprint(self, collection: str, name: str) -> Mapping[str, Any]:
+        key = (collection, name)
+        if key not in self._fingerprints:
+            configured = self.settings.for_collection(collection).embedders
+            self._fingerprints[key] = configured_embedder(name, configured).fingerprint()
+        return self._fingerprints[key]
+
+    def _unmet(self, world: World) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for wanted in self.expects:
+
+            def fingerprint(name: str, collection: str = wanted.collection) -> Mapping[str, Any]:
+                return self._fingerprint(collection, name)
+
+            try:
+                judge(world, wanted, fingerprint)
+            except QmigrateError as error:
+                found.setdefault(wanted.collection, error.message)
+        return found
+
+
+def _changed(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
+    """What is wrong with the files of applied revisions."""
+    named = {one.id: (one.checksum, one.path.name) for one in files.order()}
+    try:
+        check_checksums(named, ledger.applied_checksums())
+    except DriftError as error:
+        return (error.message,)
+    return ()
+
+
+def _standing(world: World, files: Revisions | None, name: str) -> Standing | None:
+    state = world.collections[name]
+    missing = pending(world, files, frozenset(one.id for one in files.order()), name) if files is not None else ()
+    if not state.managed and state.open_run is None and not missing:
+        # Somebody else's.
+        return None
+    named, detail, command = condition(world, state, missing)
+    generation = GENERATION.match(state.physical or "")
+    return Standing(
+        name=name,
+        revision=state.applied[-1].revision if state.applied else None,
+        generation=f"g{generation['number']}" if generation else "plain" if state.physical else None,
+        state=named,
+        serving=_serves(world, state),
+        pending=missing,
+        drift=drifted(world, state) if state.open_run is None else None,
+        detail=detail,
+        next_command=command,
+        job=_job(state.open_run),
+    )
+
+
+def _serves(world: World, state: CollectionState) -> bool:
+    """Whether the name leads to what the ledger left there; a name that was never to serve is not asked."""
+    try:
+        check_ownership(world, state.name)
+    except QmigrateError:
+        return False
+    return state.live is not None or not any(row.state == "live" for row in state.generations)
+
+
+def _job(run: OpenRun | None) -> JobStanding | None:
+    if run is None:
+        return None
+    held = held_run(run) is not None and not run.leased
+    status = PROCESSING if run.leased else FAILED if run.state == "failed" else WAITING
+    stage = "held" if held else run.records[-1].phase if run.records else None
+    done = 100 if held else int(percent(run) or 0)
+    return JobStanding(run.verb, status, stage, done, run.error if status == FAILED else None, run.started_at)
+
+
+def _to_create(world: World, files: Revisions | None) -> Iterator[Standing]:
+    for name, entries in to_create(world, files).items() if files is not None else ():
+        detail = f"{len(entries)} pending, will be created"
+        yield Standing(name, None, None, "pending", True, entries, None, detail, "qmigrate upgrade")
+
+
+def _summed(
+    rows: tuple[Standing, ...],
+    files: Revisions | None,
+    changed: tuple[str, ...],
+    unmet: Mapping[str, str],
+    notes: Sequence[str],
+) -> Look:
+    missing = {revision for row in rows for revision in row.pending}
+    heads = files.heads() if files is not None else ()
+    running = [row.job.progress for row in rows if row.job is not None and row.job.status == PROCESSING]
+    return Look(
+        collections=rows,
+        head=heads[0] if len(heads) == 1 else None,
+        pending=tuple(one.id for one in files.order() if one.id in missing) if files is not None else None,
+        drift=(*changed, *(f"{row.name}: {row.drift}" for row in rows if row.drift)),
+        progress=min(running) if running else None,
+        unmet=unmet,
+        notes=tuple(notes),
+    )

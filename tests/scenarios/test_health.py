@@ -1,0 +1,336 @@
+"""Readiness: every part asked at once and bounded in time, nothing blocked, no secret shown; and what is expected."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+
+import httpx
+import pytest
+from qdrant_client import QdrantClient, models
+from tests.harness import ADD, CREATE, INDEX, Deployment
+from tests.scenarios import peeking_embedder
+
+import qmigrate
+from qmigrate.commands import upgrade
+from qmigrate.errors import (
+    DriftError,
+    EmbedError,
+    ForeignLedgerError,
+    NotFoundError,
+    PendingError,
+    RefusedError,
+    UsageError,
+)
+from qmigrate.health import Expectation, Health, Probe, readiness
+from qmigrate.health.slot import FAILURE_KEPT
+
+#: Patient enough for a busy machine, and never believing an old answer.
+PATIENT = {"timeout": "10s", "cache": 0}
+SKIPPED = {"enabled": False, "skipped": True, "ok": None}
+
+
+@pytest.fixture
+def client(deployment):
+    """The application's own client; it has the folder of local mode open."""
+    if "path" in deployment.qdrant:
+        upgrade_all(deployment)
+        opened = QdrantClient(path=deployment.qdrant["path"], force_disable_check_same_thread=True)
+    else:
+        upgrade_all(deployment)
+        opened = QdrantClient(url=deployment.qdrant["url"], check_compatibility=False)
+    yield opened
+    opened.close()
+
+
+def upgrade_all(made: Deployment) -> None:
+    """A collection with points at 0002."""
+    again(made, health=PATIENT)
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(20)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+
+
+def again(made: Deployment, **extra) -> None:
+    """Other settings."""
+    made.extra.update(extra)
+    made.__post_init__()
+
+
+def get(app, path: str = "/readyz", method: str = "GET", **more) -> httpx.Response:
+    """One request, without a server."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, **more)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+            return await http.request(method, path)
+
+    return asyncio.run(ask())
+
+
+def test_ready_says_how_everything_stands(deployment, client):
+    """Parts with latency, skipped ones, revisions; what is pending or drifted is said, and counts when asked for."""
+    name = deployment.name
+    app = Health(deployment.settings(), service="api", client=client, collections=[name])
+    found = get(app)
+    body = found.json()
+    assert (found.status_code, body["service"], body["ready"], body["summary"]) == (200, "api", True, "ok")
+    assert body["deps"]["embedder words"] == SKIPPED
+    for part in ("qdrant", "ledger", "schema"):
+        assert set(body["deps"][part]) == {"enabled", "ok", "latency_ms"}
+        assert body["deps"][part]["ok"] is True
+        assert body["deps"][part]["latency_ms"] >= 0
+    assert (body["schema"]["head"], body["schema"]["pending"], body["schema"]["progress"]) == ("0002", [], None)
+    row = body["schema"]["collections"][name]
+    assert (row["state"], row["serving"], row["revision"], row["generation"]) == ("ready", True, "0002", "g0002")
+
+    deployment.revise("0003", INDEX)
+    again(deployment, health={**PATIENT, "embedders": True})
+    open_ended = {"client": client, "collections": [name]}
+    assert readiness(deployment.settings(), **open_ended).summary == "ok, 1 revision pending"
+    assert readiness(deployment.settings(), **open_ended).deps["embedder words"]["ok"] is True
+    needs = [Expectation(name, revision="0003")]
+    unmet = readiness(config=deployment.config, **open_ended, expects=needs)
+    assert (unmet.status_code, unmet.summary) == (503, f"{name} is at 0002, and this application needs 0003")
+    again(deployment, health={**PATIENT, "require": ["pending"], "qdrant": False})
+    strict = get(Health(deployment.settings(), **open_ended))
+    assert (strict.status_code, strict.json()["summary"]) == (503, "1 revision pending")
+    assert strict.json()["deps"]["qdrant"] == SKIPPED
+
+    client.delete_collection(f"{name}__g0002")
+    gone = readiness(deployment.settings(), **open_ended)
+    assert not gone.ready
+    assert gone.schema["collections"][name]["serving"] is False
+
+
+def test_a_mounted_app_answers_below_its_root(tmp_path):
+    """Whole paths and what is left of them; HEAD; other paths and methods; live without asking anybody; lifespan."""
+    made = Deployment(tmp_path / "p", {"url": "http://127.0.0.1:9"}, f"sqlite:///{tmp_path}/l.db")
+    asked = []
+    app = Health(made.settings(), checks={"mine": lambda: asked.append(1)})
+    assert get(app, "/livez").json() == {"service": "qmigrate", "alive": True}
+    assert get(app, "/health/livez", root_path="/health").status_code == 200
+    assert get(app, "/livez/", root_path="/health").status_code == 200
+    assert get(app, "/metrics").status_code == 404
+    refused = get(app, "/livez", "POST")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+    head = get(app, "/livez", "HEAD")
+    assert (head.content, head.headers["cache-control"]) == (b"", "no-store")
+    assert int(head.headers["content-length"]) > 0
+    assert asked == []
+
+    async def lifespan() -> list[str]:
+        messages = iter(["lifespan.startup", "lifespan.shutdown"])
+        sent: list[str] = []
+
+        async def receive():
+            return {"type": next(messages)}
+
+        async def send(message):
+            sent.append(message["type"])
+
+        await app({"type": "lifespan"}, receive, send)
+        return sent
+
+    assert asyncio.run(lifespan()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_stores_that_are_down_are_named_without_secrets(tmp_path, monkeypatch):
+    """503, each part with its reason; no key, password, or text of a user's error in the body."""
+    monkeypatch.setenv("QMIGRATE_QDRANT_API_KEY", "the-key-123")
+    made = Deployment(
+        tmp_path / "p", {"url": "http://127.0.0.1:9", "timeout": 1}, "postgresql://app:the-password@127.0.0.1:9/app",
+        extra={"health": {"timeout": "500ms"}},
+    )
+
+    def broken() -> None:
+        raise ValueError("redis://:the-secret@cache")
+
+    found = get(Health(made.settings(), checks={"redis": broken}, expects=[Expectation("docs", revision="0001")]))
+    body = found.json()
+    assert (found.status_code, body["ready"]) == (503, False)
+    assert body["deps"]["redis"] == {
+        "enabled": True, "ok": False, "latency_ms": body["deps"]["redis"]["latency_ms"], "error": "ValueError", "tries": 3,
+    }
+    assert body["deps"]["qdrant"]["ok"] is False
+    assert body["deps"]["ledger"]["ok"] is False
+    assert body["summary"].startswith("qdrant: ")
+    for secret in ("the-key-123", "the-password", "the-secret"):
+        assert secret not in found.text
+
+
+def test_a_probe_that_hangs_blocks_nobody_and_is_asked_once(tmp_path):
+    """Twenty requests at once: one call, the event loop goes on, each is answered without waiting for it."""
+    made = Deployment(
+        tmp_path / "p", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db",
+        extra={"health": {"timeout": "100ms", "retries": 0, "schema": False, "qdrant": False}},
+    )
+    gate, calls = threading.Event(), []
+
+    def hang() -> None:
+        calls.append(threading.current_thread().name)
+        gate.wait(60)
+
+    app = Health(made.settings(), checks={"slow": hang})
+    ticks = 0
+
+    async def many() -> list[httpx.Response]:
+        nonlocal ticks
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+            asked = [asyncio.ensure_future(http.get("/readyz")) for _ in range(20)]
+            asked[0].cancel()
+            while not all(one.done() for one in asked):
+                ticks += 1
+                await asyncio.sleep(0)
+            return await asyncio.gather(*asked[1:])
+
+    answers = asyncio.run(many())
+    assert ticks > 1
+    assert calls == ["qmigrate-health-slow"]
+    assert {one.status_code for one in answers} == {503}
+    assert {one.json()["deps"]["slow"]["error"] for one in answers} == {"no answer within 100 ms"}
+    gate.set()
+
+
+def test_answers_are_kept_and_failures_only_briefly(tmp_path):
+    """By the clock: a good answer for the cache's time, a bad one for a second; retries before it is bad."""
+    made = Deployment(
+        tmp_path / "p", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db",
+        extra={"health": {"timeout": "10s", "retries": 1, "cache": "10s", "schema": False, "qdrant": False}},
+    )
+    now, calls, broken = [100.0], [], []
+
+    def part() -> None:
+        calls.append(now[0])
+        if broken:
+            raise OSError
+
+    probe = Probe(made.settings(), checks={"part": part}, clock=lambda: now[0])
+    assert [probe.check().ready, probe.check().ready, len(calls)] == [True, True, 1]
+    now[0] += 9.9
+    broken.append(True)
+    assert (probe.check().ready, len(calls)) == (True, 1)
+    now[0] += 0.2
+    assert (probe.check().deps["part"]["tries"], len(calls)) == (2, 3)
+    broken.clear()
+    assert (probe.check().ready, len(calls)) == (False, 3)
+    now[0] += FAILURE_KEPT
+    assert (probe.check().ready, len(calls)) == (True, 4)
+
+
+@pytest.mark.server
+def test_a_running_job_shows_its_progress(qdrant_server, tmp_path):
+    """While points are copied: processing, stage, 0 to 100, and the old generation serves; afterwards it is gone."""
+    made = Deployment(
+        tmp_path / "p", {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port}, f"sqlite:///{tmp_path}/l.db",
+        extra={
+            "embedders": {"peek": {"type": "callable", "function": "tests.scenarios.peeking_embedder:embed", "size": 4}},
+            "rebuild": {"ranges": 4, "workers": 1},
+            "health": PATIENT,
+        },
+    )
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(80)
+    made.revise("0002", ADD.replace("size=16", "size=4").replace('"words"', '"peek"'))
+    probe = Probe(made.settings(), collections=[made.name])
+    reports = []
+    peeking_embedder.looks.append(lambda: reports.append(probe.check()))
+    try:
+        upgrade.upgrade(made.settings())
+    finally:
+        peeking_embedder.looks.clear()
+    rows = [report.schema["collections"][made.name] for report in reports if report.schema["progress"] is not None]
+    jobs = [row["job"] for row in rows if row["job"]["stage"] == "fill"]
+    assert all(report.ready for report in reports)
+    assert {(job["verb"], job["status"], job["error"]) for job in jobs} == {("upgrade", "processing", None)}
+    progress = [job["progress"] for job in jobs]
+    assert progress == sorted(progress)
+    assert progress[0] == 0
+    assert 0 < progress[-1] < 100
+    assert {row["revision"] for row in rows} == {"0001"}
+    after = probe.check()
+    assert (after.summary, after.schema["progress"]) == ("ok", None)
+    assert after.schema["collections"][made.name]["revision"] == "0002"
+
+
+def words(size: int):
+    """The application's own model."""
+    from qmigrate.embed import load
+
+    return load("words", {"type": "hashing", "size": size})
+
+
+@pytest.mark.parametrize(
+    ("declared", "error", "said"),
+    [
+        ({}, None, ""),
+        ({"revision": "0001"}, None, ""),
+        ({"revision": "0002", "embedder": "words", "vectors": {"a": 8, "b": 16}}, None, ""),
+        ({"embedder": {"b": "words"}}, None, ""),
+        ({"embedder": "own"}, None, ""),
+        ({"vectors": {"a": models.VectorParams(size=8, distance=models.Distance.COSINE)}}, None, ""),
+        ({"revision": "0007"}, PendingError, "is at 0002, and this application needs 0007"),
+        ({"vectors": {"z": 8}}, DriftError, "it has no vector z (recorded: a, b)"),
+        ({"vectors": {"a": 9}}, DriftError, "vector a has the size 8, and this application works with 9"),
+        ({"vectors": {"a": {"size": 8, "distance": "Dot"}}}, DriftError, "the distance Cosine"),
+        ({"embedder": {"a": "words"}}, DriftError, "no model is recorded that filled the vector a"),
+        ({"embedder": "other"}, DriftError, "filled with size 16"),
+        ({"embedder": "nobody"}, EmbedError, "'nobody' is not configured (known: words)"),
+    ],
+)
+def test_what_is_expected_of_a_collection(expected, declared, error, said):
+    """A collection that fits is described; one that doesn't is refused with what differs and the next command."""
+    made, ask = expected
+    own = {"own": words(16), "other": words(32)}
+    if declared.get("embedder") in ("own", "other"):
+        declared = {**declared, "embedder": own[declared["embedder"]]}
+    if error is None:
+        found = ask(made.name, **declared)
+        assert (found.name, found.physical, found.revision) == (made.name, f"{made.name}__g0002", "0002")
+        assert found.embedders["b"]["size"] == 16
+        return
+    with pytest.raises(error) as caught:
+        ask(made.name, **declared)
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """A collection at 0002 in local mode, whose revision files the application doesn't have."""
+    root = tmp_path_factory.mktemp("expected")
+    made = Deployment(root / "p", {"path": str(root / "q")}, f"sqlite:///{root}/l.db")
+    upgrade_all(made)
+    made.settings().scripts.rename(root / "elsewhere")
+    return made, lambda name, **declared: qmigrate.expect(name, config=made.config, **declared)
+
+
+def test_a_collection_that_is_not_as_recorded_is_not_served(deployment, client):
+    """One that is not there, not managed, sealed by another ledger, or without a recorded vector."""
+
+    def ask(name: str) -> None:
+        qmigrate.expect(name, settings=deployment.settings(), client=client)
+
+    name = deployment.name
+    ask(name)
+    with pytest.raises(UsageError, match="form of qmigrate's own names"):
+        ask(f"{name}__g0001")
+    with pytest.raises(NotFoundError, match="there is no collection"):
+        ask(f"{name}_other")
+    client.create_collection(f"{name}_plain", models.VectorParams(size=2, distance=models.Distance.DOT))
+    with pytest.raises(RefusedError, match="not under management"):
+        ask(f"{name}_plain")
+    if "url" in deployment.qdrant:
+        httpx.delete(f"{deployment.qdrant['url']}/collections/{name}/vectors/b").raise_for_status()
+        with pytest.raises(DriftError, match=r"vectors.b is missing"):
+            ask(name)
+    deployment.ledger_url = deployment.ledger_url.replace("ledger.db", "another.db")
+    deployment.__post_init__()
+    with pytest.raises(ForeignLedgerError, match="sealed by another ledger"):
+        ask(name)
+    assert json.loads(json.dumps(readiness(deployment.settings(), client=client).to_json()))
