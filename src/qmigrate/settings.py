@@ -16,6 +16,7 @@ from qmigrate.settings_sections import (
     FixSettings,
     HealthSettings,
     LimitSettings,
+    LintSettings,
     RebuildSettings,
     SqlSettings,
 )
@@ -127,6 +128,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     estimates: EstimateSettings = field(default_factory=EstimateSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
+    lint: LintSettings = field(default_factory=LintSettings)
     collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
     folder: Path = Path()
     config: Path | None = None
@@ -176,6 +178,7 @@ class Settings:
             limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
             estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
             health=HealthSettings(**_values(HealthSettings, part["health"], "health", source)),
+            lint=LintSettings(**_values(LintSettings, part["lint"], "lint", source)),
             collections={name: _override(name, value, source) for name, value in part["collections"].items()},
             folder=source.folder,
             config=file,

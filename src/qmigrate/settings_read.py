@@ -190,6 +190,15 @@ def listed(reader: Reader) -> Reader:
     return every
 
 
+def each(reader: Reader) -> Reader:
+    """Reader of a mapping whose values are all of one kind."""
+
+    def every(value: Any, at: str) -> dict[str, Any]:
+        return {name: reader(one, f"{at}.{name}") for name, one in mapping(value, at).items()}
+
+    return every
+
+
 def path(value: Any, at: str) -> Path:
     """A path, relative as it was written."""
     if not isinstance(value, str) or not value.strip():

@@ -145,3 +145,18 @@ class HealthSettings:
     schema: Annotated[bool, read.flag] = True
     embedders: Annotated[bool, read.flag] = False
     require: Annotated[tuple[str, ...], read.listed(read.choice("serving", "pending", "drift"))] = ("serving",)
+
+
+@dataclass(frozen=True, slots=True)
+class LintSettings:
+    """What `check --offline` can't know by itself.
+
+    Attributes:
+        alembic: alembic.ini, pyproject.toml, or the folder of env.py; None looks beside the settings file.
+        run_points: points from which on a step is too long to be done inside `alembic upgrade`.
+        points: logical name or glob -> how many points it has, roughly.
+    """
+
+    alembic: Annotated[Path | None, read.path] = None
+    run_points: Annotated[int, read.whole(0, 10**12)] = 100_000
+    points: Annotated[Mapping[str, int], read.each(read.whole(0, 10**12))] = field(default_factory=dict)

@@ -211,8 +211,8 @@ CASES = {
 
 
 def test_every_rule_has_a_case():
-    """The table of cases and the table of rules are the same."""
-    assert sorted(CASES) == [rule.code for rule in RULES]
+    """The table of cases and the table of rules are the same; those about Alembic have a table of their own."""
+    assert sorted(CASES) == [rule.code for rule in RULES if not rule.code.startswith("QM6")]
 
 
 @pytest.mark.parametrize("code", sorted(CASES))

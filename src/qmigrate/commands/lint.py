@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qmigrate.lint import RULES, LintFinding, Suppressed
+from qmigrate.lint import RULES, LintFinding, Suppressed, alembic_files
 from qmigrate.lint import lint as run_rules
 from qmigrate.lint.project import Project
 from qmigrate.settings import Settings
@@ -32,6 +32,7 @@ class Linted:
     Attributes:
         scripts: the folder that was looked at.
         files: how many revision files.
+        sql_files: how many of Alembic's; 0 without an environment of Alembic.
         findings: in the order of files and lines.
         suppressed: what comments ignore, with their reasons.
         errors: how many findings are errors.
@@ -42,6 +43,7 @@ class Linted:
 
     scripts: Path
     files: int
+    sql_files: int
     findings: tuple[LintFinding, ...]
     suppressed: tuple[Suppressed, ...]
     errors: int
@@ -51,7 +53,7 @@ class Linted:
 
 
 def lint(settings: Settings, *, strict: bool = False) -> Linted:
-    """Every rule over every revision file.
+    """Every rule over every revision file, and over those of Alembic beside them.
 
     Args:
         settings: the folder, and the embedders that revisions name.
@@ -59,16 +61,21 @@ def lint(settings: Settings, *, strict: bool = False) -> Linted:
 
     Raises:
         RevisionError: there is no folder of revisions.
+        ConfigError: the Alembic environment that the settings name is not there.
     """
     embedders = {"": settings.embedders}
     embedders.update({name: one.embedders for name, one in settings.collections.items()})
     project = Project.read(settings.scripts, embedders)
+    project.sql = alembic_files.find(settings.folder, settings.lint.alembic)
+    project.run_points, project.points = settings.lint.run_points, settings.lint.points
+    project.holdover = settings.rebuild.holdover
     findings, suppressed = run_rules(project)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
     return Linted(
         scripts=settings.scripts,
         files=len(project.sources),
+        sql_files=len(project.sql.sources) if project.sql is not None else 0,
         findings=findings,
         suppressed=suppressed,
         errors=errors,

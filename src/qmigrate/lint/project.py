@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qmigrate.errors import PlanError, RevisionError
+from qmigrate.lint.alembic_files import SqlProject
 from qmigrate.lint.source import Source, Span
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.base import Operation, check_contradictions
@@ -63,6 +64,11 @@ class Project:
         circle: files that follow each other in a circle.
         embedders: of the settings, by collection: ``""`` for everybody.
         uses: every operation with the schema before it.
+        folder: that of the files.
+        sql: the Alembic environment beside them, or None.
+        run_points: points from which on work is too long for `alembic upgrade`.
+        points: logical name or glob -> how many points it has, as the settings say.
+        holdover: seconds that an old generation is kept.
     """
 
     sources: tuple[Source, ...]
@@ -70,6 +76,11 @@ class Project:
     order: tuple[Source, ...] = ()
     circle: tuple[Source, ...] = ()
     uses: tuple[Use, ...] = ()
+    folder: str = ""
+    sql: SqlProject | None = None
+    run_points: int = 0
+    points: Mapping[str, int] = field(default_factory=dict)
+    holdover: float = 0.0
 
     @classmethod
     def read(cls, scripts: Path, embedders: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Project:
@@ -85,7 +96,7 @@ class Project:
             files = sorted(file for file in versions.glob("*.py") if is_revision(file))
         except OSError as error:
             raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
-        made = cls(tuple(Source.read(file) for file in files), embedders)
+        made = cls(tuple(Source.read(file) for file in files), embedders, folder=scripts.name)
         made.order, made.circle = _ordered(made.sources)
         made.uses = tuple(_uses(made.order))
         return made
@@ -95,6 +106,36 @@ class Project:
         for source in self.sources:
             if source.revision is not None:
                 yield source, source.revision
+
+    def every_source(self) -> Iterator[Source]:
+        """Every file that a rule may find something in."""
+        yield from self.sources
+        yield from self.sql.every_source() if self.sql is not None else ()
+
+    def closure(self, wanted: str | None) -> frozenset[str]:
+        """A revision, named by the beginning of its id, and everything before it; empty when there is none."""
+        by_id = {revision.id: revision for _, revision in self.loaded()}
+        todo = [one for one in by_id if wanted and one.startswith(wanted)]
+        found: set[str] = set()
+        while todo:
+            one = todo.pop()
+            if one in by_id and one not in found:
+                found.add(one)
+                todo += by_id[one].down
+        return frozenset(found)
+
+    def is_key(self, step: str | None) -> bool:
+        """Whether an Alembic revision applies operations of its own under this key."""
+        revisions = self.sql.revisions.values() if self.sql is not None else ()
+        return any(one.step == step for revision in revisions for one in revision.directives("apply"))
+
+    def points_of(self, collection: str) -> int | None:
+        """How many points the settings say that a collection, or each that a glob matches, has."""
+        exact = self.points.get(collection)
+        if exact is not None:
+            return exact
+        matching = [count for name, count in self.points.items() if fnmatchcase(collection, name)]
+        return max(matching, default=None)
 
     def embedder(self, collection: str, name: str) -> Mapping[str, Any] | None:
         """What the settings say about an embedder, for one collection."""

@@ -60,7 +60,7 @@ def lint(project: Project) -> tuple[tuple[LintFinding, ...], tuple[Suppressed, .
             else:
                 used.add((hit.source.path, ignore.line, rule.code))
                 silenced.append(Suppressed(made, ignore.reason))
-    for source in project.sources:
+    for source in project.every_source():
         found += _judged(source, used)
     return tuple(sorted(dict.fromkeys(found), key=_place)), tuple(sorted(silenced, key=lambda one: _place(one.finding)))
 

@@ -1,4 +1,4 @@
-"""One revision file as text: its syntax tree, its ignores, and which line an operation stands on."""
+"""One file of revisions as text: its syntax tree, its ignores, and which line an operation stands on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -67,16 +67,23 @@ class Source:
     ignores: tuple[Ignore, ...] = ()
 
     @classmethod
-    def read(cls, path: Path) -> Source:
-        """Read and run a file; what goes wrong becomes its `problem`."""
+    def parse(cls, path: Path) -> Source:
+        """Read a file without running it; what goes wrong becomes its `problem`."""
         found = cls(path)
         try:
             found.text = path.read_text(encoding="utf-8")
             found.tree = ast.parse(found.text)
             found.ignores = tuple(_ignores(found.text))
-        except (OSError, SyntaxError, ValueError, tokenize.TokenError):
-            # Loading it says the same in better words.
-            pass
+        except (OSError, SyntaxError, ValueError, tokenize.TokenError) as error:
+            found.problem = str(error.msg if isinstance(error, SyntaxError) else error)
+            found.problem_line = int(getattr(error, "lineno", None) or 1)
+        return found
+
+    @classmethod
+    def read(cls, path: Path) -> Source:
+        """Read and run a file; what goes wrong becomes its `problem`."""
+        # Running it says what is wrong with the text in better words.
+        found = replace(cls.parse(path), problem=None, problem_line=1)
         try:
             found.revision, found.module = load_file(path)
         except RevisionError as error:

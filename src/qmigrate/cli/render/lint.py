@@ -47,6 +47,7 @@ def _summary(result: Linted) -> str:
     parts += [counted(result.warnings, "warning")] if result.warnings else []
     ignored = f"; {result.suppressed and len(result.suppressed)} ignored with a reason" if result.suppressed else ""
     looked = counted(result.files, "revision")
+    looked += f" and {result.sql_files} of Alembic" if result.sql_files else ""
     if not parts:
         return f"Nothing to say about {looked}{ignored}."
     said = f"{looked}: {', '.join(parts)}{ignored}."
