@@ -112,7 +112,7 @@ class SqlSettings:
         url: SQLAlchemy URL; None for the ledger's database. May hold a password, so it is never shown.
         version_table: its name.
         version_table_schema: None for the connection's default.
-        config: alembic.ini; None to look for it beside qmigrate.yaml.
+        config: alembic.ini; None to look for it beside qmigrate.yaml. The lint reads it, too.
     """
 
     url: str | None = field(default=None, repr=False)
@@ -152,11 +152,9 @@ class LintSettings:
     """What `check --offline` can't know by itself.
 
     Attributes:
-        alembic: alembic.ini, pyproject.toml, or the folder of env.py; None looks beside the settings file.
         run_points: points from which on a step is too long to be done inside `alembic upgrade`.
         points: logical name or glob -> how many points it has, roughly.
     """
 
-    alembic: Annotated[Path | None, read.path] = None
     run_points: Annotated[int, read.whole(0, 10**12)] = 100_000
     points: Annotated[Mapping[str, int], read.each(read.whole(0, 10**12))] = field(default_factory=dict)

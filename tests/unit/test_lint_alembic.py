@@ -130,7 +130,9 @@ CASES = (
     (None, "", both(REQUIRE, RUN.replace("STEP", '"0001"'))),
     (None, "", both('qdrant.run("0001")')),
     ("QM604", "a1.py", both(APPLY)),
-    ("QM604", "a1.py", both('qdrant.add_vector_dimension(collection="d*", vector_name="r", size=384)')),
+    ("QM604", "a1.py", both('qdrant.add_vector_dimension(collection="d*", vector_name="r", size=384, values=Embed("words", text="t"))')),
+    (None, "", both('qdrant.add_vector_dimension(collection="d*", vector_name="r", size=384)')),
+    (None, "", both('qdrant.apply("k", vectors.DropPayloadIndex("docs", "x"))', 'qdrant.require("k")')),
     (None, "", both(APPLY, config=SMALL)),
     (None, "", both(APPLY.replace('Embed("words", text="text")', "Empty()"))),
     ("QM605", "a1.py", both(f"{REQUIRE}\n{DROP}")),
@@ -199,9 +201,10 @@ def test_where_the_environment_is_found(tmp_path):
 
     (root / "alembic.ini").unlink()
     assert folder.found() == []
-    config("lint: {alembic: db}\n")
+    (root / "migrations").symlink_to(root / "db")
+    (root / "db" / "alembic.ini").write_text("[alembic]\n")
     assert folder.found() == hit
-    config("")
+    (root / "migrations").unlink()
     (root / "pyproject.toml").write_text('[tool.alembic]\nscript_location = "%(here)s/db"\n')
     assert folder.found() == hit
     (root / "pyproject.toml").write_text("[project]\nname = 'x'\n")
@@ -209,12 +212,12 @@ def test_where_the_environment_is_found(tmp_path):
     (root / "src" / "app").mkdir(parents=True)
     (root / "db").rename(root / "src" / "app" / "db")
     (root / "own.ini").write_text("[alembic]\nscript_location = app:db\n")
-    config("lint: {alembic: own.ini}\n")
+    config("sql: {config: own.ini}\n")
     assert folder.found() == hit
     (root / "src" / "app" / "db" / "versions").rename(root / "more")
     assert folder.found() == []
     (root / "own.ini").write_text("[alembic]\nscript_location = src/app/db\nversion_locations = none:more\npath_separator = :\n")
     assert folder.found() == hit
-    config("lint: {alembic: gone.ini}\n")
-    with pytest.raises(ConfigError, match=r"there is no .*gone\.ini"):
+    config("sql: {config: gone.ini}\n")
+    with pytest.raises(ConfigError, match=r"there is no file .*gone\.ini"):
         folder.lint()

@@ -66,7 +66,7 @@ def lint(settings: Settings, *, strict: bool = False) -> Linted:
     embedders = {"": settings.embedders}
     embedders.update({name: one.embedders for name, one in settings.collections.items()})
     project = Project.read(settings.scripts, embedders)
-    project.sql = alembic_files.find(settings.folder, settings.lint.alembic)
+    project.sql = alembic_files.find(settings.folder, settings.sql.config)
     project.run_points, project.points = settings.lint.run_points, settings.lint.points
     project.holdover = settings.rebuild.holdover
     findings, suppressed = run_rules(project)

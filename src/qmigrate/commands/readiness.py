@@ -13,6 +13,7 @@ from typing import Any
 from qmigrate.commands.condition import condition, drifted, percent
 from qmigrate.commands.expect import Expectation, judge, opened
 from qmigrate.commands.held import held_run
+from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.session import configured_embedder, open_store
 from qmigrate.errors import DriftError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, examine
@@ -172,6 +173,7 @@ class Parts:
             if wanted:
                 more = observe(ledger, store, only=sorted(wanted))
                 world = replace(world, collections={**world.collections, **more.collections})
+            files = with_inline(files, ledger) if files is not None else None
             changed = _changed(files, ledger) if files is not None else ()
         rows = [_standing(world, files, name) for name in sorted(world.collections) if self._is_asked(name)]
         rows = [row for row in rows if row is not None]
@@ -224,9 +226,8 @@ class Parts:
 
 def _changed(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
     """What is wrong with the files of applied revisions."""
-    named = {one.id: (one.checksum, one.path.name) for one in files.order()}
     try:
-        check_checksums(named, ledger.applied_checksums())
+        check_checksums(files_of(files), ledger.applied_checksums())
     except DriftError as error:
         return (error.message,)
     return ()

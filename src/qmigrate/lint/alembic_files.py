@@ -18,8 +18,10 @@ from qmigrate.lint.source import Source, Span, span
 
 #: The directives of the bridge. The first argument is the step: a revision of qmigrate, or a key.
 DIRECTIVES = frozenset({"require", "run", "apply", "revert", "fix"})
-#: Short forms of ``apply`` that name no key.
-_SHORT = frozenset({"add_vector_dimension"})
+#: A short form of ``apply``, whose key is made of its arguments.
+SHORT = "add_vector_dimension"
+#: Where Alembic's settings are looked for, beside those of qmigrate.
+PLACES = ("alembic.ini", "migrations/alembic.ini", "pyproject.toml")
 _BRIDGE = re.compile(r"^qmigrate\.alembic\.(?:qdrant\.)?(?P<name>\w+)$")
 _CREATED = re.compile(r"^Create Date:\s*(?P<when>\S+(?: \S+)?)\s*$", re.MULTILINE)
 #: What ``alembic.op`` has that sends no SQL.
@@ -82,7 +84,7 @@ class SqlProject:
     """An Alembic environment.
 
     Attributes:
-        config: alembic.ini or pyproject.toml, or the script folder where that was named.
+        config: alembic.ini or pyproject.toml.
         env: env.py, or None when it isn't there.
         sources: every file of the versions folders.
         revisions: those that could be read, by id.
@@ -118,38 +120,37 @@ def find(folder: Path, named: Path | None) -> SqlProject | None:
 
     Args:
         folder: of the settings.
-        named: alembic.ini, a pyproject.toml, or the script folder itself.
+        named: alembic.ini or a pyproject.toml.
 
     Raises:
         ConfigError: what is named is not there.
     """
     if named is not None:
-        if not named.exists():
-            raise ConfigError(f"lint.alembic: there is no {named}", hint="name alembic.ini, or the folder of env.py")
-        return _from_folder(named) if named.is_dir() else _from_config(named, must=True)
-    for name in ("alembic.ini", "pyproject.toml"):
+        if not named.is_file():
+            raise ConfigError(f"sql.config: there is no file {named}", hint="name alembic.ini, or pyproject.toml")
+        return _from_config(named, must=True)
+    for name in PLACES:
         found = _from_config(folder / name, must=False) if (folder / name).is_file() else None
         if found is not None:
             return found
     return None
 
 
-def _from_folder(folder: Path) -> SqlProject:
-    return _read(Source(folder / "env.py"), folder, [folder / "versions"])
-
-
 def _from_config(file: Path, *, must: bool) -> SqlProject | None:
     source = Source(file)
+    # A pyproject.toml that has nothing to do with Alembic is none of our business.
+    must = must or file.suffix != ".toml"
     try:
         text = file.read_text(encoding="utf-8")
         options = _toml_options(text, file.parent) if file.suffix == ".toml" else _ini_options(text, file.parent)
     except (OSError, ValueError, configparser.Error) as error:
-        # A pyproject.toml that has nothing to do with Alembic is none of our business.
-        return SqlProject(source, problem=f"it can't be read: {error}") if must or file.suffix == ".ini" else None
+        return SqlProject(source, problem=f"it can't be read: {error}") if must else None
     location = options.get("script_location")
+    if not location and (file.parent / "env.py").is_file():
+        # Flask-Migrate keeps it beside the scripts and says nothing.
+        location = "."
     if not location:
-        missing = SqlProject(source, problem="it names no script_location")
-        return missing if must or file.suffix == ".ini" else None
+        return SqlProject(source, problem="it names no script_location") if must else None
     folder = _place(location, file.parent)
     if not folder.is_dir():
         return SqlProject(source, problem=f"its script_location {location} is no folder")
@@ -284,15 +285,22 @@ def _statement(
 ) -> Statement | None:
     name = full_name(node.func, names) or ""
     bridged = _BRIDGE.match(name)
-    if bridged is not None and bridged["name"] in DIRECTIVES | _SHORT:
+    if bridged is not None and bridged["name"] in {*DIRECTIVES, SHORT}:
         called = bridged["name"]
-        kind = "apply" if called in _SHORT else called
-        step = None if called in _SHORT else _step(node, values)
+        kind = "apply" if called == SHORT else called
+        step = _made_key(node) if called == SHORT else _step(node, values)
         return Statement(kind, called, step, kind == "revert", node, span(node), position)
     owner, _, called = name.rpartition(".")
     if (owner == "alembic.op" and called not in _SILENT) or owner in batches:
         return Statement("sql", called, None, _is_contract(node, called), node, span(node), position)
     return None
+
+
+def _made_key(node: ast.Call) -> str | None:
+    """The key of the short form: one collection and vector is one step, however it is written."""
+    given = {one.arg: getattr(one.value, "value", None) for one in node.keywords}
+    parts = (given.get("vector_name"), given.get("collection"))
+    return " of ".join(map(str, parts)) if all(isinstance(one, str) for one in parts) else None
 
 
 def _step(node: ast.Call, values: dict[str, object]) -> str | None:

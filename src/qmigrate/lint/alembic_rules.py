@@ -6,7 +6,7 @@ import ast
 import graphlib
 from collections.abc import Iterator
 
-from qmigrate.lint.alembic_files import SqlProject, SqlRevision, Statement
+from qmigrate.lint.alembic_files import SHORT, SqlProject, SqlRevision, Statement
 from qmigrate.lint.calls import full_name, imported
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
@@ -125,9 +125,11 @@ def _reads_every_point(use: Use) -> bool:
 
 
 def _applied_here(revision: SqlRevision, one: Statement) -> Iterator[tuple[str, str]]:
-    if one.name == "add_vector_dimension":
-        where = one.keyword("collection") or next(iter(one.call.args), None)
-        yield _text(where), "AddVector"
+    values = one.keyword("values")
+    if one.name == SHORT:
+        # Without values the vector is left empty.
+        if values is not None and not _is_light(values):
+            yield _text(one.keyword("collection")), "AddVector"
         return
     for node in [*one.call.args, *(word.value for word in one.call.keywords)]:
         if not isinstance(node, ast.Call):
@@ -135,9 +137,12 @@ def _applied_here(revision: SqlRevision, one: Statement) -> Iterator[tuple[str, 
         name = (full_name(node.func, imported(revision.source.tree)) or "").rpartition(".")[2]
         given = {word.arg: word.value for word in node.keywords}
         values = given.get("values")
-        light = isinstance(values, ast.Call) and (full_name(values.func, {}) or "").rpartition(".")[2] in _LIGHT_VALUES
-        if name in _HEAVY and not light:
+        if name in _HEAVY and not (values is not None and _is_light(values)):
             yield _text(given.get("collection") or next(iter(node.args), None)), name
+
+
+def _is_light(values: ast.expr) -> bool:
+    return isinstance(values, ast.Call) and (full_name(values.func, {}) or "").rpartition(".")[2] in _LIGHT_VALUES
 
 
 def _text(node: ast.expr | None) -> str:
@@ -175,7 +180,7 @@ def _same_release(project: Project, later: SqlRevision, gate: SqlRevision) -> bo
 def _owned_twice(project: Project) -> Iterator[Hit]:
     owners: dict[tuple[str, str], list[tuple[SqlRevision, Statement]]] = {}
     for _, revision in _pairs(project):
-        for one in revision.directives("run", "apply"):
+        for one in revision.directives("run", "apply", "fix"):
             if one.step is not None:
                 owners.setdefault((one.kind, one.step), []).append((revision, one))
     for (_, step), found in owners.items():
@@ -201,7 +206,7 @@ def _unknown_step(project: Project) -> Iterator[Hit]:
         return
     for _, revision in _pairs(project):
         for one in (*revision.upgrade, *revision.downgrade):
-            named = one.kind in ("require", "run") or (one.kind == "revert" and not project.is_key(one.step))
+            named = one.kind in ("require", "run", "revert") and not project.is_key(one.step)
             if named and one.step is not None and not project.closure(one.step):
                 yield Hit(revision.source, one.span, f"there is no revision {one.step} in {project.folder}")
 
@@ -332,7 +337,7 @@ RULES = (
         WARNING,
         "Alembic's files can't be read",
         "What their revisions do to the collections is not checked.",
-        "mend the file, or name the right one: lint.alembic in qmigrate.yaml",
+        "mend the file, or name the right one: sql.config in qmigrate.yaml",
         _unreadable,
     ),
 )

@@ -127,7 +127,7 @@ class Project:
     def is_key(self, step: str | None) -> bool:
         """Whether an Alembic revision applies operations of its own under this key."""
         revisions = self.sql.revisions.values() if self.sql is not None else ()
-        return any(one.step == step for revision in revisions for one in revision.directives("apply"))
+        return any(one.step == step for revision in revisions for one in revision.directives("apply", "fix"))
 
     def points_of(self, collection: str) -> int | None:
         """How many points the settings say that a collection, or each that a glob matches, has."""
