@@ -120,6 +120,8 @@ CASES = (
     ("QM601", "a1.py", both(f"def more():\n    {COLUMN}\n{BOUNDED}\nwith op.batch_alter_table('t') as b:\n    b.add_column(1)")),
     ("QM602", "env.py", both(COLUMN, REQUIRE, env=ENV.replace("transaction_per_migration=True, ", ""))),
     ("QM602", "env.py", both(REQUIRE, env=ENV.replace("_migration=True", "_migration=False"))),
+    ("QM602", "env.py", both(REQUIRE, env=ENV.replace("connection=connection, transaction_per_migration=True, ", "connection, "))),
+    (None, "", both(REQUIRE, env=ENV.replace("transaction_per_migration=True", "**conf_args"))),
     (None, "", both(COLUMN, env="from alembic import context\ncontext.configure(connection=1)\n")),
     ("QM603", "env.py", both(REQUIRE, env=ENV.replace("qma.integrate(context, connection)", "None"))),
     ("QM604", "a1.py", both(RUN)),

@@ -58,9 +58,13 @@ def _one_transaction(project: Project) -> Iterator[Hit]:
     if sql is None or sql.env is None or not _has_steps(sql):
         return
     for call in _calls_of_env(sql.env, "context.configure"):
-        given = {one.arg: one.value for one in call.keywords}
-        if "connection" not in given:
+        given = {one.arg: one.value for one in call.keywords if one.arg}
+        if "connection" not in given and not call.args:
             # Offline: no transaction of its own.
+            continue
+        unpacked = [one.value for one in call.keywords if one.arg is None]
+        if any(not isinstance(one, ast.Call) for one in unpacked) and "transaction_per_migration" not in given:
+            # It may be in there, as with Flask-Migrate; the bridge looks when it runs.
             continue
         value = given.get("transaction_per_migration")
         if value is None or (isinstance(value, ast.Constant) and value.value is not True):

@@ -1,0 +1,20 @@
+"""${message}
+
+Create Date: ${create_date}
+
+"""
+import sqlalchemy as sa
+from alembic import op
+
+from qmigrate.alembic import qdrant
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    ${downgrades if downgrades else "pass"}
