@@ -11,6 +11,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 from tests.harness import ADD, CREATE, INDEX, Deployment
 from tests.scenarios import peeking_embedder
+from tests.scenarios.test_read_only import watched
 
 import qmigrate
 from qmigrate.commands import upgrade
@@ -71,11 +72,15 @@ def get(app, path: str = "/readyz", method: str = "GET", **more) -> httpx.Respon
     return asyncio.run(ask())
 
 
-def test_ready_says_how_everything_stands(deployment, client):
-    """Parts with latency, skipped ones, revisions; what is pending or drifted is said, and counts when asked for."""
+def test_ready_says_how_everything_stands(deployment, client, monkeypatch):
+    """Parts with latency, skipped ones, revisions; what is pending is said, and counts when asked for; all of it reads."""
     name = deployment.name
     app = Health(deployment.settings(), service="api", client=client, collections=[name])
-    found = get(app)
+    with watched(monkeypatch) as sent:
+        found = get(app)
+        qmigrate.expect(name, revision="0002", embedder="words", client=client, settings=deployment.settings())
+    assert sent.sql
+    assert sent.writes() == []
     body = found.json()
     assert (found.status_code, body["service"], body["ready"], body["summary"]) == (200, "api", True, "ok")
     assert body["deps"]["embedder words"] == SKIPPED
@@ -229,13 +234,13 @@ def test_a_running_job_shows_its_progress(qdrant_server, tmp_path):
         tmp_path / "p", {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port}, f"sqlite:///{tmp_path}/l.db",
         extra={
             "embedders": {"peek": {"type": "callable", "function": "tests.scenarios.peeking_embedder:embed", "size": 4}},
-            "rebuild": {"ranges": 4, "workers": 1},
+            "rebuild": {"ranges": 4, "workers": 1, "sample": 1},
             "health": PATIENT,
         },
     )
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())
-    made.load(80)
+    made.load(40)
     made.revise("0002", ADD.replace("size=16", "size=4").replace('"words"', '"peek"'))
     probe = Probe(made.settings(), collections=[made.name])
     reports = []
@@ -329,6 +334,11 @@ def test_a_collection_that_is_not_as_recorded_is_not_served(deployment, client):
         httpx.delete(f"{deployment.qdrant['url']}/collections/{name}/vectors/b").raise_for_status()
         with pytest.raises(DriftError, match=r"vectors.b is missing"):
             ask(name)
+        seen = readiness(deployment.settings(), collections=[name])
+        assert (seen.ready, seen.schema["drift"]) == (True, [f"{name}: vectors.b is missing"])
+        assert seen.summary == f"ok, drift: {name}: vectors.b is missing"
+        again(deployment, health={**PATIENT, "require": ["serving", "drift"]})
+        assert not readiness(deployment.settings(), collections=[name]).ready
     deployment.ledger_url = deployment.ledger_url.replace("ledger.db", "another.db")
     deployment.__post_init__()
     with pytest.raises(ForeignLedgerError, match="sealed by another ledger"):

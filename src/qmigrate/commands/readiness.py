@@ -19,9 +19,10 @@ from qmigrate.errors import DriftError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, examine
 from qmigrate.model.names import GENERATION
 from qmigrate.model.state import CollectionState, OpenRun, World
-from qmigrate.observe import check_ownership, observe
+from qmigrate.observe import check_ownership, known_names, observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
+from qmigrate.ports import Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings
@@ -168,11 +169,7 @@ class Parts:
         notes: list[str] = []
         files = self._files(notes)
         with self._turn(), opened(self._patient(), self.client) as (ledger, store):
-            world = observe(ledger, store)
-            wanted = {one.collection for one in self.expects} - world.collections.keys()
-            if wanted:
-                more = observe(ledger, store, only=sorted(wanted))
-                world = replace(world, collections={**world.collections, **more.collections})
+            world = observe(ledger, store, only=self._names(ledger, store))
             files = with_inline(files, ledger) if files is not None else None
             changed = _changed(files, ledger) if files is not None else ()
         rows = [_standing(world, files, name) for name in sorted(world.collections) if self._is_asked(name)]
@@ -187,6 +184,11 @@ class Parts:
     def _patient(self) -> Settings:
         """The settings with the probe's patience instead of that of a migration."""
         return replace(self.settings, qdrant=replace(self.settings.qdrant, timeout=self.timeout))
+
+    def _names(self, ledger: Ledger, store: Store) -> list[str]:
+        """What is looked at: a service of one collection needn't describe a thousand others every few seconds."""
+        asked = [name for name in known_names(ledger, store) if self._is_asked(name)]
+        return sorted({*asked, *(one.collection for one in self.expects)})
 
     def _is_asked(self, name: str) -> bool:
         return not self.only or any(fnmatchcase(name, one) for one in self.only)
