@@ -80,7 +80,13 @@ class Probe:
             functions[name] = (True, check)
         self._slots = {
             # The store repeats by itself what may pass.
-            name: Slot(name, ask, retries=0 if ask == near.qdrant else wanted.retries, cache=wanted.cache, clock=clock)
+            name: Slot(
+                name,
+                ask,
+                retries=0 if ask in (near.qdrant, far.look) else wanted.retries,
+                cache=wanted.cache,
+                clock=clock,
+            )
             for name, (enabled, ask) in functions.items()
             if enabled
         }

@@ -114,8 +114,9 @@ class Slot:
                 found = self._answer(False, started, error=error.message, tries=tries)
                 if not isinstance(error, UnavailableError):
                     return found
-            except Exception as error:
-                # Not its text: it was not written to be read by anybody, and may hold a password.
+            except BaseException as error:
+                # Not its text: it was not written to be read by anybody, and may hold a password. And whatever it is:
+                # a thread that ends without an answer would be waited for for ever.
                 found = self._answer(False, started, error=type(error).__name__, tries=tries)
             else:
                 return self._answer(True, started, value=value, tries=tries)
