@@ -6,7 +6,8 @@ from qmigrate import Embed, op
 
 revision = "0003"
 down_revision = "0002"
-requires_sql = None
+# The release that writes both vectors keeps the checksum of each in a column, which has to be there first.
+requires_sql = "s003"
 
 
 def upgrade():

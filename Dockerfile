@@ -1,0 +1,48 @@
+# syntax=docker/dockerfile:1
+# The reference deployment: the image-search service, with qmigrate, its revisions and an entrypoint that migrates.
+#
+#   docker build -t image-search .                     the service
+#   docker build -t image-search:gpu --target gpu .    the same with torch and OpenCLIP, for a job that embeds on a GPU
+ARG PYTHON=3.13.9-slim-bookworm
+
+FROM python:${PYTHON} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv
+WORKDIR /src
+COPY pyproject.toml README.md ./
+COPY src src
+RUN /opt/venv/bin/pip install .
+
+# Same layers below; torch brings its CUDA libraries along, the driver comes from the host.
+FROM build AS build-gpu
+ARG TORCH=2.9.1
+ARG OPEN_CLIP=3.2.0
+RUN /opt/venv/bin/pip install "torch==${TORCH}" "open_clip_torch==${OPEN_CLIP}"
+
+FROM python:${PYTHON} AS base
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /app image-search
+WORKDIR /app
+# Owned by root: the service can't change what it runs.
+COPY qmigrate.yaml alembic.ini ./
+COPY docker-entrypoint.sh /usr/local/bin/
+COPY alembic alembic
+COPY qdrant_migrations qdrant_migrations
+COPY examples/image_search/service.py ./
+USER 10001:10001
+EXPOSE 8000
+# While revisions are applied the service isn't there yet: --start-period is for those that an entrypoint may apply.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+ENTRYPOINT ["docker-entrypoint.sh"]
+CMD ["python", "service.py"]
+
+FROM base AS gpu
+COPY --from=build-gpu /opt/venv /opt/venv
+# Model weights live on a volume, so that they are downloaded once and not by every job.
+ENV HF_HOME=/weights TORCH_HOME=/weights/torch NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+VOLUME /weights
+
+# The last target is what `docker build .` makes.
+FROM base AS service
+COPY --from=build /opt/venv /opt/venv

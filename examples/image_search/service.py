@@ -1,0 +1,94 @@
+"""The smallest service for the reference deployment: similar pictures by asset, and whether it can answer at all.
+
+    python service.py [--port 8000]
+
+    GET /similar?asset=17&limit=5     the nearest pictures, each with its path
+    GET /readyz                       200 when SQL and Qdrant answer, else 503
+
+qmigrate's settings say where the stores are; beyond that, the collection is a name like any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+from qdrant_client import QdrantClient
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Engine
+
+from qmigrate.settings import Settings
+
+COLLECTION = "image_assets"
+#: The vector that this release searches by; alembic/versions/s004 lets it start only when every picture has one.
+VECTOR = "l14"
+
+
+class Service(ThreadingHTTPServer):
+    """The two stores, shared by the requests."""
+
+    def __init__(self, port: int, qdrant: QdrantClient, sql: Engine) -> None:
+        super().__init__(("", port), Request)
+        self.qdrant = qdrant
+        self.sql = sql
+
+    def similar(self, asset: int, limit: int) -> list[dict[str, object]]:
+        found = self.qdrant.query_points(COLLECTION, query=asset, using=VECTOR, limit=limit, with_payload=["path"])
+        return [{"asset": one.id, "score": one.score, "path": (one.payload or {}).get("path")} for one in found.points]
+
+    def ready(self) -> None:
+        with self.sql.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        self.qdrant.get_collection(COLLECTION)
+
+
+class Request(BaseHTTPRequestHandler):
+    """One request; what goes wrong is told to the client, not to the log."""
+
+    server: Service
+
+    def do_GET(self) -> None:
+        asked = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(asked.query).items()}
+        try:
+            if asked.path == "/readyz":
+                self.server.ready()
+                self.answer(200, {"ready": True})
+            elif asked.path == "/similar":
+                self.answer(200, {"pictures": self.server.similar(int(query["asset"]), int(query.get("limit", "5")))})
+            else:
+                self.answer(404, {"error": "there are /similar?asset=ID and /readyz"})
+        except (KeyError, ValueError):
+            self.answer(400, {"error": "asset and limit are whole numbers; asset is needed"})
+        except Exception as error:
+            self.answer(503, {"error": type(error).__name__})
+
+    def answer(self, status: int, body: dict[str, object]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=8000)
+    port = parser.parse_args().port
+    settings = Settings.load()
+    at = settings.qdrant
+    where = {"path": str(at.path)} if at.path else {"url": at.url, "api_key": at.api_key, "prefix": at.prefix or None}
+    service = Service(port, QdrantClient(**where, timeout=10), create_engine(settings.ledger.url, pool_pre_ping=True))
+    # The first process of a container is only ended by signals that it handles.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=service.shutdown).start())
+    service.serve_forever()
+    service.server_close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""``python -m qmigrate.alembic``: Alembic's command line with qmigrate's exit codes. It adds no command of its own.
+
+Alembic answers every error with 255, but an entrypoint has to tell "too long for here" from "Qdrant is down". So errors
+that come from qmigrate keep their code, and ``current --check-heads`` answers 3 when SQL revisions are pending.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+from alembic.config import main as alembic
+from alembic.util import CommandError
+
+from qmigrate.errors import PendingError, QmigrateError, StoppedError
+
+#: Alembic's own answer to every error.
+FAILED = 255
+
+
+def main(arguments: list[str]) -> int:
+    """Run Alembic with `arguments`; returns the exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        alembic(["--raiseerr", *arguments], prog="python -m qmigrate.alembic")
+    except (CommandError, QmigrateError) as error:
+        sys.stderr.write(f"FAILED: {error}\n")
+        if not isinstance(error, CommandError) and error.hint:
+            sys.stderr.write(f"  → {error.hint}\n")
+        return exit_code(error)
+    return 0
+
+
+def exit_code(error: BaseException) -> int:
+    """The code of the error of ours that this one is, or was caused by; else Alembic's."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, QmigrateError):
+            return seen.exit_code
+        # By its name: Alembic has it since 1.17.1.
+        if type(seen).__name__ == "DatabaseNotAtHead":
+            return PendingError.exit_code
+        seen = seen.__cause__
+    return FAILED
+
+
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    """While nothing of qmigrate runs, which has a handler of its own: SQL is rolled back and the lock is given up."""
+    raise StoppedError("stopped between two steps, as asked", signal_number=number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

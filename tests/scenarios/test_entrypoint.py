@@ -1,0 +1,159 @@
+"""The reference deployment, brought up by docker-entrypoint.sh alone: real Qdrant, real PostgreSQL, real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+import yaml
+from qdrant_client import QdrantClient, models
+from sqlalchemy import make_url
+from tests.conftest_qdrant import free_port
+from tests.scenarios.entrypoint import ROOT, Container
+
+from qmigrate.commands import status
+from qmigrate.settings import Settings
+
+pytestmark = [pytest.mark.server, pytest.mark.postgres, pytest.mark.timeout(240)]
+
+SERVICE = ("python", str(ROOT / "examples" / "image_search" / "service.py"))
+ALEMBIC = (sys.executable, "-m", "qmigrate.alembic")
+REVISIONS = {("image_assets", "0001"), ("image_assets", "0002"), ("image_assets", "0003"), ("faces", "0004")}
+
+
+def container(folder: Path, database: str, url: str, grpc_port: int) -> Container:
+    """The image: its settings and revisions are the project's own, its addresses are a test's."""
+    config = yaml.safe_load((ROOT / "qmigrate.yaml").read_text())
+    config["qdrant"] = {"url": url, "grpc_port": grpc_port, "timeout": 10}
+    config["scripts"] = str(ROOT / "qdrant_migrations")
+    config["limits"] = {"lease_ttl": "3s", "settle": "5s"}
+    config["embedders"]["l14"] = {"type": "callable", "function": "tests.scenarios.gated_embedder:embed", "size": 768}
+    (folder / "qmigrate.yaml").write_text(yaml.safe_dump(config))
+    variables = {
+        "QMIGRATE_CONFIG": str(folder / "qmigrate.yaml"),
+        "QMIGRATE_LEDGER_URL": database,
+        "ALEMBIC_CONFIG": str(ROOT / "alembic.ini"),
+        "QMIGRATE_WAIT": "20s",
+        "GATE": str(folder),
+    }
+    return Container(folder, variables)
+
+
+@pytest.fixture
+def deployed(tmp_path, postgres_database, qdrant_with):
+    """An empty database and an empty Qdrant."""
+    server = qdrant_with()
+    made = container(tmp_path, postgres_database, server.url, server.grpc_port)
+    yield made
+    made.close()
+
+
+def sql_revision(made: Container) -> str | None:
+    """What Alembic has recorded; None before it has begun."""
+    url = make_url(made.variables["QMIGRATE_LEDGER_URL"]).set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False)) as connection:
+        if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
+            return None
+        rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    return rows[0][0] if rows else None
+
+
+def settings(made: Container) -> Settings:
+    """As the processes of the deployment read them."""
+    return Settings.load(config=made.folder / "qmigrate.yaml", ledger_url=made.variables["QMIGRATE_LEDGER_URL"])
+
+
+def revisions(made: Container) -> list[tuple[str, str]]:
+    """Every row of the history: collection and revision."""
+    return [(row.collection, row.revision) for row in status.history(settings(made), None, 100).rows]
+
+
+def client(made: Container) -> QdrantClient:
+    """The service's own client."""
+    at = settings(made).qdrant
+    return QdrantClient(url=at.url, grpc_port=at.grpc_port, timeout=20, check_compatibility=False)
+
+
+def test_three_at_once_bring_empty_stores_up_and_serve(deployed):
+    """One of them migrates, the others wait, all start; every revision is applied once; then check starts, too."""
+    refused, said = deployed.run("true", QMIGRATE_ON_START="check")
+    assert refused == 3, said
+    assert (sql_revision(deployed), client(deployed).get_collections().collections) == (None, [])
+    port = free_port()
+    service = deployed.start(*SERVICE, "--port", str(port))
+    others = [deployed.start("sh", "-c", "echo started as $$") for _ in range(2)]
+    for one in others:
+        assert one.ends() == 0, one.said
+        assert f"started as {one.process.pid}" in one.said
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    service.wait_for(answers)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.ends() == 0, service.said
+    assert sql_revision(deployed) == "s007"
+    assert sorted(revisions(deployed)) == sorted(REVISIONS)
+    assert deployed.run("true", QMIGRATE_ON_START="check")[0] == 0
+    # The ledger's tables are in the same database, and none of Alembic's business.
+    clean, said = deployed.run(*ALEMBIC, "check", QMIGRATE_ON_START="off")
+    assert clean == 0, said
+
+
+def test_killed_and_stopped_in_the_middle_the_next_one_finishes(deployed, tmp_path):
+    """Too long is not begun; killed while it copies, then stopped while it copies, then three at once: all is there."""
+    filled, said = deployed.run(*ALEMBIC, "-x", "qdrant=run", "upgrade", "s002", QMIGRATE_ON_START="off")
+    assert filled == 0, said
+    reader = client(deployed)
+    points = [
+        models.PointStruct(id=number, payload={"asset_id": str(number), "path": f"{number}.png"}, vector={"b32": [1.0, float(number)] * 256})
+        for number in range(1, 301)
+    ]
+    reader.upsert("image_assets", points)
+    long, said = deployed.run("true", QMIGRATE_MAX_ESTIMATE="1s")
+    assert (long, sql_revision(deployed)) == (3, "s003"), said
+
+    killed = deployed.start("true")
+    killed.wait_for((tmp_path / "asked").exists)
+    killed.kill()
+    (tmp_path / "asked").unlink()
+
+    stopped = deployed.start("true")
+    stopped.wait_for((tmp_path / "asked").exists)
+    stopped.process.send_signal(signal.SIGTERM)
+    (tmp_path / "open").touch()
+    assert stopped.ends() == 143, stopped.said
+    with pytest.raises(ProcessLookupError):
+        os.killpg(stopped.process.pid, 0)
+    assert sql_revision(deployed) == "s003"
+
+    for one in [deployed.start("true") for _ in range(3)]:
+        assert one.ends() == 0, one.said
+    assert sql_revision(deployed) == "s007"
+    assert sorted(revisions(deployed)) == sorted(REVISIONS)
+    found = reader.query_points("image_assets", query=17, using="l14", limit=1, with_payload=True)
+    assert reader.count("image_assets").count == 300
+    assert len(found.points) == 1
+
+
+@pytest.mark.parametrize("down", ["qdrant", "postgresql"])
+def test_what_does_not_answer_is_waited_for_with_a_limit(tmp_path, postgres_database, qdrant_server, down):
+    """Exit code 9 and the name of what is missing; nothing was started."""
+    url, database = qdrant_server.url, postgres_database
+    if down == "qdrant":
+        url = f"http://127.0.0.1:{free_port()}"
+    else:
+        database = make_url(database).set(port=free_port()).render_as_string(hide_password=False)
+    made = container(tmp_path, database, url, qdrant_server.grpc_port)
+    code, said = made.run("sh", "-c", "echo started", QMIGRATE_WAIT="1s")
+    assert code == 9, said
+    assert "still waiting for " + {"qdrant": "qdrant", "postgresql": "ledger"}[down] in said
+    assert "started" not in said.replace("not started", "")
