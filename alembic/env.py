@@ -4,11 +4,11 @@ import os
 from logging.config import fileConfig
 from pathlib import Path
 
-import qmigrate.alembic as qma
 from alembic import context
 from image_search_tables import metadata
 from sqlalchemy import create_engine, pool
 
+import qmigrate.alembic as qma
 from qmigrate.settings import Settings
 
 root = Path(__file__).resolve().parent.parent

@@ -67,6 +67,9 @@ class Request(BaseHTTPRequestHandler):
         except Exception as error:
             self.answer(503, {"error": type(error).__name__})
 
+    def log_message(self, *_: object) -> None:
+        """No line per request: a health check asks every few seconds."""
+
     def answer(self, status: int, body: dict[str, object]) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
@@ -83,7 +86,8 @@ def main() -> None:
     settings = Settings.load()
     at = settings.qdrant
     where = {"path": str(at.path)} if at.path else {"url": at.url, "api_key": at.api_key, "prefix": at.prefix or None}
-    service = Service(port, QdrantClient(**where, timeout=10), create_engine(settings.ledger.url, pool_pre_ping=True))
+    qdrant = QdrantClient(**where, timeout=10, check_compatibility=False)
+    service = Service(port, qdrant, create_engine(settings.ledger.url, pool_pre_ping=True))
     # The first process of a container is only ended by signals that it handles.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=service.shutdown).start())
     service.serve_forever()

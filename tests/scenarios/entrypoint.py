@@ -62,7 +62,6 @@ class Container:
             **kept,
             "PATH": f"{self.programs}:{os.environ['PATH']}",
             "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "NO_COLOR": "1",
             **self.variables,
             **variables,

@@ -14,6 +14,7 @@ import yaml
 from qdrant_client import QdrantClient, models
 from sqlalchemy import make_url
 from tests.conftest_qdrant import free_port
+from tests.scenarios import gated_embedder
 from tests.scenarios.entrypoint import ROOT, Container
 
 from qmigrate.commands import status
@@ -29,10 +30,10 @@ REVISIONS = {("image_assets", "0001"), ("image_assets", "0002"), ("image_assets"
 def container(folder: Path, database: str, url: str, grpc_port: int) -> Container:
     """The image: its settings and revisions are the project's own, its addresses are a test's."""
     config = yaml.safe_load((ROOT / "qmigrate.yaml").read_text())
-    config["qdrant"] = {"url": url, "grpc_port": grpc_port, "timeout": 10}
+    config["qdrant"] = {"url": url, "grpc_port": grpc_port, "timeout": 3}
     config["scripts"] = str(ROOT / "qdrant_migrations")
     config["limits"] = {"lease_ttl": "3s", "settle": "5s"}
-    config["embedders"]["l14"] = {"type": "callable", "function": "tests.scenarios.gated_embedder:embed", "size": 768}
+    config["embedders"]["l14"] = {"type": "callable", "function": "tests.scenarios.gated_embedder:embed", "size": 768, "max_batch": 20}
     (folder / "qmigrate.yaml").write_text(yaml.safe_dump(config))
     variables = {
         "QMIGRATE_CONFIG": str(folder / "qmigrate.yaml"),
@@ -79,17 +80,13 @@ def client(made: Container) -> QdrantClient:
     return QdrantClient(url=at.url, grpc_port=at.grpc_port, timeout=20, check_compatibility=False)
 
 
-def test_three_at_once_bring_empty_stores_up_and_serve(deployed):
-    """One of them migrates, the others wait, all start; every revision is applied once; then check starts, too."""
+def test_empty_stores_come_up_and_the_service_answers(deployed):
+    """Check refuses and writes nothing; the entrypoint alone does the rest; then the stores are as the code says."""
     refused, said = deployed.run("true", QMIGRATE_ON_START="check")
     assert refused == 3, said
     assert (sql_revision(deployed), client(deployed).get_collections().collections) == (None, [])
     port = free_port()
     service = deployed.start(*SERVICE, "--port", str(port))
-    others = [deployed.start("sh", "-c", "echo started as $$") for _ in range(2)]
-    for one in others:
-        assert one.ends() == 0, one.said
-        assert f"started as {one.process.pid}" in one.said
 
     def answers() -> bool:
         try:
@@ -102,22 +99,17 @@ def test_three_at_once_bring_empty_stores_up_and_serve(deployed):
     assert service.ends() == 0, service.said
     assert sql_revision(deployed) == "s007"
     assert sorted(revisions(deployed)) == sorted(REVISIONS)
-    assert deployed.run("true", QMIGRATE_ON_START="check")[0] == 0
     # The ledger's tables are in the same database, and none of Alembic's business.
     clean, said = deployed.run(*ALEMBIC, "check", QMIGRATE_ON_START="off")
     assert clean == 0, said
 
 
-def test_killed_and_stopped_in_the_middle_the_next_one_finishes(deployed, tmp_path):
-    """Too long is not begun; killed while it copies, then stopped while it copies, then three at once: all is there."""
-    filled, said = deployed.run(*ALEMBIC, "-x", "qdrant=run", "upgrade", "s002", QMIGRATE_ON_START="off")
-    assert filled == 0, said
-    reader = client(deployed)
-    points = [
-        models.PointStruct(id=number, payload={"asset_id": str(number), "path": f"{number}.png"}, vector={"b32": [1.0, float(number)] * 256})
-        for number in range(1, 301)
-    ]
-    reader.upsert("image_assets", points)
+def test_killed_and_stopped_in_the_middle_three_at_once_finish(deployed, tmp_path):
+    """Too long is not begun; killed while it copies, stopped while it copies; then one of three finishes, all start."""
+    begun, said = deployed.run(*ALEMBIC, "-x", "qdrant=run", "upgrade", "s002", QMIGRATE_ON_START="off")
+    assert begun == 0, said
+    service = client(deployed)
+    service.upsert("image_assets", [picture(number) for number in range(1, 301)])
     long, said = deployed.run("true", QMIGRATE_MAX_ESTIMATE="1s")
     assert (long, sql_revision(deployed)) == (3, "s003"), said
 
@@ -134,14 +126,24 @@ def test_killed_and_stopped_in_the_middle_the_next_one_finishes(deployed, tmp_pa
     with pytest.raises(ProcessLookupError):
         os.killpg(stopped.process.pid, 0)
     assert sql_revision(deployed) == "s003"
+    assert "image_assets, fill" in stopped.said
 
-    for one in [deployed.start("true") for _ in range(3)]:
+    for one in [deployed.start("sh", "-c", "echo started as $$") for _ in range(3)]:
         assert one.ends() == 0, one.said
+        assert f"started as {one.process.pid}" in one.said
+    assert deployed.run("true", QMIGRATE_ON_START="check")[0] == 0
     assert sql_revision(deployed) == "s007"
     assert sorted(revisions(deployed)) == sorted(REVISIONS)
-    found = reader.query_points("image_assets", query=17, using="l14", limit=1, with_payload=True)
-    assert reader.count("image_assets").count == 300
-    assert len(found.points) == 1
+    assert service.count("image_assets").count == 300
+    wanted = gated_embedder.vector("17.png")
+    found = service.query_points("image_assets", query=wanted, using="l14", limit=1, with_payload=True)
+    assert (found.points[0].id, found.points[0].payload["path"]) == (17, "17.png")
+
+
+def picture(number: int) -> models.PointStruct:
+    """As the service of revision 0002 writes it."""
+    payload = {"asset_id": str(number), "path": f"{number}.png"}
+    return models.PointStruct(id=number, payload=payload, vector={"b32": [1.0, float(number)] * 256})
 
 
 @pytest.mark.parametrize("down", ["qdrant", "postgresql"])
