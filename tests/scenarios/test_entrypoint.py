@@ -32,6 +32,7 @@ def container(folder: Path, database: str, url: str, grpc_port: int) -> Containe
     config = yaml.safe_load((ROOT / "qmigrate.yaml").read_text())
     config["qdrant"] = {"url": url, "grpc_port": grpc_port, "timeout": 3}
     config["scripts"] = str(ROOT / "qdrant_migrations")
+    config["sql"] = {"config": str(ROOT / "alembic.ini")}
     config["limits"] = {"lease_ttl": "3s", "settle": "5s"}
     config["embedders"]["l14"] = {"type": "callable", "function": "tests.scenarios.gated_embedder:embed", "size": 768, "max_batch": 20}
     (folder / "qmigrate.yaml").write_text(yaml.safe_dump(config))
