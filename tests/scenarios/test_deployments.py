@@ -95,6 +95,26 @@ def service(qdrant_config, tmp_path):
         client.close()
 
 
+@pytest.mark.timeout(200)
+def test_a_fresh_checkout_says_what_waits_for_sql_and_goes_up_at_once(tmp_path):
+    """The root as it is, embedded: a plan writes nothing, an upgrade stops at the gate, Alembic alone does everything."""
+    for name in ("qdrant_migrations", "alembic"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("qmigrate.yaml", "alembic.ini"):
+        shutil.copy(ROOT / name, tmp_path)
+    planned = qmigrate(tmp_path, "plan")
+    assert planned.returncode == 0, planned.stderr
+    assert "0003 waits for the SQL revision s003" in planned.stdout
+    assert not (tmp_path / ".qmigrate").exists()
+    reached = qmigrate(tmp_path, "upgrade")
+    assert (reached.returncode, "alembic upgrade s003" in reached.stdout) == (3, True), reached.stderr
+    done = run_alembic(tmp_path, "-x", "qdrant=run", "upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    assert qmigrate(tmp_path, "status", "--exit-code").returncode == 0
+    clean = run_alembic(tmp_path, "check")
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+
+
 def client_of(settings: Settings) -> QdrantClient:
     """The service's own client: it knows nothing of qmigrate."""
     if settings.qdrant.path:

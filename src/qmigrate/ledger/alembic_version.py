@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, column, create_engine, inspect, pool, select, table
+from sqlalchemy import Select, column, create_engine, inspect, make_url, pool, select, table
 from sqlalchemy.exc import SQLAlchemyError
 
 from qmigrate.errors import UnavailableError
@@ -18,7 +19,11 @@ def sql_heads(url: str, version_table: str, schema: str | None) -> tuple[str, ..
         UnavailableError: the database can't be read.
     """
     try:
-        engine = create_engine(url, poolclass=pool.NullPool, hide_parameters=True)
+        parsed = make_url(url)
+        file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+        if file and file != ":memory:" and not Path(file).exists():
+            return ()  # connecting would make it, and whoever looks writes nothing
+        engine = create_engine(parsed, poolclass=pool.NullPool, hide_parameters=True)
         try:
             with engine.connect() as connection:
                 if not inspect(connection).has_table(version_table, schema=schema):
