@@ -21,7 +21,8 @@ RUN /opt/venv/bin/pip install "torch==${TORCH}" "open_clip_torch==${OPEN_CLIP}"
 
 FROM python:${PYTHON} AS base
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /app image-search
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /app image-search \
+    && install -d -o 10001 -g 10001 /weights
 WORKDIR /app
 # Owned by root: the service can't change what it runs.
 COPY qmigrate.yaml alembic.ini ./
