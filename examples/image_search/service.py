@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from qdrant_client import QdrantClient
+from qdrant_client.http.exceptions import UnexpectedResponse
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
@@ -64,6 +65,10 @@ class Request(BaseHTTPRequestHandler):
                 self.answer(404, {"error": "there are /similar?asset=ID and /readyz"})
         except (KeyError, ValueError):
             self.answer(400, {"error": "asset and limit are whole numbers; asset is needed"})
+        except UnexpectedResponse as error:
+            # Qdrant's word for a picture that it doesn't have is 404, too.
+            missing = error.status_code == 404
+            self.answer(404 if missing else 503, {"error": "no such picture" if missing else type(error).__name__})
         except Exception as error:
             self.answer(503, {"error": type(error).__name__})
 

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "docker-entrypoint.sh"
 #: How long anything may take that a test waits for, in seconds.
-LONGEST = 90.0
+LONGEST = 120.0
 
 
 @dataclass

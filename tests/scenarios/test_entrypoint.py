@@ -20,7 +20,7 @@ from tests.scenarios.entrypoint import ROOT, Container
 from qmigrate.commands import status
 from qmigrate.settings import Settings
 
-pytestmark = [pytest.mark.server, pytest.mark.postgres, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.server, pytest.mark.postgres, pytest.mark.timeout(300)]
 
 SERVICE = ("python", str(ROOT / "examples" / "image_search" / "service.py"))
 ALEMBIC = (sys.executable, "-m", "qmigrate.alembic")
@@ -89,13 +89,15 @@ def test_empty_stores_come_up_and_the_service_answers(deployed):
     port = free_port()
     service = deployed.start(*SERVICE, "--port", str(port))
 
-    def answers() -> bool:
+    def answer(path: str) -> int | None:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}{path}").status_code
         except httpx.TransportError:
-            return False
+            return None
 
-    service.wait_for(answers)
+    service.wait_for(lambda: answer("/readyz") == 200)
+    client(deployed).upsert("image_assets", [picture(number, l14=[float(number), 1.0] * 384) for number in (1, 2)])
+    assert [answer(f"/similar?asset={asset}") for asset in ("1", "3", "one")] == [200, 404, 400]
     service.process.send_signal(signal.SIGTERM)
     assert service.ends() == 0, service.said
     assert sql_revision(deployed) == "s007"
@@ -141,10 +143,10 @@ def test_killed_and_stopped_in_the_middle_three_at_once_finish(deployed, tmp_pat
     assert (found.points[0].id, found.points[0].payload["path"]) == (17, "17.png")
 
 
-def picture(number: int) -> models.PointStruct:
-    """As the service of revision 0002 writes it."""
+def picture(number: int, **more: list[float]) -> models.PointStruct:
+    """As the service of revision 0002 writes it; a later one adds a vector."""
     payload = {"asset_id": str(number), "path": f"{number}.png"}
-    return models.PointStruct(id=number, payload=payload, vector={"b32": [1.0, float(number)] * 256})
+    return models.PointStruct(id=number, payload=payload, vector={"b32": [1.0, float(number)] * 256, **more})
 
 
 @pytest.mark.parametrize("down", ["qdrant", "postgresql"])
