@@ -37,10 +37,10 @@ def run_module(folder: Path, module: str, *arguments: str) -> subprocess.Complet
     environment = {key: value for key, value in os.environ.items() if not key.startswith("QMIGRATE_")}
     environment["PYTHONPATH"] = str(ROOT / "src")
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_pydocs_is_migrated_searched_and_taken_back(tmp_path):
     """The tour of scripts/demo: plain words find the right function before, between and after."""
     folder = pydocs.copy_example(tmp_path)
@@ -95,7 +95,7 @@ def service(qdrant_config, tmp_path):
         client.close()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_a_fresh_checkout_says_what_waits_for_sql_and_goes_up_at_once(tmp_path):
     """The root as it is, embedded: a plan writes nothing, an upgrade stops at the gate, Alembic alone does everything."""
     for name in ("qdrant_migrations", "alembic"):
@@ -126,7 +126,7 @@ def client_of(settings: Settings) -> QdrantClient:
     return QdrantClient(url=settings.qdrant.url, grpc_port=settings.qdrant.grpc_port, timeout=30, check_compatibility=False)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_image_search_gets_its_next_model(service, tmp_path):
     """A few hundred pictures: created, indexed, given the next model's vector, and found by either."""
     upgrade.upgrade(service, "0001")

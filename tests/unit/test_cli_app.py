@@ -136,7 +136,7 @@ VERBS = [
     (["history"], "status", {"history": History(())}),
     (["verify", "a", "b"], "verify", {"verify": VerificationReport("a", "b")}),
     (["check"], "check", {"check": Checked("q", "l", ())}),
-    (["check", "--offline"], "lint", {"lint": Linted(Path("s"), 0, (), (), 0, 0, (), 0)}),
+    (["check", "--offline"], "lint", {"lint": Linted(Path("s"), 0, 0, (), (), 0, 0, (), 0)}),
     (["schema"], "schema", {"schema": Schemas("live", ())}),
     (["revision", "--from-drift"], "drift", {"from_drift": DriftRevision(Path("x.py"), "2", ("1",), "m", ("c",))}),
     (["repair", "--schema", "c", "--yes"], "drift", {"restore": result("repair")}),

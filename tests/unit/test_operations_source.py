@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from qmigrate.model import known
@@ -144,6 +144,10 @@ def test_leaving_defaults_out_is_never_a_difference(schema):
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(before=SCHEMAS, after=SCHEMAS)
+@example(
+    before=CollectionSchema(vectors={}, config={"metadata": {"a\x00b": False}}),
+    after=CollectionSchema(vectors={}, config={"metadata": {"a": False}}),
+)
 def test_changes_survive_as_text(before, after):
     """Operations made of differences lead to the same schema as the differences, but for what they name as lost."""
     found = changes(before, after)

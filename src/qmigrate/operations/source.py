@@ -66,7 +66,7 @@ class Source:
         for operation, comments in self.operations:
             for comment in comments:
                 lines += textwrap.wrap(
-                    comment,
+                    _printable(comment),
                     WIDTH,
                     initial_indent=f"{pad}# ",
                     subsequent_indent=f"{pad}#   ",
@@ -76,6 +76,11 @@ class Source:
             if operation is not None:
                 lines.append(laid_out(operation, indent=indent + 4, after=","))
         return "\n".join([*lines, " " * indent + "]"])
+
+
+def _printable(comment: str) -> str:
+    """Names of the user's may hold anything; a file with a null byte or half a surrogate is no Python any more."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in comment)
 
 
 @dataclass(slots=True)
