@@ -7,7 +7,8 @@
     │   ├── ConfigError                2   qmigrate.yaml, environment or flags
     │   ├── RevisionError              2   a revision file or the graph
     │   ├── PlanError                  2   an operation that can't be done, found while planning
-    │   └── EmbedError                 2   an embedder or its input
+    │   ├── EmbedError                 2   an embedder or its input
+    │   └── RowsError                  2   the application's SQL: no SELECT, or rows that don't fit
     ├── PendingError                   3   revisions are pending
     ├── DriftError                     4   live schema, or a recorded checksum, differs
     ├── VerificationError              5   the proof failed
@@ -21,6 +22,7 @@
     │   │   ├── DeniedError            9   the api key is missing, wrong, or its rights are too small
     │   │   └── RateLimitedError       9   refused for now by a limiter (429)
     │   ├── LedgerError                9   SQL: unreachable or not writable
+    │   ├── DatabaseError              9   the application's SQL database is unreachable
     │   └── ServerTooOldError          9   a planned feature needs a newer server
     ├── RefusedError                  10   needs explicit consent, or is not done on purpose
     │   └── ArchiveError              10   an archive is damaged, cut off or edited: it is not used
@@ -73,6 +75,10 @@ class PlanError(UsageError):
 
 class EmbedError(UsageError):
     """An embedder can't be loaded, or an input can't be embedded."""
+
+
+class RowsError(UsageError):
+    """A query of the application's SQL can't be used, or its rows don't fit; nothing was changed."""
 
 
 class PendingError(QmigrateError):
@@ -145,6 +151,10 @@ class RateLimitedError(StoreError):
 
 class LedgerError(UnavailableError):
     """The SQL database of the ledger is unreachable or not writable."""
+
+
+class DatabaseError(UnavailableError):
+    """A SQL database of the application is unreachable, or the connection broke."""
 
 
 class ServerTooOldError(UnavailableError):

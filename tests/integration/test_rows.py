@@ -1,0 +1,147 @@
+"""Rows of the application's SQL: in Qdrant's order, read-only, streamed, and refused where they don't fit."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from qmigrate.errors import DatabaseError, RowsError
+from qmigrate.rows import Query, Rows, plain
+from qmigrate.store import records
+
+UUIDS = [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(60)]
+
+
+@pytest.fixture
+def database(ledger_url, tmp_path):
+    """An empty database of the application, on SQLite and PostgreSQL; runs statements, and hands out its URL."""
+    (tmp_path / "state").mkdir(exist_ok=True)
+    engine = create_engine(ledger_url)
+
+    def run(*statements: str, rows: list[dict] | None = None) -> str:
+        with engine.begin() as connection:
+            for one in statements:
+                connection.execute(text(one), rows) if rows and ":" in one else connection.execute(text(one))
+        return ledger_url
+
+    yield run
+    engine.dispose()
+
+
+def asked(url: str, sql: str, key: str = "id", columns: tuple = ("v",), **parameters) -> Rows:
+    return Rows(url, Query(sql, key, columns, parameters), name="app")
+
+
+def read(rows: Rows, how=lambda rows: list(rows.ordered())):
+    try:
+        return how(rows)
+    finally:
+        rows.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids"),
+    [
+        ("BIGINT", [3, 1, 2**62, 20, 100]),
+        ("NUMERIC(20)", [30, 4, 0]),
+        ("UUID", UUIDS),
+        ("TEXT", UUIDS),
+        ("VARCHAR(40)", [one.upper() for one in UUIDS]),
+        ("TEXT", [one.replace("-", "") for one in UUIDS]),
+    ],
+)
+def test_rows_come_in_qdrant_s_order_whatever_type_the_ids_have(database, kind, ids):
+    """Integers ascend as numbers and UUIDs by bytes; each is found again by its id, in any spelling."""
+    url = database(f"CREATE TABLE t (id {kind} PRIMARY KEY, v INTEGER)")
+    rows = [{"id": one, "v": number} for number, one in enumerate(ids)]
+    database("INSERT INTO t VALUES (:id, :v)", rows=rows)
+    asking = asked(url, "SELECT id, v FROM t ORDER BY v; -- newest last")
+    found = read(asking)
+    wanted = [one if isinstance(one, int) else str(uuid.UUID(one)) for one in ids]
+    assert [one for one, _ in found] == sorted(wanted, key=records.order_key)
+    assert {one: values[0] for one, values in found} == {one: number for number, one in enumerate(wanted)}
+    assert read(asking, lambda rows: rows.of([*wanted[:3], 987654321, str(uuid.uuid4())])) == {
+        one: (number,) for number, one in enumerate(wanted[:3])
+    }
+    assert read(asking, lambda rows: rows.count()) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("DELETE FROM t", "no SELECT: it begins with DELETE"),
+        ("SELECT id, v FROM t; DROP TABLE t", "several statements"),
+        ("/* SELECT */ UPDATE t SET v = 1", "begins with UPDATE"),
+        ("  ", "empty"),
+        ("SELECT id, v FROM t WHERE v = :value", "parameter :value"),
+        ("SELECT id FROM t", "the column 'v' not at all"),
+        ("SELECT id, v FROM nowhere", "failed"),
+        ("SELECT NULL AS id, 1 AS v", "NULL in a row"),
+        ("SELECT -1 AS id, 1 AS v", "no point id"),
+        ("SELECT '17' AS id, 1 AS v", "no point id"),
+        ("SELECT 'x' AS id, 1 AS v", "no point id"),
+        ("SELECT 1.5 AS id, 1 AS v", "no point id"),
+        ("SELECT 7 AS id, 1 AS v UNION ALL SELECT 7, 2", "the id 7 more than once"),
+        (f"SELECT '{UUIDS[0]}' AS id, 1 AS v UNION ALL SELECT '{UUIDS[0].upper()}', 2", "more than once|in one order"),
+    ],
+)
+def test_what_does_not_fit_is_refused(database, sql, words):
+    """No SELECT, several statements, ids that are NULL, repeated or no ids: a message that says which."""
+    url = database("CREATE TABLE t (id BIGINT, v INTEGER)")
+    with pytest.raises(RowsError, match=words):
+        read(asked(url, sql))
+
+
+def test_nothing_can_be_written_through_it(database):
+    """What looks like a SELECT and writes is stopped by the database, and changes nothing."""
+    url = database("CREATE TABLE t (id BIGINT, v INTEGER)", "INSERT INTO t VALUES (1, 1)")
+    if url.startswith("postgresql"):
+        database("CREATE SEQUENCE s")
+    trick = "WITH gone AS (DELETE FROM t RETURNING id, v) SELECT id, v FROM gone"
+    for sql in (trick, "SELECT nextval('s') AS id, 1 AS v"):
+        with pytest.raises(RowsError, match="read-only|top level|syntax error|no such function"):
+            read(asked(url, sql))
+    opened = asked(url, "SELECT 1 AS id")
+    with pytest.raises(RowsError, match="readonly|read-only"), opened._connected() as connection:
+        opened._execute(connection, "DELETE FROM t")
+    opened.close()
+    assert read(asked(url, "SELECT * FROM t")) == [(1, (1,))]
+
+
+def test_rows_since_a_moment_and_parameters(database):
+    """Only rows at or after the moment come, and :parameters are bound, not pasted."""
+    url = database("CREATE TABLE t (id BIGINT, v TEXT, at TIMESTAMP)")
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    rows = [{"id": n, "v": "it's :x", "at": (now + timedelta(hours=n)).replace(tzinfo=None)} for n in range(5)]
+    if url.startswith("sqlite"):
+        rows = [{**row, "at": row["at"].isoformat(sep=" ") + ".000000"} for row in rows]
+    database("INSERT INTO t VALUES (:id, :v, :at)", rows=rows)
+    asking = asked(url, "SELECT * FROM t WHERE v = :wanted AND v <> ':no'", wanted="it's :x")
+    found = read(asking, lambda rows: sorted(one for one, _ in rows.since("at", now + timedelta(hours=3))))
+    assert found == [3, 4]
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path):
+    """A missing file, a refused connection: exit code 9, the URL's password not shown; no file appears."""
+    for url in (f"sqlite:///{tmp_path}/none.db", "postgresql://app:hidden@127.0.0.1:1/app"):
+        with pytest.raises(DatabaseError) as caught:
+            read(asked(url, "SELECT 1 AS id, 2 AS v"))
+        assert caught.value.exit_code == 9
+        assert "hidden" not in caught.value.message
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_values_become_what_a_payload_can_hold():
+    """Times, UUIDs and decimals get their text or number; what JSON can't hold is refused."""
+    import decimal
+
+    cases = {decimal.Decimal("3"): 3, decimal.Decimal("1.50"): 1.5, uuid.UUID(UUIDS[0]): UUIDS[0], None: None, True: True}
+    assert {key: plain(key, "x") for key in cases} == cases
+    assert plain(datetime(2026, 1, 1, tzinfo=UTC), "x") == "2026-01-01T00:00:00+00:00"
+    assert plain([{"a": (1, 2)}], "x") == [{"a": [1, 2]}]
+    for value in (b"x", float("nan"), 2**63, {1: 2}, object()):
+        with pytest.raises(RowsError, match="no payload can hold"):
+            plain(value, "x")
