@@ -37,6 +37,21 @@ class Snapshot:
 RECOVER_LOCATIONS = ("url", "file", "upload")
 
 
+@dataclass(frozen=True, slots=True)
+class PayloadEdit:
+    """The same change of some points' payloads.
+
+    Attributes:
+        ids: of the points.
+        values: key -> value that it gets; other keys stay.
+        removed: keys that go; names without a path.
+    """
+
+    ids: Sequence[PointId]
+    values: Mapping[str, Any]
+    removed: Sequence[str] = ()
+
+
 class Beat(Protocol):
     """Called now and then by long work."""
 
@@ -132,7 +147,9 @@ class Store(Protocol):
     ) -> Iterator[Sequence[Stored]]:
         """Pages in Qdrant's order (unsigned ids ascending, then UUIDs by bytes), from `start` up to before `stop`."""
 
-    def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool = True) -> list[Stored]:
+    def fetch(
+        self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str] = True, vectors: bool = True
+    ) -> list[Stored]:
         """The points of these ids that exist, in any order."""
 
     def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
@@ -202,6 +219,13 @@ class Store(Protocol):
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """*Write.* Delete points and wait; missing ids are no error."""
+
+    def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
+        """*Write.* Set and remove payload keys, in this order, and wait; may be repeated.
+
+        Raises:
+            NotFoundError: a point is not there; some of the edits may be done.
+        """
 
     def barrier(self, name: str) -> OperationIds:
         """*Write that changes nothing*, through every shard's queue; the operation ids after it, of every node.

@@ -1,4 +1,4 @@
-"""Ordered, read-only, streamed rows of the application's SQL. It writes nothing, and keeps no transaction open for long."""
+"""Ordered, read-only, streamed rows of the application's SQL. It writes nothing."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ class Rows:
             if lost or down:
                 raise self._unreachable(error) from None
             raise RowsError(
-                f"the query on {self.name} failed: {self._line(error)}", hint="try it in a SQL shell; only SELECT is let"
+                f"the query on {self.name} failed: {self._line(error)}", hint="try it in a SQL shell; it may only read"
             ) from None
 
     def _unreachable(self, error: Exception) -> DatabaseError:

@@ -45,6 +45,7 @@ REQUESTS = (
     "create_snapshot",
     "recover_snapshot",
     "write_seal",
+    "edit_payloads",
 )
 
 

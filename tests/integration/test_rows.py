@@ -32,10 +32,12 @@ def database(ledger_url, tmp_path):
 
 
 def asked(url: str, sql: str, key: str = "id", columns: tuple = ("v",), **parameters) -> Rows:
+    """A query on a database that messages call app."""
     return Rows(url, Query(sql, key, columns, parameters), name="app")
 
 
 def read(rows: Rows, how=lambda rows: list(rows.ordered())):
+    """What a way of reading returns; everything closed."""
     try:
         return how(rows)
     finally:

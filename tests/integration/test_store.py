@@ -13,6 +13,7 @@ from tests.harness import write
 from qmigrate.errors import ConflictError, NotFoundError, StoreError
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.transform import Point, PointId
+from qmigrate.ports import PayloadEdit
 from qmigrate.store import records
 
 VECTOR = {"size": 4, "distance": "Dot"}
@@ -349,3 +350,23 @@ def test_payloads_keep_integers_that_grpc_loses(store, fresh_name):
     assert store.payloads(fresh_name, []) == {}
     with pytest.raises(StoreError):
         store.overwrite_payload(fresh_name, 9, {"n": 1})
+
+
+def test_payload_edits_set_and_remove_keys_of_many_points(store, fresh_name):
+    """Groups of points get their values, keys go, other keys stay; repeated it changes nothing."""
+    make(store, fresh_name)
+    write(store, fresh_name, points([1, 2, 3, 4, 5], kind="z"))
+    edits = [
+        PayloadEdit([1, 2], {"kind": "x", "deep": {"a": [1, 2.5, None]}}),
+        PayloadEdit([3], {"kind": "y"}, ["n"]),
+        PayloadEdit([4], {}, ["n", "nothing"]),
+    ]
+    for _ in range(2):
+        store.edit_payloads(fresh_name, edits)
+        rows = store.fetch(fresh_name, [1, 2, 3, 4, 5], payload=["kind", "n", "deep"], vectors=False)
+        found = {records.point_id(row): records.payload_of(row) for row in rows}
+        assert found[1] == found[1] | {"kind": "x", "deep": {"a": [1, 2.5, None]}}
+        assert "n" in found[2]
+        assert found[3] == {"kind": "y"}
+        assert "n" not in found[4]
+        assert found[5].get("kind") != "x"

@@ -45,6 +45,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "snapshot.restore": ("snapshot", "restore", "c", "--latest", "--yes"),
     "snapshot.delete": ("snapshot", "delete", "none", "--yes"),
     "gc": ("gc", "--dry-run"),
+    "fix.sync": ("fix", "sync", "c", "--sql", "SELECT 1 AS id, 2 AS v", "--field", "v", "--yes"),
+    "fix.undo": ("fix", "undo", "1", "--yes"),
     "repair": ("repair", "--accept", "0001", "--reason", "why"),
 }
 #: Of these, the ones that open revisions, ledger and store.

@@ -11,7 +11,7 @@ import click
 
 from qmigrate.cli import failure
 from qmigrate.cli.shell import Options, global_options
-from qmigrate.cli.verbs import adopt, care, change, cutover, gc, look, snapshot, start
+from qmigrate.cli.verbs import adopt, care, change, cutover, fix, gc, look, snapshot, start
 from qmigrate.cli.verbs import check as checking
 from qmigrate.cli.verbs import schema as documents
 from qmigrate.errors import QmigrateError
@@ -61,6 +61,7 @@ VERBS = (
     *documents.VERBS,
     *snapshot.VERBS,
     *gc.VERBS,
+    *fix.VERBS,
     *care.VERBS,
 )
 for verb in VERBS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from qmigrate.commands.edits import with_counts
 from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.failures import Failures, plan_each
 from qmigrate.commands.gc import collect_due
@@ -41,7 +42,7 @@ def planned(opened: Session, target: str, only: Iterable[str] | None) -> Plan:
     made = _plan(opened, world, target, chosen_names(opened, only))
     for item in made.collections:
         check_ownership(world, item.job.collection)
-    return with_estimates(opened, world, made)
+    return with_counts(opened, world, with_estimates(opened, world, made))
 
 
 def guard(settings: Settings, target: str, only: Iterable[str] | None, limit: float) -> None:

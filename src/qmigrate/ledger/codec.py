@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, Range, RunRow, View
-from qmigrate.model.plan import APPLYING, RESTORED, Job
+from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun, Record
 from qmigrate.model.transform import PointId
@@ -128,7 +128,7 @@ def moments_of(rows: Sequence[RowMapping]) -> tuple[Moment, ...]:
     applied: dict[str, RowMapping] = {}
     found = []
     for row in rows:
-        if row["direction"] != RESTORED:
+        if row["direction"] not in ASIDE:
             applied.pop(row["revision"], None)
         if row["direction"] in APPLYING:
             applied[row["revision"]] = row

@@ -15,7 +15,7 @@ from qmigrate.ledger.database import Database
 from qmigrate.ledger.owner import Owner
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Range, RunRow, View
 from qmigrate.ledger.writes import OPEN_STATES
-from qmigrate.model.plan import APPLYING, RESTORED, Job
+from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun
 from qmigrate.model.transform import PointId
 
@@ -128,7 +128,7 @@ class Ledger:
             query = query.where(history.c.collection == collection)
         counting: dict[tuple[str, str], Any] = {}
         for row in self._rows(query):
-            if row["direction"] == RESTORED:
+            if row["direction"] in ASIDE:
                 continue
             counting.pop((row["collection"], row["revision"]), None)
             if row["direction"] in APPLYING:
@@ -259,6 +259,12 @@ class Ledger:
         """The audit of deletions, newest first; with what the application wrote into that table itself."""
         table = tables.deletions
         return [codec.deletion_of(row) for row in self._rows(select(table).order_by(table.c.id.desc()).limit(limit))]
+
+    def deletion(self, number: int) -> DeletionRow | None:
+        """One row of that audit."""
+        table = tables.deletions
+        rows = self._rows(select(table).where(table.c.id == number))
+        return codec.deletion_of(rows[0]) if rows else None
 
     def leases(self) -> list[LeaseRow]:
         """Who holds, or last held, which collection."""

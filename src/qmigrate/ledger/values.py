@@ -38,9 +38,9 @@ class HistoryRow:
 
     Attributes:
         direction: ``upgrade | rollback | stamp | unstamp``; ``restore`` beside them where points of an earlier time
-            came back.
-        strategy: ``copy | clone | in_place | create | drop | adopt | restore``; ``undo`` where a restore was taken
-            back.
+            came back, ``fix`` where points were changed on purpose.
+        strategy: ``copy | clone | in_place | create | drop | adopt | restore | edit``; ``undo`` where a restore was
+            taken back.
         physical: the generation that served afterwards.
         report: counts and proof, as the step reported them.
     """
@@ -136,11 +136,23 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
+class Fixed:
+    """What a data fix has done, for the audit: see :class:`DeletionRow` for the fields."""
+
+    kind: str
+    target: str
+    count: int
+    reason: str | None
+    facts: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
 class DeletionRow:
     """One row of the deletion audit.
 
     Attributes:
-        kind: ``DIRECTORY | ASSET | SESSION | CATEGORY | ORPHAN | FULL_RESET | FILTER``, or the application's.
+        kind: ``DIRECTORY | ASSET | SESSION | CATEGORY | ORPHAN | FULL_RESET | FILTER``, or the application's;
+            ``PAYLOAD_SYNC`` and ``UNDO`` with a count of 0, since they delete nothing.
         target: path prefix, id, filter, … as text.
         count: vectors deleted.
         facts: further context.

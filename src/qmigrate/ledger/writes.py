@@ -12,8 +12,8 @@ from qmigrate.errors import QmigrateError
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.fence import Fenced, next_number, upsert
 from qmigrate.ledger.pages import append_committed
-from qmigrate.ledger.values import Range, View
-from qmigrate.model.plan import Closing, Job
+from qmigrate.ledger.values import Fixed, Range, View
+from qmigrate.model.plan import ASIDE, Closing, Job
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.model.transform import PointId
@@ -250,21 +250,24 @@ class RunWrites(Fenced):
             The row's id.
         """
         with self._write() as connection:
-            result = connection.execute(
-                tables.deletions.insert().values(
-                    {
-                        "deletion_type": kind,
-                        "deletion_target": codec.readable(target),
-                        "vector_count": count,
-                        "deletion_reason": codec.readable(reason) if reason is not None else None,
-                        "metadata": facts or {},
-                        "created_at": self.ledger.database.now(),
-                        "actor": codec.readable(actor),
-                        "collection": self.collection,
-                    }
-                )
+            return self._log(connection, Fixed(kind, target, count, reason, facts or {}), actor)
+
+    def _log(self, connection: Connection, fixed: Fixed, actor: str) -> int:
+        result = connection.execute(
+            tables.deletions.insert().values(
+                {
+                    "deletion_type": fixed.kind,
+                    "deletion_target": codec.readable(fixed.target),
+                    "vector_count": fixed.count,
+                    "deletion_reason": codec.readable(fixed.reason) if fixed.reason is not None else None,
+                    "metadata": fixed.facts,
+                    "created_at": self.ledger.database.now(),
+                    "actor": codec.readable(actor),
+                    "collection": self.collection,
+                }
             )
-            key = result.inserted_primary_key
+        )
+        key = result.inserted_primary_key
         return int(key[0]) if key is not None else 0
 
     def close_step(  # noqa: PLR0913 - one transaction, and every value of it is a plain one
@@ -281,7 +284,8 @@ class RunWrites(Fenced):
         report: JsonObject,
         phase: str,
         last: bool,
-    ) -> None:
+        fixed: Fixed | None = None,
+    ) -> int | None:
         """Record the end of a step in one transaction; repeated, it changes nothing.
 
         Args:
@@ -296,7 +300,12 @@ class RunWrites(Fenced):
             report: counts and proof.
             phase: the journal's name of the closing phase; it becomes ``done``.
             last: whether the run is done with it, and a run that its job supersedes is aborted.
+            fixed: what goes into the audit of data fixes.
+
+        Returns:
+            The id of that row, also of the one that was made when it is repeated; None without one.
         """
+        phases = tables.phases
         with self._write() as connection:
             if not self._is_closed(connection, run, step, phase):
                 what = {
@@ -306,14 +315,21 @@ class RunWrites(Fenced):
                     "report": report,
                 }
                 self._add_history(connection, run, closings, what)
-                self._save_view(connection, view, drop=bool(closings))
+                gone = any(closing.direction not in ASIDE for closing in closings)
+                self._save_view(connection, view, drop=gone)
                 for generation in generations:
                     self._save_generation(connection, generation)
-                self._journal(connection, (run, step, phase), "done", {})
+                facts = {}
+                if fixed is not None:
+                    facts["log"] = self._log(connection, fixed, self._actor(connection, run))
+                self._journal(connection, (run, step, phase), "done", facts)
             if last:
                 done = {"state": "done", "error": None, "finished_at": self.ledger.database.now()}
                 self._run_update(connection, run, done)
                 self._end_superseded(connection, run)
+            where = and_(phases.c.run == run, phases.c.step == step, phases.c.phase == phase)
+            learned = connection.scalar(select(phases.c.facts).where(where)) or {}
+        return learned.get("log")
 
     def _is_closed(self, connection: Connection, run: int, step: int, phase: str) -> bool:
         phases = tables.phases
@@ -323,7 +339,7 @@ class RunWrites(Fenced):
     def _add_history(
         self, connection: Connection, run: int, closings: Sequence[Closing], what: Mapping[str, Any]
     ) -> None:
-        actor = connection.scalar(select(tables.runs.c.actor).where(tables.runs.c.id == run))
+        actor = self._actor(connection, run)
         for closing in closings:
             connection.execute(
                 tables.history.insert().values(
@@ -339,6 +355,9 @@ class RunWrites(Fenced):
                     **what,
                 )
             )
+
+    def _actor(self, connection: Connection, run: int) -> str:
+        return str(connection.scalar(select(tables.runs.c.actor).where(tables.runs.c.id == run)))
 
     def _save_view(self, connection: Connection, view: View | None, *, drop: bool) -> None:
         views = tables.views

@@ -13,6 +13,10 @@ from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 REBUILDS = ("copy", "clone")
 #: Direction of a history row that says where the points came from, and nothing of what is applied.
 RESTORED = "restore"
+#: Direction of a history row that says that points were changed on purpose, and nothing of what is applied.
+FIXED = "fix"
+#: Directions that leave what is applied as it is.
+ASIDE = frozenset({RESTORED, FIXED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,24 @@ class InPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class EditPoints:
+    """Change points of the live generation `target` on purpose: a data fix.
+
+    Attributes:
+        ops: the operation of a revision that says it; empty for a fix that nobody has written down.
+        target: physical name.
+        edit: what to do, as an operation's ``edit()`` says it: plain JSON with its ``kind``.
+        reason: why, for the record.
+    """
+
+    kind: ClassVar[str] = "edit"
+    ops: tuple[OpRef, ...]
+    target: str
+    edit: JsonObject
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Retire:
     """Delete generation `target`, which nothing points to.
 
@@ -140,7 +162,7 @@ class Adopt:
     report: JsonObject = field(default_factory=dict)
 
 
-Step = Build | GoLive | InPlace | Retire | Adopt
+Step = Build | GoLive | InPlace | EditPoints | Retire | Adopt
 #: Directions of history rows that make a revision count as applied.
 APPLYING = frozenset({"upgrade", "stamp"})
 
@@ -152,8 +174,8 @@ class Closing:
     Attributes:
         step: position in the job; its close phase writes the history row.
         revision: full revision id.
-        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record changes; ``restore`` for
-            a row that records a restore and applies nothing.
+        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record changes; ``restore`` and
+            ``fix`` for rows that record one and apply nothing.
         checksum: of the revision file.
         declared: the recorded schema afterwards (only what revisions declared); None when the name is gone.
         prior: the recorded schema before.
@@ -242,6 +264,7 @@ class CollectionPlan:
         holds: whether it is built and proven, and then waits for `qmigrate cutover`.
         seconds: how long it is expected to take, or None.
         speed: what that is taken from: ``earlier runs`` or ``assumed``.
+        edits: what each of its data fixes would change now: counts and a sample.
     """
 
     job: Job
@@ -254,6 +277,7 @@ class CollectionPlan:
     holds: bool = False
     seconds: float | None = None
     speed: str = ""
+    edits: tuple[JsonObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +285,7 @@ class Plan:
     """What a changing verb will do.
 
     Attributes:
-        verb: upgrade, rollback, abort, adopt, stamp, gc, rehearse.
+        verb: upgrade, rollback, abort, adopt, stamp, gc, rehearse, fix.
         target: the full revision ids that it goes to.
         collections: one entry per collection with work, in the order of execution.
         notes: what a person should know (empty globs, declared but not enforced, …).
@@ -318,7 +342,7 @@ def _step_from_json(data: JsonObject) -> Step:
     return step
 
 
-_STEPS: Mapping[str, Any] = {step.kind: step for step in (Build, GoLive, InPlace, Retire, Adopt)}
+_STEPS: Mapping[str, Any] = {step.kind: step for step in (Build, GoLive, InPlace, EditPoints, Retire, Adopt)}
 
 
 def _closing_to_json(closing: Closing) -> JsonObject:

@@ -170,8 +170,8 @@ class Applied:
         revision: its id.
         checksum: of the file at that time.
         physical: the generation that served afterwards.
-        strategy: ``copy | clone | in_place | create | drop``, ``adopt`` where only the record was made, ``restore``
-            and ``undo`` where points of another time brought it along.
+        strategy: ``copy | clone | in_place | edit | create | drop``, ``adopt`` where only the record was made,
+            ``restore`` and ``undo`` where points of another time brought it along.
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
         run: id of the run that applied it; None where that isn't known.
@@ -189,6 +189,11 @@ class Applied:
     def rebuilt(self) -> bool:
         """Whether another generation went live with it."""
         return self.strategy in REBUILT
+
+    @property
+    def stayed(self) -> bool:
+        """Whether the generation that served stayed, changed itself."""
+        return self.strategy in ("in_place", "edit")
 
     def fused_with(self, other: Applied) -> bool:
         """Whether both went live in the same rebuild: then the name can only go back over both."""

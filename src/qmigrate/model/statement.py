@@ -1,4 +1,4 @@
-"""What may be asked of the application's SQL: one SELECT. It judges text only; the database's read-only mode is behind it."""
+"""What may be asked of the application's SQL: one SELECT. It judges the text; a read-only mode is behind it."""
 
 from __future__ import annotations
 

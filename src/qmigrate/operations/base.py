@@ -162,6 +162,10 @@ class Operation(ABC):
         """Those of :meth:`filled` that need an embedder."""
         return {name: value for name, value in self.filled().items() if isinstance(value, Embed)}
 
+    def edit(self) -> JsonObject | None:
+        """What it does to points of the live collection, as JSON with its ``kind``; None for a change of schema."""
+        return None
+
     def strategy(self, schema: CollectionSchema, capabilities: Capabilities, points: int = 0) -> Strategy:
         """How to do it: in place when that is light, or wished for and possible; else beside the live collection.
 

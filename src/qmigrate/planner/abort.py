@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qmigrate.errors import RefusedError
-from qmigrate.model.plan import Adopt, Build, CollectionPlan, GoLive, InPlace, Job, Plan, Retire, Step
+from qmigrate.model.plan import Adopt, Build, CollectionPlan, EditPoints, GoLive, InPlace, Job, Plan, Retire, Step
 from qmigrate.model.state import Capabilities, CollectionState, OpenRun, World
 from qmigrate.planner.segment import kept
 
@@ -46,6 +46,10 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
         elif isinstance(step, InPlace) and run.record(position, "change") is not None:
             steps.append(_undo(state, run, step, capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
+        elif isinstance(step, EditPoints):
+            edit = {"kind": "undo", "run": run.id, "step": position, "drops": True}
+            steps.append(EditPoints((), step.target, edit, f"abort of run {run.id}"))
+            lines.append("take back what the fix has changed")
     for abandoned in _given_up(state, run):
         steps.append(Retire(abandoned, f"abort of run {run.id}"))
         lines.append(f"remove {abandoned}, which was given up by the run")

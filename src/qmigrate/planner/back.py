@@ -80,7 +80,7 @@ def _collection(
     live = state.live.schema if state.live else None
     walk = _Walk(state, state.physical, state.next_number, live, state.hides)
     for group in _groups(entries):
-        if group[0].strategy == "in_place":
+        if group[0].stayed:
             walk.in_place.append(group[0])
         elif len(group) < len(_fused(state, group[0])):
             _part_of_group(world, revisions, walk, group)
@@ -148,7 +148,7 @@ def _quick_targets(state: CollectionState) -> list[str]:
     targets: list[str] = []
     applied = state.applied_revisions()
     walk = _Walk(state, state.physical, state.next_number, None, state.hides)
-    for group in _groups([entry for entry in reversed(state.applied) if entry.strategy != "in_place"]):
+    for group in _groups([entry for entry in reversed(state.applied) if not entry.stayed]):
         before = _before(walk, group[-1]) if group[-1].rebuilt else None
         if before is None:
             break
@@ -254,7 +254,8 @@ def _reverse(world: World, revisions: Revisions, walk: _Walk) -> None:
         inverse = [change.reverse() for change in made]
         undo += inverse
         covered.append(entry)
-        walk.lines.append(f"{entry.revision}  " + ("; ".join(c.describe() for c in inverse) or "nothing to change"))
+        stays = "the points stay as they are (qmigrate fix undo)" if entry.strategy == "edit" else "nothing to change"
+        walk.lines.append(f"{entry.revision}  " + ("; ".join(c.describe() for c in inverse) or stays))
         walk.reasons.append(f"{entry.revision}  the derived inverse, on the live collection")
     _undo(walk, undo, covered)
     walk.in_place = []

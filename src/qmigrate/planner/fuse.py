@@ -12,8 +12,8 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Compute
 from qmigrate.planner.segment import Part
 
-#: Moves of the name that are no change of what it stands for: each is a segment of its own.
-_ALONE = ("drop", "record")
+#: Moves of the name, and data fixes, which change points on purpose: each is a segment of its own.
+_ALONE = ("drop", "record", "edit")
 
 
 def segments(parts: Sequence[Part], *, fuse: bool = True) -> list[tuple[Part, ...]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from qmigrate.errors import PlanError
 from qmigrate.model.names import generation_name
-from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step
-from qmigrate.model.schema import Change, CollectionSchema, changes
+from qmigrate.model.plan import Build, Closing, EditPoints, GoLive, InPlace, OpRef, Step
+from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.base import LIGHT, Operation, Strategy, check_contradictions
@@ -33,6 +33,7 @@ class Part:
         lines: one per operation, for people.
         incompatible: reader-incompatible changes, one line each.
         holds: whether an operation says ``cutover="hold"``.
+        edits: of a revision of data fixes, what each does to the points, with what it is called.
     """
 
     revision: str
@@ -46,10 +47,13 @@ class Part:
     lines: tuple[str, ...]
     incompatible: tuple[str, ...]
     holds: bool
+    edits: tuple[tuple[OpRef, JsonObject, str], ...] = ()
 
     @property
     def strategy(self) -> str:
-        """How it would be done alone: ``create | drop | record``, or its wish."""
+        """How it would be done alone: ``create | drop | record | edit``, or its wish."""
+        if self.edits:
+            return "edit"
         if self.after[1] is None:
             return "record" if self.before[1] is None else "drop"
         return "create" if self.before[1] is None else self.wish.rank
@@ -64,7 +68,7 @@ class Segment:
         steps: in order.
         position: afterwards.
         reason: why this strategy.
-        strategy: ``create | drop | copy | clone | in_place | record``.
+        strategy: ``create | drop | copy | clone | in_place | edit | record``.
     """
 
     parts: tuple[Part, ...]
@@ -76,7 +80,7 @@ class Segment:
     @property
     def rebuilds(self) -> bool:
         """Whether another generation goes live, to which the one before it is the way back."""
-        return self.strategy not in ("drop", "in_place", "record")
+        return self.strategy not in ("drop", "in_place", "edit", "record")
 
 
 def fold(
@@ -112,6 +116,7 @@ def _fold(
     where, capabilities = context
     operations = [operation for _, operation in refs]
     check_contradictions(operations)
+    edits = _edits(refs)
     declared, live = before.declared, before.live
     wish, incompatible = LIGHT, []
     transform = PointTransform.identity(live.vector_names() if live else frozenset())
@@ -148,7 +153,25 @@ def _fold(
         lines=tuple(operation.describe() for operation in operations),
         incompatible=tuple(incompatible),
         holds=any(operation.holds for operation in operations),
+        edits=edits,
     )
+
+
+def _edits(refs: Sequence[tuple[OpRef, Operation]]) -> tuple[tuple[OpRef, JsonObject, str], ...]:
+    """What the data fixes among the operations do to the points.
+
+    Raises:
+        PlanError: fixes and changes of the schema are mixed; what is half done could neither go on nor back.
+    """
+    found = []
+    for ref, operation in refs:
+        edit = operation.edit()
+        if edit is not None:
+            found.append((ref, edit, operation.describe()))
+    if found and len(found) < len(refs):
+        fix = next(operation for _, operation in refs if operation.edit() is not None)
+        raise fix.error("a data fix is a step of its own", hint="put it into a revision of its own, after this one")
+    return tuple(found)
 
 
 def _is_true_already(operation: Operation, declared: CollectionSchema, live: CollectionSchema) -> bool:
@@ -195,6 +218,12 @@ def _segment(position: Position, parts: Sequence[Part]) -> Segment:
         new = "the collection is new"
         steps, after = _rebuild(position, after, refs, ("empty", new))
         return Segment(tuple(parts), steps, after, new, "create")
+    if parts[0].edits:
+        edits = tuple(
+            EditPoints((ref,), str(position.physical), edit, edit.get("reason") or words)
+            for ref, edit, words in parts[0].edits
+        )
+        return Segment(tuple(parts), edits, after, "data fix, on the live collection", "edit")
     wish = _strongest(live, parts)
     if wish.rank != LIGHT.rank:
         steps, after = _rebuild(position, after, refs, (wish.rank, wish.reason))

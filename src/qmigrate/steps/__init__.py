@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qmigrate.model.plan import Adopt, Build, GoLive, InPlace, Retire, Step
-from qmigrate.steps import adopt, build, golive, inplace, retire
+from qmigrate.model.plan import Adopt, Build, EditPoints, GoLive, InPlace, Retire, Step
+from qmigrate.steps import adopt, build, edit, golive, inplace, retire
 from qmigrate.steps.work import Phase
 
 _CHECKLISTS = {
     Build.kind: build.PHASES,
     GoLive.kind: golive.PHASES,
     InPlace.kind: inplace.PHASES,
+    EditPoints.kind: edit.PHASES,
     Retire.kind: retire.PHASES,
     Adopt.kind: adopt.PHASES,
 }

@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from qmigrate.ledger import View
+from qmigrate.ledger import Fixed, View
 from qmigrate.model.names import REHEARSAL
-from qmigrate.model.plan import APPLYING, RESTORED, Adopt, Build, Closing, GoLive, InPlace, Retire
+from qmigrate.model.plan import APPLYING, ASIDE, FIXED, Adopt, Build, Closing, EditPoints, GoLive, InPlace, Retire
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.steps.owned import reach
@@ -79,19 +79,40 @@ def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
         _close(work, [], [], "rehearsal", None, (), report, None)
         return
     closings = _closings(work)
-    declared = _declared(work, closings)
-    generation = work.generation(step.target)
-    applied = _applied_after(work)
-    generations = []
-    embedders = _kept_embedders(_known_embedders(work), declared)
-    if generation is not None:
-        generation = replace(generation, revisions=applied, schema=declared or generation.schema)
-        generations.append(generation)
-        work.store.write_seal(
-            step.target, seal_of(work, generation.number, "live", applied[-1] if applied else None, embedders)
-        )
+    generations, embedders = _recorded(work, step.target, closings)
     changes = tuple(change.to_json() for change in step.changes)
     _close(work, closings, generations, "in_place", step.target, changes, report, embedders)
+
+
+def close_edit(work: Work, step: EditPoints, fixed: Fixed | None, report: JsonObject) -> int | None:
+    """Record that points were changed on purpose.
+
+    Args:
+        fixed: for the audit; None where nothing was changed.
+
+    Returns:
+        The id of the audit's row.
+    """
+    closings = _closings(work)
+    generations: list[Generation] = []
+    embedders = None
+    if any(closing.direction != FIXED for closing in closings):
+        generations, embedders = _recorded(work, step.target, closings)
+    return _close(work, closings, generations, "edit", step.target, (), report, embedders, fixed)
+
+
+def _recorded(work: Work, target: str, closings: Sequence[Closing]) -> tuple[list[Generation], JsonObject]:
+    """The row of a generation that stays, with its seal written, and the embedders of its vectors."""
+    declared = _declared(work, closings)
+    generation = work.generation(target)
+    applied = _applied_after(work)
+    embedders = _kept_embedders(_known_embedders(work), declared)
+    if generation is None:
+        return [], embedders
+    generation = replace(generation, revisions=applied, schema=declared or generation.schema)
+    seal = seal_of(work, generation.number, "live", applied[-1] if applied else None, embedders)
+    work.store.write_seal(target, seal)
+    return [generation], embedders
 
 
 def close_retire(work: Work, step: Retire, *, spared: bool = False) -> None:
@@ -138,7 +159,7 @@ def _beside(work: Work, step: Adopt) -> list[Generation]:
     return rows
 
 
-def _close(
+def _close(  # noqa: PLR0913  one transaction
     work: Work,
     closings: Sequence[Closing],
     generations: Sequence[Generation],
@@ -147,7 +168,8 @@ def _close(
     changes: Sequence[JsonObject],
     report: JsonObject,
     embedders: JsonObject | None,
-) -> None:
+    fixed: Fixed | None = None,
+) -> int | None:
     last = work.step == len(work.job.steps) - 1
     view = None
     if embedders is not None and (physical is not None or closings):
@@ -159,7 +181,7 @@ def _close(
             declared=_declared(work, closings),
             embedders=embedders,
         )
-    work.lease.close_step(
+    return work.lease.close_step(
         work.run,
         work.step,
         closings=closings,
@@ -171,6 +193,7 @@ def _close(
         report=report,
         phase=work.phase,
         last=last,
+        fixed=fixed,
     )
 
 
@@ -186,7 +209,7 @@ def _applied_after(work: Work) -> tuple[str, ...]:
     """Applied revisions once this step is closed; repeating a closing changes nothing."""
     applied = list(work.state.applied_revisions())
     for closing in work.job.closes:
-        if closing.step > work.step or closing.direction == RESTORED:
+        if closing.step > work.step or closing.direction in ASIDE:
             continue
         if closing.revision in applied:
             applied.remove(closing.revision)

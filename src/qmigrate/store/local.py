@@ -6,13 +6,12 @@ The file lock of the folder proves that nobody else writes, so barriers and fenc
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import portalocker
 from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
@@ -20,8 +19,9 @@ from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.ports import Beat, OperationIds, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
+from qmigrate.ports import Beat, OperationIds, PayloadEdit, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
 from qmigrate.store import capabilities, faults, local_shapes
+from qmigrate.store.local_folder import open_folder
 from qmigrate.store.local_shapes import Settings
 from qmigrate.store.local_unit import cosine_vectors, in_unit_form
 from qmigrate.store.portable import narrowed
@@ -52,7 +52,7 @@ class LocalStore:
         if path == MEMORY:
             return cls(QdrantClient(location=MEMORY), path)
         try:
-            client = _open_folder(Path(path))
+            client = open_folder(Path(path))
         except (OSError, ValueError, RuntimeError) as error:
             raise faults.of_local(error, path) from error
         return cls(client, path)
@@ -138,12 +138,24 @@ class LocalStore:
             if rows:
                 yield self._stored(rows, cosine)
 
-    def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool = True) -> list[Stored]:
+    def fetch(
+        self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str] = True, vectors: bool = True
+    ) -> list[Stored]:
         """The points of these ids that exist, in any order."""
         if not ids:
             return []
-        rows = self._run(lambda: self._client.retrieve(name, list(ids), with_payload=True, with_vectors=vectors))
-        return self._stored(rows, self._cosine(name))
+        wanted = payload if isinstance(payload, bool) else list(payload)
+        rows = self._run(lambda: self._client.retrieve(name, list(ids), with_payload=wanted, with_vectors=vectors))
+        return self._stored(rows, self._cosine(name) if vectors else frozenset())
+
+    def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
+        """Set and remove keys, edit by edit."""
+        for edit in edits:
+            ids = list(edit.ids)
+            if edit.values:
+                self._run(partial(self._client.set_payload, name, dict(edit.values), points=ids))
+            if edit.removed:
+                self._run(partial(self._client.delete_payload, name, list(edit.removed), points=ids))
 
     def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         """Payloads of the points that exist, exactly."""
@@ -357,39 +369,3 @@ class Done:
         """Raise what went wrong, if anything."""
         if self._error is not None:
             raise self._error
-
-
-def _open_folder(folder: Path) -> Any:
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-    while True:
-        _refuse_when_locked(folder)
-        # The client reads the folder before it locks it: what another process wrote in between would be lost on it.
-        before = _stamp(folder)
-        client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
-        if before in (_stamp(folder), {}):
-            return client
-        client.close()
-
-
-def _refuse_when_locked(folder: Path) -> None:
-    lock = folder / ".lock"
-    if not lock.exists():
-        return
-    with lock.open("r+") as file:
-        try:
-            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.exceptions.LockException as error:
-            raise RuntimeError(f"{folder} is already accessed by another instance") from error
-        portalocker.unlock(file)
-
-
-def _stamp(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of every file that holds data."""
-    found = {}
-    for place in (folder / "meta.json", *sorted(folder.glob("collection/*/storage.sqlite"))):
-        if place.exists():
-            state = os.stat(place)
-            found[str(place)] = (state.st_mtime_ns, state.st_size)
-    return found

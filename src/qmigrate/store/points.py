@@ -113,14 +113,16 @@ class Points:
             if pending is not None:
                 pending.cancel()
 
-    def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool) -> list[Stored]:
+    def fetch(
+        self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str], vectors: bool
+    ) -> list[Stored]:
         """The points of these ids that exist."""
         found: list[Stored] = []
         for part in _parts(ids, IDS_PER_REQUEST):
             request = messages.GetPoints(
                 collection_name=name,
                 ids=[wire_id(identifier) for identifier in part],
-                with_payload=_payload_selector(True),
+                with_payload=_payload_selector(payload),
                 with_vectors=messages.WithVectorsSelector(enable=vectors),
             )
             found.extend(self.repeated(self._reads.Get, request).result)
@@ -138,6 +140,17 @@ class Points:
                 collection_name=name, wait=True, points=messages.PointsSelector(points=selected)
             )
             self.written(self._writes.Delete, request)
+
+    def update(self, request: Any) -> None:
+        """Send an ``UpdateBatchPoints`` and wait until all of it is done; it must be one that may be repeated."""
+
+        def once() -> None:
+            states = {one.status for one in self.answer(self.start(self._writes.UpdateBatch, request)).result}
+            if states - {messages.UpdateStatus.Completed}:
+                names = ", ".join(sorted(messages.UpdateStatus.Name(state) for state in states))
+                raise SlowError(f"Qdrant at {self._label} has accepted writes, but they are not done: {names}")
+
+        repeated(once, self._timeout)
 
     def begin_upsert(self, name: str, points: Sequence[Ready]) -> tuple[Any, Any]:
         """The bytes of an upsert request, and its future."""

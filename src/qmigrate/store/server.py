@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.ports import Beat, OperationIds, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
+from qmigrate.ports import Beat, OperationIds, PayloadEdit, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
 from qmigrate.store import (
     aliases,
     barrier,
@@ -17,6 +17,7 @@ from qmigrate.store import (
     fence,
     hiding,
     nodes,
+    payload_edits,
     payloads,
     snapshots,
 )
@@ -107,9 +108,11 @@ class ServerStore:
         """Pages in Qdrant's order, from `start` up to before `stop`."""
         return self._points.scan(name, start=start, stop=stop, page=page, payload=payload, vectors=vectors)
 
-    def fetch(self, name: str, ids: Sequence[PointId], *, vectors: bool = True) -> list[Stored]:
+    def fetch(
+        self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str] = True, vectors: bool = True
+    ) -> list[Stored]:
         """The points of these ids that exist, in any order."""
-        return self._points.fetch(name, ids, vectors=vectors)
+        return self._points.fetch(name, ids, payload=payload, vectors=vectors)
 
     def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         """Payloads of the points that exist, exactly."""
@@ -177,6 +180,11 @@ class ServerStore:
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """Delete points and wait; missing ids are no error."""
         self._points.delete(name, ids)
+
+    def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
+        """Set and remove payload keys, in this order, and wait."""
+        for request in payload_edits.requests(name, edits):
+            self._points.update(request)
 
     def barrier(self, name: str) -> OperationIds:
         """A write that changes nothing, through every shard's queue; the operation ids after it, of every node."""

@@ -42,6 +42,8 @@ NEEDS: Mapping[str, str] = {
     "abort": "manage",
     "gc": "manage",
     "snapshot restore": "manage",
+    "fix sync": "manage",
+    "fix undo": "manage",
     "repair --leftovers": "manage",
 }
 #: By level of the key: need -> ``yes``, ``no``, or ``partly``: for the collections that the key names.

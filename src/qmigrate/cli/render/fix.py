@@ -1,0 +1,78 @@
+"""What data fixes would do and did, for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from qmigrate.cli.render.layout import labelled, short
+from qmigrate.cli.render.words import counted, number, took
+from qmigrate.commands.fix import Done, FixResult, Preview, Review
+
+#: Longest text of a value.
+_VALUE = 40
+
+
+def show_review(console: Console, review: Review) -> None:
+    """What would change, and that nothing was done."""
+    for line in review_lines(review):
+        console.print(line)
+    console.print(f"Nothing was changed: {counted(review.changes, 'point')} would." if review.changes else "In order.")
+
+
+def review_lines(review: Review) -> list[Text]:
+    """Per collection: figures, and the first of what would change."""
+    lines: list[Text] = []
+    for preview in review.previews:
+        lines += _preview(preview)
+    return lines
+
+
+def show_done(console: Console, result: FixResult, unit: str) -> None:
+    """What was changed, and how it is taken back.
+
+    Args:
+        unit: what became of the points, in a word.
+    """
+    for one in result.done:
+        for line in _done(one, unit):
+            console.print(line)
+    number_ = next((one.log for one in reversed(result.done) if one.log is not None), None)
+    if number_ is not None:
+        console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {number_}", "bold")))
+
+
+def _preview(preview: Preview) -> list[Text]:
+    head = Text.assemble((preview.collection, "bold"), f"  {preview.what}")
+    figures = f"{number(preview.changes)} of {counted(preview.points, 'point')} would change"
+    lines = [head, *labelled("changes", [figures]), *labelled("found", [_counts(preview.counts)])]
+    return [*lines, *labelled("sample", [_sample(one) for one in preview.sample])]
+
+
+def _done(one: Done, unit: str) -> list[Text]:
+    head = Text.assemble((one.collection, "bold"), f"  {counted(one.changed, 'point')} {unit} in {took(one.seconds)}")
+    lines = [head, *labelled("found", [_counts(one.counts)]), *labelled("verified", [number(one.verified)])]
+    if one.changed_meanwhile:
+        lines += labelled("let be", [f"{counted(one.changed_meanwhile, 'point')} changed by somebody meanwhile"])
+    if one.gone:
+        lines += labelled("gone", [f"{counted(one.gone, 'point')} deleted meanwhile"])
+    return lines
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    parts = [f"{number(value)} {name.replace('_', ' ')}" for name, value in counts.items() if value]
+    return ", ".join(parts) or "nothing"
+
+
+def _sample(one: Mapping[str, Any]) -> str:
+    keys = sorted({*one["before"], *one["after"]})
+    parts = [f"{key}: {_value(one['before'], key)} → {_value(one['after'], key)}" for key in keys]
+    return f"{one['id']}  {', '.join(parts)}"
+
+
+def _value(payload: Mapping[str, Any], key: str) -> str:
+    return short(json.dumps(payload[key], ensure_ascii=False, default=str), _VALUE) if key in payload else "–"

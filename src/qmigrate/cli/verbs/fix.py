@@ -1,0 +1,191 @@
+"""fix: data fixes from the command line, and taking one back."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.verbs.change import lock_timeout
+
+if TYPE_CHECKING:
+    from qmigrate.commands.fix import Narrow, Review
+    from qmigrate.operations import SyncPayload
+
+yes = click.option("--yes", is_flag=True, help="Don't ask.")
+reason = click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+expect = click.option("--expect", type=click.IntRange(min=0), help="Stop unless exactly so many points would change.")
+max_share = click.option(
+    "--max-share",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    help="Largest share of the points that may change.  [default: fixes.max_share]",
+)
+
+
+@click.group()
+def fix() -> None:
+    """Data fixes: each is counted, capped, done, read back, recorded, and can be undone."""
+
+
+@fix.command("sync", short_help="Make payload fields equal to columns of SQL.")
+@click.argument("collection")
+@click.option("--sql", metavar="SELECT", help="The query; without ORDER BY.")
+@click.option("--sql-file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="- for stdin.")
+@click.option("--field", "fields", multiple=True, required=True, metavar="KEY[=COLUMN]", help="May be repeated.")
+@click.option("--key", default="id", show_default=True, metavar="COLUMN", help="The column with the point's id.")
+@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this point; may be repeated.")
+@click.option("--since", metavar="TIME", help="Only rows that changed: 2026-03-01T12:00Z, or 1h ago.")
+@click.option("--since-column", metavar="COLUMN", help="The time that --since is compared with.")
+@click.option("--check", is_flag=True, help="Only look; exit with 4 when anything differs.")
+@click.option("--sample", type=click.IntRange(min=1), help="With --check: so many points at random.")
+@max_share
+@expect
+@reason
+@yes
+@lock_timeout
+@with_shell
+def sync(shell: Shell, collection: str, **given: Any) -> int:
+    """Make payload fields of COLLECTION equal to columns of a query, row by row; NULL removes the key.
+
+    Points without a row are left alone. Without --yes it shows what would change, and asks.
+    """
+    from qmigrate.cli.render.fix import show_done, show_review
+    from qmigrate.commands import fix as command
+
+    settings = shell.settings()
+    operation, narrow = _operation(collection, given), _narrow(given)
+    if given["sample"] is not None and not given["check"]:
+        raise click.UsageError("--sample needs --check: what is mended is all of it", click.get_current_context())
+    expected = given["expect"]
+    if given["check"] or not given["yes"]:
+        found = command.review(settings, operation, narrow)
+        if given["check"] or not found.changes:
+            shell.show(found, show_review)
+            return found.exit_code
+        _consent(shell, found)
+        expected = found.changes if expected is None and len(found.previews) == 1 else expected
+    with shell.progress() as progress:
+        result = command.fix(
+            settings,
+            operation,
+            narrow=narrow,
+            expect=expected,
+            lock_timeout=given["lock_timeout"],
+            progress=progress,
+        )
+    shell.show(result, functools.partial(show_done, unit="changed"))
+    return 0
+
+
+@fix.command("undo", short_help="Take a fix back.")
+@click.argument("number", type=click.IntRange(min=1))
+@click.option("--overwrite", is_flag=True, help="Also points that were changed since.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@yes
+@lock_timeout
+@with_shell
+def undo(
+    shell: Shell, number: int, overwrite: bool, dry_run: bool, yes: bool, lock_timeout: float | None
+) -> int:
+    """Give points back what the fix NUMBER has taken from them; what was changed since stays."""
+    from qmigrate.cli.render.fix import show_done, show_review
+    from qmigrate.commands import fix as command
+
+    settings = shell.settings()
+    if dry_run or not yes:
+        found = command.undo_review(settings, number, overwrite=overwrite)
+        if dry_run or not found.changes:
+            shell.show(found, show_review)
+            return 0
+        _consent(shell, found)
+    with shell.progress() as progress:
+        result = command.undo(settings, number, overwrite=overwrite, lock_timeout=lock_timeout, progress=progress)
+    shell.show(result, functools.partial(show_done, unit="restored"))
+    return 0
+
+
+def _operation(collection: str, given: dict[str, Any]) -> SyncPayload:
+    from qmigrate.operations import SyncPayload
+
+    if (given["sql"] is None) == (given["sql_file"] is None):
+        raise click.UsageError("give the query: --sql, or --sql-file", click.get_current_context())
+    sql = given["sql"]
+    if sql is None:
+        with click.open_file(given["sql_file"], encoding="utf-8") as file:
+            sql = file.read()
+    pairs = [field.partition("=") for field in given["fields"]]
+    return SyncPayload(
+        collection,
+        sql=sql,
+        key=given["key"],
+        fields={name: column or name for name, _, column in pairs},
+        database=given["database"],
+        parameters=dict(_parameter(one) for one in given["params"]),
+        max_share=given["max_share"],
+        reason=given["reason"],
+    )
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE``; a whole number is one, everything else is a text."""
+    name, mark, value = text.partition("=")
+    if not name or not mark:
+        raise click.UsageError(f"--param {text}: NAME=VALUE is wanted", click.get_current_context())
+    return name, int(value) if value.lstrip("-").isdigit() else value
+
+
+def _narrow(given: dict[str, Any]) -> Narrow:
+    from qmigrate.commands.fix import Narrow
+
+    return Narrow(
+        ids=list(given["ids"]) or None,
+        since=_moment(given["since"]) if given["since"] else None,
+        column=given["since_column"],
+        sample=given["sample"],
+    )
+
+
+def _moment(text: str) -> datetime:
+    """A time with its zone, or that many seconds, minutes, hours or days ago."""
+    from qmigrate.settings_read import parse_duration
+
+    ago = parse_duration(text)
+    if ago is not None:
+        return datetime.now(UTC) - timedelta(seconds=ago)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        message = f"--since {text}: a time such as 2026-03-01T12:00+00:00 is wanted, or 1h for the last hour"
+        raise click.UsageError(message, click.get_current_context()) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _consent(shell: Shell, found: Review) -> None:
+    """Show what would change, then ask; nobody is asked where nobody can answer.
+
+    Raises:
+        RefusedError: no consent.
+    """
+    from qmigrate.cli.render.fix import review_lines
+    from qmigrate.errors import RefusedError
+
+    if shell.options.json or not sys.stdin.isatty():
+        raise RefusedError(
+            f"{found.changes:,} points would change, and that needs consent",
+            hint="--check shows them; --yes changes them",
+            facts={"changes": found.changes},
+        )
+    console = shell.console(stderr=True)
+    for line in review_lines(found):
+        console.print(line)
+    if not click.confirm(f"Change {found.changes:,} points?", err=True):
+        raise RefusedError("nothing was changed")
+
+
+VERBS: tuple[click.Command, ...] = (fix,)

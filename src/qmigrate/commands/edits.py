@@ -1,0 +1,40 @@
+"""Exact counts of what the data fixes of a plan would change. It only reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qmigrate.commands.session import Session
+from qmigrate.model.fix import Found
+from qmigrate.model.plan import CollectionPlan, EditPoints, Plan
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import World
+from qmigrate.steps.fixing import Place, look
+
+
+def with_counts(opened: Session, world: World, plan: Plan) -> Plan:
+    """The plan with a line and the figures of each data fix, counted on what is live now."""
+    return replace(plan, collections=tuple(_counted(opened, world, item) for item in plan.collections))
+
+
+def count(opened: Session, name: str, edit: JsonObject) -> Found:
+    """What an edit would change of a collection that is live."""
+    return look(Place(name, name, opened.store, opened.ledger, opened.settings.for_collection(name)), edit)
+
+
+def figures(found: Found) -> str:
+    """``12 of 1,000 points would change (9 different, 3 missing)``."""
+    parts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.counts.items() if number)
+    return f"{found.changes:,} of {found.points:,} points would change" + (f" ({parts})" if parts else "")
+
+
+def _counted(opened: Session, world: World, item: CollectionPlan) -> CollectionPlan:
+    steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
+    if not steps:
+        return item
+    state = world.collections.get(item.job.collection)
+    if state is None or state.live is None:
+        return replace(item, reasons=(*item.reasons, "data fix: counted once the collection is there"))
+    found = [count(opened, item.job.collection, step.edit) for step in steps]
+    lines = tuple(f"data fix: {figures(one)}" for one in found)
+    return replace(item, reasons=(*item.reasons, *lines), edits=tuple(one.to_json() for one in found))

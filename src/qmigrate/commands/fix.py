@@ -1,0 +1,302 @@
+"""fix: data fixes that nobody has written into a revision, and taking one back. What is done the steps decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from qmigrate.commands.edits import count
+from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.results import Outcome, Resumed
+from qmigrate.commands.session import Session, session
+from qmigrate.errors import DriftError, NotFoundError, PlanError, RefusedError
+from qmigrate.executor import stop_on_signals
+from qmigrate.ledger import DeletionRow
+from qmigrate.model.plan import EditPoints, Plan
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import World
+from qmigrate.model.transform import PointId
+from qmigrate.observe import check_ownership, observe
+from qmigrate.operations.base import Operation
+from qmigrate.planner import plan_fix, plan_undo_fix
+from qmigrate.ports import Progress
+from qmigrate.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """A part of what an operation is about.
+
+    Attributes:
+        ids: only these points.
+        since: only rows whose `column` is at or after this moment.
+        column: a time, of the query.
+        sample: so many points at random; only to look.
+    """
+
+    ids: Sequence[PointId] | None = None
+    since: datetime | None = None
+    column: str | None = None
+    sample: int | None = None
+
+    def of(self, operation: Operation) -> JsonObject:
+        """The operation's edit, narrowed.
+
+        Raises:
+            PlanError: it is no data fix, or this can't be narrowed so.
+        """
+        edit = dict(operation.edit() or {})
+        if (self.since is None) != (self.column is None):
+            raise operation.error("since needs a moment and the column that it is compared with")
+        if sum(part is not None for part in (self.ids, self.since, self.sample)) > 1:
+            raise operation.error("it is narrowed to ids, to what changed since, or to a sample: one of them")
+        if self.since is not None and self.since.tzinfo is None:
+            raise operation.error(f"since has no time zone: {self.since}")
+        if self.sample is not None and self.sample < 1:
+            raise operation.error(f"a sample of {self.sample} says nothing")
+        parts: dict[str, Any] = {
+            "ids": None if self.ids is None else [_checked(operation, one) for one in self.ids],
+            "since": None if self.since is None else [self.column, self.since.isoformat()],
+            "sample": self.sample,
+        }
+        return edit | {name: value for name, value in parts.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a fix would do to one collection.
+
+    Attributes:
+        what: the fix in words.
+        points: of the collection.
+        changes: points that would change, exactly.
+        counts: further figures.
+        sample: the first of what would change: id, before, after.
+    """
+
+    collection: str
+    what: str
+    points: int
+    changes: int
+    counts: Mapping[str, int]
+    sample: tuple[JsonObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a fix would do."""
+
+    previews: tuple[Preview, ...]
+
+    @property
+    def changes(self) -> int:
+        """Points that would change, over all collections."""
+        return sum(preview.changes for preview in self.previews)
+
+    @property
+    def exit_code(self) -> int:
+        """4 when anything would change, else 0."""
+        return DriftError.exit_code if self.changes else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a fix has done to one collection.
+
+    Attributes:
+        log: its id in the audit, for ``fix undo``; None where nothing was to be changed.
+        changed: points that were changed.
+        changed_meanwhile: points that were let be, since somebody changed them or their row while it ran.
+        gone: points that were deleted meanwhile.
+        verified: points that were read back as they should be.
+        counts: what was found, in figures.
+    """
+
+    collection: str
+    log: int | None
+    changed: int
+    changed_meanwhile: int
+    gone: int
+    verified: int
+    seconds: float
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FixResult:
+    """`fix`.
+
+    Attributes:
+        done: one entry per step, in the order of execution.
+        resumed: interrupted runs that were finished first.
+    """
+
+    done: tuple[Done, ...]
+    resumed: tuple[Resumed, ...] = ()
+
+    @property
+    def changed(self) -> int:
+        """Points that were changed, over all collections."""
+        return sum(one.changed for one in self.done)
+
+
+def review(settings: Settings, operation: Operation, narrow: Narrow | None = None) -> Review:
+    """What a fix would do: exact counts and a sample. Sends no write to Qdrant or SQL.
+
+    Raises:
+        PlanError: it can't be done there.
+        RowsError: the query or its rows don't fit.
+        DatabaseError: the application's database can't be reached.
+    """
+    edit = (narrow or Narrow()).of(operation)
+    with session(settings, writes=False) as opened:
+        plan = plan_fix(observe(opened.ledger, opened.store), [(operation, edit)])
+        return Review(tuple(_previews(opened, plan)))
+
+
+def fix(
+    settings: Settings,
+    *operations: Operation,
+    narrow: Narrow | None = None,
+    expect: int | None = None,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> FixResult:
+    """Do data fixes: each is counted, capped, written down, done, read back and recorded.
+
+    Interrupted runs of the collections are finished first.
+
+    Args:
+        operations: of ``qmigrate.op``; several on one collection are done in this order.
+        narrow: only a part of what they are about.
+        expect: points that may change of each collection, exactly; None leaves it to the cap.
+
+    Raises:
+        RefusedError: more would change than the cap or `expect` allow; nothing was changed.
+        VerificationError: what was written could not be read back.
+    """
+    chosen = narrow or Narrow()
+    if chosen.sample is not None:
+        raise PlanError("a sample is only looked at; what is mended is all of it")
+    more = {} if expect is None else {"expect": expect}
+    edits = [(operation, chosen.of(operation) | more) for operation in operations]
+    with session(settings, writes=True, progress=progress) as opened:
+        return _run(opened, lambda world: plan_fix(world, edits), lock_timeout)
+
+
+def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Review:
+    """What taking back a fix would do. Sends no write to Qdrant or SQL.
+
+    Args:
+        log: id of the fix in the audit.
+        overwrite: also points that were changed since.
+
+    Raises:
+        NotFoundError: there is no such fix.
+        RefusedError: it is too long ago, or was taken back already.
+    """
+    with session(settings, writes=False) as opened:
+        row = _fixed(opened, log)
+        return Review(tuple(_previews(opened, _plan_undo(observe(opened.ledger, opened.store), row, overwrite))))
+
+
+def undo(
+    settings: Settings,
+    log: int,
+    *,
+    overwrite: bool = False,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> FixResult:
+    """Give points back what a fix has taken from them; what was changed since stays, unless `overwrite`.
+
+    Raises:
+        As :func:`undo_review`.
+    """
+    with session(settings, writes=True, progress=progress) as opened:
+        row = _fixed(opened, log)
+        return _run(opened, lambda world: _plan_undo(world, row, overwrite), lock_timeout)
+
+
+def _run(opened: Session, make: Any, lock_timeout: float | None) -> FixResult:
+    with stop_on_signals() as stop:
+        names = [item.job.collection for item in make(observe(opened.ledger, opened.store)).collections]
+        resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
+        _, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
+    done = [one for outcome in (*finished, *outcomes) for one in _done(outcome)]
+    return FixResult(tuple(done), tuple(resumed))
+
+
+def _plan_undo(world: World, row: DeletionRow, overwrite: bool) -> Plan:
+    edit = {"kind": "undo", "log": row.id, "run": row.facts["run"], "step": row.facts["step"]}
+    return plan_undo_fix(world, str(row.collection), row.facts, edit | ({"overwrite": True} if overwrite else {}))
+
+
+def _fixed(opened: Session, log: int) -> DeletionRow:
+    row = opened.ledger.deletion(log)
+    if row is None or row.collection is None or "run" not in row.facts:
+        raise NotFoundError(f"there is no fix {log} in the audit", hint="qmigrate history shows what was done")
+    for later in opened.ledger.deletions():
+        if later.id > log and later.facts.get("undoes") == log:
+            raise RefusedError(
+                f"fix {log} was taken back already, by fix {later.id}",
+                hint=f"take that back: qmigrate fix undo {later.id}",
+            )
+    return row
+
+
+def _previews(opened: Session, plan: Plan) -> list[Preview]:
+    found = []
+    for item in plan.collections:
+        name = item.job.collection
+        check_ownership(observe(opened.ledger, opened.store, only=[name]), name)
+        steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
+        for step, what in zip(steps, item.lines, strict=True):
+            seen = count(opened, name, step.edit)
+            found.append(Preview(name, what, seen.points, seen.changes, dict(seen.counts), tuple(seen.sample)))
+    return found
+
+
+def _done(outcome: Outcome) -> list[Done]:
+    """What the data fixes among the steps of a job have done."""
+    found = []
+    for phase, facts in outcome.report.items():
+        step, _, name = phase.partition(".")
+        if name != "select":
+            continue
+        changed = outcome.report.get(f"{step}.change", {})
+        found.append(
+            Done(
+                collection=outcome.collection,
+                log=outcome.report.get(f"{step}.close", {}).get("log"),
+                changed=changed.get("changed", 0),
+                changed_meanwhile=changed.get("moved", 0),
+                gone=changed.get("gone", 0),
+                verified=outcome.report.get(f"{step}.verify", {}).get("verified", 0),
+                seconds=outcome.seconds,
+                counts=facts.get("counts", {}),
+            )
+        )
+    return found
+
+
+def _checked(operation: Operation, identifier: object) -> PointId:
+    """An id as Qdrant writes it.
+
+    Raises:
+        PlanError: it is none.
+    """
+    import uuid
+
+    if isinstance(identifier, uuid.UUID):
+        return str(identifier)
+    if isinstance(identifier, int) and not isinstance(identifier, bool) and 0 <= identifier < 2**64:
+        return identifier
+    if isinstance(identifier, str):
+        try:
+            return int(identifier) if identifier.isdigit() else str(uuid.UUID(identifier))
+        except ValueError:
+            pass
+    raise operation.error(f"{identifier!r} is no point id: unsigned integers and UUIDs are")

@@ -1,0 +1,113 @@
+"""Data fixes for programs: the engine of ``qmigrate fix``, for a call right after a commit. It decides nothing itself.
+
+::
+
+    from qmigrate import fix
+
+    fix.sync_payload("faces", sql="SELECT id, person_id FROM faces", fields=["person_id"], ids=changed_ids)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qmigrate.operations.base import Operation
+from qmigrate.operations.data import SyncPayload
+
+if TYPE_CHECKING:
+    import uuid
+
+    from qmigrate.commands.fix import FixResult, Review
+    from qmigrate.settings import Settings
+
+__all__ = ["check_payload", "run", "sync_payload", "undo"]
+
+
+def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it runs
+    collection: str,
+    *,
+    sql: str,
+    fields: Mapping[str, str] | Sequence[str],
+    key: str = "id",
+    database: str = "app",
+    parameters: Mapping[str, Any] | None = None,
+    max_share: float | None = None,
+    reason: str = "",
+    ids: Sequence[int | str | uuid.UUID] | None = None,
+    since: tuple[str, datetime] | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> FixResult:
+    """Make payload fields equal to columns of SQL; see :class:`qmigrate.operations.data.SyncPayload`.
+
+    Args:
+        ids: only these points: what was just committed.
+        since: (column, moment): only rows that changed.
+        settings: those of qmigrate; by default read from `config`.
+        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+
+    Returns:
+        Counts, and the number for :func:`undo`.
+
+    Raises:
+        RefusedError: more would change than the cap allows; nothing was changed.
+    """
+    from qmigrate.commands import fix as command
+
+    operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, max_share, reason)
+    return command.fix(_settings(settings, config), operation, narrow=_narrow(ids, since))
+
+
+def check_payload(  # noqa: PLR0913  the arguments of the operation, and where it runs
+    collection: str,
+    *,
+    sql: str,
+    fields: Mapping[str, str] | Sequence[str],
+    key: str = "id",
+    database: str = "app",
+    parameters: Mapping[str, Any] | None = None,
+    sample: int | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> Review:
+    """What :func:`sync_payload` would change: exact counts, or those of a sample. It writes nothing."""
+    from qmigrate.commands import fix as command
+
+    operation = SyncPayload(collection, sql, key, fields, database, parameters or {})
+    return command.review(_settings(settings, config), operation, command.Narrow(sample=sample))
+
+
+def run(*operations: Operation, settings: Settings | None = None, config: str | Path | None = None) -> FixResult:
+    """Do data fixes of ``qmigrate.op``, in this order; each must allow for its cap."""
+    from qmigrate.commands import fix as command
+
+    return command.fix(_settings(settings, config), *operations)
+
+
+def undo(
+    log: int, *, overwrite: bool = False, settings: Settings | None = None, config: str | Path | None = None
+) -> FixResult:
+    """Take back what a fix has changed; what was changed since stays, unless `overwrite`.
+
+    Args:
+        log: its number, as the result of the fix has it.
+    """
+    from qmigrate.commands import fix as command
+
+    return command.undo(_settings(settings, config), log, overwrite=overwrite)
+
+
+def _settings(settings: Settings | None, config: str | Path | None) -> Settings:
+    from qmigrate.settings import Settings as Loaded
+
+    return settings or Loaded.load(config=config)
+
+
+def _narrow(ids: Sequence[int | str | uuid.UUID] | None, since: tuple[str, datetime] | None) -> Any:
+    from qmigrate.commands.fix import Narrow
+
+    plain = None if ids is None else [one if isinstance(one, int) else str(one) for one in ids]
+    return Narrow(ids=plain, column=since[0] if since else None, since=since[1] if since else None)

@@ -1,0 +1,94 @@
+"""What a data fix finds and changes: plain values, and when two payload values are the same. It reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import PointId
+
+#: Entries of a sample that people look at.
+SAMPLE = 10
+
+
+class Entry(NamedTuple):
+    """What a fix does to one point: the keys that it changes, before and after; a key that is not there is absent."""
+
+    id: PointId
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+    @property
+    def keys(self) -> list[str]:
+        """Every key that changes."""
+        return sorted({*self.before, *self.after})
+
+
+@dataclass(slots=True)
+class Found:
+    """What a fix has found, counted while it looks.
+
+    Attributes:
+        points: of the collection that were looked at, or that it has.
+        changes: points that would change.
+        counts: further figures by name, as the kind of fix has them.
+        sample: the first of what would change, for people.
+    """
+
+    points: int = 0
+    changes: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    sample: list[JsonObject] = field(default_factory=list)
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count something."""
+        self.counts[name] = self.counts.get(name, 0) + count
+
+    def note(self, entry: Entry) -> None:
+        """One more point that would change."""
+        self.changes += 1
+        if len(self.sample) < SAMPLE:
+            self.sample.append({"id": entry.id, "before": dict(entry.before), "after": dict(entry.after)})
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON."""
+        return {
+            "points": self.points,
+            "changes": self.changes,
+            "counts": dict(self.counts),
+            "sample": list(self.sample),
+        }
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two payload values say the same: 1 and 1.0 do, and two texts of one moment; 1 and True don't."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other or (_meaning(one) is not None and _meaning(one) == _meaning(other))
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one == other
+    return one is other
+
+
+def same_keys(payload: Mapping[str, Any], wanted: Mapping[str, Any], keys: list[str]) -> bool:
+    """Whether a payload has exactly these values under `keys`; null says no more than an absent key."""
+    return all(same(payload.get(key), wanted.get(key)) for key in keys)
+
+
+def _meaning(text: str) -> datetime | None:
+    """The moment that a text stands for, or None. UUIDs have to be equal: a filter compares their texts."""
+    if len(text) < 19 or text[4] != "-" or not text[:4].isdigit():
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or UTC)

@@ -1,0 +1,122 @@
+"""Data fixes: operations that change points of the live collection, with a preview, a cap and a way back. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from qmigrate.model import statement
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.operations.base import Key, Operation, Strategy, plain
+
+_FIELD = re.compile(r"[^\s.\[\]\"'\\:]+")
+
+
+class DataFix(Operation):
+    """What all data fixes have in common: they leave the schema as it is and are a step of their own."""
+
+    __slots__ = ()
+
+    rewrites_payload: ClassVar[bool] = True
+
+    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
+        """Points have no schema."""
+        return schema
+
+    def strategy(self, schema: CollectionSchema, capabilities: Any, points: int = 0) -> Strategy:  # noqa: ARG002
+        """On the live collection: nothing is rebuilt for it."""
+        return Strategy("in_place", "points of the live collection, each recorded for undo")
+
+    def irreversible_reason(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
+        """Going back leaves the points as they are: what a fix did is taken back by itself, with ``fix undo``."""
+        return None
+
+    def share_problem(self, share: object) -> str | None:
+        """Why this is no cap."""
+        if share is None or (isinstance(share, int | float) and not isinstance(share, bool) and 0 < share <= 1):
+            return None
+        return f"max_share must be above 0 and at most 1 (a share of the collection), not {share!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPayload(DataFix):
+    """Make payload fields equal to columns of the application's SQL, for the points that a query returns.
+
+    Every row is one point. Its value is set where the point has none or another one; where it is NULL, the key is
+    removed. Points without a row are left alone, and rows without a point are only counted.
+
+    Args:
+        collection: logical name or glob.
+        sql: one SELECT without ORDER BY; ``:names`` are parameters.
+        key: its column with the point's id.
+        fields: payload key -> column; or names that are both.
+        database: name under ``databases:`` in the settings.
+        parameters: values of the query's parameters.
+        max_share: the largest share of the points that may change; None for ``fixes.max_share`` of the settings.
+        reason: for the record.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("collection", "key")
+
+    collection: str
+    sql: str
+    key: str = "id"
+    fields: Mapping[str, str] | Sequence[str] = ()
+    database: str = "app"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    max_share: float | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Names that are both become pairs."""
+        if isinstance(self.fields, str):
+            object.__setattr__(self, "fields", {self.fields: self.fields})
+        elif not isinstance(self.fields, Mapping):
+            object.__setattr__(self, "fields", {name: name for name in self.fields})
+
+    def check_words(self) -> None:
+        """See the base class."""
+        Operation.check_words(self)
+        trouble = statement.problem(self.sql)
+        if trouble:
+            raise self.error(trouble, hint="write one SELECT that returns the ids and the values")
+        if not isinstance(self.fields, Mapping) or not self.fields:
+            raise self.error("no field is named", hint='fields={"payload key": "column"}')
+        odd = [name for name in self.fields if not isinstance(name, str) or not _FIELD.fullmatch(name)]
+        if odd:
+            raise self.error(f"{odd[0]!r} is no payload key that can be synced", hint="nested keys are not supported")
+        for name, value in (("key", self.key), ("database", self.database), *self.fields.items()):
+            if not isinstance(value, str) or not value:
+                raise self.error(f"{name} must be a name, not {value!r}")
+        missing = statement.parameters(self.sql) - set(self.parameters)
+        if missing:
+            raise self.error(f"the query has a parameter :{min(missing)} without a value")
+        problem = self.share_problem(self.max_share)
+        if problem:
+            raise self.error(problem)
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """Payloads have no schema."""
+
+    def edit(self) -> JsonObject:
+        """See the base class."""
+        return {
+            "kind": "sync",
+            "database": self.database,
+            "sql": self.sql,
+            "key": self.key,
+            "fields": dict(self.fields) if isinstance(self.fields, Mapping) else {},
+            "parameters": plain(self.parameters, f"{self.label()}: parameters", keep_none=True),
+            "max_share": self.max_share,
+            "reason": self.reason or None,
+        }
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"sync payload {', '.join(self.fields)} with the database {self.database}"
+
+    def touched(self) -> frozenset[Key]:
+        """See the base class."""
+        return frozenset(("payload", name) for name in self.fields)

@@ -1,0 +1,93 @@
+"""Data fixes that nobody has written into a revision, as jobs of one step; and taking one back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qmigrate.errors import PlanError, RefusedError
+from qmigrate.model.plan import FIXED, Closing, CollectionPlan, EditPoints, Job, Plan
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import CollectionState, World
+from qmigrate.operations.base import Operation
+
+VERB = "fix"
+
+
+def fixed_by(world: World, operation: Operation) -> list[CollectionState]:
+    """The collections that a fix is about.
+
+    Raises:
+        PlanError: it is no data fix, or there is no such collection.
+        RefusedError: a collection that it names is not under management, or its next generation waits.
+    """
+    if operation.edit() is None:
+        raise operation.error("is no data fix", hint="put it into a revision: qmigrate revision")
+    matching = [state for name, state in sorted(world.collections.items()) if operation.matches(name)]
+    found = [state for state in matching if state.managed and state.live is not None]
+    if not found and not operation.is_glob:
+        _refuse_unmanaged(operation, matching)
+    if not found:
+        raise operation.error(f"no collection under management matches {operation.pattern}")
+    for state in found:
+        operation.check(state.declared)
+    return found
+
+
+def plan_fix(world: World, edits: Sequence[tuple[Operation, JsonObject]]) -> Plan:
+    """One job per collection that an operation is about.
+
+    Args:
+        edits: each operation with its edit as it is to be done: narrowed to some ids, for example.
+    """
+    steps: dict[str, list[EditPoints]] = {}
+    lines: dict[str, list[str]] = {}
+    for operation, edit in edits:
+        for state in fixed_by(world, operation):
+            reason = str(edit.get("reason") or operation.describe())
+            steps.setdefault(state.name, []).append(EditPoints((), str(state.physical), edit, reason))
+            lines.setdefault(state.name, []).append(operation.describe())
+    planned = [planned_fix(world, name, made, lines[name]) for name, made in steps.items()]
+    return Plan(verb=VERB, target=(), collections=tuple(planned))
+
+
+def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Sequence[str]) -> CollectionPlan:
+    """Steps as the job of one collection; its end is a row of the history that applies no revision."""
+    state = world.collections[name]
+    if state.held:
+        raise RefusedError(
+            f"the next generation of {name} is built and waits for its cut-over: a fix would be in one of the two",
+            hint=f"first let it go live (qmigrate cutover {name}) or take it back (qmigrate abort {name})",
+        )
+    closing = Closing(len(steps) - 1, FIXED, FIXED, "", state.declared, state.declared)
+    return CollectionPlan(
+        job=Job(name, state.basis(), tuple(steps), (closing,)),
+        lines=tuple(lines),
+        reasons=("points of the live collection, each recorded for undo",),
+        points=state.live.points if state.live else None,
+        way_back="qmigrate fix undo",
+    )
+
+
+def plan_undo_fix(world: World, name: str, facts: Mapping[str, Any], edit: JsonObject) -> Plan:
+    """Take back what one fix has changed.
+
+    Args:
+        facts: of its row in the audit.
+        edit: for :class:`qmigrate.steps.undo.Undo`.
+    """
+    state = world.collections.get(name)
+    if state is None or not state.managed or state.live is None:
+        raise RefusedError(f"{name} is not there any more, so nothing of it can be undone")
+    words = f"undo fix {edit['log']}: {facts.get('changed', 0):,} points"
+    step = EditPoints((), str(state.physical), edit, str(edit.get("reason") or words))
+    return Plan(verb=VERB, target=(), collections=(planned_fix(world, name, [step], [words]),))
+
+
+def _refuse_unmanaged(operation: Operation, matching: Sequence[CollectionState]) -> None:
+    if matching and matching[0].kind != "absent":
+        raise RefusedError(
+            f"{operation.pattern} is not under management, so what is changed could not be recorded",
+            hint=f"take it over first: qmigrate adopt {operation.pattern}",
+        )
+    raise PlanError(f"there is no collection {operation.pattern}", hint="qmigrate status shows what there is")

@@ -1,0 +1,76 @@
+"""What a data fix changes, written down before it changes anything: entries in pages, as JSON in zstd. No request.
+
+The pages lie where the bases of rebuilds lie, under a name of their own: staged page by page, and there at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import zstandard
+
+from qmigrate.ledger import Lease, Ledger
+from qmigrate.model.fix import Entry
+
+#: Entries of a stored page.
+PAGE = 2000
+#: Entries that are worked on together, so that equal values meet.
+WINDOW = 40_000
+
+
+def journal_name(run: int, step: int) -> str:
+    """Under which name the ledger keeps it. No collection can have such a name."""
+    return f"edit:{run}:{step}"
+
+
+def write(lease: Lease, name: str, entries: Iterable[Entry]) -> int:
+    """Store all entries, or none; what an interrupted attempt has left is replaced.
+
+    Returns:
+        How many there are.
+    """
+    lease.discard_stage(name)
+    lease.drop_base(name)
+    count, page = 0, list[Entry]()
+    try:
+        for entry in entries:
+            page.append(entry)
+            count += 1
+            if len(page) >= PAGE:
+                lease.stage_base(name, 0, [_packed(page)])
+                page = []
+        lease.stage_base(name, 0, [_packed(page)] if page else [])
+    except BaseException:
+        lease.discard_stage(name)
+        raise
+    lease.commit_base(name)
+    return count
+
+
+def windows(ledger: Ledger, name: str, skip: int = 0) -> Iterator[list[Entry]]:
+    """The stored entries, many at a time; those of a count that was returned here are always whole.
+
+    Args:
+        skip: so many entries are done already.
+    """
+    found: list[Entry] = []
+    for page in ledger.base_pages(name):
+        found += _unpacked(page)
+        if skip:
+            done = min(skip, len(found))
+            found, skip = found[done:], skip - done
+        if len(found) >= WINDOW:
+            yield found
+            found = []
+    if found:
+        yield found
+
+
+def _packed(entries: Sequence[Entry]) -> bytes:
+    lines = json.dumps([[one.id, one.before, one.after] for one in entries], ensure_ascii=False, separators=(",", ":"))
+    return zstandard.compress(lines.encode(), 3)
+
+
+def _unpacked(page: bytes) -> list[Entry]:
+    return [Entry(*row) for row in json.loads(zstandard.decompress(page))]

@@ -1,0 +1,77 @@
+"""What an earlier fix has changed, and what was there before it: found again from its journal. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from qmigrate.errors import RefusedError
+from qmigrate.ledger import Fixed
+from qmigrate.model.fix import Entry, Found, same_keys
+from qmigrate.model.schema import JsonObject
+from qmigrate.steps.edit_journal import journal_name, windows
+from qmigrate.steps.fixing import Place
+from qmigrate.store import records
+
+
+class Undo:
+    """Gives points back what a fix has taken from them; see ``qmigrate fix undo``.
+
+    Args:
+        place: where it looks.
+        edit: ``run`` and ``step`` of the fix, ``log`` (its row of the audit), ``overwrite`` (also what was changed
+            since), ``drops`` (the journal of the fix goes at the end: the run is taken back, not undone).
+    """
+
+    def __init__(self, place: Place, edit: JsonObject) -> None:
+        self._place = place
+        self._edit = edit
+        self._journal = journal_name(edit["run"], edit["step"])
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def share(self) -> float | None:
+        """No cap: it gives back what was there."""
+        return None
+
+    def find(self, found: Found) -> Iterator[Entry]:
+        """See :class:`~qmigrate.steps.fixing.Fix`; counts ``newer`` (changed since) and ``gone`` points."""
+        place = self._place
+        if not place.ledger.has_base(self._journal):
+            if self._edit.get("drops"):
+                return
+            raise RefusedError(
+                f"what fix {self._edit.get('log')} has changed is not recorded any more: it could be undone for "
+                f"{place.settings.fixes.undo / 3600:g} h",
+                hint="fixes.undo in qmigrate.yaml sets how long that is; or restore a snapshot: qmigrate snapshot list",
+            )
+        found.counts.update({"newer": 0, "gone": 0})
+        found.points = place.store.count(place.address)
+        for entries in windows(place.ledger, self._journal):
+            yield from self._window(found, entries)
+
+    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+        """All of them: what they should be does not change any more."""
+        return list(entries)
+
+    def audit(self, facts: JsonObject) -> Fixed:
+        """It deletes no vector, so its count is 0."""
+        number = self._edit.get("log")
+        return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), {**facts, "undoes": number})
+
+    def _window(self, found: Found, entries: Sequence[Entry]) -> Iterator[Entry]:
+        place = self._place
+        keys = sorted({key for entry in entries for key in entry.keys})
+        points = place.store.fetch(place.address, [entry.id for entry in entries], payload=keys, vectors=False)
+        payloads = {records.point_id(stored): records.payload_of(stored) for stored in points}
+        for entry in entries:
+            payload = payloads.get(entry.id)
+            if payload is None:
+                found.add("gone")
+            elif same_keys(payload, entry.before, entry.keys):
+                continue
+            elif same_keys(payload, entry.after, entry.keys) or self._edit.get("overwrite"):
+                now = {key: payload[key] for key in entry.keys if key in payload}
+                yield Entry(entry.id, now, entry.before)
+            else:
+                found.add("newer")

@@ -1,0 +1,51 @@
+"""The folder of the client's local mode: opened by one process at a time. It knows no collection."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import portalocker
+from qdrant_client import QdrantClient
+
+
+def open_folder(folder: Path) -> Any:
+    """The client on this folder, which is made when it isn't there.
+
+    Raises:
+        RuntimeError: another process has it.
+    """
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    while True:
+        _refuse_when_locked(folder)
+        # The client reads the folder before it locks it: what another process wrote in between would be lost on it.
+        before = _stamp(folder)
+        client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
+        if before in (_stamp(folder), {}):
+            return client
+        client.close()
+
+
+def _refuse_when_locked(folder: Path) -> None:
+    lock = folder / ".lock"
+    if not lock.exists():
+        return
+    with lock.open("r+") as file:
+        try:
+            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.exceptions.LockException as error:
+            raise RuntimeError(f"{folder} is already accessed by another instance") from error
+        portalocker.unlock(file)
+
+
+def _stamp(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file that holds data."""
+    found = {}
+    for place in (folder / "meta.json", *sorted(folder.glob("collection/*/storage.sqlite"))):
+        if place.exists():
+            state = os.stat(place)
+            found[str(place)] = (state.st_mtime_ns, state.st_size)
+    return found

@@ -1,0 +1,46 @@
+"""Edits of payloads as requests: many small groups of points in one batch. It sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from qdrant_client import grpc
+from qdrant_client.conversions.conversion import json_to_value
+
+from qmigrate.ports import PayloadEdit
+from qmigrate.store.points import IDS_PER_REQUEST, wire_id
+
+#: Operations of one request, and its bytes.
+_OPERATIONS = 1000
+_BYTES = 4 * 2**20
+
+
+def requests(name: str, edits: Sequence[PayloadEdit]) -> Iterator[Any]:
+    """Waited ``UpdateBatchPoints`` messages that together make the edits, in order."""
+    operations: list[Any] = []
+    ids = size = 0
+    for edit in edits:
+        for first in range(0, len(edit.ids), IDS_PER_REQUEST):
+            part = edit.ids[first : first + IDS_PER_REQUEST]
+            made = list(_operations(part, edit))
+            weight = sum(one.ByteSize() for one in made)
+            full = len(operations) >= _OPERATIONS or ids + len(part) > IDS_PER_REQUEST or size + weight > _BYTES
+            if operations and full:
+                yield grpc.UpdateBatchPoints(collection_name=name, wait=True, operations=operations)
+                operations, ids, size = [], 0, 0
+            operations += made
+            ids, size = ids + len(part), size + weight
+    if operations:
+        yield grpc.UpdateBatchPoints(collection_name=name, wait=True, operations=operations)
+
+
+def _operations(ids: Sequence[Any], edit: PayloadEdit) -> Iterator[Any]:
+    selected = grpc.PointsSelector(points=grpc.PointsIdsList(ids=[wire_id(one) for one in ids]))
+    if edit.values:
+        values = {key: json_to_value(value) for key, value in edit.values.items()}
+        change = grpc.PointsUpdateOperation.SetPayload(payload=values, points_selector=selected)
+        yield grpc.PointsUpdateOperation(set_payload=change)
+    if edit.removed:
+        gone = grpc.PointsUpdateOperation.DeletePayload(keys=list(edit.removed), points_selector=selected)
+        yield grpc.PointsUpdateOperation(delete_payload=gone)

@@ -1,0 +1,30 @@
+"""A child process that syncs payloads, or takes a run back, and is killed at a chosen point. See ``child``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.faults.child import Points, watch
+from tests.scenarios.app_sql import FACES
+
+from qmigrate import op
+from qmigrate.commands import fix
+from qmigrate.commands import rollback as back
+from qmigrate.settings import Settings
+
+
+def main() -> int:
+    """``child_fix.py CONFIG COLLECTION sync|abort KILL_AT LOG``."""
+    config, name, verb, kill_at, log = sys.argv[1:6]
+    watch(Points(int(kill_at) if kill_at != "-" else None, Path(log) if log != "-" else None))
+    settings = Settings.load(config=Path(config))
+    if verb == "abort":
+        back.abort(settings, name)
+    else:
+        fix.fix(settings, op.SyncPayload(name, FACES, fields={"person": "person", "score": "score"}, max_share=1.0))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

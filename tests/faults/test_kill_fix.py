@@ -1,0 +1,119 @@
+"""SIGKILL at each journal write and each write to Qdrant of a data fix: the same command ends it, or an abort undoes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import clean
+from tests.faults.stride import thinned
+from tests.harness import Deployment
+from tests.scenarios.app_sql import App, application, drift
+
+from qmigrate.commands import fix
+from qmigrate.commands import rollback as back
+from qmigrate.ledger import Ledger
+
+ROOT = Path(__file__).resolve().parents[2]
+CHANGED = 15
+
+
+def prepare(folder: Path, config: dict) -> App:
+    """A collection that has drifted from its SQL."""
+    qdrant = {"path": str(folder / "qdrant")} if "path" in config else {**config, "timeout": 1}
+    folder.mkdir()
+    made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db")
+    app = application(made, f"sqlite:///{folder}/app.db")
+    drift(app)
+    return app
+
+
+def child(app: App, verb: str, *, kill_at=None, log=None):
+    """Run it in a process of its own."""
+    command = [sys.executable, str(ROOT / "tests/faults/child_fix.py"), str(app.made.config), app.made.name, verb]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    return subprocess.run(
+        [*command, str(kill_at or "-"), str(log or "-")],
+        capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+
+
+def recorded(app: App) -> tuple[list, int]:
+    """(changed, kind) of the audit, and how many journals are kept."""
+    ledger = Ledger.open(app.made.settings().ledger.url)
+    try:
+        rows = ledger.deletions()
+        kept = sum(ledger.has_base(f"edit:{run.id}:0") for run in ledger.runs())
+        return [(row.kind, row.facts["changed"]) for row in rows], kept
+    finally:
+        ledger.close()
+
+
+def points_of(log: Path) -> tuple[list[int], list[str]]:
+    """Every point before a write, and the last one after each kind; with all labels."""
+    labels = log.read_text().splitlines()
+    numbers = [number for number, label in enumerate(labels, 1) if label.startswith("before") or "edit_payloads" in label]
+    return numbers, labels
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_fix_is_finished_or_taken_back(qdrant_config, tmp_path):
+    """Finished: every point changed and counted once, one row in the audit. Aborted: as before, nothing is kept."""
+    probe = prepare(tmp_path / "probe", qdrant_config)
+    before = probe.payloads()
+    done = child(probe, "sync", log=tmp_path / "points")
+    assert done.returncode == 0, done.stderr
+    after = probe.payloads()
+    assert recorded(probe) == ([("PAYLOAD_SYNC", CHANGED)], 1)
+    numbers, labels = points_of(tmp_path / "points")
+    begun = labels.index("after open_run") + 1
+    local = "path" in qdrant_config
+    assert local or "after edit_payloads" in labels
+    # The journal is the same in local mode: its ends are enough there.
+    chosen = thinned(numbers)
+    for place, number in enumerate(chosen[1::3] if local else chosen):
+        app = prepare(tmp_path / f"kill{number}", qdrant_config)
+        assert child(app, "sync", kill_at=number).returncode == -signal.SIGKILL, labels[number - 1]
+        if place % 2 == local and begun < number:
+            back.abort(app.made.settings(), app.made.name)
+            assert (app.payloads(), recorded(app)) == (before, ([], 0)), labels[number - 1]
+        else:
+            fix.fix(app.made.settings(), app.sync())
+            assert (app.payloads(), recorded(app)) == (after, ([("PAYLOAD_SYNC", CHANGED)], 1)), labels[number - 1]
+        assert app.made.row().state == "ready"
+        if not local:
+            clean(app.made)
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_abort_of_a_fix_is_repeated(qdrant_config, tmp_path):
+    """Taking back what was changed half-way may be killed too; repeated, it ends as if the fix had never begun."""
+    if "path" in qdrant_config:
+        pytest.skip("the same code, and quick enough only once")
+    half = "after edit_payloads"
+
+    def interrupted(folder: Path) -> tuple[App, dict]:
+        app = prepare(folder, qdrant_config)
+        before = app.payloads()
+        log = folder / "log"
+        child(app, "sync", log=log, kill_at=at or None)
+        return app, before
+
+    at = 0
+    probe, _ = interrupted(tmp_path / "all")
+    at = (tmp_path / "all" / "log").read_text().splitlines().index(half) + 1
+    clean(probe.made)
+    probe, before = interrupted(tmp_path / "probe")
+    assert child(probe, "abort", log=tmp_path / "points").returncode == 0
+    assert probe.payloads() == before
+    for number in thinned(points_of(tmp_path / "points")[0])[2::3]:
+        app, before = interrupted(tmp_path / f"kill{number}")
+        assert app.payloads() != before
+        assert child(app, "abort", kill_at=number).returncode == -signal.SIGKILL
+        back.abort(app.made.settings(), app.made.name)
+        assert (app.payloads(), recorded(app), app.made.row().state) == (before, ([], 0), "ready")
+        clean(app.made)
