@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from qmigrate.model import statement
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.operations.base import Key, Operation, Strategy, plain
+from qmigrate.operations.base import Key, Operation, Strategy, assign, plain
 
 _FIELD = re.compile(r"[^\s.\[\]\"'\\:]+")
 
@@ -72,9 +72,9 @@ class SyncPayload(DataFix):
     def __post_init__(self) -> None:
         """Names that are both become pairs."""
         if isinstance(self.fields, str):
-            object.__setattr__(self, "fields", {self.fields: self.fields})
+            assign(self, fields={self.fields: self.fields})
         elif not isinstance(self.fields, Mapping):
-            object.__setattr__(self, "fields", {name: name for name in self.fields})
+            assign(self, fields={name: name for name in self.fields})
 
     def check_words(self) -> None:
         """See the base class."""

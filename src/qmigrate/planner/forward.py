@@ -277,6 +277,8 @@ def _way_back(draft: _Draft, done: list[Segment]) -> str:
     rebuilt = [(found, source) for found, source in rebuilt if source is not None]
     if not rebuilt:
         before = draft.state.applied_revisions()
+        if before and all(found.strategy == "edit" for found in done):
+            return f"to {before[-1]} in the record; the points by qmigrate fix undo"
         return f"to {before[-1]} by the reverse changes" if before else "to base: the name is taken away again"
     targets = [applied[applied.index(found.parts[0].revision) - 1] for found, _ in rebuilt]
     kept = ", ".join(str(source) for _, source in rebuilt)

@@ -15,6 +15,8 @@ from qmigrate.commands.fix import Done, FixResult, Preview, Review
 
 #: Longest text of a value.
 _VALUE = 40
+#: Points of a sample that are shown.
+_SHOWN = 5
 
 
 def show_review(console: Console, review: Review) -> None:
@@ -50,7 +52,7 @@ def _preview(preview: Preview) -> list[Text]:
     head = Text.assemble((preview.collection, "bold"), f"  {preview.what}")
     figures = f"{number(preview.changes)} of {counted(preview.points, 'point')} would change"
     lines = [head, *labelled("changes", [figures]), *labelled("found", [_counts(preview.counts)])]
-    return [*lines, *labelled("sample", [_sample(one) for one in preview.sample])]
+    return [*lines, *labelled("sample", [_sample(one) for one in preview.sample[:_SHOWN]])]
 
 
 def _done(one: Done, unit: str) -> list[Text]:
