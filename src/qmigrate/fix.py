@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmigrate.operations.base import Operation
 from qmigrate.operations.data import SyncPayload
+from qmigrate.operations.deletion import DeletePoints
 
 if TYPE_CHECKING:
     import uuid
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from qmigrate.commands.fix import FixResult, Review
     from qmigrate.settings import Settings
 
-__all__ = ["check_payload", "run", "sync_payload", "undo"]
+__all__ = ["check_payload", "delete_points", "run", "sync_payload", "undo"]
 
 
 def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -78,6 +79,58 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
 
     operation = SyncPayload(collection, sql, key, fields, database, parameters or {})
     return command.review(_settings(settings, config), operation, command.Narrow(sample=sample))
+
+
+def delete_points(  # noqa: PLR0913  the arguments of the operation, and where it runs
+    collection: str,
+    *,
+    reason: str,
+    ids: Sequence[int | str | uuid.UUID] | None = None,
+    filter: Any = None,  # noqa: A002  as Qdrant calls it
+    prefix: str | None = None,
+    field: str = "path",
+    sql: str | None = None,
+    key: str = "id",
+    database: str = "app",
+    parameters: Mapping[str, Any] | None = None,
+    max_share: float | None = None,
+    export: bool = True,
+    type: str | None = None,  # noqa: A002  as the audit calls it
+    expect: int | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> FixResult:
+    """Delete the points that every given condition selects; see :class:`qmigrate.operations.deletion.DeletePoints`.
+
+    Args:
+        expect: how many points may go, exactly; None leaves it to the cap.
+        settings: those of qmigrate; by default read from `config`.
+        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+
+    Returns:
+        Counts, and the number for :func:`undo`.
+
+    Raises:
+        RefusedError: more would go than `expect` or the cap allow; nothing was deleted.
+    """
+    from qmigrate.commands import fix as command
+
+    operation = DeletePoints(
+        collection,
+        ids=None if ids is None else [one if isinstance(one, int) else str(one) for one in ids],
+        filter=filter,
+        prefix=prefix,
+        field=field,
+        sql=sql,
+        key=key,
+        database=database,
+        parameters=parameters or {},
+        reason=reason,
+        max_share=max_share,
+        export=export,
+        type=type,
+    )
+    return command.fix(_settings(settings, config), operation, expect=expect)
 
 
 def run(*operations: Operation, settings: Settings | None = None, config: str | Path | None = None) -> FixResult:

@@ -144,8 +144,16 @@ class Store(Protocol):
         page: int = 1000,
         payload: bool | Sequence[str] = True,
         vectors: bool = True,
+        where: JsonObject | None = None,
     ) -> Iterator[Sequence[Stored]]:
-        """Pages in Qdrant's order (unsigned ids ascending, then UUIDs by bytes), from `start` up to before `stop`."""
+        """Pages in Qdrant's order (unsigned ids ascending, then UUIDs by bytes), from `start` up to before `stop`.
+
+        Args:
+            where: a filter in REST shape; None for every point.
+
+        Raises:
+            UsageError: it is no filter.
+        """
 
     def fetch(
         self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str] = True, vectors: bool = True

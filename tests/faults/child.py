@@ -46,6 +46,7 @@ REQUESTS = (
     "recover_snapshot",
     "write_seal",
     "edit_payloads",
+    "delete",
 )
 
 

@@ -1,4 +1,4 @@
-"""A child process that syncs payloads, or takes a run back, and is killed at a chosen point. See ``child``."""
+"""A child process that syncs payloads or deletes points, or takes a run back, and is killed at a chosen point. See ``child``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.faults.child import Points, watch
-from tests.scenarios.app_sql import FACES
+from tests.scenarios.app_sql import FACES, IN_SQL
 
 from qmigrate import op
 from qmigrate.commands import fix
@@ -15,12 +15,14 @@ from qmigrate.settings import Settings
 
 
 def main() -> int:
-    """``child_fix.py CONFIG COLLECTION sync|abort KILL_AT LOG``."""
+    """``child_fix.py CONFIG COLLECTION sync|delete|abort KILL_AT LOG``."""
     config, name, verb, kill_at, log = sys.argv[1:6]
     watch(Points(int(kill_at) if kill_at != "-" else None, Path(log) if log != "-" else None))
     settings = Settings.load(config=Path(config))
     if verb == "abort":
         back.abort(settings, name)
+    elif verb == "delete":
+        fix.fix(settings, op.DeletePoints(name, sql=IN_SQL, max_share=1.0, reason="test"))
     else:
         fix.fix(settings, op.SyncPayload(name, FACES, fields={"person": "person", "score": "score"}, max_share=1.0))
     return 0

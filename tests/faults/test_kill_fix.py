@@ -12,14 +12,17 @@ import pytest
 from tests.conftest import clean
 from tests.faults.stride import thinned
 from tests.harness import Deployment
-from tests.scenarios.app_sql import App, application, drift
+from tests.scenarios.app_sql import IN_SQL, App, application, drift
 
+from qmigrate import op
 from qmigrate.commands import fix
 from qmigrate.commands import rollback as back
 from qmigrate.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANGED = 15
+#: The moments after a write to Qdrant, before it is noted.
+AFTER = ("after edit_payloads", "after delete")
 
 
 def prepare(folder: Path, config: dict) -> App:
@@ -56,34 +59,41 @@ def recorded(app: App) -> tuple[list, int]:
 def points_of(log: Path) -> tuple[list[int], list[str]]:
     """Every point before a write, and the last one after each kind; with all labels."""
     labels = log.read_text().splitlines()
-    numbers = [number for number, label in enumerate(labels, 1) if label.startswith("before") or "edit_payloads" in label]
+    numbers = [number for number, label in enumerate(labels, 1) if label.startswith("before") or label in AFTER]
     return numbers, labels
 
 
+KINDS = {"sync": ("PAYLOAD_SYNC", CHANGED), "delete": ("FILTER", 22)}
+
+
 @pytest.mark.timeout(600)
-def test_a_killed_fix_is_finished_or_taken_back(qdrant_config, tmp_path):
+@pytest.mark.parametrize("verb", ["sync", "delete"])
+def test_a_killed_fix_is_finished_or_taken_back(qdrant_config, tmp_path, verb):
     """Finished: every point changed and counted once, one row in the audit. Aborted: as before, nothing is kept."""
+    local = "path" in qdrant_config
     probe = prepare(tmp_path / "probe", qdrant_config)
     before = probe.payloads()
-    done = child(probe, "sync", log=tmp_path / "points")
+    done = child(probe, verb, log=tmp_path / "points")
     assert done.returncode == 0, done.stderr
     after = probe.payloads()
-    assert recorded(probe) == ([("PAYLOAD_SYNC", CHANGED)], 1)
+    wanted = ([KINDS[verb]], 1)
+    assert recorded(probe) == wanted
     numbers, labels = points_of(tmp_path / "points")
     begun = labels.index("after open_run") + 1
-    local = "path" in qdrant_config
-    assert local or "after edit_payloads" in labels
+    assert local or {"after edit_payloads", "after delete"} & set(labels)
     # The journal is the same in local mode: its ends are enough there.
     chosen = thinned(numbers)
-    for place, number in enumerate(chosen[1::3] if local else chosen):
+    for place, number in enumerate(chosen[1::3] if local else chosen[verb == "delete" :: 1 + (verb == "delete")]):
         app = prepare(tmp_path / f"kill{number}", qdrant_config)
-        assert child(app, "sync", kill_at=number).returncode == -signal.SIGKILL, labels[number - 1]
+        assert child(app, verb, kill_at=number).returncode == -signal.SIGKILL, labels[number - 1]
         if place % 2 == local and begun < number:
             back.abort(app.made.settings(), app.made.name)
             assert (app.payloads(), recorded(app)) == (before, ([], 0)), labels[number - 1]
+            assert not list(app.made.settings().fixes.exports.glob("*"))
         else:
-            fix.fix(app.made.settings(), app.sync())
-            assert (app.payloads(), recorded(app)) == (after, ([("PAYLOAD_SYNC", CHANGED)], 1)), labels[number - 1]
+            wish = app.sync() if verb == "sync" else op.DeletePoints(app.made.name, sql=IN_SQL, max_share=1.0, reason="test")
+            fix.fix(app.made.settings(), wish)
+            assert (app.payloads(), recorded(app)) == (after, wanted), labels[number - 1]
         assert app.made.row().state == "ready"
         if not local:
             clean(app.made)

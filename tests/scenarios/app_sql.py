@@ -12,6 +12,8 @@ from qmigrate import op
 from qmigrate.commands import upgrade
 
 FACES = "SELECT id, person, score FROM faces"
+#: Which points a deletion is about: some more than go at once in the kill tests.
+IN_SQL = "SELECT id FROM faces WHERE person = 'p9' OR person = 'p4'"
 
 
 @dataclass

@@ -162,14 +162,14 @@ def test_what_changed_since_it_was_found_is_let_be(app, monkeypatch):
     settings = app.made.settings()
     original = edit._change
 
-    def meanwhile(work, step, fixing, entries):
+    def meanwhile(work, step, fixing, hand, entries):
         app.run("UPDATE faces SET person = 'p7' WHERE id = 1")
         point = app.made.store() if "url" in app.made.qdrant else work.store
         point.overwrite_payload(app.made.name, 2, {"person": "p8", "score": 2.0})
         point.delete(app.made.name, [3])
         if point is not work.store:
             point.close()
-        return original(work, step, fixing, entries)
+        return original(work, step, fixing, hand, entries)
 
     monkeypatch.setattr(edit, "_change", meanwhile)
     (done,) = fix.fix(settings, app.sync()).done

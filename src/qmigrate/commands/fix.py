@@ -161,6 +161,7 @@ def fix(
     *operations: Operation,
     narrow: Narrow | None = None,
     expect: int | None = None,
+    max_rate: float | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> FixResult:
@@ -172,6 +173,7 @@ def fix(
         operations: of ``qmigrate.op``; several on one collection are done in this order.
         narrow: only a part of what they are about.
         expect: points that may change of each collection, exactly; None leaves it to the cap.
+        max_rate: most points per second of a deletion; None for no limit.
 
     Raises:
         RefusedError: more would change than the cap or `expect` allow; nothing was changed.
@@ -180,7 +182,8 @@ def fix(
     chosen = narrow or Narrow()
     if chosen.sample is not None:
         raise PlanError("a sample is only looked at; what is mended is all of it")
-    more = {} if expect is None else {"expect": expect}
+    given = {"expect": expect, "max_rate": max_rate}
+    more = {name: value for name, value in given.items() if value is not None}
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
         return _run(opened, lambda world: plan_fix(world, edits), lock_timeout)
@@ -230,7 +233,8 @@ def _run(opened: Session, make: Any, lock_timeout: float | None) -> FixResult:
 
 
 def _plan_undo(world: World, row: DeletionRow, overwrite: bool) -> Plan:
-    edit = {"kind": "undo", "log": row.id, "run": row.facts["run"], "step": row.facts["step"]}
+    known = {name: row.facts.get(name) for name in ("run", "step", "generation", "file")}
+    edit = {"kind": row.facts["undo"], "undo": "undo" if row.facts["undo"] == "undo" else None, "log": row.id, **known}
     return plan_undo_fix(world, str(row.collection), row.facts, edit | ({"overwrite": True} if overwrite else {}))
 
 
@@ -238,6 +242,11 @@ def _fixed(opened: Session, log: int) -> DeletionRow:
     row = opened.ledger.deletion(log)
     if row is None or row.collection is None or "run" not in row.facts:
         raise NotFoundError(f"there is no fix {log} in the audit", hint="qmigrate history shows what was done")
+    if row.facts.get("undo") is None:
+        raise RefusedError(
+            f"fix {log} has kept nothing to give the points back from",
+            hint="restore a snapshot: qmigrate snapshot list",
+        )
     for later in opened.ledger.deletions():
         if later.id > log and later.facts.get("undoes") == log:
             raise RefusedError(

@@ -47,9 +47,8 @@ class Found:
         """Count something."""
         self.counts[name] = self.counts.get(name, 0) + count
 
-    def note(self, entry: Entry) -> None:
-        """One more point that would change."""
-        self.changes += 1
+    def show(self, entry: Entry) -> None:
+        """Keep it for the sample, while there is room."""
         if len(self.sample) < SAMPLE:
             self.sample.append({"id": entry.id, "before": dict(entry.before), "after": dict(entry.after)})
 

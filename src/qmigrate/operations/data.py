@@ -104,6 +104,7 @@ class SyncPayload(DataFix):
         """See the base class."""
         return {
             "kind": "sync",
+            "undo": "undo",
             "database": self.database,
             "sql": self.sql,
             "key": self.key,

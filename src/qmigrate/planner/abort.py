@@ -47,8 +47,7 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
             steps.append(_undo(state, run, step, capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
         elif isinstance(step, EditPoints):
-            edit = {"kind": "undo", "run": run.id, "step": position, "drops": True}
-            steps.append(EditPoints((), step.target, edit, f"abort of run {run.id}"))
+            steps.append(_taken_back(run, step, position))
             lines.append("take back what the fix has changed")
     for abandoned in _given_up(state, run):
         steps.append(Retire(abandoned, f"abort of run {run.id}"))
@@ -121,6 +120,20 @@ def _refuse_gap(run: OpenRun, step: GoLive, position: int) -> None:
             "run can only be finished",
             hint="finish it: qmigrate upgrade",
         )
+
+
+def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
+    begun = run.record(position, "change") is not None
+    undo = step.edit.get("undo")
+    if begun and undo is None:
+        raise RefusedError(
+            f"run {run.id} has begun to change points of {run.job.collection}, and has kept nothing to give them back "
+            "from: it can only be finished",
+            hint="finish it: qmigrate upgrade goes on with it",
+        )
+    where = {"run": run.id, "step": position, "generation": step.target}
+    edit = {"kind": undo or "undo", **where, "drops": True, "nothing": not begun}
+    return EditPoints((), step.target, edit, f"abort of run {run.id}")
 
 
 def _undo(state: CollectionState, run: OpenRun, step: InPlace, capabilities: Capabilities) -> InPlace:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, VerificationError
-from qmigrate.model.fix import Entry, Found, same_keys
+from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import EditPoints
-from qmigrate.model.transform import Payload, PointId
-from qmigrate.ports import PayloadEdit
 from qmigrate.steps.closing import close_edit
 from qmigrate.steps.edit_journal import journal_name, windows, write
-from qmigrate.steps.fixing import Fix, Place, check_cap, opened
+from qmigrate.steps.export import file_name
+from qmigrate.steps.fixing import Fix, Hand, Place, check_cap, opened
 from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.work import Facts, Phase, Work
-from qmigrate.store import records
 
 #: Rows of the audit that are looked at for what can't be undone any more.
 _AUDIT_ROWS = 1000
@@ -48,7 +46,7 @@ def select(step: EditPoints, work: Work) -> Facts:
 def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
     """What is found, counted; after the last one it is checked against the cap, before any of it counts as stored."""
     for entry in fix.find(found):
-        found.note(entry)
+        found.changes += 1
         if found.changes % 500 == 0:
             work.tick(500)
         yield entry
@@ -57,8 +55,18 @@ def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
     check_cap(work.collection, found, fix.share(), expected)
 
 
+def export(step: EditPoints, work: Work) -> Facts:
+    """Keep what an undo needs and the journal can't hold, in a file of its own."""
+    if not work.facts("select")["changes"]:
+        return {}
+    path = _export_of(work, step.target, work.run, work.step)
+    with opened(_place(work, step), step.edit) as fix:
+        points = fix.export(path, windows(work.lease.ledger, _journal(work)), work.tick)
+    return {"file": str(path), "points": points} if points else {}
+
+
 def change(step: EditPoints, work: Work) -> Facts:
-    """Change what was selected, many equal changes in one request; each point is looked at again right before.
+    """Change what was selected; each point is looked at again right before.
 
     A point that is as it should be counts as changed: it may be that of an attempt whose answer got lost.
     """
@@ -67,10 +75,11 @@ def change(step: EditPoints, work: Work) -> Facts:
     if not selected:
         return done
     work.progress.begin(work.collection, "change", selected, done["entries"])
+    hand = Hand(own(work, step.target), work.store, work.tick)
     with opened(_place(work, step), step.edit) as fix:
-        for entries in windows(work.lease.ledger, _journal(work), done["entries"]):
+        for entries in windows(work.lease.ledger, _journal(work), done["entries"], fix.window):
             work.tick()
-            counted = _change(work, step, fix, entries)
+            counted = _change(work, step, fix, hand, entries)
             done = {name: done[name] + counted.get(name, 0) for name in done}
             work.note(done)
             work.tick(len(entries))
@@ -78,53 +87,26 @@ def change(step: EditPoints, work: Work) -> Facts:
     return done
 
 
-def _change(work: Work, step: EditPoints, fix: Fix, entries: Sequence[Entry]) -> dict[str, int]:
+def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
     """Change one window; how many entries became what."""
-    address, alias = reach(work, step.target), own(work, step.target)
     for attempt in range(_TRIES):
         counted = {"entries": len(entries), "changed": 0, "moved": 0, "gone": 0}
-        waiting = []
-        now = _payloads(work, address, entries)
-        for entry in entries:
-            state = _state(now.get(entry.id), entry)
-            if state == "before":
-                waiting.append(entry)
-            else:
-                counted["changed" if state == "after" else state] += 1
+        states = fix.states(entries)
+        for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
+            counted[name] = states.count(state)
+        waiting = [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
         agreed = fix.still(waiting)
         counted["moved"] += len(waiting) - len(agreed)
         counted["changed"] += len(agreed)
         try:
-            for edit in _grouped(agreed):
-                work.store.edit_payloads(alias, edit)
-                work.tick()
+            fix.write(hand, agreed)
         except NotFoundError:
             # Either a point went away since it was read, or a later holder has taken the alias away.
-            if attempt == _TRIES - 1 or work.store.aliases().get(alias) != step.target:
+            if attempt == _TRIES - 1 or work.store.aliases().get(hand.alias) != step.target:
                 raise
             continue
         break
     return counted
-
-
-def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:
-    """Equal changes together, in portions that a server takes at once."""
-    groups: dict[str, tuple[Entry, list[PointId]]] = {}
-    for entry in entries:
-        removed = [key for key in entry.before if key not in entry.after]
-        key = json.dumps([entry.after, sorted(removed)], sort_keys=True, ensure_ascii=False)
-        groups.setdefault(key, (entry, []))[1].append(entry.id)
-    portion: list[PayloadEdit] = []
-    count = 0
-    for entry, ids in groups.values():
-        removed = sorted(key for key in entry.before if key not in entry.after)
-        portion.append(PayloadEdit(ids, entry.after, removed))
-        count += len(ids)
-        if count >= 10_000 or len(portion) >= 1000:
-            yield portion
-            portion, count = [], 0
-    if portion:
-        yield portion
 
 
 def verify(step: EditPoints, work: Work) -> Facts:
@@ -139,16 +121,13 @@ def verify(step: EditPoints, work: Work) -> Facts:
         return counted
     unchanged: list[Entry] = []
     work.progress.begin(work.collection, "verify", selected)
-    address = reach(work, step.target)
-    for entries in windows(work.lease.ledger, _journal(work)):
-        now = _payloads(work, address, entries)
-        for entry in entries:
-            state = _state(now.get(entry.id), entry)
-            if state == "before":
-                unchanged.append(entry)
-            else:
-                counted[{"after": "verified", "moved": "changed_since"}.get(state, state)] += 1
-        work.tick(len(entries))
+    with opened(_place(work, step), step.edit) as fix:
+        for entries in windows(work.lease.ledger, _journal(work), size=fix.window):
+            states = fix.states(entries)
+            unchanged += [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
+            for state, name in (("after", "verified"), ("moved", "changed_since"), ("gone", "gone")):
+                counted[name] += states.count(state)
+            work.tick(len(entries))
     # What was let be on purpose may still be what it was.
     if len(unchanged) > int(work.facts("change")["moved"]):
         raise VerificationError(
@@ -170,6 +149,8 @@ def close(step: EditPoints, work: Work) -> Facts:
         "generation": step.target,
         "changed": changed["changed"],
         "counts": found["counts"],
+        "undo": step.edit.get("undo"),
+        "file": work.facts("export").get("file"),
         "not_changed": {"changed_meanwhile": changed["moved"], "gone": changed["gone"]},
     }
     report = {"select": found, "change": changed, "verify": work.facts("verify")}
@@ -181,6 +162,7 @@ def close(step: EditPoints, work: Work) -> Facts:
         work.lease.drop_base(_journal(work))
     if taken_back:
         work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))
+        _export_of(work, step.target, step.edit["run"], step.edit["step"]).unlink(missing_ok=True)
     _expire(work)
     return {"log": close_edit(work, step, fixed, report)}
 
@@ -194,34 +176,25 @@ def _expire(work: Work) -> None:
             name = journal_name(row.facts["run"], row.facts["step"])
             if work.lease.ledger.has_base(name):
                 work.lease.drop_base(name)
+            if row.facts.get("file"):
+                Path(row.facts["file"]).unlink(missing_ok=True)
 
 
 def _place(work: Work, step: EditPoints) -> Place:
     return Place(work.collection, reach(work, step.target), work.store, work.lease.ledger, work.settings)
 
 
+def _export_of(work: Work, physical: str, run: int, step: int) -> Path:
+    return work.settings.fixes.exports / file_name(physical, f"run{run}-{step}")
+
+
 def _journal(work: Work) -> str:
     return journal_name(work.run, work.step)
 
 
-def _payloads(work: Work, address: str, entries: Sequence[Entry]) -> dict[PointId, Payload]:
-    """What these points have now under the keys that change."""
-    keys = sorted({key for entry in entries for key in entry.keys})
-    points = work.store.fetch(address, [entry.id for entry in entries], payload=keys, vectors=False)
-    return {records.point_id(stored): records.payload_of(stored) for stored in points}
-
-
-def _state(payload: Payload | None, entry: Entry) -> str:
-    """``gone``, ``after`` (as it should be), ``before`` (as it was found) or ``moved`` (changed by somebody since)."""
-    if payload is None:
-        return "gone"
-    if same_keys(payload, entry.after, entry.keys):
-        return "after"
-    return "before" if same_keys(payload, entry.before, entry.keys) else "moved"
-
-
 PHASES = (
     Phase("select", select),
+    Phase("export", export),
     Phase("change", change),
     Phase("verify", verify),
     Phase("close", close),

@@ -15,8 +15,6 @@ from qmigrate.model.fix import Entry
 
 #: Entries of a stored page.
 PAGE = 2000
-#: Entries that are worked on together, so that equal values meet.
-WINDOW = 40_000
 
 
 def journal_name(run: int, step: int) -> str:
@@ -48,11 +46,12 @@ def write(lease: Lease, name: str, entries: Iterable[Entry]) -> int:
     return count
 
 
-def windows(ledger: Ledger, name: str, skip: int = 0) -> Iterator[list[Entry]]:
+def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Iterator[list[Entry]]:
     """The stored entries, many at a time; those of a count that was returned here are always whole.
 
     Args:
         skip: so many entries are done already.
+        size: of a window, at least.
     """
     found: list[Entry] = []
     for page in ledger.base_pages(name):
@@ -60,7 +59,7 @@ def windows(ledger: Ledger, name: str, skip: int = 0) -> Iterator[list[Entry]]:
         if skip:
             done = min(skip, len(found))
             found, skip = found[done:], skip - done
-        if len(found) >= WINDOW:
+        if len(found) >= size:
             yield found
             found = []
     if found:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from qmigrate.errors import RefusedError, RepairNeededError
@@ -12,6 +13,7 @@ from qmigrate.ledger import Fixed, Ledger
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Store
+from qmigrate.steps.work import Tick
 
 if TYPE_CHECKING:
     from qmigrate.settings import Settings
@@ -33,18 +35,49 @@ class Place:
     settings: Settings
 
 
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """What a fix changes points with.
+
+    Attributes:
+        alias: of the present holder: a later one takes it away, so nothing of an earlier one lands.
+        tick: to be called between requests.
+    """
+
+    alias: str
+    store: Store
+    tick: Tick
+
+
 class Fix(Protocol):
     """One kind of data fix, opened for one edit."""
 
+    @property
+    def window(self) -> int:
+        """How many points are looked at and changed together."""
+
     def find(self, found: Found) -> Iterator[Entry]:
-        """Every point that would change, in the order in which it is met; counts while it looks. It only reads.
+        """Every point that would change, in Qdrant's order where it can; shows and counts. It only reads.
 
         Raises:
             QmigrateError: what it looks at doesn't fit; nothing was changed.
         """
 
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:
+        """Keep what an undo needs beside the entries; how many points, 0 where it needs nothing."""
+
+    def states(self, entries: Sequence[Entry]) -> list[str]:
+        """How each point is now: ``gone``, ``after`` (as it should be), ``before`` (as it was found), ``moved``."""
+
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those that are to be changed as things stand now: asked right before they are."""
+
+    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+        """Change these points and wait; may be repeated.
+
+        Raises:
+            NotFoundError: a point went away meanwhile.
+        """
 
     def audit(self, facts: JsonObject) -> Fixed:
         """The row of the audit; `facts` go into it."""
@@ -60,10 +93,12 @@ Opener = Callable[[Place, JsonObject], Fix]
 
 
 def _kinds() -> Mapping[str, Opener]:
+    from qmigrate.steps.bring_back import BringBack
+    from qmigrate.steps.removal import Removal
     from qmigrate.steps.sync import Sync
     from qmigrate.steps.undo import Undo
 
-    return {"sync": Sync, "undo": Undo}
+    return {"sync": Sync, "undo": Undo, "delete": Removal, "bring_back": BringBack}
 
 
 @contextmanager
@@ -89,8 +124,7 @@ def look(place: Place, edit: JsonObject) -> Found:
     """What a fix would do now: exact counts and a sample. It only reads."""
     found = Found()
     with opened(place, edit) as fix:
-        for entry in fix.find(found):
-            found.note(entry)
+        found.changes = sum(1 for _ in fix.find(found))
     return found
 
 

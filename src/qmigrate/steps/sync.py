@@ -14,6 +14,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.rows import Query, Row, Rows, plain
 from qmigrate.steps.fixing import Place
+from qmigrate.steps.payload_fix import PayloadFix
 from qmigrate.store import records
 
 #: Points of one look-up by id.
@@ -23,7 +24,7 @@ _PAGE = 5000
 _INT64 = 2.0**63
 
 
-class Sync:
+class Sync(PayloadFix):
     """Makes payload fields equal to columns; see :class:`qmigrate.operations.data.SyncPayload`.
 
     Args:
@@ -58,6 +59,7 @@ class Sync:
         for identifier, values, payload in pairs:
             entry = self._entry(found, identifier, values, payload)
             if entry is not None:
+                found.show(entry)
                 yield entry
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:

@@ -10,16 +10,17 @@ from qmigrate.model.fix import Entry, Found, same_keys
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.edit_journal import journal_name, windows
 from qmigrate.steps.fixing import Place
-from qmigrate.store import records
+from qmigrate.steps.payload_fix import PayloadFix
 
 
-class Undo:
+class Undo(PayloadFix):
     """Gives points back what a fix has taken from them; see ``qmigrate fix undo``.
 
     Args:
         place: where it looks.
         edit: ``run`` and ``step`` of the fix, ``log`` (its row of the audit), ``overwrite`` (also what was changed
-            since), ``drops`` (the journal of the fix goes at the end: the run is taken back, not undone).
+            since), ``drops`` (what the fix has kept goes at the end: its run is taken back), ``nothing`` (it had not
+            begun to change anything).
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
@@ -37,6 +38,8 @@ class Undo:
     def find(self, found: Found) -> Iterator[Entry]:
         """See :class:`~qmigrate.steps.fixing.Fix`; counts ``newer`` (changed since) and ``gone`` points."""
         place = self._place
+        if self._edit.get("nothing"):
+            return
         if not place.ledger.has_base(self._journal):
             if self._edit.get("drops"):
                 return
@@ -47,7 +50,7 @@ class Undo:
             )
         found.counts.update({"newer": 0, "gone": 0})
         found.points = place.store.count(place.address)
-        for entries in windows(place.ledger, self._journal):
+        for entries in windows(place.ledger, self._journal, size=self.window):
             yield from self._window(found, entries)
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -60,10 +63,7 @@ class Undo:
         return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), {**facts, "undoes": number})
 
     def _window(self, found: Found, entries: Sequence[Entry]) -> Iterator[Entry]:
-        place = self._place
-        keys = sorted({key for entry in entries for key in entry.keys})
-        points = place.store.fetch(place.address, [entry.id for entry in entries], payload=keys, vectors=False)
-        payloads = {records.point_id(stored): records.payload_of(stored) for stored in points}
+        payloads = self.payloads(entries)
         for entry in entries:
             payload = payloads.get(entry.id)
             if payload is None:
@@ -72,6 +72,7 @@ class Undo:
                 continue
             elif same_keys(payload, entry.after, entry.keys) or self._edit.get("overwrite"):
                 now = {key: payload[key] for key in entry.keys if key in payload}
-                yield Entry(entry.id, now, entry.before)
+                found.show(made := Entry(entry.id, now, entry.before))
+                yield made
             else:
                 found.add("newer")

@@ -20,7 +20,7 @@ from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Beat, OperationIds, PayloadEdit, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
-from qmigrate.store import capabilities, faults, local_shapes
+from qmigrate.store import capabilities, faults, filters, local_shapes
 from qmigrate.store.local_folder import open_folder
 from qmigrate.store.local_shapes import Settings
 from qmigrate.store.local_unit import cosine_vectors, in_unit_form
@@ -119,18 +119,17 @@ class LocalStore:
         page: int = 1000,
         payload: bool | Sequence[str] = True,
         vectors: bool = True,
+        where: JsonObject | None = None,
     ) -> Iterator[Sequence[Stored]]:
         """Pages in Qdrant's order, from `start` up to before `stop`."""
         wanted = payload if isinstance(payload, bool) else list(payload)
         cosine = self._cosine(name) if vectors else frozenset()
         border = None if stop is None else local_shapes.order(stop)
+        chosen = filters.model_of(where) if where is not None else None
+        asked = {"scroll_filter": chosen, "limit": page, "with_payload": wanted, "with_vectors": vectors}
         offset, more = start, True
         while more:
-            rows, following = self._run(
-                lambda: self._client.scroll(
-                    name, limit=page, offset=offset, with_payload=wanted, with_vectors=vectors  # noqa: B023
-                )
-            )
+            rows, following = self._run(partial(self._client.scroll, name, offset=offset, **asked))
             if border is not None:
                 kept = [row for row in rows if local_shapes.order(row.id) < border]
                 more, rows = len(kept) == len(rows), kept

@@ -83,6 +83,7 @@ class Points:
         page: int,
         payload: bool | Sequence[str],
         vectors: bool,
+        where: Any = None,
     ) -> Iterator[Sequence[Stored]]:
         """Pages in Qdrant's order, up to before `stop`; the next is under way while the caller works on this one."""
         request = messages.ScrollPoints(
@@ -91,6 +92,8 @@ class Points:
             with_payload=_payload_selector(payload),
             with_vectors=messages.WithVectorsSelector(enable=vectors),
         )
+        if where is not None:
+            request.filter.CopyFrom(where)
         if start is not None:
             request.offset.CopyFrom(wire_id(start))
         pending: Any = self.start(self._reads.Scroll, request)

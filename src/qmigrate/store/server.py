@@ -15,6 +15,7 @@ from qmigrate.store import (
     collection,
     counts,
     fence,
+    filters,
     hiding,
     nodes,
     payload_edits,
@@ -104,9 +105,13 @@ class ServerStore:
         page: int = 1000,
         payload: bool | Sequence[str] = True,
         vectors: bool = True,
+        where: JsonObject | None = None,
     ) -> Iterator[Sequence[Stored]]:
         """Pages in Qdrant's order, from `start` up to before `stop`."""
-        return self._points.scan(name, start=start, stop=stop, page=page, payload=payload, vectors=vectors)
+        wanted = filters.wire_of(where) if where is not None else None
+        return self._points.scan(
+            name, start=start, stop=stop, page=page, payload=payload, vectors=vectors, where=wanted
+        )
 
     def fetch(
         self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str] = True, vectors: bool = True

@@ -19,11 +19,12 @@ _VALUE = 40
 _SHOWN = 5
 
 
-def show_review(console: Console, review: Review) -> None:
+def show_review(console: Console, review: Review, would: str = "would") -> None:
     """What would change, and that nothing was done."""
     for line in review_lines(review):
         console.print(line)
-    console.print(f"Nothing was changed: {counted(review.changes, 'point')} would." if review.changes else "In order.")
+    nothing = "Nothing to do." if would != "would" else "In order."
+    console.print(f"Nothing was changed: {counted(review.changes, 'point')} {would}." if review.changes else nothing)
 
 
 def review_lines(review: Review) -> list[Text]:

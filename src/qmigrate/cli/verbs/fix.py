@@ -14,7 +14,7 @@ from qmigrate.cli.verbs.change import lock_timeout
 
 if TYPE_CHECKING:
     from qmigrate.commands.fix import Narrow, Review
-    from qmigrate.operations import SyncPayload
+    from qmigrate.operations import DeletePoints, SyncPayload
 
 yes = click.option("--yes", is_flag=True, help="Don't ask.")
 reason = click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
@@ -83,6 +83,59 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
     return 0
 
 
+@fix.command("delete", short_help="Delete points.")
+@click.argument("collection")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="This point; may be repeated.")
+@click.option("--filter", "filter_", metavar="YAML", help="A filter of Qdrant, as YAML or JSON; @FILE for a file.")
+@click.option("--prefix", metavar="PATH", help="Points whose path is this folder or lies below it.")
+@click.option("--field", default="path", show_default=True, metavar="KEY", help="The payload key with the path.")
+@click.option("--sql", metavar="SELECT", help="A query that returns the ids.")
+@click.option("--key", default="id", show_default=True, metavar="COLUMN", help="Its column with the id.")
+@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
+@click.option("--type", "kind", metavar="WORD", help="For the audit: SESSION, CATEGORY, …  [default: by selection]")
+@click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
+@click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Most points per second.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why, for the audit.")
+@click.option("--dry-run", is_flag=True, help="Show what would go, and delete nothing.")
+@max_share
+@expect
+@yes
+@lock_timeout
+@with_shell
+def delete(shell: Shell, collection: str, **given: Any) -> int:
+    """Delete the points of COLLECTION that every given condition selects; they are exported first.
+
+    Without --yes it shows how many and which, and asks. Where nobody can answer, --yes --expect N is wanted.
+    """
+    from qmigrate.cli.render.fix import show_done, show_review
+    from qmigrate.commands import fix as command
+    from qmigrate.errors import RefusedError
+
+    settings, operation = shell.settings(), _deletion(collection, given)
+    expected = given["expect"]
+    if not given["yes"] or given["dry_run"]:
+        found = command.review(settings, operation)
+        if given["dry_run"] or not found.changes:
+            shell.show(found, functools.partial(show_review, would="would go"))
+            return 0
+        _consent(shell, found, flags=f"--yes --expect {found.changes}")
+        expected = found.changes if expected is None and len(found.previews) == 1 else expected
+    elif expected is None:
+        raise RefusedError("nothing was deleted: say how many may go", hint="--dry-run counts them; --yes --expect N")
+    with shell.progress() as progress:
+        result = command.fix(
+            settings,
+            operation,
+            expect=expected,
+            max_rate=given["max_rate"],
+            lock_timeout=given["lock_timeout"],
+            progress=progress,
+        )
+    shell.show(result, functools.partial(show_done, unit="deleted"))
+    return 0
+
+
 @fix.command("undo", short_help="Take a fix back.")
 @click.argument("number", type=click.IntRange(min=1))
 @click.option("--overwrite", is_flag=True, help="Also points that were changed since.")
@@ -132,6 +185,40 @@ def _operation(collection: str, given: dict[str, Any]) -> SyncPayload:
     )
 
 
+def _deletion(collection: str, given: dict[str, Any]) -> DeletePoints:
+    from qmigrate.operations import DeletePoints
+
+    return DeletePoints(
+        collection,
+        ids=[int(one) if one.isdigit() else one for one in given["ids"]] or None,
+        filter=_yaml(given["filter_"]) if given["filter_"] is not None else None,
+        prefix=given["prefix"],
+        field=given["field"],
+        sql=given["sql"],
+        key=given["key"],
+        database=given["database"],
+        parameters=dict(_parameter(one) for one in given["params"]),
+        reason=given["reason"],
+        max_share=given["max_share"],
+        export=not given["no_export"],
+        type=given["kind"],
+    )
+
+
+def _yaml(text: str) -> Any:
+    """A value as YAML, of which JSON is a part; ``@FILE`` stands for what is in a file."""
+    import yaml
+
+    if text.startswith("@"):
+        with click.open_file(text[1:], encoding="utf-8") as file:
+            text = file.read()
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = next(iter(str(error).splitlines()), "")
+        raise click.UsageError(f"--filter is no YAML: {line}", click.get_current_context()) from None
+
+
 def _parameter(text: str) -> tuple[str, Any]:
     """``NAME=VALUE``; a whole number is one, everything else is a text."""
     name, mark, value = text.partition("=")
@@ -166,7 +253,7 @@ def _moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _consent(shell: Shell, found: Review) -> None:
+def _consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
     """Show what would change, then ask; nobody is asked where nobody can answer.
 
     Raises:
@@ -178,7 +265,7 @@ def _consent(shell: Shell, found: Review) -> None:
     if shell.options.json or not sys.stdin.isatty():
         raise RefusedError(
             f"{found.changes:,} points would change, and that needs consent",
-            hint="--check shows them; --yes changes them",
+            hint=f"look at them first (--check, --dry-run); {flags} does it",
             facts={"changes": found.changes},
         )
     console = shell.console(stderr=True)

@@ -43,6 +43,7 @@ NEEDS: Mapping[str, str] = {
     "gc": "manage",
     "snapshot restore": "manage",
     "fix sync": "manage",
+    "fix delete": "manage",
     "fix undo": "manage",
     "repair --leftovers": "manage",
 }

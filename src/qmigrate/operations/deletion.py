@@ -1,0 +1,175 @@
+"""Deleting points on purpose: what selects them, and what is recorded of it. No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from qmigrate.model import statement
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.operations.base import Key, Operation, assign, plain
+from qmigrate.operations.data import DataFix
+
+_TYPE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_CONDITIONS = ("must", "should", "must_not", "min_should")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeletePoints(DataFix):
+    """Delete the points that every given condition selects; they are exported first, so that it can be undone.
+
+    Right before each batch the conditions are asked again, by id: a point that changed meanwhile is left alone.
+
+    Args:
+        collection: logical name or glob.
+        ids: unsigned integers and UUIDs.
+        filter: of Qdrant: ``models.Filter``, or the same as JSON.
+        prefix: a folder: points whose `field` is this path or lies below it (``/photos/2024`` selects
+            ``/photos/2024/a.jpg`` and not ``/photos/2024-old/a.jpg``).
+        field: payload key with the path.
+        sql: one SELECT on the application's SQL that returns the ids, without ORDER BY.
+        key: its column with the id.
+        database: name under ``databases:`` in the settings.
+        parameters: values of the query's ``:parameters``.
+        reason: why; it is recorded, and must be given.
+        max_share: the largest share of the points that may go; None for ``fixes.max_share`` of the settings.
+        export: keep the points for an undo; without, there is none.
+        type: for the record, as the application calls it (``SESSION``, ``CATEGORY``); by default what selects them.
+    """
+
+    rewrites_payload: ClassVar[bool] = True
+
+    collection: str
+    ids: Sequence[int | str] | None = None
+    filter: Any = None
+    prefix: str | None = None
+    field: str = "path"
+    sql: str | None = None
+    key: str = "id"
+    database: str = "app"
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reason: str = ""
+    max_share: float | None = None
+    export: bool = True
+    type: str | None = None
+
+    def __post_init__(self) -> None:
+        """A filter becomes plain JSON, and UUIDs their canonical texts."""
+        if self.filter is not None:
+            assign(self, filter=plain(self.filter, f"{self.label()}: filter", keep_none=True))
+        if self.ids is not None and not isinstance(self.ids, str):
+            assign(self, ids=[_canonical(one) for one in self.ids])
+
+    def check_words(self) -> None:
+        """See the base class."""
+        Operation.check_words(self)
+        if all(part is None for part in (self.ids, self.filter, self.prefix, self.sql)):
+            raise self.error("nothing says which points: ids, filter, prefix or sql")
+        if not isinstance(self.reason, str) or not self.reason.strip():
+            raise self.error("a reason is wanted: it is what the audit shows", hint='reason="…"')
+        problem = self._ids_problem() or self._filter_problem() or self._prefix_problem() or self._sql_problem()
+        problem = problem or self.share_problem(self.max_share)
+        if problem is None and self.type is not None and not (self.type and _TYPE.issuperset(self.type)):
+            problem = f"type must be capital letters, not {self.type!r}"
+        if problem:
+            raise self.error(problem)
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """Any collection has points."""
+
+    def edit(self) -> JsonObject:
+        """See the base class."""
+        sql = {"database": self.database, "sql": self.sql, "key": self.key}
+        given = plain(self.parameters, f"{self.label()}: parameters", keep_none=True)
+        return {
+            "kind": "delete",
+            "undo": "bring_back" if self.export else None,
+            "ids": None if self.ids is None else list(self.ids),
+            "filter": self.filter,
+            "prefix": None if self.prefix is None else [self.field, self.prefix],
+            "sql": None if self.sql is None else {**sql, "parameters": given},
+            "export": self.export,
+            "type": self.type or self._type(),
+            "target": self._target(),
+            "max_share": self.max_share,
+            "reason": self.reason,
+        }
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"delete points: {self._target()}"
+
+    def touched(self) -> frozenset[Key]:
+        """Several may follow each other; the same one twice is a slip."""
+        return frozenset({("points of", self._target())})
+
+    def _type(self) -> str:
+        if self.prefix is not None:
+            return "DIRECTORY"
+        return "ASSET" if self.ids is not None else "FILTER"
+
+    def _target(self) -> str:
+        parts = []
+        if self.ids is not None:
+            shown = ", ".join(str(one) for one in self.ids[:3])
+            parts.append(f"id {shown}" if len(self.ids) <= 3 else f"{len(self.ids):,} ids: {shown}, …")
+        if self.prefix is not None:
+            parts.append(f"{self.field} below {self.prefix}")
+        if self.filter is not None:
+            parts.append(f"filter {self.filter}")
+        if self.sql is not None:
+            parts.append(f"ids of a query on {self.database}")
+        return "; ".join(parts)
+
+    def _ids_problem(self) -> str | None:
+        if self.ids is None:
+            return None
+        if isinstance(self.ids, str):
+            return "ids must be a list"
+        odd = [one for one in self.ids if not _is_id(one)]
+        return f"{odd[0]!r} is no point id: unsigned integers and UUIDs are" if odd else None
+
+    def _filter_problem(self) -> str | None:
+        if self.filter is None:
+            return None
+        if not isinstance(self.filter, Mapping):
+            return f"the filter must be an object, not {self.filter!r:.60}"
+        if not any(self.filter.get(name) for name in _CONDITIONS):
+            return "the filter has no condition, so it selects every point; a reset is something else"
+        return None
+
+    def _prefix_problem(self) -> str | None:
+        if self.prefix is None:
+            return None
+        if not isinstance(self.prefix, str) or not self.prefix.strip("/ "):
+            return f"the prefix {self.prefix!r} would select every path"
+        return None if isinstance(self.field, str) and self.field else "field must name a payload key"
+
+    def _sql_problem(self) -> str | None:
+        if self.sql is None:
+            return None
+        missing = statement.parameters(self.sql) - set(self.parameters)
+        return statement.problem(self.sql) or (
+            f"the query has a parameter :{min(missing)} without a value" if missing else None
+        )
+
+
+def _canonical(one: Any) -> Any:
+    """An id as Qdrant writes it; what is none stays for the message."""
+    if isinstance(one, uuid.UUID):
+        return str(one)
+    try:
+        return str(uuid.UUID(one)) if isinstance(one, str) else one
+    except ValueError:
+        return one
+
+
+def _is_id(one: Any) -> bool:
+    if isinstance(one, str):
+        try:
+            return bool(uuid.UUID(one))
+        except ValueError:
+            return False
+    return isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**64

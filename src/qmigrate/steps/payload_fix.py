@@ -1,0 +1,76 @@
+"""What fixes of payloads share: how a point is now, and equal changes written together. It finds nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from qmigrate.model.fix import Entry, same_keys
+from qmigrate.model.transform import Payload, PointId
+from qmigrate.ports import PayloadEdit
+from qmigrate.steps.fixing import Hand, Place
+from qmigrate.steps.work import Tick
+from qmigrate.store import records
+
+#: Ids and operations that go to the server at once.
+_IDS, _OPERATIONS = 10_000, 1000
+
+
+class PayloadFix:
+    """The half of a fix that writes payload keys; see :class:`qmigrate.steps.fixing.Fix`."""
+
+    #: Large, so that equal values meet.
+    window = 40_000
+    _place: Place
+
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:  # noqa: ARG002
+        """Nothing: the entries hold all that an undo needs."""
+        return 0
+
+    def payloads(self, entries: Sequence[Entry]) -> dict[PointId, Payload]:
+        """What these points have now under the keys that change."""
+        keys = sorted({key for entry in entries for key in entry.keys})
+        ids = [entry.id for entry in entries]
+        points = self._place.store.fetch(self._place.address, ids, payload=keys, vectors=False)
+        return {records.point_id(stored): records.payload_of(stored) for stored in points}
+
+    def states(self, entries: Sequence[Entry]) -> list[str]:
+        """By the keys that change."""
+        now = self.payloads(entries)
+        return [_state(now.get(entry.id), entry) for entry in entries]
+
+    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+        """Equal changes in one operation, many operations in one request."""
+        for portion in _grouped(entries):
+            hand.store.edit_payloads(hand.alias, portion)
+            hand.tick()
+
+
+def _state(payload: Payload | None, entry: Entry) -> str:
+    if payload is None:
+        return "gone"
+    if same_keys(payload, entry.after, entry.keys):
+        return "after"
+    return "before" if same_keys(payload, entry.before, entry.keys) else "moved"
+
+
+def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:
+    groups: dict[str, tuple[Entry, list[PointId]]] = {}
+    for entry in entries:
+        key = json.dumps([entry.after, _removed(entry)], sort_keys=True, ensure_ascii=False)
+        groups.setdefault(key, (entry, []))[1].append(entry.id)
+    portion: list[PayloadEdit] = []
+    count = 0
+    for entry, ids in groups.values():
+        portion.append(PayloadEdit(ids, entry.after, _removed(entry)))
+        count += len(ids)
+        if count >= _IDS or len(portion) >= _OPERATIONS:
+            yield portion
+            portion, count = [], 0
+    if portion:
+        yield portion
+
+
+def _removed(entry: Entry) -> list[str]:
+    return sorted(key for key in entry.before if key not in entry.after)

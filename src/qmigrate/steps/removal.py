@@ -1,0 +1,204 @@
+"""Points to delete: selected by several conditions, each asked again right before. It picks none itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qmigrate import archive
+from qmigrate.archive import Header
+from qmigrate.ledger import Fixed
+from qmigrate.model.fix import Entry, Found
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import PointId
+from qmigrate.ports import Stored
+from qmigrate.rows import Query, Rows
+from qmigrate.steps.export import described
+from qmigrate.steps.fixing import Hand, Place
+from qmigrate.steps.throttle import Throttle
+from qmigrate.steps.work import Tick
+from qmigrate.store import portable, records
+from qmigrate.store.filters import among
+
+#: What `Header.kind` says of the points of a deletion.
+DELETED = "deletion"
+#: Points that are read with their vectors at a time.
+_AT_ONCE = 500
+#: Points of a page without vectors.
+_PAGE = 5000
+
+
+class Removal:
+    """Deletes points; see :class:`qmigrate.operations.deletion.DeletePoints`, whose edit it takes."""
+
+    #: Small: between the last look at a point and its deletion little time may pass.
+    window = 2000
+
+    def __init__(self, place: Place, edit: JsonObject) -> None:
+        self._place = place
+        self._edit = edit
+        self._ids = None if edit.get("ids") is None else set(edit["ids"])
+        self._filter: JsonObject | None = edit.get("filter")
+        self._prefix: tuple[str, str] | None = tuple(edit["prefix"]) if edit.get("prefix") else None
+        self._rows: Rows | None = None
+        self._throttle = Throttle(edit.get("max_rate"))
+        sql = edit.get("sql")
+        if sql is not None:
+            query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {})
+            self._rows = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._rows is not None:
+            self._rows.close()
+
+    def share(self) -> float | None:
+        """Its own cap, else that of the settings."""
+        own = self._edit.get("max_share")
+        return float(own) if own is not None else self._place.settings.fixes.max_share
+
+    def find(self, found: Found) -> Iterator[Entry]:
+        """See :class:`~qmigrate.steps.fixing.Fix`; counts ids that are ``not_there``, and those that are no match."""
+        found.points = self._place.store.count(self._place.address)
+        found.counts.update({"not_there": 0, "no_match": 0})
+        for ids in self._candidates():
+            points = {records.point_id(stored): stored for stored in self._whole(ids)}
+            matching = self._matching([one for one in ids if one in points])
+            found.add("not_there", len(ids) - len(points))
+            found.add("no_match", len(points) - len(matching))
+            for identifier in ids:
+                if identifier in matching:
+                    entry = Entry(identifier, {"digest": records.digest(points[identifier]).hex()}, {})
+                    found.show(Entry(identifier, records.payload_of(points[identifier]), {}))
+                    yield entry
+
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:
+        """The points as they are, payload and all vectors; one that has changed since is not deleted, and left out."""
+        if not self._edit.get("export", True):
+            return 0
+        place = self._place
+        live = described(place.store, place.address)
+        header = Header(
+            kind=DELETED,
+            name=place.collection,
+            physical=live.physical,
+            generation=None,
+            schema=live.schema.with_(aliases=()),
+            ledger=place.ledger.identity(),
+            source=place.store.capabilities.label,
+            created_at=datetime.now(UTC),
+        )
+        return archive.write(path, header, self._exported(entries, tick)).points
+
+    def states(self, entries: Sequence[Entry]) -> list[str]:
+        """A point that is gone is as it should be; one that is not what it was is left alone."""
+        digests = self._digests([entry.id for entry in entries])
+        return [
+            "after" if entry.id not in digests else "before" if digests[entry.id] == entry.before["digest"] else "moved"
+            for entry in entries
+        ]
+
+    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those that every condition still selects."""
+        kept: set[PointId] = set()
+        for first in range(0, len(entries), _AT_ONCE):
+            kept |= self._matching([entry.id for entry in entries[first : first + _AT_ONCE]])
+        return [entry for entry in entries if entry.id in kept]
+
+    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+        """Delete by id."""
+        for first in range(0, len(entries), _AT_ONCE):
+            part = [entry.id for entry in entries[first : first + _AT_ONCE]]
+            self._throttle.take(len(part))
+            hand.store.delete(hand.alias, part)
+            hand.tick()
+
+    def audit(self, facts: JsonObject) -> Fixed:
+        """As many vectors as points were deleted."""
+        said = {name: self._edit[name] for name in ("filter", "prefix", "sql") if self._edit.get(name)}
+        kind, target = str(self._edit["type"]), str(self._edit["target"])
+        return Fixed(kind, target, int(facts["changed"]), self._edit.get("reason"), {**facts, **said})
+
+    def _candidates(self) -> Iterator[list[PointId]]:
+        """Ids that may be selected, ascending, some at a time: by what narrows most without a scan."""
+        if self._ids is not None:
+            yield from _parts(iter(sorted(self._ids, key=records.order_key)))
+        elif self._rows is not None:
+            yield from _parts(identifier for identifier, _ in self._rows.ordered())
+        else:
+            yield from _parts(self._scanned())
+
+    def _scanned(self) -> Iterator[PointId]:
+        store, address = self._place.store, self._place.address
+        fields: list[str] | bool = [self._prefix[0]] if self._prefix else False
+        for page in store.scan(address, page=_PAGE, payload=fields, vectors=False, where=self._filter):
+            for stored in page:
+                if self._prefix is None or _below(records.payload_of(stored).get(self._prefix[0]), self._prefix[1]):
+                    yield records.point_id(stored)
+
+    def _matching(self, ids: Sequence[PointId]) -> set[PointId]:
+        """Those of these points that every condition selects now."""
+        left = set(ids) if self._ids is None else set(ids) & self._ids
+        store, address = self._place.store, self._place.address
+        if left and self._rows is not None:
+            left &= self._rows.of(sorted(left, key=records.order_key)).keys()
+        if left and self._filter is not None:
+            where = among(self._filter, sorted(left, key=records.order_key))
+            pages = store.scan(address, page=_PAGE, payload=False, vectors=False, where=where)
+            left &= {records.point_id(stored) for page in pages for stored in page}
+        if left and self._prefix is not None:
+            name, prefix = self._prefix
+            points = store.fetch(address, list(left), payload=[name], vectors=False)
+            paths = {records.point_id(stored): records.payload_of(stored).get(name) for stored in points}
+            left &= {identifier for identifier, path in paths.items() if _below(path, prefix)}
+        return left
+
+    def _whole(self, ids: Sequence[PointId]) -> list[Stored]:
+        return self._place.store.fetch(self._place.address, ids)
+
+    def _digests(self, ids: Sequence[PointId]) -> dict[PointId, str]:
+        found = {}
+        for first in range(0, len(ids), _AT_ONCE):
+            for stored in self._whole(ids[first : first + _AT_ONCE]):
+                found[records.point_id(stored)] = records.digest(stored).hex()
+        return found
+
+    def _exported(self, entries: Iterable[Sequence[Entry]], tick: Tick) -> Iterator[list[JsonObject]]:
+        place = self._place
+        for window in entries:
+            for first in range(0, len(window), _AT_ONCE):
+                part = window[first : first + _AT_ONCE]
+                points = {records.point_id(stored): stored for stored in self._whole([entry.id for entry in part])}
+                same = [
+                    points[entry.id]
+                    for entry in part
+                    if entry.id in points and records.digest(points[entry.id]).hex() == entry.before["digest"]
+                ]
+                yield portable.page_to_json(place.store, place.address, same)
+                tick()
+
+
+def _parts(ids: Iterator[PointId]) -> Iterator[list[PointId]]:
+    part: list[PointId] = []
+    for identifier in ids:
+        part.append(identifier)
+        if len(part) >= _AT_ONCE:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _below(value: Any, prefix: str) -> bool:
+    """Whether a path is a folder or lies in it: ``/photos/2024/a.jpg`` in ``/photos/2024``, ``/photos/2024-old`` not.
+
+    Any value of a list will do. Texts are compared exactly, as a file system does.
+    """
+    if isinstance(value, list):
+        return any(_below(one, prefix) for one in value)
+    if not isinstance(value, str):
+        return False
+    folder = prefix.rstrip("/")
+    return value.rstrip("/") == folder or value.startswith(folder + "/")

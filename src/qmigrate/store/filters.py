@@ -1,0 +1,43 @@
+"""Filters of points: from plain JSON in REST shape to what the client and the wire take. It sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qmigrate.errors import UsageError
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import PointId
+
+
+def model_of(where: JsonObject) -> Any:
+    """The client's own object of a filter.
+
+    Raises:
+        UsageError: it is no filter of Qdrant; says what is wrong.
+    """
+    # Only here: importing the client's models takes most of a second.
+    from pydantic import ValidationError
+    from qdrant_client import models
+
+    try:
+        return models.Filter.model_validate(where)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"][:3])
+        raise UsageError(
+            f"the filter is none of Qdrant's: {place}: {problem['msg']}",
+            hint="https://qdrant.tech/documentation/concepts/filtering/ shows how they look",
+        ) from None
+
+
+def wire_of(where: JsonObject) -> Any:
+    """The message of a filter."""
+    from qdrant_client.conversions.conversion import RestToGrpc
+
+    return RestToGrpc.convert_filter(model_of(where))
+
+
+def among(where: JsonObject, ids: Sequence[PointId]) -> JsonObject:
+    """The same filter for these points only."""
+    return {"must": [{"has_id": list(ids)}, where]}

@@ -1,0 +1,255 @@
+"""Deletion of points: selected in several ways at once, counted, capped, exported, recorded, and brought back whole."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+from qdrant_client import models
+from sqlalchemy import create_engine, text
+from tests.conftest_postgres import fresh_database
+from tests.harness import Deployment, write
+from tests.scenarios.cli import call
+
+from qmigrate import fix as program
+from qmigrate import op
+from qmigrate.commands import fix, upgrade
+from qmigrate.errors import ArchiveError, PlanError, RefusedError, RowsError, UsageError
+from qmigrate.ledger import Ledger
+from qmigrate.model.transform import Point
+from qmigrate.store import records
+
+#: Paths that a prefix must tell apart, by id; UUIDs behind the integers.
+PATHS = {
+    1: "/photos/2024/a.jpg",
+    2: "/photos/2024/sub/b.jpg",
+    3: "/photos/2024-old/c.jpg",
+    4: "/photos/2024",
+    5: "/photos/20245/d.jpg",
+    6: "/photos/100%_x/é.jpg",
+    7: "/photos/100%ax/e.jpg",
+    8: "/photos/100a_x/f.jpg",
+    9: "/photos/2024/",
+    2**63 + 1: "/large/g.jpg",
+    str(uuid.uuid5(uuid.NAMESPACE_OID, "h")): "/photos/2024/h.jpg",
+    str(uuid.uuid5(uuid.NAMESPACE_OID, "i")): "/other/i.jpg",
+}
+IN_2024 = {1, 2, 4, 9, str(uuid.uuid5(uuid.NAMESPACE_OID, "h"))}
+KINDS = """
+def upgrade():
+    return [op.CreateCollection("{name}",
+        {{"a": VectorParams(size=8, distance=Distance.COSINE),
+          "m": VectorParams(size=2, distance=Distance.DOT, multivector_config=MultiVectorConfig(comparator="max_sim"))}},
+        {{"s": SparseVectorParams()}})]
+"""
+
+
+def paths() -> list[Point]:
+    """A point per path: dense, multivector and sparse vectors, nested payload; one without most of them."""
+    found = []
+    for number, (identifier, path) in enumerate(PATHS.items()):
+        vectors = {"a": [float(number + place) for place in range(8)]}
+        if number:
+            vectors["m"] = [[1.0, float(number)], [0.5, -1.0]]
+            vectors["s"] = {"indices": [1, 5 + number], "values": [0.25, 1.5]}
+        payload = {"path": path, "n": number, "deep": {"list": [1, 2.5, None, {"é": "x"}]}, "kind": f"k{number % 3}"}
+        found.append(Point(identifier, payload, vectors))
+    return found
+
+
+@pytest.fixture
+def made(deployment: Deployment, request, tmp_path) -> Deployment:
+    """Local mode beside SQLite, a server beside PostgreSQL: a collection of paths, and sessions in SQL."""
+
+    def prepared(url: str) -> Deployment:
+        deployment.extra.update(databases={"app": {"url": url}}, fixes={"max_share": 0.6})
+        deployment.__post_init__()
+        deployment.revise("0001", KINDS)
+        upgrade.upgrade(deployment.settings())
+        store = deployment.store()
+        write(store, deployment.name, paths())
+        store.close()
+        engine = create_engine(url)
+        with engine.begin() as sql:
+            sql.execute(text("CREATE TABLE sessions (session INTEGER, asset BIGINT)"))
+            rows = [{"s": 12, "a": one} for one in (1, 3, 6, 99)] + [{"s": 13, "a": one} for one in (3, 7)]
+            sql.execute(text("INSERT INTO sessions VALUES (:s, :a)"), rows)
+        engine.dispose()
+        return deployment
+
+    if "url" not in deployment.qdrant:
+        yield prepared(f"sqlite:///{tmp_path}/app.db")
+        return
+    with fresh_database(request.getfixturevalue("postgres_url")) as url:
+        deployment.ledger_url = url
+        yield prepared(url)
+
+
+def digests(made: Deployment) -> dict:
+    """Id -> digest of the whole point."""
+    store = made.store()
+    try:
+        return {records.point_id(row): records.digest(row) for page in store.scan(made.name) for row in page}
+    finally:
+        store.close()
+
+
+def audit(made: Deployment) -> list:
+    """What the audit holds, newest first."""
+    ledger = Ledger.open(made.settings().ledger.url)
+    try:
+        return ledger.deletions()
+    finally:
+        ledger.close()
+
+
+SESSION = "SELECT asset AS id FROM sessions WHERE session = :s AND asset NOT IN (SELECT asset FROM sessions WHERE session <> :s)"
+MUST = models.Filter(must=[models.FieldCondition(key="kind", match=models.MatchValue(value="k0"))])
+#: Selection, what goes, and what the audit calls it.
+SELECTIONS = [
+    ({"prefix": "/photos/2024"}, IN_2024, "DIRECTORY"),
+    ({"prefix": "/photos/2024/"}, IN_2024, "DIRECTORY"),
+    ({"prefix": "/photos/100%_x"}, {6}, "DIRECTORY"),
+    ({"ids": [1, "c0ffee00-0000-0000-0000-000000000000", 7]}, {1, 7}, "ASSET"),
+    ({"ids": list(PATHS)[:5], "prefix": "/photos/2024"}, {1, 2, 4}, "DIRECTORY"),
+    ({"filter": MUST}, set(list(PATHS)[::3]), "FILTER"),
+    ({"filter": {"must": [{"key": "n", "range": {"lt": 3}}]}, "prefix": "/photos/2024/sub"}, {2}, "DIRECTORY"),
+    ({"sql": SESSION, "parameters": {"s": 12}, "type": "SESSION"}, {1, 6}, "SESSION"),
+]
+
+
+def test_every_selection_takes_exactly_its_points_and_gives_them_back(made):
+    """Prefixes end at a slash, conditions add up, shared assets are spared; undone, every point is the same bit by bit."""
+    settings, before = made.settings(), digests(made)
+    for selection, gone, kind in SELECTIONS:
+        wanted = op.DeletePoints(made.name, reason="not wanted", **selection)
+        (seen,) = fix.review(settings, wanted).previews
+        assert (seen.changes, {one["id"] for one in seen.sample}) == (len(gone), gone), selection
+        (done,) = program.delete_points(made.name, reason="not wanted", expect=len(gone), settings=settings, **selection).done
+        assert (done.changed, done.verified, done.changed_meanwhile) == (len(gone), len(gone), 0), selection
+        assert digests(made) == {one: value for one, value in before.items() if one not in gone}, selection
+        row = audit(made)[0]
+        assert (row.id, row.kind, row.count, row.reason) == (done.log, kind, len(gone), "not wanted")
+        assert Path(row.facts["file"]).stat().st_mode & 0o777 == 0o600
+        assert fix.review(settings, wanted).changes == 0
+        (undone,) = fix.undo(settings, done.log).done
+        assert (undone.changed, undone.counts["newer"]) == (len(gone), 0)
+        assert digests(made) == before, selection
+    with pytest.raises(RefusedError, match="taken back already"):
+        fix.undo(settings, done.log)
+
+
+def test_undo_spares_what_is_newer_and_refuses_what_it_can_t_do(made):
+    """A point that is there again stays, unless it is to be overwritten; without its file nothing is brought back."""
+    settings, before = made.settings(), digests(made)
+    wanted = op.DeletePoints(made.name, ids=[1, 2, 3], reason="r")
+    (done,) = fix.fix(settings, wanted).done
+    store = made.store()
+    write(store, made.name, [Point(1, {"path": "/new"}, {"a": [1.0] * 8})])
+    store.close()
+    newer = digests(made)[1]
+    (undone,) = fix.undo(settings, done.log).done
+    assert (undone.changed, undone.counts["newer"]) == (2, 1)
+    assert digests(made) == {**before, 1: newer}
+    (done,) = fix.fix(settings, op.DeletePoints(made.name, ids=[2, 3], reason="r")).done
+    (undone,) = fix.undo(settings, done.log, overwrite=True).done
+    assert undone.changed == 2
+    (done,) = fix.fix(settings, op.DeletePoints(made.name, ids=[2], reason="r")).done
+    file = Path(audit(made)[0].facts["file"])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40])
+    with pytest.raises(ArchiveError):
+        fix.undo(settings, done.log)
+    file.unlink()
+    with pytest.raises(RefusedError, match="not in .*jsonl.zst"):
+        fix.undo(settings, done.log)
+    file.write_bytes(whole)
+    made.revise("0002", 'def upgrade():\n    return [op.AddVector("{name}", "b", VectorParams(size=16, '
+                'distance=Distance.COSINE), values=Embed("words", text="path"))]\n')
+    upgrade.upgrade(made.settings())
+    with pytest.raises(RefusedError, match="was rebuilt since"):
+        fix.undo(settings, done.log)
+    (bare,) = fix.fix(settings, op.DeletePoints(made.name, ids=[3], reason="r", export=False)).done
+    with pytest.raises(RefusedError, match="has kept nothing"):
+        fix.undo(settings, bare.log)
+
+
+#: What is given, and how it is refused.
+REFUSED = [
+    ({}, PlanError, "nothing says which points"),
+    ({"ids": [1], "reason": " "}, PlanError, "a reason is wanted"),
+    ({"ids": [-1]}, PlanError, "no point id"),
+    ({"ids": ["x"]}, PlanError, "no point id"),
+    ({"filter": {}}, PlanError, "selects every point"),
+    ({"filter": {"must": []}}, PlanError, "selects every point"),
+    ({"filter": {"must": [{"key": "n", "macth": 1}]}}, UsageError, "none of Qdrant's"),
+    ({"prefix": "/"}, PlanError, "every path"),
+    ({"sql": "UPDATE sessions SET session = 1"}, PlanError, "no SELECT"),
+    ({"sql": "SELECT asset AS id FROM sessions"}, RowsError, "more than once"),
+    ({"sql": SESSION}, PlanError, "parameter :s"),
+    ({"ids": list(PATHS), "max_share": 0.5}, RefusedError, "12 of 12 points .* more than the cap of 50%"),
+    ({"ids": list(PATHS)}, RefusedError, "cap of 60%"),
+    ({"ids": [1], "max_share": 0}, PlanError, "above 0"),
+    ({"ids": [1], "type": "session"}, PlanError, "capital letters"),
+]
+
+
+def test_nothing_goes_unless_every_check_passed(made):
+    """No reason, no condition, an empty one, ids that are none, a query that doesn't fit, the cap: all points stay."""
+    before = digests(made)
+    for given, error, words in REFUSED:
+        with pytest.raises(error, match=words):
+            fix.fix(made.settings(), op.DeletePoints(made.name, **{"reason": "r", **given}))
+    with pytest.raises(PlanError, match="no collection"):
+        fix.fix(made.settings(), op.DeletePoints("unknown", ids=[1], reason="r"))
+    with pytest.raises(RefusedError, match="2 points .* 3 were expected"):
+        fix.fix(made.settings(), op.DeletePoints(made.name, ids=[1, 2, 999], reason="r"), expect=3)
+    assert (digests(made), audit(made), made.row().state) == (before, [], "ready")
+
+
+def test_what_changed_meanwhile_survives(made, monkeypatch):
+    """A point that changes between the look and the deletion stays; one that somebody else deleted is no error."""
+    from qmigrate.steps import edit
+
+    original = edit._change
+
+    def meanwhile(work, step, fixing, hand, entries):
+        store = made.store() if "url" in made.qdrant else work.store
+        store.overwrite_payload(made.name, 1, {"path": "/photos/2024/a.jpg", "n": 77})
+        store.delete(made.name, [2])
+        if store is not work.store:
+            store.close()
+        return original(work, step, fixing, hand, entries)
+
+    monkeypatch.setattr(edit, "_change", meanwhile)
+    (done,) = fix.fix(made.settings(), op.DeletePoints(made.name, prefix="/photos/2024", reason="r")).done
+    assert (done.changed, done.changed_meanwhile) == (len(IN_2024) - 1, 1)
+    assert {1} == set(digests(made)) & IN_2024
+
+
+def test_on_the_command_line_and_in_a_revision(made, tmp_path):
+    """A dry run shows who would go; --yes alone is not enough; in a revision the plan counts exactly."""
+    words = ["fix", "delete", made.name, "--prefix", "/photos/2024", "--reason", "folder removed"]
+    shown = call(made.root, *words, "--dry-run")
+    assert (shown.code, "5 of 12 points would change" in shown.out) == (0, True)
+    assert "/photos/2024/sub/b.jpg" in shown.out
+    for more, code in ((["--yes"], 10), ([], 10), (["--yes", "--expect", "4"], 10), (["--filter", "a: [", "--yes"], 2)):
+        assert call(made.root, *words, *more).code == code, more
+    done = call(made.root, *words, "--yes", "--expect", "5", "--max-rate", "1000")
+    assert (done.code, "5 points deleted" in done.out, "qmigrate fix undo 1" in done.out) == (0, True, True)
+    assert call(made.root, "fix", "undo", "1", "--yes").code == 0
+    where = tmp_path / "where.yaml"
+    where.write_text("must: [{key: kind, match: {value: k1}}]")
+    assert "4 points would go" in call(made.root, *words[:3], "--filter", f"@{where}", "--reason", "r", "--dry-run").out
+    made.revise("0002", 'def upgrade():\n    return [op.DeletePoints("{name}", prefix="/photos/2024", reason="gone"),\n'
+                '            op.DeletePoints("{name}", ids=[3], reason="too")]\n')
+    planned = call(made.root, "plan").out
+    assert re.search(r"5 of 12 points would change.*\n.*1 of 12 points would change", planned), planned
+    upgrade.upgrade(made.settings())
+    assert set(digests(made)) == set(PATHS) - IN_2024 - {3}
+    assert [(row.kind, row.count) for row in audit(made)[:2]] == [("ASSET", 1), ("DIRECTORY", 5)]
+    for row in audit(made)[:2]:
+        fix.undo(made.settings(), row.id)
+    assert set(digests(made)) == set(PATHS)
