@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,14 @@ class Query:
     key: str
     columns: tuple[str, ...] = ()
     parameters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something was looked at, by the database's clock and its transaction numbers; None where it has none."""
+
+    at: datetime | None
+    border: int
 
 
 class Rows:
@@ -139,6 +147,37 @@ class Rows:
         """How many rows the query has now."""
         with self._connected() as connection:
             return int(self._execute(connection, self._wrapped("SELECT count(*)")).scalar_one())
+
+    def now(self) -> Moment:
+        """The database's clock, and which transactions are open.
+
+        Raises:
+            RowsError: it is a replica, which may be behind.
+        """
+        if self._url.get_backend_name() != "postgresql":
+            return Moment(None, 0)
+        with self._connected() as connection:
+            if self._execute(connection, "SELECT pg_is_in_recovery()").scalar_one():
+                raise RowsError(
+                    f"the database {self.name} is a replica: a row that is not there yet would look as if it were gone",
+                    hint="name the primary under databases: in qmigrate.yaml",
+                )
+            row = self._execute(connection, "SELECT clock_timestamp(), pg_snapshot_xmax(pg_current_snapshot())::text")
+            at, border = row.one()
+            return Moment(at, int(border))
+
+    def open_since(self, moment: Moment) -> bool:
+        """Whether a transaction that was open at a moment still is; sessions of other users show once they write."""
+        if moment.at is None:
+            return False
+        with self._connected() as connection:
+            oldest = self._execute(connection, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text").scalar_one()
+            bound = bindparam("qmigrate_at", moment.at, type_=DateTime(timezone=True))
+            asked = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND backend_type = 'client backend' AND xact_start <= :qmigrate_at"
+            )
+            return int(oldest) < moment.border or bool(self._execute(connection, asked, bound).scalar_one())
 
     def _read(self, ending: str, *bound: Any, also: Sequence[str] = ()) -> Iterator[Row]:
         with self._connected() as connection:
@@ -309,36 +348,6 @@ class Rows:
         line = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         secret = self._url.password
         return line.replace(str(secret), "***") if secret else line
-
-
-def plain(value: Any, where: str) -> Any:
-    """A SQL value as a payload holds it: UUIDs and times as texts, decimals as numbers; None stays None.
-
-    Args:
-        where: for the message.
-
-    Raises:
-        RowsError: no payload can hold it.
-    """
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    if isinstance(value, Decimal) and value.is_finite():
-        value = int(value) if value.as_tuple().exponent == 0 else float(value)
-    if isinstance(value, int) and -_INT64 <= value < _INT64:
-        return value
-    if isinstance(value, float) and value == value and value not in (float("inf"), float("-inf")):
-        return value
-    if isinstance(value, list | tuple):
-        return [plain(item, where) for item in value]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: plain(item, where) for key, item in value.items()}
-    raise RowsError(f"{where} is {value!r:.60}, which no payload can hold", hint="CAST it in the query")
 
 
 def _with_driver(url: str) -> URL:

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from qmigrate.errors import DatabaseError, RowsError
-from qmigrate.rows import Query, Rows, plain
+from qmigrate.model.sql_value import plain
+from qmigrate.rows import Query, Rows
 from qmigrate.store import records
 
 UUIDS = [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(60)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,12 +35,14 @@ class Narrow:
         since: only rows whose `column` is at or after this moment.
         column: a time, of the query.
         sample: so many points at random; only to look.
+        missing_to: a file that gets the ids of rows without a point, one per line.
     """
 
     ids: Sequence[PointId] | None = None
     since: datetime | None = None
     column: str | None = None
     sample: int | None = None
+    missing_to: str | None = None
 
     def of(self, operation: Operation) -> JsonObject:
         """The operation's edit, narrowed.
@@ -60,6 +63,7 @@ class Narrow:
             "ids": None if self.ids is None else [_checked(operation, one) for one in self.ids],
             "since": None if self.since is None else [self.column, self.since.isoformat()],
             "sample": self.sample,
+            "missing_to": self.missing_to and os.path.abspath(self.missing_to),
         }
         return edit | {name: value for name, value in parts.items() if value is not None}
 
@@ -97,8 +101,9 @@ class Review:
 
     @property
     def exit_code(self) -> int:
-        """4 when anything would change, else 0."""
-        return DriftError.exit_code if self.changes else 0
+        """4 when anything would change, or a row has no point; else 0."""
+        missing = any(preview.counts.get("missing") for preview in self.previews)
+        return DriftError.exit_code if self.changes or missing else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qmigrate.operations.alias import SetAlias
 from qmigrate.operations.collection import CreateCollection, DropCollection, Reshard, UpdateCollection
 from qmigrate.operations.data import SyncPayload
-from qmigrate.operations.deletion import DeletePoints
+from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.operations.index import CreatePayloadIndex, DropPayloadIndex
 from qmigrate.operations.points import TransformPoints
 from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
@@ -15,6 +15,7 @@ __all__ = [
     "AlterVector",
     "CreateCollection",
     "CreatePayloadIndex",
+    "DeleteOrphans",
     "DeletePoints",
     "DropCollection",
     "DropPayloadIndex",

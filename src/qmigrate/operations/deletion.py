@@ -173,3 +173,68 @@ def _is_id(one: Any) -> bool:
         except ValueError:
             return False
     return isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeleteOrphans(DataFix):
+    """Delete the points that have no row in the application's SQL; they are exported first, so that it can be undone.
+
+    A point goes only when it has no row twice, `grace` seconds apart, once every transaction of the first time has
+    ended (PostgreSQL), and when its id has no row right before. A query without any row is refused.
+
+    Args:
+        collection: logical name or glob.
+        sql: one SELECT that returns the id of every point that should be there, without ORDER BY.
+        key: its column with the id.
+        database: name under ``databases:`` in the settings: the primary, never a replica.
+        parameters: values of the query's ``:parameters``.
+        reason: why; it is recorded, and must be given.
+        grace: seconds between the two looks; 0 only where the application is stopped.
+        max_share: the largest share of the points that may go; None for ``fixes.max_share`` of the settings.
+        export: keep the points for an undo; without, there is none.
+    """
+
+    rewrites_payload: ClassVar[bool] = True
+
+    collection: str
+    sql: str
+    key: str = "id"
+    database: str = "app"
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reason: str = ""
+    grace: float = 900.0
+    max_share: float | None = None
+    export: bool = True
+
+    def check_words(self) -> None:
+        """See the base class."""
+        if not isinstance(self.grace, int | float) or isinstance(self.grace, bool) or self.grace < 0:
+            raise self.error(f"grace must be seconds, not {self.grace!r}")
+        self._removal().check_words()
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """Any collection has points."""
+
+    def edit(self) -> JsonObject:
+        """See the base class."""
+        return {**self._removal().edit(), "kind": "orphans", "type": "ORPHAN", "grace": self.grace}
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"delete points without a row on the database {self.database}"
+
+    def touched(self) -> frozenset[Key]:
+        """See the base class."""
+        return frozenset({("points of", "orphans")})
+
+    def _removal(self) -> DeletePoints:
+        return DeletePoints(
+            self.collection,
+            sql=self.sql,
+            key=self.key,
+            database=self.database,
+            parameters=self.parameters,
+            reason=self.reason,
+            max_share=self.max_share,
+            export=self.export,
+        )

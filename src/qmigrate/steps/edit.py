@@ -181,7 +181,7 @@ def _expire(work: Work) -> None:
 
 
 def _place(work: Work, step: EditPoints) -> Place:
-    return Place(work.collection, reach(work, step.target), work.store, work.lease.ledger, work.settings)
+    return Place(work.collection, reach(work, step.target), work.store, work.lease.ledger, work.settings, work.tick)
 
 
 def _export_of(work: Work, physical: str, run: int, step: int) -> Path:

@@ -26,6 +26,7 @@ class Place:
     Attributes:
         collection: the logical name.
         address: the name by which the live generation is reached.
+        tick: called while it looks; None where it is only a preview, which waits for nothing.
     """
 
     collection: str
@@ -33,6 +34,7 @@ class Place:
     store: Store
     ledger: Ledger
     settings: Settings
+    tick: Tick | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,12 @@ Opener = Callable[[Place, JsonObject], Fix]
 
 def _kinds() -> Mapping[str, Opener]:
     from qmigrate.steps.bring_back import BringBack
+    from qmigrate.steps.orphans import Orphans
     from qmigrate.steps.removal import Removal
     from qmigrate.steps.sync import Sync
     from qmigrate.steps.undo import Undo
 
-    return {"sync": Sync, "undo": Undo, "delete": Removal, "bring_back": BringBack}
+    return {"sync": Sync, "undo": Undo, "delete": Removal, "orphans": Orphans, "bring_back": BringBack}
 
 
 @contextmanager

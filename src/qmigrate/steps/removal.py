@@ -63,7 +63,7 @@ class Removal:
         """See :class:`~qmigrate.steps.fixing.Fix`; counts ids that are ``not_there``, and those that are no match."""
         found.points = self._place.store.count(self._place.address)
         found.counts.update({"not_there": 0, "no_match": 0})
-        for ids in self._candidates():
+        for ids in self._candidates(found):
             points = {records.point_id(stored): stored for stored in self._whole(ids)}
             matching = self._matching([one for one in ids if one in points])
             found.add("not_there", len(ids) - len(points))
@@ -121,14 +121,14 @@ class Removal:
         kind, target = str(self._edit["type"]), str(self._edit["target"])
         return Fixed(kind, target, int(facts["changed"]), self._edit.get("reason"), {**facts, **said})
 
-    def _candidates(self) -> Iterator[list[PointId]]:
+    def _candidates(self, found: Found) -> Iterator[list[PointId]]:  # noqa: ARG002
         """Ids that may be selected, ascending, some at a time: by what narrows most without a scan."""
         if self._ids is not None:
-            yield from _parts(iter(sorted(self._ids, key=records.order_key)))
+            yield from parts(iter(sorted(self._ids, key=records.order_key)))
         elif self._rows is not None:
-            yield from _parts(identifier for identifier, _ in self._rows.ordered())
+            yield from parts(identifier for identifier, _ in self._rows.ordered())
         else:
-            yield from _parts(self._scanned())
+            yield from parts(self._scanned())
 
     def _scanned(self) -> Iterator[PointId]:
         store, address = self._place.store, self._place.address
@@ -180,7 +180,8 @@ class Removal:
                 tick()
 
 
-def _parts(ids: Iterator[PointId]) -> Iterator[list[PointId]]:
+def parts(ids: Iterator[PointId]) -> Iterator[list[PointId]]:
+    """As many ids as are read with their vectors at a time."""
     part: list[PointId] = []
     for identifier in ids:
         part.append(identifier)

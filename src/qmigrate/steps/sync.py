@@ -11,8 +11,9 @@ from qmigrate.ledger import Fixed
 from qmigrate.merge import join
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.sql_value import plain
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.rows import Query, Row, Rows, plain
+from qmigrate.rows import Query, Row, Rows
 from qmigrate.steps.fixing import Place
 from qmigrate.steps.payload_fix import PayloadFix
 from qmigrate.store import records

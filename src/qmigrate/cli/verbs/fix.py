@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
 
 if TYPE_CHECKING:
@@ -131,6 +131,63 @@ def delete(shell: Shell, collection: str, **given: Any) -> int:
             max_rate=given["max_rate"],
             lock_timeout=given["lock_timeout"],
             progress=progress,
+        )
+    shell.show(result, functools.partial(show_done, unit="deleted"))
+    return 0
+
+
+@fix.command("orphans", short_help="Find points without a row, and rows without a point.")
+@click.argument("collection")
+@click.option("--sql", required=True, metavar="SELECT", help="A query that returns the id of every point to keep.")
+@click.option("--key", default="id", show_default=True, metavar="COLUMN", help="Its column with the id.")
+@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
+@click.option("--check", is_flag=True, help="Only look; exit with 4 when there are any, of either kind.")
+@click.option("--missing", type=click.Path(dir_okay=False), metavar="FILE", help="Write ids without a point there.")
+@click.option("--grace", type=Duration(), default="15m", show_default=True, help="Between the two looks.")
+@click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
+@click.option("--reason", metavar="TEXT", help="Why, for the audit; wanted unless --check.")
+@max_share
+@expect
+@yes
+@lock_timeout
+@with_shell
+def orphans(shell: Shell, collection: str, **given: Any) -> int:
+    """Compare the ids of COLLECTION with those of a query; delete points that have no row.
+
+    A point goes only when it has no row twice, --grace apart; rows without a point are counted, and written to a file.
+    """
+    from qmigrate.cli.render.fix import show_done, show_review
+    from qmigrate.commands import fix as command
+    from qmigrate.errors import RefusedError
+    from qmigrate.operations import DeleteOrphans
+
+    if not given["check"] and not given["reason"]:
+        raise click.UsageError("a --reason is wanted, or --check", click.get_current_context())
+    operation = DeleteOrphans(
+        collection,
+        given["sql"],
+        given["key"],
+        given["database"],
+        dict(_parameter(one) for one in given["params"]),
+        given["reason"] or "only looked at",
+        given["grace"],
+        given["max_share"],
+        not given["no_export"],
+    )
+    settings, narrow = shell.settings(), command.Narrow(missing_to=given["missing"])
+    expected = given["expect"]
+    if given["check"] or not given["yes"]:
+        found = command.review(settings, operation, narrow)
+        if given["check"] or not found.changes:
+            shell.show(found, functools.partial(show_review, would="would go"))
+            return found.exit_code
+        _consent(shell, found, flags=f"--yes --expect {found.changes}")
+    elif expected is None:
+        raise RefusedError("nothing was deleted: say how many may go", hint="--check counts them; --yes --expect N")
+    with shell.progress() as progress:
+        result = command.fix(
+            settings, operation, narrow=narrow, expect=expected, lock_timeout=given["lock_timeout"], progress=progress
         )
     shell.show(result, functools.partial(show_done, unit="deleted"))
     return 0

@@ -44,6 +44,7 @@ NEEDS: Mapping[str, str] = {
     "snapshot restore": "manage",
     "fix sync": "manage",
     "fix delete": "manage",
+    "fix orphans": "manage",
     "fix undo": "manage",
     "repair --leftovers": "manage",
 }
