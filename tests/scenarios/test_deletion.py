@@ -253,3 +253,45 @@ def test_on_the_command_line_and_in_a_revision(made, tmp_path):
     for row in audit(made)[:2]:
         fix.undo(made.settings(), row.id)
     assert set(digests(made)) == set(PATHS)
+    shown = call(made.root, "history", "--deletions", "--since", "1h")
+    assert (shown.code, len(shown.out.splitlines()), "DIRECTORY (undone by 2)" in shown.out) == (0, 7, True), shown.text
+    rows = call(made.root, "history", made.name, "--deletions", "--type", "directory", "--target", "2024", "--csv").out
+    assert [line.split(",")[0] for line in rows.splitlines()] == ["id", "3", "1"]
+    found = call(made.root, "history", "--deletions", "--actor", "nobody@*", "--json").json["data"]["rows"]
+    assert (found, call(made.root, "history", "--csv").code) == ([], 2)
+
+
+PRESETS = {
+    "session": {"collection": "", "sql": SESSION.replace(":s", ":value"), "type": "SESSION", "reason": "session reset"},
+    "kind": {
+        "filter": {"must": [{"key": "kind", "match": {"value": ":value"}}, {"key": "n", "range": {"lt": ":below"}}]},
+        "type": "CATEGORY",
+    },
+    "folder": {"collection": "", "prefix": ":value", "filter": {"must": [{"key": "n", "match": {"value": ":org"}}]}},
+    "wrong": {"collection": "", "sqll": "SELECT 1"},
+}
+
+
+def test_presets_are_deletions_with_a_name(made):
+    """A service's session, category or tenant: values are filled in by name; one that is missing or unknown is refused."""
+    known = {name: {**entry, **({"collection": made.name} if "collection" in entry else {})} for name, entry in PRESETS.items()}
+    made.extra["fixes"] = {"max_share": 0.6, "presets": known}
+    made.__post_init__()
+    words = ["fix", "delete", "--preset"]
+    done = call(made.root, *words, "session", "--value", "12", "--yes", "--expect", "2")
+    assert (done.code, [(row.kind, row.count, row.reason) for row in audit(made)]) == (0, [("SESSION", 2, "session reset")])
+    shown = call(made.root, "fix", "delete", made.name, "--preset", "kind", "--value", "k1", "--param", "below=5", "--reason", "r",
+                 "--dry-run", "--json").json["data"]["previews"][0]
+    assert {one["id"] for one in shown["sample"]} == {one for number, one in enumerate(PATHS) if number % 3 == 1 and number < 5}
+    for more, code, said in (
+        (["session"], 2, "needs a value for value"),
+        (["session", "--value", "1", "--param", "valeu=2"], 2, "no parameter valeu"),
+        (["sesion", "--value", "1"], 2, 'did you mean "session"'),
+        (["folder", "--value", "/photos", "--reason", "r"], 2, "needs a value for org"),
+        (["kind", "--value", "k1", "--param", "below=5", "--reason", "r"], 2, "names no collection"),
+        (["wrong", "--reason", "r"], 2, "no key 'sqll'"),
+        (["session", "--value", "12", "--id", "1"], 2, "those of the preset"),
+        (["folder", "--value", "/photos", "--param", "org=1"], 2, "a reason is wanted"),
+    ):
+        answer = call(made.root, *words, *more, "--dry-run")
+        assert (answer.code, said in answer.err) == (code, True), answer.text

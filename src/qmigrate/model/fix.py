@@ -18,13 +18,13 @@ class Entry(NamedTuple):
     """What a fix does to one point: the keys that it changes, before and after; a key that is not there is absent."""
 
     id: PointId
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
+    before: dict[str, Any]
+    after: dict[str, Any]
 
     @property
     def keys(self) -> list[str]:
         """Every key that changes."""
-        return sorted({*self.before, *self.after})
+        return list(self.before | self.after)
 
 
 @dataclass(slots=True)
@@ -64,6 +64,8 @@ class Found:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two payload values say the same: 1 and 1.0 do, and two texts of one moment; 1 and True don't."""
+    if type(one) is type(other) and one == other and not isinstance(one, list | dict):
+        return True
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, Mapping) and isinstance(other, Mapping):

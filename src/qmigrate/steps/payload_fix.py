@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from qmigrate.model.fix import Entry, same_keys
@@ -21,7 +21,7 @@ class PayloadFix:
     """The half of a fix that writes payload keys; see :class:`qmigrate.steps.fixing.Fix`."""
 
     #: Large, so that equal values meet.
-    window = 40_000
+    window = 100_000
     _place: Place
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:  # noqa: ARG002
@@ -33,7 +33,7 @@ class PayloadFix:
         keys = sorted({key for entry in entries for key in entry.keys})
         ids = [entry.id for entry in entries]
         points = self._place.store.fetch(self._place.address, ids, payload=keys, vectors=False)
-        return {records.point_id(stored): records.payload_of(stored) for stored in points}
+        return {records.point_id(stored): records.plain_payload(stored) for stored in points}
 
     def states(self, entries: Sequence[Entry]) -> list[str]:
         """By the keys that change."""
@@ -58,7 +58,8 @@ def _state(payload: Payload | None, entry: Entry) -> str:
 def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:
     groups: dict[str, tuple[Entry, list[PointId]]] = {}
     for entry in entries:
-        key = json.dumps([entry.after, _removed(entry)], sort_keys=True, ensure_ascii=False)
+        # Values are plain JSON, and 1, 1.0 and True have different texts.
+        key = repr((sorted(entry.after.items(), key=itemgetter(0)), _removed(entry)))
         groups.setdefault(key, (entry, []))[1].append(entry.id)
     portion: list[PayloadEdit] = []
     count = 0

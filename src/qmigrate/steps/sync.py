@@ -96,7 +96,7 @@ class Sync(PayloadFix):
         for page in store.scan(address, page=_PAGE, payload=list(self._fields), vectors=False):
             found.points += len(page)
             for stored in page:
-                yield records.order_key(records.point_id(stored)), records.payload_of(stored)
+                yield records.order_key(records.point_id(stored)), records.plain_payload(stored)
 
     def _by_id(self, found: Found, how: str) -> Iterator[tuple[PointId, tuple[Any, ...], Payload]]:
         """Rows with their points, looked up by id."""
@@ -105,7 +105,7 @@ class Sync(PayloadFix):
         for rows, ids in self._portions(found, how):
             found.add("rows", len(rows))
             points = store.fetch(address, ids, payload=list(self._fields), vectors=False)
-            payloads = {records.point_id(stored): records.payload_of(stored) for stored in points}
+            payloads = {records.point_id(stored): records.plain_payload(stored) for stored in points}
             found.add("without_row", sum(identifier not in rows for identifier in payloads))
             for identifier, values in rows.items():
                 if identifier in payloads:

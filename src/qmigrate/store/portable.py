@@ -67,7 +67,7 @@ def to_json(stored: Stored) -> JsonObject:
             f"point {records.point_id(stored)} has a shard key, which an archive can't hold",
             hint="collections with custom sharding can't be archived",
         )
-    point: JsonObject = {"id": records.point_id(stored), "payload": _payload(stored.payload)}
+    point: JsonObject = {"id": records.point_id(stored), "payload": records.plain_payload(stored)}
     if stored.HasField("vectors"):
         kind = stored.vectors.WhichOneof("vectors_options")
         if kind == "vector":
@@ -134,21 +134,6 @@ def narrowed(value: Any) -> Any:
     if type(value) is int and not -BEYOND_INT64 <= value < BEYOND_INT64:
         return float(value)
     return value
-
-
-def _payload(source: Any) -> Payload:
-    # items() of a protobuf map is slower than looking every key up
-    return {key: _plain(source[key]) for key in source}
-
-
-def _plain(value: Any) -> Any:
-    """A payload value with its own number type: NaN too, which the client library turns into a text."""
-    kind = value.WhichOneof("kind")
-    if kind == "struct_value":
-        return _payload(value.struct_value.fields)
-    if kind == "list_value":
-        return [_plain(item) for item in value.list_value.values]
-    return None if kind in (None, "null_value") else getattr(value, kind)
 
 
 def _holds(value: Any, kind: type[int | float]) -> bool:

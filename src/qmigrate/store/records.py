@@ -90,6 +90,23 @@ def payload_of(stored: Stored) -> Payload:
     return dict(grpc_to_payload(stored.payload))
 
 
+def plain_payload(stored: Stored) -> Payload:
+    """The same, several times as fast for few keys; NaN stays a number."""
+    source = stored.payload
+    return {key: plain_value(source[key]) for key in source}
+
+
+def plain_value(value: Any) -> Any:
+    """One payload value with its own number type."""
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        fields = value.struct_value.fields
+        return {key: plain_value(fields[key]) for key in fields}
+    if kind == "list_value":
+        return [plain_value(item) for item in value.list_value.values]
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
 def vector_messages(stored: Stored) -> dict[str, Any]:
     """Vector messages by name; the unnamed one is ``""``."""
     kind = stored.vectors.WhichOneof("vectors_options")

@@ -15,6 +15,7 @@ from qmigrate.cli.verbs.change import lock_timeout
 if TYPE_CHECKING:
     from qmigrate.commands.fix import Narrow, Review
     from qmigrate.operations import DeletePoints, SyncPayload
+    from qmigrate.settings import Settings
 
 yes = click.option("--yes", is_flag=True, help="Don't ask.")
 reason = click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
@@ -84,7 +85,9 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
 
 
 @fix.command("delete", short_help="Delete points.")
-@click.argument("collection")
+@click.argument("collection", required=False)
+@click.option("--preset", metavar="NAME", help="A deletion of fixes.presets; the other conditions are its own then.")
+@click.option("--value", metavar="VALUE", help="With --preset: of its parameter :value.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="This point; may be repeated.")
 @click.option("--filter", "filter_", metavar="YAML", help="A filter of Qdrant, as YAML or JSON; @FILE for a file.")
 @click.option("--prefix", metavar="PATH", help="Points whose path is this folder or lies below it.")
@@ -96,14 +99,14 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
 @click.option("--type", "kind", metavar="WORD", help="For the audit: SESSION, CATEGORY, …  [default: by selection]")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
 @click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Most points per second.")
-@click.option("--reason", required=True, metavar="TEXT", help="Why, for the audit.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the audit; wanted unless a preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and delete nothing.")
 @max_share
 @expect
 @yes
 @lock_timeout
 @with_shell
-def delete(shell: Shell, collection: str, **given: Any) -> int:
+def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     """Delete the points of COLLECTION that every given condition selects; they are exported first.
 
     Without --yes it shows how many and which, and asks. Where nobody can answer, --yes --expect N is wanted.
@@ -112,7 +115,8 @@ def delete(shell: Shell, collection: str, **given: Any) -> int:
     from qmigrate.commands import fix as command
     from qmigrate.errors import RefusedError
 
-    settings, operation = shell.settings(), _deletion(collection, given)
+    settings = shell.settings()
+    operation = _deletion(collection, given) if given["preset"] is None else _preset(settings, collection, given)
     expected = given["expect"]
     if not given["yes"] or given["dry_run"]:
         found = command.review(settings, operation)
@@ -242,9 +246,33 @@ def _operation(collection: str, given: dict[str, Any]) -> SyncPayload:
     )
 
 
-def _deletion(collection: str, given: dict[str, Any]) -> DeletePoints:
+def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -> DeletePoints:
+    from qmigrate.commands.presets import preset
+
+    clashing = [name for name in ("ids", "filter_", "prefix", "sql", "kind") if given[name]]
+    if clashing:
+        raise click.UsageError("with --preset the conditions are those of the preset", click.get_current_context())
+    values = dict(_parameter(one) for one in given["params"])
+    if given["value"] is not None:
+        values.update([_parameter(f"value={given['value']}")])
+    kept = False if given["no_export"] else None
+    return preset(
+        settings,
+        given["preset"],
+        values,
+        collection=collection,
+        reason=given["reason"],
+        max_share=given["max_share"],
+        export=kept,
+    )
+
+
+def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
     from qmigrate.operations import DeletePoints
 
+    if collection is None or given["value"] is not None:
+        what = "name a COLLECTION, or a --preset" if collection is None else "--value goes with --preset"
+        raise click.UsageError(what, click.get_current_context())
     return DeletePoints(
         collection,
         ids=[int(one) if one.isdigit() else one for one in given["ids"]] or None,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import click
 
 from qmigrate.cli.shell import Duration, Shell, with_shell
@@ -26,13 +29,44 @@ def status(shell: Shell, exit_code: bool) -> int:
 @click.command(short_help="Show what was applied and taken back.")
 @click.argument("collection", required=False)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most rows.")
+@click.option("--deletions", is_flag=True, help="What was deleted and changed on purpose instead: the audit.")
+@click.option("--since", type=Duration(), help="With --deletions: not longer ago than 24h, 7d, ….")
+@click.option("--type", "kind", metavar="WORD", help="With --deletions: only DIRECTORY, ORPHAN, PAYLOAD_SYNC, ….")
+@click.option("--target", metavar="TEXT", help="With --deletions: a part of the target, or a glob.")
+@click.option("--actor", metavar="TEXT", help="With --deletions: a part of who did it, or a glob.")
+@click.option("--csv", "as_csv", is_flag=True, help="With --deletions: comma-separated values.")
 @with_shell
-def history(shell: Shell, collection: str | None, limit: int) -> None:
+def history(shell: Shell, collection: str | None, limit: int, deletions: bool, **given: Any) -> None:
     """Show what was applied and taken back, newest first, of COLLECTION or of all."""
     from qmigrate.cli.render.status import show_history
     from qmigrate.commands import status as command
 
+    if deletions:
+        _show_audit(shell, collection, limit, given)
+        return
+    if any(value for value in given.values()):
+        raise click.UsageError("that goes with --deletions only", click.get_current_context())
     shell.show(command.history(shell.settings(), collection, limit), show_history)
+
+
+def _show_audit(shell: Shell, collection: str | None, limit: int, given: dict[str, Any]) -> None:
+    from qmigrate.cli.render import deletions as render
+    from qmigrate.commands.deletions import deletions
+
+    ago = given["since"]
+    found = deletions(
+        shell.settings(),
+        collection,
+        since=None if ago is None else datetime.now(UTC) - timedelta(seconds=ago),
+        kind=given["kind"],
+        target=given["target"],
+        actor=given["actor"],
+        limit=limit,
+    )
+    if given["as_csv"] and not shell.options.json:
+        click.echo(render.as_csv(found), nl=False)
+        return
+    shell.show(found, render.show_deletions)
 
 
 @click.command(short_help="Compare every point of two collections.")
