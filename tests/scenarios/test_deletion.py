@@ -206,6 +206,13 @@ def test_nothing_goes_unless_every_check_passed(made):
         fix.fix(made.settings(), op.DeletePoints("unknown", ids=[1], reason="r"))
     with pytest.raises(RefusedError, match="2 points .* 3 were expected"):
         fix.fix(made.settings(), op.DeletePoints(made.name, ids=[1, 2, 999], reason="r"), expect=3)
+    if "url" in made.qdrant:
+        body = "[op.UpdateCollection('{name}', strict_mode_config={{'enabled': True, 'unindexed_filtering_retrieve': False}})]"
+        made.revise("0002", "def upgrade():\n    return " + body + "\n")
+        upgrade.upgrade(made.settings())
+        with pytest.raises(RefusedError, match="refuses this filter: .*ndex") as caught:
+            fix.fix(made.settings(), op.DeletePoints(made.name, filter=MUST, reason="r"))
+        assert "CreatePayloadIndex" in caught.value.hint
     assert (digests(made), audit(made), made.row().state) == (before, [], "ready")
 
 

@@ -256,7 +256,8 @@ def _reverse(world: World, revisions: Revisions, walk: _Walk) -> None:
         covered.append(entry)
         stays = "the points stay as they are (qmigrate fix undo)" if entry.strategy == "edit" else "nothing to change"
         walk.lines.append(f"{entry.revision}  " + ("; ".join(c.describe() for c in inverse) or stays))
-        walk.reasons.append(f"{entry.revision}  the derived inverse, on the live collection")
+        how = "only the record" if entry.strategy == "edit" else "the derived inverse, on the live collection"
+        walk.reasons.append(f"{entry.revision}  {how}")
     _undo(walk, undo, covered)
     walk.in_place = []
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from qmigrate import archive
 from qmigrate.archive import Header
+from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
@@ -20,6 +21,7 @@ from qmigrate.steps.fixing import Hand, Place
 from qmigrate.steps.throttle import Throttle
 from qmigrate.steps.work import Tick
 from qmigrate.store import portable, records
+from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.filters import among
 
 #: What `Header.kind` says of the points of a deletion.
@@ -131,12 +133,26 @@ class Removal:
             yield from parts(self._scanned())
 
     def _scanned(self) -> Iterator[PointId]:
-        store, address = self._place.store, self._place.address
         fields: list[str] | bool = [self._prefix[0]] if self._prefix else False
-        for page in store.scan(address, page=_PAGE, payload=fields, vectors=False, where=self._filter):
+        for page in self._filtered(self._filter, fields):
             for stored in page:
                 if self._prefix is None or _below(records.payload_of(stored).get(self._prefix[0]), self._prefix[1]):
                     yield records.point_id(stored)
+
+    def _filtered(self, where: JsonObject | None, fields: list[str] | bool) -> Iterator[Sequence[Stored]]:
+        """Pages of what a filter selects.
+
+        Raises:
+            RefusedError: strict mode doesn't allow it.
+        """
+        store, address = self._place.store, self._place.address
+        try:
+            yield from store.scan(address, page=_PAGE, payload=fields, vectors=False, where=where)
+        except RefusedRequestError as error:
+            raise RefusedError(
+                f"{self._place.collection} refuses this filter: {error.message}",
+                hint="make the index first (op.CreatePayloadIndex), or select the points by --sql or --id",
+            ) from error
 
     def _matching(self, ids: Sequence[PointId]) -> set[PointId]:
         """Those of these points that every condition selects now."""
@@ -146,8 +162,7 @@ class Removal:
             left &= self._rows.of(sorted(left, key=records.order_key)).keys()
         if left and self._filter is not None:
             where = among(self._filter, sorted(left, key=records.order_key))
-            pages = store.scan(address, page=_PAGE, payload=False, vectors=False, where=where)
-            left &= {records.point_id(stored) for page in pages for stored in page}
+            left &= {records.point_id(stored) for page in self._filtered(where, False) for stored in page}
         if left and self._prefix is not None:
             name, prefix = self._prefix
             points = store.fetch(address, list(left), payload=[name], vectors=False)
