@@ -9,7 +9,8 @@ from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
-from qmigrate.steps.fixing import Place, look
+from qmigrate.steps.fixes.kinds import look
+from qmigrate.steps.fixes.protocol import Place
 
 
 def with_counts(opened: Session, world: World, plan: Plan) -> Plan:

@@ -74,7 +74,7 @@ def plan_undo_fix(world: World, name: str, facts: Mapping[str, Any], edit: JsonO
 
     Args:
         facts: of its row in the audit.
-        edit: for :class:`qmigrate.steps.undo.Undo`.
+        edit: for :class:`qmigrate.steps.fixes.undo.Undo`.
     """
     state = world.collections.get(name)
     if state is None or not state.managed or state.live is None:

@@ -10,9 +10,10 @@ from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, Veri
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import EditPoints
 from qmigrate.steps.closing import close_edit
-from qmigrate.steps.edit_journal import journal_name, windows, write
 from qmigrate.steps.export import file_name
-from qmigrate.steps.fixing import Fix, Hand, Place, check_cap, opened
+from qmigrate.steps.fixes.journal import journal_name, windows, write
+from qmigrate.steps.fixes.kinds import opened
+from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap
 from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.work import Facts, Phase, Work
 

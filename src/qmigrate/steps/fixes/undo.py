@@ -8,9 +8,9 @@ from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found, same_keys
 from qmigrate.model.schema import JsonObject
-from qmigrate.steps.edit_journal import journal_name, windows
-from qmigrate.steps.fixing import Place
-from qmigrate.steps.payload_fix import PayloadFix
+from qmigrate.steps.fixes.journal import journal_name, windows
+from qmigrate.steps.fixes.payload import PayloadFix
+from qmigrate.steps.fixes.protocol import Place
 
 
 class Undo(PayloadFix):
@@ -36,7 +36,7 @@ class Undo(PayloadFix):
         return None
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """See :class:`~qmigrate.steps.fixing.Fix`; counts ``newer`` (changed since) and ``gone`` points."""
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``newer`` (changed since) and ``gone`` points."""
         place = self._place
         if self._edit.get("nothing"):
             return

@@ -17,7 +17,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.rows import Query, Rows
 from qmigrate.steps.export import described
-from qmigrate.steps.fixing import Hand, Place
+from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.throttle import Throttle
 from qmigrate.steps.work import Tick
 from qmigrate.store import portable, records
@@ -62,7 +62,7 @@ class Removal:
         return float(own) if own is not None else self._place.settings.fixes.max_share
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """See :class:`~qmigrate.steps.fixing.Fix`; counts ids that are ``not_there``, and those that are no match."""
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ids that are ``not_there``, or are ``no_match``."""
         found.points = self._place.store.count(self._place.address)
         found.counts.update({"not_there": 0, "no_match": 0})
         for ids in self._candidates(found):

@@ -9,7 +9,7 @@ from pathlib import Path
 from qmigrate.model.fix import Entry, same_keys
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit
-from qmigrate.steps.fixing import Hand, Place
+from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.work import Tick
 from qmigrate.store import records
 
@@ -18,7 +18,7 @@ _IDS, _OPERATIONS = 10_000, 1000
 
 
 class PayloadFix:
-    """The half of a fix that writes payload keys; see :class:`qmigrate.steps.fixing.Fix`."""
+    """The half of a fix that writes payload keys; see :class:`qmigrate.steps.fixes.protocol.Fix`."""
 
     #: Large, so that equal values meet.
     window = 100_000

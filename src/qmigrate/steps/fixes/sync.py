@@ -14,8 +14,8 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.sql_value import plain
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.rows import Query, Row, Rows
-from qmigrate.steps.fixing import Place
-from qmigrate.steps.payload_fix import PayloadFix
+from qmigrate.steps.fixes.payload import PayloadFix
+from qmigrate.steps.fixes.protocol import Place
 from qmigrate.store import records
 
 #: Points of one look-up by id.
@@ -52,7 +52,7 @@ class Sync(PayloadFix):
         return float(own) if own is not None else self._place.settings.fixes.max_share
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """See :class:`~qmigrate.steps.fixing.Fix`; counts ``missing``, ``different`` and ``extra`` fields."""
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``missing``, ``different`` and ``extra`` fields."""
         found.counts.update(dict.fromkeys(("rows", "missing", "different", "extra"), 0))
         found.counts.update(dict.fromkeys(("without_row", "without_point"), 0))
         given = [name for name in ("ids", "since", "sample") if self._edit.get(name) is not None]

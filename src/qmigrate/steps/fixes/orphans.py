@@ -20,8 +20,8 @@ from qmigrate.model.fix import Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.rows import Moment, Rows
-from qmigrate.steps.fixing import Place
-from qmigrate.steps.removal import Removal, parts
+from qmigrate.steps.fixes.protocol import Place
+from qmigrate.steps.fixes.removal import Removal, parts
 from qmigrate.store import records
 from qmigrate.whole import writing
 

@@ -14,7 +14,7 @@ from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.steps.export import described, file_name
-from qmigrate.steps.fixing import Hand, Place
+from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.work import Tick
 from qmigrate.store import portable, records
 
@@ -22,13 +22,13 @@ _AT_ONCE = 500
 
 
 class BringBack:
-    """Undoes a :class:`~qmigrate.steps.removal.Removal`.
+    """Undoes a :class:`~qmigrate.steps.fixes.removal.Removal`.
 
     Args:
         place: where it looks.
         edit: ``run``, ``step`` and ``generation`` of the deletion, ``log`` (its row of the audit), ``file``,
             ``overwrite`` (also what is there again), ``drops`` and ``nothing`` as
-            :class:`~qmigrate.steps.undo.Undo` has them.
+            :class:`~qmigrate.steps.fixes.undo.Undo` has them.
     """
 
     window = 2000
@@ -48,7 +48,7 @@ class BringBack:
         return None
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """See :class:`~qmigrate.steps.fixing.Fix`; counts ``newer``, ``there`` and ``erased`` points."""
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``newer``, ``there`` and ``erased`` points."""
         if self._edit.get("nothing"):
             return
         self._check()

@@ -1,14 +1,13 @@
-"""What every kind of data fix answers, and which one an edit means. It changes nothing."""
+"""What every kind of data fix answers, and the cap that holds for each. It changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from qmigrate.errors import RefusedError, RepairNeededError
+from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Ledger
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
@@ -89,46 +88,6 @@ class Fix(Protocol):
 
     def close(self) -> None:
         """Release connections."""
-
-
-Opener = Callable[[Place, JsonObject], Fix]
-
-
-def _kinds() -> Mapping[str, Opener]:
-    from qmigrate.steps.bring_back import BringBack
-    from qmigrate.steps.orphans import Orphans
-    from qmigrate.steps.removal import Removal
-    from qmigrate.steps.sync import Sync
-    from qmigrate.steps.undo import Undo
-
-    return {"sync": Sync, "undo": Undo, "delete": Removal, "orphans": Orphans, "bring_back": BringBack}
-
-
-@contextmanager
-def opened(place: Place, edit: JsonObject) -> Iterator[Fix]:
-    """The fix of an edit.
-
-    Raises:
-        RepairNeededError: this version knows no such fix.
-    """
-    kinds = _kinds()
-    if edit.get("kind") not in kinds:
-        raise RepairNeededError(
-            f"this version of qmigrate knows no fix {edit.get('kind')!r}", hint="use the version that planned it"
-        )
-    fix = kinds[edit["kind"]](place, edit)
-    try:
-        yield fix
-    finally:
-        fix.close()
-
-
-def look(place: Place, edit: JsonObject) -> Found:
-    """What a fix would do now: exact counts and a sample. It only reads."""
-    found = Found()
-    with opened(place, edit) as fix:
-        found.changes = sum(1 for _ in fix.find(found))
-    return found
 
 
 def check_cap(name: str, found: Found, share: float | None, expected: int | None = None) -> None:

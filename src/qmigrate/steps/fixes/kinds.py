@@ -1,0 +1,53 @@
+"""Which kind of data fix an edit means, opened for it. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from qmigrate.errors import RepairNeededError
+from qmigrate.model.fix import Found
+from qmigrate.model.schema import JsonObject
+from qmigrate.steps.fixes.bring_back import BringBack
+from qmigrate.steps.fixes.orphans import Orphans
+from qmigrate.steps.fixes.protocol import Fix, Place
+from qmigrate.steps.fixes.removal import Removal
+from qmigrate.steps.fixes.sync import Sync
+from qmigrate.steps.fixes.undo import Undo
+
+Opener = Callable[[Place, JsonObject], Fix]
+
+
+_KINDS: Mapping[str, Opener] = {
+    "sync": Sync,
+    "undo": Undo,
+    "delete": Removal,
+    "orphans": Orphans,
+    "bring_back": BringBack,
+}
+
+
+@contextmanager
+def opened(place: Place, edit: JsonObject) -> Iterator[Fix]:
+    """The fix of an edit.
+
+    Raises:
+        RepairNeededError: this version knows no such fix.
+    """
+    if edit.get("kind") not in _KINDS:
+        raise RepairNeededError(
+            f"this version of qmigrate knows no fix {edit.get('kind')!r}", hint="use the version that planned it"
+        )
+    fix = _KINDS[edit["kind"]](place, edit)
+    try:
+        yield fix
+    finally:
+        fix.close()
+
+
+def look(place: Place, edit: JsonObject) -> Found:
+    """What a fix would do now: exact counts and a sample. It only reads."""
+    found = Found()
+    with opened(place, edit) as fix:
+        found.changes = sum(1 for _ in fix.find(found))
+    return found
