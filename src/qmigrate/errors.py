@@ -23,6 +23,7 @@
     │   │   └── RateLimitedError       9   refused for now by a limiter (429)
     │   ├── LedgerError                9   SQL: unreachable or not writable
     │   ├── DatabaseError              9   the application's SQL database is unreachable
+    │   ├── EmbedderError              9   an embedding server: unreachable, denied, or out of order
     │   └── ServerTooOldError          9   a planned feature needs a newer server
     ├── RefusedError                  10   needs explicit consent, or is not done on purpose
     │   └── ArchiveError              10   an archive is damaged, cut off or edited: it is not used
@@ -155,6 +156,10 @@ class LedgerError(UnavailableError):
 
 class DatabaseError(UnavailableError):
     """A SQL database of the application is unreachable, or the connection broke."""
+
+
+class EmbedderError(UnavailableError):
+    """An embedding server is unreachable, denies the key, or answers what nobody understands; no item is to blame."""
 
 
 class ServerTooOldError(UnavailableError):

@@ -316,7 +316,10 @@ class Embedder(Protocol):
         """What decides its output: library, model, weights, size, normalisation, preprocessing."""
 
     def embed(self, items: Sequence[Any]) -> NDArray[np.float32] | Sequence[Any]:
-        """Vectors of shape (n, d), in the order of `items`; or a sequence of sparse or multivectors.
+        """Vectors of shape (n, d), in the order of `items`; or a sequence of dense, sparse or multivectors.
+
+        In such a sequence an item that can't be embedded may have an ``EmbedError`` in its place, so that the
+        others need not be embedded again.
 
         Raises:
             EmbedError: an item can't be embedded; its message names the item.

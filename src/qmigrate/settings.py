@@ -324,6 +324,9 @@ def _embedders(data: Mapping[str, Any], at: str, source: Source) -> dict[str, Ma
         if entry.get("image_roots") is not None:
             roots = read.listed(read.path)(entry["image_roots"], f"{at}.{name}.image_roots")
             entry["image_roots"] = [str(source.folder / root) for root in roots]
+        if entry.get("api_key_file") is not None:
+            file = read.path(entry["api_key_file"], f"{at}.{name}.api_key_file")
+            entry["api_key_file"] = str(source.folder / file)
         found[name] = entry
     return found
 

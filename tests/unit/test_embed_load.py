@@ -18,7 +18,7 @@ from qmigrate.ports import Embedder
     [
         ({}, "has no type"),
         ({"type": "hasing"}, "did you mean 'hashing'?"),
-        ({"type": "word2vec"}, "types are: callable, hashing, pixels"),
+        ({"type": "word2vec"}, "types are: callable, hashing, http, pixels"),
         ({"type": ["hashing"]}, "unknown type"),
         ({"type": "hashing", "sise": 64}, "did you mean 'size'?"),
         ({"type": "pixels", "model": "x"}, "keys of type pixels are: image_roots, size"),

@@ -26,11 +26,18 @@ class _Backend:
     keys: frozenset[str]
 
 
+def _backend(module: str, keys: str) -> _Backend:
+    return _Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()))
+
+
 _BACKENDS: Mapping[str, _Backend] = {
-    "hashing": _Backend("qmigrate.embed.backends.hashing", frozenset({"size"})),
-    "pixels": _Backend("qmigrate.embed.backends.pixels", frozenset({"size", "image_roots"})),
-    "callable": _Backend(
-        "qmigrate.embed.backends.function", frozenset({"function", "size", "max_batch", "version"})
+    "hashing": _backend("hashing", "size"),
+    "pixels": _backend("pixels", "size image_roots"),
+    "callable": _backend("function", "function size max_batch version"),
+    "http": _backend(
+        "http",
+        "url api model dimensions size encoding_format truncate normalize prompt version "
+        "api_key_env api_key_file max_batch concurrency timeout max_retries",
     ),
 }
 

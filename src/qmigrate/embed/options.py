@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qmigrate.errors import EmbedError
+from qmigrate.settings_read import parse_duration
 
 
 class Options:
@@ -46,6 +49,17 @@ class Options:
             raise self.wrong(key, "a text", value)
         return value.strip()
 
+    def verbatim(self, key: str) -> str | None:
+        """A text with its blanks as they are: those at the end of a prompt are part of it. None where it is absent.
+
+        Raises:
+            EmbedError: it is something else.
+        """
+        value = self._config.get(key)
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(key, "a text", value)
+        return value or None
+
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts, empty where it is absent.
 
@@ -60,6 +74,75 @@ class Options:
         ):
             raise self.wrong(key, "a list of texts", value)
         return tuple(value)
+
+    def flag(self, key: str, default: bool | None) -> bool | None:
+        """True or false; `default` where it is absent.
+
+        Raises:
+            EmbedError: it is something else.
+        """
+        value = self._config.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false", value)
+        return value
+
+    def choice(self, key: str, known: tuple[str, ...]) -> str:
+        """One of some words; the first one where it is absent.
+
+        Raises:
+            EmbedError: it is something else.
+        """
+        value = self._config.get(key, known[0])
+        if value not in known:
+            raise self.wrong(key, " or ".join(known), value)
+        return str(value)
+
+    def seconds(self, key: str, default: float) -> float:
+        """A duration above zero (``60``, ``60s``, ``5m``), in seconds.
+
+        Raises:
+            EmbedError: it is something else.
+        """
+        value = self._config.get(key)
+        if value is None:
+            return default
+        found = parse_duration(value) if isinstance(value, str | int | float) else None
+        if not found:
+            raise self.wrong(key, "a duration such as 30s or 5m", value)
+        return found
+
+    def secret(self, key: str) -> str | None:
+        """What the variable of ``<key>_env`` or the file of ``<key>_file`` holds; None where neither is given.
+
+        Raises:
+            EmbedError: both are given, the variable is not set, the file can't be read, or there is nothing in it.
+                The secret itself is in no message.
+        """
+        variable, file = self.text(f"{key}_env"), self.text(f"{key}_file")
+        if variable and file:
+            raise EmbedError(f"embedder {self.name!r} has both {key}_env and {key}_file", hint="keep one of them")
+        if variable:
+            found = os.environ.get(variable, "").strip()
+            place, why = f"the environment variable {variable}", "is not set"
+        elif file:
+            place, why = f"the file {file}", "is empty"
+            try:
+                found = Path(file).expanduser().read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is no text"
+                found, why = "", f"can't be read: {reason}"
+        else:
+            return None
+        if not found:
+            raise EmbedError(
+                f"embedder {self.name!r}: {place}, which {key}_{'env' if variable else 'file'} names, {why}",
+                hint="put the key there and run the same command again",
+            )
+        if any(not "!" <= sign <= "~" for sign in found):
+            raise EmbedError(f"embedder {self.name!r}: what {place} holds is no key: a blank or odd character is in it")
+        return found
 
     def wrong(self, key: str, wanted: str, found: object) -> EmbedError:
         """The error for a value of a wrong kind."""

@@ -105,6 +105,8 @@ def _check_rows(
 
 
 def _checked(value: Any, position: int, size: int | None) -> Vector | Failure:
+    if isinstance(value, EmbedError):
+        return Failure(position, "embed", value.message)
     try:
         vector = as_vector(value)
     except ValueError as error:
