@@ -21,7 +21,7 @@ from qmigrate.ports import Embedder
         ({"type": "word2vec"}, "types are: callable, hashing, http, pixels"),
         ({"type": ["hashing"]}, "unknown type"),
         ({"type": "hashing", "sise": 64}, "did you mean 'size'?"),
-        ({"type": "pixels", "model": "x"}, "keys of type pixels are: image_roots, size"),
+        ({"type": "pixels", "model": "x"}, "keys of type pixels are: image_base64, image_hosts"),
         ({"type": "hashing", "size": "256"}, "size must be a whole number"),
         ({"type": "hashing", "size": True}, "size must be a whole number"),
         ({"type": "hashing", "size": 0}, "size must be a whole number"),

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qmigrate.embed import load
-from qmigrate.embed.backends import pixels
+from qmigrate.embed import load, pictures
 from qmigrate.errors import ConfigError, EmbedError
 from qmigrate.ports import Embedder
 
@@ -128,7 +127,7 @@ def test_damaged_pictures_are_refused(form: str) -> None:
 
 def test_a_huge_picture_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The header alone decides, so that a small file can't ask for gigabytes."""
-    monkeypatch.setattr(pixels, "MAX_PIXELS", 99)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 99)
     with pytest.raises(EmbedError, match="10 x 10 pixels"):
         _embedder().embed([_bytes(Image.new("L", (10, 10)))])
 

@@ -30,9 +30,12 @@ def _backend(module: str, keys: str) -> _Backend:
     return _Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()))
 
 
+#: Of every embedder that takes images; see ``sources.py``.
+_IMAGES = "image_roots image_hosts image_networks image_base64 image_timeout image_max_bytes"
+
 _BACKENDS: Mapping[str, _Backend] = {
     "hashing": _backend("hashing", "size"),
-    "pixels": _backend("pixels", "size image_roots"),
+    "pixels": _backend("pixels", f"size {_IMAGES}"),
     "callable": _backend("function", "function size max_batch version"),
     "http": _backend(
         "http",

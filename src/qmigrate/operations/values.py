@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from string import Formatter
 from typing import Any
@@ -20,8 +20,9 @@ class Embed:
     Args:
         embedder: its name under ``embedders`` in the settings.
         text: what it embeds as text: a payload field (``content``), a key inside one (``meta.title``), or a
-            template (``{title} {body}``).
-        image: the same for a path of an image. Exactly one of `text` and `image`.
+            template (``{title} {body}``). Or a function that gets the payload and returns the text, or None.
+        image: the same for an image: its path, a URL or base64, as the embedder's settings allow; a function may
+            also return the bytes of the file. Exactly one of `text` and `image`.
         on_failure: ``stop`` the run at a point that can't be embedded (the default), or
             ``keep_without_vector``: the point is carried and listed, and stays without this vector.
 
@@ -31,8 +32,8 @@ class Embed:
 
     embedder: str
     _: KW_ONLY
-    text: str | None = None
-    image: str | None = None
+    text: str | Callable[[Mapping[str, Any]], str | None] | None = None
+    image: str | Callable[[Mapping[str, Any]], str | bytes | None] | None = None
     on_failure: str = "stop"
 
     def __post_init__(self) -> None:
@@ -46,12 +47,15 @@ class Embed:
             )
         if self.on_failure not in ON_FAILURE:
             raise PlanError(f"{label}: on_failure must be one of {', '.join(ON_FAILURE)}, not {self.on_failure!r}")
-        if not isinstance(self._spec, str) or not self._spec.strip():
-            raise PlanError(f"{label}: a payload field or a template is wanted, not {self._spec!r}")
-        _template_fields(self._spec, label)
+        if callable(self.spec):
+            return
+        if not isinstance(self.spec, str) or not self.spec.strip():
+            raise PlanError(f"{label}: a payload field, a template or a function is wanted, not {self.spec!r}")
+        _template_fields(self.spec, label)
 
     @property
-    def _spec(self) -> Any:
+    def spec(self) -> Any:
+        """What is embedded: a field, a template, or a function of the payload."""
         return self.image if self.text is None else self.text
 
     @property
@@ -60,12 +64,13 @@ class Embed:
         return True
 
     def fields(self) -> frozenset[str]:
-        """Payload fields that it reads."""
-        return _template_fields(self._spec, f"Embed({self.embedder!r})")
+        """Payload fields that it reads; none that are known where a function reads them."""
+        return frozenset() if callable(self.spec) else _template_fields(self.spec, f"Embed({self.embedder!r})")
 
     def describe(self) -> str:
         """A few words for people."""
-        return f"embed {self.embedder}({self._spec})"
+        shown = function_name(self.spec) if callable(self.spec) else self.spec
+        return f"embed {self.embedder}({shown})"
 
 
 @dataclass(frozen=True, slots=True)

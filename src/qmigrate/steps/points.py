@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,9 +142,12 @@ class Maker:
         inputs = [
             self._input(filling, stored, payload) for stored, payload in zip(page, payloads, strict=True)
         ]
-        present = [position for position, item in enumerate(inputs) if item is not None]
+        present = [
+            position for position, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)
+        ]
         made = self._values(filling, vector, [inputs[position] for position in present])
         reasons = dict.fromkeys(set(range(len(page))) - set(present), "its source field is missing, empty or not text")
+        reasons.update({place: item.message for place, item in enumerate(inputs) if isinstance(item, Failure)})
         for position, value in zip(present, made, strict=True):
             if isinstance(value, Failure):
                 reasons[position] = value.message
@@ -156,8 +159,23 @@ class Maker:
     def _input(self, filling: Any, stored: Stored, payload: Payload | None) -> Any:
         if isinstance(filling, Embed):
             found = records.payload_of(stored) if payload is None else payload
-            return read_input(found, str(filling.text or filling.image))
+            return self._called(filling.spec, found) if callable(filling.spec) else read_input(found, filling.spec)
         return records.plain_point(stored, payload)
+
+    def _called(self, function: Callable[[Payload], Any], payload: Payload) -> Any:
+        """What a function of the revision takes from a payload; a failure where it raises or returns something else."""
+        try:
+            with self._lock:
+                found = function(payload)
+        except Exception as error:  # whatever the user's code raises is about this point
+            said = f"{type(error).__name__}: {error}"
+            return Failure(0, "read", f"{getattr(function, '__name__', '?')} failed for its payload: {said}")
+        if found is None or (isinstance(found, str | bytes) and not found.strip()):
+            return None
+        if not isinstance(found, str | bytes):
+            name = getattr(function, "__name__", "?")
+            return Failure(0, "read", f"{name} returned {type(found).__name__} instead of a text or bytes")
+        return found
 
     def _values(self, filling: Any, vector: str, items: list[Any]) -> list[Any]:
         if not items:

@@ -7,9 +7,7 @@ exactly, so the product is the same bit by bit on every machine and in every bat
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from qmigrate.embed.options import Options
-from qmigrate.errors import ConfigError, EmbedError
+from qmigrate.embed.pictures import with_picture
+from qmigrate.embed.sources import ImageSources
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
 
@@ -26,8 +25,6 @@ ALGORITHM = 1
 DEFAULT_SIZE = 512
 #: Width and height that a picture is shrunk to.
 SIDE = 32
-#: A picture with more pixels is refused before it is decoded: its memory can't be afforded.
-MAX_PIXELS = 80_000_000
 _VALUES = SIDE * SIDE * 3
 #: Keeps plain grey pictures away from zero, where a shade more or less would turn their direction around.
 #: Odd, so that no sum is zero; sums stay below _VALUES x 255 + _BIAS < 2^24, the whole numbers of float32.
@@ -38,24 +35,18 @@ _SEED = 20240607
 def build(options: Options) -> Embedder:
     """From ``{type: pixels, size: 512, image_roots: [/data/images]}``.
 
-    Without ``image_roots`` only bytes are taken, no paths.
+    Without ``image_roots`` no paths are taken; the other keys are those of :class:`ImageSources`.
     """
-    return _Pixels(
-        options.name,
-        options.integer("size", DEFAULT_SIZE, lowest=8) or DEFAULT_SIZE,
-        tuple(Path(root).expanduser() for root in options.texts("image_roots")),
-    )
+    return _Pixels(options.integer("size", DEFAULT_SIZE, lowest=8) or DEFAULT_SIZE, ImageSources(options))
 
 
 class _Pixels:
-    """Items are paths (texts) below the roots, or the bytes of a file."""
+    """Items are what :class:`ImageSources` reads."""
 
     max_batch = 64
 
-    def __init__(self, name: str, size: int, roots: tuple[Path, ...]) -> None:
-        self._name = name
-        self._roots = roots
-        self._resolved: tuple[Path, ...] | None = None
+    def __init__(self, size: int, sources: ImageSources) -> None:
+        self._sources = sources
         self._matrix: NDArray[np.float32] | None = None
         self.size = size
 
@@ -88,68 +79,15 @@ class _Pixels:
         return np.asarray(made / norms, dtype=np.float32)
 
     def _thumb(self, item: Any) -> NDArray[np.float32]:
-        if isinstance(item, bytes | bytearray | memoryview):
-            return _decoded(io.BytesIO(item), f"an image of {len(item):,} bytes")
-        if isinstance(item, str | Path):
-            return _decoded(self._path(item), f"image {str(item)!r}")
-        raise EmbedError(
-            f"embedder {self._name!r} takes the path or bytes of an image, not {type(item).__name__}"
-        )
-
-    def _path(self, item: str | Path) -> Path:
-        roots = self._checked_roots()
-        named = Path(item)
-        try:
-            candidates = [named] if named.is_absolute() else [root / named for root in roots]
-            found = [path.resolve() for path in candidates]
-            inside = [path for path in found if any(path.is_relative_to(root) for root in roots)]
-            if not inside:
-                raise EmbedError(
-                    f"image {str(item)!r} is outside the image_roots of embedder {self._name!r}",
-                    hint="add its folder to image_roots in qmigrate.yaml, if it may be read",
-                )
-            path = next((path for path in inside if path.is_file()), None)
-        except (OSError, ValueError, RuntimeError) as error:  # null byte, name too long, circular links
-            raise EmbedError(f"image {str(item)!r} can't be opened: {error}") from error
-        if path is None:
-            raise EmbedError(f"image {str(item)!r} is not there")
-        return path
-
-    def _checked_roots(self) -> tuple[Path, ...]:
-        if self._resolved is not None:
-            return self._resolved
-        if not self._roots:
-            raise ConfigError(
-                f"embedder {self._name!r} was given a path but has no image_roots",
-                hint="name the folders it may read: image_roots in qmigrate.yaml",
-            )
-        for root in self._roots:
-            if not root.is_dir():
-                raise ConfigError(
-                    f"image root {str(root)!r} of embedder {self._name!r} is not a folder",
-                    hint="mount it, or mend image_roots in qmigrate.yaml",
-                )
-        self._resolved = tuple(root.resolve() for root in self._roots)
-        return self._resolved
+        return with_picture(*self._sources.read(item), _decoded)
 
 
-def _decoded(source: Path | io.BytesIO, label: str) -> NDArray[np.float32]:
+def _decoded(opened: Image.Image) -> NDArray[np.float32]:
     """The colours of a picture as whole numbers from -255 to 255."""
-    try:
-        with Image.open(source) as opened:
-            width, height = opened.size
-            if width * height > MAX_PIXELS:
-                raise EmbedError(
-                    f"{label} has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded"
-                )
-            # JPEG decodes straight to a size of this kind, several times faster.
-            opened.draft("RGB", (SIDE * 4, SIDE * 4))
-            turned = ImageOps.exif_transpose(opened)
-            flat = _on_white(turned).resize((SIDE, SIDE), Image.Resampling.BOX)
-    except EmbedError:
-        raise
-    except Exception as error:  # a damaged file makes Pillow's plugins raise almost anything
-        raise EmbedError(f"{label} can't be decoded: {type(error).__name__}: {error}") from error
+    # JPEG decodes straight to a size of this kind, several times faster.
+    opened.draft("RGB", (SIDE * 4, SIDE * 4))
+    turned = ImageOps.exif_transpose(opened)
+    flat = _on_white(turned).resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(flat, dtype=np.float32).reshape(-1) * 2 - 255
 
 

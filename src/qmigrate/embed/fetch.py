@@ -1,0 +1,191 @@
+"""Bytes behind a URL of a payload, from public or expressly allowed hosts only. It follows no redirect unchecked."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import httpx
+
+from qmigrate.embed.patience import TransientError, patiently, retry_after
+from qmigrate.errors import EmbedError
+from qmigrate.settings_read import redact
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MOST_REDIRECTS = 5
+SECONDS = 10.0
+MOST_BYTES = 64 * 2**20
+#: An image server that is busy is asked so many times more.
+RETRIES = 3
+_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: IPv6 prefix behind which a gateway reaches IPv4 addresses, private ones too (RFC 6052).
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What may be fetched.
+
+    Attributes:
+        hosts: patterns such as ``cdn.example.com``, ``*.example.com`` or ``*``; none: nothing may.
+        networks: networks that are allowed although they are not public.
+        seconds: of one item, redirects and all.
+        size: in bytes.
+    """
+
+    hosts: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+    seconds: float = SECONDS
+    size: int = MOST_BYTES
+
+
+class Fetcher:
+    """Gets bytes within bounds. Threads may share it.
+
+    Args:
+        label: whose settings the bounds are, for messages.
+    """
+
+    def __init__(self, label: str, bounds: Bounds) -> None:
+        self._label = label
+        self._bounds = bounds
+        # No proxy of the environment: it would resolve the name again, and differently.
+        self._client = httpx.Client(trust_env=False, follow_redirects=False)
+        weakref.finalize(self, self._client.close)
+
+    def fetch(self, url: str) -> bytes:
+        """The bytes behind a URL.
+
+        Raises:
+            EmbedError: it isn't allowed, leads to an address that isn't, is too large or too slow, or isn't there.
+        """
+        deadline = time.monotonic() + self._bounds.seconds
+        try:
+            return patiently(lambda: self._followed(url, deadline), retries=RETRIES)
+        except TransientError as error:
+            raise EmbedError(f"image {redact(url)} can't be fetched: {error}") from error
+
+    def _followed(self, url: str, deadline: float) -> bytes:
+        here = url
+        for _ in range(MOST_REDIRECTS + 1):
+            found = self._once(here, deadline)
+            if isinstance(found, bytes):
+                return found
+            target = urljoin(here, found)
+            if here.startswith("https:") and not target.startswith("https:"):
+                raise EmbedError(f"image {redact(url)} is redirected from https to {redact(target)}, which is refused")
+            here = target
+        raise EmbedError(f"image {redact(url)} is redirected more than {MOST_REDIRECTS} times")
+
+    def _once(self, url: str, deadline: float) -> bytes | str:
+        """The bytes, or where the server sends us."""
+        parts = self._allowed(url)
+        address = self._resolved(url, parts)
+        host = str(parts.hostname)
+        # The address that was checked is the one that is asked: a name could resolve differently a moment later.
+        asked = httpx.URL(url).copy_with(host=str(address), userinfo=b"", fragment=None)
+        request = self._client.build_request(
+            "GET",
+            asked,
+            headers={"Host": _authority(parts), "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"},
+            extensions={"sni_hostname": host},
+            timeout=self._left(url, deadline),
+        )
+        try:
+            answer = self._client.send(request, stream=True)
+            try:
+                return self._body(url, answer, deadline)
+            finally:
+                answer.close()
+        except (httpx.TransportError, httpx.StreamError) as error:
+            self._left(url, deadline)
+            raise TransientError(f"{type(error).__name__}: {error}") from error
+
+    def _body(self, url: str, answer: httpx.Response, deadline: float) -> bytes | str:
+        if answer.is_redirect and "location" in answer.headers:
+            return str(answer.headers["location"])
+        if answer.status_code in _LATER:
+            asked = retry_after(answer.headers.get("retry-after"))
+            said = f"the server answered {answer.status_code}"
+            if (asked or 0.0) >= deadline - time.monotonic():
+                raise EmbedError(f"image {redact(url)}: {said}, and is not ready in time")
+            raise TransientError(said, after=asked)
+        if not answer.is_success:
+            raise EmbedError(f"image {redact(url)}: the server answered {answer.status_code}")
+        limit = self._bounds.size
+        told = answer.headers.get("content-length", "")
+        if told.isdigit() and int(told) > limit:
+            raise EmbedError(f"image {redact(url)} has {int(told):,} bytes; at most {limit:,} are fetched")
+        body = bytearray()
+        for piece in answer.iter_raw():
+            body += piece
+            if len(body) > limit:
+                raise EmbedError(f"image {redact(url)} has more than the {limit:,} bytes that are fetched")
+            self._left(url, deadline)
+        return bytes(body)
+
+    def _left(self, url: str, deadline: float) -> float:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise EmbedError(f"image {redact(url)} was not there within {self._bounds.seconds:g} s")
+        return left
+
+    def _allowed(self, url: str) -> SplitResult:
+        try:
+            parts = urlsplit(url)
+            host, _ = (parts.hostname or "").lower().rstrip("."), parts.port
+        except ValueError as error:
+            raise EmbedError(f"image {redact(url)} is no URL: {error}") from error
+        if parts.scheme not in ("http", "https") or not host:
+            raise EmbedError(f"image {redact(url)}: only http and https are fetched")
+        if not any(fnmatchcase(host, pattern.lower()) for pattern in self._bounds.hosts):
+            raise EmbedError(
+                f"image {redact(url)}: {self._label} may not fetch from {host}",
+                hint="add the host to image_hosts in qmigrate.yaml, if it may be asked",
+            )
+        return parts
+
+    def _resolved(self, url: str, parts: SplitResult) -> Address:
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise TransientError(f"the name {parts.hostname} can't be resolved: {error}") from error
+        addresses = [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]
+        # One forbidden address is enough: which of them a client takes is chance.
+        for address in addresses:
+            if not is_public(address) and not _within(address, self._bounds.networks):
+                raise EmbedError(
+                    f"image {redact(url)}: {parts.hostname} is {address}, which is no public address",
+                    hint="name its network under image_networks in qmigrate.yaml, if it may be asked",
+                )
+        return addresses[0]
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the public Internet, also where it carries another address inside."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def _within(address: Address, networks: Iterable[Network]) -> bool:
+    plain = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped else address
+    return any(plain in network for network in networks)
+
+
+def _authority(parts: SplitResult) -> str:
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else str(parts.hostname)
+    return f"{host}:{parts.port}" if parts.port else host
