@@ -327,8 +327,19 @@ def _embedders(data: Mapping[str, Any], at: str, source: Source) -> dict[str, Ma
         if entry.get("api_key_file") is not None:
             file = read.path(entry["api_key_file"], f"{at}.{name}.api_key_file")
             entry["api_key_file"] = str(source.folder / file)
+        for key in ("model", "pretrained", "cache_dir", "cache_folder"):
+            if isinstance(entry.get(key), str):
+                entry[key] = _placed(entry[key], source)
         found[name] = entry
     return found
+
+
+def _placed(written: str, source: Source) -> str:
+    """A folder or file of a model that is written like one (``./models/x``), as seen from the settings."""
+    schema, bare = ("local-dir:", written[10:]) if written.startswith("local-dir:") else ("", written)
+    if not schema and not bare.startswith(("./", "../", "~/")):
+        return written
+    return f"{schema}{source.folder / Path(bare).expanduser()}"
 
 
 def _override(name: str, data: Any, source: Source) -> CollectionOverride:

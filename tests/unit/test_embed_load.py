@@ -18,7 +18,7 @@ from qmigrate.ports import Embedder
     [
         ({}, "has no type"),
         ({"type": "hasing"}, "did you mean 'hashing'?"),
-        ({"type": "word2vec"}, "types are: callable, hashing, http, pixels"),
+        ({"type": "word2vec"}, "types are: callable, hashing, http, open_clip, pixels, sentence_transformers"),
         ({"type": ["hashing"]}, "unknown type"),
         ({"type": "hashing", "sise": 64}, "did you mean 'size'?"),
         ({"type": "pixels", "model": "x"}, "keys of type pixels are: image_base64, image_hosts"),
@@ -105,3 +105,23 @@ def test_importing_the_package_is_light() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.splitlines() == ["[]", "[]"]
+
+
+def test_without_the_library_the_command_to_install_it_is_named() -> None:
+    """A missing extra is told by its name when the embedder is loaded, not by a traceback in the middle of a run."""
+    program = (
+        "import sys\n"
+        "sys.modules.update(torch=None, open_clip=None, sentence_transformers=None)\n"
+        "from qmigrate.embed import load\n"
+        "from qmigrate.errors import EmbedError\n"
+        "for kind in ('open_clip', 'sentence_transformers'):\n"
+        "    try:\n"
+        "        load('mine', {'type': kind, 'model': 'x'})\n"
+        "    except EmbedError as error:\n"
+        "        print(error.message, '|', error.hint)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    first, second = done.stdout.splitlines()
+    assert first.endswith("| pip install 'qdrant-migrations[open-clip]'")
+    assert second.endswith("| pip install 'qdrant-migrations[sentence-transformers]'")
+    assert "'mine' needs the library torch, which is not installed" in first

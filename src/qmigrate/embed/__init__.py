@@ -42,6 +42,16 @@ _BACKENDS: Mapping[str, _Backend] = {
         "url api model dimensions size encoding_format truncate normalize prompt version "
         "api_key_env api_key_file max_batch concurrency timeout max_retries",
     ),
+    "open_clip": _backend(
+        "open_clip",
+        "model pretrained random_weights precision device batch_size threads cache_dir force_quick_gelu "
+        f"context_length normalize prompt exif_transpose {_IMAGES}",
+    ),
+    "sentence_transformers": _backend(
+        "sentence_transformers",
+        "model method prompt prompt_name normalize_embeddings truncate_dim max_seq_length revision cache_folder "
+        f"local_files_only trust_remote_code dtype device batch_size threads exif_transpose {_IMAGES}",
+    ),
 }
 
 

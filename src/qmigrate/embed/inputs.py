@@ -14,6 +14,12 @@ from typing import Any
 from qmigrate.errors import EmbedError
 
 
+class ImageName(str):
+    """A text that names an image: a path, a URL or base64. It tells an embedder of texts and images which it is."""
+
+    __slots__ = ()
+
+
 def read_input(payload: Mapping[str, Any], spec: str) -> str | None:
     """The input that `spec` takes from a payload.
 

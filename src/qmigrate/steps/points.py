@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qmigrate.embed.inputs import read_input
+from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import DriftError, EmbedError, PlanError
 from qmigrate.model.schema import CollectionSchema
@@ -159,7 +159,8 @@ class Maker:
     def _input(self, filling: Any, stored: Stored, payload: Payload | None) -> Any:
         if isinstance(filling, Embed):
             found = records.payload_of(stored) if payload is None else payload
-            return self._called(filling.spec, found) if callable(filling.spec) else read_input(found, filling.spec)
+            item = self._called(filling.spec, found) if callable(filling.spec) else read_input(found, filling.spec)
+            return ImageName(item) if filling.image is not None and isinstance(item, str) else item
         return records.plain_point(stored, payload)
 
     def _called(self, function: Callable[[Payload], Any], payload: Payload) -> Any:

@@ -1,0 +1,224 @@
+"""Texts (and images, where the model takes them) by sentence-transformers. Prompts and pooling are the model's own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from qmigrate.embed.inputs import ImageName
+from qmigrate.embed.options import Options
+from qmigrate.embed.pictures import as_a_model_sees_it, with_picture
+from qmigrate.embed.sources import ImageSources
+from qmigrate.embed.torch_models import (
+    BATCH_ON_CPU,
+    BATCH_ON_GPU,
+    Batches,
+    choose_device,
+    library,
+    require,
+    weights_digest,
+)
+from qmigrate.errors import EmbedError
+from qmigrate.model.schema import JsonObject
+from qmigrate.ports import Embedder
+
+#: The names of torch; ``auto`` is bfloat16 on a GPU and float32 elsewhere.
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+#: What makes vectors: ``encode_document`` and ``encode_query`` take the model's own prompts for these tasks.
+METHODS = ("encode", "encode_document", "encode_query")
+DEFAULT_THREADS = 8
+
+
+def build(options: Options) -> Embedder:
+    """From ``{type: sentence_transformers, model: sentence-transformers/all-MiniLM-L6-v2}``.
+
+    ``model`` is a name of the hub or a folder. ``prompt``, ``prompt_name``, ``normalize_embeddings``, ``truncate_dim``,
+    ``max_seq_length``, ``revision``, ``cache_folder``, ``local_files_only``, ``trust_remote_code`` and ``batch_size``
+    are the library's own; ``dtype`` is that of the weights, ``method`` one of ``encode``, ``encode_document`` and
+    ``encode_query``.
+
+    Raises:
+        EmbedError: the library is missing, or a value is wrong.
+    """
+    require(options, "sentence_transformers", "sentence-transformers")
+    model = options.text("model")
+    if model is None:
+        raise EmbedError(
+            f"embedder {options.name!r} names no model",
+            hint="for example model: sentence-transformers/all-MiniLM-L6-v2",
+        )
+    options.choice("dtype", DTYPES)
+    return _SentenceTransformers(options, model, options.choice("method", METHODS))
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model on its device."""
+
+    model: Any
+    batches: Batches
+    fingerprint: JsonObject
+
+
+class _SentenceTransformers:
+    """Items are texts; a model for images takes what :class:`ImageSources` reads."""
+
+    def __init__(self, options: Options, model: str, method: str) -> None:
+        self._options = options
+        self._model = model
+        self._method = method
+        self._sources = ImageSources(options)
+        self._exif = bool(options.flag("exif_transpose", False))
+        self._normalize = bool(options.flag("normalize_embeddings", False))
+        self._prompt = options.verbatim("prompt")
+        self._prompt_name = options.text("prompt_name")
+        self._truncate = options.integer("truncate_dim", None)
+        self._threads = options.integer("threads", DEFAULT_THREADS, highest=256) or DEFAULT_THREADS
+        self._batch = options.integer("batch_size", None)
+        self.max_batch = self._batch or BATCH_ON_GPU
+        self._lock = threading.Lock()
+        self._loaded: _Loaded | None = None
+
+    @property
+    def size(self) -> int:
+        """Length of its vectors; loads the model."""
+        return int(self._ready().fingerprint["size"])
+
+    def fingerprint(self) -> JsonObject:
+        """Library, modules, a digest of the weights in memory, tokenizer, prompt and precision; loads the model."""
+        return dict(self._ready().fingerprint)
+
+    def embed(self, items: Sequence[Any]) -> list[Any]:
+        """A vector per item, or an ``EmbedError`` in the place of one that can't be opened.
+
+        Raises:
+            EmbedError: the model can't be loaded, or doesn't take such items.
+            ConfigError: a configured folder or device is not there.
+        """
+        loaded = self._ready()
+        prepared = self._opened(items)
+        made: list[Any] = [one if isinstance(one, EmbedError) else None for one in prepared]
+        for texts in (True, False):
+            places = [
+                place
+                for place, one in enumerate(prepared)
+                if isinstance(one, str) is texts and not isinstance(one, EmbedError)
+            ]
+            found = loaded.batches.run([prepared[place] for place in places], partial(self._encoded, loaded))
+            for place, vector in zip(places, found, strict=True):
+                made[place] = vector
+        return made
+
+    def _opened(self, items: Sequence[Any]) -> list[Any]:
+        if all(isinstance(item, str) and not isinstance(item, ImageName) for item in items):
+            return list(items)
+        with ThreadPoolExecutor(min(self._threads, max(1, len(items))), thread_name_prefix="embed decode") as pool:
+            return list(pool.map(self._picture, items))
+
+    def _picture(self, item: Any) -> Any:
+        if isinstance(item, str) and not isinstance(item, ImageName):
+            return item
+        try:
+            source, label = self._sources.read(item)
+            return with_picture(
+                source, label, lambda image: as_a_model_sees_it(image, label, exif_transpose=self._exif).convert("RGB")
+            )
+        except EmbedError as error:
+            return error
+
+    def _encoded(self, loaded: _Loaded, part: Sequence[Any]) -> Any:
+        torch = library(self._options, "torch")
+        try:
+            return getattr(loaded.model, self._method)(
+                list(part),
+                batch_size=len(part),
+                show_progress_bar=False,
+                prompt=self._prompt,
+                prompt_name=self._prompt_name,
+                normalize_embeddings=self._normalize,
+                truncate_dim=self._truncate,
+                convert_to_numpy=True,
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a model that takes no images, a text its tokenizer can't take
+            raise EmbedError(
+                f"embedder {self._options.name!r}: {self._model} failed for {len(part):,} items: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _ready(self) -> _Loaded:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _load(self) -> _Loaded:
+        options = self._options
+        device = choose_device(options)
+        torch, package = library(options, "torch"), library(options, "sentence_transformers")
+        wanted = options.choice("dtype", DTYPES)
+        if wanted == "auto":
+            wanted = "bfloat16" if device.startswith("cuda") else "float32"
+        try:
+            model = package.SentenceTransformer(
+                self._model,
+                # In full and on the host, so that the digest is of the weights and not of a rounding of them.
+                device="cpu",
+                model_kwargs={"dtype": torch.float32},
+                revision=options.text("revision"),
+                cache_folder=options.text("cache_folder"),
+                local_files_only=bool(options.flag("local_files_only", False)),
+                trust_remote_code=bool(options.flag("trust_remote_code", False)),
+            )
+        except Exception as error:  # files, networks and formats fail in many ways
+            raise EmbedError(
+                f"embedder {options.name!r}: {self._model} can't be loaded: {type(error).__name__}: {error}",
+                hint="check model, revision and cache_folder of this embedder in qmigrate.yaml",
+            ) from error
+        longest = options.integer("max_seq_length", None)
+        if longest is not None:
+            model.max_seq_length = longest
+        if self._prompt_name is not None and self._prompt_name not in model.prompts:
+            known = ", ".join(sorted(model.prompts)) or "none"
+            raise options.wrong("prompt_name", f"one of {known}", self._prompt_name)
+        fingerprint = self._fingerprint(model, package.__version__, wanted)
+        placed = model.to(device=device, dtype=getattr(torch, wanted)).eval()
+        size = self._batch or (BATCH_ON_GPU if device.startswith("cuda") else BATCH_ON_CPU)
+        return _Loaded(placed, Batches(options.name, size), fingerprint)
+
+    def _fingerprint(self, model: Any, version: str, precision: str) -> JsonObject:
+        return {
+            "type": "sentence_transformers",
+            "library": "sentence-transformers",
+            "library_version": version,
+            "architecture": hashlib.sha256(repr(model).encode()).hexdigest()[:16],
+            "weights": weights_digest(model.state_dict()),
+            "size": self._truncate or int(model.get_embedding_dimension()),
+            "normalisation": "l2" if self._normalize else "as the model",
+            "preprocessing": _tokenizer_digest(model) | {"exif_transpose": self._exif},
+            "prompt": self._shown_prompt(model),
+            "precision": precision,
+        }
+
+    def _shown_prompt(self, model: Any) -> JsonObject:
+        named = self._prompt_name or model.default_prompt_name
+        return {
+            "method": self._method,
+            "prompt": self._prompt if self._prompt is not None else model.prompts.get(named),
+            "prompts": dict(model.prompts) if self._method != "encode" else {},
+        }
+
+
+def _tokenizer_digest(model: Any) -> JsonObject:
+    """What turns a text into numbers: the words of the tokenizer, and where it cuts off."""
+    tokenizer: Any = getattr(model, "tokenizer", None)
+    vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
+    words = hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode()).hexdigest()[:16]
+    return {"tokenizer": type(tokenizer).__name__, "vocabulary": words, "max_seq_length": model.max_seq_length}

@@ -1,0 +1,118 @@
+"""What embedders on torch share: imports with advice, devices, digests of weights, halved batches. It has no model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from qmigrate.embed.options import Options
+from qmigrate.errors import ConfigError, EmbedError
+
+#: Items that go through the device at once where nothing is configured.
+BATCH_ON_GPU = 256
+BATCH_ON_CPU = 32
+
+Run = Callable[[Sequence[Any]], Any]
+
+
+def require(options: Options, module: str, extra: str) -> None:
+    """See to it that a library is there, without importing it.
+
+    Raises:
+        EmbedError: it isn't; the hint is the command that installs it.
+    """
+    for wanted in ("torch", module):
+        if importlib.util.find_spec(wanted) is None:
+            raise EmbedError(
+                f"embedder {options.name!r} needs the library {wanted}, which is not installed",
+                hint=f"pip install 'qdrant-migrations[{extra}]'",
+            )
+
+
+def library(options: Options, module: str) -> Any:
+    """A library, imported.
+
+    Raises:
+        EmbedError: it is installed and can't be imported, as torchvision of another build than torch.
+    """
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # broken builds raise almost anything
+        raise EmbedError(
+            f"embedder {options.name!r}: {module} is installed and can't be imported: {type(error).__name__}: {error}",
+            hint="install torch, torchvision and the model library anew, all of one kind (CPU or CUDA)",
+        ) from error
+
+
+def choose_device(options: Options) -> str:
+    """The configured device; with ``auto`` the first there is of cuda, mps and cpu.
+
+    Raises:
+        ConfigError: the configured one is not there.
+    """
+    torch = library(options, "torch")
+    found = ["cuda"] if torch.cuda.is_available() else []
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    found += ["cpu"]
+    wanted = options.text("device") or "auto"
+    if wanted == "auto":
+        return found[0]
+    kind, _, number = wanted.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if kind not in found or (number and not (number.isdigit() and int(number) < count)):
+        raise ConfigError(
+            f"embedder {options.name!r}: there is no device {wanted!r} on this machine, only {', '.join(found)}",
+            hint="device: auto takes the best one there is",
+        )
+    return wanted
+
+
+def weights_digest(weights: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits over names, types, shapes and values of a state dict, wherever it was loaded from."""
+    torch = importlib.import_module("torch")
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()[:32]
+
+
+class Batches:
+    """Runs a model on batches; a batch that doesn't fit into the device's memory is halved from then on.
+
+    Args:
+        size: items of one batch to begin with.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self.size = size
+        self._name = name
+
+    def run(self, items: Sequence[Any], model: Run) -> list[Any]:
+        """A vector per item, in order; an ``EmbedError`` for one that doesn't fit even alone."""
+        made: list[Any] = []
+        while len(made) < len(items):
+            part = items[len(made) : len(made) + self.size]
+            found = self._tried(part, model)
+            if found is not None:
+                made.extend(found)
+            elif len(part) == 1:
+                made.append(EmbedError(f"embedder {self._name!r}: one item alone is too large for the device's memory"))
+            else:
+                self.size = max(1, len(part) // 2)
+        return made
+
+    def _tried(self, part: Sequence[Any], model: Run) -> Any:
+        torch = importlib.import_module("torch")
+        try:
+            return model(part)
+        except torch.OutOfMemoryError:
+            pass
+        # Outside the handler: its traceback would keep the tensors alive that are to be given back.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
