@@ -21,6 +21,7 @@ class EmbeddingServer:
     Attributes:
         script: answers to give before the usual ones: (status, headers, body).
         seen: (path, headers, body) of each request.
+        limit: so many requests are answered as usual; later ones are told to come back.
         bad: texts for which a request is answered 400.
         together: requests that are kept until so many of them are under way.
     """
@@ -28,6 +29,7 @@ class EmbeddingServer:
     def __init__(self) -> None:
         self.script: deque[tuple[int, dict[str, str], str]] = deque()
         self.seen: list[tuple[str, dict[str, str], dict]] = []
+        self.limit: int | None = None
         self.bad: set[str] = set()
         self.model = "tiny"
         self.most = 0
@@ -74,6 +76,8 @@ class EmbeddingServer:
             self._under_way += 1
             self.most = max(self.most, self._under_way)
             scripted = self.script.popleft() if self.script else None
+            if self.limit is not None and len(self.seen) > self.limit:
+                scripted = (503, {"retry-after": "0"}, "busy")
         self.together.wait(10)
         with self._lock:
             self._under_way -= 1

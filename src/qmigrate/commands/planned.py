@@ -31,7 +31,7 @@ def plan_to(settings: Settings, path: Path, target: str = "head", only: tuple[st
         UsageError: the file can't be written.
     """
     with session(settings, writes=False) as opened:
-        made = planned(opened, target, only)
+        made = planned(opened, target, only, models=True)
         save(opened, made, path)
         return made
 

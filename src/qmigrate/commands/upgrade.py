@@ -10,6 +10,7 @@ from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.failures import Failures, plan_each
 from qmigrate.commands.gc import collect_due
 from qmigrate.commands.held import held_collections
+from qmigrate.commands.models import with_models
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
@@ -33,16 +34,21 @@ def plan(settings: Settings, target: str = "head", only: Iterable[str] | None = 
         RefusedError: a collection is not under management.
     """
     with session(settings, writes=False) as opened:
-        return planned(opened, target, only)
+        return planned(opened, target, only, models=True)
 
 
-def planned(opened: Session, target: str, only: Iterable[str] | None) -> Plan:
-    """The same in a session that is open, with an estimate for each collection."""
+def planned(opened: Session, target: str, only: Iterable[str] | None, *, models: bool = False) -> Plan:
+    """The same in a session that is open, with an estimate for each collection.
+
+    Args:
+        models: load the models that fill vectors anew, so that the plan says what changes.
+    """
     world = observe(opened.ledger, opened.store)
     made = _plan(opened, world, target, chosen_names(opened, only))
     for item in made.collections:
         check_ownership(world, item.job.collection)
-    return with_counts(opened, world, with_estimates(opened, world, made))
+    counted = with_counts(opened, world, with_estimates(opened, world, made))
+    return with_models(opened, world, counted, load=models)
 
 
 def guard(settings: Settings, target: str, only: Iterable[str] | None, limit: float) -> None:
@@ -126,7 +132,7 @@ def _plan_each(
     tried = _tried(opened, world)
 
     def make(some: Iterable[str] | None) -> Plan:
-        return _plan(opened, tried, target, some, allow_gap=allow_gap)
+        return with_models(opened, tried, _plan(opened, tried, target, some, allow_gap=allow_gap), load=False)
 
     return plan_each(make, _all_names(opened, world), only, failures)
 

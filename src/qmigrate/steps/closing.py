@@ -228,8 +228,12 @@ def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> J
         return dict((seal or {}).get("embedders") or {})
     # What a restore brings was embedded by the models of its time.
     known = {} if step.apart else _known_embedders(work)
-    for (_, phase), facts in work.learned.items():
-        if phase in ("preflight", "shadow"):
+    for (number, phase), facts in work.learned.items():
+        if phase not in ("preflight", "shadow"):
+            continue
+        if "models" in facts and getattr(work.job.steps[number], "target", None) == step.target:
+            known = dict(facts["models"])
+        else:
             known.update(facts.get("embedders") or {})
     return _kept_embedders(known, declared)
 

@@ -25,10 +25,11 @@ def check_build(step: Build, work: Work) -> Facts:
     """Everything that can be known before the first write.
 
     Returns:
-        Facts: ``points`` of the source, ``embedders`` as vector -> fingerprint.
+        Facts: ``points`` of the source; ``embedders`` as vector -> fingerprint, for those that are embedded here;
+        ``models``: the same for every vector that the target will have, carried and renamed ones too.
     """
     if step.source is None:
-        return {"points": 0, "embedders": {}}
+        return {"points": 0, "embedders": {}, "models": {}}
     source = work.store.describe(step.source)
     if source is None:
         raise RepairNeededError(f"{step.source}, which serves {work.collection}, is not in Qdrant any more")
@@ -41,7 +42,12 @@ def check_build(step: Build, work: Work) -> Facts:
         if isinstance(filling, Embed):
             fingerprints[vector] = _check_embed(work, step, vector, filling, transform)
     _try_some(work, step, transform)
-    return {"points": work.store.count(step.source), "embedders": fingerprints}
+    view = work.lease.ledger.collections().get(work.collection)
+    known = view.embedders if view else {}
+    # What a function or the application fills has no model, also where one had filled it before.
+    carried = {target: known[vector] for target, vector in transform.vectors.items() if vector in known}
+    models = {**carried, **fingerprints}
+    return {"points": work.store.count(step.source), "embedders": fingerprints, "models": models}
 
 
 def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = False) -> None:
