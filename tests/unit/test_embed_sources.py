@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import ipaddress
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -158,6 +161,37 @@ def test_a_name_that_is_unknown_is_a_failure_of_that_image(names, monkeypatch):
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
     with pytest.raises(EmbedError, match=r"gone\.example can't be resolved"):
         fetcher().fetch("http://gone.example/a.png")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on PATH to make a certificate with")
+def test_a_certificate_is_that_of_the_name_not_of_the_address(names, tmp_path, monkeypatch):
+    """Over https the checked address is asked, and has to prove that it is the host of the URL, whoever came before."""
+    names["other.example"] = ["127.0.0.1"]
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "k.pem", "-out", "c.pem", "-days", "2"]
+    subject = ["-subj", "/CN=good.example", "-addext", "subjectAltName=DNS:good.example"]
+    subprocess.run([*made, *subject], cwd=tmp_path, check=True, capture_output=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Images)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # a client that turns away is what is tested
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        bounds = Bounds(("*.example",), (ipaddress.ip_network("127.0.0.0/8"),))
+        one = Fetcher("embedder 'l14'", bounds, ssl.create_default_context(cafile=str(tmp_path / "c.pem")))
+        port = server.server_address[1]
+        assert one.fetch(f"https://good.example:{port}/a.png") == picture()
+        for fetcher_, host in ((one, "other.example"), (Fetcher("embedder 'l14'", bounds), "good.example")):
+            with pytest.raises(EmbedError, match="CERTIFICATE_VERIFY_FAILED"):
+                fetcher_.fetch(f"https://{host}:{port}/a.png")
+        with pytest.raises(EmbedError, match="redirected from https to http"):
+            one.fetch(f"https://good.example:{port}/to/http://good.example/")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
+import threading
 import time
 import weakref
 from collections.abc import Iterable
@@ -21,6 +23,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MOST_REDIRECTS = 5
+#: Hosts to which connections are kept open; further ones share a client that keeps none.
+MOST_HOSTS = 64
 SECONDS = 10.0
 MOST_BYTES = 64 * 2**20
 #: An image server that is busy is asked so many times more.
@@ -52,14 +56,15 @@ class Fetcher:
 
     Args:
         label: whose settings the bounds are, for messages.
+        trust: whose certificates are believed; None for the usual authorities.
     """
 
-    def __init__(self, label: str, bounds: Bounds) -> None:
+    def __init__(self, label: str, bounds: Bounds, trust: ssl.SSLContext | None = None) -> None:
         self._label = label
         self._bounds = bounds
-        # No proxy of the environment: it would resolve the name again, and differently.
-        self._client = httpx.Client(trust_env=False, follow_redirects=False)
-        weakref.finalize(self, self._client.close)
+        self._trust: ssl.SSLContext | bool = True if trust is None else trust
+        self._clients: dict[str, httpx.Client] = {}
+        self._lock = threading.Lock()
 
     def fetch(self, url: str) -> bytes:
         """The bytes behind a URL.
@@ -92,7 +97,8 @@ class Fetcher:
         host = str(parts.hostname)
         # The address that was checked is the one that is asked: a name could resolve differently a moment later.
         asked = httpx.URL(url).copy_with(host=str(address), userinfo=b"", fragment=None)
-        request = self._client.build_request(
+        client = self._client(host)
+        request = client.build_request(
             "GET",
             asked,
             headers={"Host": _authority(parts), "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"},
@@ -100,7 +106,7 @@ class Fetcher:
             timeout=self._left(url, deadline),
         )
         try:
-            answer = self._client.send(request, stream=True)
+            answer = client.send(request, stream=True)
             try:
                 return self._body(url, answer, deadline)
             finally:
@@ -108,6 +114,24 @@ class Fetcher:
         except (httpx.TransportError, httpx.StreamError) as error:
             self._left(url, deadline)
             raise TransientError(f"{type(error).__name__}: {error}") from error
+
+    def _client(self, host: str) -> httpx.Client:
+        """One for each host: connections are kept by address, and one that was opened for a name proves no other."""
+        with self._lock:
+            kept = host in self._clients or len(self._clients) < MOST_HOSTS
+            found = self._clients.get(host if kept else "")
+            if found is not None:
+                return found
+            # No proxy of the environment: it would resolve the name again, and differently.
+            client = httpx.Client(
+                trust_env=False,
+                follow_redirects=False,
+                limits=httpx.Limits(max_keepalive_connections=20 if kept else 0),
+                verify=self._trust,
+            )
+            weakref.finalize(self, client.close)
+            self._clients[host if kept else ""] = client
+            return client
 
     def _body(self, url: str, answer: httpx.Response, deadline: float) -> bytes | str:
         if answer.is_redirect and "location" in answer.headers:
