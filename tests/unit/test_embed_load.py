@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qmigrate import embed
 from qmigrate.embed import fingerprint_digest, load
 from qmigrate.errors import EmbedError
 from qmigrate.ports import Embedder
@@ -125,3 +127,12 @@ def test_without_the_library_the_command_to_install_it_is_named() -> None:
     assert first.endswith("| pip install 'qdrant-migrations[open-clip]'")
     assert second.endswith("| pip install 'qdrant-migrations[sentence-transformers]'")
     assert "'mine' needs the library torch, which is not installed" in first
+
+
+def test_every_key_is_explained() -> None:
+    """docs/embedders.md has each type and each of its keys, so that a new key doesn't go unmentioned."""
+    page = (Path(__file__).parents[2] / "docs" / "embedders.md").read_text()
+    for kind, backend in embed._BACKENDS.items():
+        missing = [key for key in sorted(backend.keys) if f"`{key}`" not in page]
+        assert f"`{kind}`" in page
+        assert not missing, (kind, missing)
