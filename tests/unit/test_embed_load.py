@@ -11,6 +11,7 @@ import pytest
 
 from qmigrate import embed
 from qmigrate.embed import fingerprint_digest, load
+from qmigrate.embed.inputs import ImageName
 from qmigrate.errors import EmbedError
 from qmigrate.ports import Embedder
 
@@ -127,6 +128,13 @@ def test_without_the_library_the_command_to_install_it_is_named() -> None:
     assert first.endswith("| pip install 'qdrant-migrations[open-clip]'")
     assert second.endswith("| pip install 'qdrant-migrations[sentence-transformers]'")
     assert "'mine' needs the library torch, which is not installed" in first
+
+
+@pytest.mark.parametrize("config", [{"type": "hashing"}, {"type": "http", "url": "http://localhost:1", "model": "m"}])
+def test_the_name_of_an_image_is_no_text(config: dict[str, Any]) -> None:
+    """Embed(image=…) with an embedder of texts is refused: it would embed the words of a path."""
+    with pytest.raises(EmbedError, match="takes texts, not an image"):
+        load("mine", config).embed([ImageName("cats/one.jpg")])
 
 
 def test_every_key_is_explained() -> None:

@@ -154,6 +154,8 @@ def test_the_fingerprint_of_open_clip_is_that_of_the_weights_in_memory(clip, tmp
     torch.save(weights, copy)
     changed = open_clip_embedder(clip, pretrained=str(copy)).fingerprint()
     assert {key for key in base if base[key] != changed[key]} == {"weights"}
+    quick = open_clip_embedder(clip, force_quick_gelu=True).fingerprint()
+    assert {key for key in base if base[key] != quick[key]} == {"architecture"}
     assert open_clip_embedder(clip, normalize=False).fingerprint()["normalisation"] is None
     seeds = [open_clip_embedder(clip, pretrained=None, random_weights=seed).fingerprint() for seed in (1, 1, 2)]
     assert seeds[0] == seeds[1] != seeds[2]
@@ -205,6 +207,7 @@ def test_sentence_transformers_gives_what_the_library_gives(sentences):
     first = np.vstack(half.embed(texts))
     assert (unit(first) * unit(model.encode(texts))).sum(axis=1).min() > 0.99
     assert half.fingerprint() | {"precision": "float32"} == load("words", base).fingerprint()
+    assert json.loads(json.dumps(half.fingerprint())) == half.fingerprint()
     with pytest.raises(EmbedError, match="prompt_name must be one of .*document"):
         load("words", base | {"prompt_name": "doc"}).fingerprint()
     with pytest.raises(EmbedError, match="can't be loaded"):

@@ -15,9 +15,14 @@ from qmigrate.errors import EmbedError
 
 
 class ImageName(str):
-    """A text that names an image: a path, a URL or base64. It tells an embedder of texts and images which it is."""
+    """A text that names an image: a path, a URL or base64. An embedder of texts must not take the name for the text."""
 
     __slots__ = ()
+
+
+def kind_of(item: object) -> str:
+    """How people know what an embedder got: ``an image``, ``bytes``."""
+    return "an image" if isinstance(item, ImageName) else type(item).__name__
 
 
 def read_input(payload: Mapping[str, Any], spec: str) -> str | None:

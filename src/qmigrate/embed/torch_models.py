@@ -15,6 +15,9 @@ from qmigrate.errors import ConfigError, EmbedError
 BATCH_ON_GPU = 256
 BATCH_ON_CPU = 32
 
+#: Numbers of a module that decide its output and are no weights.
+_TELLING = ("num_heads", "num_attention_heads", "eps", "padding_idx", "layer_norm_eps", "scaling")
+
 Run = Callable[[Sequence[Any]], Any]
 
 
@@ -79,6 +82,19 @@ def weights_digest(weights: Mapping[str, Any]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()[:32]
+
+
+def architecture_digest(model: Any) -> str:
+    """16 hexadecimal digits over what a state dict doesn't tell: kinds of modules (activations), heads, epsilons.
+
+    Not over the printed form of the model, which differs between versions of torch.
+    """
+    digest = hashlib.sha256()
+    for name, module in model.named_modules():
+        found = {key: getattr(module, key, None) for key in _TELLING}
+        facts = {key: value for key, value in found.items() if isinstance(value, int | float)}
+        digest.update(f"{name} {type(module).__name__} {facts}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 class Batches:

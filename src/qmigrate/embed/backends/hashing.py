@@ -19,6 +19,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from qmigrate.embed.inputs import ImageName, kind_of
 from qmigrate.embed.options import Options
 from qmigrate.errors import EmbedError
 from qmigrate.model.schema import JsonObject
@@ -88,8 +89,8 @@ class _Hashing:
         return rows
 
     def _row(self, item: Any) -> NDArray[np.float64]:
-        if not isinstance(item, str):
-            raise EmbedError(f"embedder {self._name!r} takes texts, not {type(item).__name__}")
+        if not isinstance(item, str) or isinstance(item, ImageName):
+            raise EmbedError(f"embedder {self._name!r} takes texts, not {kind_of(item)}")
         words = split_words(item)
         if not words:
             raise EmbedError(f"embedder {self._name!r}: the text {item[:40]!r} holds no letter and no digit")

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from qmigrate.embed.inputs import ImageName, kind_of
 from qmigrate.embed.options import Options
 from qmigrate.embed.patience import TransientError, patiently, retry_after
 from qmigrate.errors import EmbedderError, EmbedError
@@ -284,9 +285,9 @@ class _Http:
 
     def _some(self, items: list[Any]) -> list[Any]:
         """Vectors of one request; halved until the text is found that the server refuses."""
-        unfit = [item for item in items if not isinstance(item, str)]
+        unfit = [item for item in items if not isinstance(item, str) or isinstance(item, ImageName)]
         if unfit:
-            raise EmbedError(f"embedder {self._name!r} takes texts, not {type(unfit[0]).__name__}")
+            raise EmbedError(f"embedder {self._name!r} takes texts, not {kind_of(unfit[0])}")
         try:
             made = self._dialect.vectors([(self._prompt or "") + item for item in items])
         except EmbedError as error:

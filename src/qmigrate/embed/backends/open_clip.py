@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from qmigrate.embed.torch_models import (
     BATCH_ON_CPU,
     BATCH_ON_GPU,
     Batches,
+    architecture_digest,
     choose_device,
     library,
     require,
@@ -227,13 +227,12 @@ class _OpenClip:
         return model, preprocess, tokenizer
 
     def _fingerprint(self, model: Any, version: str, precision: str) -> JsonObject:
-        architecture = hashlib.sha256(repr(model).encode()).hexdigest()[:16]
         parts: JsonObject = {
             "type": "open_clip",
             "library": "open_clip",
             "library_version": version,
             "model": self._model if not self._model.startswith("local-dir:") else "local-dir",
-            "architecture": architecture,
+            "architecture": architecture_digest(model),
             "weights": weights_digest(model.state_dict()),
             "size": int(model.visual.output_dim),
             "normalisation": "l2" if self._normalize else None,

@@ -19,6 +19,7 @@ from qmigrate.embed.torch_models import (
     BATCH_ON_CPU,
     BATCH_ON_GPU,
     Batches,
+    architecture_digest,
     choose_device,
     library,
     require,
@@ -198,10 +199,11 @@ class _SentenceTransformers:
             "type": "sentence_transformers",
             "library": "sentence-transformers",
             "library_version": version,
-            "architecture": hashlib.sha256(repr(model).encode()).hexdigest()[:16],
+            "architecture": architecture_digest(model),
             "weights": weights_digest(model.state_dict()),
-            "size": self._truncate or int(model.get_embedding_dimension()),
+            "size": self._truncate or _dimension(model),
             "normalisation": "l2" if self._normalize else "as the model",
+            "pooling": [one.get_config_dict() for one in model if hasattr(one, "get_config_dict")],
             "preprocessing": _tokenizer_digest(model) | {"exif_transpose": self._exif},
             "prompt": self._shown_prompt(model),
             "precision": precision,
@@ -216,9 +218,16 @@ class _SentenceTransformers:
         }
 
 
+def _dimension(model: Any) -> int:
+    """Length of its vectors; a model for images may not know it before it has made one."""
+    known = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(known() or len(model.encode("a", show_progress_bar=False)))
+
+
 def _tokenizer_digest(model: Any) -> JsonObject:
     """What turns a text into numbers: the words of the tokenizer, and where it cuts off."""
     tokenizer: Any = getattr(model, "tokenizer", None)
     vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
     words = hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode()).hexdigest()[:16]
-    return {"tokenizer": type(tokenizer).__name__, "vocabulary": words, "max_seq_length": model.max_seq_length}
+    longest = getattr(model, "max_seq_length", None)
+    return {"tokenizer": type(tokenizer).__name__, "vocabulary": words, "max_seq_length": longest}
