@@ -17,7 +17,7 @@ RUN /opt/venv/bin/pip install .
 FROM build AS build-gpu
 ARG TORCH=2.9.1
 ARG OPEN_CLIP=3.2.0
-RUN /opt/venv/bin/pip install "torch==${TORCH}" "open_clip_torch==${OPEN_CLIP}"
+RUN /opt/venv/bin/pip install "torch==${TORCH}" "open_clip_torch==${OPEN_CLIP}" ".[open-clip]"
 
 FROM python:${PYTHON} AS base
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
