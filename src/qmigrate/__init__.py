@@ -1,8 +1,8 @@
 """Schema migration for Qdrant: versioned revisions, recorded in SQL, proven before they go live.
 
-What a revision file needs is here: the operations as ``op``, and what fills vectors; and what an application needs:
-``ensure`` creates collections while it runs, ``expect`` refuses to serve one that it doesn't fit. Importing it loads
-no client library, no numpy and no SQL.
+What a revision file needs is here: the operations as ``op``, what fills vectors, and what makes ids; and what an
+application needs: ``ensure`` creates collections while it runs, ``expect`` refuses to serve one that it doesn't fit.
+Importing it loads no client library, no numpy and no SQL.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmigrate import operations as op
+from qmigrate.operations.rekey import Uuid5
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Compute", "CopyOf", "Embed", "Empty", "__version__", "ensure", "expect", "op"]
+__all__ = ["Compute", "CopyOf", "Embed", "Empty", "Uuid5", "__version__", "ensure", "expect", "op"]
 
 
 def ensure(

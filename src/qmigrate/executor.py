@@ -17,6 +17,7 @@ from qmigrate.errors import (
     StoppedError,
     UnavailableError,
     UsageError,
+    VerificationError,
 )
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun
@@ -25,7 +26,7 @@ from qmigrate.steps.owned import revoke_earlier
 from qmigrate.steps.work import Phase, Work
 
 #: Errors that a phase which only reads raises on purpose: the run is closed and leaves nothing open.
-REFUSALS = (RefusedError, UsageError, UnavailableError)
+REFUSALS = (RefusedError, UsageError, UnavailableError, VerificationError)
 
 
 class Stop:

@@ -207,7 +207,8 @@ def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Rev
     """
     with session(settings, writes=False) as opened:
         row = _fixed(opened, log)
-        return Review(tuple(_previews(opened, _plan_undo(observe(opened.ledger, opened.store), row, overwrite))))
+        plan = _plan_undo(opened, observe(opened.ledger, opened.store), row, overwrite)
+        return Review(tuple(_previews(opened, plan)))
 
 
 def undo(
@@ -225,7 +226,7 @@ def undo(
     """
     with session(settings, writes=True, progress=progress) as opened:
         row = _fixed(opened, log)
-        return _run(opened, lambda world: _plan_undo(world, row, overwrite), lock_timeout)
+        return _run(opened, lambda world: _plan_undo(opened, world, row, overwrite), lock_timeout)
 
 
 def _run(opened: Session, make: Any, lock_timeout: float | None) -> FixResult:
@@ -237,10 +238,30 @@ def _run(opened: Session, make: Any, lock_timeout: float | None) -> FixResult:
     return FixResult(tuple(done), tuple(resumed))
 
 
-def _plan_undo(world: World, row: DeletionRow, overwrite: bool) -> Plan:
+def _plan_undo(opened: Session, world: World, row: DeletionRow, overwrite: bool) -> Plan:
+    _refuse_other_ids(opened, world, row)
     known = {name: row.facts.get(name) for name in ("run", "step", "generation", "file")}
     edit = {"kind": row.facts["undo"], "undo": "undo" if row.facts["undo"] == "undo" else None, "log": row.id, **known}
     return plan_undo_fix(world, str(row.collection), row.facts, edit | ({"overwrite": True} if overwrite else {}))
+
+
+def _refuse_other_ids(opened: Session, world: World, row: DeletionRow) -> None:
+    """What a fix has recorded is known by the ids of its time, which may be those of other points now."""
+    name, then = str(row.collection), row.facts.get("generation")
+    state = world.collections.get(name)
+    if state is None or state.physical == then:
+        return
+    for one in opened.ledger.history(name):
+        if one.run <= int(row.facts["run"]) or one.direction not in ("upgrade", "rollback"):
+            continue
+        revision = opened.revisions.get(one.revision)
+        operations = (*revision.operations, *(opened.revisions.downgrade_operations(revision.id) or ()))
+        if any(operation.rekeys and operation.matches(name) for operation in operations):
+            raise RefusedError(
+                f"revision {revision.id} gave the points of {name} other ids since fix {row.id}, which knows them by "
+                "the ids of before",
+                hint=f"go back to {then} first (qmigrate rollback), or restore a snapshot: qmigrate snapshot list",
+            )
 
 
 def _fixed(opened: Session, log: int) -> DeletionRow:

@@ -39,6 +39,7 @@ class Filling(Protocol):
 
 
 PayloadFunction = Callable[[Point], Payload]
+NewId = Callable[[Point], PointId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class PointTransform:
         inverse: the same for going back; None where a step has none.
         lossless: whether the old point can be had back from the new one.
         drops: whether a vector of the old point is neither carried nor renamed.
+        new_id: makes the id of the new point from id and payload of the old one; None keeps it. It has no inverse.
     """
 
     vectors: Mapping[str, str]
@@ -62,6 +64,7 @@ class PointTransform:
     inverse: tuple[PayloadFunction, ...] | None = ()
     lossless: bool = True
     drops: bool = False
+    new_id: NewId | None = None
 
     @classmethod
     def identity(cls, names: frozenset[str]) -> PointTransform:
@@ -91,11 +94,12 @@ class PointTransform:
             inverse=inverse,
             lossless=self.lossless and later.lossless,
             drops=self.drops or later.drops,
+            new_id=later.new_id or self.new_id,
         )
 
     def back(self) -> PointTransform | None:
-        """The inverse, or None where the old point can't be had back (a dropped or replaced vector)."""
-        if not self.lossless or self.inverse is None or self.converted:
+        """The inverse, or None where the old point can't be had back (a dropped or replaced vector, another id)."""
+        if not self.lossless or self.inverse is None or self.converted or self.rekeys:
             return None
         carried: dict[str, str] = {}
         for target, source in self.vectors.items():
@@ -126,8 +130,17 @@ class PointTransform:
         """Target vectors that are made anew and get a value."""
         return tuple(name for name, filling in sorted(self.values.items()) if filling.fills)
 
+    @property
+    def rekeys(self) -> bool:
+        """Whether points get other ids."""
+        return self.new_id is not None
+
     def is_identity(self) -> bool:
         """Whether every point stays exactly as it is."""
+        return not self.rekeys and self.keeps_values()
+
+    def keeps_values(self) -> bool:
+        """Whether payload and vectors of every point stay exactly as they are, whatever its id."""
         return (
             self.keeps_payload
             and self.keeps_vectors

@@ -8,6 +8,7 @@ from qmigrate.operations.data import SyncPayload
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.operations.index import CreatePayloadIndex, DropPayloadIndex
 from qmigrate.operations.points import TransformPoints
+from qmigrate.operations.rekey import Rekey
 from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "DropPayloadIndex",
     "DropVector",
     "Reembed",
+    "Rekey",
     "RenameVector",
     "Reshard",
     "SetAlias",

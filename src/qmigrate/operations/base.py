@@ -66,6 +66,8 @@ class Operation(ABC):
     drops: ClassVar[bool] = False
     #: Changes payloads, so that what embeds them has to come later.
     rewrites_payload: ClassVar[bool] = False
+    #: Gives points other ids, so that both generations have to be told apart by more than the id.
+    rekeys: ClassVar[bool] = False
     #: The attributes that name it in messages; the first one is the pattern.
     named_by: ClassVar[tuple[str, ...]] = ("collection",)
     #: Whether the pattern is one name and never a glob.
@@ -202,6 +204,8 @@ class Operation(ABC):
     def _why_copy(self, schema: CollectionSchema, after: CollectionSchema) -> str | None:
         """Why the points have to be written anew, whatever is wished for; None when they need not."""
         transform = self.transform(schema)
+        if transform.rekeys:
+            return "every point gets another id"
         if transform.payload:
             return "the payload of every point changes"
         replaced = [name for name in transform.values if name in schema.vector_names()]
@@ -228,6 +232,8 @@ class Operation(ABC):
         if transform.converted:
             name = min(transform.converted)
             return f"vector {shown(name)} is stored in another form, and what was rounded doesn't come back"
+        if transform.rekeys:
+            return "the old ids can't be had back from the new ones"
         if transform.inverse is None:
             return "the payload function has no inverse"
         settings = [change for change in changes(schema, after) if change.kind.endswith((".set", ".alter"))]

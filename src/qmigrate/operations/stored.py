@@ -12,6 +12,7 @@ from qmigrate import operations
 from qmigrate.errors import PlanError
 from qmigrate.operations import values
 from qmigrate.operations.base import Operation, assign
+from qmigrate.operations.rekey import Uuid5
 
 #: Marks an object of ours among plain JSON; no parameter of Qdrant begins like that.
 _KIND, _TUPLE = "$is", "$tuple"
@@ -81,7 +82,9 @@ def _in(value: Any) -> Any:
 
 
 def _class(name: str) -> Any:
-    """An operation of ``qmigrate.op``, or what fills a vector; nothing else is ever made."""
+    """An operation of ``qmigrate.op``, what fills a vector, or what makes ids; nothing else is ever made."""
+    if name == "Uuid5":
+        return Uuid5
     if name in operations.__all__:
         return getattr(operations, name)
     return getattr(values, name) if name in ("Embed", "CopyOf", "Empty") else None

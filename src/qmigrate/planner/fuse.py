@@ -52,6 +52,9 @@ def _runs(parts: Sequence[Part]) -> list[list[Part]]:
 
 def _barrier(so_far: PointTransform, later: PointTransform) -> bool:
     """Whether `later`, done in one go with what comes before it, would see other points than after it."""
+    if (so_far.rekeys and not later.is_identity()) or (later.rekeys and not so_far.is_identity()):
+        # The proof finds a point's counterpart by its new id alone, so nothing else may change in the same copy.
+        return True
     if _reads_points(later) and not _keeps_points(so_far):
         # The user's functions would get the vectors of the old generation; and a vector that was filled has seen the
         # payload of before, but a fused fill would see the one that a later function makes.

@@ -139,6 +139,12 @@ def _fold(
                 incompatible.append(trouble)
             transform = transform.then(operation.transform(live))
         declared, live = operation.apply(declared), operation.apply(live)
+    if transform.rekeys and not transform.keeps_values():
+        raise PlanError(
+            "Rekey stands beside an operation that changes payloads or vectors: what a point became could not be "
+            "proven, since neither its id nor its values stay",
+            hint="put Rekey into a revision of its own, before or after that change",
+        )
     if len(done) == len(operations):
         wish = Strategy(LIGHT.rank, "it is so already: recorded, and nothing is touched")
     return Part(

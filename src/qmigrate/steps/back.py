@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from qmigrate.errors import RefusedError, RepairNeededError
@@ -41,6 +42,7 @@ def preflight(step: GoLive, work: Work) -> Facts:
                 _check_writes(later, work)
     if step.source is None or step.writes == "now":
         if step.source is not None:
+            _refuse_now(step, work)
             _need_base(step, work)
         return {}
     if step.target is not None and step.writes != "discard":
@@ -53,6 +55,7 @@ def preflight(step: GoLive, work: Work) -> Facts:
 def _check_writes(step: GoLive, work: Work) -> WritesSince:
     """Count, and refuse what would be lost without consent."""
     if step.writes == "now":
+        _refuse_now(step, work)
         return WritesSince()
     since = _count(step, work) if step.target is not None else _all_of(step, work)
     if since.total and step.writes == "refuse":
@@ -85,6 +88,8 @@ def converge(step: GoLive, work: Work) -> Facts:
     if nothing_written(work, seen.get("untouched"), now, delta=int(seen.get("barrier_delta", delta))):
         # Both sides are what the forward proof saw: nothing has to be read again.
         return {"barrier_delta": delta, "source_ids": dict(now), "epoch": work.lease.epoch}
+    if rekeys(step, work):
+        return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
     _exchange(step, work)
     if step.writes == "now":
         return {"barrier_delta": delta}
@@ -109,7 +114,9 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     target = work.store.describe(reach(work, step.target))
     maker = Maker(work, transform, target.schema) if transform is not None and target is not None else None
     own_base = base_name(step.source, step.target, back=True)
-    has_own = work.lease.ledger.has_base(own_base)
+    other_ids = rekeys(step, work)
+    # Where ids differ, the way forward has written the base of the way back too, in its own order.
+    has_own = other_ids or work.lease.ledger.has_base(own_base)
     return Sides(
         source=step.source,
         target=step.target,
@@ -118,6 +125,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
         step=work.step,
         maker=maker,
         exchange=not has_own,
+        rekeys=other_ids,
     )
 
 
@@ -145,26 +153,51 @@ def _count(step: GoLive, work: Work) -> WritesSince:
     _need_base(step, work)
     since = WritesSince()
     source = str(step.source)
-    base = unpack(work.lease.ledger.base_pages(base_name(step.target, source, back=False)))
+    base = unpack(_forward_pages(step, work))
     live = keyed(work, source, (None, None), page_of(work, source))
     for _, stored, entry in join(live, base):
         if entry is None:
             since.added += 1
         elif stored is None:
             since.deleted += 1
-        elif records.digest(stored) != entry.target:
+        elif records.digest(stored) != entry.source:
             since.changed += 1
     return since
+
+
+def _forward_pages(step: GoLive, work: Work) -> Iterator[bytes]:
+    """What the proof of the live generation saw, in the order of its ids and from its point of view."""
+    ledger = work.lease.ledger
+    if rekeys(step, work):
+        return ledger.base_pages(base_name(step.source, step.target, back=True))
+    return exchanged(ledger.base_pages(base_name(step.target, step.source, back=False)))
 
 
 def _need_base(step: GoLive, work: Work) -> None:
     if step.target is None or step.writes == "discard":
         return
-    if not work.lease.ledger.has_base(base_name(step.target, step.source, back=False)):
+    names = [base_name(step.target, step.source, back=False)]
+    names += [base_name(step.source, step.target, back=True)] if rekeys(step, work) else []
+    if not all(work.lease.ledger.has_base(name) for name in names):
         raise RepairNeededError(
             f"the ledger has no base of {step.source}, so what was written since it left {step.target} can't be told",
             hint=f"{_discarding(step, work)} goes back to the old points as they were",
         )
+
+
+def _refuse_now(step: GoLive, work: Work) -> None:
+    """Flipping first needs a way to carry afterwards, and there is none between two sets of ids."""
+    if step.target is not None and rekeys(step, work):
+        raise RefusedError(
+            f"{work.collection} got other ids on the way from {step.target} to {step.source}: what was written since "
+            "can't be carried back afterwards, so it has to be counted first",
+            hint=f"qmigrate rollback without --now counts it; {_discarding(step, work)} loses it",
+        )
+
+
+def rekeys(step: GoLive, work: Work) -> bool:
+    """Whether the points of the two generations have different ids."""
+    return not step.apart and any(operation.rekeys for operation in work.operations(step.ops))
 
 
 def _discarding(step: GoLive, work: Work) -> str:

@@ -178,13 +178,15 @@ def converge(step: Build, work: Work) -> Facts:
         return restore.converge(step, work)
     if step.source is None or step.fill in ("empty", "sample"):
         return {"barrier_delta": delta_of(work), "epoch": work.lease.epoch}
+    maker = _maker(step, work)
     sides = Sides(
         source=step.source,
         target=step.target,
         alias=own(work, step.target),
         base=base_name(step.source, step.target, back=False),
         step=work.step,
-        maker=_maker(step, work),
+        maker=maker,
+        rekeys=maker.transform.rekeys,
     )
     # A clone has no base to make source passes against: the last pass reads both sides, and writes what differs.
     since = None if step.fill == "clone" else work.facts("fill").get("source_ids")

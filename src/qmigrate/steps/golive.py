@@ -20,6 +20,7 @@ from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quiet import barrier, delta_of, exact, nothing_written
+from qmigrate.steps.rekey import check_time, must_freeze
 from qmigrate.steps.speed import speed_of
 from qmigrate.steps.sweep import fence, leave_unread, sweep
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
@@ -56,7 +57,10 @@ def converge(step: GoLive, work: Work) -> Facts:
     if step.back:
         return back.converge(step, work)
     check_same(work, step.source)
-    if step.place == "gap" or work.settings.rebuild.writes == "freeze":
+    rekeyed = must_freeze(step, work)
+    if rekeyed:
+        check_time(work, float(work.facts("converge", build_step(work)).get("seconds", 0.0)))
+    if rekeyed or step.place == "gap" or work.settings.rebuild.writes == "freeze":
         return freeze.prove_frozen(
             work, sides_of(step, work), since=_proof(work).get("source_ids"), delta=delta_of(work)
         )
@@ -215,6 +219,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
         base=base_name(step.source, step.target, back=False),
         step=build_step(work),
         maker=Maker(work, transform, target.schema),
+        rekeys=transform.rekeys,
     )
 
 

@@ -104,6 +104,8 @@ def forget(work: Work, physical: str) -> None:
     if leaving is not None:
         if leaving.target is not None and not leaving.back:
             work.lease.drop_base(base_name(physical, leaving.target, back=False))
+            # The base of the way back to this generation, where it was made beforehand: nothing leads back any more.
+            work.lease.drop_base(base_name(leaving.target, physical, back=True))
         work.lease.drop_carries(leaving.run, leaving.step)
 
 

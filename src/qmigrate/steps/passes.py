@@ -41,6 +41,7 @@ class Sides:
         step: position of the step whose ranges are walked.
         maker: f; None where going back has no inverse, so nothing can be redone.
         exchange: the base was written from the other point of view, so its sides change places.
+        rekeys: a point has another id on each side: see ``steps/rekey.py``.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Sides:
     step: int
     maker: Maker | None
     exchange: bool = False
+    rekeys: bool = False
 
     def base_pages(self, work: Work, number: int | None = None) -> Iterator[bytes]:
         """The committed base of one range, or of all in order, from the point of view of these sides."""
@@ -93,7 +95,9 @@ def source_pass(work: Work, sides: Sides) -> PassCounts:
         base = unpack(sides.base_pages(work, share.number))
         for key, stored, entry in join(keyed(work, sides.source, (share.start, share.stop), size), base):
             if stored is None:
-                redo.remove(records.id_of_key(key))
+                if not sides.rekeys:
+                    # Else its new id is not known any more: the last pass finds what nothing stands behind.
+                    redo.remove(records.id_of_key(key))
                 counts.removed += 1
                 continue
             counts.points += 1

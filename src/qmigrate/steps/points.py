@@ -9,7 +9,7 @@ from typing import Any
 
 from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.errors import DriftError, EmbedError, PlanError
+from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Payload, PointId, PointTransform
 from qmigrate.operations.values import Compute, Embed
@@ -55,7 +55,10 @@ class Maker:
         Raises:
             EmbedError: a point can't be filled and its operation says ``on_failure="stop"``.
             PlanError: a payload function fails, or returns what can't be stored.
+            VerificationError: a point can't be given its new id.
         """
+        if self.transform.rekeys:
+            page = [self._renamed(stored) for stored in page]
         payloads = [self._payload(stored) for stored in page]
         values: list[dict[str, Any]] = [{} for _ in page]
         lacking: list[tuple[PointId, str]] = []
@@ -96,6 +99,17 @@ class Maker:
             if name in self.transform.converted or renormalised:
                 found[name] = records.tolerance_of(params)
         return found
+
+    def _renamed(self, stored: Stored) -> Stored:
+        try:
+            with self._lock:
+                return records.with_id(stored, records.new_id(stored, self.transform))
+        except ValueError as error:
+            raise VerificationError(
+                f"point {records.point_id(stored)} of {self._work.collection} {error}. The live collection was not "
+                "touched",
+                hint=f"mend the point and run again, or give it up: qmigrate abort {self._work.collection}",
+            ) from error
 
     def _payload(self, stored: Stored) -> Payload | None:
         if self.transform.keeps_payload:

@@ -12,6 +12,7 @@ from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.steps.points import Maker
+from qmigrate.steps.rekey import check_ids
 from qmigrate.steps.work import Facts, Work, transform_of
 from qmigrate.store import records
 
@@ -42,6 +43,8 @@ def check_build(step: Build, work: Work) -> Facts:
         if isinstance(filling, Embed):
             fingerprints[vector] = _check_embed(work, step, vector, filling, transform)
     _try_some(work, step, transform)
+    if transform.rekeys:
+        check_ids(work, step.source, transform)
     view = work.lease.ledger.collections().get(work.collection)
     known = view.embedders if view else {}
     # What a function or the application fills has no model, also where one had filled it before.

@@ -10,6 +10,7 @@ from qmigrate.embed.cosine import lowest_cosine
 from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import JsonObject
+from qmigrate.steps import rekey
 from qmigrate.steps.owned import reach
 from qmigrate.steps.passes import PassCounts, Sample, Sides, last_pass, source_pass
 from qmigrate.steps.quiet import barrier, nothing_written
@@ -47,7 +48,7 @@ def prove(
     work.progress.begin(work.collection, "verify", None)
     points = work.store.count(reach(work, sides.source))
     sample = Sample(min(1.0, work.settings.rebuild.sample / max(points, 1)))
-    report = last_pass(work, sides, sample)
+    report = rekey.last_pass(work, sides) if sides.rekeys else last_pass(work, sides, sample)
     report.passes = passes
     if not carrying:
         _refuse_writes(work, report.repaired)

@@ -219,6 +219,8 @@ def _carry(
     """
     key, stored, known, whole = late
     identifier = records.id_of_key(key)
+    if sides.rekeys:
+        return "written to the generation left, past its fence; in the other one it has another id: not carried"
     here = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
     seen = records.digest(here) if here is not None else records.ABSENT
     if seen != known.target:

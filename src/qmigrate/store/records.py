@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,6 +155,40 @@ def new_payload(stored: Stored, transform: PointTransform) -> Payload | None:
             payload = dict(grpc_to_payload({key: json_to_value(value) for key, value in payload.items()}))
         point = Point(point.id, payload, point.vectors)
     return point.payload
+
+
+def new_id(stored: Stored, transform: PointTransform) -> PointId:
+    """The id that the transform gives to a point; its own where it gives none.
+
+    Raises:
+        ValueError: the point is not fit for it, or what was returned is no id; the message says why, without the id.
+    """
+    if transform.new_id is None:
+        return point_id(stored)
+    reads = getattr(transform.new_id, "reads", None)
+    wanted = stored.payload if reads is None else [key for key in reads() if key in stored.payload]
+    payload = dict(grpc_to_payload({key: stored.payload[key] for key in wanted}))
+    try:
+        made: Any = transform.new_id(Point(point_id(stored), payload, {}))
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"gets no new id: {type(error).__name__}: {error}") from error
+    if isinstance(made, int) and not isinstance(made, bool) and 0 <= made < 2**64:
+        return made
+    if isinstance(made, str | uuid.UUID):
+        with suppress(ValueError):
+            return str(uuid.UUID(str(made)))
+    raise ValueError(f"would get the id {made!r:.80}, which is neither an unsigned integer nor a UUID")
+
+
+def with_id(stored: Stored, identifier: PointId) -> Stored:
+    """A copy under another id."""
+    renamed = type(stored)()
+    renamed.CopyFrom(stored)
+    kind = {"num": identifier} if isinstance(identifier, int) else {"uuid": identifier}
+    renamed.id.CopyFrom(grpc.PointId(**kind))
+    return renamed
 
 
 def make_ready(
