@@ -17,6 +17,7 @@ from qmigrate.settings_sections import (
     HealthSettings,
     LimitSettings,
     LintSettings,
+    MetricSettings,
     RebuildSettings,
     SqlSettings,
 )
@@ -129,6 +130,7 @@ class Settings:
     estimates: EstimateSettings = field(default_factory=EstimateSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
     lint: LintSettings = field(default_factory=LintSettings)
+    metrics: MetricSettings = field(default_factory=MetricSettings)
     collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
     folder: Path = Path()
     config: Path | None = None
@@ -179,6 +181,7 @@ class Settings:
             estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
             health=HealthSettings(**_values(HealthSettings, part["health"], "health", source)),
             lint=LintSettings(**_values(LintSettings, part["lint"], "lint", source)),
+            metrics=MetricSettings(**_values(MetricSettings, part["metrics"], "metrics", source)),
             collections={name: _override(name, value, source) for name, value in part["collections"].items()},
             folder=source.folder,
             config=file,

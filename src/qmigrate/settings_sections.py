@@ -158,3 +158,14 @@ class LintSettings:
 
     run_points: Annotated[int, read.whole(0, 10**12)] = 100_000
     points: Annotated[Mapping[str, int], read.each(read.whole(0, 10**12))] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSettings:
+    """What `metrics` compares beside counting points.
+
+    Attributes:
+        checks: name -> ``kind`` (``orphans`` or ``sync``), ``collection``, ``sql`` and further keys of that fix.
+    """
+
+    checks: Annotated[Mapping[str, Mapping[str, Any]], read.each(read.mapping)] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """A file that appears under its name only when it is complete and on the disk. It knows no format.
 
 While it is written it has `PART` behind its name and is locked, so what a killed process left can be told from what is
-being written. Only the owner can read it.
+being written. Only the owner can read it, unless it is said otherwise.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ PART = ".part"
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
+def writing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
     """A file to write; it takes the place of `path` at the end of the block, and is gone after an error.
+
+    Args:
+        mode: who may read it once it is complete: its owner only, where it holds data.
 
     Raises:
         UnavailableError: it can't be written, or another process is writing it.
@@ -35,6 +38,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
                 out.truncate()
                 yield out
                 out.flush()
+                os.fchmod(out.fileno(), mode)
                 os.fsync(out.fileno())
                 part.replace(path)
             except BaseException:

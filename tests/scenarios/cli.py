@@ -45,14 +45,17 @@ VERBS: dict[str, tuple[str, ...]] = {
     "snapshot.restore": ("snapshot", "restore", "c", "--latest", "--yes"),
     "snapshot.delete": ("snapshot", "delete", "none", "--yes"),
     "gc": ("gc", "--dry-run"),
+    "metrics": ("metrics",),
     "fix.sync": ("fix", "sync", "c", "--sql", "SELECT 1 AS id, 2 AS v", "--field", "v", "--yes"),
     "fix.delete": ("fix", "delete", "c", "--id", "1", "--reason", "why", "--yes", "--expect", "1"),
     "fix.orphans": ("fix", "orphans", "c", "--sql", "SELECT 1 AS id", "--check"),
     "fix.undo": ("fix", "undo", "1", "--yes"),
     "repair": ("repair", "--accept", "0001", "--reason", "why"),
 }
-#: Of these, the ones that open revisions, ledger and store.
-OPENING = tuple(verb for verb in VERBS if verb not in ("init", "revision", "wait", "repair", "doctor", "check", "schema"))
+#: Of these, the ones that open nothing, or report what is wrong with what they open.
+ASIDE = ("init", "revision", "wait", "repair", "doctor", "check", "schema", "metrics")
+#: The others open revisions, ledger and store, and stop at what is wrong with them.
+OPENING = tuple(verb for verb in VERBS if verb not in ASIDE)
 
 
 @dataclass(frozen=True)

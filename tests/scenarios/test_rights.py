@@ -82,6 +82,7 @@ def real_verbs(name: str) -> dict[str, tuple[str, ...]]:
         "status": ("status",),
         "plan": ("plan",),
         "check": ("check",),
+        "metrics": ("metrics",),
         "schema": ("schema", name),
         "verify": ("verify", name, name),
         "snapshot list": ("snapshot", "list", name),

@@ -20,6 +20,7 @@ from qmigrate.commands.adopt import Adopted, AdoptResult
 from qmigrate.commands.check import Checked
 from qmigrate.commands.drift import DriftRevision
 from qmigrate.commands.lint import Linted
+from qmigrate.commands.metrics import Metrics
 from qmigrate.commands.results import (
     Check,
     Doctor,
@@ -140,6 +141,7 @@ VERBS = [
     (["schema"], "schema", {"schema": Schemas("live", ())}),
     (["revision", "--from-drift"], "drift", {"from_drift": DriftRevision(Path("x.py"), "2", ("1",), "m", ("c",))}),
     (["repair", "--schema", "c", "--yes"], "drift", {"restore": result("repair")}),
+    (["metrics"], "metrics", {"metrics": Metrics(datetime.now(UTC), {"qdrant": True, "ledger": True})}),
     (["doctor"], "doctor", {"doctor": Doctor((Check("x", True, "fine"),))}),
     (["wait"], "doctor", {"wait": Waited(True, True, 0.1)}),
     (["snapshot", "create", "*"], "snapshot", {"create": Snapshots(())}),

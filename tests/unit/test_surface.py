@@ -13,7 +13,7 @@ import qmigrate
 from qmigrate import op
 from qmigrate.operations.base import Operation
 
-HEAVY = ("torch", "numpy", "grpc", "sqlalchemy", "qdrant_client", "alembic", "httpx", "pydantic", "rich", "click")
+HEAVY = ("torch", "numpy", "grpc", "sqlalchemy", "qdrant_client", "alembic", "httpx", "pydantic", "rich", "click", "prometheus_client")
 
 
 @pytest.mark.parametrize("module", [qmigrate, op], ids=lambda module: module.__name__)

@@ -13,6 +13,7 @@ from qmigrate.cli import failure
 from qmigrate.cli.shell import Options, global_options
 from qmigrate.cli.verbs import adopt, care, change, cutover, fix, gc, look, snapshot, start
 from qmigrate.cli.verbs import check as checking
+from qmigrate.cli.verbs import metrics as monitoring
 from qmigrate.cli.verbs import schema as documents
 from qmigrate.errors import QmigrateError
 
@@ -62,6 +63,7 @@ VERBS = (
     *snapshot.VERBS,
     *gc.VERBS,
     *fix.VERBS,
+    *monitoring.VERBS,
     *care.VERBS,
 )
 for verb in VERBS:

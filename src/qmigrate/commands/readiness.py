@@ -171,11 +171,9 @@ class Parts:
         with self._turn(), opened(self._patient(), self.client) as (ledger, store):
             world = observe(ledger, store, only=self._names(ledger, store))
             files = with_inline(files, ledger) if files is not None else None
-            changed = _changed(files, ledger) if files is not None else ()
-        rows = [_standing(world, files, name) for name in sorted(world.collections) if self._is_asked(name)]
-        rows = [row for row in rows if row is not None]
-        rows += [row for row in _to_create(world, files) if self._is_asked(row.name)]
-        return _summed(tuple(row for row in rows if row is not None), files, changed, self._unmet(world), notes)
+            changed = changed_files(files, ledger) if files is not None else ()
+        rows = tuple(row for row in standings(world, files) if self._is_asked(row.name))
+        return _summed(rows, files, changed, self._unmet(world), notes)
 
     def _turn(self) -> AbstractContextManager[object]:
         """The folder of local mode can be open once."""
@@ -226,7 +224,17 @@ class Parts:
         return found
 
 
-def _changed(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
+def standings(world: World, files: Revisions | None) -> list[Standing]:
+    """How the collections stand: those under management by name, then those that a pending revision creates.
+
+    Args:
+        files: None where there are none to tell what is pending.
+    """
+    rows = [_standing(world, files, name) for name in sorted(world.collections)]
+    return [*(row for row in rows if row is not None), *_to_create(world, files)]
+
+
+def changed_files(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
     """What is wrong with the files of applied revisions."""
     try:
         check_checksums(files_of(files), ledger.applied_checksums())

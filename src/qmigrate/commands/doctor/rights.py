@@ -31,6 +31,7 @@ NEEDS: Mapping[str, str] = {
     "plan": "read",
     "check": "read",
     "verify": "read",
+    "metrics": "read",
     "snapshot list": "read",
     "snapshot create": "rw",
     "snapshot delete": "rw",

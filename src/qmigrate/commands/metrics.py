@@ -1,0 +1,246 @@
+"""metrics: figures for monitoring: what stands where, and how far Qdrant and SQL agree. It only reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from qmigrate.commands.edits import count
+from qmigrate.commands.fix import Narrow
+from qmigrate.commands.readiness import Parts, Standing, changed_files, standings
+from qmigrate.commands.session import Session, session
+from qmigrate.errors import ConfigError, NotFoundError, QmigrateError, UnavailableError
+from qmigrate.ledger import Ledger
+from qmigrate.ledger.latest import last_migrations
+from qmigrate.model.state import World
+from qmigrate.observe import check_ownership, observe
+from qmigrate.operations.base import Operation
+from qmigrate.operations.data import SyncPayload
+from qmigrate.operations.deletion import DeleteOrphans
+from qmigrate.planner.fix import fixed_by
+from qmigrate.settings import Settings
+from qmigrate.settings_read import check_keys, meant, whole
+
+#: What a check compares: ids on both sides, or payloads with columns.
+ORPHANS, SYNC = "orphans", "sync"
+#: How long a store is waited for until it counts as down, in seconds.
+_PATIENCE = 10.0
+_KEYS = {
+    ORPHANS: ("collection", "sql", "key", "database", "parameters"),
+    SYNC: ("collection", "sql", "key", "database", "parameters", "fields", "sample"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One collection under management, or one that a pending revision creates.
+
+    Attributes:
+        points: exact; None when nothing serves.
+        revision: the newest applied one, or None.
+        state: as in `qmigrate status`.
+        pending: revisions that it hasn't got.
+        serving: its name leads to what the ledger left there.
+    """
+
+    collection: str
+    points: int | None
+    revision: str | None
+    state: str
+    pending: int
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFigures:
+    """What one check of ``metrics.checks`` has found in one collection; None is what it doesn't count.
+
+    Attributes:
+        check: its name.
+        rows: of SQL that were compared.
+        assets: rows that the query has in all.
+        orphaned: points without a row.
+        missing: rows without a point.
+        drifted: points whose payload differs from their row; of those that were sampled, where it samples.
+        error: why it could not be done, or None.
+        exit_code: of the error, or 0.
+    """
+
+    check: str
+    collection: str
+    seconds: float = 0.0
+    rows: int | None = None
+    assets: int | None = None
+    orphaned: int | None = None
+    missing: int | None = None
+    drifted: int | None = None
+    error: str | None = None
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """`metrics`.
+
+    Attributes:
+        at: when it was measured, UTC.
+        up: ``qdrant`` and ``ledger``: whether it answers.
+        collections: empty when one of them doesn't.
+        migrated: logical name -> when a revision of it was last applied or taken back.
+        changed: whether files of applied revisions have changed since; None where that can't be told.
+        checks: one entry per check and collection.
+        notes: what could not be measured, and why.
+        exit_code: 0, also when something is pending or differs; 9 when a store doesn't answer; else the code of the
+            first check that could not be done.
+    """
+
+    at: datetime
+    up: Mapping[str, bool]
+    collections: tuple[Figures, ...] = ()
+    migrated: Mapping[str, datetime] | None = None
+    changed: bool | None = None
+    checks: tuple[CheckFigures, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """See the class."""
+        codes = [check.exit_code for check in self.checks if check.exit_code]
+        if not all(self.up.values()) or UnavailableError.exit_code in codes:
+            return UnavailableError.exit_code
+        return next(iter(codes), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    name: str
+    kind: str
+    operation: Operation
+    narrow: Narrow
+
+
+def metrics(settings: Settings) -> Metrics:
+    """Measure. Sends no write to Qdrant or SQL, waits for nothing, and takes no lease.
+
+    Raises:
+        ConfigError: a check of the settings can't be understood.
+        UnavailableError: a store answers, and yet something failed that every figure needs.
+        RevisionError: a revision file can't be used.
+    """
+    checks = [_check(name, entry) for name, entry in settings.metrics.checks.items()]
+    at = datetime.now(UTC)
+    trouble = _unreachable(settings)
+    up = {name: name not in trouble for name in ("qdrant", "ledger")}
+    notes = tuple(trouble.values())
+    if trouble:
+        return Metrics(at, up, migrated=_migrated(settings) if up["ledger"] else None, notes=notes)
+    try:
+        return _measured(settings, checks, at, up)
+    except UnavailableError:
+        # Did one of the two go away in between?
+        trouble = _unreachable(settings)
+        if not trouble:
+            raise
+        return Metrics(at, {name: name not in trouble for name in up}, notes=tuple(trouble.values()))
+
+
+def _measured(settings: Settings, checks: list[_Check], at: datetime, up: Mapping[str, bool]) -> Metrics:
+    with session(settings, writes=False, unchanged=False) as opened:
+        world = observe(opened.ledger, opened.store)
+        rows = standings(world, opened.revisions)
+        changed = changed_files(opened.revisions, opened.ledger)
+        found = tuple(one for check in checks for one in _checked(opened, world, check))
+        wrong = (f"check {one.check}, {one.collection}: {one.error}" for one in found if one.error is not None)
+        return Metrics(
+            at=at,
+            up=up,
+            collections=tuple(_figures(opened, world, row) for row in rows),
+            migrated=last_migrations(opened.ledger),
+            changed=bool(changed),
+            checks=found,
+            notes=(*changed, *wrong),
+        )
+
+
+def _unreachable(settings: Settings) -> dict[str, str]:
+    """The parts that don't answer, with the reason."""
+    parts = Parts(settings, min(_PATIENCE, settings.qdrant.timeout))
+    found: dict[str, str] = {}
+    for name, ask in (("qdrant", parts.qdrant), ("ledger", parts.ledger)):
+        try:
+            ask()
+        except UnavailableError as error:
+            found[name] = error.message
+    return found
+
+
+def _migrated(settings: Settings) -> Mapping[str, datetime] | None:
+    """What the ledger alone can tell."""
+    with suppress(UnavailableError):
+        ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
+        try:
+            return last_migrations(ledger)
+        finally:
+            ledger.close()
+    return None
+
+
+def _figures(opened: Session, world: World, row: Standing) -> Figures:
+    state = world.collections.get(row.name)
+    points = None
+    if state is not None and state.physical is not None:
+        # It may have been deleted since it was looked at.
+        with suppress(NotFoundError):
+            points = opened.store.count(state.physical)
+    return Figures(row.name, points, row.revision, row.state, len(row.pending), row.serving)
+
+
+def _checked(opened: Session, world: World, check: _Check) -> Iterator[CheckFigures]:
+    """One check on every collection that it is about; one that can't be done leaves the others alone."""
+    try:
+        names = [state.name for state in fixed_by(world, check.operation)]
+    except QmigrateError as error:
+        yield CheckFigures(check.name, check.operation.pattern, error=error.message, exit_code=error.exit_code)
+        return
+    for name in names:
+        started = time.monotonic()
+        try:
+            check_ownership(world, name)
+            found = count(opened, name, check.narrow.of(check.operation))
+        except QmigrateError as error:
+            yield CheckFigures(check.name, name, error=error.message, exit_code=error.exit_code)
+            continue
+        seconds, counts = round(time.monotonic() - started, 3), found.counts
+        if check.kind == SYNC:
+            yield CheckFigures(check.name, name, seconds, counts["rows"], drifted=found.changes)
+        else:
+            rows, missing = counts["rows"], counts["missing"]
+            yield CheckFigures(check.name, name, seconds, rows, rows, orphaned=counts["strays"], missing=missing)
+
+
+def _check(name: str, entry: Mapping[str, Any]) -> _Check:
+    """One entry of ``metrics.checks``.
+
+    Raises:
+        ConfigError: it has unknown keys, or lacks some.
+    """
+    at, kind = f"metrics.checks.{name}", entry.get("kind")
+    if kind not in _KEYS:
+        raise ConfigError(f"{at}.kind must be orphans or sync, not {kind!r}{meant(str(kind), _KEYS)}")
+    given = {key: value for key, value in entry.items() if key != "kind" and value is not None}
+    check_keys(given, _KEYS[kind], at)
+    for key in ("collection", "sql"):
+        if not isinstance(given.get(key), str):
+            raise ConfigError(f"{at} needs {key}: a text")
+    sample = given.pop("sample", None)
+    narrow = Narrow(sample=None if sample is None else whole(1, 10**9)(sample, f"{at}.sample"))
+    made = SyncPayload(**given) if kind == SYNC else DeleteOrphans(**given, reason="only looked at")
+    try:
+        made.check_words()
+    except QmigrateError as error:
+        raise ConfigError(f"{at}: {error.message}", hint=error.hint) from error
+    return _Check(name, kind, made, narrow)
