@@ -176,6 +176,13 @@ class Store(Protocol):
     def sample_ids(self, name: str, count: int) -> list[PointId]:
         """Up to `count` ids at random, unsorted."""
 
+    def facet(self, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
+        """Value -> points that have it, exactly, by the payload index of the field.
+
+        None where that can't be told: in local mode, where there are more values than `most`, or where strict mode
+        forbids it.
+        """
+
     def create_collection(
         self, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool
     ) -> None:

@@ -143,6 +143,18 @@ class Rows:
                 found[identifier] = values
         return found
 
+    def every(self) -> Iterator[dict[str, Any]]:
+        """Every row with all its columns, in no order; the key needn't be a point's id."""
+        with self._connected() as connection:
+            self._columns(connection, ())
+            with closing(self._execute(connection, self._wrapped("SELECT *"), streams=True)) as result:
+                while True:
+                    with self._explained():
+                        part = result.mappings().fetchmany(AT_ONCE)
+                    yield from (dict(row) for row in part)
+                    if len(part) < AT_ONCE:
+                        return
+
     def count(self) -> int:
         """How many rows the query has now."""
         with self._connected() as connection:

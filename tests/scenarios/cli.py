@@ -46,6 +46,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "snapshot.delete": ("snapshot", "delete", "none", "--yes"),
     "gc": ("gc", "--dry-run"),
     "metrics": ("metrics",),
+    "fix.stats": ("fix", "stats", "c"),
     "fix.sync": ("fix", "sync", "c", "--sql", "SELECT 1 AS id, 2 AS v", "--field", "v", "--yes"),
     "fix.delete": ("fix", "delete", "c", "--id", "1", "--reason", "why", "--yes", "--expect", "1"),
     "fix.orphans": ("fix", "orphans", "c", "--sql", "SELECT 1 AS id", "--check"),

@@ -83,6 +83,7 @@ def real_verbs(name: str) -> dict[str, tuple[str, ...]]:
         "plan": ("plan",),
         "check": ("check",),
         "metrics": ("metrics",),
+        "fix stats": ("fix", "stats", name),
         "schema": ("schema", name),
         "verify": ("verify", name, name),
         "snapshot list": ("snapshot", "list", name),

@@ -20,6 +20,16 @@ def count(node: Rest, name: str, *, missing_field: str | None, without_vector: s
     return int(node.call("POST", f"{path_of(name)}/points/count", body)["count"])
 
 
+def facet(node: Rest, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
+    """Value -> points that have it, by the payload index; None where there are more, or strict mode forbids it."""
+    try:
+        found = node.call("POST", f"{path_of(name)}/facet", {"key": field, "limit": most + 1, "exact": True})
+    except RefusedRequestError:
+        return None
+    hits = found["hits"]
+    return {hit["value"]: int(hit["count"]) for hit in hits} if len(hits) <= most else None
+
+
 def exact_is_refused(node: Rest, name: str) -> bool:
     """Whether strict mode lets nobody count exactly; the ids can still be read one by one."""
     found = strict_mode(node, name)

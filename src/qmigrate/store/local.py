@@ -177,6 +177,10 @@ class LocalStore:
         found = self._run(lambda: self._client.query_points(name, query=query, limit=count, with_payload=False))
         return [point.id for point in found.points]
 
+    def facet(self, name: str, field: str, most: int) -> None:  # noqa: ARG002
+        """There are no payload indexes."""
+        return
+
     def create_collection(
         self, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool  # noqa: ARG002
     ) -> None:

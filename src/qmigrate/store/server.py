@@ -131,6 +131,10 @@ class ServerStore:
         """Up to `count` ids at random, unsorted."""
         return counts.sample_ids(self._main, name, count)
 
+    def facet(self, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
+        """Value -> points that have it, exactly; see :class:`~qmigrate.ports.Store`."""
+        return counts.facet(self._main, name, field, most)
+
     def create_collection(
         self, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool
     ) -> None:

@@ -32,6 +32,7 @@ NEEDS: Mapping[str, str] = {
     "check": "read",
     "verify": "read",
     "metrics": "read",
+    "fix stats": "read",
     "snapshot list": "read",
     "snapshot create": "rw",
     "snapshot delete": "rw",
