@@ -181,10 +181,9 @@ def test_the_proof_holds_exactly_when_every_point_is_there_once(source, target, 
 
     Then any one change of either side is seen by the way back.
     """
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(rekey, "reach", lambda _, name: name)
-    monkey.setattr("qmigrate.steps.passes.reach", lambda _, name: name)
-    with monkey.context():
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.setattr(rekey, "reach", lambda _, name: name)
+        monkey.setattr("qmigrate.steps.passes.reach", lambda _, name: name)
         two = Two([stored(*row) for row in source], [stored(*row) for row in target])
         report = proven(two)
         keys = Counter(key for _, key, _ in source if key is not None)
