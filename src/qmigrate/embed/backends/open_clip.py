@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,28 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qmigrate.embed.inputs import ImageName
 from qmigrate.embed.options import Options
-from qmigrate.embed.pictures import as_a_model_sees_it, with_picture
-from qmigrate.embed.sources import ImageSources
-from qmigrate.embed.torch_models import (
-    BATCH_ON_CPU,
-    BATCH_ON_GPU,
-    Batches,
-    architecture_digest,
-    choose_device,
-    library,
-    require,
-    weights_digest,
-)
+from qmigrate.embed.torch_embedder import Loaded, TorchEmbedder
+from qmigrate.embed.torch_models import Run, architecture_digest, choose_device, library, require, weights_digest
 from qmigrate.errors import EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
 
 #: open_clip's own words; ``auto`` is pure_bf16 on a GPU and fp32 elsewhere.
 PRECISIONS = ("auto", "fp32", "pure_bf16", "pure_fp16", "amp_bf16")
-#: Threads that open and shrink images; Pillow lets go of the interpreter while it does.
-DEFAULT_THREADS = 8
 _SCHEMAS = ("hf-hub:", "local-dir:")
 
 
@@ -66,10 +51,9 @@ def build(options: Options) -> Embedder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A model on its device, and what belongs to it."""
+class _Clip(Loaded):
+    """What belongs to a CLIP model."""
 
-    model: Any
     tokenizer: Any
     shrink: Any
     mean: Any
@@ -77,76 +61,32 @@ class _Loaded:
     device: str
     dtype: Any
     precision: str
-    fingerprint: JsonObject
 
 
-_Encode = Callable[[_Loaded, Sequence[Any]], Any]
-
-
-class _OpenClip:
-    """Items are texts, and what :class:`ImageSources` reads: bytes, and texts that name an image."""
+class _OpenClip(TorchEmbedder[_Clip]):
+    """Prepared texts are tokens; prepared images are pixels (height, width, 3)."""
 
     def __init__(self, options: Options, model: str, pretrained: str | None, seed: int | None) -> None:
-        self._options = options
+        super().__init__(options)
         self._model = model
         self._pretrained = pretrained
         self._seed = seed
-        self._sources = ImageSources(options)
         self._prompt = options.verbatim("prompt") or ""
-        self._exif = bool(options.flag("exif_transpose", False))
         self._normalize = bool(options.flag("normalize", True))
-        self._threads = options.integer("threads", DEFAULT_THREADS, highest=256) or DEFAULT_THREADS
-        self._batch = options.integer("batch_size", None)
-        self.max_batch = self._batch or BATCH_ON_GPU
-        self._lock = threading.Lock()
-        self._loaded: _Loaded | None = None
-        self._batches: Batches | None = None
 
-    @property
-    def size(self) -> int:
-        """Length of its vectors; loads the model."""
-        return int(self._ready().fingerprint["size"])
+    def _encoders(self, loaded: _Clip) -> Sequence[tuple[Callable[[Any], bool], Run]]:
+        return (
+            (lambda one: one.ndim == 3, partial(self._images, loaded)),
+            (lambda one: one.ndim == 1, partial(self._texts, loaded)),
+        )
 
-    def fingerprint(self) -> JsonObject:
-        """Library, architecture, a digest of the weights in memory, preprocessing and precision; loads the model."""
-        return dict(self._ready().fingerprint)
+    def _text(self, loaded: _Clip, text: str) -> Any:
+        return np.asarray(loaded.tokenizer([self._prompt + text])[0])
 
-    def embed(self, items: Sequence[Any]) -> list[Any]:
-        """A vector per item, or an ``EmbedError`` in the place of one that can't be opened.
+    def _picture(self, loaded: _Clip, image: Image.Image) -> Any:
+        return np.asarray(loaded.shrink(image), dtype=np.uint8)
 
-        Raises:
-            EmbedError: the model can't be loaded.
-            ConfigError: a configured folder or device is not there.
-        """
-        loaded = self._ready()
-        with ThreadPoolExecutor(min(self._threads, max(1, len(items))), thread_name_prefix="embed decode") as pool:
-            prepared = list(pool.map(self._prepared, items))
-        made: list[Any] = [one if isinstance(one, EmbedError) else None for one in prepared]
-        assert self._batches is not None  # noqa: S101  made with the model
-        kinds: tuple[tuple[int, _Encode], ...] = ((3, self._images), (1, self._texts))
-        for dimensions, encode in kinds:
-            places = [place for place, one in enumerate(prepared) if getattr(one, "ndim", 0) == dimensions]
-            found = self._batches.run([prepared[place] for place in places], partial(encode, loaded))
-            for place, vector in zip(places, found, strict=True):
-                made[place] = vector
-        return made
-
-    def _prepared(self, item: Any) -> Any:
-        """The pixels (height, width, 3) or tokens of an item, or why there are none."""
-        loaded = self._ready()
-        try:
-            if isinstance(item, str) and not isinstance(item, ImageName):
-                return np.asarray(loaded.tokenizer([self._prompt + item])[0])
-            source, label = self._sources.read(item)
-            return with_picture(source, label, lambda image: self._pixels(loaded, image, label))
-        except EmbedError as error:
-            return error
-
-    def _pixels(self, loaded: _Loaded, image: Image.Image, label: str) -> Any:
-        seen = as_a_model_sees_it(image, label, exif_transpose=self._exif)
-        return np.asarray(loaded.shrink(seen), dtype=np.uint8)
-
-    def _images(self, loaded: _Loaded, part: Sequence[Any]) -> Any:
+    def _images(self, loaded: _Clip, part: Sequence[Any]) -> Any:
         torch = library(self._options, "torch")
         # Bytes go over the bus, a quarter of what floats would be; the device does the rest of the preprocessing.
         pixels = torch.from_numpy(np.stack(part))
@@ -156,11 +96,11 @@ class _OpenClip:
         pixels = pixels.sub_(loaded.mean).div_(loaded.std).to(loaded.dtype)
         return self._encoded(loaded, loaded.model.encode_image, pixels)
 
-    def _texts(self, loaded: _Loaded, part: Sequence[Any]) -> Any:
+    def _texts(self, loaded: _Clip, part: Sequence[Any]) -> Any:
         torch = library(self._options, "torch")
         return self._encoded(loaded, loaded.model.encode_text, torch.from_numpy(np.stack(part)).to(loaded.device))
 
-    def _encoded(self, loaded: _Loaded, encode: Any, batch: Any) -> Any:
+    def _encoded(self, loaded: _Clip, encode: Any, batch: Any) -> Any:
         torch = library(self._options, "torch")
         mixed = loaded.precision == "amp_bf16"
         with torch.inference_mode(), torch.autocast(loaded.device.partition(":")[0], torch.bfloat16, enabled=mixed):
@@ -169,15 +109,7 @@ class _OpenClip:
             made = torch.nn.functional.normalize(made, dim=-1) if self._normalize else made
         return made.cpu().numpy()
 
-    def _ready(self) -> _Loaded:
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load()
-                on_gpu = self._loaded.device.startswith("cuda")
-                self._batches = Batches(self._options.name, self._batch or (BATCH_ON_GPU if on_gpu else BATCH_ON_CPU))
-            return self._loaded
-
-    def _load(self) -> _Loaded:
+    def _load(self) -> _Clip:
         options = self._options
         device = choose_device(options)
         torch, open_clip = library(options, "torch"), library(options, "open_clip")
@@ -203,7 +135,8 @@ class _OpenClip:
         mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (steps[-1].mean, steps[-1].std))
         shrink = type(preprocess)(steps[:-2])
         placed = model.to(device=device, dtype=dtype).eval()
-        return _Loaded(placed, tokenizer, shrink, mean, std, device, dtype, precision, fingerprint)
+        batches = self._batches(device)
+        return _Clip(placed, batches, fingerprint, tokenizer, shrink, mean, std, device, dtype, precision)
 
     def _created(self, torch: Any, open_clip: Any) -> tuple[Any, Any, Any]:
         options = self._options

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from qmigrate.embed.inputs import ImageName
+from PIL import Image
+
 from qmigrate.embed.options import Options
-from qmigrate.embed.pictures import as_a_model_sees_it, with_picture
-from qmigrate.embed.sources import ImageSources
-from qmigrate.embed.torch_models import (
-    BATCH_ON_CPU,
-    BATCH_ON_GPU,
-    Batches,
-    architecture_digest,
-    choose_device,
-    library,
-    require,
-    weights_digest,
-)
+from qmigrate.embed.torch_embedder import Loaded, TorchEmbedder, is_text
+from qmigrate.embed.torch_models import Run, architecture_digest, choose_device, library, require, weights_digest
 from qmigrate.errors import EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
@@ -33,7 +21,6 @@ from qmigrate.ports import Embedder
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 #: What makes vectors: ``encode_document`` and ``encode_query`` take the model's own prompts for these tasks.
 METHODS = ("encode", "encode_document", "encode_query")
-DEFAULT_THREADS = 8
 
 
 def build(options: Options) -> Embedder:
@@ -58,82 +45,33 @@ def build(options: Options) -> Embedder:
     return _SentenceTransformers(options, model, options.choice("method", METHODS))
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A model on its device."""
-
-    model: Any
-    batches: Batches
-    fingerprint: JsonObject
-
-
-class _SentenceTransformers:
-    """Items are texts; a model for images takes what :class:`ImageSources` reads."""
+class _SentenceTransformers(TorchEmbedder[Loaded]):
+    """The library tokenizes by itself: prepared texts are texts, prepared images are images."""
 
     def __init__(self, options: Options, model: str, method: str) -> None:
-        self._options = options
+        super().__init__(options)
         self._model = model
         self._method = method
-        self._sources = ImageSources(options)
-        self._exif = bool(options.flag("exif_transpose", False))
         self._normalize = bool(options.flag("normalize_embeddings", False))
         self._prompt = options.verbatim("prompt")
         self._prompt_name = options.text("prompt_name")
         self._truncate = options.integer("truncate_dim", None)
-        self._threads = options.integer("threads", DEFAULT_THREADS, highest=256) or DEFAULT_THREADS
-        self._batch = options.integer("batch_size", None)
-        self.max_batch = self._batch or BATCH_ON_GPU
-        self._lock = threading.Lock()
-        self._loaded: _Loaded | None = None
 
-    @property
-    def size(self) -> int:
-        """Length of its vectors; loads the model."""
-        return int(self._ready().fingerprint["size"])
+    def _encoders(self, loaded: Loaded) -> Sequence[tuple[Callable[[Any], bool], Run]]:
+        encode = partial(self._encoded, loaded)
+        return ((lambda one: isinstance(one, str), encode), (lambda one: not isinstance(one, str), encode))
 
-    def fingerprint(self) -> JsonObject:
-        """Library, modules, a digest of the weights in memory, tokenizer, prompt and precision; loads the model."""
-        return dict(self._ready().fingerprint)
+    def _opened(self, loaded: Loaded, items: Sequence[Any]) -> list[Any]:
+        # Texts are not opened, so they need no threads.
+        return list(items) if all(map(is_text, items)) else super()._opened(loaded, items)
 
-    def embed(self, items: Sequence[Any]) -> list[Any]:
-        """A vector per item, or an ``EmbedError`` in the place of one that can't be opened.
+    def _text(self, loaded: Loaded, text: str) -> Any:  # noqa: ARG002
+        return text
 
-        Raises:
-            EmbedError: the model can't be loaded, or doesn't take such items.
-            ConfigError: a configured folder or device is not there.
-        """
-        loaded = self._ready()
-        prepared = self._opened(items)
-        made: list[Any] = [one if isinstance(one, EmbedError) else None for one in prepared]
-        for texts in (True, False):
-            places = [
-                place
-                for place, one in enumerate(prepared)
-                if isinstance(one, str) is texts and not isinstance(one, EmbedError)
-            ]
-            found = loaded.batches.run([prepared[place] for place in places], partial(self._encoded, loaded))
-            for place, vector in zip(places, found, strict=True):
-                made[place] = vector
-        return made
+    def _picture(self, loaded: Loaded, image: Image.Image) -> Any:  # noqa: ARG002
+        return image.convert("RGB")
 
-    def _opened(self, items: Sequence[Any]) -> list[Any]:
-        if all(isinstance(item, str) and not isinstance(item, ImageName) for item in items):
-            return list(items)
-        with ThreadPoolExecutor(min(self._threads, max(1, len(items))), thread_name_prefix="embed decode") as pool:
-            return list(pool.map(self._picture, items))
-
-    def _picture(self, item: Any) -> Any:
-        if isinstance(item, str) and not isinstance(item, ImageName):
-            return item
-        try:
-            source, label = self._sources.read(item)
-            return with_picture(
-                source, label, lambda image: as_a_model_sees_it(image, label, exif_transpose=self._exif).convert("RGB")
-            )
-        except EmbedError as error:
-            return error
-
-    def _encoded(self, loaded: _Loaded, part: Sequence[Any]) -> Any:
+    def _encoded(self, loaded: Loaded, part: Sequence[Any]) -> Any:
         torch = library(self._options, "torch")
         try:
             return getattr(loaded.model, self._method)(
@@ -154,13 +92,7 @@ class _SentenceTransformers:
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def _ready(self) -> _Loaded:
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load()
-            return self._loaded
-
-    def _load(self) -> _Loaded:
+    def _load(self) -> Loaded:
         options = self._options
         device = choose_device(options)
         torch, package = library(options, "torch"), library(options, "sentence_transformers")
@@ -191,8 +123,7 @@ class _SentenceTransformers:
             raise options.wrong("prompt_name", f"one of {known}", self._prompt_name)
         fingerprint = self._fingerprint(model, package.__version__, wanted)
         placed = model.to(device=device, dtype=getattr(torch, wanted)).eval()
-        size = self._batch or (BATCH_ON_GPU if device.startswith("cuda") else BATCH_ON_CPU)
-        return _Loaded(placed, Batches(options.name, size), fingerprint)
+        return Loaded(placed, self._batches(device), fingerprint)
 
     def _fingerprint(self, model: Any, version: str, precision: str) -> JsonObject:
         return {

@@ -1,0 +1,125 @@
+"""What every embedder on torch does the same way: load once, open items in threads, batch. It names no library."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from PIL import Image
+
+from qmigrate.embed.inputs import ImageName
+from qmigrate.embed.options import Options
+from qmigrate.embed.pictures import as_a_model_sees_it, with_picture
+from qmigrate.embed.sources import ImageSources
+from qmigrate.embed.torch_models import BATCH_ON_CPU, BATCH_ON_GPU, Batches, Run
+from qmigrate.errors import EmbedError
+from qmigrate.model.schema import JsonObject
+
+#: Threads that open and shrink images; Pillow lets go of the interpreter while it does.
+DEFAULT_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model on its device."""
+
+    model: Any
+    batches: Batches
+    fingerprint: JsonObject
+
+
+#: What a backend keeps of a loaded model.
+Kept = TypeVar("Kept", bound=Loaded)
+
+
+class TorchEmbedder(ABC, Generic[Kept]):
+    """Items are texts, and what :class:`ImageSources` reads: bytes, and texts that name an image."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._sources = ImageSources(options)
+        self._exif = bool(options.flag("exif_transpose", False))
+        self._threads = options.integer("threads", DEFAULT_THREADS, highest=256) or DEFAULT_THREADS
+        self._batch = options.integer("batch_size", None)
+        self.max_batch = self._batch or BATCH_ON_GPU
+        self._lock = threading.Lock()
+        self._loaded: Kept | None = None
+
+    @property
+    def size(self) -> int:
+        """Length of its vectors; loads the model."""
+        return int(self._ready().fingerprint["size"])
+
+    def fingerprint(self) -> JsonObject:
+        """Library, architecture, a digest of the weights in memory, preprocessing and precision; loads the model."""
+        return dict(self._ready().fingerprint)
+
+    def embed(self, items: Sequence[Any]) -> list[Any]:
+        """A vector per item, or an ``EmbedError`` in the place of one that can't be opened.
+
+        Raises:
+            EmbedError: the model can't be loaded, or doesn't take such items.
+            ConfigError: a configured folder or device is not there.
+        """
+        loaded = self._ready()
+        prepared = self._opened(loaded, items)
+        made: list[Any] = [one if isinstance(one, EmbedError) else None for one in prepared]
+        for belongs, encode in self._encoders(loaded):
+            places = [n for n, one in enumerate(prepared) if not isinstance(one, EmbedError) and belongs(one)]
+            found = loaded.batches.run([prepared[place] for place in places], encode)
+            for place, vector in zip(places, found, strict=True):
+                made[place] = vector
+        return made
+
+    @abstractmethod
+    def _load(self) -> Kept:
+        """The model, on its device."""
+
+    @abstractmethod
+    def _encoders(self, loaded: Kept) -> Sequence[tuple[Callable[[Any], bool], Run]]:
+        """Which of the prepared items go together, and what makes vectors of a batch of them."""
+
+    @abstractmethod
+    def _text(self, loaded: Kept, text: str) -> Any:
+        """A text, prepared."""
+
+    @abstractmethod
+    def _picture(self, loaded: Kept, image: Image.Image) -> Any:
+        """An image as the model's preprocessing takes it, prepared."""
+
+    def _opened(self, loaded: Kept, items: Sequence[Any]) -> list[Any]:
+        with ThreadPoolExecutor(min(self._threads, max(1, len(items))), thread_name_prefix="embed decode") as pool:
+            return list(pool.map(lambda item: self._prepared(loaded, item), items))
+
+    def _prepared(self, loaded: Kept, item: Any) -> Any:
+        """What a batch is made of, or why this item can't be in one."""
+        try:
+            if is_text(item):
+                return self._text(loaded, item)
+            source, label = self._sources.read(item)
+            return with_picture(
+                source,
+                label,
+                lambda image: self._picture(loaded, as_a_model_sees_it(image, label, exif_transpose=self._exif)),
+            )
+        except EmbedError as error:
+            return error
+
+    def _ready(self) -> Kept:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _batches(self, device: str) -> Batches:
+        size = self._batch or (BATCH_ON_GPU if device.startswith("cuda") else BATCH_ON_CPU)
+        return Batches(self._options.name, size)
+
+
+def is_text(item: Any) -> bool:
+    """Whether an item is a text to embed, and not the name of an image."""
+    return isinstance(item, str) and not isinstance(item, ImageName)
