@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from alembic.runtime.migration import MigrationContext
 
@@ -13,14 +13,12 @@ from qmigrate.alembic.mode import Mode
 from qmigrate.alembic.said import Logged, log
 from qmigrate.alembic.watch import Watch
 from qmigrate.commands import gate, inline, rollback, upgrade
-from qmigrate.commands.session import actor
+from qmigrate.commands.session import actor, opened_ledger
 from qmigrate.commands.sql_gate import waits
 from qmigrate.errors import QmigrateError, RefusedError
-from qmigrate.ledger import Ledger
 from qmigrate.ledger.links import LINKED, SKIPPED
 from qmigrate.operations.base import Operation
 from qmigrate.revisions import Revisions
-from qmigrate.settings import Settings
 
 
 def require(bridge: Integration, revision: str) -> None:
@@ -30,21 +28,7 @@ def require(bridge: Integration, revision: str) -> None:
         PendingError: it isn't; names the command.
         HeldError: it is built and waits for its cut-over.
     """
-    watch = _watch(bridge)
-    if bridge.offline:
-        _guard(bridge, watch, revision, "require")
-        return
-    with _outside(watch):
-        found = gate.look(bridge.settings, revision)
-        if found.is_open:
-            log.info("vector revision %s is done", found.revision)
-            _note(bridge, watch, found.revision, "require", LINKED)
-        elif bridge.wish.mode is Mode.SKIP:
-            _skip(bridge, watch, found, "require")
-        elif bridge.wish.mode is Mode.RUN:
-            _run(bridge, watch, found, "require", None)
-        else:
-            raise found.refusal(watch.where)
+    _gate(bridge, revision, "require", None)
 
 
 def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
@@ -55,20 +39,28 @@ def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
         PendingError: it would take longer than it may; nothing was begun.
         HeldError: it is built and waits for its cut-over.
     """
+    _gate(bridge, revision, "run", max_estimate)
+
+
+def _gate(bridge: Integration, revision: str, directive: str, max_estimate: float | None) -> None:
+    """A step that is done lets both pass; one that isn't is run where the directive or the mode says so."""
     watch = _watch(bridge)
     if bridge.offline:
-        _guard(bridge, watch, revision, "run")
+        _guard(bridge, watch, revision, directive)
         return
     with _outside(watch):
         found = gate.look(bridge.settings, revision)
         if found.is_open:
             # Also after a run whose SQL was rolled back: only the record is missing.
-            log.info("vector revision %s is done already: it is just recorded", found.revision)
-            _note(bridge, watch, found.revision, "run", LINKED)
+            how = "done already: it is just recorded" if directive == "run" else "done"
+            log.info("vector revision %s is %s", found.revision, how)
+            _note(bridge, watch, found.revision, directive, LINKED)
         elif bridge.wish.mode is Mode.SKIP:
-            _skip(bridge, watch, found, "run")
+            _skip(bridge, watch, found, directive)
+        elif directive == "run" or bridge.wish.mode is Mode.RUN:
+            _run(bridge, watch, found, directive, max_estimate)
         else:
-            _run(bridge, watch, found, "run", max_estimate)
+            raise found.refusal(watch.where)
 
 
 def apply(
@@ -88,7 +80,7 @@ def apply(
     if bridge.offline:
         _guard(bridge, watch, key, directive, operations)
         return
-    with _outside(watch), _ledger(settings) as ledger:
+    with _outside(watch), opened_ledger(settings) as ledger:
         recorded = inline.is_recorded(ledger, key, operations, watch.where)
         done = recorded and gate.look(settings, key).is_open
         if not done and bridge.wish.mode is Mode.SKIP:
@@ -120,7 +112,7 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
             raise offline.refuse(watch.context, f"taking vector revision {revision} back")
         watch.context.impl.static_output(f"-- SKIPPED: vector revision {revision} is not taken back")
         return
-    with _outside(watch), _ledger(settings) as ledger:
+    with _outside(watch), opened_ledger(settings) as ledger:
         wanted = inline.resolve(settings.scripts, ledger, revision)
         if not any(one.revision == wanted for entries in ledger.all_applied().values() for one in entries):
             log.info("vector revision %s is taken back already", wanted)
@@ -131,15 +123,6 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
             log.info("taking vector revision %s back", wanted)
             rollback.revert(settings, wanted, writes=writes, progress=Logged())
             inline.drop_unless_begun(ledger, wanted)
-
-
-@contextmanager
-def _ledger(settings: Settings) -> Iterator[Ledger]:
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 def _run(bridge: Integration, watch: Watch, found: gate.Gate, directive: str, max_estimate: float | None) -> None:

@@ -22,8 +22,8 @@ from qmigrate.alembic.lock import only_one
 from qmigrate.alembic.mode import Mode, Wish, wish
 from qmigrate.alembic.offline import Passage, forget
 from qmigrate.alembic.watch import Watch
+from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import QmigrateError, UsageError
-from qmigrate.ledger import Ledger
 from qmigrate.settings import CONFIG_NAME, Settings
 
 #: Key under which a directive finds the integration in Alembic's options.
@@ -109,8 +109,7 @@ class Integration:
         limits = self.settings.limits
         timeout = limits.lock_timeout if self.wish.lock_timeout is None else self.wish.lock_timeout
         stack.enter_context(only_one(self._connection.engine, version_table(context), timeout))
-        ledger = Ledger.open(self.settings.ledger.url, schema=self.settings.ledger.schema)
-        stack.callback(ledger.close)
+        ledger = stack.enter_context(opened_ledger(self.settings))
         # On a connection of its own, before Alembic's begins a transaction: later one could wait for the other.
         ledger.prepare()
         self.linking = Linking.open(ledger, self._connection.engine, version_table(context))

@@ -8,7 +8,8 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from qmigrate.ledger import DeletionRow, Ledger
+from qmigrate.commands.session import opened_ledger
+from qmigrate.ledger import DeletionRow
 from qmigrate.settings import Settings
 
 
@@ -67,11 +68,8 @@ def deletions(
         actor: a glob, or a part of who did it.
         limit: most rows.
     """
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-    try:
+    with opened_ledger(settings) as ledger:
         rows = ledger.deletions()
-    finally:
-        ledger.close()
     undone = {row.facts["undoes"]: row.id for row in reversed(rows) if row.facts.get("undoes") is not None}
     found = [
         row

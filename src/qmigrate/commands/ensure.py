@@ -8,10 +8,10 @@ from pathlib import Path
 
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Outcome
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.errors import ConfigError, RefusedError, RevisionError, UsageError
 from qmigrate.executor import Stop
-from qmigrate.ledger import Ledger, View
+from qmigrate.ledger import View
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_ownership, observe
@@ -88,13 +88,10 @@ def ensure(
 
 def _known(settings: Settings, name: str) -> Ensured | None:
     """What the ledger has of a name that serves; None while a caller is still making it, or was interrupted."""
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-    try:
+    with opened_ledger(settings) as ledger:
         found = _ensured(ledger.view(name), created=False)
         run = ledger.open_run(name) if found is not None else None
         return None if run is not None and run.verb == VERB else found
-    finally:
-        ledger.close()
 
 
 def _ensured(view: View | None, *, created: bool) -> Ensured | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qmigrate.commands.condition import percent
-from qmigrate.commands.session import configured_embedder, open_store
+from qmigrate.commands.session import configured_embedder, open_store, opened_ledger
 from qmigrate.drift import differences
 from qmigrate.errors import DriftError, NotFoundError, PendingError, RefusedError, UsageError
 from qmigrate.ledger import Ledger
@@ -101,8 +101,7 @@ def expect(
 def opened(settings: Settings, client: object | None) -> Iterator[tuple[Ledger, Store]]:
     """Ledger and store without the revision files, which a service needn't have."""
     with ExitStack() as stack:
-        ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-        stack.callback(ledger.close)
+        ledger = stack.enter_context(opened_ledger(settings))
         if client is None:
             yield ledger, open_store(settings, stack, writes=False)
             return

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from qmigrate.commands.held import held_run
 from qmigrate.commands.inline import files_of, with_inline
+from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import HeldError, PendingError, QmigrateError
-from qmigrate.ledger import Ledger
 from qmigrate.model.state import OpenRun
 from qmigrate.planner import check_checksums
 from qmigrate.planner.recorded import unfinished
@@ -85,16 +85,13 @@ def look(settings: Settings, revision: str) -> Gate:
         LedgerError: the ledger can't be read.
     """
     files = Revisions.load(settings.scripts)
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-    try:
+    with opened_ledger(settings) as ledger:
         revisions = with_inline(files, ledger)
         check_checksums(files_of(revisions), ledger.applied_checksums())
         found = revisions.get(revision)
         wanted = revisions.ancestors(found.id) | {found.id}
         pending = unfinished(ledger.all_applied(), revisions, wanted)
         runs = {run.job.collection: run for run in ledger.open_runs() if run.job.collection in pending}
-    finally:
-        ledger.close()
     return Gate(
         revision=found.id,
         checksum=found.checksum,

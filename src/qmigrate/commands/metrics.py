@@ -12,9 +12,8 @@ from typing import Any
 from qmigrate.commands.edits import count
 from qmigrate.commands.fix import Narrow
 from qmigrate.commands.readiness import Parts, Standing, changed_files, standings
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.errors import ConfigError, NotFoundError, QmigrateError, UnavailableError
-from qmigrate.ledger import Ledger
 from qmigrate.ledger.latest import last_migrations
 from qmigrate.model.state import World
 from qmigrate.observe import check_ownership, observe
@@ -180,12 +179,8 @@ def _unreachable(settings: Settings) -> dict[str, str]:
 
 def _migrated(settings: Settings) -> Mapping[str, datetime] | None:
     """What the ledger alone can tell."""
-    with suppress(UnavailableError):
-        ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-        try:
-            return last_migrations(ledger)
-        finally:
-            ledger.close()
+    with suppress(UnavailableError), opened_ledger(settings) as ledger:
+        return last_migrations(ledger)
     return None
 
 

@@ -14,7 +14,7 @@ from qmigrate.commands.condition import condition, drifted, percent
 from qmigrate.commands.expect import Expectation, judge, opened
 from qmigrate.commands.held import held_run
 from qmigrate.commands.inline import files_of, with_inline
-from qmigrate.commands.session import configured_embedder, open_store
+from qmigrate.commands.session import configured_embedder, open_store, opened_ledger
 from qmigrate.errors import DriftError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, examine
 from qmigrate.model.names import GENERATION
@@ -145,12 +145,9 @@ class Parts:
         Raises:
             LedgerError: it doesn't answer.
         """
-        ledger = Ledger.open(self.settings.ledger.url, schema=self.settings.ledger.schema)
-        try:
+        with opened_ledger(self.settings) as ledger:
             examine.look(ledger.database)
             ledger.identity()
-        finally:
-            ledger.close()
 
     def embedder(self, name: str) -> None:
         """Load an embedder, and ask what it is.

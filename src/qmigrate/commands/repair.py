@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 from qmigrate.commands.results import Repaired
-from qmigrate.commands.session import Session, actor, session
+from qmigrate.commands.session import Session, actor, opened_ledger, session
 from qmigrate.errors import RefusedError, RevisionError
-from qmigrate.ledger import Ledger, accept_checksum
+from qmigrate.ledger import accept_checksum
 from qmigrate.ledger import unlock as unlock_lease
 from qmigrate.model.names import OWN_ALIAS
 from qmigrate.planner import leftovers as names
@@ -29,14 +29,11 @@ def accept(settings: Settings, revision: str, reason: str) -> Repaired:
     if not reason.strip():
         raise RevisionError("accepting a changed revision needs a reason", hint='--reason "…"')
     chosen = Revisions.load(settings.scripts).get(revision)
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-    try:
+    with opened_ledger(settings) as ledger:
         ledger.prepare()
         if chosen.id not in ledger.applied_checksums():
             raise RevisionError(f"revision {chosen.id} is not applied, so there is nothing to accept")
         accept_checksum(ledger, chosen.id, chosen.checksum, reason, actor())
-    finally:
-        ledger.close()
     detail = f"{chosen.path.name} is accepted as {chosen.checksum[:12]}"
     return Repaired(action="accept", subject=chosen.id, detail=detail)
 
@@ -47,14 +44,11 @@ def unlock(settings: Settings, collection: str) -> Repaired:
     Raises:
         RefusedError: there is no such lease.
     """
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-    try:
+    with opened_ledger(settings) as ledger:
         held = next((row for row in ledger.leases() if row.name == collection and not row.expired), None)
         if held is None:
             raise RefusedError(f"nobody holds the lease of {collection}", hint="qmigrate status")
         unlock_lease(ledger, collection, actor())
-    finally:
-        ledger.close()
     return Repaired(action="unlock", subject=collection, detail=f"the lease of {held.owner} on {held.host} is ended")
 
 

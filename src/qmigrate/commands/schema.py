@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from qmigrate.commands.inline import with_inline
-from qmigrate.commands.session import session
+from qmigrate.commands.session import opened_ledger, session
 from qmigrate.embed import fingerprint_digest
 from qmigrate.errors import NotFoundError, UnavailableError
 from qmigrate.ledger import Ledger
@@ -148,8 +148,7 @@ def _live(settings: Settings, patterns: tuple[str, ...]) -> Schemas:
 
 def _recorded(settings: Settings, patterns: tuple[str, ...], notes: tuple[str, ...]) -> Schemas:
     files = Revisions.load(settings.scripts)
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-    try:
+    with opened_ledger(settings) as ledger:
         revisions = with_inline(files, ledger)
         views = {name: view for name, view in ledger.collections().items() if view.declared is not None}
         found = []
@@ -171,8 +170,6 @@ def _recorded(settings: Settings, patterns: tuple[str, ...], notes: tuple[str, .
             )
         _check_found(patterns, list(views))
         return Schemas(RECORDED, tuple(found), notes)
-    finally:
-        ledger.close()
 
 
 def _of_revision(settings: Settings, patterns: tuple[str, ...], revision: str) -> Schemas:

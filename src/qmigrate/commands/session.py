@@ -119,8 +119,7 @@ def session(
     with ExitStack() as stack:
         # The files first: a mistake in one of them shows without any connection.
         files = Revisions.load(settings.scripts)
-        ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-        stack.callback(ledger.close)
+        ledger = stack.enter_context(opened_ledger(settings))
         opened = Session(
             settings=settings,
             revisions=files,
@@ -133,6 +132,16 @@ def session(
         if unchanged:
             check_checksums(opened.files(), ledger.applied_checksums())
         yield opened
+
+
+@contextmanager
+def opened_ledger(settings: Settings) -> Iterator[Ledger]:
+    """The ledger alone, for what needs neither revisions nor Qdrant; it is closed at the end."""
+    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def open_store(settings: Settings, stack: ExitStack, *, writes: bool) -> Store:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from qmigrate.commands.session import open_store
+from qmigrate.commands.session import open_store, opened_ledger
 from qmigrate.errors import QmigrateError, StoreError
 from qmigrate.ledger import Ledger
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Stored
@@ -96,8 +96,7 @@ class Patient:
         return found
 
     def _open_ledger(self) -> Ledger:
-        ledger = Ledger.open(self.settings.ledger.url, schema=self.settings.ledger.schema)
-        self._stack.callback(ledger.close)
+        ledger = self._stack.enter_context(opened_ledger(self.settings))
         ledger.identity()
         return ledger
 

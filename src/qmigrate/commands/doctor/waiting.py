@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from functools import partial
 
 from qmigrate.commands.results import Waited
-from qmigrate.commands.session import open_store
+from qmigrate.commands.session import open_store, opened_ledger
 from qmigrate.errors import UnavailableError
-from qmigrate.ledger import Ledger
 from qmigrate.settings import Settings
 
 
@@ -49,8 +48,5 @@ def _reach_store(settings: Settings) -> None:
 
 
 def _reach_ledger(settings: Settings) -> None:
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
-    try:
+    with opened_ledger(settings) as ledger:
         ledger.identity()
-    finally:
-        ledger.close()
