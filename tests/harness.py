@@ -58,7 +58,7 @@ class Deployment:
             "ledger": {"url": self.ledger_url},
             "scripts": "qdrant_migrations",
             "embedders": {"words": {"type": "hashing", "size": 16}},
-            "limits": {"lease_ttl": "3s", "lock_timeout": "30s", "settle": "5s"},
+            "limits": {"lease_ttl": "12s", "lock_timeout": "30s", "settle": "5s"},
         }
         for section, values in self.extra.items():
             config[section] = {**config.get(section, {}), **values} if isinstance(values, dict) else values

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,46 +20,11 @@ from qmigrate.steps import build, golive
 from qmigrate.store.local import LocalStore
 from qmigrate.store.server import ServerStore
 
-#: Rows that run at the same time.
-WORKERS = 3
 CASES = [
     pytest.param(row, store, id=f"{row.name}-{store}", marks=[pytest.mark.server] if store == "server" else [])
     for row in ROWS
     for store in row.stores
 ]
-
-
-# --- rows, several at a time ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def outcomes(request, tmp_path_factory) -> Iterator[dict[str, Future]]:
-    """Every selected row under way, in processes of their own: what they wait for is mostly themselves."""
-    chosen = [item.callspec.params for item in request.session.items if getattr(item, "originalname", "") == "test_row"]
-    address = None
-    if any(one["store"] == "server" for one in chosen):
-        server = request.getfixturevalue("qdrant_server")
-        address = (server.url, server.grpc_port)
-    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield {
-            f"{one['row'].name}-{one['store']}": pool.submit(
-                one_row,
-                one["row"].name,
-                address if one["store"] == "server" else None,
-                tmp_path_factory.mktemp("row"),
-            )
-            for one in chosen
-        }
-
-
-def one_row(name: str, address: tuple[str, int] | None, folder: Path) -> None:
-    """A row on a deployment of its own, which is removed afterwards."""
-    made = deploy(folder, address)
-    try:
-        run_row(row_of(name), Trial(made))
-    finally:
-        if address is not None:
-            clean(made)
 
 
 def deploy(folder: Path, address: tuple[str, int] | None) -> Deployment:
@@ -71,15 +33,6 @@ def deploy(folder: Path, address: tuple[str, int] | None) -> Deployment:
     if address is not None:
         qdrant = {"url": address[0], "grpc_port": address[1], "timeout": 10}
     return Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db")
-
-
-@pytest.mark.parametrize(("row", "store"), CASES)
-def test_row(row, store, outcomes):
-    """An operation does what it says, is taken back exactly (or refuses to), and can be done again."""
-    outcomes[f"{row.name}-{store}"].result()
-
-
-# --- what needs more than a row -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -94,6 +47,18 @@ def on_server(qdrant_server, tmp_path):
     made = deploy(tmp_path, (qdrant_server.url, qdrant_server.grpc_port))
     yield Trial(made)
     clean(made)
+
+
+@pytest.mark.parametrize(("row", "store"), CASES)
+def test_row(row, store, request, tmp_path):
+    """An operation does what it says, is taken back exactly (or refuses to), and can be done again."""
+    if store == "server":
+        run_row(row, request.getfixturevalue("on_server"))
+    else:
+        run_row(row, Trial(deploy(tmp_path, None)))
+
+
+# --- what needs more than a row -------------------------------------------------------------------------------------
 
 
 def row_of(name: str) -> Row:
