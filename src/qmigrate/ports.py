@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from qmigrate.model.ids import Page
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
@@ -154,6 +155,9 @@ class Store(Protocol):
         Raises:
             UsageError: it is no filter.
         """
+
+    def scan_ids(self, name: str, *, page: int = 10_000, where: JsonObject | None = None) -> Iterator[Page]:
+        """Ids alone, as arrays, in the order of :meth:`scan`; see :mod:`qmigrate.model.ids`. Many times faster."""
 
     def fetch(
         self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str] = True, vectors: bool = True

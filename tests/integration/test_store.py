@@ -11,6 +11,7 @@ from qdrant_client import grpc
 from tests.harness import write
 
 from qmigrate.errors import ConflictError, NotFoundError, StoreError
+from qmigrate.model.ids import points_of
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.transform import Point, PointId
 from qmigrate.ports import PayloadEdit
@@ -156,6 +157,20 @@ def test_scan_yields_every_point_once_in_qdrants_order(store, fresh_name, page):
     assert ids_of(pages) == expected
     assert all(0 < len(found) <= page for found in pages)
     assert sorted(expected, key=records.order_key) == expected
+
+
+@pytest.mark.parametrize("page", [1, 4, 1000])
+def test_ids_alone_come_in_the_same_order(store, fresh_name, page):
+    """As arrays, numbers before UUIDs, all of them or those that a filter selects."""
+    make(store, fresh_name)
+    expected = mixed_ids()
+    write(store, fresh_name, points(list(reversed(expected))))
+    assert [one for found in store.scan_ids(fresh_name, page=page) for one in points_of(found)] == expected
+    where = {"must": [{"has_id": expected[3:]}]}
+    found = [one for part in store.scan_ids(fresh_name, page=page, where=where) for one in points_of(part)]
+    assert found == expected[3:]
+    with pytest.raises(NotFoundError):
+        list(store.scan_ids(f"{fresh_name}_missing"))
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from qmigrate.errors import NotFoundError, StoreError
+from qmigrate.model.ids import Page, page_of
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Beat, OperationIds, PayloadEdit, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
-from qmigrate.store import capabilities, faults, filters, local_shapes
+from qmigrate.store import capabilities, faults, filters, local_shapes, records
 from qmigrate.store.local_folder import open_folder
 from qmigrate.store.local_shapes import Settings
 from qmigrate.store.local_unit import cosine_vectors, in_unit_form
@@ -136,6 +137,11 @@ class LocalStore:
             offset, more = following, more and following is not None
             if rows:
                 yield self._stored(rows, cosine)
+
+    def scan_ids(self, name: str, *, page: int = 10_000, where: JsonObject | None = None) -> Iterator[Page]:
+        """Ids in Qdrant's order, as arrays."""
+        for rows in self.scan(name, page=page, payload=False, vectors=False, where=where):
+            yield from page_of([records.point_id(row) for row in rows])
 
     def fetch(
         self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str] = True, vectors: bool = True

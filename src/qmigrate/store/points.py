@@ -10,10 +10,11 @@ import grpc
 from qdrant_client import grpc as messages
 
 from qmigrate.errors import StoreError
+from qmigrate.model.ids import Page
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Ready, Stored
-from qmigrate.store import faults, wire
+from qmigrate.store import faults, id_pages, wire
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.channel import address, open_channel
 from qmigrate.store.faults import RefusedRequestError, SlowError
@@ -44,6 +45,10 @@ class Points:
         # Reads and writes on a connection each: large pages don't wait for large batches.
         self._channels = (open_channel(settings), open_channel(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
+        # Ids alone are decoded by the page, without a message per point.
+        self._scroll_bytes = self._channels[0].unary_unary(
+            "/qdrant.Points/Scroll", request_serializer=messages.ScrollPoints.SerializeToString
+        )
         # Points arrive here as bytes, so the request is bytes too: nothing is parsed only to be serialised again.
         self._upsert = self._channels[1].unary_unary(
             "/qdrant.Points/Upsert", response_deserializer=messages.PointsOperationResponse.FromString
@@ -86,30 +91,45 @@ class Points:
         where: Any = None,
     ) -> Iterator[Sequence[Stored]]:
         """Pages in Qdrant's order, up to before `stop`; the next is under way while the caller works on this one."""
-        request = messages.ScrollPoints(
-            collection_name=name,
-            limit=page,
-            with_payload=_payload_selector(payload),
-            with_vectors=messages.WithVectorsSelector(enable=vectors),
-        )
-        if where is not None:
-            request.filter.CopyFrom(where)
+        request = _scroll_request(name, page, payload, vectors, where)
         if start is not None:
             request.offset.CopyFrom(wire_id(start))
-        pending: Any = self.start(self._reads.Scroll, request)
+
+        def parsed(found: Any) -> tuple[Sequence[Stored], Any]:
+            rows, ended = _before(found.result, stop)
+            return rows, found.next_page_offset if not ended and found.HasField("next_page_offset") else None
+
+        return self._scrolled(self._reads.Scroll, request, parsed)
+
+    def scan_ids(self, name: str, *, page: int, where: Any = None) -> Iterator[Page]:
+        """All ids in Qdrant's order, decoded from the bytes of the answers."""
+
+        def parsed(answer: bytes) -> tuple[list[Page], Any]:
+            pages, following = id_pages.decoded(answer)
+            return pages, None if following is None else messages.PointId.FromString(following)
+
+        request = _scroll_request(name, page, False, False, where)
+        for pages in self._scrolled(self._scroll_bytes, request, parsed):
+            yield from pages
+
+    def _scrolled(
+        self, method: Any, request: Any, parsed: Callable[[Any], tuple[Sequence[Result], Any]]
+    ) -> Iterator[Sequence[Result]]:
+        """What is parsed from answer after answer; the next one is under way meanwhile."""
+        pending: Any = self.start(method, request)
         try:
             while pending is not None:
                 try:
-                    found = self.repeated(self._reads.Scroll, request, pending)
+                    found = self.repeated(method, request, pending)
                 except RefusedRequestError as error:
-                    request.limit = self._smaller(name, "max_query_limit", request.limit, error)
-                    pending = self.start(self._reads.Scroll, request)
+                    request.limit = self._smaller(request.collection_name, "max_query_limit", request.limit, error)
+                    pending = self.start(method, request)
                     continue
-                rows, ended = _before(found.result, stop)
+                rows, following = parsed(found)
                 pending = None
-                if not ended and found.HasField("next_page_offset"):
-                    request.offset.CopyFrom(found.next_page_offset)
-                    pending = self.start(self._reads.Scroll, request)
+                if following is not None:
+                    request.offset.CopyFrom(following)
+                    pending = self.start(method, request)
                 if rows:
                     yield rows
         finally:
@@ -221,6 +241,18 @@ def _upsert_request(name: str, points: Sequence[Ready]) -> bytes:
     """A waited ``UpsertPoints`` put together from points that are bytes already."""
     head = messages.UpsertPoints(collection_name=name, wait=True).SerializeToString()
     return bytes(head) + b"".join(wire.field(POINTS_FIELD, point) for point in points)
+
+
+def _scroll_request(name: str, page: int, payload: bool | Sequence[str], vectors: bool, where: Any) -> Any:
+    request = messages.ScrollPoints(
+        collection_name=name,
+        limit=page,
+        with_payload=_payload_selector(payload),
+        with_vectors=messages.WithVectorsSelector(enable=vectors),
+    )
+    if where is not None:
+        request.filter.CopyFrom(where)
+    return request
 
 
 def wire_id(identifier: PointId) -> Any:

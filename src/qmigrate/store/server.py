@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from qmigrate.model.ids import Page
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
@@ -112,6 +113,10 @@ class ServerStore:
         return self._points.scan(
             name, start=start, stop=stop, page=page, payload=payload, vectors=vectors, where=wanted
         )
+
+    def scan_ids(self, name: str, *, page: int = 10_000, where: JsonObject | None = None) -> Iterator[Page]:
+        """Ids in Qdrant's order, as arrays."""
+        return self._points.scan_ids(name, page=page, where=filters.wire_of(where) if where is not None else None)
 
     def fetch(
         self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str] = True, vectors: bool = True
