@@ -12,6 +12,12 @@ from qmigrate.errors import RowsError
 _INT64 = 2**63
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a payload holds just this: most values, so whoever has many of them asks before :func:`plain`."""
+    kind = type(value)
+    return kind is str or value is None or (kind is int and -_INT64 <= value < _INT64)
+
+
 def plain(value: Any, where: str) -> Any:
     """A SQL value as a payload holds it: UUIDs and times as texts, decimals as numbers; None stays None.
 
@@ -21,7 +27,7 @@ def plain(value: Any, where: str) -> Any:
     Raises:
         RowsError: no payload can hold it.
     """
-    if value is None or isinstance(value, bool | str):
+    if is_plain(value) or isinstance(value, bool | str):
         return value
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()

@@ -30,9 +30,11 @@ class PayloadFix:
 
     def payloads(self, entries: Sequence[Entry]) -> dict[PointId, Payload]:
         """What these points have now under the keys that change."""
-        keys = sorted({key for entry in entries for key in entry.keys})
+        keys: set[str] = set()
+        for entry in entries:
+            keys.update(entry.before, entry.after)
         ids = [entry.id for entry in entries]
-        points = self._place.store.fetch(self._place.address, ids, payload=keys, vectors=False)
+        points = self._place.store.fetch(self._place.address, ids, payload=sorted(keys), vectors=False)
         return {records.point_id(stored): records.plain_payload(stored) for stored in points}
 
     def states(self, entries: Sequence[Entry]) -> list[str]:
@@ -59,8 +61,12 @@ def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:
     groups: dict[str, tuple[Entry, list[PointId]]] = {}
     for entry in entries:
         # Values are plain JSON, and 1, 1.0 and True have different texts.
-        key = repr((sorted(entry.after.items(), key=itemgetter(0)), _removed(entry)))
-        groups.setdefault(key, (entry, []))[1].append(entry.id)
+        values = entry.after if len(entry.after) < 2 else dict(sorted(entry.after.items(), key=itemgetter(0)))
+        key = repr((values, _removed(entry)))
+        if key in groups:
+            groups[key][1].append(entry.id)
+        else:
+            groups[key] = (entry, [entry.id])
     portion: list[PayloadEdit] = []
     count = 0
     for entry, ids in groups.values():
@@ -74,4 +80,4 @@ def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:
 
 
 def _removed(entry: Entry) -> list[str]:
-    return sorted(key for key in entry.before if key not in entry.after)
+    return sorted(entry.before.keys() - entry.after.keys())

@@ -8,10 +8,9 @@ from typing import Any
 
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
-from qmigrate.merge import join
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.sql_value import plain
+from qmigrate.model.sql_value import is_plain, plain
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.rows import Query, Row, Rows
 from qmigrate.steps.fixes.payload import PayloadFix
@@ -80,23 +79,32 @@ class Sync(PayloadFix):
         return Fixed("PAYLOAD_SYNC", target, 0, self._edit.get("reason"), {**facts, **what})
 
     def _all(self, found: Found) -> Iterator[tuple[PointId, tuple[Any, ...], Payload]]:
-        """Rows with their points, from one walk over all of both."""
-        rows = ((records.order_key(row[0]), row) for row in self._rows.ordered())
-        for _, payload, row in join(self._points(found), rows):
-            found.add("rows", row is not None)
-            if row is None:
-                found.add("without_row")
-            elif payload is None:
-                found.add("without_point")
-            else:
-                yield row[0], row[1], payload
+        """Rows with their points, from one walk over all of both: a page of points, and the rows up to its last id."""
+        ordered = self._rows.ordered()
+        row = next(ordered, None)
+        for page in self._pages():
+            found.points += len(page)
+            last = records.order_key(next(reversed(page)))
+            rows: dict[PointId, tuple[Any, ...]] = {}
+            while row is not None and records.order_key(row[0]) <= last:
+                rows[row[0]] = row[1]
+                row = next(ordered, None)
+            common = rows.keys() & page.keys()
+            found.add("rows", len(rows))
+            found.add("without_row", len(page) - len(common))
+            found.add("without_point", len(rows) - len(common))
+            for identifier, payload in page.items():
+                if identifier in common:
+                    yield identifier, rows[identifier], payload
+        left = sum(1 for _ in ordered) + (row is not None)
+        found.add("rows", left)
+        found.add("without_point", left)
 
-    def _points(self, found: Found) -> Iterator[tuple[bytes, Payload]]:
+    def _pages(self) -> Iterator[dict[PointId, Payload]]:
+        """All points as id -> the fields that are compared, ascending, some at a time."""
         store, address = self._place.store, self._place.address
         for page in store.scan(address, page=_PAGE, payload=list(self._fields), vectors=False):
-            found.points += len(page)
-            for stored in page:
-                yield records.order_key(records.point_id(stored)), records.plain_payload(stored)
+            yield {records.point_id(stored): records.plain_payload(stored) for stored in page}
 
     def _by_id(self, found: Found, how: str) -> Iterator[tuple[PointId, tuple[Any, ...], Payload]]:
         """Rows with their points, looked up by id."""
@@ -132,7 +140,9 @@ class Sync(PayloadFix):
         """What the payload should have; a field that is NULL is absent."""
         found = {}
         for (name, column), value in zip(self._fields.items(), values, strict=True):
-            made = plain(value, f"column {column!r} of the row {identifier} on {self._name}")
+            made = value
+            if not is_plain(value):
+                made = plain(value, f"column {column!r} of the row {identifier} on {self._name}")
             if made is not None:
                 found[name] = made
         return found
