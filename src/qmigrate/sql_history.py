@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qmigrate.errors import ConfigError, RevisionError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 
 def is_applied(wanted: str, heads: tuple[str, ...], config: Path | None) -> bool:
@@ -13,7 +17,7 @@ def is_applied(wanted: str, heads: tuple[str, ...], config: Path | None) -> bool
     Args:
         wanted: id of a revision of Alembic, or the beginning of one.
         heads: what the version table says.
-        config: alembic.ini; None where there is none: then only the heads are known.
+        config: alembic.ini or pyproject.toml; None where there is none: then only the heads are known.
 
     Raises:
         RevisionError: Alembic has no such revision.
@@ -29,14 +33,10 @@ def is_applied(wanted: str, heads: tuple[str, ...], config: Path | None) -> bool
             f"after {wanted}",
             hint="name alembic.ini in qmigrate.yaml: sql: {config: alembic.ini}",
         )
-    from alembic.config import Config
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
-    made = Config(str(config))
-    if made.get_main_option("script_location") is None:
-        # Flask-Migrate keeps it beside the scripts and says nothing.
-        made.set_main_option("script_location", str(config.parent).replace("%", "%%"))
+    made = _read(config)
     try:
         script = ScriptDirectory.from_config(made)
         found = script.get_revision(wanted)
@@ -48,3 +48,27 @@ def is_applied(wanted: str, heads: tuple[str, ...], config: Path | None) -> bool
         raise RevisionError(
             f"the SQL revision {wanted} can't be found: {error}", hint=f"look for it with: alembic -c {config} history"
         ) from error
+
+
+def _read(config: Path) -> Config:
+    """Alembic's settings.
+
+    Raises:
+        ConfigError: this Alembic reads no such file.
+    """
+    from alembic import __version__
+    from alembic.config import Config
+
+    if config.suffix == ".toml":
+        try:
+            return Config(toml_file=config)
+        except TypeError:
+            raise ConfigError(
+                f"{config} can't be read by Alembic {__version__}, which knows alembic.ini only",
+                hint="pip install 'alembic>=1.16', or name an alembic.ini: sql: {config: alembic.ini}",
+            ) from None
+    made = Config(str(config))
+    if made.get_main_option("script_location") is None:
+        # Flask-Migrate keeps it beside the scripts and says nothing.
+        made.set_main_option("script_location", str(config.parent).replace("%", "%%"))
+    return made

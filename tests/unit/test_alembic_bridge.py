@@ -12,9 +12,9 @@ import pytest
 from qdrant_client.models import Distance, PayloadSchemaType, VectorParams
 
 from qmigrate import Compute, CopyOf, Embed, Empty, op
-from qmigrate.alembic.directives import directives_of
 from qmigrate.alembic.offline import _regex
 from qmigrate.errors import PlanError, RevisionError
+from qmigrate.lint.alembic_files import directives_of
 from qmigrate.model.state import Applied
 from qmigrate.operations.stored import checksum_of, from_text, to_text
 from qmigrate.planner.recorded import unfinished
@@ -142,13 +142,14 @@ def test_what_waits_stops_what_follows(files):
 SCRIPT = '''
 from qmigrate.alembic import qdrant
 import qmigrate.alembic
-STEP = "computed"
+STEP = "named"
 
 def upgrade():
     qdrant.require("0001")
     if True:
         qmigrate.alembic.qdrant.run(revision="0002")
     qdrant.apply(STEP)
+    qdrant.apply(made())
     other.require("0009")
     qdrant.add_vector_dimension(collection="c", vector_name="v", size=3)
 
@@ -162,7 +163,7 @@ def test_directives_are_read_from_the_text(tmp_path):
     file = tmp_path / "a1.py"
     file.write_text(SCRIPT + "\nraise SystemExit")
     found = [(one.kind, one.step) for one in directives_of(file, "upgrade")]
-    assert found == [("require", "0001"), ("run", "0002"), ("apply", None), ("apply", None)]
+    assert found == [("require", "0001"), ("run", "0002"), ("apply", "named"), ("apply", None), ("apply", "add_v_to_c")]
     assert [(one.kind, one.step) for one in directives_of(file, "downgrade")] == [("revert", "0002")]
     file.write_text("def upgrade(:")
     assert directives_of(file, "upgrade") == ()

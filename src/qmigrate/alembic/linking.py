@@ -11,12 +11,12 @@ from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Engine, Select, column, inspect, select, table
 
-from qmigrate.alembic.directives import Directive, directives_of
 from qmigrate.alembic.lock import is_file
 from qmigrate.alembic.said import log
 from qmigrate.commands.session import actor
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.links import LINKED, STAMPED, Link, Place, all_links, place_in
+from qmigrate.lint.alembic_files import Statement, directives_of
 
 
 class Linking:
@@ -127,7 +127,7 @@ class Linking:
                 yield Link(self._version_table, script.revision, one.step, one.kind, state, self._actor)
 
 
-def directives_of_script(script: Script, function: str) -> tuple[Directive, ...]:
+def directives_of_script(script: Script, function: str) -> tuple[Statement, ...]:
     """Those of a revision's file."""
     return directives_of(Path(script.path), function)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from qmigrate.alembic.failures import shown_by_alembic
 from qmigrate.errors import UsageError
+from qmigrate.model.names import dimension_key
 from qmigrate.operations import AddVector
 from qmigrate.operations.base import Operation
 from qmigrate.operations.values import Empty, Value
 from qmigrate.settings_read import parse_duration
 
 __all__ = ["add_vector_dimension", "apply", "fix", "require", "revert", "run"]
-
-#: Signs of a glob, and those that an id has no place for.
-_NO_SIGNS = str.maketrans(dict.fromkeys("*?[]! @+:-", "_"))
 
 
 def require(revision: str) -> None:
@@ -98,7 +96,7 @@ def add_vector_dimension(
     """
     # Written as Qdrant's own JSON: the client library is not loaded for a name.
     params = {"size": size, "distance": distance}
-    key = f"add_{vector_name}_to_{collection.translate(_NO_SIGNS)}"
+    key = dimension_key(collection, vector_name)
     apply(key, AddVector(collection, vector_name, params, values=values or Empty()))
 
 

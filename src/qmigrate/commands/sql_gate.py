@@ -8,13 +8,11 @@ from pathlib import Path
 from qmigrate.commands.session import Session
 from qmigrate.errors import PendingError
 from qmigrate.ledger.alembic_version import sql_heads
+from qmigrate.lint import alembic_files
 from qmigrate.model.state import World
 from qmigrate.planner.sql_gate import reachable, required
 from qmigrate.settings import Settings
 from qmigrate.sql_history import is_applied
-
-#: Where alembic.ini is looked for, beside qmigrate.yaml.
-_PLACES = ("alembic.ini", "migrations/alembic.ini")
 
 
 def within_reach(
@@ -58,4 +56,5 @@ def waits(waiting: Mapping[str, str], who: str) -> PendingError:
 def _config(settings: Settings) -> Path | None:
     if settings.sql.config is not None:
         return settings.sql.config
-    return next((settings.folder / place for place in _PLACES if (settings.folder / place).is_file()), None)
+    found = alembic_files.find(settings.folder, None)
+    return found.config.path if found is not None else None

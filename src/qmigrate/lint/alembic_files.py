@@ -15,6 +15,7 @@ from pathlib import Path
 from qmigrate.errors import ConfigError
 from qmigrate.lint.calls import full_name, imported
 from qmigrate.lint.source import Source, Span, span
+from qmigrate.model.names import dimension_key
 
 #: The directives of the bridge. The first argument is the step: a revision of qmigrate, or a key.
 DIRECTIVES = frozenset({"require", "run", "apply", "revert", "fix"})
@@ -134,6 +135,13 @@ def find(folder: Path, named: Path | None) -> SqlProject | None:
         if found is not None:
             return found
     return None
+
+
+def directives_of(file: Path, function: str) -> tuple[Statement, ...]:
+    """The vector steps in ``upgrade()`` or ``downgrade()`` of one revision, in order; none where it can't be read."""
+    source = Source.parse(file)
+    found = _statements(source, function, dict(_constants(source.tree)))
+    return tuple(one for one in found if one.kind in DIRECTIVES)
 
 
 def _from_config(file: Path, *, must: bool) -> SqlProject | None:
@@ -299,8 +307,8 @@ def _statement(
 def _made_key(node: ast.Call) -> str | None:
     """The key of the short form: one collection and vector is one step, however it is written."""
     given = {one.arg: getattr(one.value, "value", None) for one in node.keywords}
-    parts = (given.get("vector_name"), given.get("collection"))
-    return " of ".join(map(str, parts)) if all(isinstance(one, str) for one in parts) else None
+    collection, vector = given.get("collection"), given.get("vector_name")
+    return dimension_key(collection, vector) if isinstance(collection, str) and isinstance(vector, str) else None
 
 
 def _step(node: ast.Call, values: dict[str, object]) -> str | None:

@@ -14,6 +14,8 @@ OWN_ALIAS = re.compile(r"^(?P<physical>.+)__e(?P<epoch>\d+)(?:__\d+)?$")
 OLD_SUFFIX = "__old"
 #: Collections and aliases that only a probe of the server makes and removes again.
 PROBE_PREFIX = "qmigrate_probe_"
+#: What a glob has and an id of a revision may not have.
+_NO_SIGNS = str.maketrans(dict.fromkeys("*?[]! @+:-", "_"))
 
 
 def generation_name(name: str, number: int) -> str:
@@ -24,6 +26,11 @@ def generation_name(name: str, number: int) -> str:
 def rehearsal_name(name: str, number: int) -> str:
     """Physical name of a throwaway collection; each rehearsal starts with 1 again."""
     return f"{name}__r{number:04d}"
+
+
+def dimension_key(collection: str, vector_name: str) -> str:
+    """The id of the inline revision that ``qdrant.add_vector_dimension`` of an Alembic revision stands for."""
+    return f"add_{vector_name}_to_{collection.translate(_NO_SIGNS)}"
 
 
 def is_made(physical: str) -> bool:
