@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, inspect, text
 
-from tests.harness import Deployment
+from tests.harness import CREATE, INDEX, Deployment
 
 ENV = '''
 from alembic import context
@@ -175,3 +175,11 @@ class AlembicProject:
             return sorted((one.sql_revision, one.step, one.directive, one.state) for one in all_links(ledger))
         finally:
             ledger.close()
+
+
+def project_at(tmp_path: Path, url: str, env: str = ENV, qdrant: dict | None = None, **extra: dict) -> AlembicProject:
+    """Alembic and the ledger in one database, Qdrant in local mode, vector revisions 0001 and 0002; nothing is applied."""
+    made = Deployment(tmp_path / "project", qdrant or {"path": str(tmp_path / "qdrant")}, url, extra=extra)
+    made.revise("0001", CREATE)
+    made.revise("0002", INDEX)
+    return AlembicProject(made, url, env)

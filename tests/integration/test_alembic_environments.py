@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.alembic_project import AlembicProject
-from tests.harness import CREATE, INDEX, Deployment
+from tests.alembic_project import AlembicProject, project_at
+from tests.harness import CREATE, Deployment
 
 from qmigrate.alembic import BridgeError
 
@@ -82,9 +82,7 @@ def test_async_engines(request, tmp_path, driver, module):
     """In a running event loop the vector step runs, gates look, and links go with the version."""
     pytest.importorskip(module)
     ledger = f"sqlite:///{tmp_path}/sql.db" if "sqlite" in driver else request.getfixturevalue("postgres_database")
-    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, ledger)
-    made.revise("0001", CREATE)
-    made.revise("0002", INDEX)
+    made = project_at(tmp_path, ledger).made
     project = AlembicProject(made, driver + ledger[ledger.index(":") :], ASYNC_ENV)
     project.revise("a1", BOTH)
     project.revise("a2", GATE)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.alembic_project import AlembicProject
-from tests.harness import CREATE, INDEX, Deployment
+from tests.alembic_project import AlembicProject, project_at
 from tests.scenarios.cli import call
 
 from qmigrate.alembic import BridgeError
@@ -39,14 +38,6 @@ def project(tmp_path) -> AlembicProject:
 def postgres(tmp_path, postgres_database) -> AlembicProject:
     """Everything in one PostgreSQL database."""
     return project_at(tmp_path, postgres_database)
-
-
-def project_at(tmp_path, url: str) -> AlembicProject:
-    """Alembic and the ledger in one database, Qdrant in local mode; nothing is applied."""
-    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, url)
-    made.revise("0001", CREATE)
-    made.revise("0002", INDEX)
-    return AlembicProject(made, url)
 
 
 @pytest.mark.parametrize("kind", ["project", pytest.param("postgres", marks=pytest.mark.postgres)])

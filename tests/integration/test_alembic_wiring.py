@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from alembic import command
 from sqlalchemy import text
-from tests.alembic_project import ENV, AlembicProject
+from tests.alembic_project import ENV, AlembicProject, project_at
 from tests.conftest_qdrant import free_port
-from tests.harness import CREATE, INDEX, Deployment
+from tests.harness import CREATE, Deployment
 from tests.scenarios.cli import call
 
 from qmigrate.alembic import BridgeError
@@ -36,14 +36,6 @@ def upgrade():
         "{name}", "a", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"), cutover="hold"
     )]
 """
-
-
-def project_at(tmp_path, url: str, env: str = ENV, qdrant: dict | None = None, **extra: dict) -> AlembicProject:
-    """Vector revisions 0001 and 0002, nothing applied anywhere."""
-    made = Deployment(tmp_path / "project", qdrant or {"path": str(tmp_path / "qdrant")}, url, extra=extra)
-    made.revise("0001", CREATE)
-    made.revise("0002", INDEX)
-    return AlembicProject(made, url, env)
 
 
 @pytest.fixture
