@@ -117,7 +117,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
 
     operation = DeletePoints(
         collection,
-        ids=None if ids is None else [one if isinstance(one, int) else str(one) for one in ids],
+        ids=_plain(ids),
         filter=filter,
         prefix=prefix,
         field=field,
@@ -162,5 +162,8 @@ def _settings(settings: Settings | None, config: str | Path | None) -> Settings:
 def _narrow(ids: Sequence[int | str | uuid.UUID] | None, since: tuple[str, datetime] | None) -> Any:
     from qmigrate.commands.fix import Narrow
 
-    plain = None if ids is None else [one if isinstance(one, int) else str(one) for one in ids]
-    return Narrow(ids=plain, column=since[0] if since else None, since=since[1] if since else None)
+    return Narrow(ids=_plain(ids), column=since[0] if since else None, since=since[1] if since else None)
+
+
+def _plain(ids: Sequence[int | str | uuid.UUID] | None) -> list[int | str] | None:
+    return None if ids is None else [one if isinstance(one, int) else str(one) for one in ids]

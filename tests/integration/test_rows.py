@@ -108,8 +108,8 @@ def test_nothing_can_be_written_through_it(database):
         with pytest.raises(RowsError, match="read-only|top level|syntax error|no such function"):
             read(asked(url, sql))
     opened = asked(url, "SELECT 1 AS id")
-    with pytest.raises(RowsError, match="readonly|read-only"), opened._connected() as connection:
-        opened._execute(connection, "DELETE FROM t")
+    with pytest.raises(RowsError, match="readonly|read-only"), opened._database.connected() as connection:
+        opened._database.execute(connection, "DELETE FROM t")
     opened.close()
     assert read(asked(url, "SELECT * FROM t")) == [(1, (1,))]
 

@@ -1,0 +1,128 @@
+"""Which id a value of a SQL column stands for, and how the column may spell an id. It asks nothing."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Protocol
+
+from qmigrate.errors import RowsError
+from qmigrate.model.transform import PointId
+
+#: Type numbers of PostgreSQL whose order is that of a collation, not of bytes.
+PG_TEXTS = frozenset({18, 19, 25, 705, 1042, 1043})
+_PG_UUID = 2950
+_UUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
+_MOST_ID = 2**64
+_INT64 = 2**63
+
+
+class Keys(Protocol):
+    """What the values of a key column are taken for."""
+
+    def of(self, value: Any, column: str, where: str) -> PointId:
+        """The id of a value.
+
+        Args:
+            column: its name.
+            where: the column and its query, for messages.
+
+        Raises:
+            RowsError: it is none.
+        """
+
+
+class PointKeys:
+    """The column holds ids of points: unsigned integers and UUIDs."""
+
+    def of(self, value: Any, column: str, where: str) -> PointId:
+        """See :class:`Keys`."""
+        found = _uuid_of(value)
+        if found is None and isinstance(value, str) and _UUID.fullmatch(value):
+            found = str(uuid.UUID(value))
+        if found is not None:
+            return found
+        number = _integer_of(value)
+        if number is not None and 0 <= number < _MOST_ID:
+            return number
+        if value is None:
+            raise RowsError(
+                f"{where} is NULL in a row, and a point has an id", hint="leave such rows out: IS NOT NULL"
+            )
+        hint = "ids are unsigned integers or UUIDs"
+        if isinstance(value, str) and value.isdigit():
+            hint = f"a number in a text column: CAST({column} AS BIGINT)"
+        raise RowsError(f"{where} has {value!r:.60}, which is no point id", hint=hint)
+
+
+class ValueKeys:
+    """The column holds ids of the application, which points have in a payload field: integers, UUIDs, any text."""
+
+    def of(self, value: Any, column: str, where: str) -> PointId:
+        """See :class:`Keys`."""
+        found = _uuid_of(value)
+        if found is not None:
+            return found
+        if isinstance(value, str) and value:
+            return canonical(value)
+        number = _integer_of(value)
+        if number is not None and -_INT64 <= number < _MOST_ID:
+            return number
+        if value is None:
+            raise RowsError(f"{where} is NULL in a row", hint="leave such rows out: IS NOT NULL")
+        raise RowsError(
+            f"{where} has {value!r:.60}, which is no id: integers, UUIDs and texts are",
+            hint=f"select it as one of them: CAST({column} AS TEXT)",
+        )
+
+
+def canonical(text: str) -> str:
+    """A UUID in its one spelling; any other text as it is."""
+    return str(uuid.UUID(text)) if _UUID.fullmatch(text) else text
+
+
+def spelled(ids: Sequence[PointId], kind: int | None, backend: str) -> list[Any]:
+    """Ids as a key column may hold them: what it can't hold is left out.
+
+    Args:
+        kind: PostgreSQL's number of the column's type.
+        backend: of the database.
+    """
+    numbers = [one for one in ids if isinstance(one, int)]
+    texts = [one for one in ids if isinstance(one, str)]
+    uuids = [uuid.UUID(one) for one in texts if _UUID.fullmatch(one)]
+    spelt = [way for one in uuids for way in _spellings(one)]
+    others = [one for one in texts if not _UUID.fullmatch(one)]
+    if backend == "postgresql":
+        if kind == _PG_UUID:
+            return list(uuids)
+        if kind in PG_TEXTS:
+            return [*spelt, *others]
+        return list(numbers)
+    return [*numbers, *spelt, *(one.bytes for one in uuids), *others]
+
+
+def ascends(before: PointId, after: PointId) -> bool:
+    """Whether two ids follow each other in Qdrant's order: unsigned integers, then UUIDs by bytes."""
+    if isinstance(before, int):
+        return isinstance(after, str) or before < after
+    # Canonical texts: lower case, hyphens in the same places, so their order is that of their bytes.
+    return isinstance(after, str) and before < after
+
+
+def _uuid_of(value: Any) -> str | None:
+    if isinstance(value, bytes | memoryview) and len(bytes(value)) == 16:
+        return str(uuid.UUID(bytes=bytes(value)))
+    return str(value) if isinstance(value, uuid.UUID) else None
+
+
+def _integer_of(value: Any) -> int | None:
+    if isinstance(value, Decimal) and value.is_finite() and value == int(value):
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _spellings(one: uuid.UUID) -> tuple[str, ...]:
+    return (str(one), one.hex, str(one).upper(), one.hex.upper())

@@ -1,0 +1,252 @@
+"""Ordered, read-only, streamed rows of the application's SQL. It writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, DateTime, bindparam
+
+from qmigrate.errors import RowsError
+from qmigrate.model import statement
+from qmigrate.model.transform import PointId
+from qmigrate.rows.database import Database, bound
+from qmigrate.rows.keys import PG_TEXTS, Keys, PointKeys, ValueKeys, ascends, spelled
+
+#: Rows that are fetched at a time.
+AT_ONCE = 5000
+#: Ids of one look-up; a text column is asked for four spellings of each.
+IDS_AT_ONCE = 2000
+
+Row = tuple[PointId, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked of a database.
+
+    Attributes:
+        sql: one SELECT, without ORDER BY.
+        key: its column with the point's id.
+        columns: its columns that are wanted beside the key.
+        parameters: values of its ``:parameters``.
+        of_values: the key is no id of a point, but an id of the application that points have in a payload field.
+    """
+
+    sql: str
+    key: str
+    columns: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] | None = None
+    of_values: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something was looked at, by the database's clock and its transaction numbers; None where it has none."""
+
+    at: datetime | None
+    border: int
+
+
+class Rows:
+    """One query on one database, to be read in several ways, each in a read-only transaction of its own.
+
+    Args:
+        url: SQLAlchemy URL; may hold a password, which is never shown.
+        query: what is asked.
+        name: how messages call the database.
+
+    Raises:
+        RowsError: the query is no SELECT, or the URL's driver is not there.
+    """
+
+    def __init__(self, url: str, query: Query, *, name: str) -> None:
+        trouble = statement.problem(query.sql)
+        if trouble:
+            raise RowsError(f"{trouble}: {query.sql.strip()[:80]!r}", hint="write one SELECT that returns the ids")
+        missing = statement.parameters(query.sql) - set(query.parameters or {})
+        if missing:
+            raise RowsError(f"the query has a parameter :{min(missing)} without a value")
+        self.query = query
+        self.name = name
+        self._keys: Keys = ValueKeys() if query.of_values else PointKeys()
+        self._database = Database(url, name)
+        self._shape: tuple[str, tuple[str, ...], int | None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Rows({self.name!r})"
+
+    def close(self) -> None:
+        """Close the connection; the next reading opens another one."""
+        self._database.close()
+
+    def ordered(self) -> Iterator[Row]:
+        """Every row, ascending by id in Qdrant's order, streamed.
+
+        Raises:
+            RowsError: an id is NULL, repeated, of a type that no point has, or the order can't be had.
+        """
+        last: Row | None = None
+        for row in self._read("ORDER BY {key}{collation}"):
+            if last is not None and not ascends(last[0], row[0]):
+                raise self._disorder(last[0], row[0])
+            last = row
+            yield row
+
+    def since(self, column: str, moment: datetime) -> Iterator[Row]:
+        """Rows whose `column` is at or after `moment`, in no order.
+
+        Args:
+            column: of the query; a time.
+            moment: with a time zone.
+        """
+        condition = f"WHERE {self._database.quoted(column)} >= :qmigrate_since"
+        border = bindparam("qmigrate_since", moment.astimezone(UTC), type_=DateTime(timezone=True))
+        if self._database.backend == "sqlite":
+            # SQLite has texts without a zone there, and UTC is what they are taken for.
+            naive = moment.astimezone(UTC).replace(tzinfo=None)
+            border = bindparam("qmigrate_since", naive, type_=DateTime())
+        return self._read(condition, border, also=(column,))
+
+    def of(self, ids: Sequence[PointId]) -> dict[PointId, tuple[Any, ...]]:
+        """The rows of these ids, as they are now; an id that has none is left out.
+
+        Raises:
+            RowsError: an id has two rows.
+        """
+        found: dict[PointId, tuple[Any, ...]] = {}
+        for first in range(0, len(ids), IDS_AT_ONCE):
+            part = ids[first : first + IDS_AT_ONCE]
+            keys = self._spelled(part)
+            if not keys:
+                continue
+            wanted = bound("qmigrate_ids", keys, expanding=True)
+            for identifier, values in self._read("WHERE {key} IN :qmigrate_ids", wanted):
+                if identifier in found:
+                    raise self._twice(identifier)
+                found[identifier] = values
+        return found
+
+    def every(self) -> Iterator[dict[str, Any]]:
+        """Every row with all its columns, in no order; the key needn't be a point's id."""
+        with self._database.connected() as connection:
+            self._columns(connection, ())
+            with closing(self._execute(connection, self._wrapped("SELECT *"), streams=True)) as result:
+                while True:
+                    with self._database.explained():
+                        part = result.mappings().fetchmany(AT_ONCE)
+                    yield from (dict(row) for row in part)
+                    if len(part) < AT_ONCE:
+                        return
+
+    def count(self) -> int:
+        """How many rows the query has now."""
+        with self._database.connected() as connection:
+            return int(self._execute(connection, self._wrapped("SELECT count(*)")).scalar_one())
+
+    def now(self) -> Moment:
+        """The database's clock, and which transactions are open.
+
+        Raises:
+            RowsError: it is a replica, which may be behind.
+        """
+        if self._database.backend != "postgresql":
+            return Moment(None, 0)
+        with self._database.connected() as connection:
+            if self._execute(connection, "SELECT pg_is_in_recovery()").scalar_one():
+                raise RowsError(
+                    f"the database {self.name} is a replica: a row that is not there yet would look as if it were gone",
+                    hint="name the primary under databases: in qmigrate.yaml",
+                )
+            row = self._execute(connection, "SELECT clock_timestamp(), pg_snapshot_xmax(pg_current_snapshot())::text")
+            at, border = row.one()
+            return Moment(at, int(border))
+
+    def open_since(self, moment: Moment) -> bool:
+        """Whether a transaction that was open at a moment still is; sessions of other users show once they write."""
+        if moment.at is None:
+            return False
+        with self._database.connected() as connection:
+            oldest = self._execute(connection, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text").scalar_one()
+            at = bindparam("qmigrate_at", moment.at, type_=DateTime(timezone=True))
+            asked = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND backend_type = 'client backend' AND xact_start <= :qmigrate_at"
+            )
+            return int(oldest) < moment.border or bool(self._execute(connection, asked, at).scalar_one())
+
+    def _read(self, ending: str, *more: Any, also: Sequence[str] = ()) -> Iterator[Row]:
+        with self._database.connected() as connection:
+            key, columns, kind = self._columns(connection, also)
+            collation = ' COLLATE "C"' if kind in PG_TEXTS else ""
+            wanted = ", ".join(self._database.quoted(column) for column in (key, *columns))
+            where = ending.replace("{key}", self._database.quoted(key)).replace("{collation}", collation)
+            asked = self._wrapped(f"SELECT {wanted}", where)
+            with closing(self._execute(connection, asked, *more, streams=True)) as result:
+                while True:
+                    with self._database.explained():
+                        part = result.fetchmany(AT_ONCE)
+                    for row in part:
+                        yield self._id(row[0]), tuple(row[1:])
+                    if len(part) < AT_ONCE:
+                        return
+
+    def _columns(self, connection: Connection, also: Sequence[str]) -> tuple[str, tuple[str, ...], int | None]:
+        """The key, the columns, and PostgreSQL's type of the key; checked against what the query really has."""
+        if self._shape is None or also:
+            result = self._execute(connection, self._wrapped("SELECT *", "WHERE 1 = 0"))
+            described = [(entry[0], entry[1]) for entry in result.cursor.description or ()]
+            result.close()
+            names = [name for name, _ in described]
+            for column in (self.query.key, *self.query.columns, *also):
+                if names.count(column) != 1:
+                    what = "twice" if column in names else "not at all"
+                    raise RowsError(
+                        f"the query on {self.name} has the column {column!r} {what}; it has {', '.join(names)}",
+                        hint="name it in the SELECT: … AS " + column,
+                    )
+            kind = next(kind for name, kind in described if name == self.query.key)
+            postgres = self._database.backend == "postgresql"
+            self._shape = (self.query.key, self.query.columns, kind if postgres else None)
+        return self._shape
+
+    def _spelled(self, ids: Sequence[PointId]) -> list[Any]:
+        """Ids as the key column may hold them."""
+        if self._shape is None:
+            with self._database.connected() as connection:
+                self._columns(connection, ())
+        return spelled(ids, self._shape[2] if self._shape else None, self._database.backend)
+
+    def _id(self, value: Any) -> PointId:
+        """The id of a value of the key column.
+
+        Raises:
+            RowsError: it is none.
+        """
+        return self._keys.of(value, self.query.key, f"the column {self.query.key!r} of the query on {self.name}")
+
+    def _disorder(self, before: PointId, after: PointId) -> RowsError:
+        if before == after:
+            return self._twice(after)
+        return RowsError(
+            f"the ids of the query on {self.name} are not in one order: {after} came after {before}",
+            hint="keep ids in one form: all integers, or UUIDs in one spelling (CAST … AS uuid, or lower(…))",
+        )
+
+    def _twice(self, identifier: PointId) -> RowsError:
+        return RowsError(
+            f"the query on {self.name} returns the id {identifier} more than once",
+            hint="one row per point: use DISTINCT or GROUP BY",
+        )
+
+    def _execute(self, connection: Connection, sql: str, *more: Any, streams: bool = False) -> Any:
+        named = statement.parameters(sql)
+        given = [bound(name, value) for name, value in (self.query.parameters or {}).items() if name in named]
+        return self._database.execute(connection, sql, *given, *more, streams=streams)
+
+    def _wrapped(self, head: str, ending: str = "") -> str:
+        """The user's query inside another one; on lines of its own, since a comment may end it."""
+        return f"{head} FROM (\n{statement.body(self.query.sql)}\n) AS qmigrate_rows {ending}"
