@@ -153,7 +153,7 @@ def orphans(bench: Bench, rounds: int) -> None:
     with sqlite3.connect(bench.folder / "app.db") as database:
         database.execute("DELETE FROM faces WHERE id % 1000 = 7")
     raw_delete(bench, [n for n in range(bench.points) if n % 1000 == 11])
-    operation = op.DeleteOrphans(NAME, sql="SELECT id FROM faces")
+    operation = op.DeleteOrphans(NAME, sql="SELECT id FROM faces", reason="bench")
     found: dict[str, list[tuple[float, float]]] = {"check": [], "qdrant": [], "sql": []}
     ways = {
         "check": lambda: command.review(bench.settings, operation),

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from qmigrate.errors import DatabaseError, RowsError
+from qmigrate.model.ids import points_of
 from qmigrate.model.sql_value import plain
 from qmigrate.rows import Query, Rows
 from qmigrate.store import records
@@ -45,6 +46,11 @@ def read(rows: Rows, how=lambda rows: list(rows.ordered())):
         rows.close()
 
 
+def ids_alone(rows: Rows) -> list:
+    """The other way to read the ids."""
+    return [one for page in rows.pages() for one in points_of(page)]
+
+
 @pytest.mark.parametrize(
     ("kind", "ids"),
     [
@@ -65,6 +71,7 @@ def test_rows_come_in_qdrant_s_order_whatever_type_the_ids_have(database, kind, 
     found = read(asking)
     wanted = [one if isinstance(one, int) else str(uuid.UUID(one)) for one in ids]
     assert [one for one, _ in found] == sorted(wanted, key=records.order_key)
+    assert read(asking, ids_alone) == [one for one, _ in found]
     assert {one: values[0] for one, values in found} == {one: number for number, one in enumerate(wanted)}
     assert read(asking, lambda rows: rows.of([*wanted[:3], 987654321, str(uuid.uuid4())])) == {
         one: (number,) for number, one in enumerate(wanted[:3])
@@ -96,6 +103,9 @@ def test_what_does_not_fit_is_refused(database, sql, words):
     url = database("CREATE TABLE t (id BIGINT, v INTEGER)")
     with pytest.raises(RowsError, match=words):
         read(asked(url, sql))
+    if "'v'" not in words:
+        with pytest.raises(RowsError, match=words):
+            read(asked(url, sql, columns=()), ids_alone)
 
 
 def test_nothing_can_be_written_through_it(database):

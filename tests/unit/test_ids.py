@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client import grpc
 
-from qmigrate.model.ids import NUMBERS, UUIDS, DescentError, ascending, differing, page_of, plain_page, points_of
+from qmigrate.model.ids import NUMBERS, UUIDS, DescentError, ascending, differing, pages_of, plain_page, points_of
 from qmigrate.store.id_pages import decoded
 from qmigrate.store.records import order_key
 
@@ -22,7 +22,7 @@ IDS = st.sets(st.one_of(NUMBER, UUID), max_size=60).map(lambda ids: sorted(ids, 
 def pages(ids, size):
     """A stream of pages of at most this many ids."""
     for first in range(0, len(ids), size):
-        yield from page_of(ids[first : first + size])
+        yield from pages_of(ids[first : first + size])
 
 
 @given(IDS, IDS, st.integers(1, 9), st.integers(1, 9))
@@ -41,13 +41,14 @@ def test_two_streams_differ_in_what_their_sets_differ_in(left, right, one, other
         ([[1, 5], [5, 6]], 5, 5),
         ([[3], [2]], 3, 2),
         ([[str(uuid.UUID(int=2)), str(uuid.UUID(int=1))]], str(uuid.UUID(int=2)), str(uuid.UUID(int=1))),
+        ([[str(uuid.UUID(int=2)), 7]], str(uuid.UUID(int=2)), 7),
         ([[str(uuid.UUID(int=2))], [7]], str(uuid.UUID(int=2)), 7),
     ],
 )
 def test_ids_that_do_not_ascend_are_named(ids, before, after):
     """A repeated id, one that goes back, within a page and between two, and a number behind a UUID."""
     with pytest.raises(DescentError) as caught:
-        list(ascending(page for part in ids for page in page_of(part)))
+        list(ascending(page for part in ids for page in pages_of(part)))
     assert (caught.value.before, caught.value.after) == (before, after)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ Page = NDArray[Any]
 #: The type of a page of UUIDs.
 UUIDS = np.dtype("S36")
 NUMBERS = np.dtype(np.uint64)
-_CANONICAL = re.compile(rb"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})*")
+_MOST = 2**64
+_CANONICAL = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +53,26 @@ class DescentError(ValueError):
         self.after = after
 
 
-def page_of(ids: Sequence[PointId]) -> list[Page]:
-    """Ascending ids as pages: at most one of each type."""
-    numbers = [one for one in ids if isinstance(one, int)]
-    uuids = [one for one in ids if isinstance(one, str)]
-    pages = (np.array(numbers, NUMBERS), np.array(uuids, UUIDS))
-    return [page for page in pages if len(page)]
+def pages_of(ids: Iterable[PointId]) -> list[Page]:
+    """Ids as pages in the order that they have, right or wrong: one page per run of a type."""
+    runs = groupby(ids, key=type)
+    return [np.array(list(run), NUMBERS if kind is int else UUIDS) for kind, run in runs]
+
+
+def are_plain(values: Sequence[Any]) -> bool:
+    """Whether all values are ids of one kind already: unsigned integers, or canonical texts of UUIDs."""
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return bool(min(values) >= 0 and max(values) < _MOST)
+    if kinds == {str} and set(map(len, values)) == {UUIDS.itemsize}:
+        joined = "".join(values)
+        return joined.isascii() and _CANONICAL.fullmatch(joined) is not None
+    return False
 
 
 def plain_page(values: Sequence[Any]) -> Page | None:
-    """A page of values that are all of the same plain kind: unsigned integers, or canonical texts of UUIDs.
-
-    Returns:
-        The page, not yet known to be ascending; None where somebody must look at the values one by one.
-    """
-    kinds = set(map(type, values))
-    if kinds == {int}:
-        try:
-            return np.array(values, NUMBERS)
-        except OverflowError:
-            return None
-    if kinds == {str}:
-        joined = "".join(values)
-        if joined.isascii() and len(joined) == 36 * len(values) and _CANONICAL.fullmatch(joined.encode()):
-            # Texts of other lengths may add up to the same; each of these must be as long as the others.
-            return np.array(values, UUIDS) if set(map(len, values)) == {36} else None
-    return None
+    """The page of such values, not yet known to be ascending; None where somebody must look at them one by one."""
+    return np.array(values, NUMBERS if type(values[0]) is int else UUIDS) if are_plain(values) else None
 
 
 def points_of(page: Page) -> list[PointId]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,28 @@ class Database:
         with self.explained():
             options = {"stream_results": streams}
             return connection.execute(text(sql).bindparams(*bound), execution_options=options)
+
+    def parts(self, result: Any, most: int) -> Iterator[Sequence[Sequence[Any]]]:
+        """All rows of a result, so many at a time.
+
+        They come as the driver makes them: an object of SQLAlchemy for each costs more than they do.
+
+        Raises:
+            As :meth:`execute`.
+        """
+        driver = self._open().dialect.loaded_dbapi.Error
+        with self.explained():
+            # SQLAlchemy may have the first ones already, and has none left after this.
+            part: Sequence[Sequence[Any]] = result.fetchmany(most)
+        while part:
+            yield part
+            if len(part) < most:
+                return
+            with self.explained():
+                try:
+                    part = result.cursor.fetchmany(most)
+                except driver as error:
+                    raise DBAPIError.instance(None, None, error, driver) from error
 
     def quoted(self, name: str) -> str:
         """A column's name as this database takes it. A colon would be taken for a parameter."""

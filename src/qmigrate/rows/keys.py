@@ -9,11 +9,12 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from qmigrate.errors import RowsError
+from qmigrate.model.ids import are_plain
 from qmigrate.model.transform import PointId
 
 #: Type numbers of PostgreSQL whose order is that of a collation, not of bytes.
 PG_TEXTS = frozenset({18, 19, 25, 705, 1042, 1043})
-_PG_UUID = 2950
+PG_UUID = 2950
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 _MOST_ID = 2**64
 _INT64 = 2**63
@@ -32,6 +33,9 @@ class Keys(Protocol):
         Raises:
             RowsError: it is none.
         """
+
+    def all_of(self, values: Sequence[Any], column: str, where: str) -> Sequence[PointId]:
+        """The ids of many values; see :meth:`of`."""
 
 
 class PointKeys:
@@ -57,6 +61,11 @@ class PointKeys:
         raise RowsError(f"{where} has {value!r:.60}, which is no point id", hint=hint)
 
 
+    def all_of(self, values: Sequence[Any], column: str, where: str) -> Sequence[PointId]:
+        """See :class:`Keys`. Most columns hold them in their one spelling, which is seen at a glance."""
+        return values if are_plain(values) else [self.of(value, column, where) for value in values]
+
+
 class ValueKeys:
     """The column holds ids of the application, which points have in a payload field: integers, UUIDs, any text."""
 
@@ -78,6 +87,11 @@ class ValueKeys:
         )
 
 
+    def all_of(self, values: Sequence[Any], column: str, where: str) -> Sequence[PointId]:
+        """See :class:`Keys`."""
+        return values if are_plain(values) else [self.of(value, column, where) for value in values]
+
+
 def canonical(text: str) -> str:
     """A UUID in its one spelling; any other text as it is."""
     return str(uuid.UUID(text)) if _UUID.fullmatch(text) else text
@@ -96,7 +110,7 @@ def spelled(ids: Sequence[PointId], kind: int | None, backend: str) -> list[Any]
     spelt = [way for one in uuids for way in _spellings(one)]
     others = [one for one in texts if not _UUID.fullmatch(one)]
     if backend == "postgresql":
-        if kind == _PG_UUID:
+        if kind == PG_UUID:
             return list(uuids)
         if kind in PG_TEXTS:
             return [*spelt, *others]

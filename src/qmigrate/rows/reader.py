@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +12,15 @@ from sqlalchemy import Connection, DateTime, bindparam
 
 from qmigrate.errors import RowsError
 from qmigrate.model import statement
+from qmigrate.model.ids import DescentError, Page, ascending, pages_of, plain_page
 from qmigrate.model.transform import PointId
 from qmigrate.rows.database import Database, bound
-from qmigrate.rows.keys import PG_TEXTS, Keys, PointKeys, ValueKeys, ascends, spelled
+from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, spelled
 
 #: Rows that are fetched at a time.
 AT_ONCE = 5000
+#: Ids that are fetched at a time, without anything else.
+PAGE = 10_000
 #: Ids of one look-up; a text column is asked for four spellings of each.
 IDS_AT_ONCE = 2000
 
@@ -95,6 +98,21 @@ class Rows:
                 raise self._disorder(last[0], row[0])
             last = row
             yield row
+
+    def pages(self) -> Iterator[Page]:
+        """The ids of :meth:`ordered` alone, as arrays; see :mod:`qmigrate.model.ids`. Many times faster.
+
+        Only of a query whose key is the id of a point.
+
+        Raises:
+            RowsError: as :meth:`ordered`.
+        """
+        try:
+            # Closed at once: a reading that stops half-way leaves no connection to the garbage collector.
+            with closing(self._pages()) as found:
+                yield from ascending(found)
+        except DescentError as error:
+            raise self._disorder(error.before, error.after) from None
 
     def since(self, column: str, moment: datetime) -> Iterator[Row]:
         """Rows whose `column` is at or after `moment`, in no order.
@@ -186,13 +204,23 @@ class Rows:
             where = ending.replace("{key}", self._database.quoted(key)).replace("{collation}", collation)
             asked = self._wrapped(f"SELECT {wanted}", where)
             with closing(self._execute(connection, asked, *more, streams=True)) as result:
-                while True:
-                    with self._database.explained():
-                        part = result.fetchmany(AT_ONCE)
-                    for row in part:
-                        yield self._id(row[0]), tuple(row[1:])
-                    if len(part) < AT_ONCE:
-                        return
+                for part in self._database.parts(result, AT_ONCE):
+                    for identifier, row in zip(self._ids([row[0] for row in part]), part, strict=True):
+                        yield identifier, tuple(row[1:])
+
+    def _pages(self) -> Generator[Page, None, None]:
+        """The key column in its order, each page as it comes."""
+        with self._database.connected() as connection:
+            name, _, kind = self._columns(connection, ())
+            key = self._database.quoted(name)
+            # Objects of UUIDs cost more than all the rest.
+            wanted = f"CAST({key} AS text)" if kind == PG_UUID else key
+            ending = f"ORDER BY {key}" + (' COLLATE "C"' if kind in PG_TEXTS else "")
+            with closing(self._execute(connection, self._wrapped(f"SELECT {wanted}", ending), streams=True)) as result:
+                for part in self._database.parts(result, PAGE):
+                    values = [row[0] for row in part]
+                    page = plain_page(values)
+                    yield from pages_of(self._ids(values)) if page is None else (page,)
 
     def _columns(self, connection: Connection, also: Sequence[str]) -> tuple[str, tuple[str, ...], int | None]:
         """The key, the columns, and PostgreSQL's type of the key; checked against what the query really has."""
@@ -220,13 +248,13 @@ class Rows:
                 self._columns(connection, ())
         return spelled(ids, self._shape[2] if self._shape else None, self._database.backend)
 
-    def _id(self, value: Any) -> PointId:
-        """The id of a value of the key column.
+    def _ids(self, values: Sequence[Any]) -> Sequence[PointId]:
+        """The ids of values of the key column.
 
         Raises:
-            RowsError: it is none.
+            RowsError: one is none.
         """
-        return self._keys.of(value, self.query.key, f"the column {self.query.key!r} of the query on {self.name}")
+        return self._keys.all_of(values, self.query.key, f"the column {self.query.key!r} of the query on {self.name}")
 
     def _disorder(self, before: PointId, after: PointId) -> RowsError:
         if before == after:

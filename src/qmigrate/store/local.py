@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from qmigrate.errors import NotFoundError, StoreError
-from qmigrate.model.ids import Page, page_of
+from qmigrate.model.ids import Page, pages_of
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
@@ -141,7 +141,7 @@ class LocalStore:
     def scan_ids(self, name: str, *, page: int = 10_000, where: JsonObject | None = None) -> Iterator[Page]:
         """Ids in Qdrant's order, as arrays."""
         for rows in self.scan(name, page=page, payload=False, vectors=False, where=where):
-            yield from page_of([records.point_id(row) for row in rows])
+            yield from pages_of(records.point_id(row) for row in rows)
 
     def fetch(
         self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str] = True, vectors: bool = True

@@ -15,8 +15,8 @@ from typing import IO
 
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
-from qmigrate.merge import join
 from qmigrate.model.fix import Found
+from qmigrate.model.ids import differing, points_of
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.rows import Moment, Rows
@@ -25,8 +25,6 @@ from qmigrate.steps.fixes.removal import Removal, parts
 from qmigrate.store import records
 from qmigrate.whole import writing
 
-#: Ids of a page: they are small.
-_PAGE = 10_000
 #: Missing ids that are looked for again at a time.
 _AT_ONCE = 1000
 #: How much longer than the grace a transaction may stay open, in seconds.
@@ -72,16 +70,13 @@ class Orphans(Removal):
     def _walk(self, found: Found) -> Iterator[tuple[PointId, bool]]:
         """Ids that only one side has, and whether that is Qdrant."""
         place = self._place
-        points = (
-            (records.order_key(records.point_id(stored)), True)
-            for page in place.store.scan(place.address, page=_PAGE, payload=False, vectors=False, where=self._filter)
-            for stored in page
-        )
-        rows = ((records.order_key(identifier), True) for identifier, _ in self._sql.ordered())
-        for key, point, row in join(points, rows):
-            found.add("rows", row is not None)
-            if point is None or row is None:
-                yield records.id_of_key(key), point is not None
+        points = place.store.scan_ids(place.address, where=self._filter)
+        for part in differing(points, self._sql.pages()):
+            found.add("rows", part.rights)
+            for identifier in points_of(part.left):
+                yield identifier, True
+            for identifier in points_of(part.right):
+                yield identifier, False
 
     def _wait(self, first: Moment, strays: int) -> None:
         """The time between the two sightings, and until every transaction of the first one has ended."""
