@@ -9,7 +9,7 @@ from qdrant_client import grpc
 from qdrant_client.conversions.conversion import json_to_value
 
 from qmigrate.ports import PayloadEdit
-from qmigrate.store.points import IDS_PER_REQUEST, wire_id
+from qmigrate.store.points import IDS_PER_REQUEST, add_ids
 
 #: Operations of one request, and its bytes.
 _OPERATIONS = 1000
@@ -36,7 +36,8 @@ def requests(name: str, edits: Sequence[PayloadEdit]) -> Iterator[Any]:
 
 
 def _operations(ids: Sequence[Any], edit: PayloadEdit) -> Iterator[Any]:
-    selected = grpc.PointsSelector(points=grpc.PointsIdsList(ids=[wire_id(one) for one in ids]))
+    selected = grpc.PointsSelector()
+    add_ids(selected.points.ids, ids)
     if edit.values:
         values = {key: json_to_value(value) for key, value in edit.values.items()}
         change = grpc.PointsUpdateOperation.SetPayload(payload=values, points_selector=selected)

@@ -144,10 +144,10 @@ class Points:
         for part in _parts(ids, IDS_PER_REQUEST):
             request = messages.GetPoints(
                 collection_name=name,
-                ids=[wire_id(identifier) for identifier in part],
                 with_payload=_payload_selector(payload),
                 with_vectors=messages.WithVectorsSelector(enable=vectors),
             )
+            add_ids(request.ids, part)
             found.extend(self.repeated(self._reads.Get, request).result)
         return found
 
@@ -158,10 +158,8 @@ class Points:
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """Delete points and wait until it is done."""
         for part in _parts(ids, IDS_PER_REQUEST):
-            selected = messages.PointsIdsList(ids=[wire_id(identifier) for identifier in part])
-            request = messages.DeletePoints(
-                collection_name=name, wait=True, points=messages.PointsSelector(points=selected)
-            )
+            request = messages.DeletePoints(collection_name=name, wait=True)
+            add_ids(request.points.points.ids, part)
             self.written(self._writes.Delete, request)
 
     def update(self, request: Any) -> None:
@@ -253,6 +251,16 @@ def _scroll_request(name: str, page: int, payload: bool | Sequence[str], vectors
     if where is not None:
         request.filter.CopyFrom(where)
     return request
+
+
+def add_ids(field: Any, ids: Sequence[PointId]) -> None:
+    """Fill a repeated field of ids in place: a message made for each and copied takes four times as long."""
+    add = field.add
+    for identifier in ids:
+        if isinstance(identifier, int):
+            add().num = identifier
+        else:
+            add().uuid = identifier
 
 
 def wire_id(identifier: PointId) -> Any:

@@ -62,9 +62,12 @@ def tolerance_of(params: Mapping[str, Any]) -> Tolerance:
 
 def point_id(stored: Stored) -> PointId:
     """The id as a Python value."""
-    if stored.id.WhichOneof("point_id_options") == "uuid":
-        return str(stored.id.uuid)
-    return int(stored.id.num)
+    identifier = stored.id
+    # Of most points this is all that is asked; 0 is a number too.
+    number: int = identifier.num
+    if number or identifier.WhichOneof("point_id_options") != "uuid":
+        return number
+    return str(identifier.uuid)
 
 
 def order_key(identifier: PointId) -> bytes:
@@ -100,6 +103,8 @@ def plain_payload(stored: Stored) -> Payload:
 def plain_value(value: Any) -> Any:
     """One payload value with its own number type."""
     kind = value.WhichOneof("kind")
+    if kind == "integer_value" or kind == "string_value":
+        return getattr(value, kind)
     if kind == "struct_value":
         fields = value.struct_value.fields
         return {key: plain_value(fields[key]) for key in fields}

@@ -67,9 +67,10 @@ def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Itera
 
 
 def _packed(entries: Sequence[Entry]) -> bytes:
-    lines = json.dumps([[one.id, one.before, one.after] for one in entries], ensure_ascii=False, separators=(",", ":"))
+    # An entry is a tuple, so it is a list there.
+    lines = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
     return zstandard.compress(lines.encode(), 3)
 
 
 def _unpacked(page: bytes) -> list[Entry]:
-    return [Entry(*row) for row in json.loads(zstandard.decompress(page))]
+    return list(map(Entry._make, json.loads(zstandard.decompress(page))))

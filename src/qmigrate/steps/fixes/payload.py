@@ -52,9 +52,10 @@ class PayloadFix:
 def _state(payload: Payload | None, entry: Entry) -> str:
     if payload is None:
         return "gone"
-    if same_keys(payload, entry.after, entry.keys):
+    keys = entry.keys
+    if same_keys(payload, entry.after, keys):
         return "after"
-    return "before" if same_keys(payload, entry.before, entry.keys) else "moved"
+    return "before" if same_keys(payload, entry.before, keys) else "moved"
 
 
 def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:
