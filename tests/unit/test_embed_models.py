@@ -15,6 +15,7 @@ from tests.harness import CREATE, Deployment, write
 from qmigrate.commands import upgrade
 from qmigrate.embed import load
 from qmigrate.embed.inputs import ImageName
+from qmigrate.embed.pipeline import Pipeline
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.embed.torch_models import Batches
 from qmigrate.errors import ConfigError, EmbedError
@@ -97,6 +98,12 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def beside(one, items):
+    """The vectors of the pipeline."""
+    with Pipeline(one, one.size) as pipeline:
+        return pipeline.submit(items, lambda: None).result(lambda: None)
+
+
 def open_clip_embedder(clip, **more):
     """The tiny model by its name and file of weights."""
     base = {"type": "open_clip", "model": "tiny", "pretrained": str(clip / "weights.pt"), "device": "cpu", "batch_size": 4}
@@ -121,6 +128,9 @@ def test_open_clip_gives_what_the_naive_loop_gives(clip, tmp_path):
     found = embed_all(one, items, size=24)
     assert [isinstance(vector, Failure) for vector in found] == [False] * 8 + [True] * 2
     assert np.abs(np.vstack(found[:8]) - wanted).max() < 1e-5
+    streamed = beside(one, items)
+    assert [isinstance(vector, Failure) for vector in streamed] == [False] * 8 + [True] * 2
+    assert np.abs(np.vstack(streamed[:8]) - wanted).max() < 1e-5
     assert one.size == 24
     turned = open_clip_embedder(clip, image_roots=[str(tmp_path / "images")], exif_transpose=True).embed([ImageName("b.jpg")])
     assert float(turned[0] @ wanted[1]) < 0.9999
@@ -201,6 +211,9 @@ def test_sentence_transformers_gives_what_the_library_gives(sentences):
     ]:
         one = load("words", base | more)
         assert np.abs(np.vstack(embed_all(one, texts, size=one.size)) - wanted).max() < 1e-5, more
+        # In the pipeline the tokens come from other threads than the vectors.
+        assert {prepared.weight > 1 for prepared in one.prepare(texts)} == {True}, more
+        assert np.abs(np.vstack(beside(one, texts)) - wanted).max() < 1e-5, more
         assert one.size == wanted.shape[1]
         assert (one.fingerprint() == load("words", base).fingerprint()) is (more == {})
     half = load("words", base | {"dtype": "bfloat16"})

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from qmigrate.embed.memory import out_of_memory
 from qmigrate.embed.vectors import Vector, as_vector, wrong
 from qmigrate.errors import EmbedError
 from qmigrate.ports import Embedder
+
+#: What makes vectors of a batch.
+Encode = Callable[[Sequence[Any]], Any]
+
+TOO_LARGE = "one item alone is too large for the device's memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,8 @@ class Failure:
 
     Attributes:
         index: its position in the items of the call.
-        stage: ``embed`` when the embedder refused it, ``check`` when its vector can't be stored.
+        stage: ``read`` when it can't be opened, ``embed`` when the embedder refused it, ``check`` when its vector
+            can't be stored.
         message: why, for people.
     """
 
@@ -43,65 +50,91 @@ def embed_all(embedder: Embedder, items: Sequence[Any], *, size: int | None) -> 
         EmbedError: the embedder broke its contract: a different number of vectors than of items.
     """
     first: dict[Any, int] = {}
-    places = [first.setdefault(_key(item, position), position) for position, item in enumerate(items)]
+    places = [first.setdefault(same_vector(item) or position, position) for position, item in enumerate(items)]
     unique = list(first.values())
     results: dict[int, Vector | Failure] = {}
     width = max(1, embedder.max_batch)
-    for start in range(0, len(unique), width):
-        _batch(embedder, items, unique[start : start + width], size, results)
-    return [_for(results[place], position) for position, place in enumerate(places)]
+    start = 0
+    while start < len(unique):
+        part = unique[start : start + width]
+        made = vectors_of(embedder.embed, [items[place] for place in part], size)
+        # What did not fit into memory once is not tried again.
+        width = min(width, made.fits or width)
+        results.update(zip(part, made.results, strict=True))
+        start += len(part)
+    return [_at(results[place], position) for position, place in enumerate(places)]
 
 
-def _key(item: Any, position: int) -> Any:
-    """Equal for items that have the same vector; a number of its own for what can't be compared cheaply."""
-    return (type(item), item) if isinstance(item, str | bytes) else position
+def same_vector(item: Any) -> Any:
+    """Equal for items that have the same vector; None for what can't be compared cheaply."""
+    return (type(item), item) if isinstance(item, str | bytes) else None
 
 
-def _for(result: Vector | Failure, position: int) -> Vector | Failure:
+def _at(result: Vector | Failure, position: int) -> Vector | Failure:
     return Failure(position, result.stage, result.message) if isinstance(result, Failure) else result
 
 
-def _batch(
-    embedder: Embedder,
-    items: Sequence[Any],
-    positions: Sequence[int],
-    size: int | None,
-    results: dict[int, Vector | Failure],
-) -> None:
+@dataclass(slots=True)
+class Vectors:
+    """What a batch became.
+
+    Attributes:
+        results: a vector or a failure per item, in order.
+        fits: the largest part that went through, where the batch was too large for memory; None where it wasn't.
+    """
+
+    results: list[Vector | Failure]
+    fits: int | None = None
+
+
+def vectors_of(encode: Encode, items: Sequence[Any], size: int | None) -> Vectors:
+    """Run a batch; halve it where an item is refused or memory is short, down to the item that is at fault.
+
+    Args:
+        encode: gets the items, or some of them.
+        size: wanted length of a vector; None accepts any.
+
+    Raises:
+        EmbedError: a different number of vectors than of items came back.
+    """
+    made: Any = None
+    failure: Failure | None = None
+    short = False
     try:
-        made = embedder.embed([items[position] for position in positions])
+        made = encode(items)
     except EmbedError as error:
-        if len(positions) == 1:
-            results[positions[0]] = Failure(positions[0], "embed", error.message)
-            return
-        middle = len(positions) // 2
-        _batch(embedder, items, positions[:middle], size, results)
-        _batch(embedder, items, positions[middle:], size, results)
-        return
-    if len(made) != len(positions):
+        failure = Failure(0, "embed", error.message)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        failure, short = Failure(0, "embed", TOO_LARGE), True
+    # Outside the handlers: their traceback would keep what is to be given back.
+    if failure is not None:
+        if len(items) == 1:
+            return Vectors([failure], 1 if short else None)
+        middle = len(items) // 2
+        halves = [vectors_of(encode, part, size) for part in (items[:middle], items[middle:])]
+        fits = [half.fits or (middle if short else None) for half in halves]
+        known = [one for one in fits if one is not None]
+        results = [_at(one, place) for place, one in enumerate(halves[0].results + halves[1].results)]
+        return Vectors(results, min(known) if known else None)
+    if len(made) != len(items):
         raise EmbedError(
-            f"the embedder returned {len(made):,} vectors for {len(positions):,} items",
+            f"the embedder returned {len(made):,} vectors for {len(items):,} items",
             hint="it must return one vector per item, in their order",
         )
     if isinstance(made, np.ndarray) and made.dtype == np.float32 and made.ndim == 2:
-        _check_rows(made, positions, size, results)
-        return
-    for position, value in zip(positions, made, strict=True):
-        results[position] = _checked(value, position, size)
+        return Vectors(_rows(made, size))
+    return Vectors([_checked(value, position, size) for position, value in enumerate(made)])
 
 
-def _check_rows(
-    made: np.ndarray[Any, np.dtype[np.float32]],
-    positions: Sequence[int],
-    size: int | None,
-    results: dict[int, Vector | Failure],
-) -> None:
+def _rows(made: np.ndarray[Any, np.dtype[np.float32]], size: int | None) -> list[Vector | Failure]:
     """The usual case at once: only rows that look wrong are looked at one by one."""
     good = np.isfinite(made).all(axis=1) & made.any(axis=1)
     if size is not None and made.shape[1] != size:
         good[:] = False
-    for position, row, fine in zip(positions, made, good, strict=True):
-        results[position] = row if fine else _checked(row, position, size)
+    pairs = enumerate(zip(made, good, strict=True))
+    return [row if fine else _checked(row, position, size) for position, (row, fine) in pairs]
 
 
 def _checked(value: Any, position: int, size: int | None) -> Vector | Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -12,10 +13,12 @@ from typing import Any, Generic, TypeVar
 from PIL import Image
 
 from qmigrate.embed.inputs import ImageName
+from qmigrate.embed.memory import out_of_memory
 from qmigrate.embed.options import Options
 from qmigrate.embed.pictures import as_a_model_sees_it, with_picture
 from qmigrate.embed.sources import ImageSources
-from qmigrate.embed.torch_models import BATCH_ON_CPU, BATCH_ON_GPU, Batches, Run
+from qmigrate.embed.staged import Prepared
+from qmigrate.embed.torch_models import BATCH_ON_CPU, BATCH_ON_GPU, Batches, Run, give_back
 from qmigrate.errors import EmbedError
 from qmigrate.model.schema import JsonObject
 
@@ -45,9 +48,14 @@ class TorchEmbedder(ABC, Generic[Kept]):
         self._exif = bool(options.flag("exif_transpose", False))
         self._threads = options.integer("threads", DEFAULT_THREADS, highest=256) or DEFAULT_THREADS
         self._batch = options.integer("batch_size", None)
-        self.max_batch = self._batch or BATCH_ON_GPU
         self._lock = threading.Lock()
         self._loaded: Kept | None = None
+        self._was_short = False
+
+    @property
+    def max_batch(self) -> int:
+        """Most items of one batch."""
+        return self._batch or self._usual_batch()
 
     @property
     def size(self) -> int:
@@ -57,6 +65,58 @@ class TorchEmbedder(ABC, Generic[Kept]):
     def fingerprint(self) -> JsonObject:
         """Library, architecture, a digest of the weights in memory, preprocessing and precision; loads the model."""
         return dict(self._ready().fingerprint)
+
+    @property
+    def threads(self) -> int:
+        """That open items side by side."""
+        return self._threads
+
+    @property
+    def max_weight(self) -> int | None:
+        """Tokens of one batch, padded; None where items are all alike."""
+        return None
+
+    def prepare(self, items: Sequence[Any]) -> list[Any]:
+        """Items as a batch is made of them, or an ``EmbedError`` in the place of one that can't be opened.
+
+        Raises:
+            EmbedError: the model can't be loaded.
+            ConfigError: a configured folder or device is not there.
+        """
+        loaded = self._ready()
+        kinds = [belongs for belongs, _ in self._encoders(loaded)]
+        made: list[Any] = []
+        for item in items:
+            one = self._prepared(loaded, item)
+            if not isinstance(one, EmbedError):
+                kind = next((place for place, belongs in enumerate(kinds) if belongs(one)), 0)
+                one = Prepared(one, kind, self._weight(one), int(getattr(one, "nbytes", 0)) or sys.getsizeof(one))
+            made.append(one)
+        return made
+
+    def collate(self, batch: Sequence[Prepared]) -> Any:
+        """A batch of one kind, on its way to the device where the model takes it so."""
+        return self._collated(self._ready(), [one.value for one in batch])
+
+    def encode(self, kind: int, batch: Any) -> Any:
+        """The vectors of a batch that was collated."""
+        loaded = self._ready()
+        if self._was_short:
+            # Not where it was raised: there the tensors of the batch that was too large are still alive.
+            give_back()
+            self._was_short = False
+        try:
+            return self._encoders(loaded)[kind][1](batch)
+        except Exception as error:
+            self._was_short = out_of_memory(error)
+            raise
+
+    def _weight(self, one: Any) -> int:  # noqa: ARG002
+        """The length of a prepared item, where batches are padded."""
+        return 1
+
+    def _collated(self, loaded: Kept, values: list[Any]) -> Any:  # noqa: ARG002
+        return values
 
     def embed(self, items: Sequence[Any]) -> list[Any]:
         """A vector per item, or an ``EmbedError`` in the place of one that can't be opened.
@@ -114,6 +174,11 @@ class TorchEmbedder(ABC, Generic[Kept]):
             if self._loaded is None:
                 self._loaded = self._load()
             return self._loaded
+
+    def _usual_batch(self) -> int:
+        """By the device, once that is known."""
+        size = self._loaded.batches.size if self._loaded is not None else None
+        return size or BATCH_ON_GPU
 
     def _batches(self, device: str) -> Batches:
         size = self._batch or (BATCH_ON_GPU if device.startswith("cuda") else BATCH_ON_CPU)

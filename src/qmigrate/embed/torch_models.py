@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from qmigrate.embed.memory import out_of_memory
 from qmigrate.embed.options import Options
 from qmigrate.errors import ConfigError, EmbedError
 
@@ -123,12 +124,18 @@ class Batches:
         return made
 
     def _tried(self, part: Sequence[Any], model: Run) -> Any:
-        torch = importlib.import_module("torch")
         try:
             return model(part)
-        except torch.OutOfMemoryError:
-            pass
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
         # Outside the handler: its traceback would keep the tensors alive that are to be given back.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back()
         return None
+
+
+def give_back() -> None:
+    """Return to the device what torch keeps for later."""
+    torch = importlib.import_module("torch")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

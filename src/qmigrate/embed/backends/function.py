@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from qmigrate.embed.memory import out_of_memory
 from qmigrate.embed.options import Options
 from qmigrate.errors import EmbedError, QmigrateError
 from qmigrate.model.schema import JsonObject
@@ -108,6 +109,9 @@ class _Function:
         except QmigrateError:
             raise
         except Exception as error:  # whatever the user's code raises is about these items
+            if out_of_memory(error):
+                # About how many there are, which the caller can change.
+                raise
             raise EmbedError(
                 f"{self._spec} failed for {_shown(items)}: {type(error).__name__}: {error}"
             ) from error

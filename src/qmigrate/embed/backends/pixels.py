@@ -17,6 +17,8 @@ from PIL import Image, ImageOps
 from qmigrate.embed.options import Options
 from qmigrate.embed.pictures import with_picture
 from qmigrate.embed.sources import ImageSources
+from qmigrate.embed.staged import Prepared
+from qmigrate.errors import EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
 
@@ -44,6 +46,8 @@ class _Pixels:
     """Items are what :class:`ImageSources` reads."""
 
     max_batch = 64
+    max_weight = None
+    threads = 4
 
     def __init__(self, size: int, sources: ImageSources) -> None:
         self._sources = sources
@@ -61,6 +65,30 @@ class _Pixels:
             "normalisation": "l2",
         }
 
+    def prepare(self, items: Sequence[Any]) -> list[Prepared | Exception]:
+        """Thumbnails, or an ``EmbedError`` in the place of a picture that can't be opened."""
+        made: list[Prepared | Exception] = []
+        for item in items:
+            try:
+                thumb = self._thumb(item)
+                made.append(Prepared(thumb, 0, 1, thumb.nbytes))
+            except EmbedError as error:
+                made.append(error)
+        return made
+
+    def collate(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        """Thumbnails as rows."""
+        return np.stack([one.value for one in batch])
+
+    def encode(self, kind: int, batch: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ARG002
+        """Rows of length one."""
+        if self._matrix is None:
+            self._matrix = _projection(self.size)
+        biased = np.full((len(batch), 1), _BIAS, dtype=np.float32)
+        made = (np.hstack([batch, biased]) @ self._matrix).astype(np.float64)
+        norms = np.sqrt(np.square(made).sum(axis=1, keepdims=True))
+        return np.asarray(made / norms, dtype=np.float32)
+
     def embed(self, items: Sequence[Any]) -> NDArray[np.float32]:
         """Rows of length one.
 
@@ -68,15 +96,7 @@ class _Pixels:
             EmbedError: a picture is outside the folders, missing, too large or damaged.
             ConfigError: a configured folder is not there, so that every picture would fail.
         """
-        if self._matrix is None:
-            self._matrix = _projection(self.size)
-        thumbs = np.empty((len(items), _VALUES + 1), dtype=np.float32)
-        thumbs[:, -1] = _BIAS
-        for row, item in zip(thumbs, items, strict=True):
-            row[:-1] = self._thumb(item)
-        made = (thumbs @ self._matrix).astype(np.float64)
-        norms = np.sqrt(np.square(made).sum(axis=1, keepdims=True))
-        return np.asarray(made / norms, dtype=np.float32)
+        return self.encode(0, np.stack([self._thumb(item) for item in items]))
 
     def _thumb(self, item: Any) -> NDArray[np.float32]:
         return with_picture(*self._sources.read(item), _decoded)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from PIL import Image
 
+from qmigrate.embed.backends.sentence_tokens import Tokens
+from qmigrate.embed.memory import out_of_memory
 from qmigrate.embed.options import Options
+from qmigrate.embed.staged import Prepared
 from qmigrate.embed.torch_embedder import Loaded, TorchEmbedder, is_text
 from qmigrate.embed.torch_models import Run, architecture_digest, choose_device, library, require, weights_digest
 from qmigrate.errors import EmbedError
@@ -21,6 +25,8 @@ from qmigrate.ports import Embedder
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 #: What makes vectors: ``encode_document`` and ``encode_query`` take the model's own prompts for these tasks.
 METHODS = ("encode", "encode_document", "encode_query")
+#: Tokens of a text that counts as one item of a batch, and how many short ones may stand in a batch instead.
+TOKENS, SHORT = 128, 8
 
 
 def build(options: Options) -> Embedder:
@@ -45,8 +51,15 @@ def build(options: Options) -> Embedder:
     return _SentenceTransformers(options, model, options.choice("method", METHODS))
 
 
-class _SentenceTransformers(TorchEmbedder[Loaded]):
-    """The library tokenizes by itself: prepared texts are texts, prepared images are images."""
+@dataclass(frozen=True, slots=True)
+class _Model(Loaded):
+    """A model with what tokenizes for it."""
+
+    tokens: Tokens
+
+
+class _SentenceTransformers(TorchEmbedder[_Model]):
+    """Prepared texts are texts that bring their tokens along, prepared images are images; the library does the rest."""
 
     def __init__(self, options: Options, model: str, method: str) -> None:
         super().__init__(options)
@@ -57,24 +70,43 @@ class _SentenceTransformers(TorchEmbedder[Loaded]):
         self._prompt_name = options.text("prompt_name")
         self._truncate = options.integer("truncate_dim", None)
 
-    def _encoders(self, loaded: Loaded) -> Sequence[tuple[Callable[[Any], bool], Run]]:
+    @property
+    def max_weight(self) -> int | None:
+        """As many tokens as a batch of long texts has: of short ones more go at once."""
+        return (self._batch or self._usual_batch()) * TOKENS
+
+    @property
+    def max_batch(self) -> int:
+        """Of short texts."""
+        return (self._batch or self._usual_batch()) * SHORT
+
+    def prepare(self, items: Sequence[Any]) -> list[Any]:
+        """See the base class; texts are tokenized together."""
+        loaded = self._ready()
+        if not (loaded.tokens.works and all(map(is_text, items))):
+            return super().prepare(items)
+        return [Prepared(one, 0, one.weight, 16 * one.weight) for one in loaded.tokens.of(items)]
+
+    def _encoders(self, loaded: _Model) -> Sequence[tuple[Callable[[Any], bool], Run]]:
         encode = partial(self._encoded, loaded)
         return ((lambda one: isinstance(one, str), encode), (lambda one: not isinstance(one, str), encode))
 
-    def _opened(self, loaded: Loaded, items: Sequence[Any]) -> list[Any]:
+    def _opened(self, loaded: _Model, items: Sequence[Any]) -> list[Any]:
         # Texts are not opened, so they need no threads.
         return list(items) if all(map(is_text, items)) else super()._opened(loaded, items)
 
-    def _text(self, loaded: Loaded, text: str) -> Any:  # noqa: ARG002
+    def _text(self, loaded: _Model, text: str) -> Any:  # noqa: ARG002
         return text
 
-    def _picture(self, loaded: Loaded, image: Image.Image) -> Any:  # noqa: ARG002
+    def _picture(self, loaded: _Model, image: Image.Image) -> Any:  # noqa: ARG002
         return image.convert("RGB")
 
-    def _encoded(self, loaded: Loaded, part: Sequence[Any]) -> Any:
-        torch = library(self._options, "torch")
+    def _encoded(self, loaded: _Model, part: Sequence[Any]) -> Any:
+        return self._encoded_by(loaded.model, part)
+
+    def _encoded_by(self, model: Any, part: Sequence[Any]) -> Any:
         try:
-            return getattr(loaded.model, self._method)(
+            return getattr(model, self._method)(
                 list(part),
                 batch_size=len(part),
                 show_progress_bar=False,
@@ -84,15 +116,15 @@ class _SentenceTransformers(TorchEmbedder[Loaded]):
                 truncate_dim=self._truncate,
                 convert_to_numpy=True,
             )
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # a model that takes no images, a text its tokenizer can't take
+            if out_of_memory(error):
+                raise
             raise EmbedError(
                 f"embedder {self._options.name!r}: {self._model} failed for {len(part):,} items: "
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def _load(self) -> Loaded:
+    def _load(self) -> _Model:
         options = self._options
         device = choose_device(options)
         torch, package = library(options, "torch"), library(options, "sentence_transformers")
@@ -123,7 +155,8 @@ class _SentenceTransformers(TorchEmbedder[Loaded]):
             raise options.wrong("prompt_name", f"one of {known}", self._prompt_name)
         fingerprint = self._fingerprint(model, package.__version__, wanted)
         placed = model.to(device=device, dtype=getattr(torch, wanted)).eval()
-        return Loaded(placed, self._batches(device), fingerprint)
+        tokens = Tokens(placed, lambda texts: self._encoded_by(placed, texts))
+        return _Model(placed, self._batches(device), fingerprint, tokens)
 
     def _fingerprint(self, model: Any, version: str, precision: str) -> JsonObject:
         return {

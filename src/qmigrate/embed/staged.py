@@ -1,0 +1,58 @@
+"""The seam between an embedder and the pipeline: what opens items, apart from what makes vectors. Protocols only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Prepared(NamedTuple):
+    """An item that is open: what a batch is made of.
+
+    Attributes:
+        value: pixels, tokens, …: whatever the embedder makes of an item.
+        kind: items of different kinds can't be in one batch.
+        weight: its length where a batch is padded to its longest item; 1 where all are alike.
+        size: bytes that it holds.
+    """
+
+    value: Any
+    kind: int
+    weight: int
+    size: int
+
+
+@runtime_checkable
+class StagedEmbedder(Protocol):
+    """An embedder that opens items apart from its model, so that both can be done side by side.
+
+    ``prepare`` is called by several threads, ``collate`` by one, ``encode`` by one; ``embed`` is all of it.
+    """
+
+    @property
+    def max_batch(self) -> int:
+        """Most items of one batch."""
+
+    @property
+    def max_weight(self) -> int | None:
+        """Most weight of one batch, padded: its items times the longest; None for no limit."""
+
+    @property
+    def threads(self) -> int:
+        """How many open items at the same time."""
+
+    def prepare(self, items: Sequence[Any]) -> list[Prepared | Exception]:
+        """Open items, in order; an ``EmbedError`` in the place of one that can't be.
+
+        Raises:
+            ConfigError: none of them ever could.
+        """
+
+    def collate(self, batch: Sequence[Prepared]) -> Any:
+        """A batch of one kind, put together and on its way to the device."""
+
+    def encode(self, kind: int, batch: Any) -> NDArray[np.float32] | Sequence[Any]:
+        """The vectors of what :meth:`collate` has made, in order."""
