@@ -26,7 +26,8 @@
     │   ├── EmbedderError              9   an embedding server: unreachable, denied, or out of order
     │   └── ServerTooOldError          9   a planned feature needs a newer server
     ├── RefusedError                  10   needs explicit consent, or is not done on purpose
-    │   └── ArchiveError              10   an archive is damaged, cut off or edited: it is not used
+    │   ├── ArchiveError              10   an archive is damaged, cut off or edited: it is not used
+    │   └── QuarantineError           10   more points could not be embedded than the settings allow
     ├── HeldError                     11   built and proven; waits for its cut-over
     ├── CollectionsFailedError   (first)   some collections failed while the others went on; the first one's code
     └── StoppedError             130/143   stopped at a checkpoint by a signal
@@ -174,6 +175,10 @@ class RefusedError(QmigrateError):
 
 class ArchiveError(RefusedError):
     """An archive is damaged, cut off or edited; it is not used, and the message names the line."""
+
+
+class QuarantineError(RefusedError):
+    """More points could not be embedded than limits.max_quarantine allows; the run goes on where it stopped."""
 
 
 class HeldError(QmigrateError):

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import uuid
 
     from qmigrate.commands.fix import FixResult, Review
+    from qmigrate.commands.quarantine import Quarantine, Retried
     from qmigrate.settings import Settings
 
-__all__ = ["check_payload", "delete_points", "run", "sync_payload", "undo"]
+__all__ = ["check_payload", "delete_points", "quarantine", "retry_quarantine", "run", "sync_payload", "undo"]
 
 
 def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -138,6 +139,24 @@ def run(*operations: Operation, settings: Settings | None = None, config: str | 
     from qmigrate.commands import fix as command
 
     return command.fix(_settings(settings, config), *operations)
+
+
+def quarantine(
+    collection: str | None = None, *, settings: Settings | None = None, config: str | Path | None = None
+) -> Quarantine:
+    """Points that could not be embedded; see ``qmigrate fix quarantine``."""
+    from qmigrate.commands import quarantine as command
+
+    return command.quarantine(_settings(settings, config), collection)
+
+
+def retry_quarantine(
+    collection: str | None = None, *, settings: Settings | None = None, config: str | Path | None = None
+) -> Retried:
+    """Embed them again; what goes well is filled in, what fails again stays listed."""
+    from qmigrate.commands import quarantine as command
+
+    return command.retry(_settings(settings, config), collection)
 
 
 def undo(

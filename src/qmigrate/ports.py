@@ -246,6 +246,13 @@ class Store(Protocol):
             NotFoundError: a point is not there; some of the edits may be done.
         """
 
+    def edit_vectors(self, name: str, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
+        """*Write.* Set these vectors of points that are there, and wait; payload and other vectors stay.
+
+        Raises:
+            NotFoundError: a point is not there; some of the others may be done.
+        """
+
     def barrier(self, name: str) -> OperationIds:
         """*Write that changes nothing*, through every shard's queue; the operation ids after it, of every node.
 

@@ -126,6 +126,11 @@ def share(value: Any, at: str) -> float:
     return found
 
 
+def allowance(value: Any, at: str) -> float:
+    """A share from 0 to 1, which has a decimal point, or a count, which has none and stays a whole number."""
+    return share(value, at) if isinstance(value, float) else whole(0, 10**12)(value, at)
+
+
 def parse_duration(value: str | float) -> float | None:
     """Seconds of ``60s``, ``5m``, ``24h``, ``7d`` or a bare number; None when it is none of these."""
     if isinstance(value, bool):

@@ -30,6 +30,8 @@ class RebuildSettings:
         plain_names: ``auto`` hides a plain collection behind an alias of its name where the server can; ``gap`` never
             does: the collection is deleted and aliased with a gap of some milliseconds (``--allow-gap``).
         gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
+        on_failure: what becomes of a point that can't be embedded, where the revision doesn't say: ``stop`` the run,
+            ``keep_without_vector``, or ``drop`` it.
         keep_snapshots: export snapshots to ``fixes.exports`` before their generation is retired; else delete them.
     """
 
@@ -44,6 +46,7 @@ class RebuildSettings:
     max_rate: Annotated[float | None, read.positive] = None
     plain_names: Annotated[str, read.choice("auto", "gap")] = "auto"
     gc: Annotated[str, read.choice("auto", "off")] = "auto"
+    on_failure: Annotated[str, read.choice("stop", "keep_without_vector", "drop")] = "stop"
     keep_snapshots: Annotated[bool, read.flag] = False
 
 
@@ -71,7 +74,8 @@ class LimitSettings:
     Attributes:
         lock_timeout: how long to wait for a lease that another process holds.
         lease_ttl: how long a lease outlives its last renewal.
-        max_quarantine: largest share of points that may fail to be embedded, 0 to 1.
+        max_quarantine: how many points may fail to be embedded before a run stops: a count (``50``) or a share of the
+            points (``0.01``); None for 0.1 % of them, or 10 where that is more.
         ready_timeout: how long a built collection may take until it is indexed.
         settle: how long to wait for a source that is still optimizing.
         freeze: how long a source may refuse writes before a swap.
@@ -79,7 +83,7 @@ class LimitSettings:
 
     lock_timeout: Annotated[float, read.duration] = 60.0
     lease_ttl: Annotated[float, read.positive_duration] = 30.0
-    max_quarantine: Annotated[float, read.share] = 0.001
+    max_quarantine: Annotated[float | None, read.automatic(read.allowance)] = None
     ready_timeout: Annotated[float, read.positive_duration] = 1800.0
     settle: Annotated[float, read.duration] = 60.0
     freeze: Annotated[float, read.positive_duration] = 120.0

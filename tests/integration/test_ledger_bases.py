@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from qmigrate.errors import LedgerError, QmigrateError
-from qmigrate.ledger import Lease, Ledger, tables
+from qmigrate.ledger import Lease, Ledger, Quarantined, tables
 from qmigrate.model.plan import Job
 
 pytestmark = pytest.mark.timeout(120)
@@ -142,13 +142,32 @@ def test_carries_are_kept_by_point(ledger: Ledger, lease: Lease) -> None:
 
 
 def test_quarantined_points_are_counted_once(ledger: Ledger, lease: Lease) -> None:
-    """A point that fails again is another attempt, not another point."""
-    for point in (7, "7", 7):
-        lease.quarantine("g", point, "fill", "EmbedError", "broken\x00file")
-    lease.quarantine("h", 7, "fill", "EmbedError", "broken")
-    assert (ledger.quarantined("g"), ledger.quarantined("h"), ledger.quarantined("i")) == (2, 1, 0)
-    with ledger.database.reading() as connection:
-        attempts = connection.execute(
-            select(tables.quarantine.c.attempts).where(tables.quarantine.c.generation == "g")
-        ).scalars()
-        assert sorted(attempts) == [1, 2]
+    """A point that fails again is another attempt; one that went well is forgotten; one that is settled is kept."""
+    failed = [Quarantined(point, "b", "kept", "embed", "broken\x00file", "a.jpg", b"\x00\xff") for point in (7, "7")]
+    lease.quarantine("g", 3, failed)
+    lease.quarantine("g", 4, [failed[0], Quarantined(7, "c", "dropped", "read", "no text")])
+    lease.quarantine("h", 3, failed)
+    assert (ledger.quarantined("g"), ledger.quarantined("h"), ledger.quarantined("i")) == (2, 2, 0)
+    rows = {(row.point_id, row.vector): row for row in ledger.quarantine(["g"])}
+    assert {key: (row.attempts, row.run) for key, row in rows.items()} == {
+        (7, "b"): (2, 4),
+        ("7", "b"): (1, 3),
+        (7, "c"): (1, 4),
+    }
+    row = rows[7, "b"]
+    assert (row.outcome, row.stage, row.reason) == ("kept", "embed", "broken\\x00file")
+    assert (row.source, row.digest, row.generation, row.resolved_at) == ("a.jpg", b"\x00\xff", "g", None)
+    lease.quarantine("g", 5, (), [7])
+    lease.resolve_quarantine({("h", 7, "b"): "filled"})
+    assert (ledger.quarantined("g"), ledger.quarantined("h")) == (1, 1)
+    settled = ledger.quarantine(["g", "h"], settled=True)
+    assert {(row.generation, row.point_id): row.resolution for row in settled} == {
+        ("g", "7"): None,
+        ("h", 7): "filled",
+        ("h", "7"): None,
+    }
+    run = lease.open_run("upgrade", Job("notes", "b", ()), {}, actor="a", tool="t", server="s")
+    lease.fix_ranges(run, 0, [(None, None)])
+    for _ in range(2):
+        lease.checkpoint(run, 0, 0, 9, 9, False, "i", [], failed[:1])
+    assert [row.attempts for row in ledger.quarantine(["i"])] == [2]

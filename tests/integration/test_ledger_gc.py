@@ -10,7 +10,7 @@ from tests.harness import Deployment
 from tests.scenarios.test_gc import rebuilt, write_behind
 
 from qmigrate.commands import gc, rehearse
-from qmigrate.ledger import Lease, Ledger
+from qmigrate.ledger import Lease, Ledger, Quarantined
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Generation
@@ -98,7 +98,7 @@ def test_a_throwaway_and_carried_writes_are_forgotten(ledger, lease):
     """Row, quarantine and carries of exactly that generation and step."""
     for number in (1, -1):
         lease.save_generation(generation(number, "building"))
-        lease.quarantine(generation(number, "building").physical, 7, "fill", "EmbedError", "no text")
+        lease.quarantine(generation(number, "building").physical, 1, [Quarantined(7, "b", "kept", "read", "no text")])
     lease.carry(1, 0, 7, b"a" * 16, b"b" * 16, "done")
     lease.carry(1, 1, 7, b"a" * 16, b"b" * 16, "done")
     lease.forget_generation(generation(-1, "building").physical)

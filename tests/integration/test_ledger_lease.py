@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import update
 
 from qmigrate.errors import LeaseHeldError, LedgerError
-from qmigrate.ledger import Lease, Ledger, tables, unlock
+from qmigrate.ledger import Lease, Ledger, Quarantined, tables, unlock
 from qmigrate.ledger.owner import Owner
 from qmigrate.model.plan import Job
 
@@ -218,7 +218,7 @@ def test_every_write_of_a_stale_holder_is_refused(ledger: Ledger) -> None:
             lambda: stale.discard_stage("g"),
             lambda: stale.drop_base("g"),
             lambda: stale.carry(run, 0, 1, b"", b"", "done"),
-            lambda: stale.quarantine("g", 1, "fill", "E", "m"),
+            lambda: stale.quarantine("g", 1, [Quarantined(1, "b", "kept", "embed", "m")]),
             lambda: stale.log_deletion("ASSET", "1", 1, reason=None, actor="me"),
         ]
         for write in writes:

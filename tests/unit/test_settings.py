@@ -68,7 +68,7 @@ def test_every_documented_key_is_read(here):
         rebuild: {writes: refuse, snapshot: off, verify: full, holdover: 24h, ranges: 8, fuse: false,
                   max_rate: 500, gc: off, workers: 2, sample: 10}
         fixes: {exports: out, undo: 2d, max_share: 0.5, presets: {old: {filter: {}}}}
-        limits: {lock_timeout: 0, lease_ttl: 90s, max_quarantine: 1, ready_timeout: 1h, settle: 500ms}
+        limits: {lock_timeout: 0, lease_ttl: 90s, max_quarantine: 0.5, ready_timeout: 1h, settle: 500ms}
         """,
         environ={"KEY": "k", "DATABASE_URL": "mysql://x/y"},
     )
@@ -177,7 +177,7 @@ def test_the_file_is_found_by_environment_and_in_the_current_folder(here):
         ("rebuild: {writes: dual}", "rebuild.writes must be converge or freeze or refuse"),
         ("rebuild: {snapshot: [1]}", "rebuild.snapshot must be auto or off"),
         ("rebuild: {max_rate: .nan}", "rebuild.max_rate must be a number above 0"),
-        ("limits: {max_quarantine: 2}", "limits.max_quarantine must be a share from 0 to 1"),
+        ("limits: {max_quarantine: 2.5}", "limits.max_quarantine must be a share from 0 to 1"),
         ("qdrant: {nodes: http://a}", "qdrant.nodes must be a list"),
         ("qdrant: {url: localhost:6333}", "qdrant.url must be a URL such as"),
         ("qdrant: {url: 'ftp://x'}", "qdrant.url must be a URL such as"),

@@ -24,6 +24,7 @@ from qmigrate.operations.base import Operation
 from qmigrate.planner import plan_fix, plan_undo_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
+from qmigrate.steps.dropped import AUDIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ def fix(
     more = {name: value for name, value in given.items() if value is not None}
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
-        return _run(opened, lambda world: plan_fix(world, edits), lock_timeout)
+        return run_fix(opened, lambda world: plan_fix(world, edits), lock_timeout)
 
 
 def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Review:
@@ -226,10 +227,11 @@ def undo(
     """
     with session(settings, writes=True, progress=progress) as opened:
         row = _fixed(opened, log)
-        return _run(opened, lambda world: _plan_undo(opened, world, row, overwrite), lock_timeout)
+        return run_fix(opened, lambda world: _plan_undo(opened, world, row, overwrite), lock_timeout)
 
 
-def _run(opened: Session, make: Any, lock_timeout: float | None) -> FixResult:
+def run_fix(opened: Session, make: Any, lock_timeout: float | None) -> FixResult:
+    """Finish interrupted runs of the collections that `make` plans for, then do what it plans."""
     with stop_on_signals() as stop:
         names = [item.job.collection for item in make(observe(opened.ledger, opened.store)).collections]
         resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
@@ -266,8 +268,13 @@ def _refuse_other_ids(opened: Session, world: World, row: DeletionRow) -> None:
 
 def _fixed(opened: Session, log: int) -> DeletionRow:
     row = opened.ledger.deletion(log)
-    if row is None or row.collection is None or "run" not in row.facts:
+    if row is None or row.collection is None or not ("run" in row.facts or row.kind == AUDIT):
         raise NotFoundError(f"there is no fix {log} in the audit", hint="qmigrate history shows what was done")
+    if row.kind == AUDIT:
+        raise RefusedError(
+            f"row {log} of the audit is of points that could not be embedded: there is nothing to take back",
+            hint=f"qmigrate fix quarantine {row.collection} --retry tries them again",
+        )
     if row.facts.get("undo") is None:
         raise RefusedError(
             f"fix {log} has kept nothing to give the points back from",

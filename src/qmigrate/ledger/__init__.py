@@ -11,7 +11,18 @@ from qmigrate.ledger.lease import Lease
 from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.schema import VERSION_TABLE
 from qmigrate.ledger.tables import metadata
-from qmigrate.ledger.values import Carry, DeletionRow, Fixed, HistoryRow, LeaseRow, Leaving, Range, RunRow, View
+from qmigrate.ledger.values import (
+    Carry,
+    DeletionRow,
+    Fixed,
+    HistoryRow,
+    LeaseRow,
+    Leaving,
+    Quarantined,
+    Range,
+    RunRow,
+    View,
+)
 
 #: Names of the ledger's tables, for tools that compare the user's database with the user's models.
 TABLE_NAMES = frozenset({VERSION_TABLE, *metadata.tables})
@@ -26,6 +37,7 @@ __all__ = [
     "LeaseRow",
     "Leaving",
     "Ledger",
+    "Quarantined",
     "Range",
     "RunRow",
     "View",

@@ -15,6 +15,7 @@ from qmigrate.errors import LeaseHeldError, LedgerError
 from qmigrate.ledger.fence import elapsed
 from qmigrate.ledger.owner import Owner
 from qmigrate.ledger.pages import BaseWrites
+from qmigrate.ledger.quarantine import QuarantineWrites
 from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.tables import leases
 from qmigrate.ledger.writes import RunWrites
@@ -23,7 +24,7 @@ from qmigrate.ledger.writes import RunWrites
 POLL = 0.2
 
 
-class Lease(RunWrites, BaseWrites):
+class Lease(RunWrites, BaseWrites, QuarantineWrites):
     """The right to write about one collection. Made by :meth:`Ledger.hold`; threads may share it."""
 
     def __init__(self, ledger: Ledger, collection: str, epoch: int, taken_over_from: str | None, ttl: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from qmigrate.errors import LedgerError
 from qmigrate.ledger import codec, schema, tables
 from qmigrate.ledger.database import Database
 from qmigrate.ledger.owner import Owner
-from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Range, RunRow, View
+from qmigrate.ledger.quarantine import of_generations, quarantined_of
+from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Quarantined, Range, RunRow, View
 from qmigrate.ledger.writes import OPEN_STATES
 from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun
@@ -209,6 +210,11 @@ class Ledger:
         rows = self._rows(select(runs.c.job, runs.c.state).where(where).order_by(runs.c.id.desc()).limit(1))
         return Job.from_json(rows[0]["job"]) if rows and rows[0]["state"] == "done" else None
 
+    def jobs(self, collection: str) -> list[Job]:
+        """The jobs of every run of a collection, newest first."""
+        query = select(tables.runs.c.job).where(tables.runs.c.collection == collection)
+        return [Job.from_json(row["job"]) for row in self._rows(query.order_by(tables.runs.c.id.desc()))]
+
     def open_run(self, collection: str) -> OpenRun | None:
         """The newest unfinished run of a collection, or None; an abort is newer than what it aborts."""
         found = self._open_runs(tables.runs.c.collection == collection)
@@ -356,10 +362,15 @@ class Ledger:
         return [codec.carry_of(row) for row in self._rows(query)]
 
     def quarantined(self, physical: str) -> int:
-        """How many points of a generation could not be embedded."""
+        """How many points of a generation could not be embedded, and are not settled."""
         table = tables.quarantine
-        rows = self._rows(select(func.count().label("points")).where(table.c.generation == physical))
+        open_rows = and_(table.c.generation == physical, table.c.resolved_at.is_(None))
+        rows = self._rows(select(func.count(table.c.point_id.distinct()).label("points")).where(open_rows))
         return int(rows[0]["points"]) if rows else 0
+
+    def quarantine(self, physical: Sequence[str], *, settled: bool = False) -> list[Quarantined]:
+        """Points of these generations that could not be embedded, oldest first; with `settled` all that ever were."""
+        return [quarantined_of(row) for row in self._rows(of_generations(physical, settled=settled))]
 
     def hold(
         self,

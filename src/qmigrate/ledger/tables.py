@@ -222,12 +222,22 @@ quarantine = Table(
     metadata,
     Column("generation", Name, primary_key=True),
     Column("point_id", String(64), primary_key=True),
+    Column("vector", Name, primary_key=True),
+    Column("collection", Name, nullable=False, index=True),
+    Column("run", Number),
+    # What became of the point: kept without the vector, or dropped.
+    Column("outcome", String(16), nullable=False),
     Column("stage", String(64), nullable=False),
-    Column("error_class", Text, nullable=False),
     Column("message", Text, nullable=False),
+    # What should have been embedded, shortened.
+    Column("source", Text),
+    # Of the whole source point as it was read: while it is this one, nothing is tried again.
+    Column("digest", LargeBinary),
     Column("attempts", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("resolved_at", UtcDateTime),
+    Column("resolution", Text),
 )
 
 erasures = Table(

@@ -113,6 +113,38 @@ class Carry:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A point that has no vector because it could not be embedded.
+
+    Attributes:
+        point_id: as it is in the generation.
+        vector: the one that it lacks.
+        outcome: ``kept`` without the vector, or ``dropped``: not in the generation at all.
+        stage: ``read``, ``embed`` or ``check``.
+        reason: why, for people.
+        source: what should have been embedded, shortened; None where there was nothing.
+        digest: of the whole source point; None for a row of an earlier version.
+        attempts: how often it was tried.
+        resolved_at: when it was settled; None while it is open.
+        resolution: how.
+    """
+
+    point_id: PointId
+    vector: str
+    outcome: str
+    stage: str
+    reason: str
+    source: str | None = None
+    digest: bytes | None = None
+    generation: str = ""
+    run: int | None = None
+    attempts: int = 1
+    created_at: datetime | None = None
+    resolved_at: datetime | None = None
+    resolution: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """The go-live that left a generation last.
 

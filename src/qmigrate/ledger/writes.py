@@ -12,7 +12,8 @@ from qmigrate.errors import QmigrateError
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.fence import Fenced, next_number, upsert
 from qmigrate.ledger.pages import append_committed
-from qmigrate.ledger.values import Fixed, Range, View
+from qmigrate.ledger.quarantine import save_quarantined
+from qmigrate.ledger.values import Fixed, Quarantined, Range, View
 from qmigrate.model.plan import ASIDE, Closing, Job
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import Generation
@@ -158,7 +159,7 @@ class RunWrites(Fenced):
                     connection.execute(ranges.insert().values(**fixed, **edges, number=number, updated_at=now))
         return self.ledger.ranges(run, step)
 
-    def checkpoint(
+    def checkpoint(  # noqa: PLR0913 - one transaction
         self,
         run: int,
         step: int,
@@ -168,11 +169,13 @@ class RunWrites(Fenced):
         done: bool,
         physical: str,
         pages: Sequence[bytes],
+        failed: Sequence[Quarantined] = (),
     ) -> None:
         """One transaction: pages appended to the committed base of `physical`, then how far the range is.
 
         `cursor` is the last id whose write was acknowledged: the next holder goes on behind it. `points` is
-        what was written in this range so far; the run's count grows by the difference.
+        what was written in this range so far; the run's count grows by the difference. `failed` are those among
+        them that go into the quarantine of `physical`.
         """
         ranges = tables.ranges
         where = and_(ranges.c.run == run, ranges.c.step == step, ranges.c.number == range_number)
@@ -181,6 +184,7 @@ class RunWrites(Fenced):
             if before is None:
                 raise QmigrateError(f"run {run} has no range {range_number} in step {step}")
             append_committed(connection, physical, range_number, pages)
+            save_quarantined(connection, self.collection, physical, run, failed, self.ledger.database.now())
             values = {"cursor_id": codec.id_text(cursor), "points": points, "done": done}
             connection.execute(update(ranges).where(where).values(**values, updated_at=self.ledger.database.now()))
             grown = tables.runs.c.done_points + (points - before)
@@ -216,23 +220,6 @@ class RunWrites(Fenced):
             mine = and_(table.c.collection == self.collection, table.c.physical == physical)
             connection.execute(delete(table).where(mine))
             connection.execute(delete(failed).where(failed.c.generation == physical))
-
-    def quarantine(self, physical: str, point_id: PointId, stage: str, error_class: str, message: str) -> None:
-        """Record a point that failed; failing again counts as another attempt."""
-        table = tables.quarantine
-        now = self.ledger.database.now()
-        text = {
-            "stage": stage,
-            "error_class": error_class,
-            "message": codec.readable(message),
-            "updated_at": now,
-        }
-        where = and_(table.c.generation == physical, table.c.point_id == codec.id_text(point_id))
-        with self._write() as connection:
-            again = update(table).where(where).values(**text, attempts=table.c.attempts + 1)
-            if connection.execute(again).rowcount == 0:
-                key = {"generation": physical, "point_id": codec.id_text(point_id)}
-                connection.execute(table.insert().values(**key, **text, attempts=1, created_at=now))
 
     def log_deletion(
         self,

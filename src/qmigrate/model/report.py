@@ -34,7 +34,9 @@ class VerificationReport:
         points: points of the source that were read in the last pass.
         proven: points whose counterpart was proven equal to f(point).
         embedded: points whose filled vectors were checked: present, finite, right size.
-        without_vector: points left without a filled vector on purpose (their source field is missing).
+        without_vector: points left without a filled vector on purpose: they could not be embedded, and are in the
+            quarantine.
+        dropped: points that are not in the new generation on purpose, for the same reason; they count as proven.
         repaired: points that the last pass itself had to redo.
         passes: passes over the source before the last one.
         sampled: points that were embedded a second time.
@@ -48,6 +50,7 @@ class VerificationReport:
     proven: int = 0
     embedded: int = 0
     without_vector: int = 0
+    dropped: int = 0
     repaired: int = 0
     passes: int = 0
     sampled: int = 0

@@ -10,7 +10,7 @@ from typing import Any
 from qmigrate.errors import PlanError
 from qmigrate.model.transform import Point
 
-ON_FAILURE = ("stop", "keep_without_vector")
+ON_FAILURE = ("stop", "keep_without_vector", "drop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,10 @@ class Embed:
             template (``{title} {body}``). Or a function that gets the payload and returns the text, or None.
         image: the same for an image: its path, a URL or base64, as the embedder's settings allow; a function may
             also return the bytes of the file. Exactly one of `text` and `image`.
-        on_failure: ``stop`` the run at a point that can't be embedded (the default), or
-            ``keep_without_vector``: the point is carried and listed, and stays without this vector.
+        on_failure: what becomes of a point that can't be embedded. ``stop``: the run ends there.
+            ``keep_without_vector``: the point is carried and listed, and stays without this vector. ``drop``: it is
+            listed, exported and not carried. None for ``rebuild.on_failure`` of the settings, which is ``stop``
+            unless told otherwise.
 
     Raises:
         PlanError: not exactly one of `text` and `image`, a malformed template, or an unknown `on_failure`.
@@ -34,7 +36,7 @@ class Embed:
     _: KW_ONLY
     text: str | Callable[[Mapping[str, Any]], str | None] | None = None
     image: str | Callable[[Mapping[str, Any]], str | bytes | None] | None = None
-    on_failure: str = "stop"
+    on_failure: str | None = None
 
     def __post_init__(self) -> None:
         label = f"Embed({self.embedder!r})"
@@ -45,7 +47,7 @@ class Embed:
                 f"{label}: say what is embedded, either text= or image=",
                 hint=f'for example Embed({self.embedder!r}, text="content")',
             )
-        if self.on_failure not in ON_FAILURE:
+        if self.on_failure is not None and self.on_failure not in ON_FAILURE:
             raise PlanError(f"{label}: on_failure must be one of {', '.join(ON_FAILURE)}, not {self.on_failure!r}")
         if callable(self.spec):
             return
@@ -70,7 +72,8 @@ class Embed:
     def describe(self) -> str:
         """A few words for people."""
         shown = function_name(self.spec) if callable(self.spec) else self.spec
-        return f"embed {self.embedder}({shown})"
+        dropping = ", dropping what can't be embedded" if self.on_failure == "drop" else ""
+        return f"embed {self.embedder}({shown}){dropping}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,10 @@ def _count(step: GoLive, work: Work) -> WritesSince:
         if entry is None:
             since.added += 1
         elif stored is None:
-            since.deleted += 1
+            # What was dropped on the way here never was there.
+            since.deleted += int(entry.source != records.ABSENT)
+        elif entry.source == records.ABSENT:
+            since.added += 1
         elif records.digest(stored) != entry.source:
             since.changed += 1
     return since

@@ -15,7 +15,7 @@ from qmigrate.steps.export import save
 from qmigrate.steps.fill import copy_ranges
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import Sides
-from qmigrate.steps.points import Maker, check_models
+from qmigrate.steps.points import Maker, check_models, try_again
 from qmigrate.steps.preflight import check_build
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quiet import barrier, delta_of, measure
@@ -139,7 +139,8 @@ def fill(step: Build, work: Work) -> Facts:
         return share_out(step, work)
     if step.fill == "sample":
         return copy_sample(step, work)
-    if "source_ids" not in work.facts("fill"):
+    again = "source_ids" in work.facts("fill")
+    if not again:
         work.note({"source_ids": dict(barrier(work.store, step.source))})
     points = int(work.facts("preflight").get("points", 0))
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
@@ -149,11 +150,15 @@ def fill(step: Build, work: Work) -> Facts:
     started = time.monotonic()
     work.progress.begin(work.collection, "fill", points, done)
     work.lease.progress(work.run, done, points)
-    copy_ranges(work, step, _maker(step, work), ranges)
+    maker = _maker(step, work)
+    if maker.quarantine is not None and maker.quarantine.is_over():
+        # What stopped the run may have been mended since.
+        try_again(work, step.source, own(work, step.target), maker)
+    stages = copy_ranges(work, step, maker, ranges, again=again)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(f"{copied:,} points")
     # What an earlier attempt has copied took time that nobody knows.
-    return {"copied": copied, "fresh": copied - done, "seconds": round(time.monotonic() - started, 3)}
+    return {"copied": copied, "fresh": copied - done, "seconds": round(time.monotonic() - started, 3), **stages}
 
 
 def index(step: Build, work: Work) -> Facts:
@@ -222,7 +227,7 @@ def _maker(step: Build, work: Work) -> Maker:
         raise RepairNeededError(f"{step.source} disappeared during the run")
     transform = transform_of(work.operations(step.ops), source.schema)
     check_models(work, transform, work.step)
-    return Maker(work, transform, step.schema)
+    return Maker(work, transform, step.schema, step.target)
 
 
 def _live_schema(step: Build, work: Work) -> CollectionSchema:

@@ -35,10 +35,13 @@ def seal_of(work: Work, number: int, state: str, revision: str | None, embedders
     }
 
 
-def close_golive(work: Work, step: GoLive, *, held_until: datetime, report: JsonObject, gone: bool) -> None:
+def close_golive(
+    work: Work, step: GoLive, *, held_until: datetime, report: JsonObject, gone: bool, fixed: Fixed | None = None
+) -> None:
     """Record that the name moved.
 
     Args:
+        fixed: what was left out on purpose, for the audit.
         held_until: how long the generation that was left is kept.
         gone: that generation is not there any more.
     """
@@ -58,7 +61,7 @@ def close_golive(work: Work, step: GoLive, *, held_until: datetime, report: Json
         )
     if source is not None:
         generations.append(replace(source, state="gone" if gone else "retired", held_until=held_until, swept=True))
-    _close(work, closings, generations, _strategy(work, step), step.target, (), report, embedders)
+    _close(work, closings, generations, _strategy(work, step), step.target, (), report, embedders, fixed)
 
 
 def _strategy(work: Work, step: GoLive) -> str:

@@ -182,7 +182,8 @@ def _expire(work: Work) -> None:
 
 
 def _place(work: Work, step: EditPoints) -> Place:
-    return Place(work.collection, reach(work, step.target), work.store, work.lease.ledger, work.settings, work.tick)
+    address, ledger = reach(work, step.target), work.lease.ledger
+    return Place(work.collection, address, work.store, ledger, work.settings, work.tick, work.code, work.lease)
 
 
 def _export_of(work: Work, physical: str, run: int, step: int) -> Path:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from qmigrate.errors import StoppedError
-from qmigrate.ledger import Range
+from qmigrate.errors import QuarantineError, StoppedError
+from qmigrate.ledger import Quarantined, Range
 from qmigrate.model.plan import Build
 from qmigrate.model.transform import PointId
 from qmigrate.ports import PendingWrite, Stored
 from qmigrate.steps.base import Entry, PageWriter, base_name
 from qmigrate.steps.owned import own
-from qmigrate.steps.points import Maker, write
-from qmigrate.steps.ranges import in_parallel
+from qmigrate.steps.points import Begun, Maker, send
+from qmigrate.steps.ranges import in_parallel, workers_of
+from qmigrate.steps.streams import Shares, limit
 from qmigrate.steps.throttle import Throttle
-from qmigrate.steps.work import Work
+from qmigrate.steps.work import Facts, Work
+from qmigrate.steps.written import Written, fits
 from qmigrate.store import records
 
+#: Pages of a range whose vectors are being made while the next ones are read.
+AHEAD = 3
 #: Seconds between two checkpoints of a range: what a crash makes us copy again.
 CHECKPOINT_EVERY = 1.0
 
@@ -32,33 +37,57 @@ class _Progress:
     pages: PageWriter = field(default_factory=PageWriter)
     full: list[bytes] = field(default_factory=list)
     writes: list[PendingWrite] = field(default_factory=list)
+    flights: deque[_Flight] = field(default_factory=deque)
+    failed: list[Quarantined] = field(default_factory=list)
     last: PointId | None = None
     waiting: int = 0
     saved_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
+class _Flight:
+    """A page whose vectors are being made; `begun` lacks the points that a dead process had written already."""
+
+    page: Sequence[Stored]
+    begun: Begun
+
+
+@dataclass(frozen=True, slots=True)
 class _Target:
-    """Where the ranges write to, in pages of how many points, how fast."""
+    """Where the ranges write to, in pages of how many points, how fast, and how many pages are on their way."""
 
     alias: str
     page: int
     throttle: Throttle
+    ahead: int
+    shares: Shares
+    again: bool
 
 
-def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) -> None:
+def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range], *, again: bool = False) -> Facts:
     """Copy every range that isn't done, from its cursor on.
 
-    A cursor moves only after the writes before it are acknowledged as completed, and the base of the same points is
-    stored in the same transaction.
+    A cursor moves only after the writes before it are acknowledged as completed; the base of the same points, and
+    which of them could not be embedded, are stored in the same transaction.
+
+    Args:
+        again: an earlier process may have written points behind the cursors.
+
+    Returns:
+        Facts: ``stages``, how busy each was, and ``limited_by``; none where nothing was embedded.
     """
     assert step.source is not None  # noqa: S101  a new collection is not copied
     alias = own(work, step.target)
     page = records.page_size(next(iter(work.store.scan(step.source, page=64)), ()))
     todo = [share for share in ranges if not share.done]
     throttle = Throttle(work.settings.rebuild.max_rate, pause=lambda seconds: pause(work, seconds))
-    target = _Target(alias, page, throttle)
-    in_parallel(work, todo, lambda share: _copy_range(work, step, maker, share, target))
+    with maker.streaming() as streams:
+        shares = Shares(streams, workers_of(work, todo))
+        ahead = AHEAD if maker.on_failure else 0
+        target = _Target(alias, page, throttle, ahead, shares, again and fits(maker.transform))
+        in_parallel(work, todo, lambda share: _copy_range(work, step, maker, share, target))
+        stages = shares.now()
+        return {"stages": stages, "limited_by": limit(stages)} if streams.used else {}
 
 
 def pause(work: Work, seconds: float) -> None:
@@ -73,33 +102,58 @@ def _copy_range(work: Work, step: Build, maker: Maker, share: Range, target: _Ta
     source = str(step.source)
     state = _Progress(cursor=share.cursor, points=share.points, last=share.cursor)
     start = share.start if share.cursor is None else share.cursor
+    written = Written(work, step.target, maker) if target.again else None
+    pages = iter(work.store.scan(source, start=start, stop=share.stop, page=target.page))
     try:
-        for page in work.store.scan(source, start=start, stop=share.stop, page=target.page):
+        while (page := _read(pages, target.shares)) is not None:
             fresh = _after_cursor(page, share.cursor)
             if fresh:
                 target.throttle.take(len(fresh))
-                _copy_page(work, step, maker, state, (target.alias, fresh))
+                wanted = written.without(fresh) if written is not None else fresh
+                state.flights.append(_Flight(fresh, maker.begin(wanted)))
+            while len(state.flights) > target.ahead:
+                _land(work, step, maker, state, target)
             if time.monotonic() - state.saved_at >= CHECKPOINT_EVERY:
                 _checkpoint(work, step, share, state, done=False)
-    except StoppedError:
+        while state.flights:
+            _land(work, step, maker, state, target)
+    except (StoppedError, QuarantineError):
+        # What is on its way is left there: it begins anew behind the cursor.
         _checkpoint(work, step, share, state, done=False)
         raise
     _checkpoint(work, step, share, state, done=True)
 
 
-def _copy_page(work: Work, step: Build, maker: Maker, state: _Progress, page: tuple[str, Sequence[Stored]]) -> None:
-    alias, fresh = page
-    made = maker.make(fresh)
-    keys = [(records.order_key(records.point_id(stored)), records.digest(stored)) for stored in fresh]
+def _read(pages: Iterator[Sequence[Stored]], shares: Shares) -> Sequence[Stored] | None:
+    began = time.monotonic()
+    page = next(pages, None)
+    shares.add("read", began)
+    return page
+
+
+def _land(work: Work, step: Build, maker: Maker, state: _Progress, target: _Target) -> None:
+    """Write the page that has been on its way for longest."""
+    flight = state.flights.popleft()
+    made = maker.finish(flight.begun)
+    keys = [(records.order_key(records.point_id(stored)), records.digest(stored)) for stored in flight.page]
+    began = time.monotonic()
     _settle(state)
-    state.writes = write(work, alias, made, step.target)
+    if maker.quarantine is not None:
+        cured = maker.quarantine.learn(made.ids, made.failed)
+        if cured:
+            work.lease.quarantine(step.target, work.run, (), cured)
+        state.failed += made.failed
+    state.writes = send(work, target.alias, made)
+    target.shares.add("write", began)
     for key, whole in keys:
         state.pages.add(key, Entry(whole, records.ABSENT))
         if state.pages.full:
             state.full += state.pages.take()
-    state.last = records.point_id(fresh[-1])
-    state.waiting += len(fresh)
-    work.tick(len(fresh))
+    state.last = records.point_id(flight.page[-1])
+    state.waiting += len(flight.page)
+    if made.failed and maker.quarantine is not None:
+        maker.quarantine.check()
+    work.tick(len(flight.page), target.shares.note())
 
 
 def _after_cursor(page: Sequence[Stored], cursor: PointId | None) -> Sequence[Stored]:
@@ -121,6 +175,7 @@ def _checkpoint(work: Work, step: Build, share: Range, state: _Progress, *, done
     state.points += state.waiting
     state.cursor = state.last
     name = base_name(step.source, step.target, back=False)
-    work.lease.checkpoint(work.run, work.step, share.number, state.cursor, state.points, done, name, pages)
-    state.full, state.waiting = [], 0
+    cursor, failed = state.cursor, state.failed
+    work.lease.checkpoint(work.run, work.step, share.number, cursor, state.points, done, name, pages, failed)
+    state.full, state.failed, state.waiting = [], [], 0
     state.saved_at = time.monotonic()

@@ -174,7 +174,7 @@ def _maker(step: Build, work: Work) -> Maker:
             if params.get("distance") == "Cosine" or params.get("datatype") not in (None, "float32")
         }
         transform = replace(transform, converted=frozenset(changing))
-    return Maker(work, transform, step.schema)
+    return Maker(work, transform, step.schema, step.target)
 
 
 def _inexact(work: Work, target: str, line: Archived) -> str | None:

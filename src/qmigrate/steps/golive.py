@@ -14,6 +14,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import HOLD
 from qmigrate.steps import apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
+from qmigrate.steps.dropped import audit
 from qmigrate.steps.hold import hold
 from qmigrate.steps.owned import check_same, holder, own, reach, release, swap
 from qmigrate.steps.passes import Sides
@@ -175,8 +176,9 @@ def close(step: GoLive, work: Work) -> Facts:
     report = _report(work)
     if step.target is not None and step.source is not None and not step.back:
         report["closing"] = _closing_ids(step, work)
+    left_out = None if step.back or step.target is None else audit(work, step.target, report["dropped"])
     gone = step.source is not None and (step.place == "gap" or hidden.is_lost(step, work))
-    closing.close_golive(work, step, held_until=datetime.now(UTC) + holdover, report=report, gone=gone)
+    closing.close_golive(work, step, held_until=datetime.now(UTC) + holdover, report=report, gone=gone, fixed=left_out)
     return {}
 
 
@@ -218,7 +220,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
         alias=own(work, step.target),
         base=base_name(step.source, step.target, back=False),
         step=build_step(work),
-        maker=Maker(work, transform, target.schema),
+        maker=Maker(work, transform, target.schema, step.target),
         rekeys=transform.rekeys,
     )
 
@@ -272,6 +274,8 @@ def _report(work: Work) -> JsonObject:
     snapshot = work.facts("snapshot", build_step(work))
     return {
         "verification": _proof(work).get("report"),
+        "dropped": _proof(work).get("dropped"),
+        "stages": work.facts("fill", build_step(work)).get("stages"),
         "sweep": work.facts("sweep").get("sweep"),
         "swap": work.facts("swap"),
         "writes_since": work.facts("preflight").get("writes_since"),

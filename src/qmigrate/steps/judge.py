@@ -28,15 +28,15 @@ class Judge:
         self._loose = maker.tolerances() if maker is not None else {}
 
     def proven(
-        self, stored: Stored, counterpart: Stored | None, entry: Entry | None, report: VerificationReport
+        self, stored: Stored | None, counterpart: Stored | None, entry: Entry | None, report: VerificationReport
     ) -> Entry | None:
         """The point's new base entry when it is proven; None when it has to be redone.
 
         A point whose source changed since the base is redone even when its pure part is equal: a vector that is
         embedded may be stale (mutant M10 of the model).
         """
-        if counterpart is None:
-            return None
+        if stored is None or counterpart is None or self._is_dropped(stored):
+            return self._left_out(stored, counterpart, entry, report)
         whole = records.digest(stored)
         if entry is None:
             if not self._equal_is_enough or self.why_not(stored, counterpart, report) is not None:
@@ -54,8 +54,36 @@ class Judge:
         report.proven += 1
         return Entry(whole, seen)
 
+    def _left_out(
+        self, stored: Stored | None, counterpart: Stored | None, entry: Entry | None, report: VerificationReport
+    ) -> Entry | None:
+        """The entry of a point that is on one side only, when it is so on purpose: it could not be embedded."""
+        if stored is not None:
+            if counterpart is not None or not self._is_dropped(stored):
+                return None
+            report.proven += 1
+            report.dropped += 1
+            return Entry(records.digest(stored), records.ABSENT)
+        # Going back: what the way forward has dropped is where it was.
+        seen = records.digest(counterpart)
+        if entry is None or entry.source != records.ABSENT or entry.target != seen:
+            return None
+        return Entry(records.ABSENT, seen)
+
+    def _is_dropped(self, stored: Stored) -> bool:
+        quarantine = self._maker.quarantine if self._maker is not None else None
+        identifier = records.point_id(stored)
+        return quarantine is not None and identifier in quarantine and quarantine.dropped(
+            identifier, records.digest(stored)
+        )
+
     def why_not(self, stored: Stored, counterpart: Stored | None, report: VerificationReport) -> str | None:
         """Why the counterpart is not f(stored), or None when it is."""
+        if self._is_dropped(stored):
+            if counterpart is not None:
+                return "could not be embedded and was to be dropped, but is in the new generation"
+            report.dropped += 1
+            return None
         if counterpart is None:
             return "is missing in the new generation"
         if self._maker is None:
@@ -81,7 +109,7 @@ class Judge:
         for name in self._maker.transform.filled:
             message = messages.get(name)
             if message is None:
-                if self._may_lack(name, stored):
+                if self._may_lack(name, stored, counterpart):
                     continue
                 return f"vector {name!r} is missing"
             reason = _vector_wrong(message, self._maker.schema.vectors.get(name))
@@ -89,11 +117,10 @@ class Judge:
                 return f"vector {name!r} {reason}"
         return None
 
-    def _may_lack(self, name: str, stored: Stored) -> bool:
-        """Whether the revision allows it and the point really can't be filled."""
-        assert self._maker is not None  # noqa: S101  the caller looked
-        allowed = getattr(self._maker.transform.values[name], "on_failure", "stop") == "keep_without_vector"
-        return allowed and self._maker.vector_for(name, stored) is None
+    def _may_lack(self, name: str, stored: Stored, counterpart: Stored) -> bool:
+        """Whether this very reading of the point is known to have no such vector."""
+        quarantine = self._maker.quarantine if self._maker is not None else None
+        return quarantine is not None and quarantine.lacks(records.point_id(counterpart), name, records.digest(stored))
 
     def _count_filled(self, counterpart: Stored, report: VerificationReport) -> None:
         assert self._maker is not None  # noqa: S101  the caller looked

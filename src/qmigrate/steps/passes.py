@@ -171,7 +171,7 @@ class _Share:
 
     def add_to(self, whole: VerificationReport) -> None:
         """Sum up."""
-        for name in ("points", "proven", "embedded", "without_vector", "repaired"):
+        for name in ("points", "proven", "embedded", "without_vector", "dropped", "repaired"):
             setattr(whole, name, getattr(whole, name) + getattr(self.report, name))
         for identifier, reason in self.report.failures.named:
             whole.failures.add(identifier, reason)
@@ -186,15 +186,17 @@ def _prove_share(work: Work, sides: Sides, judge: Judge, share: _Share, size: in
     pairs = ((key, (stored, counterpart)) for key, stored, counterpart in both)
     for key, pair, entry in join(pairs, base):
         if pair is None:
+            # Dropped, and deleted in the source since.
+            _forgive(sides.maker, [records.id_of_key(key)])
             continue
         stored, counterpart = pair
         if stored is not None:
             share.report.points += 1
-        proven = judge.proven(stored, counterpart, entry, share.report) if stored is not None else None
+        proven = judge.proven(stored, counterpart, entry, share.report)
         share.settled.append((key, proven))
         if proven is None:
             share.suspects.append((key, stored))
-        else:
+        elif counterpart is not None:
             share.sample.offer(key, stored, counterpart)
         if len(share.suspects) >= REDO_BATCH or len(share.settled) >= SETTLE_AT:
             _settle(work, sides, judge, share)
@@ -235,12 +237,20 @@ def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes
         counterpart = again.get(records.point_id(stored))
         reason = judge.why_not(stored, counterpart, share.report)
         if reason is None:
-            mended[key] = Entry(records.digest(stored), records.digest(counterpart))
+            there = counterpart is not None
+            mended[key] = Entry(records.digest(stored), records.digest(counterpart) if there else records.ABSENT)
             share.report.proven += 1
-            share.sample.offer(key, stored, counterpart)
+            if there:
+                share.sample.offer(key, stored, counterpart)
         else:
             share.report.failures.add(records.point_id(stored), reason)
     return mended
+
+
+def _forgive(maker: Maker | None, gone: Sequence[PointId]) -> None:
+    """Points that are not in the source any more are in no quarantine either."""
+    if maker is not None and maker.quarantine is not None:
+        maker.quarantine.record(gone, ())
 
 
 class _Redo:
@@ -268,10 +278,13 @@ class _Redo:
         """Send what is collected and wait until it is acknowledged."""
         if self._points and self._sides.maker is not None:
             made = self._sides.maker.make(self._points)
-            for pending in write(self._work, self._sides.alias, made, self._sides.target):
+            for pending in write(self._work, self._sides.alias, self._sides.maker, made):
                 pending.wait()
+            if made.failed and self._sides.maker.quarantine is not None:
+                self._sides.maker.quarantine.check()
         if self._gone:
             self._work.store.delete(self._sides.alias, self._gone)
+            _forgive(self._sides.maker, self._gone)
         self._points, self._gone = [], []
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
+from qmigrate.ledger import Quarantined
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Payload, PointId, PointTransform
 from qmigrate.operations.values import Compute, Embed
 from qmigrate.ports import PendingWrite, Ready, Stored
+from qmigrate.steps.quarantine import DROPPED, KEPT, Failures, Quarantine
+from qmigrate.steps.streams import Streams
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
+#: Points that are tried again at a time.
+AGAIN = 256
 _MEND = "mend the function, then: qmigrate abort, and upgrade again"
 
 
@@ -26,11 +32,30 @@ class Made:
 
     Attributes:
         ready: points to write, in the order of the page.
-        lacking: ids that stay without a filled vector, with the reason.
+        failed: what could not be filled, by point and vector.
+        ids: of every point of the page, as they are in the target.
+        dropped: those of them that are not to be there.
     """
 
     ready: list[Ready]
-    lacking: list[tuple[PointId, str]]
+    failed: list[Quarantined]
+    ids: list[PointId]
+    dropped: list[PointId]
+
+
+@dataclass(slots=True)
+class Begun:
+    """A page on its way through f: its vectors are being made.
+
+    Attributes:
+        read: the points as they were read; `page`: the same with their new ids.
+        asked: vector -> the inputs, and what gives the vectors of those that are there.
+    """
+
+    read: Sequence[Stored]
+    page: Sequence[Stored]
+    payloads: list[Payload | None]
+    asked: dict[str, tuple[list[Any], Callable[[], list[Any]]]]
 
 
 class Maker:
@@ -40,14 +65,30 @@ class Maker:
         work: where the user's code and the embedders come from.
         transform: f, as declared.
         schema: of the collection that is written to.
+        target: its physical name; None where nothing is written, as in a trial.
     """
 
-    def __init__(self, work: Work, transform: PointTransform, schema: CollectionSchema) -> None:
+    def __init__(
+        self, work: Work, transform: PointTransform, schema: CollectionSchema, target: str | None = None
+    ) -> None:
         self.transform = transform
         self.schema = schema
         self._work = work
         # A user's embedder or function may not be thread-safe, and a device takes one batch at a time anyway.
         self._lock = threading.Lock()
+        self._streams: Streams | None = None
+        self.on_failure = {name: self._on_failure(transform.values[name]) for name in transform.filled}
+        self.quarantine = Quarantine(work, target, transform.filled) if target is not None else None
+        self._check_drop()
+
+    @contextmanager
+    def streaming(self) -> Iterator[Streams]:
+        """While the block runs, embedders work beside the threads that call :meth:`begin`."""
+        with Streams(self._work) as self._streams:
+            try:
+                yield self._streams
+            finally:
+                self._streams = None
 
     def make(self, page: Sequence[Stored]) -> Made:
         """F of every point of a page.
@@ -57,17 +98,36 @@ class Maker:
             PlanError: a payload function fails, or returns what can't be stored.
             VerificationError: a point can't be given its new id.
         """
-        if self.transform.rekeys:
-            page = [self._renamed(stored) for stored in page]
+        return self.finish(self.begin(page))
+
+    def begin(self, read: Sequence[Stored]) -> Begun:
+        """Start with a page; see :meth:`make` for errors."""
+        page = [self._renamed(stored) for stored in read] if self.transform.rekeys else read
         payloads = [self._payload(stored) for stored in page]
-        values: list[dict[str, Any]] = [{} for _ in page]
-        lacking: list[tuple[PointId, str]] = []
-        for vector in self.transform.filled:
-            self._fill(vector, page, payloads, values, lacking)
+        asked = {vector: self._ask(vector, page, payloads) for vector in self.transform.filled}
+        return Begun(read, page, payloads, asked)
+
+    def finish(self, begun: Begun) -> Made:
+        """Wait for the vectors of a page; see :meth:`make` for errors."""
+        failures = Failures(self._work.collection, begun.page, begun.read, self.on_failure)
+        values: list[dict[str, Any]] = [{} for _ in begun.page]
+        for vector, (inputs, answer) in begun.asked.items():
+            for place, value in enumerate(_answered(inputs, answer())):
+                if isinstance(value, Failure):
+                    failures.add(place, vector, value.stage, value.message, inputs[place])
+                else:
+                    values[place][vector] = value
+        ids = [records.point_id(stored) for stored in begun.page]
         ready = [
-            self._ready(stored, value, payload) for stored, value, payload in zip(page, values, payloads, strict=True)
+            self._ready(stored, values[place], begun.payloads[place])
+            for place, stored in enumerate(begun.page)
+            if place not in failures.dropped
         ]
-        return Made(ready, lacking)
+        return Made(ready, failures.rows, ids, [ids[place] for place in sorted(failures.dropped)])
+
+    def without_vectors(self, read: Sequence[Stored]) -> list[Ready]:
+        """F of points without the vectors that are made anew."""
+        return [self._ready(stored, {}, self._payload(stored)) for stored in read]
 
     def expected(self, stored: Stored) -> records.Pure:
         """The pure part of f(stored), made again.
@@ -82,10 +142,10 @@ class Maker:
             raise self._unstorable(stored, payload, error) from error
 
     def vector_for(self, vector: str, stored: Stored) -> Any:
-        """The value of one filled vector, made again; None when the point has no input for it."""
-        values: list[dict[str, Any]] = [{}]
-        self._fill(vector, [stored], [self._payload(stored)], values, [], keep=True)
-        return values[0].get(vector)
+        """The value of one filled vector, made again; None when the point has no input for it, or a bad one."""
+        inputs, answer = self._ask(vector, [stored], [self._payload(stored)], beside=False)
+        value = _answered(inputs, answer())[0]
+        return None if isinstance(value, Failure) else value
 
     def tolerances(self) -> dict[str, records.Tolerance]:
         """Carried vectors that can't be compared bit by bit, with the tolerance of each.
@@ -143,32 +203,30 @@ class Maker:
     def _functions(self) -> str:
         return ", ".join(getattr(function, "__name__", "?") for function in self.transform.payload)
 
-    def _fill(
-        self,
-        vector: str,
-        page: Sequence[Stored],
-        payloads: Sequence[Payload | None],
-        values: list[dict[str, Any]],
-        lacking: list[tuple[PointId, str]],
-        keep: bool = False,
-    ) -> None:
+    def _on_failure(self, filling: Any) -> str:
+        if not isinstance(filling, Embed):
+            return "stop"
+        return filling.on_failure or self._work.settings.rebuild.on_failure
+
+    def _check_drop(self) -> None:
+        if self.transform.rekeys and "drop" in self.on_failure.values():
+            raise PlanError(
+                f"{self._work.collection}: points get other ids, and on_failure=\"drop\" leaves some out in the same "
+                "rebuild: the proof could not tell them apart",
+                hint='use on_failure="keep_without_vector", or a revision of its own',
+            )
+
+    def _ask(
+        self, vector: str, page: Sequence[Stored], payloads: Sequence[Payload | None], *, beside: bool = True
+    ) -> tuple[list[Any], Callable[[], list[Any]]]:
+        """The inputs of a vector, and what gives the vectors of those that are there."""
         filling = self.transform.values[vector]
-        inputs = [
-            self._input(filling, stored, payload) for stored, payload in zip(page, payloads, strict=True)
-        ]
-        present = [
-            position for position, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)
-        ]
-        made = self._values(filling, vector, [inputs[position] for position in present])
-        reasons = dict.fromkeys(set(range(len(page))) - set(present), "its source field is missing, empty or not text")
-        reasons.update({place: item.message for place, item in enumerate(inputs) if isinstance(item, Failure)})
-        for position, value in zip(present, made, strict=True):
-            if isinstance(value, Failure):
-                reasons[position] = value.message
-            else:
-                values[position][vector] = value
-        for position in sorted(reasons):
-            self._lacks(filling, vector, page[position], reasons[position], lacking, keep)
+        inputs = [self._input(filling, stored, payload) for stored, payload in zip(page, payloads, strict=True)]
+        present = [item for item in inputs if item is not None and not isinstance(item, Failure)]
+        size = self.schema.vectors.get(vector, {}).get("size")
+        if beside and self._streams is not None and isinstance(filling, Embed):
+            return inputs, self._streams.ask(filling.embedder, size, present)
+        return inputs, lambda: self._values(filling, present, size)
 
     def _input(self, filling: Any, stored: Stored, payload: Payload | None) -> Any:
         if isinstance(filling, Embed):
@@ -192,31 +250,20 @@ class Maker:
             return Failure(0, "read", f"{name} returned {type(found).__name__} instead of a text or bytes")
         return found
 
-    def _values(self, filling: Any, vector: str, items: list[Any]) -> list[Any]:
+    def _values(self, filling: Any, items: list[Any], size: int | None) -> list[Any]:
         if not items:
             return []
-        size = self.schema.vectors.get(vector, {}).get("size")
         with self._lock:
             if isinstance(filling, Compute):
                 return embed_all(_Computed(filling), items, size=size)
             return embed_all(self._work.code.embedder(filling.embedder), items, size=size)
 
-    def _lacks(
-        self,
-        filling: Any,
-        vector: str,
-        stored: Stored,
-        reason: str,
-        lacking: list[tuple[PointId, str]],
-        keep: bool,
-    ) -> None:
-        if keep or getattr(filling, "on_failure", "stop") == "keep_without_vector":
-            lacking.append((records.point_id(stored), f"{vector}: {reason}"))
-            return
-        raise EmbedError(
-            f"point {records.point_id(stored)} of {self._work.collection} can't be given vector {vector!r}: {reason}",
-            hint='mend the point, or leave such points without the vector: on_failure="keep_without_vector"',
-        )
+
+def _answered(inputs: Sequence[Any], made: Sequence[Any]) -> list[Any]:
+    """A vector or a failure per input: what was made, and why there was nothing to be made of."""
+    vectors = iter(made)
+    nothing = Failure(0, "read", "its source field is missing, empty or not text")
+    return [nothing if item is None else item if isinstance(item, Failure) else next(vectors) for item in inputs]
 
 
 class _Computed:
@@ -244,11 +291,34 @@ class _Computed:
         return made
 
 
-def write(work: Work, alias: str, made: Made, physical: str) -> list[PendingWrite]:
-    """Start writing a page through an own alias, and record what stays without a vector."""
-    for identifier, reason in made.lacking:
-        work.lease.quarantine(physical, identifier, "fill", "EmbedError", reason)
+def write(work: Work, alias: str, maker: Maker, made: Made) -> list[PendingWrite]:
+    """Record what could not be filled, then start writing a page through an own alias."""
+    if maker.quarantine is not None:
+        maker.quarantine.record(made.ids, made.failed)
+    return send(work, alias, made)
+
+
+def send(work: Work, alias: str, made: Made) -> list[PendingWrite]:
+    """Start writing a page; what is dropped is not left there from an earlier time either."""
+    if made.dropped:
+        work.store.delete(alias, made.dropped)
     return [work.store.upsert(alias, batch) for batch in records.batches(made.ready)]
+
+
+def try_again(work: Work, source: str, alias: str, maker: Maker) -> None:
+    """Make those points anew that could not be embedded so far.
+
+    Raises:
+        QuarantineError: still too many.
+    """
+    assert maker.quarantine is not None  # noqa: S101  the caller looked
+    ids = [*maker.quarantine.ids(KEPT), *maker.quarantine.ids(DROPPED)]
+    for start in range(0, len(ids), AGAIN):
+        part = ids[start : start + AGAIN]
+        for pending in write(work, alias, maker, maker.make(work.store.fetch(source, part))):
+            pending.wait()
+        work.tick()
+    maker.quarantine.check()
 
 
 def check_models(work: Work, transform: PointTransform, step: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from itertools import islice
 
-from qmigrate.errors import EmbedError, PlanError, RefusedError, RepairNeededError, StoreError
+from qmigrate.errors import EmbedError, PlanError, QuarantineError, RefusedError, RepairNeededError, StoreError
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.steps.points import Maker
+from qmigrate.steps.quarantine import allowed
 from qmigrate.steps.rekey import check_ids
 from qmigrate.steps.work import Facts, Work, transform_of
 from qmigrate.store import records
@@ -127,19 +128,22 @@ def _check_embed(work: Work, step: Build, vector: str, filling: Embed, transform
     fields = sorted(filling.fields())
     # A template leaves missing parts out, so only the fill can say whether anything remains of a point's text.
     # A payload function may make the field, or take it away.
-    if filling.on_failure == "stop" and len(fields) == 1 and transform.keeps_payload:
-        _check_field(work, step, fields[0], vector)
+    if len(fields) == 1 and transform.keeps_payload:
+        how = filling.on_failure or work.settings.rebuild.on_failure
+        _check_field(work, step, fields[0], vector, how)
     return embedder.fingerprint()
 
 
-def _check_field(work: Work, step: Build, name: str, vector: str) -> None:
+def _check_field(work: Work, step: Build, name: str, vector: str, how: str) -> None:
     source = str(step.source)
     try:
         lacking = work.store.count(source, missing_field=name)
     except StoreError:
         # Strict mode may refuse a filter on a field without an index; the fill looks at every point anyway.
         return
-    if not lacking:
+    total = work.store.count(source)
+    may = 0 if how == "stop" else allowed(work, total)[0]
+    if lacking <= may:
         return
     unfit = (
         str(records.point_id(stored))
@@ -148,11 +152,15 @@ def _check_field(work: Work, step: Build, name: str, vector: str) -> None:
         if not _has(records.payload_of(stored), name)
     )
     ids = ", ".join(islice(unfit, NAMED))
-    total = work.store.count(source)
-    raise EmbedError(
-        f"{lacking:,} of {total:,} points of {work.collection} have no {name!r} to embed into {vector!r}. "
-        f"First ids: {ids}",
-        hint='fill the field first, or leave those points without the vector: on_failure="keep_without_vector"',
+    said = f"{lacking:,} of {total:,} points of {work.collection} have no {name!r} to embed into {vector!r}"
+    if how == "stop":
+        raise EmbedError(
+            f"{said}. First ids: {ids}",
+            hint='fill the field first, or leave those points without the vector: on_failure="keep_without_vector"',
+        )
+    raise QuarantineError(
+        f"{said}, and {may:,} points may fail. First ids: {ids}",
+        hint=f"fill the field first, or let them pass: limits.max_quarantine: {lacking} in qmigrate.yaml",
     )
 
 

@@ -11,6 +11,7 @@ from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps import rekey
+from qmigrate.steps.dropped import keep
 from qmigrate.steps.owned import reach
 from qmigrate.steps.passes import PassCounts, Sample, Sides, last_pass, source_pass
 from qmigrate.steps.quiet import barrier, nothing_written
@@ -56,7 +57,9 @@ def prove(
     work.progress.end(_summary(report))
     if not report.holds:
         raise _failed(work, report, carrying)
+    left_out = None if carrying or sides.maker is None else keep(work, sides.source, sides.target, sides.maker)
     return {
+        "dropped": left_out,
         "report": report.to_json(),
         "source_ids": dict(source_ids),
         "target_ids": dict(barrier(work.store, reach(work, sides.target))),
@@ -122,6 +125,8 @@ def _summary(report: VerificationReport) -> str:
         parts.append(f"{report.sampled:,} re-embedded, cosine ≥ {math.floor(report.lowest_cosine * 1e4) / 1e4:.4f}")
     if report.without_vector:
         parts.append(f"{report.without_vector:,} without the new vector")
+    if report.dropped:
+        parts.append(f"{report.dropped:,} dropped")
     return " · ".join(parts)
 
 

@@ -43,9 +43,14 @@ def borders(work: Work, source: str, points: int) -> list[tuple[PointId | None, 
     return list(itertools.pairwise(edges))
 
 
+def workers_of(work: Work, items: Sequence[object]) -> int:
+    """How many threads :func:`in_parallel` takes for these."""
+    return 1 if work.store.capabilities.local else max(1, min(work.settings.rebuild.workers, len(items)))
+
+
 def in_parallel(work: Work, items: Sequence[Item], job: Callable[[Item], None]) -> None:
     """Run `job` for every item with the configured number of workers; the first error stops all and is raised."""
-    workers = 1 if work.store.capabilities.local else min(work.settings.rebuild.workers, len(items))
+    workers = workers_of(work, items)
     if workers <= 1:
         for item in items:
             job(item)

@@ -188,7 +188,7 @@ def _prove_page(run: _Pass, page: Sequence[Stored]) -> list[tuple[bytes, Entry]]
     odd = {new: stored for stored, new in fit if _why_not(run, stored, new, seen.get(new)) is not None}
     if odd:
         report.repaired += len(odd)
-        for pending in write(run.work, run.sides.alias, maker.make(list(odd.values())), run.sides.target):
+        for pending in write(run.work, run.sides.alias, maker, maker.make(list(odd.values()))):
             pending.wait()
         seen = {**seen, **_counterparts(run, list(odd))}
     entries = []

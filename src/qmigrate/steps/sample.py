@@ -25,7 +25,7 @@ def copy_sample(step: Build, work: Work) -> Facts:
     work.progress.begin(work.collection, "sample", len(ids))
     for start in range(0, len(ids), _BATCH):
         found = work.store.fetch(source, ids[start : start + _BATCH])
-        for pending in write(work, alias, maker.make(found), step.target):
+        for pending in write(work, alias, maker, maker.make(found)):
             pending.wait()
         work.tick(len(found))
     work.progress.end(f"{len(ids):,} points")

@@ -232,7 +232,10 @@ def _carry(
     if stored is None:
         work.store.delete(alias, [identifier])
     elif sides.maker is not None:
-        for pending in write(work, alias, sides.maker.make([stored]), sides.target):
+        made = sides.maker.make([stored])
+        if made.dropped:
+            return f"{made.failed[0].reason}; nothing is dropped any more once the name has moved"
+        for pending in write(work, alias, sides.maker, made):
             pending.wait()
     now = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
     after = records.digest(now) if now is not None else records.ABSENT

@@ -7,7 +7,7 @@ The file lock of the folder proves that nobody else writes, so barriers and fenc
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -161,6 +161,18 @@ class LocalStore:
                 self._run(partial(self._client.set_payload, name, dict(edit.values), points=ids))
             if edit.removed:
                 self._run(partial(self._client.delete_payload, name, list(edit.removed), points=ids))
+
+    def edit_vectors(self, name: str, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
+        """Set these vectors of points that are there."""
+        gone = vectors.keys() - {records.point_id(one) for one in self.fetch(name, list(vectors), vectors=False)}
+        if gone:
+            raise NotFoundError(f"{name} has no point {next(iter(gone))}")
+        cosine = self._cosine(name)
+        points = [
+            models.PointVectors(id=one, vector=in_unit_form(local_shapes.vectors_struct(found), cosine))
+            for one, found in vectors.items()
+        ]
+        self._run(lambda: self._client.update_vectors(name, points))
 
     def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         """Payloads of the points that exist, exactly."""

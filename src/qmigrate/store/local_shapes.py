@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from qdrant_client import models
@@ -98,3 +99,15 @@ def _model(kind: Any, value: JsonObject) -> Any:
         raise StoreError(f"the client library doesn't take {value!r} as {kind.__name__}: {error}") from error
 
 
+
+
+def vectors_struct(vectors: Mapping[str, Any]) -> Any:
+    """Vectors by name as the client takes them; the unnamed one stands alone."""
+    found = {name: _vector(value) for name, value in vectors.items()}
+    return found[""] if set(found) == {""} else found
+
+
+def _vector(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return models.SparseVector(indices=list(value["indices"]), values=list(value["values"]))
+    return value.tolist() if hasattr(value, "tolist") else value

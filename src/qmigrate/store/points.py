@@ -27,6 +27,8 @@ StrictMode = Callable[[str], JsonObject]
 POINTS_FIELD = 3
 #: Most ids of one request; an id takes at most 40 bytes.
 IDS_PER_REQUEST = 10_000
+#: Most points of one request that sets vectors.
+VECTORS_PER_REQUEST = 200
 
 
 class Points:
@@ -161,6 +163,12 @@ class Points:
             request = messages.DeletePoints(collection_name=name, wait=True)
             add_ids(request.points.points.ids, part)
             self.written(self._writes.Delete, request)
+
+    def edit_vectors(self, name: str, points: Sequence[Any]) -> None:
+        """Set vectors of points that are there, and wait until it is done."""
+        for part in _parts(points, VECTORS_PER_REQUEST):
+            request = messages.UpdatePointVectors(collection_name=name, wait=True, points=part)
+            self.written(self._writes.UpdateVectors, request)
 
     def update(self, request: Any) -> None:
         """Send an ``UpdateBatchPoints`` and wait until all of it is done; it must be one that may be repeated."""

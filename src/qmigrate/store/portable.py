@@ -101,6 +101,17 @@ def ready(stored: Stored) -> Ready:
     return records.make_ready(stored, _CARRIES_ALL, {})
 
 
+def stored_of(point: Ready) -> Stored:
+    """A point that is ready to be written, as it would be read back."""
+    made = grpc.PointStruct.FromString(point)
+    found = grpc.RetrievedPoint(id=made.id)
+    for key in made.payload:
+        found.payload[key].CopyFrom(made.payload[key])
+    # The messages of vectors in and out have the same fields.
+    found.vectors.MergeFromString(made.vectors.SerializeToString())
+    return found
+
+
 def _stored(point: JsonObject) -> Stored:
     identifier: PointId = point["id"]
     made = grpc.RetrievedPoint()

@@ -256,6 +256,14 @@ def vector_wire(value: Any) -> bytes:
     return wire.field(103, b"".join(wire.field(1, wire.field(1, row.tobytes())) for row in array))
 
 
+def with_vectors(identifier: PointId, vectors: Mapping[str, Any]) -> Any:
+    """A ``PointVectors`` message: what :func:`vector_wire` takes, by name."""
+    kind = {"num": identifier} if isinstance(identifier, int) else {"uuid": identifier}
+    made = grpc.PointVectors(id=grpc.PointId(**kind))
+    _set_vectors(made, {name: vector_wire(value) for name, value in vectors.items()})
+    return made
+
+
 def array_of(message: Any) -> NDArray[np.float32]:
     """A dense vector, or the rows of a multivector, or a sparse vector's values, as float32."""
     kind = message.WhichOneof("vector")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from qmigrate.model.ids import Page
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
@@ -21,6 +22,7 @@ from qmigrate.store import (
     nodes,
     payload_edits,
     payloads,
+    records,
     snapshots,
 )
 from qmigrate.store.address import ConnectionSettings
@@ -199,6 +201,10 @@ class ServerStore:
         """Set and remove payload keys, in this order, and wait."""
         for request in payload_edits.requests(name, edits):
             self._points.update(request)
+
+    def edit_vectors(self, name: str, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
+        """Set these vectors of points that are there, and wait."""
+        self._points.edit_vectors(name, [records.with_vectors(*one) for one in vectors.items()])
 
     def barrier(self, name: str) -> OperationIds:
         """A write that changes nothing, through every shard's queue; the operation ids after it, of every node."""

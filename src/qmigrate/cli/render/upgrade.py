@@ -85,6 +85,10 @@ def _learned(facts: dict[str, Any]) -> list[Text]:
         lines += labelled("cloned", [f"by the server, {facts['cloned']}"])
     if facts.get("copied_because"):
         lines += labelled("copied", [f"not cloned: {facts['copied_because']}"])
+    if facts.get("stages"):
+        from qmigrate.steps.streams import shown
+
+        lines += labelled("busy", [shown(facts["stages"])])
     proof = facts.get("report")
     if isinstance(proof, dict) and "proven" in proof:
         lines += labelled("proven", _proof(proof))
@@ -111,6 +115,8 @@ def _proof(proof: dict[str, Any]) -> list[str]:
         lines.append(f"after {counted(proof['passes'], 'pass', 'passes')} over what was written meanwhile")
     if proof.get("without_vector"):
         lines.append(f"{number(proof['without_vector'])} left without the vector on purpose")
+    if proof.get("dropped"):
+        lines.append(f"{number(proof['dropped'])} left out on purpose: they could not be embedded")
     return lines
 
 

@@ -197,6 +197,32 @@ def orphans(shell: Shell, collection: str, **given: Any) -> int:
     return 0
 
 
+@fix.command("quarantine", short_help="Points that could not be embedded: list them, or try them again.")
+@click.argument("collection", required=False)
+@click.option("--retry", is_flag=True, help="Embed them again, and fill in what goes well.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+@lock_timeout
+@with_shell
+def quarantine(
+    shell: Shell, collection: str | None, retry: bool, reason: str, lock_timeout: float | None
+) -> int:
+    """List the points of COLLECTION, or of all, that have no vector since they could not be embedded.
+
+    With --retry they go through their embedder again: vectors are filled in, points that were dropped come back.
+    """
+    from qmigrate.cli.render.quarantine import show_quarantine, show_retried
+    from qmigrate.commands import quarantine as command
+
+    settings = shell.settings()
+    if not retry:
+        shell.show(command.quarantine(settings, collection), show_quarantine)
+        return 0
+    with shell.progress() as progress:
+        result = command.retry(settings, collection, reason=reason, lock_timeout=lock_timeout, progress=progress)
+    shell.show(result, show_retried)
+    return result.exit_code
+
+
 @fix.command("undo", short_help="Take a fix back.")
 @click.argument("number", type=click.IntRange(min=1))
 @click.option("--overwrite", is_flag=True, help="Also points that were changed since.")

@@ -33,6 +33,7 @@ NEEDS: Mapping[str, str] = {
     "verify": "read",
     "metrics": "read",
     "fix stats": "read",
+    "fix quarantine": "none",
     "snapshot list": "read",
     "snapshot create": "rw",
     "snapshot delete": "rw",
@@ -48,6 +49,7 @@ NEEDS: Mapping[str, str] = {
     "fix delete": "manage",
     "fix orphans": "manage",
     "fix undo": "manage",
+    "fix quarantine --retry": "manage",
     "repair --leftovers": "manage",
 }
 #: By level of the key: need -> ``yes``, ``no``, or ``partly``: for the collections that the key names.

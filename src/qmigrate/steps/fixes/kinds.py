@@ -12,6 +12,7 @@ from qmigrate.steps.fixes.bring_back import BringBack
 from qmigrate.steps.fixes.orphans import Orphans
 from qmigrate.steps.fixes.protocol import Fix, Place
 from qmigrate.steps.fixes.removal import Removal
+from qmigrate.steps.fixes.retry import Retry
 from qmigrate.steps.fixes.sync import Sync
 from qmigrate.steps.fixes.undo import Undo
 
@@ -24,6 +25,7 @@ _KINDS: Mapping[str, Opener] = {
     "delete": Removal,
     "orphans": Orphans,
     "bring_back": BringBack,
+    "retry": Retry,
 }
 
 

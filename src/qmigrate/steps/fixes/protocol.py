@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from qmigrate.errors import RefusedError
-from qmigrate.ledger import Fixed, Ledger
+from qmigrate.ledger import Fixed, Lease, Ledger
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Store
-from qmigrate.steps.work import Tick
+from qmigrate.steps.work import Code, Tick
 
 if TYPE_CHECKING:
     from qmigrate.settings import Settings
@@ -26,6 +26,8 @@ class Place:
         collection: the logical name.
         address: the name by which the live generation is reached.
         tick: called while it looks; None where it is only a preview, which waits for nothing.
+        code: operations and embedders; None where a fix needs none.
+        lease: what a fix writes down about its own rows; None where it is only a preview.
     """
 
     collection: str
@@ -34,6 +36,8 @@ class Place:
     ledger: Ledger
     settings: Settings
     tick: Tick | None = None
+    code: Code | None = None
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)

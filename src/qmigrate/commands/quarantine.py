@@ -1,0 +1,208 @@
+"""fix quarantine: points that could not be embedded, listed, and through their embedder again. It embeds none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qmigrate.commands.fix import run_fix
+from qmigrate.commands.session import Session, UserCode, opened_ledger, session
+from qmigrate.errors import NotFoundError
+from qmigrate.ledger import Ledger, Quarantined
+from qmigrate.model.plan import Build, EditPoints, Plan
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import CollectionState, Generation, World
+from qmigrate.planner import planned_fix
+from qmigrate.ports import Progress
+from qmigrate.settings import Settings
+from qmigrate.steps.work import transform_of
+
+WORDS = "embed again what could not be embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A point without its vector; the fields are those of :class:`qmigrate.ledger.Quarantined`."""
+
+    collection: str
+    generation: str
+    point_id: int | str
+    vector: str
+    outcome: str
+    stage: str
+    reason: str
+    source: str | None
+    run: int | None
+    attempts: int
+    since: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """`fix quarantine`: open rows, of what serves and of what is being built."""
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """`fix quarantine --retry`.
+
+    Attributes:
+        filled: points that have their vector now, those that came back included.
+        failed: points that failed again.
+        settled: rows that needed nothing any more.
+        stranded: points that were dropped from a generation that was rebuilt since: only their file has them.
+    """
+
+    filled: int
+    failed: int
+    settled: int
+    stranded: int
+    collections: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: what could be filled is."""
+        return 0
+
+
+def quarantine(settings: Settings, collection: str | None = None) -> Quarantine:
+    """Points that could not be embedded, and are not settled. It asks the ledger only.
+
+    Raises:
+        NotFoundError: the ledger knows no such collection.
+    """
+    with opened_ledger(settings) as ledger:
+        known = sorted({*ledger.collections(), *(one.job.collection for one in ledger.open_runs())})
+        if collection is not None and collection not in known:
+            raise NotFoundError(f"there is no collection {collection} in the ledger", hint="qmigrate status")
+        names = known if collection is None else [collection]
+        return Quarantine(tuple(_shown(name, row) for name in names for row in _open(ledger, name)))
+
+
+def retry(
+    settings: Settings,
+    collection: str | None = None,
+    *,
+    reason: str = "",
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> Retried:
+    """Embed them again: vectors are filled in, dropped points come back, what fails again stays listed.
+
+    Args:
+        collection: only this one; None for all.
+
+    Raises:
+        NotFoundError: the ledger knows no such collection.
+    """
+    names = tuple(dict.fromkeys(row.collection for row in quarantine(settings, collection).rows))
+    with session(settings, writes=True, progress=progress) as opened:
+        result = run_fix(opened, lambda world: _plan(opened, world, names, reason), lock_timeout)
+    counts = [one.counts for one in result.done]
+    return Retried(
+        filled=sum(one.changed for one in result.done),
+        failed=sum(one.changed_meanwhile for one in result.done),
+        settled=sum(one.get("settled", 0) for one in counts),
+        stranded=sum(one.get("stranded", 0) for one in counts),
+        collections=names,
+    )
+
+
+def _plan(opened: Session, world: World, names: Sequence[str], reason: str) -> Plan:
+    planned = []
+    for name in names:
+        state = world.collections.get(name)
+        if state is None or state.live is None or not state.managed:
+            continue
+        live = str(state.physical)
+        groups = _groups(opened, state, live)
+        if groups:
+            edit = {"kind": "retry", "undo": None, "groups": groups, "live": live, "reason": reason or None}
+            planned.append(planned_fix(world, name, [EditPoints((), live, edit, reason or WORDS)], [WORDS]))
+    return Plan(verb="fix", target=(), collections=tuple(planned))
+
+
+def _groups(opened: Session, state: CollectionState, live: str) -> list[JsonObject]:
+    """What there is to be tried, by generation and vector, with what its vector is called now."""
+    line = lineage(state.generations, live)
+    builds = _builds(opened.ledger, state.name)
+    schemas = {row.physical: row.schema for row in state.generations}
+    found: list[JsonObject] = []
+    rows = opened.ledger.quarantine([one.physical for one in line])
+    keys = dict.fromkeys((row.generation, row.vector) for row in rows)
+    for generation, vector in keys:
+        build = builds.get(generation)
+        if build is None or build.source is None or build.source not in schemas:
+            continue
+        later = line[[one.physical for one in line].index(generation) + 1 :]
+        now = _renamed(opened, vector, [builds.get(one.physical) for one in later], schemas)
+        found.append(
+            {
+                "generation": generation,
+                "vector": vector,
+                "now": now,
+                "ops": [[ref.revision, ref.index] for ref in build.ops],
+                "schema": schemas[build.source].to_json(),
+            }
+        )
+    return found
+
+
+def _renamed(
+    opened: Session, vector: str, builds: Sequence[Build | None], schemas: Mapping[str, Any]
+) -> str | None:
+    """What a vector is called after these rebuilds; None where one of them dropped it or filled it anew."""
+    name: str | None = vector
+    code = UserCode(opened, opened.settings)
+    for build in builds:
+        if build is None or build.source is None or build.source not in schemas or name is None:
+            return name
+        operations = [code.operation(ref) for ref in build.ops]
+        carried = transform_of(operations, schemas[build.source]).vectors
+        name = next((target for target, source in carried.items() if source == name), None)
+    return name
+
+
+def lineage(generations: Sequence[Generation], live: str) -> list[Generation]:
+    """The generations that led to the one that serves, oldest first."""
+    by_number = {row.number: row for row in generations}
+    line: list[Generation] = []
+    here = next((row for row in generations if row.physical == live), None)
+    while here is not None and here not in line:
+        line.insert(0, here)
+        here = by_number.get(here.parent) if here.parent is not None else None
+    return line
+
+
+def _builds(ledger: Ledger, name: str) -> dict[str, Build]:
+    """The newest build of each generation."""
+    steps = [step for job in reversed(ledger.jobs(name)) for step in job.steps if isinstance(step, Build)]
+    return {step.target: step for step in steps}
+
+
+def _open(ledger: Ledger, name: str) -> list[Quarantined]:
+    """Of what serves and what led to it, and of what is being built."""
+    generations = ledger.generations(name)
+    view = ledger.collections().get(name)
+    line = lineage(generations, view.physical) if view is not None and view.physical is not None else []
+    made = [row for row in generations if row.state in ("building", "held")]
+    return ledger.quarantine(list(dict.fromkeys(row.physical for row in [*line, *made])))
+
+
+def _shown(name: str, row: Quarantined) -> Row:
+    return Row(
+        name,
+        row.generation,
+        row.point_id,
+        row.vector,
+        row.outcome,
+        row.stage,
+        row.reason,
+        row.source,
+        row.run,
+        row.attempts,
+        row.created_at.isoformat() if row.created_at is not None else None,
+    )

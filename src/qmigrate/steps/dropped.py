@@ -1,0 +1,71 @@
+"""Points that a rebuild leaves out because they could not be embedded: kept in an archive, and said in the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from qmigrate import archive
+from qmigrate.archive import Header
+from qmigrate.ledger import Fixed
+from qmigrate.model.schema import JsonObject
+from qmigrate.steps.export import file_name
+from qmigrate.steps.owned import reach
+from qmigrate.steps.points import AGAIN, Maker
+from qmigrate.steps.quarantine import DROPPED
+from qmigrate.steps.work import Work
+from qmigrate.store import portable
+
+#: What `Header.kind` says of the points of a quarantine, and what the audit calls them.
+QUARANTINED, AUDIT = "quarantine", "QUARANTINE"
+
+
+def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | None:
+    """Write what is left out of `target` into an archive: each point as it would be there, without its vector.
+
+    Returns:
+        Facts: ``file`` and ``points``; None where nothing is left out. A repeated call writes the file anew.
+    """
+    ids = maker.quarantine.ids(DROPPED) if maker.quarantine is not None else []
+    if not ids:
+        return None
+    path = work.settings.fixes.exports / file_name(target, f"run{work.run}-quarantine")
+    generation = work.generation(target)
+    header = Header(
+        kind=QUARANTINED,
+        name=work.collection,
+        physical=target,
+        generation=generation.number if generation is not None else None,
+        schema=maker.schema,
+        ledger=work.ledger_id,
+        source=work.store.capabilities.label,
+        created_at=datetime.now(UTC),
+    )
+
+    def pages() -> Iterator[Sequence[JsonObject]]:
+        for start in range(0, len(ids), AGAIN):
+            found = work.store.fetch(reach(work, source), ids[start : start + AGAIN])
+            kept = [portable.stored_of(ready) for ready in maker.without_vectors(found)]
+            # The exact payload is the source's as long as no function changes it.
+            yield (
+                portable.page_to_json(work.store, reach(work, source), kept)
+                if maker.transform.keeps_payload
+                else [portable.to_json(one) for one in kept]
+            )
+            work.tick()
+
+    made = archive.write(path, header, pages())
+    return {"file": str(path), "points": made.points}
+
+
+def audit(work: Work, target: str, facts: JsonObject | None) -> Fixed | None:
+    """The row of the audit, or None where nothing was left out."""
+    if not facts:
+        return None
+    reason = "could not be embedded; their operation says on_failure=\"drop\""
+    more = {"generation": target, "archive": facts["file"], "changed": facts["points"], "undo": None}
+    return Fixed(AUDIT, f"left out of {target}", int(facts["points"]), reason, {"revisions": _revisions(work), **more})
+
+
+def _revisions(work: Work) -> list[str]:
+    return [closing.revision for closing in work.job.closes if closing.step == work.step]

@@ -1,0 +1,243 @@
+"""Points that could not be embedded, through their embedder again: the vector is filled in, or the point comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from qmigrate import archive
+from qmigrate.embed.inputs import ImageName, read_input
+from qmigrate.embed.stream import Failure, embed_all
+from qmigrate.errors import RepairNeededError
+from qmigrate.ledger import Fixed, Quarantined
+from qmigrate.model.fix import Entry, Found
+from qmigrate.model.plan import OpRef
+from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.transform import Payload, PointId, PointTransform
+from qmigrate.operations.values import Embed
+from qmigrate.ports import Stored
+from qmigrate.steps.dropped import AUDIT
+from qmigrate.steps.fixes.protocol import Hand, Place
+from qmigrate.steps.quarantine import DROPPED, shortened
+from qmigrate.steps.work import Tick, transform_of
+from qmigrate.store import records
+
+_AT_ONCE = 256
+
+
+class Retry:
+    """Takes open rows of the quarantine again.
+
+    Args:
+        place: where it looks; it needs the code.
+        edit: ``groups``: of one generation and vector each, with ``generation``, ``vector``, ``now`` (what that vector
+            is called in the live generation), ``ops`` (references to the operations of its rebuild) and ``schema``
+            (that they were applied to); ``live``: the generation that serves.
+    """
+
+    window = _AT_ONCE
+
+    def __init__(self, place: Place, edit: JsonObject) -> None:
+        self._place = place
+        self._edit = edit
+        self._groups = {(one["generation"], one["vector"]): one for one in edit["groups"]}
+        self._fillings: dict[tuple[str, str], Embed] = {}
+        self._made: dict[PointId, dict[str, Any]] = {}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def share(self) -> float | None:
+        """No cap: it takes nothing away."""
+        return None
+
+    def find(self, found: Found) -> Iterator[Entry]:
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts rows ``settled`` already, or ``stranded``."""
+        found.counts.update({"settled": 0, "stranded": 0})
+        found.points = self._place.store.count(self._place.address)
+        rows = self._rows()
+        ids = sorted(rows, key=records.order_key)
+        for first in range(0, len(ids), _AT_ONCE):
+            part = ids[first : first + _AT_ONCE]
+            live = self._live(part)
+            erased = self._place.ledger.erased(self._place.collection, part)
+            for identifier in part:
+                todo = []
+                for row in rows[identifier]:
+                    why = self._settled(row, live.get(identifier), erased)
+                    found.add("settled", why is not None)
+                    if why is not None:
+                        self._resolve([row], why)
+                    elif row.outcome == DROPPED and row.generation != self._edit["live"]:
+                        # What its file holds may not fit into a generation that was rebuilt since.
+                        found.add("stranded")
+                    else:
+                        todo.append(row)
+                if todo:
+                    found.show(Entry(identifier, {}, {self._now(row): row.source for row in todo}))
+                    outcomes = {row.outcome for row in todo}
+                    yield Entry(identifier, {"dropped": DROPPED in outcomes}, {self._now(row): 1 for row in todo})
+
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:  # noqa: ARG002
+        """Nothing: what is filled was not there."""
+        return 0
+
+    def states(self, entries: Sequence[Entry]) -> list[str]:
+        """By the vectors that are there."""
+        live = self._live([entry.id for entry in entries])
+        return [_state(entry, live.get(entry.id)) for entry in entries]
+
+    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those that can be embedded now; of the others the new reason is recorded."""
+        rows, points = self._rows(), self._points(entries)
+        wanted = [(entry, row) for entry in entries for row in rows.get(entry.id, ()) if entry.id in points]
+        self._made = {}
+        failed: set[PointId] = set()
+        for key in dict.fromkeys((row.generation, row.vector) for _, row in wanted):
+            mine = [row for _, row in wanted if (row.generation, row.vector) == key]
+            for row, item, value in self._embedded(key, mine, points):
+                if isinstance(value, Failure):
+                    failed.add(row.point_id)
+                    self._failed_again(row, value, item)
+                else:
+                    self._made.setdefault(row.point_id, {})[self._now(row)] = value
+        return [entry for entry in entries if entry.id in self._made and entry.id not in failed]
+
+    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+        """Vectors of points that are there; points that are not, whole."""
+        there = {entry.id: self._made[entry.id] for entry in entries if not entry.before["dropped"]}
+        if there:
+            hand.store.edit_vectors(hand.alias, there)
+        hand.tick()
+        back = {entry.id for entry in entries if entry.before["dropped"]}
+        ready = [
+            records.make_ready(stored, _carrying(stored), self._made[identifier])
+            for identifier, stored in self._archived(back).items()
+        ]
+        for batch in records.batches(ready):
+            hand.store.upsert(hand.alias, batch).wait()
+            hand.tick()
+        rows = self._rows()
+        self._resolve([row for entry in entries for row in rows.get(entry.id, ())], "filled")
+
+    def audit(self, facts: JsonObject) -> Fixed:
+        """It deletes no vector, so its count is 0."""
+        return Fixed("QUARANTINE_RETRY", "points that could not be embedded", 0, self._edit.get("reason"), facts)
+
+    def _rows(self) -> dict[PointId, list[Quarantined]]:
+        """Open rows by point."""
+        found: dict[PointId, list[Quarantined]] = {}
+        for row in self._place.ledger.quarantine(sorted({key[0] for key in self._groups})):
+            if (row.generation, row.vector) in self._groups:
+                found.setdefault(row.point_id, []).append(row)
+        return found
+
+    def _live(self, ids: Sequence[PointId]) -> dict[PointId, Stored]:
+        found = self._place.store.fetch(self._place.address, ids) if ids else []
+        return {records.point_id(stored): stored for stored in found}
+
+    def _settled(self, row: Quarantined, live: Stored | None, erased: set[PointId]) -> str | None:
+        """Why there is nothing left to do about a row, or None."""
+        if row.point_id in erased:
+            return "the point was erased"
+        if self._now(row) is None:
+            return f"there is no vector {row.vector!r} any more"
+        if live is None:
+            return None if row.outcome == DROPPED else "the point is not there any more"
+        if self._now(row) in records.vector_messages(live):
+            return "the point has the vector"
+        return None
+
+    def _now(self, row: Quarantined) -> Any:
+        return self._groups[row.generation, row.vector]["now"]
+
+    def _points(self, entries: Sequence[Entry]) -> dict[PointId, Stored]:
+        """What is embedded: points that are there, and those that only the file has."""
+        live = self._live([entry.id for entry in entries])
+        return {**self._archived({entry.id for entry in entries if entry.before["dropped"]}), **live}
+
+    def _archived(self, ids: set[PointId]) -> dict[PointId, Stored]:
+        if not ids:
+            return {}
+        found: dict[PointId, Stored] = {}
+        for path in self._files():
+            if not path.is_file():
+                raise RepairNeededError(
+                    f"the points that were dropped are in {path.name}, which is not there any more",
+                    hint=f"bring it back to {path.parent}, from the host that made it",
+                )
+            found.update({one.id: one.stored for one in archive.read(path) if one.id in ids})
+        return found
+
+    def _files(self) -> list[Path]:
+        live = self._edit["live"]
+        rows = self._place.ledger.deletions()
+        return [Path(row.facts["archive"]) for row in rows if row.kind == AUDIT and row.facts.get("generation") == live]
+
+    def _embedded(
+        self, key: tuple[str, str], rows: Sequence[Quarantined], points: dict[PointId, Stored]
+    ) -> Iterator[tuple[Quarantined, Any, Any]]:
+        """Row, input, and its vector or a failure."""
+        filling = self._filling(key)
+        assert self._place.code is not None  # noqa: S101  it was needed for the filling
+        inputs = [_input(filling, records.payload_of(points[row.point_id])) for row in rows]
+        fit = [place for place, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)]
+        embedder = self._place.code.embedder(filling.embedder)
+        made = embed_all(embedder, [inputs[place] for place in fit], size=self._size(key))
+        vectors = dict(zip(fit, made, strict=True))
+        nothing = Failure(0, "read", "its source field is missing, empty or not text")
+        for place, row in enumerate(rows):
+            item = inputs[place]
+            value = vectors.get(place, item if isinstance(item, Failure) else nothing)
+            yield row, None if isinstance(item, Failure) else item, value
+
+    def _size(self, key: tuple[str, str]) -> int | None:
+        live = self._place.store.describe(self._place.address)
+        size = live.schema.vectors.get(self._groups[key]["now"], {}).get("size") if live is not None else None
+        return int(size) if size is not None else None
+
+    def _filling(self, key: tuple[str, str]) -> Embed:
+        """What filled the vector, as its revision says it."""
+        if key not in self._fillings:
+            group = self._groups[key]
+            code = self._place.code
+            if code is None:
+                raise RepairNeededError("the revisions are needed to embed anything")
+            operations = [code.operation(OpRef(*ref)) for ref in group["ops"]]
+            found = transform_of(operations, CollectionSchema.from_json(group["schema"])).values.get(key[1])
+            if not isinstance(found, Embed):
+                raise RepairNeededError(f"the revisions don't say any more what has filled {key[1]!r} of {key[0]}")
+            self._fillings[key] = found
+        return self._fillings[key]
+
+    def _failed_again(self, row: Quarantined, why: Failure, item: Any) -> None:
+        if self._place.lease is not None:
+            known = (row.point_id, row.vector, row.outcome, why.stage, why.message, shortened(item), row.digest)
+            self._place.lease.quarantine(row.generation, row.run, [Quarantined(*known)])
+
+    def _resolve(self, rows: Sequence[Quarantined], how: str) -> None:
+        if rows and self._place.lease is not None:
+            self._place.lease.resolve_quarantine({(row.generation, row.point_id, row.vector): how for row in rows})
+
+
+def _carrying(stored: Stored) -> PointTransform:
+    return PointTransform.identity(frozenset(records.vector_messages(stored)))
+
+
+def _input(filling: Embed, payload: Payload) -> Any:
+    """What is embedded of a payload; a failure where a function of the revision fails."""
+    if not callable(filling.spec):
+        item: Any = read_input(payload, filling.spec)
+    else:
+        try:
+            item = filling.spec(payload)
+        except Exception as error:  # whatever the user's code raises is about this point
+            return Failure(0, "read", f"{type(error).__name__}: {error}")
+    return ImageName(item) if filling.image is not None and isinstance(item, str) else item
+
+
+def _state(entry: Entry, live: Stored | None) -> str:
+    if live is None:
+        return "before" if entry.before["dropped"] else "gone"
+    return "after" if entry.after.keys() <= records.vector_messages(live).keys() else "before"

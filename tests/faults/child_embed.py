@@ -1,0 +1,24 @@
+"""A child process that upgrades with small pages, so that much is on its way when its embedder kills it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from qmigrate.commands import upgrade
+from qmigrate.settings import Settings
+from qmigrate.steps import fill
+from qmigrate.store import records
+
+
+def main() -> int:
+    """``child_embed.py CONFIG FOLDER SECONDS``: where the embedder's module is; how often a checkpoint is made."""
+    sys.path.insert(0, sys.argv[2])
+    records.page_size = lambda *_arguments, **_more: 10
+    fill.CHECKPOINT_EVERY = float(sys.argv[3])
+    upgrade.upgrade(Settings.load(config=Path(sys.argv[1])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Points that can't be embedded: kept or dropped on purpose, counted, limited, tried again; proof of all others."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+
+import pytest
+from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.scenarios.test_bad_points import MODULE
+
+from qmigrate import archive
+from qmigrate.commands import deletions, fix, quarantine, status, upgrade
+from qmigrate.commands import rollback as back
+from qmigrate.errors import EmbedError, QuarantineError, RefusedError, VerificationError
+from qmigrate.ledger import Ledger
+from qmigrate.steps import build
+from qmigrate.store import records
+
+POINTS = 60
+KEEP = ADD.replace('text="text"', 'text="text", on_failure="keep_without_vector"')
+DROP = ADD.replace('text="text"', 'text="text", on_failure="drop"')
+BAD = {5: [math.nan] * 16, 20: [0.0] * 16, 41: EmbedError("400: it is too long")}
+
+
+@pytest.fixture
+def words(tmp_path, monkeypatch):
+    """A module with an embedder that goes wrong on demand: points 5, 20 and 41 do from the start."""
+    (tmp_path / "quarantine_words.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("quarantine_words")
+    importlib.reload(module)
+    module.wrong.update({make_point(number).payload["text"]: value for number, value in BAD.items()})
+    return module
+
+
+@pytest.fixture
+def made(deployment, words):
+    """A loaded collection at 0001; the vector b will be filled by that module."""
+    deployment.extra["embedders"] = {"words": {"type": "callable", "function": "quarantine_words:embed", "size": 16}}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings(), "0001")
+    deployment.load(POINTS, uuids=False)
+    return deployment
+
+
+def ids_of(numbers) -> set[int]:
+    """Ids of these points."""
+    return {make_point(number).id for number in numbers}
+
+
+def lacking(made: Deployment) -> set[int]:
+    """Points of the live collection without the vector b."""
+    return {identifier for identifier, (_, vectors) in made.contents().items() if "b" not in vectors}
+
+
+def proof_of(made: Deployment) -> dict:
+    """The newest proof, as the history has it."""
+    return status.history(made.settings()).rows[0].report["verification"]
+
+
+def open_rows(made: Deployment) -> dict:
+    """What is listed, by point and vector."""
+    return {(row.point_id, row.vector): row for row in quarantine.quarantine(made.settings(), made.name).rows}
+
+
+def test_kept_points_are_listed_counted_and_filled_later(made, words):
+    """They serve without the vector, the proof knows them by their source, and --retry fills those that are mended."""
+    made.revise("0002", KEEP)
+    upgrade.upgrade(made.settings())
+    assert lacking(made) == ids_of(BAD)
+    proof = proof_of(made)
+    assert (proof["points"], proof["proven"], proof["embedded"], proof["without_vector"]) == (60, 60, 57, 3)
+    rows = open_rows(made)
+    assert {key[0] for key in rows} == ids_of(BAD)
+    assert rows[42, "b"].reason == "400: it is too long"
+    assert (rows[6, "b"].stage, rows[6, "b"].source) == ("check", "the text number 5")
+    assert all((row.outcome, row.attempts) == ("kept", 1) for row in rows.values())
+    # One is mended, one is deleted, one still fails.
+    del words.wrong[make_point(5).payload["text"]]
+    store = made.store()
+    store.delete(made.name, [21])
+    store.close()
+    before = made.contents()
+    result = quarantine.retry(made.settings(), made.name)
+    assert (result.filled, result.failed, result.settled) == (1, 1, 1)
+    after = made.contents()
+    assert len(after[6][1].pop("b")) == 16
+    assert after == before
+    assert {key: row.attempts for key, row in open_rows(made).items()} == {(42, "b"): 2}
+    assert quarantine.retry(made.settings(), made.name).filled == 0
+    made.revise("0003", 'def upgrade():\n    return [op.RenameVector("{name}", "b", "c", cutover="immediate")]')
+    upgrade.upgrade(made.settings())
+    words.wrong.clear()
+    assert quarantine.retry(made.settings(), made.name).filled == 1
+    assert open_rows(made) == {}
+
+
+def test_dropped_points_are_exported_logged_and_brought_back(made, words):
+    """They are in a file and the audit, not in the new generation; a rollback has them, and --retry brings them back."""
+    made.revise("0002", DROP)
+    before = made.contents()
+    upgrade.upgrade(made.settings())
+    after = made.contents()
+    assert before.keys() - after.keys() == ids_of(BAD)
+    proof = proof_of(made)
+    assert (proof["points"], proof["proven"], proof["embedded"], proof["dropped"]) == (60, 60, 57, 3)
+    row = deletions.deletions(made.settings(), made.name).rows[0]
+    assert (row.kind, row.count, row.changed) == ("QUARANTINE", 3, 3)
+    kept = {one.id: one.stored for one in archive.read(Path(row.facts["archive"]))}
+    assert {key: records.payload_of(stored) for key, stored in kept.items()} == {key: before[key][0] for key in ids_of(BAD)}
+    with pytest.raises(RefusedError, match="nothing to take back"):
+        fix.undo(made.settings(), row.id)
+    back.rollback(made.settings(), "0001")
+    assert made.contents() == before
+    upgrade.upgrade(made.settings())
+    words.wrong.clear()
+    assert quarantine.retry(made.settings(), made.name).filled == 3
+    whole = made.contents()
+    assert whole.keys() == before.keys()
+    assert {key: (payload, vectors["a"]) for key, (payload, vectors) in whole.items()} == {
+        key: (payload, vectors["a"]) for key, (payload, vectors) in before.items()
+    }
+    assert lacking(made) == set()
+    assert open_rows(made) == {}
+    with pytest.raises(RefusedError, match="3 points added"):
+        back.rollback(made.settings(), "0001")
+
+
+def test_too_many_stop_the_run_until_they_are_mended_or_allowed(made, words):
+    """Over the limit: exit 10, the reasons, and nothing lost; a resume tries them again first."""
+    made.extra["limits"] = {"max_quarantine": 2}
+    made.extra["rebuild"] = {"on_failure": "keep_without_vector", "sample": 0}
+    made.__post_init__()
+    made.revise("0002", ADD)
+    with pytest.raises(QuarantineError) as caught:
+        upgrade.upgrade(made.settings())
+    assert caught.value.exit_code == 10
+    assert "3 of 60 points" in caught.value.message
+    assert "2 may" in caught.value.message
+    assert "400: it is too long" in caught.value.message
+    assert "qmigrate fix quarantine" in caught.value.hint
+    assert made.row().revision == "0001"
+    ledger = Ledger.open(made.ledger_url)
+    assert ledger.quarantined(f"{made.name}__g0002") == 3
+    del words.wrong[make_point(20).payload["text"]]
+    upgrade.upgrade(made.settings())
+    assert lacking(made) == ids_of({5, 41})
+    assert ledger.quarantined(f"{made.name}__g0002") == 2
+    ledger.close()
+
+
+def test_a_vector_that_is_lacking_without_a_reason_is_no_proof(made, words, monkeypatch):
+    """A point that was embedded, and whose vector got lost on the way, fails the proof although others may lack it."""
+    made.revise("0002", KEEP)
+    original = records.make_ready
+
+    def forgetful(stored, transform, values, payload=None):
+        kept = {} if records.point_id(stored) == 31 else values
+        return original(stored, transform, kept, payload)
+
+    monkeypatch.setattr(records, "make_ready", forgetful)
+    with pytest.raises(VerificationError, match="1 of 60 points .*: 31 vector 'b' is missing"):
+        upgrade.upgrade(made.settings())
+
+
+def test_a_point_that_changes_meanwhile_is_judged_anew(made, words, monkeypatch):
+    """One that is mended while it is copied is embedded after all; one that goes bad is dropped from the new side."""
+    made.extra["rebuild"] = {"sample": 0}
+    made.__post_init__()
+    made.revise("0002", DROP)
+    original = build.wait_until_ready
+
+    def meddling(work, physical):
+        changed = [make_point(5, text="mended"), make_point(7, text=make_point(20).payload["text"])]
+        write(work.store, made.name, changed)
+        work.store.delete(made.name, [21])
+        original(work, physical)
+
+    monkeypatch.setattr(build, "wait_until_ready", meddling)
+    upgrade.upgrade(made.settings())
+    gone = ids_of(range(POINTS)) - made.contents().keys()
+    assert gone == {8, 21, 42}
+    assert open_rows(made).keys() == {(8, "b"), (42, "b")}
