@@ -24,6 +24,9 @@ from qmigrate.ports import Store
 from qmigrate.store import ConnectionSettings, connect
 
 NONE_FOUND = "no Qdrant server: set QDRANT_URL, put the qdrant program on PATH, or start Docker"
+#: The program of a server that is newer than the one the other tests run on, tried where a feature needs it.
+NEWER = "qdrant-1.19"
+NO_PREFIXES = f"no Qdrant server from 1.19 on: set QDRANT_URL to one, or put {NEWER} on PATH"
 NO_PROGRAM = "needs a Qdrant server with settings of its own: put the qdrant program on PATH"
 #: How long a server may take to start, in seconds.
 _START = 60.0
@@ -77,6 +80,22 @@ def serving() -> Iterator[QdrantServer]:
                 yield server
             return
     pytest.skip(NONE_FOUND)
+
+
+@pytest.fixture
+def prefix_server(request: pytest.FixtureRequest) -> Iterator[QdrantServer]:
+    """A server that matches prefixes: the session's own where it is new enough, else one of the newer program."""
+    if os.environ.get("QDRANT_URL") or shutil.which(NEWER) is None:
+        server = request.getfixturevalue("qdrant_server")
+        opened = connect(server.settings())
+        able = opened.capabilities.prefixes
+        opened.close()
+        if not able:
+            pytest.skip(NO_PREFIXES)
+        yield server
+        return
+    with running({}, program=NEWER) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -140,8 +159,10 @@ def clean(opened: Store, prefix: str) -> None:
 
 
 @contextmanager
-def running(env: Mapping[str, str], arguments: tuple[str, ...] = ()) -> Iterator[QdrantServer]:
-    """The `qdrant` program on free ports with a folder of its own, killed and removed at the end."""
+def running(
+    env: Mapping[str, str], arguments: tuple[str, ...] = (), program: str = "qdrant"
+) -> Iterator[QdrantServer]:
+    """A `program` on free ports with a folder of its own, killed and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="qmigrate-qdrant-"))
     http, rpc = free_port(), free_port()
     variables = {
@@ -161,7 +182,7 @@ def running(env: Mapping[str, str], arguments: tuple[str, ...] = ()) -> Iterator
     def start() -> None:
         with (folder / "log").open("ab") as log:
             made = subprocess.Popen(
-                ["qdrant", *arguments], env=variables, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [program, *arguments], env=variables, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         process.append(made)
         wait_until_ready(url, lambda: made.poll() is None, folder / "log")

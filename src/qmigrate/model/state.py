@@ -36,6 +36,7 @@ class Capabilities:
         barrier: operation ids per shard can be read, so that late writes are seen.
         nodes: number of nodes that are watched.
         peers: number of nodes that the server says it has, 1 without cluster mode; 0 where it doesn't tell.
+        prefixes: filters may ask for texts that begin with something, by an index that is made for it.
     """
 
     local: bool
@@ -47,6 +48,7 @@ class Capabilities:
     barrier: bool
     nodes: int = 1
     peers: int = 1
+    prefixes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ Version = tuple[int, int, int]
 
 #: Adding and dropping named vectors works from here on (1.18.0 had panics).
 VECTOR_NAMES_SINCE: Version = (1, 18, 1)
+#: ``match: {prefix}``, and keyword indexes that serve it. Older servers ignore what they don't know of an index.
+PREFIXES_SINCE: Version = (1, 19, 0)
 
 LOCAL = Capabilities(
     local=True,
@@ -62,6 +64,7 @@ def read(nodes: Nodes) -> Capabilities:
         barrier=oldest >= OPERATION_IDS_SINCE and why_no_barrier(nodes) is None,
         nodes=len(nodes.watched),
         peers=_peers(nodes.main),
+        prefixes=oldest >= PREFIXES_SINCE,
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from qmigrate import archive
 from qmigrate.archive import Header
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
@@ -134,10 +134,28 @@ class Removal:
 
     def _scanned(self) -> Iterator[PointId]:
         fields: list[str] | bool = [self._prefix[0]] if self._prefix else False
-        for page in self._filtered(self._filter, fields):
+        for page in self._filtered(self._narrowed(), fields):
             for stored in page:
-                if self._prefix is None or _below(records.payload_of(stored).get(self._prefix[0]), self._prefix[1]):
+                # What the server says is looked at again: it may leave points out of the walk, never add one.
+                if self._prefix is None or self._is_below(stored):
                     yield records.point_id(stored)
+
+    def _narrowed(self) -> JsonObject | None:
+        """The filter, and the folder where an index of the server finds it."""
+        place = self._place
+        if self._prefix is None or not place.store.capabilities.prefixes:
+            return self._filter
+        field, folder = self._prefix
+        index = described(place.store, place.address).schema.indexes.get(field, {})
+        if index.get("type") != "keyword" or not index.get("prefix"):
+            return self._filter
+        inside = below_filter(field, folder)
+        return inside if self._filter is None else {"must": [inside, self._filter]}
+
+    def _is_below(self, stored: Stored) -> bool:
+        assert self._prefix is not None  # noqa: S101  the caller looked
+        field, folder = self._prefix
+        return any(below(value, folder) for value in values_at(records.payload_of(stored), field))
 
     def _filtered(self, where: JsonObject | None, fields: list[str] | bool) -> Iterator[Sequence[Stored]]:
         """Pages of what a filter selects.
@@ -164,10 +182,8 @@ class Removal:
             where = among(self._filter, sorted(left, key=records.order_key))
             left &= {records.point_id(stored) for page in self._filtered(where, False) for stored in page}
         if left and self._prefix is not None:
-            name, prefix = self._prefix
-            points = store.fetch(address, list(left), payload=[name], vectors=False)
-            paths = {records.point_id(stored): records.payload_of(stored).get(name) for stored in points}
-            left &= {identifier for identifier, path in paths.items() if _below(path, prefix)}
+            points = store.fetch(address, list(left), payload=[self._prefix[0]], vectors=False)
+            left &= {records.point_id(stored) for stored in points if self._is_below(stored)}
         return left
 
     def _whole(self, ids: Sequence[PointId]) -> list[Stored]:
@@ -205,16 +221,3 @@ def parts(ids: Iterator[PointId]) -> Iterator[list[PointId]]:
             part = []
     if part:
         yield part
-
-
-def _below(value: Any, prefix: str) -> bool:
-    """Whether a path is a folder or lies in it: ``/photos/2024/a.jpg`` in ``/photos/2024``, ``/photos/2024-old`` not.
-
-    Any value of a list will do. Texts are compared exactly, as a file system does.
-    """
-    if isinstance(value, list):
-        return any(_below(one, prefix) for one in value)
-    if not isinstance(value, str):
-        return False
-    folder = prefix.rstrip("/")
-    return value.rstrip("/") == folder or value.startswith(folder + "/")
