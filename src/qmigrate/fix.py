@@ -16,16 +16,29 @@ from typing import TYPE_CHECKING, Any
 
 from qmigrate.operations.base import Operation
 from qmigrate.operations.data import SyncPayload
-from qmigrate.operations.deletion import DeletePoints
+from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 
 if TYPE_CHECKING:
     import uuid
 
-    from qmigrate.commands.fix import FixResult, Review
+    from qmigrate.commands.fix import FixResult, Narrow, Review
+    from qmigrate.commands.missing import Taker
     from qmigrate.commands.quarantine import Quarantine, Retried
+    from qmigrate.commands.stats import Statistics
     from qmigrate.settings import Settings
 
-__all__ = ["check_payload", "delete_points", "quarantine", "retry_quarantine", "run", "sync_payload", "undo"]
+__all__ = [
+    "check_orphans",
+    "check_payload",
+    "delete_points",
+    "orphans",
+    "quarantine",
+    "retry_quarantine",
+    "run",
+    "stats",
+    "sync_payload",
+    "undo",
+]
 
 
 def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -134,6 +147,111 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     return command.fix(_settings(settings, config), operation, expect=expect)
 
 
+def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
+    collection: str,
+    *,
+    sql: str,
+    reason: str,
+    key: str = "id",
+    id_field: str | None = None,
+    database: str = "app",
+    parameters: Mapping[str, Any] | None = None,
+    grace: float = 900.0,
+    max_share: float | None = None,
+    export: bool = True,
+    expect: int | None = None,
+    missing: str | Path | Taker | None = None,
+    missing_table: str | None = None,
+    wait: bool = True,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> FixResult:
+    """Delete the points that have no row; see :class:`qmigrate.operations.deletion.DeleteOrphans`.
+
+    Args:
+        expect: how many points may go, exactly; None leaves it to the cap.
+        missing: a file for the ids of rows without a point, or a function that gets lists of them at the end.
+        missing_table: a table of the database that gets them, each once: ``collection``, ``id``, ``found_at``.
+        wait: for the second look; else the first one is kept, and the same call after `grace` goes on.
+        settings: those of qmigrate; by default read from `config`.
+        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+
+    Returns:
+        Counts, and the number for :func:`undo`; ``looked`` where it has to be called again.
+
+    Raises:
+        RefusedError: more would go than `expect` or the cap allow, or a transaction doesn't end; nothing was deleted.
+    """
+    from qmigrate.commands import fix as command
+    from qmigrate.commands.missing import handed
+
+    operation = DeleteOrphans(
+        collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field
+    )
+    with handed(*_missing(missing, missing_table)) as narrow:
+        return command.fix(_settings(settings, config), operation, narrow=narrow, expect=expect, wait=wait)
+
+
+def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
+    collection: str,
+    *,
+    sql: str,
+    key: str = "id",
+    id_field: str | None = None,
+    database: str = "app",
+    parameters: Mapping[str, Any] | None = None,
+    sample: int | None = None,
+    missing: str | Path | Taker | None = None,
+    missing_table: str | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> Review:
+    """Points without a row, and rows without a point: exact counts, or those of `sample` points and rows at random.
+
+    It changes no point; ids of rows without a point go where `missing` and `missing_table` say, as in :func:`orphans`.
+    """
+    from dataclasses import replace
+
+    from qmigrate.commands import fix as command
+    from qmigrate.commands.missing import handed
+
+    operation = DeleteOrphans(
+        collection, sql, key, database, parameters or {}, reason="only looked at", id_field=id_field
+    )
+    with handed(*_missing(missing, missing_table)) as narrow:
+        return command.review(_settings(settings, config), operation, replace(narrow, sample=sample))
+
+
+def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
+    collection: str,
+    *,
+    fields: Sequence[str] = (),
+    folders: str | None = None,
+    depth: int | None = None,
+    prefix: str | None = None,
+    sql: str | None = None,
+    key: str | None = None,
+    database: str = "app",
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> Statistics:
+    """Points per value of `fields`, and per folder of the paths in `folders` (``path``, where no field is named).
+
+    Args:
+        depth: count by the first parts of a folder.
+        prefix: only what lies in this folder.
+        sql: a row per folder or value, whose columns stand beside it.
+        key: its column with that; by default the field's name.
+    """
+    from qmigrate.commands import stats as command
+    from qmigrate.steps.stats import Wanted
+
+    if folders is None and (not fields or depth or prefix is not None):
+        folders = "path"
+    wanted = Wanted(fields, folders, depth, prefix)
+    return command.stats(_settings(settings, config), collection, wanted, sql=sql, key=key, database=database)
+
+
 def run(*operations: Operation, settings: Settings | None = None, config: str | Path | None = None) -> FixResult:
     """Do data fixes of ``qmigrate.op``, in this order; each must allow for its cap."""
     from qmigrate.commands import fix as command
@@ -176,6 +294,14 @@ def _settings(settings: Settings | None, config: str | Path | None) -> Settings:
     from qmigrate.settings import Settings as Loaded
 
     return settings or Loaded.load(config=config)
+
+
+def _missing(to: str | Path | Taker | None, table: str | None) -> tuple[Narrow, Taker | None]:
+    from qmigrate.commands.fix import Narrow
+
+    if to is None or isinstance(to, str | Path):
+        return Narrow(missing_to=None if to is None else str(to), missing_table=table), None
+    return Narrow(missing_table=table), to
 
 
 def _narrow(ids: Sequence[int | str | uuid.UUID] | None, since: tuple[str, datetime] | None) -> Any:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
+from tests.harness import ADD
 from tests.scenarios.app_sql import App, application
 from tests.scenarios.cli import call
 
+from qmigrate import fix as program
 from qmigrate import op
-from qmigrate.commands import fix
-from qmigrate.errors import PlanError, RefusedError
+from qmigrate.commands import fix, missing, second_look, upgrade
+from qmigrate.errors import PlanError, QmigrateError, RefusedError, UsageError
 from qmigrate.ledger import Ledger
-from qmigrate.ports import Silent
+from qmigrate.ledger.clock import clock
+from qmigrate.ports import PayloadEdit, Silent
+from qmigrate.steps.fixes import first_look, orphans
 
 IDS = "SELECT id FROM faces"
 
@@ -108,3 +115,153 @@ def test_what_is_being_inserted_is_spared(app):
     if app.url.startswith("postgresql"):
         connection.close()
     engine.dispose()
+
+
+def test_a_sample_says_how_many_there_may_be(app, tmp_path):
+    """As many points and rows at random as there are give exact figures; fewer an interval that holds the truth."""
+    words = ["fix", "orphans", app.made.name, "--sql", IDS, "--check", "--sample"]
+    whole = call(app.made.root, *words, "200", "--json").json["data"]["previews"][0]
+    names = ("strays", "strays_at_least", "strays_at_most", "missing", "missing_at_least", "missing_at_most", "rows")
+    assert [whole["counts"][name] for name in names] == [5, 5, 5, 3, 3, 3, 58]
+    few = program.check_orphans(app.made.name, sql=IDS, sample=20, settings=app.made.settings()).previews[0].counts
+    assert few["sampled"] == few["sampled_rows"] == 20
+    for name, truth in (("strays", 5), ("missing", 3)):
+        assert few[name] <= truth <= few[f"{name}_at_most"], few
+        assert few[name] <= few[f"{name}_at_least"] <= few[f"{name}_at_most"], few
+    shown = call(app.made.root, *words, "200")
+    assert (shown.code, "5 to 5 points are strays (95 %)" in shown.out) == (4, True), shown.text
+    assert call(app.made.root, *words[:-2], "--sample", "5", "--reason", "r").code == 2
+    app.run("DELETE FROM faces WHERE id >= 900")
+    app.run("INSERT INTO faces (id) VALUES (1), (2), (3), (4), (5)")
+    assert call(app.made.root, *words, "30").code == 0
+
+
+def test_missing_ids_reach_a_table_once_and_a_function_in_batches(app, monkeypatch):
+    """The table gets each id once however often it is run; a function gets lists; what doesn't fit is said beforehand."""
+    settings, name = app.made.settings(), app.made.name
+    app.run('CREATE TABLE "to do" (id BIGINT, collection TEXT, found_at TIMESTAMP, PRIMARY KEY (collection, id))')
+    words = ["fix", "orphans", name, "--sql", IDS, "--check", "--missing-table"]
+    for _ in range(2):
+        assert call(app.made.root, *words, "to do").code == 4
+        assert sorted(app.run('SELECT id, collection FROM "to do"')) == [(900, name), (901, name), (902, name)]
+    app.run("CREATE TABLE wrong (id TEXT)")
+    app.run("INSERT INTO faces (id) VALUES (903)")
+    for table, said in (("nowhere", "there is no table nowhere"), ("wrong", "no column collection, found_at")):
+        answer = call(app.made.root, *words, table)
+        assert (answer.code, said in answer.err, "CREATE TABLE" in answer.err) == (2, True, True), answer.text
+    got: list = []
+    monkeypatch.setattr(missing, "AT_ONCE", 3)
+    (done,) = program.orphans(name, sql=IDS, reason="r", grace=0.0, missing=got.append, missing_table="to do", settings=settings).done
+    assert (done.changed, got, app.run('SELECT count(*) FROM "to do"')) == (5, [[900, 901, 902], [903]], [(4,)])
+    with pytest.raises(UsageError, match="can't be imported"):
+        missing.function_of("no_such_module:attr")
+    assert missing.function_of("os.path:basename")("/a/b") == "b"
+
+
+def edited(app: App, *edits: PayloadEdit) -> None:
+    """The application changes payloads."""
+    store = app.made.store()
+    store.edit_payloads(app.made.name, edits)
+    store.close()
+
+
+#: Column of the ids, and what the points have.
+KINDS = [
+    ("BIGINT", lambda number: number * 10),
+    ("TEXT", lambda number: f"asset-{number}"),
+    ("UUID", lambda number: str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))).upper()),
+]
+
+
+def test_ids_in_a_payload_field(app):
+    """Integers, texts and UUIDs tie rows to points; several points have one id, and one without it is let be."""
+    name, settings = app.made.name, app.made.settings()
+    before = app.payloads()
+    for column, value in KINDS:
+        edited(app, *(PayloadEdit([one], {"asset": value(one // 2)}) for one in before if one > 2))
+        app.run("DROP TABLE IF EXISTS assets")
+        app.run(f"CREATE TABLE assets (id {column} PRIMARY KEY)")
+        app.run("INSERT INTO assets VALUES (:id)", [{"id": value(one)} for one in range(3, 32)])
+        given = {"sql": "SELECT id FROM assets", "id_field": "asset", "settings": settings}
+        got: list = []
+        (seen,) = program.check_orphans(name, missing=got.extend, **given).previews
+        # Points 3 to 5 have the ids 1 and 2; the points 1 and 2 none; nobody has 31.
+        assert {one["id"] for one in seen.sample} == {3, 4, 5}, column
+        assert (seen.counts["without_id"], seen.counts["strays"], seen.counts["missing"]) == (2, 3, 1), column
+        assert got == [value(31) if column != "UUID" else value(31).lower()]
+        (sampled,) = program.check_orphans(name, sample=100, **given).previews
+        assert (sampled.counts["strays"], sampled.counts["missing"]) == (3, 1), column
+        (done,) = program.orphans(name, reason="r", grace=0.1, **given).done
+        assert (done.changed, set(before) - set(app.payloads())) == (3, {3, 4, 5})
+        fix.undo(settings, done.log)
+    refused = (
+        ({"sql": "SELECT 5 AS id"}, None, "a text in asset, and the query on app returns integers"),
+        ({"sql": "SELECT 'x' AS id UNION ALL SELECT 'x'"}, None, "returns the id x more than once"),
+        ({"sql": "SELECT NULL AS id"}, None, "is NULL in a row"),
+        ({}, [1.5], "= .1.5., which is no id"),
+        ({}, ["a", "b"], "which is no id"),
+    )
+    for more, value, words in refused:
+        if value is not None:
+            edited(app, PayloadEdit([7], {"asset": value}))
+        with pytest.raises(QmigrateError, match=words):
+            program.check_orphans(name, **{**given, **more})
+
+
+class Clock:
+    """A ledger's clock that is moved by hand; waiting moves it."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.ahead = timedelta()
+        self.meanwhile: list = []
+        for module in (second_look, first_look, orphans):
+            monkeypatch.setattr(module, "clock", lambda ledger: clock(ledger) + self.ahead)
+        monkeypatch.setattr(second_look, "pause", self.pause)
+
+    def pause(self, seconds: float) -> None:
+        """What somebody else does, once; and as much time as was waited for."""
+        while self.meanwhile:
+            self.meanwhile.pop(0)()
+        self.ahead += timedelta(seconds=seconds)
+
+
+def test_between_the_two_looks_others_may_work(app, monkeypatch):
+    """Nobody holds the lease while it waits: a rebuild in between is let through, and makes it look anew."""
+    settings, hands = app.made.settings(), Clock(monkeypatch)
+    looks: list = []
+    original = first_look.look
+    monkeypatch.setattr(second_look, "look", lambda *given: looks.append(1) or original(*given))
+
+    def others() -> None:
+        app.made.revise("0002", ADD)
+        if "url" in app.made.qdrant:
+            upgrade.upgrade(settings)
+
+    hands.meanwhile.append(others)
+    (done,) = fix.fix(settings, wanted(app, grace=900)).done
+    assert done.changed == 5
+    assert len(looks) == (2 if "url" in app.made.qdrant else 1)
+    assert fix.undo_review(settings, done.log).changes == 5
+
+
+def test_a_first_look_is_kept_for_a_later_run(app, monkeypatch):
+    """--no-wait exits with 12 until the grace is over; what changed or was forgotten since is not deleted then."""
+    hands = Clock(monkeypatch)
+    words = ["fix", "orphans", app.made.name, "--sql", IDS, "--reason", "r", "--yes", "--expect"]
+    before = app.payloads()
+    for _ in range(2):
+        early = call(app.made.root, *words, "2", "--no-wait")
+        assert (early.code, "run the same command again after" in early.out) == (12, True), early.text
+        assert app.payloads() == before
+        hands.ahead += timedelta(minutes=7)
+    app.run("INSERT INTO faces (id) VALUES (2), (3)")
+    edited(app, PayloadEdit([4], {"person": "somebody new"}))
+    hands.ahead += timedelta(minutes=7)
+    done = call(app.made.root, *words, "2", "--no-wait", "--json")
+    assert (done.code, done.json["data"]["done"][0]["changed"]) == (0, 2), done.text
+    assert done.json["data"]["done"][0]["counts"]["changed_since"] == 1
+    assert set(before) - set(app.payloads()) == {1, 5}
+    # The next one begins anew: 4 is seen for the first time as it is now.
+    assert call(app.made.root, *words, "1", "--no-wait").code == 12
+    hands.ahead += timedelta(days=8)
+    assert call(app.made.root, *words, "1", "--no-wait").code == 12

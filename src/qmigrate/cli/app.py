@@ -11,7 +11,7 @@ import click
 
 from qmigrate.cli import failure
 from qmigrate.cli.shell import Options, global_options
-from qmigrate.cli.verbs import adopt, care, change, cutover, fix, gc, look, snapshot, start, stats
+from qmigrate.cli.verbs import adopt, care, change, cutover, fix, gc, look, orphans, snapshot, start, stats
 from qmigrate.cli.verbs import check as checking
 from qmigrate.cli.verbs import metrics as monitoring
 from qmigrate.cli.verbs import schema as documents
@@ -68,6 +68,7 @@ VERBS = (
 )
 for verb in VERBS:
     root.add_command(verb)
+fix.fix.add_command(orphans.orphans)
 fix.fix.add_command(stats.stats)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from qmigrate.commands.edits import count
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Outcome, Resumed
+from qmigrate.commands.second_look import FirstLook, until_second_look
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import DriftError, NotFoundError, PlanError, RefusedError
 from qmigrate.executor import stop_on_signals
@@ -25,6 +26,10 @@ from qmigrate.planner import plan_fix, plan_undo_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 from qmigrate.steps.dropped import AUDIT
+from qmigrate.steps.fixes import sighting
+
+#: The exit code of what was stopped at a checkpoint on purpose.
+_TO_BE_CONTINUED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,9 @@ class Narrow:
         since: only rows whose `column` is at or after this moment.
         column: a time, of the query.
         sample: so many points at random; only to look.
-        missing_to: a file that gets the ids of rows without a point, one per line.
+        missing_to: a file that gets the ids of rows without a point, one per line; as JSON values where its name ends
+            with ``.jsonl``.
+        missing_table: a table beside these rows that gets them, with the collection and the time; each once.
     """
 
     ids: Sequence[PointId] | None = None
@@ -44,6 +51,7 @@ class Narrow:
     column: str | None = None
     sample: int | None = None
     missing_to: str | None = None
+    missing_table: str | None = None
 
     def of(self, operation: Operation) -> JsonObject:
         """The operation's edit, narrowed.
@@ -65,6 +73,7 @@ class Narrow:
             "since": None if self.since is None else [self.column, self.since.isoformat()],
             "sample": self.sample,
             "missing_to": self.missing_to and os.path.abspath(self.missing_to),
+            "missing_table": self.missing_table or None,
         }
         return edit | {name: value for name, value in parts.items() if value is not None}
 
@@ -137,10 +146,17 @@ class FixResult:
     Attributes:
         done: one entry per step, in the order of execution.
         resumed: interrupted runs that were finished first.
+        looked: collections that were only looked at, for the first time: the same command goes on when they are due.
     """
 
     done: tuple[Done, ...]
     resumed: tuple[Resumed, ...] = ()
+    looked: tuple[FirstLook, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """12 when it has to be called again, else 0."""
+        return _TO_BE_CONTINUED if self.looked else 0
 
     @property
     def changed(self) -> int:
@@ -168,6 +184,7 @@ def fix(
     narrow: Narrow | None = None,
     expect: int | None = None,
     max_rate: float | None = None,
+    wait: bool = True,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> FixResult:
@@ -180,6 +197,7 @@ def fix(
         narrow: only a part of what they are about.
         expect: points that may change of each collection, exactly; None leaves it to the cap.
         max_rate: most points per second of a deletion; None for no limit.
+        wait: for the second look at orphans, without the lease; else the first one is kept for a later call.
 
     Raises:
         RefusedError: more would change than the cap or `expect` allow; nothing was changed.
@@ -192,7 +210,7 @@ def fix(
     more = {name: value for name, value in given.items() if value is not None}
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
-        return run_fix(opened, lambda world: plan_fix(world, edits), lock_timeout)
+        return run_fix(opened, lambda world: plan_fix(world, edits), lock_timeout, edits=edits, wait=wait)
 
 
 def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Review:
@@ -230,14 +248,47 @@ def undo(
         return run_fix(opened, lambda world: _plan_undo(opened, world, row, overwrite), lock_timeout)
 
 
-def run_fix(opened: Session, make: Any, lock_timeout: float | None) -> FixResult:
-    """Finish interrupted runs of the collections that `make` plans for, then do what it plans."""
+def run_fix(
+    opened: Session,
+    make: Callable[[World], Plan],
+    lock_timeout: float | None,
+    *,
+    edits: Sequence[tuple[Operation, JsonObject]] = (),
+    wait: bool = True,
+) -> FixResult:
+    """Finish interrupted runs of the collections that `make` plans for, then do what it plans.
+
+    Args:
+        edits: what it plans from, where it may have to look twice.
+        wait: for the second look.
+    """
     with stop_on_signals() as stop:
         names = [item.job.collection for item in make(observe(opened.ledger, opened.store)).collections]
+        begun = _begun(opened, edits)
         resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
+        done = [one for outcome in finished for one in _done(outcome)]
+        if names and begun.issuperset(names):
+            # It had seen its orphans twice already.
+            return FixResult(tuple(done), tuple(resumed))
+        looked = until_second_look(opened, edits, stop=stop, wait=wait, lock_timeout=lock_timeout)
+        if looked:
+            return FixResult(tuple(done), tuple(resumed), looked)
         _, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
-    done = [one for outcome in (*finished, *outcomes) for one in _done(outcome)]
+    done += [one for outcome in outcomes for one in _done(outcome)]
     return FixResult(tuple(done), tuple(resumed))
+
+
+def _begun(opened: Session, edits: Sequence[tuple[Operation, JsonObject]]) -> set[str]:
+    """Collections with an interrupted run that did the only edit, and had to wait for it."""
+    if len(edits) != 1 or not edits[0][1].get("grace"):
+        return set()
+    wanted = sighting.query_of(edits[0][1])
+    return {
+        run.job.collection
+        for run in opened.ledger.open_runs()
+        for step in run.job.steps
+        if isinstance(step, EditPoints) and step.edit.get("grace") and sighting.query_of(step.edit) == wanted
+    }
 
 
 def _plan_undo(opened: Session, world: World, row: DeletionRow, overwrite: bool) -> Plan:

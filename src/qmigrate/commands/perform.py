@@ -118,7 +118,7 @@ def finish_open_runs(
             continue
         if (found.state == "held" and not cutover) or name in failures.found:
             continue
-        with failures.of(name), _hold(session, name, lock_timeout) as lease:
+        with failures.of(name), hold_lease(session, name, lock_timeout) as lease:
             current = session.ledger.open_run(name)
             if current is None or current.id != found.id or (current.state == "held" and not cutover):
                 continue
@@ -144,7 +144,7 @@ def _end_left_over(session: Session, lock_timeout: float | None) -> None:
     for name, view in session.ledger.collections().items():
         if name in working or not _is_frozen(session, view.physical, name):
             continue
-        with _hold(session, name, lock_timeout) as lease:
+        with hold_lease(session, name, lock_timeout) as lease:
             state = observe(session.ledger, session.store, only=[name]).collections[name]
             shown = None if state.kind == "plain" else state.physical
             everywhere = all(aliases.get(name) == shown for aliases in session.store.aliases_of_nodes())
@@ -210,7 +210,7 @@ def perform_held(
     Returns:
         The outcome, or None when the plan is empty.
     """
-    with _hold(session, name, lock_timeout) as lease:
+    with hold_lease(session, name, lock_timeout) as lease:
         world = observe(session.ledger, session.store, only=[name])
         plan = make_plan(world)
         item = next(iter(plan.collections), None)
@@ -225,7 +225,7 @@ def perform_held(
 
 def end_rehearsals(session: Session, name: str, *, stop: Stop, lock_timeout: float | None = None) -> None:
     """Remove what an interrupted rehearsal of a collection has made; nothing happens when there is none."""
-    with _hold(session, name, lock_timeout) as lease:
+    with hold_lease(session, name, lock_timeout) as lease:
         found = session.ledger.open_run(name)
         if found is not None and found.job.throwaway:
             _end_rehearsal(session, lease, name, stop)
@@ -262,7 +262,7 @@ def _run_planned(
     owned: bool,
 ) -> Outcome:
     name = item.job.collection
-    with _hold(session, name, lock_timeout) as lease:
+    with hold_lease(session, name, lock_timeout) as lease:
         world = observe(session.ledger, session.store, only=[name])
         state = world.collections[name]
         if state.basis() != item.job.basis or (state.open_run is not None and not unfinished):
@@ -287,7 +287,8 @@ def _check_rights(work: Work) -> None:
         work.store.drop_alias(f"{generation_name(work.collection, 0)}__e{work.lease.epoch}")
 
 
-def _hold(session: Session, name: str, lock_timeout: float | None) -> AbstractContextManager[Lease]:
+def hold_lease(session: Session, name: str, lock_timeout: float | None) -> AbstractContextManager[Lease]:
+    """The lease of a collection while the block runs, within the bounds of the settings."""
     limits = session.settings.limits
     return session.ledger.hold(
         name,

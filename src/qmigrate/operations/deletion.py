@@ -192,6 +192,8 @@ class DeleteOrphans(DataFix):
         grace: seconds between the two looks; 0 only where the application is stopped.
         max_share: the largest share of the points that may go; None for ``fixes.max_share`` of the settings.
         export: keep the points for an undo; without, there is none.
+        id_field: the payload field that holds what `key` holds, where that is no point id: integers, UUIDs, any text;
+            several points may have the same. A point without it is let be.
     """
 
     rewrites_payload: ClassVar[bool] = True
@@ -205,9 +207,12 @@ class DeleteOrphans(DataFix):
     grace: float = 900.0
     max_share: float | None = None
     export: bool = True
+    id_field: str | None = None
 
     def check_words(self) -> None:
         """See the base class."""
+        if self.id_field is not None and (not isinstance(self.id_field, str) or not self.id_field):
+            raise self.error(f"id_field must name a payload field, not {self.id_field!r}")
         if not isinstance(self.grace, int | float) or isinstance(self.grace, bool) or self.grace < 0:
             raise self.error(f"grace must be seconds, not {self.grace!r}")
         self._removal().check_words()
@@ -217,7 +222,9 @@ class DeleteOrphans(DataFix):
 
     def edit(self) -> JsonObject:
         """See the base class."""
-        return {**self._removal().edit(), "kind": "orphans", "type": "ORPHAN", "grace": self.grace}
+        return {**self._removal().edit(), "kind": "orphans", "type": "ORPHAN", "grace": self.grace, **(
+            {"id_field": self.id_field} if self.id_field else {}
+        )}
 
     def describe(self) -> str:
         """See the base class."""

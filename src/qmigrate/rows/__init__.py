@@ -1,5 +1,6 @@
-"""The application's SQL: its rows, read-only and streamed. Nothing here knows of Qdrant's points, but for their ids."""
+"""The application's SQL: rows, read-only and streamed, and a queue of ids. It knows of points only their ids."""
 
+from qmigrate.rows.queue import Queue
 from qmigrate.rows.reader import Moment, Query, Row, Rows
 
-__all__ = ["Moment", "Query", "Row", "Rows"]
+__all__ = ["Moment", "Query", "Queue", "Row", "Rows"]

@@ -107,15 +107,12 @@ def spelled(ids: Sequence[PointId], kind: int | None, backend: str) -> list[Any]
     numbers = [one for one in ids if isinstance(one, int)]
     texts = [one for one in ids if isinstance(one, str)]
     uuids = [uuid.UUID(one) for one in texts if _UUID.fullmatch(one)]
-    spelt = [way for one in uuids for way in _spellings(one)]
-    others = [one for one in texts if not _UUID.fullmatch(one)]
+    spelt = [way for one in texts for way in spellings(one)]
     if backend == "postgresql":
         if kind == PG_UUID:
             return list(uuids)
-        if kind in PG_TEXTS:
-            return [*spelt, *others]
-        return list(numbers)
-    return [*numbers, *spelt, *(one.bytes for one in uuids), *others]
+        return spelt if kind in PG_TEXTS else list(numbers)
+    return [*numbers, *spelt, *(one.bytes for one in uuids)]
 
 
 def ascends(before: PointId, after: PointId) -> bool:
@@ -136,6 +133,11 @@ def _integer_of(value: Any) -> int | None:
     if isinstance(value, Decimal) and value.is_finite() and value == int(value):
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def spellings(text: str) -> tuple[str, ...]:
+    """How else a text may be written that says the same: a UUID in four ways, any other as it is."""
+    return _spellings(uuid.UUID(text)) if _UUID.fullmatch(text) else (text,)
 
 
 def _spellings(one: uuid.UUID) -> tuple[str, ...]:

@@ -114,6 +114,15 @@ class Rows:
         except DescentError as error:
             raise self._disorder(error.before, error.after) from None
 
+    def unordered(self) -> Iterator[Row]:
+        """Every row as it comes, streamed; ids may repeat."""
+        return self._read("")
+
+    def sample(self, count: int) -> list[Row]:
+        """Up to `count` rows at random; the database reads all of them and hands out these."""
+        chance = "rand()" if self._database.backend in ("mysql", "mariadb") else "random()"
+        return list(self._read(f"ORDER BY {chance} LIMIT :qmigrate_most", bound("qmigrate_most", count)))
+
     def since(self, column: str, moment: datetime) -> Iterator[Row]:
         """Rows whose `column` is at or after `moment`, in no order.
 

@@ -14,6 +14,7 @@ from qmigrate.steps.export import file_name
 from qmigrate.steps.fixes.journal import journal_name, windows, write
 from qmigrate.steps.fixes.kinds import opened
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap
+from qmigrate.steps.fixes.sighting import forget
 from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.work import Facts, Phase, Work
 
@@ -164,6 +165,7 @@ def close(step: EditPoints, work: Work) -> Facts:
     if taken_back:
         work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))
         _export_of(work, step.target, step.edit["run"], step.edit["step"]).unlink(missing_ok=True)
+    forget(work.lease, step.edit)
     _expire(work)
     return {"log": close_edit(work, step, fixed, report)}
 

@@ -44,6 +44,13 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
     for one in result.done:
         for line in _done(one, unit):
             console.print(line)
+    for seen in result.looked:
+        strays, missing = counted(seen.strays, "point"), counted(seen.missing, "row")
+        what = f"  first look: {strays} without a row, {missing} without a point"
+        console.print(Text.assemble((seen.collection, "bold"), what))
+        again = f"run the same command again after {seen.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        for line in labelled("not yet", [again]):
+            console.print(line)
     number_ = next((one.log for one in reversed(result.done) if one.log is not None), None)
     if number_ is not None:
         console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {number_}", "bold")))
@@ -52,8 +59,21 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
 def _preview(preview: Preview) -> list[Text]:
     head = Text.assemble((preview.collection, "bold"), f"  {preview.what}")
     figures = f"{number(preview.changes)} of {counted(preview.points, 'point')} would change"
-    lines = [head, *labelled("changes", [figures]), *labelled("found", [_counts(preview.counts)])]
+    counts = dict(preview.counts)
+    estimates = [_estimate(counts, *named) for named in (("strays", "points"), ("missing", "rows"))]
+    if "strays_at_most" in preview.counts:
+        figures = f"{figures}, of {number(counts.pop('sampled'))} that were looked at"
+    lines = [head, *labelled("changes", [figures]), *labelled("found", [_counts(counts)])]
+    lines += labelled("estimate", [one for one in estimates if one])
     return [*lines, *labelled("sample", [_sample(one) for one in preview.sample[:_SHOWN]])]
+
+
+def _estimate(counts: dict[str, int], name: str, unit: str) -> str | None:
+    """What a sample says of all; it takes its figures away."""
+    low, high = counts.pop(f"{name}_at_least", None), counts.pop(f"{name}_at_most", None)
+    if low is None or high is None:
+        return None
+    return f"{number(low)} to {number(high)} {unit} are {name} (95 %)"
 
 
 def _done(one: Done, unit: str) -> list[Text]:

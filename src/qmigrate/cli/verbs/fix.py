@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.cli.shell import Duration, Shell, with_shell
+from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
         if given["check"] or not found.changes:
             shell.show(found, show_review)
             return found.exit_code
-        _consent(shell, found)
+        consent(shell, found)
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
     with shell.progress() as progress:
         result = command.fix(
@@ -123,7 +123,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
         if given["dry_run"] or not found.changes:
             shell.show(found, functools.partial(show_review, would="would go"))
             return 0
-        _consent(shell, found, flags=f"--yes --expect {found.changes}")
+        consent(shell, found, flags=f"--yes --expect {found.changes}")
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
     elif expected is None:
         raise RefusedError("nothing was deleted: say how many may go", hint="--dry-run counts them; --yes --expect N")
@@ -135,63 +135,6 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
             max_rate=given["max_rate"],
             lock_timeout=given["lock_timeout"],
             progress=progress,
-        )
-    shell.show(result, functools.partial(show_done, unit="deleted"))
-    return 0
-
-
-@fix.command("orphans", short_help="Find points without a row, and rows without a point.")
-@click.argument("collection")
-@click.option("--sql", required=True, metavar="SELECT", help="A query that returns the id of every point to keep.")
-@click.option("--key", default="id", show_default=True, metavar="COLUMN", help="Its column with the id.")
-@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
-@click.option("--check", is_flag=True, help="Only look; exit with 4 when there are any, of either kind.")
-@click.option("--missing", type=click.Path(dir_okay=False), metavar="FILE", help="Write ids without a point there.")
-@click.option("--grace", type=Duration(), default="15m", show_default=True, help="Between the two looks.")
-@click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
-@click.option("--reason", metavar="TEXT", help="Why, for the audit; wanted unless --check.")
-@max_share
-@expect
-@yes
-@lock_timeout
-@with_shell
-def orphans(shell: Shell, collection: str, **given: Any) -> int:
-    """Compare the ids of COLLECTION with those of a query; delete points that have no row.
-
-    A point goes only when it has no row twice, --grace apart; rows without a point are counted, and written to a file.
-    """
-    from qmigrate.cli.render.fix import show_done, show_review
-    from qmigrate.commands import fix as command
-    from qmigrate.errors import RefusedError
-    from qmigrate.operations import DeleteOrphans
-
-    if not given["check"] and not given["reason"]:
-        raise click.UsageError("a --reason is wanted, or --check", click.get_current_context())
-    operation = DeleteOrphans(
-        collection,
-        given["sql"],
-        given["key"],
-        given["database"],
-        dict(_parameter(one) for one in given["params"]),
-        given["reason"] or "only looked at",
-        given["grace"],
-        given["max_share"],
-        not given["no_export"],
-    )
-    settings, narrow = shell.settings(), command.Narrow(missing_to=given["missing"])
-    expected = given["expect"]
-    if given["check"] or not given["yes"]:
-        found = command.review(settings, operation, narrow)
-        if given["check"] or not found.changes:
-            shell.show(found, functools.partial(show_review, would="would go"))
-            return found.exit_code
-        _consent(shell, found, flags=f"--yes --expect {found.changes}")
-    elif expected is None:
-        raise RefusedError("nothing was deleted: say how many may go", hint="--check counts them; --yes --expect N")
-    with shell.progress() as progress:
-        result = command.fix(
-            settings, operation, narrow=narrow, expect=expected, lock_timeout=given["lock_timeout"], progress=progress
         )
     shell.show(result, functools.partial(show_done, unit="deleted"))
     return 0
@@ -243,7 +186,7 @@ def undo(
         if dry_run or not found.changes:
             shell.show(found, show_review)
             return 0
-        _consent(shell, found)
+        consent(shell, found)
     with shell.progress() as progress:
         result = command.undo(settings, number, overwrite=overwrite, lock_timeout=lock_timeout, progress=progress)
     shell.show(result, functools.partial(show_done, unit="restored"))
@@ -266,7 +209,7 @@ def _operation(collection: str, given: dict[str, Any]) -> SyncPayload:
         key=given["key"],
         fields={name: column or name for name, _, column in pairs},
         database=given["database"],
-        parameters=dict(_parameter(one) for one in given["params"]),
+        parameters=dict(parameter(one) for one in given["params"]),
         max_share=given["max_share"],
         reason=given["reason"],
     )
@@ -278,9 +221,9 @@ def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -
     clashing = [name for name in ("ids", "filter_", "prefix", "sql", "kind") if given[name]]
     if clashing:
         raise click.UsageError("with --preset the conditions are those of the preset", click.get_current_context())
-    values = dict(_parameter(one) for one in given["params"])
+    values = dict(parameter(one) for one in given["params"])
     if given["value"] is not None:
-        values.update([_parameter(f"value={given['value']}")])
+        values.update([parameter(f"value={given['value']}")])
     kept = False if given["no_export"] else None
     return preset(
         settings,
@@ -308,7 +251,7 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
         sql=given["sql"],
         key=given["key"],
         database=given["database"],
-        parameters=dict(_parameter(one) for one in given["params"]),
+        parameters=dict(parameter(one) for one in given["params"]),
         reason=given["reason"],
         max_share=given["max_share"],
         export=not given["no_export"],
@@ -330,7 +273,7 @@ def _yaml(text: str) -> Any:
         raise click.UsageError(f"--filter is no YAML: {line}", click.get_current_context()) from None
 
 
-def _parameter(text: str) -> tuple[str, Any]:
+def parameter(text: str) -> tuple[str, Any]:
     """``NAME=VALUE``; a whole number is one, everything else is a text."""
     name, mark, value = text.partition("=")
     if not name or not mark:
@@ -364,7 +307,7 @@ def _moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
+def consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
     """Show what would change, then ask; nobody is asked where nobody can answer.
 
     Raises:

@@ -36,9 +36,9 @@ def write(lease: Lease, name: str, entries: Iterable[Entry]) -> int:
             page.append(entry)
             count += 1
             if len(page) >= PAGE:
-                lease.stage_base(name, 0, [_packed(page)])
+                lease.stage_base(name, 0, [packed(page)])
                 page = []
-        lease.stage_base(name, 0, [_packed(page)] if page else [])
+        lease.stage_base(name, 0, [packed(page)] if page else [])
     except BaseException:
         lease.discard_stage(name)
         raise
@@ -55,7 +55,7 @@ def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Itera
     """
     found: list[Entry] = []
     for page in ledger.base_pages(name):
-        found += _unpacked(page)
+        found += unpacked(page)
         if skip:
             done = min(skip, len(found))
             found, skip = found[done:], skip - done
@@ -66,11 +66,13 @@ def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Itera
         yield found
 
 
-def _packed(entries: Sequence[Entry]) -> bytes:
+def packed(entries: Sequence[Entry]) -> bytes:
+    """A page of entries as it is stored."""
     # An entry is a tuple, so it is a list there.
     lines = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
     return zstandard.compress(lines.encode(), 3)
 
 
-def _unpacked(page: bytes) -> list[Entry]:
+def unpacked(page: bytes) -> list[Entry]:
+    """The entries of a stored page."""
     return list(map(Entry._make, json.loads(zstandard.decompress(page))))

@@ -9,66 +9,128 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import IO
+from datetime import datetime
 
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
-from qmigrate.model.fix import Found
+from qmigrate.ledger.clock import clock
+from qmigrate.model.fix import Entry, Found
 from qmigrate.model.ids import differing, points_of
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.share import between
 from qmigrate.model.transform import PointId
-from qmigrate.rows import Moment, Rows
+from qmigrate.rows import Moment, Query, Rows
+from qmigrate.steps.export import described
+from qmigrate.steps.fixes import sighting
+from qmigrate.steps.fixes.by_field import ByField
+from qmigrate.steps.fixes.missing import collecting
 from qmigrate.steps.fixes.protocol import Place
 from qmigrate.steps.fixes.removal import Removal, parts
+from qmigrate.steps.fixes.sighting import Sighting
 from qmigrate.store import records
-from qmigrate.whole import writing
 
-#: Missing ids that are looked for again at a time.
-_AT_ONCE = 1000
 #: How much longer than the grace a transaction may stay open, in seconds.
-_PATIENCE = 600.0
+PATIENCE = 600.0
 
 
 class Orphans(Removal):
-    """Deletes strays; see :class:`qmigrate.operations.deletion.DeleteOrphans`, whose edit it takes."""
+    """Deletes strays; see :class:`qmigrate.operations.deletion.DeleteOrphans`, whose edit it takes.
+
+    Args:
+        place: where it looks.
+        edit: beside what the operation says: ``missing_to`` and ``missing_table`` (who is told of rows without a
+            point), ``sample`` (only so many points and rows at random; only looked at).
+    """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         super().__init__(place, edit)
-        assert self._rows is not None  # noqa: S101  the operation has checked it
-        self._sql: Rows = self._rows
+        sql = edit["sql"]
+        self._field: str | None = edit.get("id_field")
+        query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {}, of_values=self._field is not None)
+        self._sql = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
+        self._fields = ByField(place, self._sql, self._field) if self._field is not None else None
+        # Digests of a first look that was kept; None where every point is looked at here.
+        self._seen: dict[PointId, str] | None = None
+
+    def close(self) -> None:
+        """Close the database."""
+        super().close()
+        self._sql.close()
 
     def audit(self, facts: JsonObject) -> Fixed:
         """Under the word that the seeds' tables have for it."""
         return Fixed("ORPHAN", f"no row on {self._sql.name}", int(facts["changed"]), self._edit.get("reason"), facts)
 
+    def moment(self) -> Moment:
+        """When SQL is looked at, for :meth:`may_hide`.
+
+        Raises:
+            RowsError: it is a replica.
+        """
+        return self._sql.now()
+
+    def may_hide(self, moment: Moment) -> bool:
+        """Whether a transaction of that moment is still open, and may be about to insert rows."""
+        return self._sql.open_since(moment)
+
+    def find(self, found: Found) -> Iterator[Entry]:
+        """See the base class; a point that is another one than at a first look that was kept is let be."""
+        for entry in super().find(found):
+            if self._seen is not None and self._seen.get(entry.id) != entry.before["digest"]:
+                found.add("changed_since")
+                continue
+            yield entry
+
     def _candidates(self, found: Found) -> Iterator[list[PointId]]:
         """Strays, ascending; where it is more than a preview, those that are strays the second time too."""
         found.counts.update({"rows": 0, "strays": 0, "missing": 0})
-        first = self._sql.now()
+        if self._edit.get("sample") is not None:
+            yield from parts(iter(self._sampled(found)))
+            return
+        kept = self._kept()
+        if kept is not None:
+            found.counts.update(kept.counts)
+            self._wait(kept.moment, kept.seen_at, kept.strays)
+            for entries in sighting.entries(self._place.ledger, self._place.collection):
+                self._seen = {entry.id: entry.before["digest"] for entry in entries}
+                yield from parts(iter(self._seen))
+            return
+        first, began = self._sql.now(), clock(self._place.ledger) if self._place.tick is not None else None
         strays: list[PointId] = []
-        with ExitStack() as stack:
-            target = self._edit.get("missing_to")
-            missing = _Missing(self._place, found, stack.enter_context(writing(Path(target))) if target else None)
+        with collecting(self._place, self._edit, found, self._really_missing) as missing:
             for identifier, is_point in self._walk(found):
                 if is_point:
                     strays.append(identifier)
                 else:
                     missing.add(identifier)
-            missing.flush()
         found.add("strays", len(strays))
+        self._check_rows(found, len(strays))
+        if began is not None:
+            self._wait(first, began, len(strays))
+        yield from parts(iter(strays))
+
+    def _kept(self) -> Sighting | None:
+        """A first look that somebody kept for this, where it is more than a preview."""
+        place = self._place
+        if place.tick is None or not self._edit.get("grace") or self._edit.get("look"):
+            return None
+        kept = sighting.known(place.ledger, place.collection)
+        physical = described(place.store, place.address).physical
+        return kept if kept is not None and kept.serves(self._edit, physical, clock(place.ledger)) else None
+
+    def _check_rows(self, found: Found, strays: int) -> None:
         if strays and not found.counts["rows"]:
             raise RefusedError(
                 f"the query on {self._sql.name} returns no row at all, so every point of {self._place.collection} "
                 "would be an orphan: nothing is done",
                 hint="is it the right database, and are the rows there?",
             )
-        self._wait(first, len(strays))
-        yield from parts(iter(strays))
 
     def _walk(self, found: Found) -> Iterator[tuple[PointId, bool]]:
         """Ids that only one side has, and whether that is Qdrant."""
+        if self._fields is not None:
+            yield from self._fields.unmatched(found)
+            return
         place = self._place
         points = place.store.scan_ids(place.address, where=self._filter)
         for part in differing(points, self._sql.pages()):
@@ -78,48 +140,68 @@ class Orphans(Removal):
             for identifier in points_of(part.right):
                 yield identifier, False
 
-    def _wait(self, first: Moment, strays: int) -> None:
+    def _sampled(self, found: Found) -> list[PointId]:
+        """Strays among points at random; rows at random that have no point are counted.
+
+        What was seen is looked at a second time, by id: what came or went in between is no orphan.
+        """
+        place, most = self._place, int(self._edit["sample"])
+        ids = place.store.sample_ids(place.address, most)
+        strays = self._matching(sorted(self._matching(ids), key=records.order_key))
+        strays &= self._there(list(strays))
+        rows = [identifier for identifier, _ in self._sql.sample(most)]
+        found.counts["rows"] = self._sql.count()
+        found.counts.update(sampled=len(ids), sampled_rows=len(rows), strays=len(strays))
+        self._check_rows(found, len(strays))
+        with collecting(place, self._edit, found, self._really_missing) as missing:
+            for identifier in rows:
+                missing.add(identifier)
+        for name, seen, whole in (("strays", len(ids), found.points), ("missing", len(rows), found.counts["rows"])):
+            low, high = between(found.counts[name], seen, whole)
+            found.counts.update({f"{name}_at_least": low, f"{name}_at_most": high})
+        return sorted(strays, key=records.order_key)
+
+    def _wait(self, first: Moment, began: datetime, strays: int) -> None:
         """The time between the two sightings, and until every transaction of the first one has ended."""
         tick, grace = self._place.tick, float(self._edit.get("grace", 0))
-        if tick is None or not strays or not grace:
+        if tick is None or not strays or not grace or self._edit.get("look"):
             return
-        started = time.monotonic()
-        while (waited := time.monotonic() - started) < grace or self._sql.open_since(first):
-            if waited > grace + _PATIENCE:
-                raise RefusedError(
-                    f"a transaction on {self._sql.name} is open since before the orphans of {self._place.collection} "
-                    "were looked for, and may be about to insert their rows: nothing was deleted",
-                    hint="end it (pg_stat_activity shows it), then run it again",
-                )
+        while (waited := (clock(self._place.ledger) - began).total_seconds()) < grace or self._sql.open_since(first):
+            if waited > grace + PATIENCE:
+                raise self.still_open()
             tick(0, f"second look in {max(0, grace - waited):.0f} s")
             time.sleep(min(1.0, max(0.05, grace - waited)))
 
+    def still_open(self) -> RefusedError:
+        """The refusal of a transaction that doesn't end."""
+        return RefusedError(
+            f"a transaction on {self._sql.name} is open since before the orphans of {self._place.collection} "
+            "were looked for, and may be about to insert their rows: nothing was deleted",
+            hint="end it (pg_stat_activity shows it), then run it again",
+        )
+
     def _matching(self, ids: Sequence[PointId]) -> set[PointId]:
         """Those that have no row now, asked by id."""
+        if self._fields is not None:
+            return self._fields.strays(ids)
         return set(ids) - self._sql.of(ids).keys()
 
+    def _there(self, ids: Sequence[PointId]) -> set[PointId]:
+        points = self._place.store.fetch(self._place.address, ids, payload=False, vectors=False)
+        return {records.point_id(stored) for stored in points}
 
-class _Missing:
-    """Rows without a point: looked for again by id, counted, and written down where that is wanted."""
-
-    def __init__(self, place: Place, found: Found, out: IO[bytes] | None) -> None:
-        self._place = place
-        self._found = found
-        self._out = out
-        self._ids: list[PointId] = []
-
-    def add(self, identifier: PointId) -> None:
-        """One more."""
-        self._ids.append(identifier)
-        if len(self._ids) >= _AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Those that really are not there."""
-        points = self._place.store.fetch(self._place.address, self._ids, payload=False, vectors=False)
-        there = {records.point_id(stored) for stored in points}
-        gone = [identifier for identifier in self._ids if identifier not in there]
-        self._found.add("missing", len(gone))
-        if self._out is not None:
-            self._out.write("".join(f"{identifier}\n" for identifier in gone).encode())
-        self._ids = []
+    def _really_missing(self, ids: Sequence[PointId]) -> list[PointId]:
+        """Those that have a row and no point, each asked again."""
+        place = self._place
+        if self._fields is None:
+            there = self._there(ids)
+        elif self._edit.get("sample") is not None or self._fields.finds(
+            described(place.store, place.address).schema.indexes.get(str(self._field))
+        ):
+            there = self._fields.there(ids)
+        else:
+            # Every look would read the whole collection; the walk has read SQL first, so none of them came late.
+            there = set()
+        gone = [identifier for identifier in ids if identifier not in there]
+        rows = self._sql.of(gone).keys() if gone else set()
+        return [identifier for identifier in gone if identifier in rows]

@@ -1,0 +1,23 @@
+"""The time by the clock that leases go by: the same for every host. It reads nothing else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+
+from qmigrate.errors import LedgerError
+from qmigrate.ledger.reader import Ledger
+
+
+def clock(ledger: Ledger) -> datetime:
+    """What the ledger's database says it is.
+
+    Raises:
+        LedgerError: there are no tables yet.
+    """
+    rows = ledger.rows(select(ledger.database.now().label("now")))
+    if not rows:
+        raise LedgerError("the ledger has no tables yet", hint="the first changing command makes them")
+    moment: datetime = rows[0]["now"]
+    return moment
