@@ -166,11 +166,6 @@ def test_undo_spares_what_is_newer_and_refuses_what_it_can_t_do(made):
     with pytest.raises(RefusedError, match="not in .*jsonl.zst"):
         fix.undo(settings, done.log)
     file.write_bytes(whole)
-    made.revise("0002", 'def upgrade():\n    return [op.AddVector("{name}", "b", VectorParams(size=16, '
-                'distance=Distance.COSINE), values=Embed("words", text="path"))]\n')
-    upgrade.upgrade(made.settings())
-    with pytest.raises(RefusedError, match="was rebuilt since"):
-        fix.undo(settings, done.log)
     (bare,) = fix.fix(settings, op.DeletePoints(made.name, ids=[3], reason="r", export=False)).done
     with pytest.raises(RefusedError, match="has kept nothing"):
         fix.undo(settings, bare.log)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from qmigrate.commands.session import Session
+from qmigrate.commands.session import Session, UserCode
 from qmigrate.model.fix import Found
-from qmigrate.model.plan import CollectionPlan, EditPoints, Plan
+from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.steps.fixes.kinds import look
@@ -18,9 +19,23 @@ def with_counts(opened: Session, world: World, plan: Plan) -> Plan:
     return replace(plan, collections=tuple(_counted(opened, world, item) for item in plan.collections))
 
 
-def count(opened: Session, name: str, edit: JsonObject) -> Found:
-    """What an edit would change of a collection that is live."""
-    return look(Place(name, name, opened.store, opened.ledger, opened.settings.for_collection(name)), edit)
+def count(opened: Session, name: str, edit: JsonObject, ops: Sequence[OpRef] = ()) -> Found:
+    """What an edit would change of a collection that is live.
+
+    Args:
+        ops: the operations that its step names.
+    """
+    settings = opened.settings.for_collection(name)
+    place = Place(
+        name,
+        name,
+        opened.store,
+        opened.ledger,
+        settings,
+        operations=tuple(opened.operation(ref) for ref in ops),
+        code=UserCode(opened, settings),
+    )
+    return look(place, edit)
 
 
 def figures(found: Found) -> str:
@@ -36,6 +51,6 @@ def _counted(opened: Session, world: World, item: CollectionPlan) -> CollectionP
     state = world.collections.get(item.job.collection)
     if state is None or state.live is None:
         return replace(item, reasons=(*item.reasons, "data fix: counted once the collection is there"))
-    found = [count(opened, item.job.collection, step.edit) for step in steps]
+    found = [count(opened, item.job.collection, step.edit, step.ops) for step in steps]
     lines = tuple(f"data fix: {figures(one)}" for one in found)
     return replace(item, reasons=(*item.reasons, *lines), edits=tuple(one.to_json() for one in found))

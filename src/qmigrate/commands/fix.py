@@ -13,6 +13,7 @@ from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Outcome, Resumed
 from qmigrate.commands.second_look import FirstLook, until_second_look
 from qmigrate.commands.session import Session, session
+from qmigrate.commands.since import refs_since
 from qmigrate.errors import DriftError, NotFoundError, PlanError, RefusedError
 from qmigrate.executor import stop_on_signals
 from qmigrate.ledger import DeletionRow
@@ -292,10 +293,15 @@ def _begun(opened: Session, edits: Sequence[tuple[Operation, JsonObject]]) -> se
 
 
 def _plan_undo(opened: Session, world: World, row: DeletionRow, overwrite: bool) -> Plan:
-    _refuse_other_ids(opened, world, row)
+    brings_back = row.facts["undo"] == "bring_back"
+    refs = refs_since(opened, row) if brings_back else ()
+    if not refs:
+        _refuse_other_ids(opened, world, row)
     known = {name: row.facts.get(name) for name in ("run", "step", "generation", "file")}
     edit = {"kind": row.facts["undo"], "undo": "undo" if row.facts["undo"] == "undo" else None, "log": row.id, **known}
-    return plan_undo_fix(world, str(row.collection), row.facts, edit | ({"overwrite": True} if overwrite else {}))
+    edit |= {"overwrite": True} if overwrite else {}
+    checksums = {ref.revision: opened.revisions.get(ref.revision).checksum for ref in refs}
+    return plan_undo_fix(world, str(row.collection), row.facts, edit, refs, checksums)
 
 
 def _refuse_other_ids(opened: Session, world: World, row: DeletionRow) -> None:
@@ -347,7 +353,7 @@ def _previews(opened: Session, plan: Plan) -> list[Preview]:
         check_ownership(observe(opened.ledger, opened.store, only=[name]), name)
         steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
         for step, what in zip(steps, item.lines, strict=True):
-            seen = count(opened, name, step.edit)
+            seen = count(opened, name, step.edit, step.ops)
             found.append(Preview(name, what, seen.points, seen.changes, dict(seen.counts), tuple(seen.sample)))
     return found
 

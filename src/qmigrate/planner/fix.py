@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model.plan import FIXED, Closing, CollectionPlan, EditPoints, Job, Plan
+from qmigrate.model.plan import FIXED, Closing, CollectionPlan, EditPoints, Job, OpRef, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
 from qmigrate.operations.base import Operation
@@ -69,19 +69,30 @@ def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Seq
     )
 
 
-def plan_undo_fix(world: World, name: str, facts: Mapping[str, Any], edit: JsonObject) -> Plan:
+def plan_undo_fix(
+    world: World,
+    name: str,
+    facts: Mapping[str, Any],
+    edit: JsonObject,
+    refs: Sequence[OpRef] = (),
+    checksums: Mapping[str, str] | None = None,
+) -> Plan:
     """Take back what one fix has changed.
 
     Args:
         facts: of its row in the audit.
         edit: for :class:`qmigrate.steps.fixes.undo.Undo`.
+        refs: the operations since, through which points go.
+        checksums: of their revisions.
     """
     state = world.collections.get(name)
     if state is None or not state.managed or state.live is None:
         raise RefusedError(f"{name} is not there any more, so nothing of it can be undone")
     words = f"undo fix {edit['log']}: {facts.get('changed', 0):,} points"
-    step = EditPoints((), str(state.physical), edit, str(edit.get("reason") or words))
-    return Plan(verb=VERB, target=(), collections=(planned_fix(world, name, [step], [words]),))
+    step = EditPoints(tuple(refs), str(state.physical), edit, str(edit.get("reason") or words))
+    return Plan(
+        verb=VERB, target=(), collections=(planned_fix(world, name, [step], [words]),), checksums=checksums
+    )
 
 
 def _refuse_unmanaged(operation: Operation, matching: Sequence[CollectionState]) -> None:

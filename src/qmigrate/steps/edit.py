@@ -184,8 +184,17 @@ def _expire(work: Work) -> None:
 
 
 def _place(work: Work, step: EditPoints) -> Place:
-    address, ledger = reach(work, step.target), work.lease.ledger
-    return Place(work.collection, address, work.store, ledger, work.settings, work.tick, work.code, work.lease)
+    return Place(
+        work.collection,
+        reach(work, step.target),
+        work.store,
+        work.lease.ledger,
+        work.settings,
+        work.tick,
+        work.code,
+        work.lease,
+        work.operations(step.ops),
+    )
 
 
 def _export_of(work: Work, physical: str, run: int, step: int) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from qmigrate.model.report import VerificationReport
+from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.steps.base import Entry
 from qmigrate.steps.points import Maker
@@ -20,10 +22,14 @@ class Judge:
         maker: f, or None where only "unchanged since the base" can be said.
         based: whether there is a base. Without one (a clone: no point went through this process) being equal is all
             that can be said, and enough, as long as f makes nothing anew that could be stale.
+        lacking: says whether a point, by its new id, may lack a filled vector; by default its quarantine knows.
     """
 
-    def __init__(self, maker: Maker | None, *, based: bool = True) -> None:
+    def __init__(
+        self, maker: Maker | None, *, based: bool = True, lacking: Callable[[PointId, str], bool] | None = None
+    ) -> None:
         self._maker = maker
+        self._lacking = lacking
         self._equal_is_enough = not based and maker is not None and not maker.transform.filled
         self._loose = maker.tolerances() if maker is not None else {}
 
@@ -119,6 +125,8 @@ class Judge:
 
     def _may_lack(self, name: str, stored: Stored, counterpart: Stored) -> bool:
         """Whether this very reading of the point is known to have no such vector."""
+        if self._lacking is not None:
+            return self._lacking(records.point_id(counterpart), name)
         quarantine = self._maker.quarantine if self._maker is not None else None
         return quarantine is not None and quarantine.lacks(records.point_id(counterpart), name, records.digest(stored))
 

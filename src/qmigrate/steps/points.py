@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
@@ -15,11 +15,14 @@ from qmigrate.ledger import Quarantined
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Payload, PointId, PointTransform
 from qmigrate.operations.values import Compute, Embed
-from qmigrate.ports import PendingWrite, Ready, Stored
+from qmigrate.ports import PendingWrite, Ready, Store, Stored
 from qmigrate.steps.quarantine import DROPPED, KEPT, Failures, Quarantine
 from qmigrate.steps.streams import Streams
-from qmigrate.steps.work import Work
+from qmigrate.steps.work import Code, Work
 from qmigrate.store import records
+
+if TYPE_CHECKING:
+    from qmigrate.settings import Settings
 
 #: Points that are tried again at a time.
 AGAIN = 256
@@ -58,6 +61,26 @@ class Begun:
     asked: dict[str, tuple[list[Any], Callable[[], list[Any]]]]
 
 
+class Source(Protocol):
+    """What f is made of; a step's work is one."""
+
+    @property
+    def collection(self) -> str:
+        """The logical name, for messages."""
+
+    @property
+    def store(self) -> Store:
+        """Where the points are."""
+
+    @property
+    def code(self) -> Code:
+        """The user's functions and embedders."""
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the collection."""
+
+
 class Maker:
     """f for one step: built once, used by several threads.
 
@@ -65,11 +88,11 @@ class Maker:
         work: where the user's code and the embedders come from.
         transform: f, as declared.
         schema: of the collection that is written to.
-        target: its physical name; None where nothing is written, as in a trial.
+        target: its physical name, of a step's work; None where nothing is written, as in a trial, or not by a build.
     """
 
     def __init__(
-        self, work: Work, transform: PointTransform, schema: CollectionSchema, target: str | None = None
+        self, work: Source, transform: PointTransform, schema: CollectionSchema, target: str | None = None
     ) -> None:
         self.transform = transform
         self.schema = schema
@@ -78,12 +101,16 @@ class Maker:
         self._lock = threading.Lock()
         self._streams: Streams | None = None
         self.on_failure = {name: self._on_failure(transform.values[name]) for name in transform.filled}
-        self.quarantine = Quarantine(work, target, transform.filled) if target is not None else None
+        self.quarantine: Quarantine | None = None
+        if target is not None:
+            assert isinstance(work, Work)  # noqa: S101  only a step's work builds
+            self.quarantine = Quarantine(work, target, transform.filled)
         self._check_drop()
 
     @contextmanager
     def streaming(self) -> Iterator[Streams]:
         """While the block runs, embedders work beside the threads that call :meth:`begin`."""
+        assert isinstance(self._work, Work)  # noqa: S101  only a step's work reads so much
         with Streams(self._work) as self._streams:
             try:
                 yield self._streams
@@ -102,7 +129,7 @@ class Maker:
 
     def begin(self, read: Sequence[Stored]) -> Begun:
         """Start with a page; see :meth:`make` for errors."""
-        page = [self._renamed(stored) for stored in read] if self.transform.rekeys else read
+        page = [self.renamed(stored) for stored in read] if self.transform.rekeys else read
         payloads = [self._payload(stored) for stored in page]
         asked = {vector: self._ask(vector, page, payloads) for vector in self.transform.filled}
         return Begun(read, page, payloads, asked)
@@ -160,7 +187,12 @@ class Maker:
                 found[name] = records.tolerance_of(params)
         return found
 
-    def _renamed(self, stored: Stored) -> Stored:
+    def renamed(self, stored: Stored) -> Stored:
+        """The point under its new id.
+
+        Raises:
+            VerificationError: it can't be given one.
+        """
         try:
             with self._lock:
                 return records.with_id(stored, records.new_id(stored, self.transform))

@@ -1,22 +1,29 @@
-"""Deleted points, given back from the file that the deletion has left. It never writes over what is newer unasked."""
+"""Deleted points, given back from the file that the deletion has left, through the revisions since.
+
+It never writes over what is newer unasked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 
 from qmigrate import archive
-from qmigrate.archive import Archived
+from qmigrate.archive import Archived, Header
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.ports import Stored
 from qmigrate.steps.export import described, file_name
 from qmigrate.steps.fixes.protocol import Hand, Place
+from qmigrate.steps.fixes.through import Through
+from qmigrate.steps.rekey import IdTable
 from qmigrate.steps.work import Tick
-from qmigrate.store import portable, records
+from qmigrate.store import records
 
 _AT_ONCE = 500
 
@@ -39,6 +46,8 @@ class BringBack:
         made = place.settings.fixes.exports / file_name(edit["generation"], f"run{edit['run']}-{edit['step']}")
         self._path = Path(edit.get("file") or made)
         self._reader: Iterator[Archived] = iter(())
+        self._read: dict[PointId, Archived] = {}
+        self._through: Through | None = None
 
     def close(self) -> None:
         """Nothing is open."""
@@ -48,105 +57,150 @@ class BringBack:
         return None
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``newer``, ``there`` and ``erased`` points."""
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``newer``, ``there`` and ``erased`` points, and those
+        that can't be embedded: left out, or ``without_vector``."""
         if self._edit.get("nothing"):
             return
-        self._check()
+        through = self._checked()
         place = self._place
         found.counts.update({"newer": 0, "there": 0, "erased": 0})
         found.points = place.store.count(place.address)
         points = archive.read(self._path)
-        while part := list(islice(points, _AT_ONCE)):
-            now = self._digests([one.id for one in part])
-            erased = place.ledger.erased(place.collection, [one.id for one in part])
-            for one in part:
-                digest = records.digest(one.stored).hex()
-                if one.id in erased:
-                    found.add("erased")
-                elif now.get(one.id) == digest:
-                    found.add("there")
-                elif one.id in now and not self._edit.get("overwrite"):
-                    found.add("newer")
-                else:
-                    before = {"digest": now[one.id]} if one.id in now else {}
-                    found.show(Entry(one.id, {}, records.payload_of(one.stored)))
-                    yield Entry(one.id, before, {"digest": digest})
+        with ExitStack() as stack:
+            taken = stack.enter_context(closing(IdTable())) if through.rekeys else None
+            while part := list(islice(points, _AT_ONCE)):
+                wanted = {one.id: through.id_of(one) for one in part}
+                if taken is not None:
+                    self._claim(taken, wanted)
+                # What can't be embedded shows before anything is written.
+                failed = through.failing(part)
+                now = self._now(list(wanted.values()))
+                erased = place.ledger.erased(place.collection, [*wanted, *wanted.values()])
+                for one in part:
+                    there = now.get(wanted[one.id])
+                    lacking = list(failed.lacking.get(wanted[one.id], ()))
+                    if not erased.isdisjoint((one.id, wanted[one.id])):
+                        found.add("erased")
+                    elif wanted[one.id] in failed.dropped:
+                        found.add("not_embedded")
+                    elif there is not None and through.is_it(one, there):
+                        found.add("there")
+                    elif there is not None and not self._edit.get("overwrite"):
+                        found.add("newer")
+                    else:
+                        before = {"digest": records.digest(there).hex()} if there is not None else {}
+                        found.show(Entry(wanted[one.id], {}, records.payload_of(one.stored)))
+                        found.add("without_vector", bool(lacking))
+                        yield Entry(wanted[one.id], before, {"from": one.id, **({"lacks": lacking} if lacking else {})})
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:  # noqa: ARG002
         """Nothing: what is given back was not there."""
         return 0
 
     def states(self, entries: Sequence[Entry]) -> list[str]:
-        """By the digest of the whole point."""
-        now = self._digests([entry.id for entry in entries])
-        return [_state(now.get(entry.id), entry) for entry in entries]
+        """As it should be is what the point of the file becomes; else by the digest of the whole point."""
+        now = self._now([entry.id for entry in entries])
+        through = self._opened()
+        archived = self._archived([entry.after["from"] for entry in entries])
+        through.know({entry.id: entry.after["lacks"] for entry in entries if "lacks" in entry.after})
+        return [
+            _state(through, archived[entry.after["from"]], now.get(entry.id), entry.before.get("digest"))
+            for entry in entries
+        ]
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """All of them but what was erased meanwhile."""
-        erased = self._place.ledger.erased(self._place.collection, [entry.id for entry in entries])
-        return [entry for entry in entries if entry.id not in erased]
+        ids = [identifier for entry in entries for identifier in (entry.id, entry.after["from"])]
+        erased = self._place.ledger.erased(self._place.collection, ids)
+        return [entry for entry in entries if erased.isdisjoint((entry.id, entry.after["from"]))]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
-        """Whole points, as they were."""
-        found = self._archived([entry.id for entry in entries])
-        for batch in records.batches([portable.ready(one.stored) for one in found]):
+        """Whole points, as they were, or as what they would have become."""
+        through, archived = self._opened(), self._archived([entry.after["from"] for entry in entries])
+        for batch in records.batches(through.ready([archived[entry.after["from"]] for entry in entries])):
             hand.store.upsert(hand.alias, batch).wait()
             hand.tick()
-        for one in found:
-            if one.exact is not None:
-                hand.store.overwrite_payload(hand.alias, one.id, one.exact)
+        for entry in entries:
+            exact = through.exact(archived[entry.after["from"]])
+            if exact is not None:
+                hand.store.overwrite_payload(hand.alias, entry.id, exact)
 
     def audit(self, facts: JsonObject) -> Fixed:
         """It deletes no vector, so its count is 0."""
         number = self._edit.get("log")
         return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), {**facts, "undoes": number})
 
-    def _check(self) -> None:
-        """The file is whole, and of the generation that serves.
+    def _checked(self) -> Through:
+        """The file is whole, and the operations since lead from it to what serves.
 
         Raises:
-            RefusedError: it is gone, or the collection was rebuilt since.
+            RefusedError: it is gone, or they don't.
             ArchiveError: it is damaged.
         """
-        place = self._place
         if not self._path.is_file():
             raise RefusedError(
                 f"the points that were deleted are not in {self._path} (any more)",
                 hint="bring the file back from the host that made it; or restore a snapshot: qmigrate snapshot list",
             )
         header = archive.verify(self._path).header
+        place = self._place
         physical = described(place.store, place.address).physical
-        if header.physical != physical:
+        if header.physical != physical and "applied" not in header.facts:
             raise RefusedError(
-                f"{self._path.name} holds points of {header.physical}, and {place.collection} was rebuilt since: "
-                f"{physical} may want other vectors or payloads",
+                f"{self._path.name} holds points of {header.physical} without the revisions that they were at, and "
+                f"{place.collection} was rebuilt since: {physical} may want other vectors or payloads",
                 hint=f"go back to it first (qmigrate rollback), or write them by hand: zstd -dc {self._path}",
             )
+        return self._opened(header)
 
-    def _digests(self, ids: Sequence[PointId]) -> dict[PointId, str]:
+    def _opened(self, header: Header | None = None) -> Through:
+        if self._through is None:
+            self._through = Through(self._place, (header or archive.summary(self._path).header).schema)
+            self._through.check()
+        return self._through
+
+    def _claim(self, taken: IdTable, wanted: dict[PointId, PointId]) -> None:
+        """See that no two of the points get one id.
+
+        Raises:
+            RefusedError: two do.
+        """
+        for old, new in wanted.items():
+            other = taken.claim(records.order_key(new), records.order_key(old))
+            if other is not None:
+                raise RefusedError(
+                    f"the points {records.id_of_key(other)} and {old} would both get the id {new} by the revision that "
+                    "gave the others new ones",
+                    hint=f"write one of them by hand: zstd -dc {self._path}",
+                )
+
+    def _now(self, ids: Sequence[PointId]) -> dict[PointId, Stored]:
         found = {}
         for first in range(0, len(ids), _AT_ONCE):
             for stored in self._place.store.fetch(self._place.address, ids[first : first + _AT_ONCE]):
-                found[records.point_id(stored)] = records.digest(stored).hex()
+                found[records.point_id(stored)] = stored
         return found
 
-    def _archived(self, ids: Sequence[PointId]) -> list[Archived]:
+    def _archived(self, ids: Sequence[PointId]) -> dict[PointId, Archived]:
         """These points from the file. Windows ascend, so one walk serves them all; a repeated one begins anew."""
         wanted = set(ids)
-        found: list[Archived] = []
+        if self._read.keys() >= wanted:
+            return self._read
         for again in (False, True):
             if again:
                 self._reader = archive.read(self._path)
-                found = []
+            found: dict[PointId, Archived] = {}
             for one in self._reader:
                 if one.id in wanted:
-                    found.append(one)
+                    found[one.id] = one
                 if len(found) == len(wanted):
+                    self._read = found
                     return found
         raise RefusedError(f"{self._path.name} does not hold all points that are to be given back any more")
 
 
-def _state(digest: str | None, entry: Entry) -> str:
-    if digest == entry.after["digest"]:
+def _state(through: Through, one: Archived, stored: Stored | None, before: str | None) -> str:
+    if stored is not None and through.is_it(one, stored):
         return "after"
-    return "before" if digest == entry.before.get("digest") else "moved"
+    digest = None if stored is None else records.digest(stored).hex()
+    return "before" if digest == before else "moved"

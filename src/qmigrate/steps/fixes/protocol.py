@@ -15,6 +15,7 @@ from qmigrate.ports import Store
 from qmigrate.steps.work import Code, Tick
 
 if TYPE_CHECKING:
+    from qmigrate.operations.base import Operation
     from qmigrate.settings import Settings
 
 
@@ -28,6 +29,7 @@ class Place:
         tick: called while it looks; None where it is only a preview, which waits for nothing.
         code: operations and embedders; None where a fix needs none.
         lease: what a fix writes down about its own rows; None where it is only a preview.
+        operations: of revisions, that the step names: an undo goes through those that came since.
     """
 
     collection: str
@@ -38,6 +40,7 @@ class Place:
     tick: Tick | None = None
     code: Code | None = None
     lease: Lease | None = None
+    operations: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,8 @@ class Removal:
             ledger=place.ledger.identity(),
             source=place.store.capabilities.label,
             created_at=datetime.now(UTC),
+            # By which an undo knows what came since.
+            facts={"applied": [one.revision for one in place.ledger.applied(place.collection)]},
         )
         return archive.write(path, header, self._exported(entries, tick)).points
 

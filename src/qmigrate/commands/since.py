@@ -1,0 +1,59 @@
+"""Which operations came to a collection since points were deleted from it: an undo goes through them. It runs none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qmigrate import archive
+from qmigrate.commands.session import Session
+from qmigrate.errors import ArchiveError, RefusedError, RevisionError
+from qmigrate.ledger import DeletionRow
+from qmigrate.model.plan import OpRef
+from qmigrate.model.state import Applied
+from qmigrate.planner.members import refs_of
+
+
+def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
+    """The operations, in order, that points of a deletion have missed; data fixes among them leave a point as it is.
+
+    None where its file is gone or says nothing of revisions: whoever reads it refuses then, where that matters.
+
+    Raises:
+        RefusedError: a revision was taken back since, was only recorded, has no code, or made the collection anew.
+    """
+    path = Path(str(row.facts.get("file")))
+    try:
+        known = archive.summary(path).header.facts.get("applied") if path.is_file() else None
+    except ArchiveError:
+        known = None
+    if known is None:
+        return ()
+    applied = opened.ledger.applied(str(row.collection))
+    gone = [one for one in known if one not in {entry.revision for entry in applied}]
+    if gone:
+        why = f"they are of after revision {gone[-1]}, which was taken back since"
+        raise _refused(row, why, f"apply {gone[-1]} again")
+    return tuple(ref for entry in applied if entry.revision not in known for ref in _of(opened, row, entry))
+
+
+def _of(opened: Session, row: DeletionRow, entry: Applied) -> list[OpRef]:
+    """The operations of one revision that came since."""
+    if entry.strategy == "adopt":
+        raise _refused(row, f"revision {entry.revision} was only recorded since, so what it did is not known")
+    try:
+        revision = opened.revisions.get(entry.revision)
+    except RevisionError as error:
+        why = f"the code of revision {entry.revision}, applied since, is missing: {error.message}"
+        raise _refused(row, why) from error
+    found = refs_of(revision, str(row.collection), exists=True)
+    for _, operation in found:
+        if operation.creates or operation.drops:
+            raise _refused(row, f"revision {entry.revision} made the collection anew: {operation.label()}")
+    return [ref for ref, operation in found if operation.edit() is None]
+
+
+def _refused(row: DeletionRow, why: str, first: str = "write them by hand") -> RefusedError:
+    return RefusedError(
+        f"the points of fix {row.id} can't be brought back into {row.collection}: {why}",
+        hint=f"{first}; the points are in {row.facts.get('file')} (zstd -dc)",
+    )

@@ -1,0 +1,143 @@
+"""Points of an earlier schema as the collection wants them now: f of the operations since. It sends no write.
+
+The same code as that of a rebuild: its functions, its fillings, its judgement of what came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qmigrate.archive import Archived
+from qmigrate.errors import RefusedError
+from qmigrate.model.report import VerificationReport
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.transform import Payload, PointId
+from qmigrate.ports import Ready, Store, Stored
+from qmigrate.steps.export import described
+from qmigrate.steps.fixes.protocol import Place
+from qmigrate.steps.judge import Judge
+from qmigrate.steps.points import Maker
+from qmigrate.steps.work import Code, transform_of
+from qmigrate.store import portable, records
+
+if TYPE_CHECKING:
+    from qmigrate.settings import Settings
+
+#: Points that go through f together: what is embedded makes its own batches of them.
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where f's code comes from."""
+
+    collection: str
+    store: Store
+    code: Code
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Points that can't be given every vector, where their revision lets them pass.
+
+    Attributes:
+        dropped: ids that they have now, of those that are left out.
+        lacking: id that it has now -> vectors that it goes without.
+    """
+
+    dropped: frozenset[PointId]
+    lacking: Mapping[PointId, Sequence[str]]
+
+
+class Through:
+    """Makes and recognises what a point of before has become.
+
+    Args:
+        place: whose operations came since.
+        before: the schema that the points had.
+    """
+
+    def __init__(self, place: Place, before: CollectionSchema) -> None:
+        assert place.code is not None  # noqa: S101  whoever names operations brings their code
+        self._transform = transform_of(place.operations, before)
+        schema = described(place.store, place.address).schema
+        source = _Source(place.collection, place.store, place.code, place.settings)
+        self._maker = Maker(source, self._transform, schema)
+        self._known: dict[PointId, Sequence[str]] = {}
+        self._judge = Judge(self._maker, lacking=lambda identifier, name: name in self._known.get(identifier, ()))
+        self._name = place.collection
+        self._lacking = sorted(set(self._transform.vectors) - schema.vector_names())
+        self.changes = not self._transform.is_identity()
+
+    def check(self) -> None:
+        """See that the operations lead to what serves now.
+
+        Raises:
+            RefusedError: they don't.
+        """
+        if self._lacking:
+            raise RefusedError(
+                f"the points would have the vector {self._lacking[0]!r}, which {self._name} has no more, "
+                "and no revision that was applied since says so",
+                hint="bring the collection to its revisions first: qmigrate check",
+            )
+
+    @property
+    def rekeys(self) -> bool:
+        """Whether points have other ids now."""
+        return self._transform.rekeys
+
+    def id_of(self, one: Archived) -> PointId:
+        """The id that the point has now.
+
+        Raises:
+            VerificationError: it can't be given one.
+        """
+        return records.point_id(self._maker.renamed(one.stored)) if self.rekeys else one.id
+
+    def ready(self, points: Sequence[Archived]) -> list[Ready]:
+        """What is to be written.
+
+        Raises:
+            EmbedError: a vector can't be filled, and its operation wants it.
+            PlanError: a payload function fails.
+        """
+        if not self.changes:
+            return [portable.ready(one.stored) for one in points]
+        made: list[Ready] = []
+        for first in range(0, len(points), _AT_ONCE):
+            made += self._maker.make([one.stored for one in points[first : first + _AT_ONCE]]).ready
+        return made
+
+    def failing(self, points: Sequence[Archived]) -> Failed:
+        """Those that something can't be made of; nothing is asked where nothing is made anew.
+
+        Raises:
+            EmbedError: a vector can't be filled, and its operation wants it.
+        """
+        if not self._transform.filled:
+            return Failed(frozenset(), {})
+        made = self._maker.make([one.stored for one in points])
+        lacking: dict[PointId, list[str]] = {}
+        for row in made.failed:
+            if row.point_id not in made.dropped:
+                lacking.setdefault(row.point_id, []).append(row.vector)
+        self.know(lacking)
+        return Failed(frozenset(made.dropped), lacking)
+
+    def know(self, lacking: Mapping[PointId, Sequence[str]]) -> None:
+        """These points may go without these vectors; those of before are forgotten."""
+        self._known = dict(lacking)
+
+    def exact(self, one: Archived) -> Payload | None:
+        """Its payload where gRPC can't carry it, and nothing has changed it since."""
+        return one.exact if self._transform.keeps_payload else None
+
+    def is_it(self, one: Archived, stored: Stored) -> bool:
+        """Whether a point that is there now is this one."""
+        if not self.changes:
+            return records.digest(one.stored) == records.digest(stored)
+        return self._judge.why_not(one.stored, stored, VerificationReport(source="", target="")) is None
