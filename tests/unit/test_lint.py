@@ -143,6 +143,21 @@ def a(params: str) -> str:
     return f'{{"a": VectorParams({params})}}'
 
 
+def deleted(more: str = "") -> str:
+    """A deletion of points of ``docs``."""
+    return f'op.DeletePoints("docs", ids=[1, 2], reason="asked for by the editors", {more})'
+
+
+def orphans(more: str = "", sql: str = "SELECT id FROM t") -> str:
+    """A deletion of orphans of ``docs``."""
+    return f'op.DeleteOrphans("docs", sql="{sql}", reason="rows are gone", {more})'
+
+
+def synced(sql: str) -> str:
+    """A payload sync of ``docs``."""
+    return f'op.SyncPayload("docs", sql="{sql}", fields=["v"])'
+
+
 #: code -> (what breaks the rule, what looks like it and doesn't).
 CASES = {
     "QM001": (files(x="revision = '1'\ndown_revision = None\ndef upgrade(:\n"), single(CREATE)),
@@ -207,6 +222,21 @@ CASES = {
               change(update(f"quantization_config={SCALAR.format(', always_ram=True')}"), start=created("on_disk_payload=True", a('size=8, distance="Cosine", on_disk=True')))),
     "QM511": (change(update(f"quantization_config={SCALAR.format('')}"), start=created("on_disk_payload=True", a('size=8, distance="Cosine", datatype="uint8"'))),
               change(update(f"quantization_config={SCALAR.format('')}"))),
+    "QM701": (change(f'{ADD}, {deleted()}'), change(f"{deleted()}, {orphans()}")),
+    "QM702": (change(deleted("max_share=1.0")), change(deleted("max_share=0.5"))),
+    "QM703": (change(orphans().replace('"docs"', '"d*"')), change(orphans("max_share=0.01").replace('"docs"', '"d*"'))),
+    "QM704": (change(deleted("export=False")), change(deleted("export=True"))),
+    "QM705": (change(deleted().replace("asked for by the editors", "cleanup")), change(deleted())),
+    "QM706": (change(orphans("grace=0")), change(orphans())),
+    "QM707": (change('op.DeletePoints("docs", prefix="/photos/2024*", reason="folder removed")'),
+              change('op.DeletePoints("docs", prefix="/photos/100%_x", reason="folder removed")')),
+    "QM708": (change('op.DeletePoints("docs", filter={"must_not": [{"key": "kind", "match": {"value": "a"}}]}, reason="not a")'),
+              change('op.DeletePoints("docs", filter={"must": [{"key": "n", "match": {"value": 1}}], "must_not": [{"key": "kind", "match": {"value": "a"}}]}, reason="not a")')),
+    "QM709": (change(orphans(sql="WITH gone AS (DELETE FROM t RETURNING id) SELECT id FROM gone")), change(orphans(sql="SELECT id, updated FROM t WHERE note <> 'update'"))),
+    "QM710": (change(orphans(sql="SELECT id FROM t LIMIT 1000")), change(orphans(sql="SELECT id FROM t WHERE limit_ > 3 AND note <> 'limit 5'"))),
+    "QM711": (change(synced("SELECT id, v FROM t ORDER BY id")), change(synced("SELECT id, row_number() OVER (ORDER BY at) AS v FROM t"))),
+    "QM712": (change(synced("SELECT * FROM t")), change(synced("SELECT id, v FROM (SELECT * FROM t) AS x"))),
+    "QM713": (change(synced("SELECT number, v FROM t")), change(synced("SELECT t.id, v FROM t"))),
 }
 
 
@@ -288,6 +318,13 @@ def test_more_of_a_rule(code, fill, found, folder):
     """Each further case is found, or left alone, as the table says."""
     fill(folder)
     assert (code in folder.codes()) is found, folder.lint().findings
+
+
+def test_the_page_about_rules_is_the_table():
+    """docs/lint.md names every rule with its severity, what it forbids, why, and what to do instead."""
+    page = (Path(__file__).parents[2] / "docs" / "lint.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `QM")]
+    assert rows == [f"| `{one.code}` {one.name} | {one.severity} | {one.title} | {one.why} | {one.fix} |" for one in RULES]
 
 
 def test_a_sound_project_has_no_findings(folder):

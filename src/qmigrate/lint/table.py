@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qmigrate.lint import alembic_rules, change_rules, code_rules, graph_rules, setting_rules, vector_rules
+from qmigrate.lint import alembic_rules, change_rules, code_rules, fix_rules, graph_rules, setting_rules, vector_rules
 from qmigrate.lint.project import Project
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 
@@ -44,6 +44,7 @@ RULES: tuple[Rule, ...] = tuple(
             *vector_rules.RULES,
             *setting_rules.RULES,
             *alembic_rules.RULES,
+            *fix_rules.RULES,
         ),
         key=lambda rule: rule.code,
     )

@@ -16,13 +16,13 @@ def problem(sql: object) -> str | None:
     """Why a text is not one SELECT, or None when it looks like one."""
     if not isinstance(sql, str) or not sql.strip():
         return "the query is empty"
-    bare = _bare(sql).strip().rstrip("; \t\n")
-    if ";" in bare:
+    naked = bare(sql).strip().rstrip("; \t\n")
+    if ";" in naked:
         return "the query has several statements"
-    first = re.match(r"[\s(]*(\w+)", bare)
+    first = re.match(r"[\s(]*(\w+)", naked)
     word = first.group(1).lower() if first else ""
     if word not in _READS:
-        return f"the query is no SELECT: it begins with {word.upper() or repr(bare[:20])}"
+        return f"the query is no SELECT: it begins with {word.upper() or repr(naked[:20])}"
     return None
 
 
@@ -38,9 +38,9 @@ def body(sql: str) -> str:
 
 def parameters(sql: str) -> frozenset[str]:
     """Names of the ``:parameters`` in a statement."""
-    return frozenset(re.findall(r"(?<![:\w\\]):(\w+)(?!:)", _bare(sql)))
+    return frozenset(re.findall(r"(?<![:\w\\]):(\w+)(?!:)", bare(sql)))
 
 
-def _bare(sql: str) -> str:
+def bare(sql: str) -> str:
     """The text without comments, and with empty strings and names where there are any."""
     return _OPAQUE.sub(lambda found: " " if found.group().startswith(("--", "/*")) else " '' ", sql)
