@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 
 from qmigrate.errors import RefusedError
@@ -24,9 +25,10 @@ from qmigrate.steps.export import described
 from qmigrate.steps.fixes import sighting
 from qmigrate.steps.fixes.by_field import ByField
 from qmigrate.steps.fixes.missing import collecting
-from qmigrate.steps.fixes.protocol import Place
+from qmigrate.steps.fixes.protocol import Place, check_cap
 from qmigrate.steps.fixes.removal import Removal, parts
 from qmigrate.steps.fixes.sighting import Sighting
+from qmigrate.steps.fixes.spill import Spill
 from qmigrate.store import records
 
 #: How much longer than the grace a transaction may stay open, in seconds.
@@ -96,18 +98,17 @@ class Orphans(Removal):
                 yield from parts(iter(self._seen))
             return
         first, began = self._sql.now(), clock(self._place.ledger) if self._place.tick is not None else None
-        strays: list[PointId] = []
-        with collecting(self._place, self._edit, found, self._really_missing) as missing:
-            for identifier, is_point in self._walk(found):
-                if is_point:
-                    strays.append(identifier)
-                else:
-                    missing.add(identifier)
-        found.add("strays", len(strays))
-        self._check_rows(found, len(strays))
-        if began is not None:
-            self._wait(first, began, len(strays))
-        yield from parts(iter(strays))
+        with closing(Spill()) as strays:
+            with collecting(self._place, self._edit, found, self._really_missing) as missing:
+                for identifier, is_point in self._walk(found):
+                    (strays if is_point else missing).add(identifier)
+            found.add("strays", strays.count)
+            self._check_rows(found, strays.count)
+            if began is not None:
+                # Before they are read with all their vectors, and before it is waited for.
+                check_cap(self._place.collection, Found(found.points, strays.count), self.share())
+                self._wait(first, began, strays.count)
+            yield from parts(iter(strays))
 
     def _kept(self) -> Sighting | None:
         """A first look that somebody kept for this, where it is more than a preview."""
@@ -146,6 +147,8 @@ class Orphans(Removal):
         What was seen is looked at a second time, by id: what came or went in between is no orphan.
         """
         place, most = self._place, int(self._edit["sample"])
+        # A replica is refused here too.
+        self._sql.now()
         ids = place.store.sample_ids(place.address, most)
         strays = self._matching(sorted(self._matching(ids), key=records.order_key))
         strays &= self._there(list(strays))
