@@ -265,3 +265,25 @@ def test_a_first_look_is_kept_for_a_later_run(app, monkeypatch):
     assert call(app.made.root, *words, "1", "--no-wait").code == 12
     hands.ahead += timedelta(days=8)
     assert call(app.made.root, *words, "1", "--no-wait").code == 12
+
+
+def test_a_first_look_serves_a_resume_and_a_revision(app, monkeypatch):
+    """What was seen twice is not looked for again after a crash; a revision takes a first look that was kept, and doesn't wait."""
+    hands, settings = Clock(monkeypatch), app.made.settings()
+    looks: list = []
+    original = first_look.look
+    monkeypatch.setattr(second_look, "look", lambda *given: looks.append(1) or original(*given))
+    with monkeypatch.context() as patch:
+        patch.setattr(orphans.Orphans, "write", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fix.fix(settings, wanted(app, grace=900))
+    resumed = fix.fix(settings, wanted(app, grace=900))
+    assert ([one.changed for one in resumed.done], len(resumed.resumed), looks) == ([5], 1, [1])
+    fix.undo(settings, resumed.done[0].log)
+    waiting = fix.fix(settings, wanted(app, grace=900), wait=False)
+    assert (waiting.exit_code, [one.strays for one in waiting.looked], looks) == (12, [5], [1, 1])
+    hands.ahead += timedelta(minutes=16)
+    monkeypatch.setattr(orphans.time, "sleep", lambda seconds: pytest.fail("it waits with the lease"))
+    app.made.revise("0002", f'def upgrade():\n    return [op.DeleteOrphans("{{name}}", sql="{IDS}", reason="test")]\n')
+    upgrade.upgrade(settings)
+    assert {one for one in app.payloads() if one <= 5} == set()
