@@ -28,6 +28,11 @@ def upgrade():
     ]
 irreversible = "a test"
 """
+EMBED = """
+def upgrade():
+    return [op.AddVector("{name}", "VECTOR", VectorParams(size=16, distance=Distance.COSINE),
+                         values=Embed("words", text="path", on_failure="HOW"))]
+"""
 TOUCH = """
 def touch(point):
     return {{**point.payload, "touched": True}}
@@ -119,3 +124,19 @@ def test_what_is_newer_stays_and_what_can_t_be_made_is_refused(pair):
     adopt.stamp(twin.settings(), "0002", only=[twin.name])
     with pytest.raises(RefusedError, match="0002 was only recorded since"):
         fix.undo(twin.settings(), log)
+
+
+def test_what_can_t_be_embedded_comes_back_as_its_revision_lets_it(pair):
+    """on_failure="keep_without_vector" brings the point back without it; with "drop" it stays in the file, counted."""
+    made, _ = pair
+    bare = str(uuid.uuid4())
+    put(made, Point(bare, {"kind": "without a path"}, {"a": [1.0] * 8}))
+    log = deleted(made, bare, 1)
+    for number, how in ((2, "keep_without_vector"), (3, "drop")):
+        made.revise(f"{number:04d}", EMBED.replace("VECTOR", f"v{number}").replace("HOW", how))
+        upgrade.upgrade(made.settings())
+        (done,) = fix.undo(made.settings(), log).done
+        assert (done.changed, done.verified, bare in digests(made)) == ((2, 2, True) if number == 2 else (1, 1, False))
+        counted = {name: done.counts.get(name, 0) for name in ("without_vector", "not_embedded")}
+        assert counted == {"without_vector": int(number == 2), "not_embedded": int(number == 3)}
+        log = deleted(made, *({bare, 1} & digests(made).keys()))

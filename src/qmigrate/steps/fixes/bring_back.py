@@ -57,8 +57,10 @@ class BringBack:
         return None
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``newer``, ``there`` and ``erased`` points, and those
-        that can't be embedded: left out, or ``without_vector``."""
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``newer``, ``there`` and ``erased`` points.
+
+        Those that can't be embedded are counted too: ``not_embedded`` stay out, others come back ``without_vector``.
+        """
         if self._edit.get("nothing"):
             return
         through = self._checked()
