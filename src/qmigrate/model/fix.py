@@ -49,9 +49,14 @@ class Found:
         """Count something."""
         self.counts[name] = self.counts.get(name, 0) + count
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the sample takes another one."""
+        return len(self.sample) < SAMPLE
+
     def show(self, entry: Entry) -> None:
         """Keep it for the sample, while there is room."""
-        if len(self.sample) < SAMPLE:
+        if self.has_room:
             self.sample.append({"id": entry.id, "before": dict(entry.before), "after": dict(entry.after)})
 
     def to_json(self) -> JsonObject:

@@ -26,7 +26,7 @@ from qmigrate.steps.fixes import sighting
 from qmigrate.steps.fixes.by_field import ByField
 from qmigrate.steps.fixes.missing import collecting
 from qmigrate.steps.fixes.protocol import Place, check_cap
-from qmigrate.steps.fixes.removal import Removal, parts
+from qmigrate.steps.fixes.removal import Removal
 from qmigrate.steps.fixes.sighting import Sighting
 from qmigrate.steps.fixes.spill import Spill
 from qmigrate.store import records
@@ -87,7 +87,7 @@ class Orphans(Removal):
         """Strays, ascending; where it is more than a preview, those that are strays the second time too."""
         found.counts.update({"rows": 0, "strays": 0, "missing": 0})
         if self._edit.get("sample") is not None:
-            yield from parts(iter(self._sampled(found)))
+            yield from self._parts(iter(self._sampled(found)))
             return
         kept = self._kept()
         if kept is not None:
@@ -95,7 +95,7 @@ class Orphans(Removal):
             self._wait(kept.moment, kept.seen_at, kept.strays)
             for entries in sighting.entries(self._place.ledger, self._place.collection):
                 self._seen = {entry.id: entry.before["digest"] for entry in entries}
-                yield from parts(iter(self._seen))
+                yield from self._parts(iter(self._seen))
             return
         first, began = self._sql.now(), clock(self._place.ledger) if self._place.tick is not None else None
         with closing(Spill()) as strays:
@@ -108,7 +108,7 @@ class Orphans(Removal):
                 # Before they are read with all their vectors, and before it is waited for.
                 check_cap(self._place.collection, Found(found.points, strays.count), self.share())
                 self._wait(first, began, strays.count)
-            yield from parts(iter(strays))
+            yield from self._parts(iter(strays))
 
     def _kept(self) -> Sighting | None:
         """A first look that somebody kept for this, where it is more than a preview."""

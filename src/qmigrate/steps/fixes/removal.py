@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from qmigrate import archive
 from qmigrate.archive import Header
@@ -13,7 +15,7 @@ from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.transform import PointId
+from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Stored
 from qmigrate.rows import Query, Rows
 from qmigrate.steps.export import described
@@ -24,10 +26,12 @@ from qmigrate.store import portable, records
 from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.filters import among
 
+Item = TypeVar("Item")
+
 #: What `Header.kind` says of the points of a deletion.
 DELETED = "deletion"
-#: Points that are read with their vectors at a time.
-_AT_ONCE = 500
+#: Points that are read with their vectors at a time, at most: as many as make a page of the usual size.
+_AT_ONCE = 2000
 #: Points of a page without vectors.
 _PAGE = 5000
 
@@ -41,11 +45,14 @@ class Removal:
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
         self._edit = edit
+        self._at_once: int | None = None
         self._ids = None if edit.get("ids") is None else set(edit["ids"])
         self._filter: JsonObject | None = edit.get("filter")
         self._prefix: tuple[str, str] | None = tuple(edit["prefix"]) if edit.get("prefix") else None
         self._rows: Rows | None = None
         self._throttle = Throttle(edit.get("max_rate"))
+        others = ("filter", "prefix", "sql")
+        self._by_id_alone = self._ids is not None and not edit.get("export", True) and not any(map(edit.get, others))
         sql = edit.get("sql")
         if sql is not None:
             query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {})
@@ -73,7 +80,8 @@ class Removal:
             for identifier in ids:
                 if identifier in matching:
                     entry = Entry(identifier, {"digest": records.digest(points[identifier]).hex()}, {})
-                    found.show(Entry(identifier, records.payload_of(points[identifier]), {}))
+                    if found.has_room:
+                        found.show(Entry(identifier, self._payload_of(points[identifier]), {}))
                     yield entry
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:
@@ -107,16 +115,15 @@ class Removal:
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those that every condition still selects."""
         kept: set[PointId] = set()
-        for first in range(0, len(entries), _AT_ONCE):
-            kept |= self._matching([entry.id for entry in entries[first : first + _AT_ONCE]])
+        for part in self._parts(iter(entries)):
+            kept |= self._matching([entry.id for entry in part])
         return [entry for entry in entries if entry.id in kept]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
         """Delete by id."""
-        for first in range(0, len(entries), _AT_ONCE):
-            part = [entry.id for entry in entries[first : first + _AT_ONCE]]
+        for part in self._parts(iter(entries)):
             self._throttle.take(len(part))
-            hand.store.delete(hand.alias, part)
+            hand.store.delete(hand.alias, [entry.id for entry in part])
             hand.tick()
 
     def audit(self, facts: JsonObject) -> Fixed:
@@ -128,11 +135,11 @@ class Removal:
     def _candidates(self, found: Found) -> Iterator[list[PointId]]:  # noqa: ARG002
         """Ids that may be selected, ascending, some at a time: by what narrows most without a scan."""
         if self._ids is not None:
-            yield from parts(iter(sorted(self._ids, key=records.order_key)))
+            yield from self._parts(iter(sorted(self._ids, key=records.order_key)))
         elif self._rows is not None:
-            yield from parts(identifier for identifier, _ in self._rows.ordered())
+            yield from self._parts(identifier for identifier, _ in self._rows.ordered())
         else:
-            yield from parts(self._scanned())
+            yield from self._parts(self._scanned())
 
     def _scanned(self) -> Iterator[PointId]:
         fields: list[str] | bool = [self._prefix[0]] if self._prefix else False
@@ -189,20 +196,28 @@ class Removal:
         return left
 
     def _whole(self, ids: Sequence[PointId]) -> list[Stored]:
-        return self._place.store.fetch(self._place.address, ids)
+        """Points as an undo needs them: where their ids alone select them and nothing is kept, these say it all."""
+        whole = not self._by_id_alone
+        return self._place.store.fetch(self._place.address, ids, payload=whole, vectors=whole)
+
+    def _payload_of(self, stored: Stored) -> Payload:
+        """For people, who look at a few."""
+        identifier = records.point_id(stored)
+        if self._by_id_alone:
+            return self._place.store.payloads(self._place.address, [identifier]).get(identifier, {})
+        return records.payload_of(stored)
 
     def _digests(self, ids: Sequence[PointId]) -> dict[PointId, str]:
         found = {}
-        for first in range(0, len(ids), _AT_ONCE):
-            for stored in self._whole(ids[first : first + _AT_ONCE]):
+        for part in self._parts(iter(ids)):
+            for stored in self._whole(part):
                 found[records.point_id(stored)] = records.digest(stored).hex()
         return found
 
     def _exported(self, entries: Iterable[Sequence[Entry]], tick: Tick) -> Iterator[list[JsonObject]]:
         place = self._place
         for window in entries:
-            for first in range(0, len(window), _AT_ONCE):
-                part = window[first : first + _AT_ONCE]
+            for part in self._parts(iter(window)):
                 points = {records.point_id(stored): stored for stored in self._whole([entry.id for entry in part])}
                 same = [
                     points[entry.id]
@@ -212,14 +227,12 @@ class Removal:
                 yield portable.page_to_json(place.store, place.address, same)
                 tick()
 
-
-def parts(ids: Iterator[PointId]) -> Iterator[list[PointId]]:
-    """As many ids as are read with their vectors at a time."""
-    part: list[PointId] = []
-    for identifier in ids:
-        part.append(identifier)
-        if len(part) >= _AT_ONCE:
+    def _parts(self, items: Iterator[Item]) -> Iterator[list[Item]]:
+        """As many as are read with their vectors at a time."""
+        if self._at_once is None:
+            whole = not self._by_id_alone
+            pages = self._place.store.scan(self._place.address, page=16, payload=whole, vectors=whole)
+            sample = next(iter(pages), ())
+            self._at_once = records.page_size(sample, most=_AT_ONCE)
+        while part := list(islice(items, self._at_once)):
             yield part
-            part = []
-    if part:
-        yield part
