@@ -249,9 +249,9 @@ def test_a_first_look_is_kept_for_a_later_run(app, monkeypatch):
     hands = Clock(monkeypatch)
     words = ["fix", "orphans", app.made.name, "--sql", IDS, "--reason", "r", "--yes", "--expect"]
     before = app.payloads()
-    for _ in range(2):
-        early = call(app.made.root, *words, "2", "--no-wait")
-        assert (early.code, "run the same command again after" in early.out) == (12, True), early.text
+    for form, said in (([], "run the same command again after"), (["--json"], '"due_at": "20')):
+        early = call(app.made.root, *words, "2", "--no-wait", *form)
+        assert (early.code, said in early.out) == (12, True), early.text
         assert app.payloads() == before
         hands.ahead += timedelta(minutes=7)
     app.run("INSERT INTO faces (id) VALUES (2), (3)")
