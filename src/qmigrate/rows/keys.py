@@ -94,7 +94,8 @@ class ValueKeys:
 
 def canonical(text: str) -> str:
     """A UUID in its one spelling; any other text as it is."""
-    return str(uuid.UUID(text)) if _UUID.fullmatch(text) else text
+    # Most texts that are none show it by their length.
+    return str(uuid.UUID(text)) if 32 <= len(text) <= 36 and _UUID.fullmatch(text) else text
 
 
 def spelled(ids: Sequence[PointId], kind: int | None, backend: str) -> list[Any]:
