@@ -180,6 +180,11 @@ class Store(Protocol):
     def sample_ids(self, name: str, count: int) -> list[PointId]:
         """Up to `count` ids at random, unsorted."""
 
+    def nearest(
+        self, name: str, vector: str, queries: Sequence[Any], *, limit: int, exact: bool, ef: int | None = None
+    ) -> list[list[PointId]]:
+        """The nearest points of each query, by one dense vector; `exact` does without the index."""
+
     def facet(self, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
         """Value -> points that have it, exactly, by the payload index of the field.
 

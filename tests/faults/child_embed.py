@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 from qmigrate.commands import upgrade
+from qmigrate.errors import StoppedError
 from qmigrate.settings import Settings
 from qmigrate.steps import fill
 from qmigrate.store import records
@@ -16,7 +18,11 @@ def main() -> int:
     sys.path.insert(0, sys.argv[2])
     records.page_size = lambda *_arguments, **_more: 10
     fill.CHECKPOINT_EVERY = float(sys.argv[3])
-    upgrade.upgrade(Settings.load(config=Path(sys.argv[1])))
+    try:
+        upgrade.upgrade(Settings.load(config=Path(sys.argv[1])))
+    except StoppedError as stopped:
+        print([thread.name for thread in threading.enumerate() if thread.name.startswith("embed ")])
+        return stopped.exit_code
     return 0
 
 

@@ -26,7 +26,8 @@ def embed(texts):
         out.writelines(text + "\\n" for text in texts)
     limit = here / "limit"
     if limit.exists() and len(seen.read_text().splitlines()) >= int(limit.read_text()):
-        os.kill(os.getpid(), signal.SIGKILL)
+        limit.unlink()
+        os.kill(os.getpid(), signal.SIGTERM if (here / "gently").exists() else signal.SIGKILL)
     return [[float("nan")] * 16 if text.endswith("7") else [float(len(text)), *map(float, range(15))] for text in texts]
 '''
 POINTS = 200
@@ -82,7 +83,6 @@ def test_what_was_acknowledged_is_not_embedded_again(qdrant_config, tmp_path):
         # Without a checkpoint nothing but the shadow itself tells what is there.
         assert bool(done) == (every == "0")
         assert there
-        (folder / "limit").unlink()
         (folder / "seen.log").unlink()
         again = forked.run("tests.faults.child_embed", str(made.config), str(folder), every)
         assert again.returncode == 0, again.stderr
@@ -97,3 +97,24 @@ def test_what_was_acknowledged_is_not_embedded_again(qdrant_config, tmp_path):
         assert (proof["points"], proof["proven"], proof["without_vector"]) == (POINTS, POINTS, len(bad))
         if "url" in qdrant_config:
             clean(made)
+
+
+def test_a_signal_ends_every_thread(qdrant_config, tmp_path):
+    """SIGTERM while pages are on their way: exit 143, no thread left, and the same command goes on."""
+    made = prepare(tmp_path / "made", qdrant_config)
+    (tmp_path / "made" / "limit").write_text("60")
+    (tmp_path / "made" / "gently").touch()
+    stopped = forked.run("tests.faults.child_embed", str(made.config), str(tmp_path / "made"), "3600")
+    assert (stopped.returncode, stopped.stdout.strip()) == (143, "[]"), stopped.stderr
+    there = written(made)
+    ledger = Ledger.open(made.ledger_url)
+    done = sum(share.points for share in ledger.ranges(ledger.open_run(made.name).id, 0))
+    ledger.close()
+    assert done
+    (tmp_path / "made" / "seen.log").unlink()
+    again = forked.run("tests.faults.child_embed", str(made.config), str(tmp_path / "made"), "3600")
+    assert again.returncode == 0, again.stderr
+    assert not there & set((tmp_path / "made" / "seen.log").read_text().splitlines())
+    assert made.row().revision == "0002"
+    if "url" in qdrant_config:
+        clean(made)

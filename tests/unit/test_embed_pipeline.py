@@ -155,15 +155,19 @@ def test_an_end_leaves_no_thread(item: str, tick: Callable[[], None], error: typ
             go.wait(60)
 
     embedder.model = model
-    with pytest.raises(error), Pipeline(embedder, 2, items=20) as pipeline:
+    with pytest.raises(error):
+        fill(embedder, item, tick, go)
+    assert threads() == set()
+
+
+def fill(embedder: Staged, item: str, tick: Callable[[], None], go: threading.Event) -> None:
+    """Two submissions, the second of which has to wait for the first."""
+    with Pipeline(embedder, 2, items=20) as pipeline:
         try:
-            ticket = pipeline.submit([*(f"text {number}" for number in range(10)), item], tick)
-            ticket.result(tick)
-            ticket = pipeline.submit([f"later {number}" for number in range(50)], tick)
-            ticket.result(tick)
+            pipeline.submit([*(f"text {number}" for number in range(10)), item], tick).result(tick)
+            pipeline.submit([f"later {number}" for number in range(50)], tick).result(tick)
         finally:
             go.set()
-    assert threads() == set()
 
 
 @pytest.mark.parametrize(

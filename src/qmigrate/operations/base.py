@@ -15,6 +15,7 @@ from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.checks import FORBIDDEN
+from qmigrate.operations.quality import Recall
 from qmigrate.operations.reasons import obstacle, shown, why_heavy, why_heavy_when_big, why_no_clone, why_unset
 from qmigrate.operations.values import Embed
 
@@ -158,6 +159,10 @@ class Operation(ABC):
 
     def filled(self) -> dict[str, Filling]:
         """Target vector -> what computes its values; carried, copied and empty ones are left out."""
+        return {}
+
+    def gates(self) -> dict[str, Recall]:
+        """Vector -> what search by it must find before the name moves."""
         return {}
 
     def embeds(self) -> dict[str, Embed]:

@@ -12,6 +12,7 @@ from qmigrate import operations
 from qmigrate.errors import PlanError
 from qmigrate.operations import values
 from qmigrate.operations.base import Operation, assign
+from qmigrate.operations.quality import Recall
 from qmigrate.operations.rekey import Uuid5
 
 #: Marks an object of ours among plain JSON; no parameter of Qdrant begins like that.
@@ -87,4 +88,6 @@ def _class(name: str) -> Any:
         return Uuid5
     if name in operations.__all__:
         return getattr(operations, name)
+    if name == "Recall":
+        return Recall
     return getattr(values, name) if name in ("Embed", "CopyOf", "Empty") else None

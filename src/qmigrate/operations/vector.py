@@ -9,6 +9,7 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.base import Cutover, Key, Wish, assign, plain_object
 from qmigrate.operations.checks import effective, is_sparse, vector_problem
+from qmigrate.operations.quality import Recall
 from qmigrate.operations.reasons import shown
 from qmigrate.operations.values import Compute, CopyOf, Embed, Value
 from qmigrate.operations.vector_common import (
@@ -32,6 +33,7 @@ class AddVector(VectorOperation):
         vector: name of the new vector.
         params: ``VectorParams`` or ``SparseVectorParams``.
         values: what fills it: ``Embed``, ``Compute``, ``CopyOf`` or ``Empty()``.
+        quality: what search by it must find before the name moves: ``Recall(at_least=0.95)``.
         strategy: ``in_place`` adds an empty vector to the live collection (server 1.18 or newer); by default
             that is done beside it: as a clone when nothing fills it, else as a copy.
     """
@@ -41,9 +43,19 @@ class AddVector(VectorOperation):
     params: JsonObject
     values: Value
     wish: Wish
+    quality: Recall | None
 
-    def __init__(self, collection: str, vector: str, params: Any, *, values: Value, strategy: Wish = None) -> None:
-        assign(self, collection=collection, vector=vector, values=values, wish=strategy)
+    def __init__(
+        self,
+        collection: str,
+        vector: str,
+        params: Any,
+        *,
+        values: Value,
+        quality: Recall | None = None,
+        strategy: Wish = None,
+    ) -> None:
+        assign(self, collection=collection, vector=vector, values=values, wish=strategy, quality=quality)
         assign(self, params=plain_object(params, f"{self.label()}: params") or {})
 
     def check_schema(self, schema: CollectionSchema) -> None:
@@ -53,6 +65,7 @@ class AddVector(VectorOperation):
         if problem:
             raise self.error(problem)
         self.check_values(self.values, get_args(Value))
+        self.check_quality(self.quality, self.params)
         if isinstance(self.values, CopyOf):
             old = self.require(schema, self.values.vector)
             self.check_carried(old, self.params, self.values.vector, explicit=self.values)
@@ -76,9 +89,13 @@ class AddVector(VectorOperation):
         """See the base class."""
         return filled(self.vector, self.values)
 
+    def gates(self) -> dict[str, Recall]:
+        """See the base class."""
+        return {self.vector: self.quality} if self.quality is not None else {}
+
     def describe(self) -> str:
         """See the base class."""
-        return f"add vector {vector_words(self.vector, self.params)} ← {self.values.describe()}"
+        return f"add vector {vector_words(self.vector, self.params)} ← {self.values.describe()}{self.gated()}"
 
     def touched(self) -> frozenset[Key]:
         """See the base class."""
@@ -98,6 +115,7 @@ class AlterVector(VectorOperation):
         cutover: when old readers and writers have to be gone; needed where size, distance, multivector or
             values change. ``immediate`` is at the end of the run; ``hold`` builds and proves it, and waits for
             ``qmigrate cutover``.
+        quality: what search by it must find before the name moves: ``Recall(at_least=0.95)``.
         strategy: ``in_place`` for what a server can change on the live collection (HNSW, quantization,
             storage).
     """
@@ -108,6 +126,7 @@ class AlterVector(VectorOperation):
     values: Value | None
     cutover: Cutover
     wish: Wish
+    quality: Recall | None
 
     def __init__(
         self,
@@ -117,9 +136,11 @@ class AlterVector(VectorOperation):
         *,
         values: Value | None = None,
         cutover: Cutover = None,
+        quality: Recall | None = None,
         strategy: Wish = None,
     ) -> None:
         assign(self, collection=collection, vector=vector, values=values, cutover=cutover, wish=strategy)
+        assign(self, quality=quality)
         assign(self, params=plain_object(params, f"{self.label()}: params") or {})
 
     @property
@@ -140,6 +161,7 @@ class AlterVector(VectorOperation):
             raise self.error(problem)
         if self.values is not None:
             self.check_values(self.values, get_args(Value))
+        self.check_quality(self.quality, self.params)
         if self._source is not None:
             old = self.require(schema, self._source)
             explicit = self.values if isinstance(self.values, CopyOf) else None
@@ -180,10 +202,14 @@ class AlterVector(VectorOperation):
         """See the base class."""
         return filled(self.vector, self.values)
 
+    def gates(self) -> dict[str, Recall]:
+        """See the base class."""
+        return {self.vector: self.quality} if self.quality is not None else {}
+
     def describe(self) -> str:
         """See the base class."""
         words = f"alter vector {vector_words(self.vector, self.params)}"
-        return f"{words} ← {self.values.describe()}" if self.values is not None else words
+        return (f"{words} ← {self.values.describe()}" if self.values is not None else words) + self.gated()
 
     def touched(self) -> frozenset[Key]:
         """See the base class."""
@@ -201,6 +227,7 @@ class Reembed(VectorOperation):
         cutover: when old readers, who ask with the old model, have to be gone; must be said. ``immediate`` is
             at the end of the run, ``hold`` waits for ``qmigrate cutover``. To avoid the moment: ``AddVector``
             beside it, and ``DropVector`` later.
+        quality: what search by it must find before the name moves: ``Recall(at_least=0.95)``.
     """
 
     collection: str
@@ -208,11 +235,13 @@ class Reembed(VectorOperation):
     _: KW_ONLY
     values: Embed | Compute
     cutover: Cutover = None
+    quality: Recall | None = None
 
     def check_schema(self, schema: CollectionSchema) -> None:
         """See the base class."""
-        self.require(schema, self.vector)
+        params = self.require(schema, self.vector)
         self.check_values(self.values, (Embed, Compute))
+        self.check_quality(self.quality, params)
 
     def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
         """The schema stays."""
@@ -230,9 +259,13 @@ class Reembed(VectorOperation):
         """See the base class."""
         return filled(self.vector, self.values)
 
+    def gates(self) -> dict[str, Recall]:
+        """See the base class."""
+        return {self.vector: self.quality} if self.quality is not None else {}
+
     def describe(self) -> str:
         """See the base class."""
-        return f"fill vector {shown(self.vector)} anew ← {self.values.describe()}"
+        return f"fill vector {shown(self.vector)} anew ← {self.values.describe()}{self.gated()}"
 
     def touched(self) -> frozenset[Key]:
         """See the base class."""

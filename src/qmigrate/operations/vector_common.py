@@ -7,6 +7,7 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.base import Operation
 from qmigrate.operations.checks import is_sparse, meant, name_problem
+from qmigrate.operations.quality import Recall
 from qmigrate.operations.reasons import shown
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Value
 
@@ -59,6 +60,23 @@ class VectorOperation(Operation):
             names = [f"{kind.__name__}(…)" for kind in allowed if kind is not Empty]
             names += ["Empty()"] if Empty in allowed else []
             raise self.error(f"values must be {', '.join(names)}, not {values!r:.80}")
+
+    def check_quality(self, quality: object, params: JsonObject) -> None:
+        """A gate must be one, and of a vector that has an index to be measured.
+
+        Raises:
+            PlanError: it isn't.
+        """
+        if quality is None:
+            return
+        if not isinstance(quality, Recall):
+            raise self.error(f"quality must be Recall(…), not {quality!r:.80}", hint="Recall(at_least=0.95)")
+        if is_sparse(params) or params.get("multivector_config"):
+            raise self.error("quality can only be measured of a dense vector: others are searched exactly, or by parts")
+
+    def gated(self) -> str:
+        """The gates, for people."""
+        return "".join(f", {one.describe()}" for one in self.gates().values())
 
     def check_carried(self, old: JsonObject, new: JsonObject, source: str, *, explicit: CopyOf | None) -> None:
         """Whether stored values can go from a vector with parameters `old` to one with `new`.

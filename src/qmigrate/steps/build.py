@@ -18,6 +18,7 @@ from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models, try_again
 from qmigrate.steps.preflight import check_build
 from qmigrate.steps.proof import prove
+from qmigrate.steps.quality import gates_of, measure_quality
 from qmigrate.steps.quiet import barrier, delta_of, measure
 from qmigrate.steps.ranges import borders
 from qmigrate.steps.sample import copy_sample
@@ -198,6 +199,17 @@ def converge(step: Build, work: Work) -> Facts:
     return prove(work, sides, since=since, delta=delta_of(work))
 
 
+def quality(step: Build, work: Work) -> Facts:
+    """What the revisions ask of search, measured; a miss can be mended, and the run goes on here."""
+    if step.source is None or step.fill in ("empty", "sample", "restore"):
+        return {}
+    wanted = gates_of(step, work)
+    if wanted:
+        # Settings that were mended since take time to act.
+        wait_until_ready(work, step.target)
+    return {"quality": [measure_quality(step, work, *one) for one in wanted]} if wanted else {}
+
+
 def wait_until_ready(work: Work, physical: str) -> None:
     """Several settled readings in a row, or an error when the optimizer fails or the time is up."""
     deadline = time.monotonic() + work.settings.limits.ready_timeout
@@ -261,4 +273,5 @@ PHASES = (
     Phase("fill", fill),
     Phase("index", index),
     Phase("converge", converge),
+    Phase("quality", quality),
 )

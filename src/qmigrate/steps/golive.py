@@ -275,6 +275,7 @@ def _report(work: Work) -> JsonObject:
     return {
         "verification": _proof(work).get("report"),
         "dropped": _proof(work).get("dropped"),
+        "quality": work.facts("quality", build_step(work)).get("quality"),
         "stages": work.facts("fill", build_step(work)).get("stages"),
         "sweep": work.facts("sweep").get("sweep"),
         "swap": work.facts("swap"),

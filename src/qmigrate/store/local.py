@@ -195,6 +195,14 @@ class LocalStore:
         found = self._run(lambda: self._client.query_points(name, query=query, limit=count, with_payload=False))
         return [point.id for point in found.points]
 
+    def nearest(
+        self, name: str, vector: str, queries: Sequence[Any], *, limit: int, **_how: Any
+    ) -> list[list[PointId]]:
+        """The nearest points of each query; there is no index, so every search is exact."""
+        asked = [models.QueryRequest(query=list(map(float, one)), using=vector or None, limit=limit) for one in queries]
+        found = self._run(lambda: self._client.query_batch_points(name, asked)) if asked else []
+        return [[point.id for point in one.points] for one in found]
+
     def facet(self, name: str, field: str, most: int) -> None:  # noqa: ARG002
         """There are no payload indexes."""
         return

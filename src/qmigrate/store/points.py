@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -29,6 +29,8 @@ POINTS_FIELD = 3
 IDS_PER_REQUEST = 10_000
 #: Most points of one request that sets vectors.
 VECTORS_PER_REQUEST = 200
+#: Most searches of one request.
+QUERIES_PER_REQUEST = 50
 
 
 class Points:
@@ -170,6 +172,27 @@ class Points:
             request = messages.UpdatePointVectors(collection_name=name, wait=True, points=part)
             self.written(self._writes.UpdateVectors, request)
 
+    def nearest(
+        self, name: str, vector: str, queries: Sequence[Any], how: Mapping[str, Any]
+    ) -> list[list[PointId]]:
+        """Ids of the nearest points of each query; `how` has ``limit``, ``exact`` and ``ef``."""
+        params = messages.SearchParams(exact=how["exact"], hnsw_ef=how["ef"])
+        found: list[list[PointId]] = []
+        for part in _parts(queries, QUERIES_PER_REQUEST):
+            asked = []
+            for one in part:
+                nearest = messages.VectorInput(dense=messages.DenseVector(data=list(map(float, one))))
+                query = messages.Query(nearest=nearest)
+                asked.append(
+                    messages.QueryPoints(
+                        collection_name=name, query=query, using=vector or None, params=params, limit=how["limit"]
+                    )
+                )
+            request = messages.QueryBatchPoints(collection_name=name, query_points=asked)
+            answer = self.repeated(self._reads.QueryBatch, request)
+            found += [[_plain_id(point.id) for point in one.result] for one in answer.result]
+        return found
+
     def update(self, request: Any) -> None:
         """Send an ``UpdateBatchPoints`` and wait until all of it is done; it must be one that may be repeated."""
 
@@ -269,6 +292,10 @@ def add_ids(field: Any, ids: Sequence[PointId]) -> None:
             add().num = identifier
         else:
             add().uuid = identifier
+
+
+def _plain_id(found: Any) -> PointId:
+    return str(found.uuid) if found.WhichOneof("point_id_options") == "uuid" else int(found.num)
 
 
 def wire_id(identifier: PointId) -> Any:

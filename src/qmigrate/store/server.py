@@ -138,6 +138,12 @@ class ServerStore:
         """Up to `count` ids at random, unsorted."""
         return counts.sample_ids(self._main, name, count)
 
+    def nearest(
+        self, name: str, vector: str, queries: Sequence[Any], *, limit: int, exact: bool, ef: int | None = None
+    ) -> list[list[PointId]]:
+        """The nearest points of each query."""
+        return self._points.nearest(name, vector, queries, {"limit": limit, "exact": exact, "ef": ef})
+
     def facet(self, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
         """Value -> points that have it, exactly; see :class:`~qmigrate.ports.Store`."""
         return counts.facet(self._main, name, field, most)

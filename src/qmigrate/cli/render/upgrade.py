@@ -89,6 +89,8 @@ def _learned(facts: dict[str, Any]) -> list[Text]:
         from qmigrate.steps.streams import shown
 
         lines += labelled("busy", [shown(facts["stages"])])
+    for one in facts.get("quality") or ():
+        lines += labelled("search", [quality_line(one)])
     proof = facts.get("report")
     if isinstance(proof, dict) and "proven" in proof:
         lines += labelled("proven", _proof(proof))
@@ -118,6 +120,16 @@ def _proof(proof: dict[str, Any]) -> list[str]:
     if proof.get("dropped"):
         lines.append(f"{number(proof['dropped'])} left out on purpose: they could not be embedded")
     return lines
+
+
+def quality_line(found: dict[str, Any]) -> str:
+    """``recall@10 of 'l14' 0.987, at least 0.95 wanted; 0.61 of the results are those of before``."""
+    head = f"recall@{found['k']} of {found['vector']!r}"
+    if found.get("recall") is None:
+        return f"{head} not measured: {found['why']}"
+    kept = found.get("overlap")
+    before = "" if kept is None else f"; {kept:.3f} of the results are those of before"
+    return f"{head} {found['recall']:.3f}, at least {found['at_least']:.4g} wanted{before}"
 
 
 def _closing(result: UpgradeResult) -> Text:
