@@ -144,12 +144,13 @@ def test_writes_during_the_build_are_read_again(qdrant_config, tmp_path, monkeyp
     rounds = []
 
     def disturbed(work, step, maker, ranges):
-        copy(work, step, maker, ranges)
+        facts = copy(work, step, maker, ranges)
         if not rounds:
             # 0 moves to another id, 1 takes the one that 0 had, 3 is gone, 50 is new, 6 has another value.
             write(work.store, step.source, [point(0, doc="moved"), point(1, doc="d0"), point(50), point(6, n=-6), *clash])
             work.store.delete(step.source, [point(3).id])
         rounds.append(1)
+        return facts
 
     monkeypatch.setattr(build, "copy_ranges", disturbed)
     with pytest.raises(VerificationError) as met:

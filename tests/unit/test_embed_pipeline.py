@@ -83,7 +83,7 @@ def texts(count: int) -> list[Any]:
 
 
 def test_every_item_gets_its_vector_whatever_the_order() -> None:
-    """Several threads, several kinds, doubles and failures: the same as one after the other; doubles go in once."""
+    """Several threads, several kinds, doubles and failures: the same as one after the other."""
     embedder, items = Staged(), texts(600)
     assert isinstance(embedder, StagedEmbedder)
     wanted = {text: len(text) for text in items}
@@ -112,8 +112,17 @@ def test_every_item_gets_its_vector_whatever_the_order() -> None:
             else:
                 assert one.tolist() == [wanted[item], 1]
     assert max(map(len, embedder.batches)) <= 8
-    assert sum(batch.count("the same") for batch in embedder.batches) == 1
-    assert len(embedder.opened) == len(set(items))
+
+
+def test_equal_items_are_embedded_once_per_window() -> None:
+    """Whether they are still under way or were lately; a text and an image of that name are not equal."""
+    embedder, items = Staged(), ["a", "b", "a", ImageName("a"), "b", "missing", "missing"]
+    with Pipeline(embedder, 2, items=8) as pipeline:
+        made = pipeline.submit(items, nothing).result(nothing)
+        again = pipeline.submit(["a", "missing"], nothing).result(nothing)
+    assert sorted(embedder.opened) == ["a", "a", "b", "missing"]
+    assert [one.index if isinstance(one, Failure) else one.tolist() for one in made] == [[1, 1]] * 5 + [5, 6]
+    assert [one.index if isinstance(one, Failure) else one.tolist() for one in again] == [[1, 1], 1]
 
 
 def test_too_much_under_way_waits() -> None:

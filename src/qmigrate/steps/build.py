@@ -141,8 +141,7 @@ def fill(step: Build, work: Work) -> Facts:
     if step.fill == "sample":
         return copy_sample(step, work)
     again = "source_ids" in work.facts("fill")
-    if not again:
-        work.note({"source_ids": dict(barrier(work.store, step.source))})
+    work.note({"again": True} if again else {"source_ids": dict(barrier(work.store, step.source))})
     points = int(work.facts("preflight").get("points", 0))
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
         work.run, work.step, borders(work, step.source, points)
@@ -155,7 +154,7 @@ def fill(step: Build, work: Work) -> Facts:
     if maker.quarantine is not None and maker.quarantine.is_over():
         # What stopped the run may have been mended since.
         try_again(work, step.source, own(work, step.target), maker)
-    stages = copy_ranges(work, step, maker, ranges, again=again)
+    stages = copy_ranges(work, step, maker, ranges)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(f"{copied:,} points")
     # What an earlier attempt has copied took time that nobody knows.

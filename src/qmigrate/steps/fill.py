@@ -64,14 +64,11 @@ class _Target:
     again: bool
 
 
-def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range], *, again: bool = False) -> Facts:
+def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) -> Facts:
     """Copy every range that isn't done, from its cursor on.
 
     A cursor moves only after the writes before it are acknowledged as completed; the base of the same points, and
     which of them could not be embedded, are stored in the same transaction.
-
-    Args:
-        again: an earlier process may have written points behind the cursors.
 
     Returns:
         Facts: ``stages``, how busy each was, and ``limited_by``; none where nothing was embedded.
@@ -84,7 +81,9 @@ def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range], 
     with maker.streaming() as streams:
         shares = Shares(streams, workers_of(work, todo))
         ahead = AHEAD if maker.on_failure else 0
-        target = _Target(alias, page, throttle, ahead, shares, again and fits(maker.transform))
+        # An earlier process may have written points behind the cursors.
+        again = bool(work.facts("fill").get("again")) and fits(maker.transform)
+        target = _Target(alias, page, throttle, ahead, shares, again)
         in_parallel(work, todo, lambda share: _copy_range(work, step, maker, share, target))
         stages = shares.now()
         return {"stages": stages, "limited_by": limit(stages)} if streams.used else {}
