@@ -193,8 +193,9 @@ def test_ids_may_be_exchanged_among_the_points(qdrant_config, tmp_path, monkeypa
     upgrade.upgrade(made.settings())
     assert made.contents() == {key % count + 1: value for key, value in before.items()}
     report = next(row.report for row in reversed(status.history(made.settings()).rows) if row.revision == "0002")
-    with pytest.raises(RefusedError, match="0002 gave the points of .* other ids since fix"):
-        fix.undo(again.done[0].log, settings=made.settings())
+    # What was deleted would get an id that another point has by now.
+    assert fix.undo(again.done[0].log, settings=made.settings()).changed == 0
+    assert made.contents() == {key % count + 1: value for key, value in before.items()}
     listed = [] if local else [3]
     assert [one for one, _ in report["sweep"]["listed"]["named"]] == listed
     assert report["sweep"]["carried"] == 0
