@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -39,6 +39,8 @@ from qmigrate.whole import clean, writing
 FORMAT = "qmigrate.archive/1"
 #: How an archive is called.
 SUFFIX = ".jsonl.zst"
+#: Under which of the header's facts stands how many points were taken out again.
+ERASED = "erased"
 #: A compression that keeps up with a server's reading; vectors hardly get smaller with a higher one.
 LEVEL = 3
 #: Longest line that is read: far beyond any point that a server takes, small enough not to fill the memory.
@@ -166,6 +168,35 @@ def verify(path: Path, tick: Callable[[], None] = lambda: None) -> Summary:
     return Summary(path, reader.header, points, reader.check.hex(), path.stat().st_size)
 
 
+def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: None) -> tuple[int, int]:
+    """Take points out of an archive; it is written anew, unless it has none of them.
+
+    Its header counts under ``erased`` what was taken out. Every line is checked before anything is written.
+
+    Args:
+        tick: called now and then.
+
+    Returns:
+        How many points were taken out, and how many are left.
+
+    Raises:
+        ArchiveError: see :func:`read`.
+        UnavailableError: the file can't be written.
+    """
+    reader = _Reader(path)
+    gone = count = 0
+    for count, point in reader.points():
+        gone += point.id in ids
+        if count % _TICK == 0:
+            tick()
+    if not gone:
+        return 0, count
+    facts = {**reader.header.facts, ERASED: int(reader.header.facts.get(ERASED, 0)) + gone}
+    with writing(path) as out:
+        _write_lines(out, replace(reader.header, facts=facts), reader.documents(ids, tick))
+    return gone, count - gone
+
+
 def summary(path: Path) -> Summary:
     """First and last line, without a look at the points; not a word about whether they are whole.
 
@@ -231,6 +262,20 @@ class _Reader:
             count, last = count + 1, point.key
             yield count, point
         raise self._wrong("the archive ends here without its closing line: it was cut off", ahead=1)
+
+    def documents(self, ids: Set[PointId], tick: Callable[[], None]) -> Iterator[Sequence[JsonObject]]:
+        """Point lines as they are, one at a time, without some ids."""
+        lines = self._bodies()
+        next(lines)
+        for body in lines:
+            if body.startswith(b'{"points":'):
+                lines.close()
+                return
+            point = json.loads(body)
+            if point["id"] not in ids:
+                yield [point]
+            if self.number % _TICK == 0:
+                tick()
 
     def _point(self, data: JsonObject) -> Archived:
         stored = portable.from_json(data)

@@ -110,6 +110,8 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     max_share: float | None = None,
     export: bool = True,
     type: str | None = None,  # noqa: A002  as the audit calls it
+    erase: bool = False,
+    snapshots: str = "list",
     expect: int | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
@@ -117,6 +119,10 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     """Delete the points that every given condition selects; see :class:`qmigrate.operations.deletion.DeletePoints`.
 
     Args:
+        erase: for good, from every generation and from everything that was kept of them: see
+            :func:`qmigrate.commands.erase.erase`. The result's ``erasure`` says what was found where.
+        snapshots: with `erase`: ``list`` those on the server that may hold the points, or ``replace`` them by one
+            that doesn't.
         expect: how many points may go, exactly; None leaves it to the cap.
         settings: those of qmigrate; by default read from `config`.
         config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
@@ -144,6 +150,10 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
         export=export,
         type=type,
     )
+    if erase:
+        from qmigrate.commands.erase import erase as erase_points
+
+        return erase_points(_settings(settings, config), operation, expect=expect, snapshots=snapshots)
     return command.fix(_settings(settings, config), operation, expect=expect)
 
 

@@ -36,6 +36,11 @@ JOURNAL = (
     "save_generation",
     "close_step",
     "finish_run",
+    "intend_erasures",
+    "settle_erasures",
+    "forget_quarantined",
+    "forget_samples",
+    "rewrite_pages",
 )
 #: Requests to a server that move names, delete, or make a clone.
 REQUESTS = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import insert
 
-from qmigrate.ledger import Ledger, View, tables
+from qmigrate.ledger import Ledger, Quarantined, View, tables
 from qmigrate.model.plan import Closing, Job
 from qmigrate.model.schema import CollectionSchema
 
@@ -75,3 +76,43 @@ def test_erased_ids_are_found_among_others(ledger):
     assert ledger.erased("docs", [1, 2, 2**64 - 1, uuid, "1"]) == {1, 2**64 - 1, uuid}
     assert ledger.erased("docs", []) == set()
     assert (ledger.erasures("docs"), ledger.erasures("other")) == (3, 1)
+
+
+def test_erasures_are_recorded_by_ids_of_their_time(ledger):
+    """Before the first point goes, repeated without harm; later copies and other id spaces are told apart once it is over."""
+    many = {number: {0} for number in range(1, 1201)} | {"00000000-0000-0000-0000-000000000007": {0}, 7: {0, 3}}
+    with ledger.hold("docs", timeout=5) as lease:
+        run = lease.open_run("fix", Job("docs", "b", ()), {}, actor="me", tool="t", server="s")
+        for _ in range(2):
+            lease.intend_erasures(run, many, "asked")
+        now = datetime.now(UTC)
+        assert (ledger.erasures("docs"), ledger.erasures("other")) == (1201, 0)
+        assert ledger.erased("docs", [7, 5000], made=now + timedelta(days=1)) == {7}
+        assert (ledger.erased("docs", [7, 8], space=3), ledger.erased("docs", [7, 8], space=0)) == ({7}, {7, 8})
+        lease.settle_erasures(run)
+        assert ledger.erased("docs", [7, 8], made=now) == {7, 8}
+        assert ledger.erased("docs", [7, 8], made=now + timedelta(days=1)) == set()
+        lease.intend_erasures(run, {8: {3}}, "asked again")
+        assert ledger.erased("docs", [7, 8], made=now + timedelta(days=1), space=0) == {8}
+
+
+def test_points_are_taken_out_of_what_the_ledger_keeps(ledger):
+    """Quarantine, samples of fixes in journal and history, pages where they stand; others stay as they are."""
+    with ledger.hold("docs", timeout=5) as lease:
+        run = lease.open_run("fix", Job("docs", "b", ()), {}, actor="me", tool="t", server="s")
+        failed = [Quarantined(identifier, "b", "kept", "embed", "secret", "secret", None) for identifier in (1, 2)]
+        lease.quarantine("docs__g0001", run, failed)
+        found = {"changes": 2, "sample": [{"id": 1, "before": {"p": "secret"}}, {"id": 2, "before": {}}]}
+        lease.journal(run, 0, "select", "done", found)
+        closing = Closing(0, "fix", "fix", "", A, A)
+        lease.close_step(run, 0, closings=[closing], view=None, generations=[], strategy="edit", physical="docs__g0001",
+                         changes=[], report={"select": found, "change": {}}, phase="close", last=True)  # fmt: skip
+        for number, body in enumerate((b"secret one", b"two")):
+            lease.stage_base("edit:1:0", number, [body])
+        lease.commit_base("edit:1:0")
+        gone = lease.forget_quarantined("docs__g0001", [1, 99]), lease.forget_quarantined("docs__g0002", [2])
+        assert (gone, [row.point_id for row in ledger.quarantine(["docs__g0001"])]) == ((1, 0), [2])
+        assert (lease.forget_samples([1]), lease.forget_samples([1])) == (2, 0)
+        assert ledger.history("docs")[0].report == {"select": {"changes": 2, "sample": [{"id": 2, "before": {}}]}, "change": {}}
+        assert lease.rewrite_pages("edit:1:0", lambda page: page.replace(b"secret ", b"")) == 1
+        assert list(ledger.base_pages("edit:1:0")) == [b"one", b"two"]

@@ -14,6 +14,8 @@ from qmigrate.commands import upgrade
 FACES = "SELECT id, person, score FROM faces"
 #: Which points a deletion is about: some more than go at once in the kill tests.
 IN_SQL = "SELECT id FROM faces WHERE person = 'p9' OR person = 'p4'"
+#: Whom an erasure is about: one that is there, one that a deletion has exported, one that nobody knows.
+ERASED = [4, 9, 9000]
 
 
 @dataclass

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from qmigrate.commands.edits import count
+from qmigrate.commands.erased import Erasure, erased_of
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Outcome, Resumed
 from qmigrate.commands.second_look import FirstLook, until_second_look
 from qmigrate.commands.session import Session, session
-from qmigrate.commands.since import refs_since
-from qmigrate.errors import DriftError, NotFoundError, PlanError, RefusedError
+from qmigrate.commands.undone import fixed, plan_undo
+from qmigrate.errors import DriftError, PlanError
 from qmigrate.executor import stop_on_signals
-from qmigrate.ledger import DeletionRow
 from qmigrate.model.plan import EditPoints, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.model.transform import PointId
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
-from qmigrate.planner import plan_fix, plan_undo_fix
+from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
-from qmigrate.steps.dropped import AUDIT
 from qmigrate.steps.fixes import sighting
 
 #: The exit code of what was stopped at a checkpoint on purpose.
@@ -128,6 +127,7 @@ class Done:
         gone: points that were deleted meanwhile.
         verified: points that were read back as they should be.
         counts: what was found, in figures.
+        erasure: what else it has done, where it was one.
     """
 
     collection: str
@@ -138,6 +138,7 @@ class Done:
     verified: int
     seconds: float
     counts: Mapping[str, int] = field(default_factory=dict)
+    erasure: Erasure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def review(settings: Settings, operation: Operation, narrow: Narrow | None = Non
     edit = (narrow or Narrow()).of(operation)
     with session(settings, writes=False) as opened:
         plan = plan_fix(observe(opened.ledger, opened.store), [(operation, edit)])
-        return Review(tuple(_previews(opened, plan)))
+        return Review(tuple(previews(opened, plan)))
 
 
 def fix(
@@ -226,9 +227,9 @@ def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Rev
         RefusedError: it is too long ago, or was taken back already.
     """
     with session(settings, writes=False) as opened:
-        row = _fixed(opened, log)
-        plan = _plan_undo(opened, observe(opened.ledger, opened.store), row, overwrite)
-        return Review(tuple(_previews(opened, plan)))
+        row = fixed(opened, log)
+        plan = plan_undo(opened, observe(opened.ledger, opened.store), row, overwrite)
+        return Review(tuple(previews(opened, plan)))
 
 
 def undo(
@@ -245,8 +246,8 @@ def undo(
         As :func:`undo_review`.
     """
     with session(settings, writes=True, progress=progress) as opened:
-        row = _fixed(opened, log)
-        return run_fix(opened, lambda world: _plan_undo(opened, world, row, overwrite), lock_timeout)
+        row = fixed(opened, log)
+        return run_fix(opened, lambda world: plan_undo(opened, world, row, overwrite), lock_timeout)
 
 
 def run_fix(
@@ -259,13 +260,16 @@ def run_fix(
 ) -> FixResult:
     """Finish interrupted runs of the collections that `make` plans for, then do what it plans.
 
+    One that was just finished with its consent to an exact number is done.
+
     Args:
         edits: what it plans from, where it may have to look twice.
         wait: for the second look.
     """
     with stop_on_signals() as stop:
-        names = [item.job.collection for item in make(observe(opened.ledger, opened.store)).collections]
-        begun = _begun(opened, edits)
+        planned = make(observe(opened.ledger, opened.store))
+        names = [item.job.collection for item in planned.collections]
+        begun, same = _begun(opened, edits), _consented(opened, planned)
         resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         done = [one for outcome in finished for one in _done(outcome)]
         if names and begun.issuperset(names):
@@ -274,7 +278,13 @@ def run_fix(
         looked = until_second_look(opened, edits, stop=stop, wait=wait, lock_timeout=lock_timeout)
         if looked:
             return FixResult(tuple(done), tuple(resumed), looked)
-        _, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
+        over = same & {outcome.collection for outcome in finished}
+
+        def rest(world: World) -> Plan:
+            plan = make(world)
+            return replace(plan, collections=tuple(one for one in plan.collections if one.job.collection not in over))
+
+        _, outcomes = perform(opened, rest, stop=stop, lock_timeout=lock_timeout, only=names)
     done += [one for outcome in outcomes for one in _done(outcome)]
     return FixResult(tuple(done), tuple(resumed))
 
@@ -292,61 +302,24 @@ def _begun(opened: Session, edits: Sequence[tuple[Operation, JsonObject]]) -> se
     }
 
 
-def _plan_undo(opened: Session, world: World, row: DeletionRow, overwrite: bool) -> Plan:
-    brings_back = row.facts["undo"] == "bring_back"
-    refs = refs_since(opened, row) if brings_back else ()
-    if not refs:
-        _refuse_other_ids(opened, world, row)
-    known = {name: row.facts.get(name) for name in ("run", "step", "generation", "file")}
-    edit = {"kind": row.facts["undo"], "undo": "undo" if row.facts["undo"] == "undo" else None, "log": row.id, **known}
-    edit |= {"overwrite": True} if overwrite else {}
-    checksums = {ref.revision: opened.revisions.get(ref.revision).checksum for ref in refs}
-    return plan_undo_fix(world, str(row.collection), row.facts, edit, refs, checksums)
+def _consented(opened: Session, plan: Plan) -> set[str]:
+    """Collections with an interrupted run of these very fixes, each for an exact number of points.
+
+    That many were agreed to once: when the run is finished, there is nothing left that the number could be about.
+    """
+    open_ = {run.job.collection: run.job for run in opened.ledger.open_runs()}
+    found = set()
+    for item in plan.collections:
+        name = item.job.collection
+        wanted = [getattr(step, "edit", {}) for step in item.job.steps]
+        begun = [getattr(step, "edit", {}) for step in open_[name].steps] if name in open_ else []
+        if wanted == begun and all(edit.get("expect") is not None for edit in wanted):
+            found.add(name)
+    return found
 
 
-def _refuse_other_ids(opened: Session, world: World, row: DeletionRow) -> None:
-    """What a fix has recorded is known by the ids of its time, which may be those of other points now."""
-    name, then = str(row.collection), row.facts.get("generation")
-    state = world.collections.get(name)
-    if state is None or state.physical == then:
-        return
-    for one in opened.ledger.history(name):
-        if one.run <= int(row.facts["run"]) or one.direction not in ("upgrade", "rollback"):
-            continue
-        revision = opened.revisions.get(one.revision)
-        operations = (*revision.operations, *(opened.revisions.downgrade_operations(revision.id) or ()))
-        if any(operation.rekeys and operation.matches(name) for operation in operations):
-            raise RefusedError(
-                f"revision {revision.id} gave the points of {name} other ids since fix {row.id}, which knows them by "
-                "the ids of before",
-                hint=f"go back to {then} first (qmigrate rollback), or restore a snapshot: qmigrate snapshot list",
-            )
-
-
-def _fixed(opened: Session, log: int) -> DeletionRow:
-    row = opened.ledger.deletion(log)
-    if row is None or row.collection is None or not ("run" in row.facts or row.kind == AUDIT):
-        raise NotFoundError(f"there is no fix {log} in the audit", hint="qmigrate history shows what was done")
-    if row.kind == AUDIT:
-        raise RefusedError(
-            f"row {log} of the audit is of points that could not be embedded: there is nothing to take back",
-            hint=f"qmigrate fix quarantine {row.collection} --retry tries them again",
-        )
-    if row.facts.get("undo") is None:
-        raise RefusedError(
-            f"fix {log} has kept nothing to give the points back from",
-            hint="restore a snapshot: qmigrate snapshot list",
-        )
-    for later in opened.ledger.deletions():
-        if later.id > log and later.facts.get("undoes") == log:
-            raise RefusedError(
-                f"fix {log} was taken back already, by fix {later.id}",
-                hint=f"take that back: qmigrate fix undo {later.id}",
-            )
-    return row
-
-
-def _previews(opened: Session, plan: Plan) -> list[Preview]:
+def previews(opened: Session, plan: Plan) -> list[Preview]:
+    """What the fixes of a plan would do, counted now."""
     found = []
     for item in plan.collections:
         name = item.job.collection
@@ -366,6 +339,9 @@ def _done(outcome: Outcome) -> list[Done]:
         if name != "select":
             continue
         changed = outcome.report.get(f"{step}.change", {})
+        learned = {
+            key.partition(".")[2]: value for key, value in outcome.report.items() if key.partition(".")[0] == step
+        }
         found.append(
             Done(
                 collection=outcome.collection,
@@ -376,6 +352,7 @@ def _done(outcome: Outcome) -> list[Done]:
                 verified=outcome.report.get(f"{step}.verify", {}).get("verified", 0),
                 seconds=outcome.seconds,
                 counts=facts.get("counts", {}),
+                erasure=erased_of(learned, outcome.physical),
             )
         )
     return found

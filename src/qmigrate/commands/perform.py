@@ -112,7 +112,8 @@ def finish_open_runs(
     _end_left_over(session, lock_timeout)
     resumed: list[Resumed] = []
     outcomes: list[Outcome] = []
-    for found in session.ledger.open_runs():
+    # What runs beside a held run is newer, and hides it until it is over.
+    for found in sorted(session.ledger.open_runs(), key=lambda run: not run.job.beside_held):
         name = found.job.collection
         if (chosen is not None and name not in chosen) or verb not in (None, found.verb):
             continue
@@ -265,7 +266,8 @@ def _run_planned(
     with hold_lease(session, name, lock_timeout) as lease:
         world = observe(session.ledger, session.store, only=[name])
         state = world.collections[name]
-        if state.basis() != item.job.basis or (state.open_run is not None and not unfinished):
+        beside = unfinished or (state.held and item.job.beside_held)
+        if state.basis() != item.job.basis or (state.open_run is not None and not beside):
             raise MovedError
         if owned:
             check_ownership(world, name)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, and_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from qmigrate.errors import LeaseHeldError, LedgerError
+from qmigrate.ledger.erasing import ErasureWrites
 from qmigrate.ledger.fence import elapsed
 from qmigrate.ledger.owner import Owner
 from qmigrate.ledger.pages import BaseWrites
@@ -24,7 +25,7 @@ from qmigrate.ledger.writes import RunWrites
 POLL = 0.2
 
 
-class Lease(RunWrites, BaseWrites, QuarantineWrites):
+class Lease(RunWrites, BaseWrites, QuarantineWrites, ErasureWrites):
     """The right to write about one collection. Made by :meth:`Ledger.hold`; threads may share it."""
 
     def __init__(self, ledger: Ledger, collection: str, epoch: int, taken_over_from: str | None, ttl: float) -> None:

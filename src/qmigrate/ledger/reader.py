@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,13 @@ from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
 from qmigrate.errors import LedgerError
 from qmigrate.ledger import codec, schema, tables
 from qmigrate.ledger.database import Database
+from qmigrate.ledger.erased import ErasureReads
 from qmigrate.ledger.owner import Owner
 from qmigrate.ledger.quarantine import of_generations, quarantined_of
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Quarantined, Range, RunRow, View
 from qmigrate.ledger.writes import OPEN_STATES
 from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun
-from qmigrate.model.transform import PointId
 
 if TYPE_CHECKING:
     from qmigrate.ledger.lease import Lease
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PAGES_AT_ONCE = 8
 
 
-class Ledger:
+class Ledger(ErasureReads):
     """All SQL state of qmigrate. It only reads; :meth:`hold` gives the lease that writes.
 
     Attributes:
@@ -142,18 +142,6 @@ class Ledger:
         query = select(history).where(history.c.collection == collection).order_by(history.c.id)
         return codec.moments_of(self._rows(query))
 
-    def erased(self, collection: str, ids: Collection[PointId]) -> set[PointId]:
-        """Those of `ids` that must never come back; a page of them at a time."""
-        table, texts = tables.erasures, [codec.id_text(one) for one in ids]
-        query = select(table.c.point_id).where(table.c.collection == collection, table.c.point_id.in_(texts))
-        return {codec.known_id(row["point_id"]) for row in self._rows(query)}
-
-    def erasures(self, collection: str) -> int:
-        """How many points must never come back."""
-        table = tables.erasures
-        rows = self._rows(select(func.count().label("points")).where(table.c.collection == collection))
-        return int(rows[0]["points"]) if rows else 0
-
     def generations(self, collection: str) -> tuple[Generation, ...]:
         """Every generation of a collection, oldest first."""
         table = tables.generations
@@ -200,7 +188,8 @@ class Ledger:
                 if "close" in found and found["close"]["state"] == "done":
                     told = {name: step[name] for name in ("source", "target", "back", "writes")}
                     facts = found["sweep"]["facts"] if "sweep" in found else {}
-                    return Leaving(run=row["id"], step=position, **told, facts=facts)
+                    apart = bool(step.get("apart"))
+                    return Leaving(run=row["id"], step=position, **told, facts=facts, apart=apart)
         return None
 
     def newest_job(self, collection: str) -> Job | None:

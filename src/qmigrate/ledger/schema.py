@@ -21,7 +21,7 @@ from qmigrate.ledger.database import LOCK_TIMEOUT, Database
 #: Never ``alembic_version``, which is the user's.
 VERSION_TABLE = "qdrant_ledger_version"
 #: The newest revision in ``versions/``.
-HEAD = "0003"
+HEAD = "0004"
 _LOCK = zlib.crc32(VERSION_TABLE.encode())
 
 

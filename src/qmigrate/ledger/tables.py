@@ -248,6 +248,11 @@ erasures = Table(
     Column("reason", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("run", Number),
+    # Ids change with a Rekey: the numbers of the generations that began the sets of ids in which this one is meant.
+    Column("id_spaces", Json),
+    # When it was gone everywhere; NULL while that is not over.
+    Column("erased_at", UtcDateTime),
 )
 
 deletions = Table(

@@ -156,6 +156,7 @@ class Leaving:
         back: whether it was a rollback.
         writes: the policy of that step.
         facts: what its sweep has learned.
+        apart: the two held points of different times, so that no base tells one from the other.
     """
 
     run: int
@@ -165,6 +166,12 @@ class Leaving:
     back: bool
     writes: str
     facts: JsonObject
+    apart: bool = False
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the points of the generation were left behind on purpose, so that nobody kept what they were."""
+        return self.target is None or self.apart or (self.back and self.writes == "discard")
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,6 +272,7 @@ class RunWrites(Fenced):
         phase: str,
         last: bool,
         fixed: Fixed | None = None,
+        job: Job | None = None,
     ) -> int | None:
         """Record the end of a step in one transaction; repeated, it changes nothing.
 
@@ -285,14 +286,14 @@ class RunWrites(Fenced):
             physical: the generation that serves now.
             changes: the in-place work, as JSON.
             report: counts and proof.
-            phase: the journal's name of the closing phase; it becomes ``done``.
+            phase: the closing phase as the journal calls it.
             last: whether the run is done with it, and a run that its job supersedes is aborted.
             fixed: what goes into the audit of data fixes.
+            job: takes the place of the run's job, which said more than is to be kept; None leaves it.
 
         Returns:
             The id of that row, also of the one that was made when it is repeated; None without one.
         """
-        phases = tables.phases
         with self._write() as connection:
             if not self._is_closed(connection, run, step, phase):
                 what = {
@@ -306,17 +307,15 @@ class RunWrites(Fenced):
                 self._save_view(connection, view, drop=gone)
                 for generation in generations:
                     self._save_generation(connection, generation)
-                facts = {}
-                if fixed is not None:
-                    facts["log"] = self._log(connection, fixed, self._actor(connection, run))
+                facts = {} if fixed is None else {"log": self._log(connection, fixed, self._actor(connection, run))}
                 self._journal(connection, (run, step, phase), "done", facts)
+                if job is not None:
+                    self._run_update(connection, run, {"job": job.to_json()})
             if last:
                 done = {"state": "done", "error": None, "finished_at": self.ledger.database.now()}
                 self._run_update(connection, run, done)
                 self._end_superseded(connection, run)
-            where = and_(phases.c.run == run, phases.c.step == step, phases.c.phase == phase)
-            learned = connection.scalar(select(phases.c.facts).where(where)) or {}
-        return learned.get("log")
+            return _logged(connection, run, step, phase)
 
     def _is_closed(self, connection: Connection, run: int, step: int, phase: str) -> bool:
         phases = tables.phases
@@ -377,3 +376,11 @@ class RunWrites(Fenced):
         mine = and_(runs.c.id == run, runs.c.collection == self.collection, runs.c.state.in_(OPEN_STATES))
         now = self.ledger.database.now()
         connection.execute(update(runs).where(mine).values(state="aborted", finished_at=now))
+
+
+def _logged(connection: Connection, run: int, step: int, phase: str) -> int | None:
+    """The row of the audit that a closing phase has noted."""
+    phases = tables.phases
+    where = and_(phases.c.run == run, phases.c.step == step, phases.c.phase == phase)
+    facts: JsonObject = connection.scalar(select(phases.c.facts).where(where)) or {}
+    return facts.get("log")

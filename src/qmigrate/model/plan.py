@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from qmigrate.model.names import REHEARSAL
@@ -114,6 +114,13 @@ class EditPoints:
     target: str
     edit: JsonObject
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Erase(EditPoints):
+    """Delete points of the live generation `target` so that nothing brings them back: see ``steps/erase.py``."""
+
+    kind: ClassVar[str] = "erase"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +237,12 @@ class Job:
         """The job with one build in place of another; later steps follow it to the name of its target."""
         steps = tuple(new if step == old else _renamed(step, old.target, new.target) for step in self.steps)
         return replace(self, steps=steps)
+
+    @property
+    def beside_held(self) -> bool:
+        """Whether it may run while a generation is held for its cut-over: it is about that one too."""
+        return bool(self.steps) and all(isinstance(step, Erase) for step in self.steps)
+
     @property
     def repeatable(self) -> bool:
         """Whether it can be planned anew at any time, so that an attempt which failed leaves nothing to resume."""
@@ -312,8 +325,8 @@ def _renamed(step: Step, old: str, new: str) -> Step:
 
 def _step_to_json(step: Step) -> JsonObject:
     data: JsonObject = {"kind": step.kind}
-    for name in step.__slots__:
-        data[name] = _plain(getattr(step, name))
+    for one in fields(step):
+        data[one.name] = _plain(getattr(step, one.name))
     return data
 
 
@@ -328,21 +341,21 @@ def _plain(value: Any) -> Any:
 
 
 def _step_from_json(data: JsonObject) -> Step:
-    fields = {name: value for name, value in data.items() if name != "kind"}
-    if "ops" in fields:
-        fields["ops"] = tuple(OpRef(revision, index) for revision, index in fields["ops"])
-    if "schema" in fields:
-        fields["schema"] = CollectionSchema.from_json(fields["schema"])
-    if "changes" in fields:
-        fields["changes"] = tuple(Change.from_json(change) for change in fields["changes"])
+    values = {name: value for name, value in data.items() if name != "kind"}
+    if "ops" in values:
+        values["ops"] = tuple(OpRef(revision, index) for revision, index in values["ops"])
+    if "schema" in values:
+        values["schema"] = CollectionSchema.from_json(values["schema"])
+    if "changes" in values:
+        values["changes"] = tuple(Change.from_json(change) for change in values["changes"])
     for name in ("aliases", "snapshots"):
-        if name in fields:
-            fields[name] = tuple(fields[name])
-    step: Step = _STEPS[data["kind"]](**fields)
+        if name in values:
+            values[name] = tuple(values[name])
+    step: Step = _STEPS[data["kind"]](**values)
     return step
 
 
-_STEPS: Mapping[str, Any] = {step.kind: step for step in (Build, GoLive, InPlace, EditPoints, Retire, Adopt)}
+_STEPS: Mapping[str, Any] = {step.kind: step for step in (Build, GoLive, InPlace, EditPoints, Erase, Retire, Adopt)}
 
 
 def _closing_to_json(closing: Closing) -> JsonObject:

@@ -97,6 +97,21 @@ class DeletePoints(DataFix):
             "reason": self.reason,
         }
 
+    def erasure(self) -> JsonObject:
+        """The same points erased: from every generation and copy, without export and without a way back.
+
+        No revision says this: which person asked is not for a file that is kept for good and runs in every
+        environment. What it is recorded by names nobody.
+        """
+        return {
+            **self.edit(),
+            "kind": "erase",
+            "undo": None,
+            "export": False,
+            "type": self._type(),
+            "target": f"erased {self._manner()}",
+        }
+
     def describe(self) -> str:
         """See the base class."""
         return f"delete points: {self._target()}"
@@ -109,6 +124,14 @@ class DeletePoints(DataFix):
         if self.prefix is not None:
             return "DIRECTORY"
         return "ASSET" if self.ids is not None else "FILTER"
+
+    def _manner(self) -> str:
+        """How they were selected, without a value."""
+        parts = [f"by {len(self.ids):,} ids" if len(self.ids) != 1 else "by id"] if self.ids is not None else []
+        parts += [f"below a path in {self.field}"] if self.prefix is not None else []
+        parts += ["by a filter"] if self.filter is not None else []
+        parts += [f"by a query on {self.database}"] if self.sql is not None else []
+        return ", ".join(parts)
 
     def _target(self) -> str:
         parts = []

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qmigrate.errors import RefusedError
-from qmigrate.model.plan import Adopt, Build, CollectionPlan, EditPoints, GoLive, InPlace, Job, Plan, Retire, Step
+from qmigrate.model.plan import (
+    Adopt,
+    Build,
+    CollectionPlan,
+    EditPoints,
+    Erase,
+    GoLive,
+    InPlace,
+    Job,
+    Plan,
+    Retire,
+    Step,
+)
 from qmigrate.model.state import Capabilities, CollectionState, OpenRun, World
 from qmigrate.planner.segment import kept
 
@@ -46,6 +58,11 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
         elif isinstance(step, InPlace) and run.record(position, "change") is not None:
             steps.append(_undo(state, run, step, capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
+        elif isinstance(step, Erase):
+            raise RefusedError(
+                f"run {run.id} erases points of {state.name} wherever they are: it can only be finished",
+                hint="finish it: qmigrate upgrade goes on with it",
+            )
         elif isinstance(step, EditPoints):
             steps.append(_taken_back(run, step, position))
             lines.append("take back what the fix has changed")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model.plan import FIXED, Closing, CollectionPlan, EditPoints, Job, OpRef, Plan
+from qmigrate.model.plan import FIXED, Closing, CollectionPlan, EditPoints, Erase, Job, OpRef, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
 from qmigrate.operations.base import Operation
@@ -45,7 +45,8 @@ def plan_fix(world: World, edits: Sequence[tuple[Operation, JsonObject]]) -> Pla
     for operation, edit in edits:
         for state in fixed_by(world, operation):
             reason = str(edit.get("reason") or operation.describe())
-            steps.setdefault(state.name, []).append(EditPoints((), str(state.physical), edit, reason))
+            made = Erase if edit.get("kind") == Erase.kind else EditPoints
+            steps.setdefault(state.name, []).append(made((), str(state.physical), edit, reason))
             lines.setdefault(state.name, []).append(operation.describe())
     planned = [planned_fix(world, name, made, lines[name]) for name, made in steps.items()]
     return Plan(verb=VERB, target=(), collections=tuple(planned))
@@ -54,19 +55,24 @@ def plan_fix(world: World, edits: Sequence[tuple[Operation, JsonObject]]) -> Pla
 def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Sequence[str]) -> CollectionPlan:
     """Steps as the job of one collection; its end is a row of the history that applies no revision."""
     state = world.collections[name]
-    if state.held:
+    job = Job(name, state.basis(), tuple(steps), (_closing(state, len(steps) - 1),))
+    if state.held and not job.beside_held:
         raise RefusedError(
             f"the next generation of {name} is built and waits for its cut-over: a fix would be in one of the two",
             hint=f"first let it go live (qmigrate cutover {name}) or take it back (qmigrate abort {name})",
         )
-    closing = Closing(len(steps) - 1, FIXED, FIXED, "", state.declared, state.declared)
+    undoable = not job.beside_held
     return CollectionPlan(
-        job=Job(name, state.basis(), tuple(steps), (closing,)),
+        job=job,
         lines=tuple(lines),
-        reasons=("points of the live collection, each recorded for undo",),
+        reasons=("points of the live collection, each recorded for undo" if undoable else "points erased for good",),
         points=state.live.points if state.live else None,
-        way_back="qmigrate fix undo",
+        way_back="qmigrate fix undo" if undoable else "none",
     )
+
+
+def _closing(state: CollectionState, step: int) -> Closing:
+    return Closing(step, FIXED, FIXED, "", state.declared, state.declared)
 
 
 def plan_undo_fix(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qmigrate.model.plan import Adopt, Build, EditPoints, GoLive, InPlace, Retire, Step
-from qmigrate.steps import adopt, build, edit, golive, inplace, retire
+from qmigrate.model.plan import Adopt, Build, EditPoints, Erase, GoLive, InPlace, Retire, Step
+from qmigrate.steps import adopt, build, edit, erase, golive, inplace, retire
 from qmigrate.steps.work import Phase
 
 _CHECKLISTS = {
@@ -13,6 +13,7 @@ _CHECKLISTS = {
     GoLive.kind: golive.PHASES,
     InPlace.kind: inplace.PHASES,
     EditPoints.kind: edit.PHASES,
+    Erase.kind: erase.PHASES,
     Retire.kind: retire.PHASES,
     Adopt.kind: adopt.PHASES,
 }

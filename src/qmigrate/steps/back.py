@@ -10,6 +10,7 @@ from qmigrate.merge import join
 from qmigrate.model.plan import GoLive
 from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds
+from qmigrate.steps import again
 from qmigrate.steps.base import base_name, exchanged, unpack
 from qmigrate.steps.owned import own, reach
 from qmigrate.steps.passes import Sides, keyed, page_of
@@ -155,12 +156,14 @@ def _count(step: GoLive, work: Work) -> WritesSince:
     source = str(step.source)
     base = unpack(_forward_pages(step, work))
     live = keyed(work, source, (None, None), page_of(work, source))
-    for _, stored, entry in join(live, base):
+    # They are done again where it goes back to, so nothing of them is lost.
+    by_fixes = {records.order_key(identifier) for identifier in again.deleted_since(step, work)}
+    for key, stored, entry in join(live, base):
         if entry is None:
             since.added += 1
         elif stored is None:
             # What was dropped on the way here never was there.
-            since.deleted += int(entry.source != records.ABSENT)
+            since.deleted += int(entry.source != records.ABSENT and key not in by_fixes)
         elif entry.source == records.ABSENT:
             since.added += 1
         elif records.digest(stored) != entry.source:

@@ -36,6 +36,13 @@ def unpack(pages: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
             yield row[:KEY_SIZE], Entry(row[KEY_SIZE:middle], row[middle:])
 
 
+def without(page: bytes, keys: Set[bytes]) -> bytes:
+    """A page without the entries of some points; the very same page where it has none of them."""
+    if not any(page[offset : offset + KEY_SIZE] in keys for offset in range(0, len(page), ENTRY_SIZE)):
+        return page
+    return pack((key, entry) for key, entry in unpack([page]) if key not in keys)
+
+
 def exchanged(pages: Iterable[bytes]) -> Iterator[bytes]:
     """The base with its sides exchanged: what a rollback starts from."""
     for page in pages:

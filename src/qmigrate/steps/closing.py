@@ -9,7 +9,7 @@ from typing import Any
 
 from qmigrate.ledger import Fixed, View
 from qmigrate.model.names import REHEARSAL
-from qmigrate.model.plan import APPLYING, ASIDE, FIXED, Adopt, Build, Closing, EditPoints, GoLive, InPlace, Retire
+from qmigrate.model.plan import APPLYING, ASIDE, FIXED, Adopt, Build, Closing, EditPoints, GoLive, InPlace, Job, Retire
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.steps.owned import reach
@@ -87,11 +87,14 @@ def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
     _close(work, closings, generations, "in_place", step.target, changes, report, embedders)
 
 
-def close_edit(work: Work, step: EditPoints, fixed: Fixed | None, report: JsonObject) -> int | None:
+def close_edit(
+    work: Work, step: EditPoints, fixed: Fixed | None, report: JsonObject, job: Job | None = None
+) -> int | None:
     """Record that points were changed on purpose.
 
     Args:
         fixed: for the audit; None where nothing was changed.
+        job: what is kept of the run's job, where that is not all of it.
 
     Returns:
         The id of the audit's row.
@@ -101,7 +104,7 @@ def close_edit(work: Work, step: EditPoints, fixed: Fixed | None, report: JsonOb
     embedders = None
     if any(closing.direction != FIXED for closing in closings):
         generations, embedders = _recorded(work, step.target, closings)
-    return _close(work, closings, generations, "edit", step.target, (), report, embedders, fixed)
+    return _close(work, closings, generations, "edit", step.target, (), report, embedders, fixed, job)
 
 
 def _recorded(work: Work, target: str, closings: Sequence[Closing]) -> tuple[list[Generation], JsonObject]:
@@ -172,6 +175,7 @@ def _close(  # noqa: PLR0913  one transaction
     report: JsonObject,
     embedders: JsonObject | None,
     fixed: Fixed | None = None,
+    job: Job | None = None,
 ) -> int | None:
     last = work.step == len(work.job.steps) - 1
     view = None
@@ -197,6 +201,7 @@ def _close(  # noqa: PLR0913  one transaction
         phase=work.phase,
         last=last,
         fixed=fixed,
+        job=job,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, VerificationError
@@ -11,6 +10,7 @@ from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import EditPoints
 from qmigrate.steps.closing import close_edit
 from qmigrate.steps.export import file_name
+from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.fixes.journal import journal_name, windows, write
 from qmigrate.steps.fixes.kinds import opened
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap
@@ -18,8 +18,6 @@ from qmigrate.steps.fixes.sighting import forget
 from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.work import Facts, Phase, Work
 
-#: Rows of the audit that are looked at for what can't be undone any more.
-_AUDIT_ROWS = 1000
 #: How often a group is sent again when one of its points went away in between.
 _TRIES = 5
 
@@ -166,21 +164,8 @@ def close(step: EditPoints, work: Work) -> Facts:
         work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))
         _export_of(work, step.target, step.edit["run"], step.edit["step"]).unlink(missing_ok=True)
     forget(work.lease, step.edit)
-    _expire(work)
+    expire(work)
     return {"log": close_edit(work, step, fixed, report)}
-
-
-def _expire(work: Work) -> None:
-    """Forget the journals of fixes that are too old to be undone."""
-    border = datetime.now(UTC) - timedelta(seconds=work.settings.fixes.undo)
-    for row in work.lease.ledger.deletions(_AUDIT_ROWS):
-        mine = row.collection == work.collection and row.facts.get("run") is not None
-        if mine and row.created_at < border:
-            name = journal_name(row.facts["run"], row.facts["step"])
-            if work.lease.ledger.has_base(name):
-                work.lease.drop_base(name)
-            if row.facts.get("file"):
-                Path(row.facts["file"]).unlink(missing_ok=True)
 
 
 def _place(work: Work, step: EditPoints) -> Place:

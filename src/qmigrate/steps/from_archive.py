@@ -7,7 +7,7 @@ the proof, in which every point of the new generation is compared with its line.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import keyed, page_of
 from qmigrate.steps.points import Maker
-from qmigrate.steps.restored import Base, need_source, origin_of, position, settle
+from qmigrate.steps.restored import Base, erased_since, need_source, origin_of, position, settle
 from qmigrate.steps.throttle import Throttle
 from qmigrate.steps.work import Facts, Work
 from qmigrate.store import portable, records
@@ -96,20 +96,20 @@ def converge(step: Build, work: Work) -> Facts:
 def _pages(step: Build, work: Work) -> Iterator[list[Archived]]:
     """The points of the archive in requests of a bearable size, without those that were erased since."""
     place = Path(origin_of(step)["place"])
-    erasing = work.lease.ledger.erasures(work.collection) > 0
+    erased = erased_since(step, work)
     page: list[Archived] = []
     weight = 0
     for one in archive.read(place):
         page.append(one)
         weight += one.stored.ByteSize()
         if len(page) >= PAGE or weight >= records.BATCH_BYTES:
-            yield _living(work, page) if erasing else page
+            yield _living(page, erased)
             page, weight = [], 0
-    yield _living(work, page) if erasing else page
+    yield _living(page, erased)
 
 
-def _living(work: Work, page: list[Archived]) -> list[Archived]:
-    gone = work.lease.ledger.erased(work.collection, [one.id for one in page])
+def _living(page: list[Archived], erased: Callable[[Sequence[PointId]], set[PointId]] | None) -> list[Archived]:
+    gone = erased([one.id for one in page]) if erased is not None else ()
     return [one for one in page if one.id not in gone]
 
 

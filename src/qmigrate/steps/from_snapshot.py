@@ -18,7 +18,7 @@ from qmigrate.ports import Snapshot
 from qmigrate.steps.clone import is_there, no_room, reasons, recover
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import keyed, page_of
-from qmigrate.steps.restored import Base, need_source, origin_of, settle
+from qmigrate.steps.restored import Base, erased_since, need_source, origin_of, settle
 from qmigrate.steps.shadow import HELD_BACK, seal, without_held_back
 from qmigrate.steps.work import Facts, Work
 from qmigrate.store import records
@@ -74,11 +74,13 @@ def shadow(step: Build, work: Work) -> Build:
 def fill(step: Build, work: Work) -> Facts:
     """The points are there; those that were erased since go."""
     removed = 0
-    if work.lease.ledger.erasures(work.collection):
+    erased = erased_since(step, work)
+    if erased is not None:
         alias = own(work, step.target)
         for page in work.store.scan(step.target, page=PAGE, payload=False, vectors=False):
-            gone = work.lease.ledger.erased(work.collection, [records.point_id(stored) for stored in page])
-            work.store.delete(alias, sorted(gone, key=records.order_key))
+            gone = erased([records.point_id(stored) for stored in page])
+            if gone:
+                work.store.delete(alias, sorted(gone, key=records.order_key))
             removed += len(gone)
             work.tick()
     points = work.store.count(step.target)

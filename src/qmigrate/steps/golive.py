@@ -12,7 +12,7 @@ from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import HOLD
-from qmigrate.steps import apart, back, closing, freeze, gap, hidden
+from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
 from qmigrate.steps.hold import hold
@@ -48,6 +48,15 @@ def preflight(step: GoLive, work: Work) -> Facts:
 
 
 def converge(step: GoLive, work: Work) -> Facts:
+    """Make the target what it has to be when it serves; what fixes have deleted since it was left goes there too."""
+    deleted = 0
+    if step.back and step.source is not None and step.target is not None and not _is_live(step, work):
+        deleted = again.apply(step, work)
+    facts = _converge(step, work)
+    return {**facts, "deleted_again": deleted} if deleted else facts
+
+
+def _converge(step: GoLive, work: Work) -> Facts:
     """Converge again when anything was written since the proof, or when the proof is an earlier holder's (rule 7)."""
     if step.target is not None and step.source is None and step.back:
         back.lift(step, work)
@@ -280,6 +289,7 @@ def _report(work: Work) -> JsonObject:
         "sweep": work.facts("sweep").get("sweep"),
         "swap": work.facts("swap"),
         "writes_since": work.facts("preflight").get("writes_since"),
+        "deleted_again": work.facts("converge").get("deleted_again", 0),
         "snapshot": snapshot.get("snapshot") or snapshot.get("archive"),
         "barrier_delta": delta_of(work),
         "speed": None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, build_step(work)),

@@ -121,7 +121,7 @@ def _facts(work: Work, now: OperationIds, delta: int, taken_at: float) -> Facts:
 
 def _base(work: Work, leaving: Leaving | None) -> Iterator[bytes] | None:
     """Pages with the points of the generation as they were read last, or None when nobody kept any."""
-    if leaving is None or leaving.target is None or (leaving.back and leaving.writes == "discard"):
+    if leaving is None or leaving.given_up:
         return None
     ledger = work.lease.ledger
     forward = base_name(leaving.target, leaving.source, back=False)
@@ -154,7 +154,7 @@ def _written_since(work: Work, address: str, leaving: Leaving, guard: TokenGuard
 
 def _refuse_unknown(work: Work, physical: str, leaving: Leaving | None, now: OperationIds) -> None:
     """Without a base: what was given up on purpose may go, unless operation ids show that it was written to since."""
-    given_up = leaving is not None and (leaving.target is None or leaving.writes == "discard")
+    given_up = leaving is not None and leaving.given_up
     left: Any = leaving.facts.get("left") if leaving else None
     told: OperationIds = (left or {}).get("ids") or {}
     # After a restart ids begin anew: then they say nothing.

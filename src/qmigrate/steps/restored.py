@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from qmigrate.errors import RepairNeededError, VerificationError
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
+from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.steps.base import Entry, PageWriter, base_name
+from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.owned import reach
 from qmigrate.steps.quiet import barrier, delta_of
 from qmigrate.steps.work import Facts, Work
@@ -62,6 +65,28 @@ def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> F
         "epoch": work.lease.epoch,
         "erased": work.lease.ledger.erasures(work.collection),
     }
+
+
+def erased_since(step: Build, work: Work) -> Callable[[Sequence[PointId]], set[PointId]] | None:
+    """Tells which points the copy must not bring back: what was erased after it was made. None where nothing was.
+
+    Erased from this collection, or from the one that the copy was made of.
+    """
+    origin, ledger = origin_of(step), work.lease.ledger
+    logical = str(origin.get("logical") or work.collection)
+    names = [name for name in dict.fromkeys((work.collection, logical)) if ledger.erasures(name)]
+    if not names:
+        return None
+    made = datetime.fromisoformat(origin["created_at"]) if origin.get("created_at") else None
+    space = space_of(ledger, work.code, logical, str(origin.get("physical")))
+
+    def erased(ids: Sequence[PointId]) -> set[PointId]:
+        found: set[PointId] = set()
+        for name in names:
+            found |= ledger.erased(name, ids, made=made, space=space if name == logical else None)
+        return found
+
+    return erased
 
 
 def origin_of(step: Build) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from qmigrate.model.plan import Retire
 from qmigrate.ports import Store
 from qmigrate.steps.closing import close_retire
 from qmigrate.steps.download import export_snapshot
+from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.left import check_again, check_left, forget
 from qmigrate.steps.owned import check_same, own, release
 from qmigrate.steps.shadow import is_over_and_there
@@ -79,6 +80,7 @@ def close(step: Retire, work: Work) -> Facts:
     """Recorded in one transaction."""
     release(work, [step.target])
     close_retire(work, step, spared=_is_spared(work))
+    expire(work)
     return {}
 
 

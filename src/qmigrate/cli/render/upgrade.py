@@ -94,6 +94,9 @@ def _learned(facts: dict[str, Any]) -> list[Text]:
     proof = facts.get("report")
     if isinstance(proof, dict) and "proven" in proof:
         lines += labelled("proven", _proof(proof))
+    if facts.get("deleted_again"):
+        what = f"{counted(facts['deleted_again'], 'point')} that fixes have deleted since, here too"
+        lines += labelled("deleted", [what])
     sweep = facts.get("sweep")
     if isinstance(sweep, dict):
         carried, listed = sweep.get("carried", 0), sweep.get("listed", {})

@@ -11,6 +11,7 @@ import click
 
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
+from qmigrate.cli.verbs.erase import erase_points, with_erase
 
 if TYPE_CHECKING:
     from qmigrate.commands.fix import Narrow, Review
@@ -98,6 +99,7 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
 @click.option("--type", "kind", metavar="WORD", help="For the audit: SESSION, CATEGORY, …  [default: by selection]")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
+@with_erase
 @click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Most points per second.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the audit; wanted unless a preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and delete nothing.")
@@ -110,6 +112,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     """Delete the points of COLLECTION that every given condition selects; they are exported first.
 
     Without --yes it shows how many and which, and asks. Where nobody can answer, --yes --expect N is wanted.
+    With --erase they go from everything that could bring them back: what a person may ask for.
     """
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
@@ -117,6 +120,8 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
 
     settings = shell.settings()
     operation = _deletion(collection, given) if given["preset"] is None else _preset(settings, collection, given)
+    if given["erase"]:
+        return erase_points(shell, operation, given)
     expected = given["expect"]
     if not given["yes"] or given["dry_run"]:
         found = command.review(settings, operation)

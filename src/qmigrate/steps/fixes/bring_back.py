@@ -5,8 +5,9 @@ It never writes over what is newer unasked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
+from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.export import described, file_name
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.fixes.through import Through
@@ -34,7 +36,8 @@ class BringBack:
     Args:
         place: where it looks.
         edit: ``run``, ``step`` and ``generation`` of the deletion, ``log`` (its row of the audit), ``file``,
-            ``overwrite`` (also what is there again), ``drops`` and ``nothing`` as
+            ``overwrite`` (also what is there again), ``emptied`` (an erasure has left nothing of the file), ``erased``
+            (how many points these were), ``drops`` and ``nothing`` as
             :class:`~qmigrate.steps.fixes.undo.Undo` has them.
     """
 
@@ -48,6 +51,7 @@ class BringBack:
         self._reader: Iterator[Archived] = iter(())
         self._read: dict[PointId, Archived] = {}
         self._through: Through | None = None
+        self._made: datetime | None = None
 
     def close(self) -> None:
         """Nothing is open."""
@@ -63,10 +67,13 @@ class BringBack:
         """
         if self._edit.get("nothing"):
             return
-        through = self._checked()
         place = self._place
-        found.counts.update({"newer": 0, "there": 0, "erased": 0})
         found.points = place.store.count(place.address)
+        if self._edit.get("emptied"):
+            found.counts["erased"] = int(self._edit.get("erased", 0))
+            return
+        through, header = self._checked()
+        found.counts.update({"newer": 0, "there": 0, "erased": int(header.facts.get(archive.ERASED, 0))})
         points = archive.read(self._path)
         with ExitStack() as stack:
             taken = stack.enter_context(closing(IdTable())) if through.rekeys else None
@@ -77,11 +84,11 @@ class BringBack:
                 # What can't be embedded shows before anything is written.
                 failed = through.failing(part)
                 now = self._now(list(wanted.values()))
-                erased = place.ledger.erased(place.collection, [*wanted, *wanted.values()])
+                erased = self._erased(wanted)
                 for one in part:
                     there = now.get(wanted[one.id])
                     lacking = list(failed.lacking.get(wanted[one.id], ()))
-                    if not erased.isdisjoint((one.id, wanted[one.id])):
+                    if one.id in erased:
                         found.add("erased")
                     elif wanted[one.id] in failed.dropped:
                         found.add("not_embedded")
@@ -112,9 +119,8 @@ class BringBack:
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """All of them but what was erased meanwhile."""
-        ids = [identifier for entry in entries for identifier in (entry.id, entry.after["from"])]
-        erased = self._place.ledger.erased(self._place.collection, ids)
-        return [entry for entry in entries if erased.isdisjoint((entry.id, entry.after["from"]))]
+        erased = self._erased({entry.after["from"]: entry.id for entry in entries})
+        return [entry for entry in entries if entry.after["from"] not in erased]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
         """Whole points, as they were, or as what they would have become."""
@@ -132,8 +138,29 @@ class BringBack:
         number = self._edit.get("log")
         return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), {**facts, "undoes": number})
 
-    def _checked(self) -> Through:
+    def _erased(self, ids: Mapping[PointId, PointId]) -> set[PointId]:
+        """Those that were erased after the file was made.
+
+        Args:
+            ids: of the file -> as they are now.
+        """
+        place = self._place
+        if not place.ledger.erasures(place.collection):
+            return set()
+        self._made = self._made or archive.summary(self._path).header.created_at
+        live = described(place.store, place.address).physical
+        then, now = (
+            space_of(place.ledger, place.code, place.collection, one) for one in (str(self._edit["generation"]), live)
+        )
+        old = place.ledger.erased(place.collection, list(ids), made=self._made, space=then)
+        new = place.ledger.erased(place.collection, list(ids.values()), made=self._made, space=now)
+        return {one for one, become in ids.items() if one in old or become in new}
+
+    def _checked(self) -> tuple[Through, Header]:
         """The file is whole, and the operations since lead from it to what serves.
+
+        Returns:
+            What makes them, and the header of the file.
 
         Raises:
             RefusedError: it is gone, or they don't.
@@ -153,7 +180,7 @@ class BringBack:
                 f"{place.collection} was rebuilt since: {physical} may want other vectors or payloads",
                 hint=f"go back to it first (qmigrate rollback), or write them by hand: zstd -dc {self._path}",
             )
-        return self._opened(header)
+        return self._opened(header), header
 
     def _opened(self, header: Header | None = None) -> Through:
         if self._through is None:

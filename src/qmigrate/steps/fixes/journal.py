@@ -6,12 +6,13 @@ The pages lie where the bases of rebuilds lie, under a name of their own: staged
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 import zstandard
 
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.fix import Entry
+from qmigrate.model.transform import PointId
 
 #: Entries of a stored page.
 PAGE = 2000
@@ -64,6 +65,13 @@ def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Itera
             found = []
     if found:
         yield found
+
+
+def without(page: bytes, ids: Set[PointId]) -> tuple[bytes, int]:
+    """A page without the entries of some points, and how many it had."""
+    entries = unpacked(page)
+    kept = [entry for entry in entries if entry.id not in ids]
+    return (page, 0) if len(kept) == len(entries) else (packed(kept), len(entries) - len(kept))
 
 
 def packed(entries: Sequence[Entry]) -> bytes:

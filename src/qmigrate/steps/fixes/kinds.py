@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from qmigrate.errors import RepairNeededError
 from qmigrate.model.fix import Found
 from qmigrate.model.schema import JsonObject
+from qmigrate.steps.erasing.selection import Erasure
 from qmigrate.steps.fixes.bring_back import BringBack
 from qmigrate.steps.fixes.orphans import Orphans
 from qmigrate.steps.fixes.protocol import Fix, Place
@@ -16,6 +17,8 @@ from qmigrate.steps.fixes.retry import Retry
 from qmigrate.steps.fixes.sync import Sync
 from qmigrate.steps.fixes.undo import Undo
 
+#: What is found like a fix, and done by a checklist of its own: ``steps/erase.py``.
+ERASE = "erase"
 Opener = Callable[[Place, JsonObject], Fix]
 
 
@@ -50,6 +53,9 @@ def opened(place: Place, edit: JsonObject) -> Iterator[Fix]:
 def look(place: Place, edit: JsonObject) -> Found:
     """What a fix would do now: exact counts and a sample. It only reads."""
     found = Found()
+    if edit.get("kind") == ERASE:
+        found.changes = sum(1 for _ in Erasure(place, edit).find(found))
+        return found
     with opened(place, edit) as fix:
         found.changes = sum(1 for _ in fix.find(found))
     return found

@@ -27,7 +27,7 @@ class Place:
         collection: the logical name.
         address: the name by which the live generation is reached.
         tick: called while it looks; None where it is only a preview, which waits for nothing.
-        code: operations and embedders; None where a fix needs none.
+        code: operations and embedders, and how generations came to be; None where a fix needs none.
         lease: what a fix writes down about its own rows; None where it is only a preview.
         operations: of revisions, that the step names: an undo goes through those that came since.
     """

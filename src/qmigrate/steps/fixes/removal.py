@@ -84,6 +84,11 @@ class Removal:
                         found.show(Entry(identifier, self._payload_of(points[identifier]), {}))
                     yield entry
 
+    def selected(self) -> Iterator[set[PointId]]:
+        """Every id that all conditions select, some at a time; those that were only named need not be there."""
+        for ids in self._candidates(Found()):
+            yield self._matching(ids)
+
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:
         """The points as they are, payload and all vectors; one that has changed since is not deleted, and left out."""
         if not self._edit.get("export", True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.fix import Entry
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import PointId
 from qmigrate.rows import Moment
 from qmigrate.steps.fixes.journal import PAGE, packed, unpacked
 
@@ -123,6 +124,14 @@ class Keeping:
     def drop(self) -> None:
         """Nothing is kept."""
         self._lease.discard_stage(self._name)
+
+
+def forget_with(lease: Lease, ids: Set[PointId]) -> int:
+    """Forget a first look that has seen some of these points: the next comparison begins anew. How many it had."""
+    seen = sum(entry.id in ids for page in entries(lease.ledger, lease.collection) for entry in page)
+    if seen:
+        lease.drop_base(_name(lease.collection))
+    return seen
 
 
 def forget(lease: Lease, edit: JsonObject) -> None:

@@ -19,8 +19,8 @@ class Undo(PayloadFix):
     Args:
         place: where it looks.
         edit: ``run`` and ``step`` of the fix, ``log`` (its row of the audit), ``overwrite`` (also what was changed
-            since), ``drops`` (what the fix has kept goes at the end: its run is taken back), ``nothing`` (it had not
-            begun to change anything).
+            since), ``erased`` (points of it that were erased since), ``drops`` (what the fix has kept goes at the end:
+            its run is taken back), ``nothing`` (it had not begun to change anything).
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
@@ -49,6 +49,8 @@ class Undo(PayloadFix):
                 hint="fixes.undo in qmigrate.yaml sets how long that is; or restore a snapshot: qmigrate snapshot list",
             )
         found.counts.update({"newer": 0, "gone": 0})
+        if self._edit.get("erased"):
+            found.counts["erased"] = int(self._edit["erased"])
         found.points = place.store.count(place.address)
         for entries in windows(place.ledger, self._journal, size=self.window):
             yield from self._window(found, entries)

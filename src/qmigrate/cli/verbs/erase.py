@@ -1,0 +1,86 @@
+"""fix delete --erase: consent, and what it asks for. The options are those of ``fix delete``."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from qmigrate.cli.shell import Shell
+    from qmigrate.commands.fix import Review
+    from qmigrate.operations import DeletePoints
+
+erase_options = (
+    click.option("--erase", is_flag=True, help="For good: from every generation, export and journal; no undo."),
+    click.option(
+        "--snapshots",
+        type=click.Choice(["list", "replace"]),
+        default="list",
+        show_default=True,
+        help="With --erase: older snapshots on the server are listed, or replaced by a new one.",
+    ),
+)
+
+
+def with_erase(command: Any) -> Any:
+    """Add the options of an erasure to a command."""
+    for option in reversed(erase_options):
+        command = option(command)
+    return command
+
+
+def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -> int:
+    """Erase what the operation selects; where nobody can answer, --yes --expect N is wanted."""
+    from qmigrate.cli.render.erase import show_erased
+    from qmigrate.cli.render.fix import show_review
+    from qmigrate.commands import erase as command
+    from qmigrate.errors import RefusedError
+
+    settings, expected = shell.settings(), given["expect"]
+    if not given["yes"] or given["dry_run"]:
+        found = command.review(settings, operation)
+        if given["dry_run"] or not found.changes:
+            shell.show(found, functools.partial(show_review, would="would be erased for good"))
+            return 0
+        _consent(shell, found)
+        expected = found.changes if expected is None and len(found.previews) == 1 else expected
+    elif expected is None:
+        raise RefusedError("nothing was erased: say how many may go", hint="--dry-run counts them; --yes --expect N")
+    with shell.progress() as progress:
+        result = command.erase(
+            settings,
+            operation,
+            expect=expected,
+            snapshots=given["snapshots"],
+            max_rate=given["max_rate"],
+            lock_timeout=given["lock_timeout"],
+            progress=progress,
+        )
+    shell.show(result, show_erased)
+    return 0
+
+
+def _consent(shell: Shell, found: Review) -> None:
+    """Show who would go, say that it can't be undone, and ask.
+
+    Raises:
+        RefusedError: no consent.
+    """
+    from qmigrate.cli.render.fix import review_lines
+    from qmigrate.errors import RefusedError
+
+    if shell.options.json or not sys.stdin.isatty():
+        raise RefusedError(
+            f"{found.changes:,} ids would be erased for good: it can't be undone, and needs consent",
+            hint=f"look at them first (--dry-run); --yes --expect {found.changes} does it",
+            facts={"changes": found.changes},
+        )
+    console = shell.console(stderr=True)
+    for line in review_lines(found):
+        console.print(line)
+    console.print("They go from every generation, export and journal. This can't be undone.")
+    if not click.confirm(f"Erase {found.changes:,} ids for good?", err=True):
+        raise RefusedError("nothing was erased")

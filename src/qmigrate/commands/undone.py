@@ -1,0 +1,92 @@
+"""Which fix is taken back, what with, and through what came since. It runs nothing."""
+
+from __future__ import annotations
+
+from qmigrate.commands.session import Session
+from qmigrate.commands.since import refs_since
+from qmigrate.errors import NotFoundError, RefusedError
+from qmigrate.ledger import DeletionRow
+from qmigrate.model.plan import Plan
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import World
+from qmigrate.planner import plan_undo_fix
+from qmigrate.steps.dropped import AUDIT
+from qmigrate.steps.erasing.selection import ERASURE
+
+
+def fixed(opened: Session, log: int) -> DeletionRow:
+    """The row of a fix that can be taken back.
+
+    Raises:
+        NotFoundError: there is no such fix.
+        RefusedError: it has kept nothing to go back by, or was taken back already.
+    """
+    row = opened.ledger.deletion(log)
+    if row is None or row.collection is None or not ("run" in row.facts or row.kind == AUDIT):
+        raise NotFoundError(f"there is no fix {log} in the audit", hint="qmigrate history shows what was done")
+    if row.kind == AUDIT:
+        raise RefusedError(
+            f"row {log} of the audit is of points that could not be embedded: there is nothing to take back",
+            hint=f"qmigrate fix quarantine {row.collection} --retry tries them again",
+        )
+    if row.kind == ERASURE:
+        raise RefusedError(f"fix {log} has erased points: that can't be undone, by nothing", hint="write them anew")
+    if row.facts.get("undo") is None:
+        raise RefusedError(
+            f"fix {log} has kept nothing to give the points back from",
+            hint="restore a snapshot: qmigrate snapshot list",
+        )
+    for later in opened.ledger.deletions():
+        if later.id > log and later.facts.get("undoes") == log:
+            raise RefusedError(
+                f"fix {log} was taken back already, by fix {later.id}",
+                hint=f"take that back: qmigrate fix undo {later.id}",
+            )
+    return row
+
+
+def plan_undo(opened: Session, world: World, row: DeletionRow, overwrite: bool) -> Plan:
+    """The job that takes a fix back, through what came since.
+
+    Raises:
+        RefusedError: what it knew the points by, or what they were, can't be told any more.
+    """
+    brings_back = row.facts["undo"] == "bring_back"
+    refs = refs_since(opened, row) if brings_back else ()
+    if not refs:
+        _refuse_other_ids(opened, world, row)
+    known = {name: row.facts.get(name) for name in ("run", "step", "generation", "file")}
+    edit = {"kind": row.facts["undo"], "undo": "undo" if row.facts["undo"] == "undo" else None, "log": row.id, **known}
+    edit |= _erased_since(opened, row) | ({"overwrite": True} if overwrite else {})
+    checksums = {ref.revision: opened.revisions.get(ref.revision).checksum for ref in refs}
+    return plan_undo_fix(world, str(row.collection), row.facts, edit, refs, checksums)
+
+
+def _erased_since(opened: Session, row: DeletionRow) -> JsonObject:
+    """How many of its points were erased, where what it has kept doesn't tell, and whether that is gone with them."""
+    name, found, emptied = f"{row.facts['run']}-{row.facts['step']}", [0], False
+    for later in opened.ledger.deletions():
+        if later.kind == ERASURE and later.collection == row.collection and later.id > row.id:
+            found.append(later.facts.get("fixes", {}).get(name, 0))
+            emptied = emptied or name in later.facts.get("emptied", ())
+    # A journal is counted each time; in a file stands how many it has lost in all.
+    return {"erased": sum(found) if row.facts["undo"] == "undo" else max(found), "emptied": emptied}
+
+
+def _refuse_other_ids(opened: Session, world: World, row: DeletionRow) -> None:
+    """What a fix has recorded is known by the ids of its time, which may be those of other points now."""
+    name, then = str(row.collection), row.facts.get("generation")
+    state = world.collections.get(name)
+    if state is None or state.physical == then:
+        return
+    for one in opened.ledger.history(name):
+        if one.run <= int(row.facts["run"]) or one.direction not in ("upgrade", "rollback"):
+            continue
+        revision = opened.revisions.get(one.revision)
+        operations = (*revision.operations, *(opened.revisions.downgrade_operations(revision.id) or ()))
+        if any(operation.rekeys and operation.matches(name) for operation in operations):
+            raise RefusedError(
+                f"revision {revision.id} gave the points of {name} other ids since fix {row.id}, which knows them by "
+                "the ids of before",
+                hint=f"go back to {then} first (qmigrate rollback), or restore a snapshot: qmigrate snapshot list",
+            )

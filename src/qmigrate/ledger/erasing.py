@@ -1,0 +1,137 @@
+"""Writing down what is erased, before and after, and taking points out of what the ledger keeps. It reads no point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, select, update
+
+from qmigrate.ledger import codec, tables
+from qmigrate.ledger.fence import Fenced
+from qmigrate.model.transform import PointId
+
+#: Ids of one statement.
+_AT_ONCE = 500
+#: Pages that are looked at in one transaction.
+_PAGES = 8
+
+
+class ErasureWrites(Fenced):
+    """The part of a lease that writes erasures."""
+
+    def intend_erasures(self, run: int, ids: Mapping[PointId, Collection[int]], reason: str) -> None:
+        """Before the first point goes: from here on no old copy brings these back, however the run ends.
+
+        Args:
+            run: that erases them.
+            ids: each with the id spaces in which it means an erased point.
+        """
+        for part in _parts(sorted(ids.items(), key=lambda item: str(item[0]))):
+            with self._write() as connection:
+                self._intend(connection, run, dict(part), reason)
+
+    def _intend(self, connection: Connection, run: int, ids: Mapping[PointId, Collection[int]], reason: str) -> None:
+        table = tables.erasures
+        texts = {str(codec.id_text(one)): sorted(spaces) for one, spaces in ids.items()}
+        mine = and_(table.c.collection == self.collection, table.c.point_id.in_(texts))
+        actor = connection.scalar(select(tables.runs.c.actor).where(tables.runs.c.id == run))
+        for row in connection.execute(select(table.c.point_id, table.c.id_spaces).where(mine)).all():
+            texts[row.point_id] = sorted({*texts[row.point_id], *(row.id_spaces or ())})
+        connection.execute(delete(table).where(mine))
+        fixed = {"collection": self.collection, "run": run, "actor": str(actor), "reason": codec.readable(reason)}
+        now = self.ledger.database.now()
+        rows = [{**fixed, "point_id": text, "id_spaces": spaces} for text, spaces in texts.items()]
+        connection.execute(table.insert().values(created_at=now), rows)
+
+    def settle_erasures(self, run: int) -> None:
+        """They are gone everywhere: what is written from now on may be in copies that are made later."""
+        table = tables.erasures
+        mine = and_(table.c.collection == self.collection, table.c.run == run, table.c.erased_at.is_(None))
+        with self._write() as connection:
+            connection.execute(update(table).where(mine).values(erased_at=self.ledger.database.now()))
+
+    def forget_quarantined(self, physical: str, ids: Collection[PointId]) -> int:
+        """Take points out of the quarantine of a generation; how many were in it."""
+        table = tables.quarantine
+        return self._forget(table.c.point_id, ids, table, table.c.generation == physical)
+
+    def forget_carries(self, run: int, step: int, ids: Collection[PointId]) -> int:
+        """Take points out of the late writes of a step; how many were there."""
+        table = tables.carries
+        return self._forget(table.c.point_id, ids, table, and_(table.c.run == run, table.c.step == step))
+
+    def _forget(self, column: Any, ids: Collection[PointId], table: Any, where: Any) -> int:
+        gone = 0
+        for part in _parts(ids):
+            texts = [codec.id_text(one) for one in part]
+            with self._write() as connection:
+                gone += connection.execute(delete(table).where(where, column.in_(texts))).rowcount
+        return gone
+
+    def forget_samples(self, ids: Collection[PointId]) -> int:
+        """Take points out of the samples that earlier fixes have shown, in journal and history; how many there were."""
+        phases, history, runs = tables.phases, tables.history, tables.runs
+        wanted, gone = set(ids), 0
+        mine = select(runs.c.id).where(runs.c.collection == self.collection)
+        with self._write() as connection:
+            key = (phases.c.run, phases.c.step, phases.c.phase)
+            query = select(*key, phases.c.facts).where(phases.c.phase == "select", phases.c.run.in_(mine))
+            for row in connection.execute(query).all():
+                facts, count = _without(row.facts, wanted)
+                if count:
+                    where = and_(phases.c.run == row.run, phases.c.step == row.step, phases.c.phase == row.phase)
+                    connection.execute(update(phases).where(where).values(facts=facts))
+                    gone += count
+            found = select(history.c.id, history.c.report).where(history.c.collection == self.collection)
+            for entry in connection.execute(found).mappings().all():
+                report = entry["report"] or {}
+                selected, count = _without(report.get("select") or {}, wanted)
+                if count:
+                    changed = {**report, "select": selected}
+                    connection.execute(update(history).where(history.c.id == entry["id"]).values(report=changed))
+                    gone += count
+        return gone
+
+    def rewrite_pages(self, name: str, change: Callable[[bytes], bytes]) -> int:
+        """Put every page of a base or a journal through `change`, where it stands; how many became others."""
+        table = tables.fingerprints
+        key = (table.c.version, table.c.range_number, table.c.page)
+        changed = 0
+        with self._write() as connection:
+            places = connection.execute(select(*key).where(table.c.generation == name).order_by(*key)).all()
+        for first in range(0, len(places), _PAGES):
+            with self._write() as connection:
+                for place in places[first : first + _PAGES]:
+                    changed += _rewrite(connection, name, place, change)
+        return changed
+
+
+def _rewrite(connection: Connection, name: str, place: Any, change: Callable[[bytes], bytes]) -> int:
+    table = tables.fingerprints
+    where = and_(
+        table.c.generation == name,
+        table.c.version == place.version,
+        table.c.range_number == place.range_number,
+        table.c.page == place.page,
+    )
+    before = bytes(connection.execute(select(table.c.body).where(where)).scalar_one())
+    after = change(before)
+    if after == before:
+        return 0
+    connection.execute(update(table).where(where).values(body=after))
+    return 1
+
+
+def _without(facts: Any, ids: set[PointId]) -> tuple[dict[str, Any], int]:
+    """Facts of a selection without some points of its sample, and how many were left out."""
+    sample = facts.get("sample") or []
+    kept = [one for one in sample if one.get("id") not in ids]
+    return {**facts, "sample": kept}, len(sample) - len(kept)
+
+
+def _parts(items: Collection[Any]) -> Iterator[Sequence[Any]]:
+    left = iter(items)
+    while part := list(islice(left, _AT_ONCE)):
+        yield part

@@ -1,0 +1,96 @@
+"""Deletions by revisions and fixes, done again in a generation of before them that is about to serve. It moves no name.
+
+They are no "writes since": a rollback neither counts nor carries them, and it must not bring the points back. Which
+these are, the journals of the deletions say, which are kept as long as a generation of before is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qmigrate.ledger import DeletionRow
+from qmigrate.model.plan import GoLive
+from qmigrate.model.transform import PointId
+from qmigrate.steps.erasing.generations import delete, forget
+from qmigrate.steps.erasing.selection import seen
+from qmigrate.steps.erasing.spaces import Spaces
+from qmigrate.steps.fixes.journal import journal_name, windows
+from qmigrate.steps.fixes.removal import parts
+from qmigrate.steps.owned import reach
+from qmigrate.steps.work import Work
+
+
+def deleted_since(step: GoLive, work: Work) -> set[PointId]:
+    """Ids of the generation that is left which fixes have deleted since it took over, and which it hasn't again.
+
+    Where writes since are given up, so is that somebody has written a point again; a deletion that was undone is none.
+    """
+    source, found = str(step.source), set[PointId]()
+    spaces = _spaces(step, work)
+    for row in _deletions(step, work):
+        if spaces.of(str(row.facts.get("generation"))) != spaces.of(source):
+            # Done again already, on the way back to ids that the points of that time didn't have.
+            continue
+        keeps = step.writes != "discard" or _undone(work, row)
+        for entries in windows(work.lease.ledger, journal_name(row.facts["run"], row.facts["step"])):
+            for ids in parts(iter([entry.id for entry in entries])):
+                found |= set(ids) - (seen(work.store, reach(work, source), ids) if keeps else set())
+                work.tick()
+    return found
+
+
+def apply(step: GoLive, work: Work) -> int:
+    """Delete them in the generation that is about to serve and in those before it, and forget that they had them.
+
+    May be repeated.
+
+    Returns:
+        How many the first of these had.
+    """
+    ids = deleted_since(step, work)
+    if not ids:
+        return 0
+    spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
+    known = {spaces.of(source): ids}
+    spaces.spread(known, work.store, lambda physical: reach(work, physical))
+    gone = [delete(work, one, known.get(spaces.of(one), set())) for one in _older(work, target)]
+    # Also where none of them is left: the base of the way forward may have them still.
+    forget(work, spaces, known)
+    if gone[0]:
+        work.progress.say(f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too")
+    return gone[0]
+
+
+def _spaces(step: GoLive, work: Work) -> Spaces:
+    present = frozenset({str(step.source), *_older(work, str(step.target))})
+    return Spaces(work.lease.ledger, work.code, work.collection, present)
+
+
+def _older(work: Work, target: str) -> list[str]:
+    """The generation that is about to serve, and what a further way back would lead to."""
+    rows = {row.number: row for row in work.lease.ledger.generations(work.collection) if row.state == "retired"}
+    names = frozenset(work.store.physical_names())
+    row, found = work.generation(target), [target]
+    while row is not None and row.parent in rows and rows[row.parent].physical not in found:
+        row = rows[row.parent]
+        found += [row.physical] if row.physical in names else []
+    return found
+
+
+def is_deletion(row: DeletionRow) -> bool:
+    """Whether a row of the audit is a fix that has deleted points and has kept which."""
+    return row.count > 0 and "run" in row.facts
+
+
+def _deletions(step: GoLive, work: Work) -> Iterator[DeletionRow]:
+    """Those that were done since the target was left."""
+    leaving = work.lease.ledger.leaving(work.collection, str(step.target))
+    for row in work.lease.ledger.deletions():
+        mine = row.collection == work.collection and is_deletion(row)
+        if mine and leaving is not None and row.facts["run"] > leaving.run:
+            yield row
+
+
+def _undone(work: Work, row: DeletionRow) -> bool:
+    return any(later.facts.get("undoes") == row.id for later in work.lease.ledger.deletions())
+

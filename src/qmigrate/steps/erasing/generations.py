@@ -1,0 +1,120 @@
+"""Points taken out of generations by id, and out of what the ledger keeps to compare these with. It chooses none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from qmigrate.errors import VerificationError
+from qmigrate.ledger import Leaving
+from qmigrate.model.transform import PointId
+from qmigrate.steps.base import base_name, without
+from qmigrate.steps.erasing.selection import seen
+from qmigrate.steps.erasing.spaces import Ids, Spaces
+from qmigrate.steps.fixes.removal import parts
+from qmigrate.steps.owned import own, reach, release
+from qmigrate.steps.quiet import barrier, nothing_written
+from qmigrate.steps.throttle import Throttle
+from qmigrate.steps.work import Work
+from qmigrate.store import records
+
+
+def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Throttle | None = None) -> int:
+    """Delete points of one generation, whether it serves, is fenced, or is still to serve; how many it had.
+
+    A fence lets no write pass, so it is lifted for that moment and put back. Whoever writes past the alias in that
+    moment is noticed before the generation is deleted or serves again, where anything was kept to compare it with.
+    """
+    held = [part for part in parts(iter(sorted(ids, key=records.order_key))) if _any(work, physical, part)]
+    if not held:
+        return 0
+    generation = work.generation(physical)
+    prior = generation.fence if generation is not None and generation.state == "retired" else None
+    alias = own(work, physical)
+    leaving = work.lease.ledger.leaving(work.collection, physical) if prior is not None else None
+    untouched = leaving is not None and _as_left(work, alias, leaving)
+    gone = 0
+    if prior is not None:
+        work.store.lift_fence(alias, prior)
+    try:
+        for part in held:
+            (throttle or Throttle(None)).take(len(part))
+            gone += len(seen(work.store, alias, part))
+            work.store.delete(alias, part)
+            work.tick()
+    finally:
+        if prior is not None:
+            work.store.fence(alias)
+            work.store.take_tokens(alias)
+    if leaving is not None and untouched and leaving.given_up:
+        # Nobody kept what it was to compare it with: only these ids say later on that it is as it was left.
+        left = {**leaving.facts["left"], "ids": dict(barrier(work.store, alias))}
+        work.lease.journal(leaving.run, leaving.step, "sweep", "done", {"left": left})
+    return gone
+
+
+def _as_left(work: Work, alias: str, leaving: Leaving) -> bool:
+    """Whether nothing was written to it since it was left, by its operation ids."""
+    told = leaving.facts.get("left")
+    if not told:
+        return False
+    taken = work.store.take_tokens(alias)
+    delta = int(told["barrier_delta"])
+    return nothing_written(work, told["ids"], barrier(work.store, alias), delta=delta, own_writes=taken)
+
+
+def _any(work: Work, physical: str, ids: list[PointId]) -> bool:
+    work.tick()
+    return bool(seen(work.store, reach(work, physical), ids))
+
+
+def forget(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
+    """Take points out of bases, late writes and quarantines, so that nothing takes them for missing.
+
+    Returns:
+        How many there were, by place.
+    """
+    found = {"quarantine": 0, "carries": 0}
+    for physical in spaces.rows:
+        _out_of_base(work, base_name(None, physical, back=False), ids.get(spaces.before(physical), ()))
+        _out_of_base(work, base_name(physical, None, back=True), ids.get(spaces.of(physical), ()))
+        mine = ids.get(spaces.of(physical), ())
+        found["quarantine"] += work.lease.forget_quarantined(physical, mine)
+        leaving = work.lease.ledger.leaving(work.collection, physical)
+        if leaving is not None:
+            found["carries"] += work.lease.forget_carries(leaving.run, leaving.step, mine)
+        work.tick()
+    return found
+
+
+def _out_of_base(work: Work, name: str, ids: Iterable[PointId]) -> None:
+    keys = {records.order_key(one) for one in ids}
+    if keys:
+        work.lease.rewrite_pages(name, lambda page: without(page, keys))
+
+
+def still_there(work: Work, physical: str, ids: Collection[PointId]) -> set[PointId]:
+    """Those of these points that a generation has, read anew."""
+    found: set[PointId] = set()
+    for part in parts(iter(sorted(ids, key=records.order_key))):
+        found |= seen(work.store, reach(work, physical), part)
+        work.tick()
+    return found
+
+
+def check_gone(physical: str, left: Collection[PointId]) -> None:
+    """Stop where a generation has kept a point.
+
+    Raises:
+        VerificationError: it has.
+    """
+    if left:
+        raise VerificationError(
+            f"{len(left):,} points that are to be erased are still in {physical}, for example {min(left, key=str)}: "
+            "the server did not delete them, or somebody writes them there",
+            hint="run the same command again; it goes on from here",
+        )
+
+
+def let_go(work: Work, present: Mapping[str, str]) -> None:
+    """Remove every own alias that was made for it."""
+    release(work, list(present))

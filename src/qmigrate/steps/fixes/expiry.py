@@ -1,0 +1,30 @@
+"""What earlier fixes have kept, forgotten when nobody can need it any more. It changes no point."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from qmigrate.steps.fixes.journal import journal_name
+from qmigrate.steps.work import Work
+
+#: Rows of the audit that are looked at for what can't be undone any more.
+_AUDIT_ROWS = 1000
+
+
+def expire(work: Work) -> None:
+    """Forget what fixes that are too old to be undone have kept.
+
+    Which points were deleted is kept longer: until there is no generation of before that could bring them back.
+    """
+    border = datetime.now(UTC) - timedelta(seconds=work.settings.fixes.undo)
+    ledger = work.lease.ledger
+    way_back = any(row.state == "retired" for row in ledger.generations(work.collection))
+    for row in ledger.deletions(_AUDIT_ROWS):
+        if row.collection != work.collection or row.facts.get("run") is None or row.created_at >= border:
+            continue
+        name = journal_name(row.facts["run"], row.facts["step"])
+        if ledger.has_base(name) and not (row.count and way_back):
+            work.lease.drop_base(name)
+        if row.facts.get("file"):
+            Path(row.facts["file"]).unlink(missing_ok=True)

@@ -1,0 +1,346 @@
+"""Erasure: a person's points go from everything that could bring them back, and are written down nowhere but as ids."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+import zstandard
+from sqlalchemy import MetaData, create_engine, select
+from tests.conftest import clean
+from tests.conftest_postgres import fresh_database
+from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.scenarios.app_sql import App, application
+from tests.scenarios.cli import call
+
+from qmigrate import fix as program
+from qmigrate import op
+from qmigrate import steps as all_steps
+from qmigrate.commands import cutover, erase, fix, gc, restore, snapshot, upgrade
+from qmigrate.commands import rollback as back
+from qmigrate.errors import PlanError, RefusedError, StoppedError, VerificationError
+from qmigrate.ledger import Ledger, Quarantined, erased
+from qmigrate.model.transform import Point
+from qmigrate.steps import build
+from qmigrate.steps.erasing import generations
+from qmigrate.steps.work import Phase
+
+SECRET = "Jane Doe 4711"
+INDEXED = """
+def upgrade():
+    return [op.UpdateCollection("{name}", hnsw_config=HnswConfigDiff(m=24))]
+"""
+HELD = """
+def upgrade():
+    return [op.AlterVector(
+        "{name}", "a", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"), cutover="hold"
+    )]
+"""
+REKEY = """
+def shifted(point):
+    return point.id % 12 + 1
+
+def upgrade():
+    return [op.Rekey("{name}", shifted, cutover="immediate")]
+"""
+
+
+@pytest.fixture
+def app(deployment: Deployment, request, tmp_path) -> App:
+    """Local mode beside SQLite, a server beside PostgreSQL: 40 points that know their person, and rows."""
+    deployment.extra["fixes"] = {"max_share": 1.0}
+    if "url" not in deployment.qdrant:
+        yield application(deployment, f"sqlite:///{tmp_path}/app.db", 40)
+        return
+    with fresh_database(request.getfixturevalue("postgres_url")) as url:
+        deployment.ledger_url = url
+        yield application(deployment, url, 40)
+
+
+@pytest.fixture
+def made(deployment: Deployment) -> Deployment:
+    """Points alone."""
+    deployment.extra["fixes"] = {"max_share": 1.0}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(12, uuids=False)
+    return deployment
+
+
+def put(made: Deployment, *points: Point) -> None:
+    """Write through the name."""
+    store = made.store()
+    write(store, made.name, points)
+    store.close()
+
+
+def ledger_of(made: Deployment) -> Ledger:
+    """To be closed."""
+    return Ledger.open(made.settings().ledger.url)
+
+
+def audit(made: Deployment) -> list:
+    """What the audit holds, newest first."""
+    ledger = ledger_of(made)
+    try:
+        return ledger.deletions()
+    finally:
+        ledger.close()
+
+
+def written(made: Deployment) -> str:
+    """All that the ledger's tables and the files of a deployment say, unpacked; the application's own rows left out."""
+    engine, found = create_engine(made.settings().ledger.url), []
+    tables = MetaData()
+    tables.reflect(engine)
+    with engine.connect() as connection:
+        for table in tables.sorted_tables:
+            if table.name != "faces":
+                for row in connection.execute(select(table)):
+                    found += [unpacked(one) if isinstance(one, bytes | memoryview) else str(one) for one in row]
+    engine.dispose()
+    settings = made.settings()
+    for folder in (settings.fixes.exports, settings.archives):
+        found += [unpacked(path.read_bytes()) for path in folder.rglob("*") if path.is_file()]
+    return "\n".join(found)
+
+
+def unpacked(content: bytes) -> str:
+    """As text, whether it is compressed or not."""
+    with suppress(zstandard.ZstdError):
+        content = zstandard.ZstdDecompressor().stream_reader(bytes(content), read_across_frames=True).read()
+    return bytes(content).decode("utf-8", "replace")
+
+
+def prepared(app: App) -> tuple[Deployment, int, int]:
+    """Jane (7, 8) is in a journal, a sample, an export, an archive, a snapshot, a quarantine and two generations."""
+    made = app.made
+    for number in (6, 7):
+        point = make_point(number)
+        point.payload.update(person=SECRET, score=float(point.id))
+        put(made, point)
+    app.run("UPDATE faces SET person = 'Janet' WHERE id IN (7, 8)")
+    app.run("UPDATE faces SET person = 'p9' WHERE id IN (1, 2, 3)")
+    snapshot.create(made.settings(), made.name, archived=True)
+    if "url" in made.qdrant:
+        snapshot.create(made.settings(), made.name)
+    (synced,) = fix.fix(made.settings(), app.sync()).done
+    put(made, *[Point(7, {**make_point(6).payload, "person": SECRET}, make_point(6).vectors)])
+    put(made, *[Point(8, {**make_point(7).payload, "person": SECRET}, make_point(7).vectors)])
+    (gone,) = fix.fix(made.settings(), op.DeletePoints(made.name, ids=[8, 9], reason="r")).done
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    ledger = ledger_of(made)
+    with ledger.hold(made.name, timeout=5) as lease:
+        failed = Quarantined(7, "b", "kept", "embed", f"{SECRET} is no text", SECRET, None)
+        lease.quarantine(f"{made.name}__g0002", None, [failed])
+    ledger.close()
+    return made, synced.log, gone.log
+
+
+@pytest.mark.timeout(180)
+def test_a_person_is_gone_everywhere_and_nothing_brings_them_back(app):
+    """Counted per place, nothing left, no value kept; rollback, undo, restore of archive and snapshot leave them out."""
+    made, synced, gone = prepared(app)
+    server = "url" in made.qdrant
+    assert SECRET in written(made)
+    # A backup of an archive that nobody can reach: only the record of the erasure keeps it from bringing them back.
+    backup = made.root / "backup.jsonl.zst"
+    backup.write_bytes(next(iter(sorted(made.settings().archives.glob("*")))).read_bytes())
+    words = ["fix", "delete", made.name, "--id", "7", "--id", "8", "--id", "9000", "--erase", "--reason", "asked"]
+    shown = call(made.root, *words, "--dry-run")
+    assert (shown.code, "3 points would be erased for good" in shown.out, SECRET in shown.out) == (0, True, True), shown
+    assert [call(made.root, *words, *more).code for more in ([], ["--yes"], ["--yes", "--expect", "2"])] == [10] * 3
+    assert SECRET in written(made)
+    done = call(made.root, *words, "--yes", "--expect", "3", "--json")
+    assert done.code == 0, done.text
+    (result,) = done.json["data"]["done"]
+    seen = {one["name"]: (one["found"], one["left"]) for one in result["erasure"]["places"]}
+    assert {one: left for one, (_, left) in seen.items()} == dict.fromkeys(seen, 0)
+    assert {one: count for one, (count, _) in seen.items()} == {
+        "live": 1, "generations": 1, "journals": 3, "samples": 6, "exports": 1, "archives": 2 if server else 3, "quarantine": 1
+    }, seen  # fmt: skip
+    assert len(result["erasure"]["snapshots"]) == (2 if server else 0)
+    assert SECRET not in written(made)
+    row = audit(made)[0]
+    assert (row.kind, row.target, row.count, row.reason) == ("ERASURE", "erased by 3 ids", 1, "asked")
+    assert "ERASURE" in call(made.root, "history", "--deletions").out
+    with pytest.raises(RefusedError, match="can't be undone"):
+        fix.undo(made.settings(), row.id)
+    back.rollback(made.settings(), "0001")
+    assert not {7, 8, 9} & set(made.contents())
+    (undone,) = fix.undo(made.settings(), gone).done
+    assert (undone.changed, undone.counts["erased"]) == (1, 1)
+    (undone,) = fix.undo(made.settings(), synced).done
+    assert (undone.changed, undone.counts["erased"]) == (3, 2)
+    assert not {7, 8} & set(made.contents())
+    kept = [one.name for one in snapshot.list_(made.settings(), made.name).rows]
+    for name in (str(backup), *({kept[0], kept[-1]} if server else kept[:1])):
+        restore.restore(made.settings(), made.name, name, consent=True)
+        assert not {7, 8} & set(made.contents()), name
+        assert {6, 10} <= set(made.contents()), name
+    swept = gc.gc(made.settings(), made.name, now=True)
+    assert (bool(swept.collected), swept.spared) == (True, ())
+
+
+def ids_of(made: Deployment, generation: int) -> set:
+    """Ids of one generation."""
+    return set(made.contents(f"{made.name}__g{generation:04d}"))
+
+
+def test_what_waits_for_its_cut_over_is_cleared_too(made):
+    """The held generation loses the point and goes on being held; its cut-over converges, and back it stays away."""
+    made.revise("0002", HELD)
+    assert upgrade.upgrade(made.settings()).exit_code == 11
+    (done,) = program.delete_points(made.name, ids=[3], reason="r", erase=True, expect=1, settings=made.settings()).done
+    assert {one.name: one.found for one in done.erasure.places if one.found} == {
+        "live": 1, "generations": 1, **({} if "url" in made.qdrant else {"archives": 1})
+    }  # fmt: skip
+    assert (made.row().state, 3 in ids_of(made, 1), 3 in ids_of(made, 2)) == ("held", False, False)
+    with pytest.raises(RefusedError, match="waits for its cut-over"):
+        fix.fix(made.settings(), op.DeletePoints(made.name, ids=[4], reason="r"))
+    cutover.cutover(made.settings(), [made.name])
+    assert (made.row().revision, set(made.contents())) == ("0002", set(range(1, 13)) - {3})
+    back.rollback(made.settings(), "0001")
+    assert set(made.contents()) == set(range(1, 13)) - {3}
+
+
+def test_an_interrupted_rebuild_is_finished_and_then_cleared(made, monkeypatch):
+    """On a server its clone is made of a snapshot that holds the point: the proof and the erasure leave it out."""
+    made.revise("0002", INDEXED)
+    original = build.fill
+    monkeypatch.setattr(build, "PHASES", tuple(Phase(one.name, stopping) if one.name == "fill" else one for one in build.PHASES))
+    monkeypatch.setattr(all_steps, "_CHECKLISTS", {**all_steps._CHECKLISTS, "build": build.PHASES})
+    with pytest.raises(StoppedError):
+        upgrade.upgrade(made.settings())
+    monkeypatch.undo()
+    assert original is build.fill
+    (done,) = program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings()).done[-1:]
+    assert (made.row().revision, 3 in ids_of(made, 1), 3 in ids_of(made, 2)) == ("0002", False, False)
+    assert (done.changed, done.verified) == (1, 1)
+
+
+def stopping(step, work):
+    """A phase that is interrupted."""
+    raise StoppedError("stopped")
+
+
+def test_a_point_that_is_written_again_is_a_new_one(made, monkeypatch):
+    """A rebuild keeps it, and so does a copy that was made later; an older one doesn't bring the old point."""
+    monkeypatch.setattr(erased, "CLOCKS", timedelta(0))
+    old = snapshot.create(made.settings(), made.name, archived=True).rows[0].path
+    backup = old.with_name("copy-" + old.name)
+    backup.write_bytes(old.read_bytes())
+    old.unlink()
+    moved = made.root / backup.name
+    backup.replace(moved)
+    program.delete_points(made.name, ids=[3, 4], reason="r", erase=True, settings=made.settings())
+    put(made, make_point(2, text="consented again"))
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    assert made.contents()[3][0]["text"] == "consented again"
+    later = snapshot.create(made.settings(), made.name, archived=True).rows[0]
+    back.rollback(made.settings(), "0001", writes="carry")
+    assert made.contents()[3][0]["text"] == "consented again"
+    restore.restore(made.settings(), made.name, later.name, consent=True)
+    assert made.contents()[3][0]["text"] == "consented again"
+    restore.restore(made.settings(), made.name, str(moved), consent=True)
+    assert not {3, 4} & set(made.contents())
+    # What was restored is no way around it either: beside, and in a collection of another name.
+    restore.restore(made.settings(), made.name, str(moved), into=made.name + "_b", consent=True)
+    assert set(made.contents(made.name + "_b")) == set(range(1, 13)) - {3, 4}
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_a_filter_is_asked_of_every_generation_and_leaves_no_trace(made):
+    """A point that only an old generation has under that value is meant too; a query and a cap are as for a deletion."""
+    put(made, Point(5, {"person": SECRET, "text": "t"}, {"a": [1.0] * 8}))
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    put(made, Point(5, {"person": "-", "text": "t"}, {"a": [1.0] * 8, "b": [1.0] * 16}))
+    put(made, Point(6, {"person": SECRET, "text": "t"}, {"a": [1.0] * 8, "b": [1.0] * 16}))
+    where = {"must": [{"key": "person", "match": {"value": SECRET}}]}
+    wanted = op.DeletePoints(made.name, filter=where, reason="r")
+    assert erase.review(made.settings(), wanted).changes == 2
+    capped = op.DeletePoints(made.name, filter=where, reason="r", max_share=0.1)
+    for given, words in ((capped, "cap of 10%"), (wanted, "3 were expected")):
+        with pytest.raises(RefusedError, match=words):
+            erase.erase(made.settings(), given, expect=3 if given is wanted else None)
+    with pytest.raises(PlanError, match="list, replace"):
+        erase.erase(made.settings(), wanted, snapshots="keep")
+    erase.erase(made.settings(), wanted)
+    assert not {5, 6} & (ids_of(made, 1) | ids_of(made, 2))
+    assert SECRET not in written(made)
+
+
+@pytest.mark.server
+def test_snapshots_are_replaced_by_one_without_the_points(qdrant_server, tmp_path):
+    """Those of the live generation and of the one before go; the new one brings everybody else back."""
+    config = {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2}
+    made = Deployment(tmp_path / "project", config, f"sqlite:///{tmp_path}/ledger.db", extra={"fixes": {"max_share": 1.0}})
+    try:
+        made.revise("0001", CREATE)
+        upgrade.upgrade(made.settings())
+        made.load(12, uuids=False)
+        made.revise("0002", ADD)
+        upgrade.upgrade(made.settings())
+        snapshot.create(made.settings(), made.name)
+        (done,) = program.delete_points(
+            made.name, ids=[3], reason="r", erase=True, snapshots="replace", settings=made.settings()
+        ).done
+        assert [one.deleted for one in done.erasure.snapshots] == [True, True]
+        (left,) = snapshot.list_(made.settings(), made.name).rows
+        assert left.name == done.erasure.made
+        restore.restore(made.settings(), made.name, left.name, consent=True)
+        assert set(made.contents()) == set(range(1, 13)) - {3}
+    finally:
+        clean(made)
+
+
+def test_ids_of_before_a_rekey_are_told_by_its_function(made):
+    """The same person has another id in the old generation; whoever has the person's new id there stays."""
+    moved = made.root / "before.jsonl.zst"
+    snapshot.create(made.settings(), made.name, archived=True).rows[0].path.replace(moved)
+    made.revise("0002", REKEY)
+    upgrade.upgrade(made.settings())
+    assert made.contents()[4][0]["n"] == 2
+    (done,) = program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings()).done
+    assert {one.name: one.found for one in done.erasure.places if one.name in ("live", "generations")} == {
+        "live": 1, "generations": 1
+    }  # fmt: skip
+    everybody = set(range(1, 13))
+    assert (ids_of(made, 1), ids_of(made, 2)) == (everybody - {3}, everybody - {4})
+    back.rollback(made.settings(), "0001")
+    assert set(made.contents()) == everybody - {3}
+    restore.restore(made.settings(), made.name, str(moved), consent=True)
+    assert set(made.contents()) == everybody - {3}
+    swept = gc.gc(made.settings(), made.name, now=True)
+    assert (len(swept.collected), swept.spared) == (2, ()), swept.spared
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_a_point_that_stays_is_an_error_and_the_same_command_goes_on(made, monkeypatch):
+    """What a server doesn't delete is found when it is looked at again; nothing is undone, nothing is given up."""
+    original = generations.delete
+    monkeypatch.setattr(generations, "delete", lambda *given: 0)
+    with pytest.raises(VerificationError, match="still in"):
+        program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
+    assert made.row().state == "failed"
+    with pytest.raises(RefusedError, match="can only be finished"):
+        back.abort(made.settings(), made.name)
+    monkeypatch.setattr(generations, "delete", original)
+    done = program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings()).done
+    assert ([one.changed for one in done], 3 in made.contents()) == ([1, 0], False)
+    assert [row.kind for row in audit(made)] == ["ERASURE", "ERASURE"]
+
+
+def test_a_generation_that_a_restore_has_left_can_still_be_collected(made):
+    """Nothing was kept to compare it with, so an erasure must not make it look as if somebody had written to it."""
+    taken = snapshot.create(made.settings(), made.name, archived=True).rows[0].name
+    restore.restore(made.settings(), made.name, taken, consent=True)
+    program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
+    assert (3 in ids_of(made, 1), 3 in ids_of(made, 2)) == (False, False)
+    swept = gc.gc(made.settings(), made.name, now=True)
+    assert (len(swept.collected), swept.spared) == (1, ())
