@@ -85,6 +85,7 @@ def test_whatever_becomes_of_writes_they_stay_away(made, writes):
         assert made.contents()[3][0]["text"] == "again"
 
 
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_through_a_rekey_and_over_two_rebuilds(deployment):
     """Deleted under the new id it goes under the old one too, wherever a further way back leads."""
     deployment.extra["fixes"] = {"max_share": 1.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -13,6 +14,7 @@ from tests.conftest_postgres import fresh_database
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 from tests.scenarios.app_sql import App, application
 from tests.scenarios.cli import call
+from tests.scenarios.plain_names import plain
 
 from qmigrate import fix as program
 from qmigrate import op
@@ -273,6 +275,31 @@ def test_a_filter_is_asked_of_every_generation_and_leaves_no_trace(made):
     erase.erase(made.settings(), wanted)
     assert not {5, 6} & (ids_of(made, 1) | ids_of(made, 2))
     assert SECRET not in written(made)
+    # An export that holds nobody else goes, and its undo says so.
+    (gone,) = fix.fix(made.settings(), op.DeletePoints(made.name, ids=[10], reason="r")).done
+    file = Path(audit(made)[0].facts["file"])
+    assert file.exists()
+    erase.erase(made.settings(), op.DeletePoints(made.name, ids=[10], reason="r"))
+    (undone,) = fix.undo(made.settings(), gone.log).done
+    assert (file.exists(), undone.changed, undone.counts) == (False, 0, {"erased": 1})
+
+
+@pytest.mark.parametrize("qdrant_config", [pytest.param("server", marks=pytest.mark.server)], indirect=True)
+def test_a_collection_that_an_alias_hides_is_cleared_too(deployment):
+    """It is kept behind its other name, fenced, and is a way back: the point goes there, and the fence stays."""
+    made = deployment
+    made.extra["fixes"] = {"max_share": 1.0}
+    made.__post_init__()
+    plain(made, 12)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    assert 4 not in {*made.contents(), *made.contents(made.name + "__old")}
+    store = made.store()
+    assert store.describe(made.name + "__old").schema.config["strict_mode_config"]["write_rate_limit"] == 1
+    store.close()
+    back.rollback(made.settings(), "0001")
+    assert len(made.contents()) == 11
 
 
 @pytest.mark.server

@@ -240,6 +240,27 @@ def test_an_empty_collection_is_an_archive_too(tmp_path):
     assert archive.verify(path).points == archive.summary(path).points == 0
 
 
+def test_points_are_taken_out_of_an_archive(tmp_path):
+    """The others stay bit by bit and in order, and the header counts; a damaged archive is left as it is."""
+    made = make(tmp_path, (1, 2, 3, 101))
+    uuid_id = point(101)["id"]
+    rest = [(one.id, one.stored, one.exact) for one in archive.read(made) if one.id not in (2, uuid_id)]
+    assert archive.without(made, {99}) == (0, 4)
+    assert archive.without(made, {2, uuid_id, 99}) == (2, 2)
+    assert archive.without(made, {3}) == (1, 1)
+    seen = archive.verify(made)
+    assert (seen.points, seen.header.facts[archive.ERASED]) == (1, 3)
+    assert [(one.id, one.stored, one.exact) for one in archive.read(made)] == rest[:1]
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert archive.without(made, {1}) == (1, 0)
+    broken = make(tmp_path, (1, 2, 3))
+    content = broken.read_bytes()[:-30]
+    broken.write_bytes(content)
+    with pytest.raises(ArchiveError):
+        archive.without(broken, {2})
+    assert broken.read_bytes() == content
+
+
 def every_change(lines):
     """(what, changed lines, line to be named) for each way to touch each line."""
     for number, line in enumerate(lines, start=1):

@@ -86,5 +86,11 @@ def erased_of(facts: Mapping[str, Mapping[str, Any]], target: str | None) -> Era
             for entry in copies.get("holding", ())
         ),
         made=copies.get("made"),
-        beyond=tuple(forgotten.get("beyond", ())),
+        beyond=(*forgotten.get("beyond", ()), *_unseen(copies)),
     )
+
+
+def _unseen(copies: Mapping[str, Any]) -> tuple[str, ...]:
+    said = copies.get("unseen")
+    told = f"snapshots could not be listed ({said}): look with a key that may: qmigrate snapshot list"
+    return (told,) if said else ()

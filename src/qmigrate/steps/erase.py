@@ -135,7 +135,7 @@ def verify(step: Erase, work: Work) -> Facts:
             left = _unchanged(work, left)
             again -= len(left)
         generations.check_gone(physical, left)
-    found = kept.left_in(work, erasure.spaces, ids)
+    found = {**kept.left_in(work, erasure.spaces, ids), **generations.left_in(work, erasure.spaces, ids)}
     if any(found.values()):
         told = ", ".join(f"{count:,} in {name}" for name, count in found.items() if count)
         raise VerificationError(

@@ -92,6 +92,12 @@ def _out_of_base(work: Work, name: str, ids: Iterable[PointId]) -> None:
         work.lease.rewrite_pages(name, lambda page: without(page, keys))
 
 
+def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
+    """How many of these points are still in a quarantine, settled or not."""
+    rows = work.lease.ledger.quarantine(list(spaces.rows), settled=True)
+    return {"quarantine": sum(row.point_id in ids.get(spaces.of(row.generation), ()) for row in rows)}
+
+
 def still_there(work: Work, physical: str, ids: Collection[PointId]) -> set[PointId]:
     """Those of these points that a generation has, read anew."""
     found: set[PointId] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from qmigrate.errors import DeniedError
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.owned import reach
@@ -19,15 +20,25 @@ def handle(work: Work, live: str, present: Mapping[str, str], how: str) -> Facts
     One that an unfinished run needs is left, and told. May be repeated: what is deleted, is told of first.
 
     Returns:
-        ``holding`` (collection, name, created_at, deleted) and ``made``, the name of the fresh one or None.
+        ``holding`` (collection, name, created_at, deleted), ``made`` (the name of the fresh one, or None), and
+        ``unseen``: why they could not be looked for, or None.
+
+    Raises:
+        DeniedError: the key may not list them, and they were to be replaced.
     """
     if not work.store.capabilities.snapshots:
-        return {"holding": [], "made": None}
+        return {"holding": [], "made": None, "unseen": None}
+    try:
+        found = [entry for physical in present for entry in _of(work, physical)]
+    except DeniedError as error:
+        if how == REPLACED:
+            raise
+        return {"holding": [], "made": None, "unseen": error.message}
     if "holding" not in work.facts("snapshots"):
-        work.note({"holding": [entry for physical in present for entry in _of(work, physical)]})
+        work.note({"holding": found})
     holding = [dict(entry) for entry in work.facts("snapshots")["holding"]]
     if how != REPLACED or not holding:
-        return {"holding": holding, "made": None}
+        return {"holding": holding, "made": None, "unseen": None}
     made = _fresh(work, live, {entry["name"] for entry in holding if entry["collection"] == live})
     needed = _needed(work)
     for entry in holding:
@@ -36,7 +47,7 @@ def handle(work: Work, live: str, present: Mapping[str, str], how: str) -> Facts
             entry["deleted"] = True
             work.note({"holding": holding})
             work.tick()
-    return {"holding": holding, "made": made}
+    return {"holding": holding, "made": made, "unseen": None}
 
 
 def _of(work: Work, physical: str) -> list[JsonObject]:
