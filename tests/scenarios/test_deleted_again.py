@@ -100,6 +100,10 @@ def test_through_a_rekey_and_over_two_rebuilds(deployment):
     delete(deployment, 4)
     back.rollback(deployment.settings(), "0002")
     assert set(deployment.contents()) == EVERYBODY - {3}
+    assert ids_of(deployment, 1) == EVERYBODY - {3}
+    store = deployment.store()
+    assert list(store.aliases()) == [deployment.name]
+    store.close()
     back.rollback(deployment.settings(), "0001", writes="discard")
     assert set(deployment.contents()) == EVERYBODY - {3}
 

@@ -25,7 +25,7 @@ from qmigrate.errors import PlanError, RefusedError, StoppedError, VerificationE
 from qmigrate.ledger import Ledger, Quarantined, erased
 from qmigrate.model.transform import Point
 from qmigrate.steps import build
-from qmigrate.steps.erasing import generations
+from qmigrate.steps.erasing import generations, spaces
 from qmigrate.steps.work import Phase
 
 SECRET = "Jane Doe 4711"
@@ -151,6 +151,8 @@ def test_a_person_is_gone_everywhere_and_nothing_brings_them_back(app):
     # A backup of an archive that nobody can reach: only the record of the erasure keeps it from bringing them back.
     backup = made.root / "backup.jsonl.zst"
     backup.write_bytes(next(iter(sorted(made.settings().archives.glob("*")))).read_bytes())
+    export = Path(next(row.facts["file"] for row in audit(made) if row.id == gone))
+    exported = export.read_bytes()
     words = ["fix", "delete", made.name, "--id", "7", "--id", "8", "--id", "9000", "--erase", "--reason", "asked"]
     shown = call(made.root, *words, "--dry-run")
     assert (shown.code, "3 points would be erased for good" in shown.out, SECRET in shown.out) == (0, True, True), shown
@@ -173,6 +175,8 @@ def test_a_person_is_gone_everywhere_and_nothing_brings_them_back(app):
         fix.undo(made.settings(), row.id)
     back.rollback(made.settings(), "0001")
     assert not {7, 8, 9} & set(made.contents())
+    if server:
+        export.write_bytes(exported)
     (undone,) = fix.undo(made.settings(), gone).done
     assert (undone.changed, undone.counts["erased"]) == (1, 1)
     (undone,) = fix.undo(made.settings(), synced).done
@@ -345,6 +349,25 @@ def test_ids_of_before_a_rekey_are_told_by_its_function(made):
     assert set(made.contents()) == everybody - {3}
     swept = gc.gc(made.settings(), made.name, now=True)
     assert (len(swept.collected), swept.spared) == (2, ()), swept.spared
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_ids_are_told_by_points_alike_where_their_generation_is_gone(made, monkeypatch):
+    """Restored from before the Rekey, the points lead to their later ids as the old ones did; else nothing is erased."""
+    moved = made.root / "before.jsonl.zst"
+    snapshot.create(made.settings(), made.name, archived=True).rows[0].path.replace(moved)
+    made.revise("0002", REKEY)
+    upgrade.upgrade(made.settings())
+    gc.gc(made.settings(), made.name, now=True)
+    restore.restore(made.settings(), made.name, str(moved), consent=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(spaces.Spaces, "hops", ())
+        with pytest.raises(RefusedError, match="by which ids the points of .*__g0002 go can't be told"):
+            program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
+    assert len(made.contents()) == 12
+    program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
+    everybody = set(range(1, 13))
+    assert (ids_of(made, 2), ids_of(made, 3)) == (everybody - {4}, everybody - {3})
 
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)

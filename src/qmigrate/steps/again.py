@@ -16,14 +16,15 @@ from qmigrate.steps.erasing.selection import seen
 from qmigrate.steps.erasing.spaces import Spaces
 from qmigrate.steps.fixes.journal import journal_name, windows
 from qmigrate.steps.fixes.removal import parts
-from qmigrate.steps.owned import reach
+from qmigrate.steps.owned import reach, release
 from qmigrate.steps.work import Work
 
 
 def deleted_since(step: GoLive, work: Work) -> set[PointId]:
     """Ids of the generation that is left which fixes have deleted since it took over, and which it hasn't again.
 
-    Where writes since are given up, so is that somebody has written a point again; a deletion that was undone is none.
+    Where writes since are given up, so is that somebody has written a point again; a deletion that was undone is none,
+    nor is one of a point that changed while it was looked at, and was let be.
     """
     source, found = str(step.source), set[PointId]()
     spaces = _spaces(step, work)
@@ -31,7 +32,8 @@ def deleted_since(step: GoLive, work: Work) -> set[PointId]:
         if spaces.of(str(row.facts.get("generation"))) != spaces.of(source):
             # Done again already, on the way back to ids that the points of that time didn't have.
             continue
-        keeps = step.writes != "discard" or _undone(work, row)
+        let_be = row.facts.get("not_changed", {}).get("changed_meanwhile", 0)
+        keeps = step.writes != "discard" or let_be > 0 or _undone(work, row)
         for entries in windows(work.lease.ledger, journal_name(row.facts["run"], row.facts["step"])):
             for ids in parts(iter([entry.id for entry in entries])):
                 found |= set(ids) - (seen(work.store, reach(work, source), ids) if keeps else set())
@@ -53,9 +55,11 @@ def apply(step: GoLive, work: Work) -> int:
     spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
     known = {spaces.of(source): ids}
     spaces.spread(known, work.store, lambda physical: reach(work, physical))
-    gone = [delete(work, one, known.get(spaces.of(one), set())) for one in _older(work, target)]
-    # Also where none of them is left: the base of the way forward may have them still.
+    # Before the deletion: once they are gone, nobody can tell their other ids any more.
     forget(work, spaces, known)
+    older = _older(work, target)
+    gone = [delete(work, one, known.get(spaces.of(one), set())) for one in older]
+    release(work, older[1:])
     if gone[0]:
         work.progress.say(f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too")
     return gone[0]

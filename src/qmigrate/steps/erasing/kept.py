@@ -6,6 +6,7 @@ It reaches what lies in this ledger and in this host's folders; what it knows of
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,9 +85,10 @@ def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
         found["journals"] += sum(without(page, wanted)[1] for page in pages)
     for path, header in _archives(work, rows, Kept()):
         wanted = _meant(header, spaces, ids)
-        place = "exports" if header.kind == DELETED else "archives"
-        for one in archive.read(path) if wanted else ():
-            found[place] += one.id in wanted
+        # One that is damaged was told of, and is used by nobody.
+        with suppress(ArchiveError):
+            for one in archive.read(path) if wanted else ():
+                found["exports" if header.kind == DELETED else "archives"] += one.id in wanted
         work.tick()
     return found
 

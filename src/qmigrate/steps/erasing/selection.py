@@ -50,7 +50,7 @@ class Erasure:
         return float(own) if own is not None else self._place.settings.fixes.max_share
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """Every id of today's that is meant; counts those that are only ``elsewhere``, or ``nowhere`` to be seen.
+        """Every id of today's that is meant; counts those that only older generations have, or none.
 
         The digest of a point that is live goes with it, so that one that is written again is told from one that stays.
         """
@@ -58,14 +58,14 @@ class Erasure:
         found.points = place.store.count(place.address)
         self._collect(space)
         self._count()
-        found.counts.update({"elsewhere": 0, "nowhere": 0})
+        found.counts.update({"in_older_generations": 0, "in_no_generation": 0})
         for ids in parts(iter(sorted(self.ids[space], key=records.order_key))):
             live = {records.point_id(stored): stored for stored in place.store.fetch(place.address, ids)}
             away = self._elsewhere([one for one in ids if one not in live], space)
             for identifier in ids:
                 stored = live.get(identifier)
                 if stored is None:
-                    found.add("elsewhere" if identifier in away else "nowhere")
+                    found.add("in_older_generations" if identifier in away else "in_no_generation")
                 if place.tick is None:
                     # Only a preview shows values: what a run finds is recorded.
                     found.show(Entry(identifier, records.payload_of(stored) if stored is not None else {}, {}))
