@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from qmigrate.ledger import Ledger, Quarantined, View, tables
 from qmigrate.model.plan import Closing, Job
@@ -116,3 +116,20 @@ def test_points_are_taken_out_of_what_the_ledger_keeps(ledger):
         assert ledger.history("docs")[0].report == {"select": {"changes": 2, "sample": [{"id": 2, "before": {}}]}, "change": {}}
         assert lease.rewrite_pages("edit:1:0", lambda page: page.replace(b"secret ", b"")) == 1
         assert list(ledger.base_pages("edit:1:0")) == [b"one", b"two"]
+
+
+def test_erasures_of_before_count_against_every_copy(ledger_url):
+    """The table of an earlier version gets its columns; of what it holds nobody knows when it was over."""
+    first = Ledger.open(ledger_url)
+    first.prepare()
+    with first.database.writing() as connection:
+        for name in ("run", "id_spaces", "erased_at"):
+            connection.execute(text(f"ALTER TABLE qdrant_erasures DROP COLUMN {name}"))
+        connection.execute(text("UPDATE qdrant_ledger_version SET version_num = '0003'"))
+        known = {"collection": "docs", "point_id": "7", "reason": "asked", "actor": "me"}
+        connection.execute(insert(tables.erasures).values(**known, created_at=first.database.now()))
+    first.close()
+    second = Ledger.open(ledger_url)
+    second.prepare()
+    assert second.erased("docs", [7, 8], made=datetime.now(UTC) + timedelta(days=1), space=3) == {7}
+    second.close()
