@@ -239,5 +239,10 @@ class Removal:
             pages = self._place.store.scan(self._place.address, page=16, payload=whole, vectors=whole)
             sample = next(iter(pages), ())
             self._at_once = records.page_size(sample, most=_AT_ONCE)
-        while part := list(islice(items, self._at_once)):
-            yield part
+        yield from parts(items, self._at_once)
+
+
+def parts(items: Iterator[Item], size: int = 500) -> Iterator[list[Item]]:
+    """So many at a time: by default few enough to be read with their vectors, however long these are."""
+    while part := list(islice(items, size)):
+        yield part
