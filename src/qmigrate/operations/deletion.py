@@ -65,16 +65,21 @@ class DeletePoints(DataFix):
     def check_words(self) -> None:
         """See the base class."""
         Operation.check_words(self)
+        problem, hint = self.problem()
+        if problem:
+            raise self.error(problem, hint=hint)
+
+    def problem(self) -> tuple[str | None, str | None]:
+        """What is wrong with it, and what to do; nothing when it is right."""
         if all(part is None for part in (self.ids, self.filter, self.prefix, self.sql)):
-            raise self.error("nothing says which points: ids, filter, prefix or sql")
+            return "nothing says which points: ids, filter, prefix or sql", None
         if not isinstance(self.reason, str) or not self.reason.strip():
-            raise self.error("a reason is wanted: it is what the audit shows", hint='reason="…"')
+            return "a reason is wanted: it is what the audit shows", 'reason="…"'
         problem = self._ids_problem() or self._filter_problem() or self._prefix_problem() or self._sql_problem()
         problem = problem or self.share_problem(self.max_share)
         if problem is None and self.type is not None and not (self.type and _TYPE.issuperset(self.type)):
             problem = f"type must be capital letters, not {self.type!r}"
-        if problem:
-            raise self.error(problem)
+        return problem, None
 
     def check_schema(self, schema: CollectionSchema) -> None:
         """Any collection has points."""
@@ -238,7 +243,10 @@ class DeleteOrphans(DataFix):
             raise self.error(f"id_field must name a payload field, not {self.id_field!r}")
         if not isinstance(self.grace, int | float) or isinstance(self.grace, bool) or self.grace < 0:
             raise self.error(f"grace must be seconds, not {self.grace!r}")
-        self._removal().check_words()
+        Operation.check_words(self)
+        problem, hint = self._removal().problem()
+        if problem:
+            raise self.error(problem, hint=hint)
 
     def check_schema(self, schema: CollectionSchema) -> None:
         """Any collection has points."""
