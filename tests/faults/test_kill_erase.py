@@ -62,7 +62,7 @@ def test_a_killed_erasure_is_finished_and_brings_nothing_back(qdrant_config, tmp
     numbers = [number for number, label in enumerate(labels, 1) if label.startswith("before") or label == "after delete"]
     intended = labels.index("after intend_erasures") + 1
     clean(probe.made)
-    for number in thinned(numbers)[1 :: 4 if local else 3]:
+    for number in thinned(numbers)[1 :: 6 if local else 5]:
         app = prepare(tmp_path / f"kill{number}", qdrant_config)
         made = app.made
         assert child(app, kill_at=number) == -signal.SIGKILL, labels[number - 1]
