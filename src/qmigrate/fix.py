@@ -21,9 +21,14 @@ from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 if TYPE_CHECKING:
     import uuid
 
-    from qmigrate.commands.fix import FixResult, Narrow, Review
+    from qdrant_client import models
+
+    from qmigrate.commands.fix import Narrow, Review
+    from qmigrate.commands.fixed import FixResult
     from qmigrate.commands.missing import Taker
     from qmigrate.commands.quarantine import Quarantine, Retried
+    from qmigrate.commands.reset import ResetResult
+    from qmigrate.commands.retrain import RetrainResult
     from qmigrate.commands.stats import Statistics
     from qmigrate.settings import Settings
 
@@ -33,11 +38,14 @@ __all__ = [
     "delete_points",
     "orphans",
     "quarantine",
+    "reset",
+    "retrain",
     "retry_quarantine",
     "run",
     "stats",
     "sync_payload",
     "undo",
+    "visible",
 ]
 
 
@@ -112,6 +120,9 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     type: str | None = None,  # noqa: A002  as the audit calls it
     erase: bool = False,
     snapshots: str = "list",
+    older_than: Mapping[str, Any] | None = None,
+    soft: bool = False,
+    flag: str = "deleted",
     expect: int | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
@@ -136,19 +147,13 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands import fix as command
 
     operation = DeletePoints(
-        collection,
-        ids=_plain(ids),
-        filter=filter,
-        prefix=prefix,
-        field=field,
-        sql=sql,
-        key=key,
-        database=database,
-        parameters=parameters or {},
-        reason=reason,
-        max_share=max_share,
+        # In the order of the operation's own arguments.
+        collection, _plain(ids), filter, prefix, field, sql, key, database, parameters or {}, reason, max_share,
         export=export,
         type=type,
+        older_than=older_than,
+        soft=soft,
+        flag=flag,
     )
     if erase:
         from qmigrate.commands.erase import erase as erase_points
@@ -262,6 +267,60 @@ def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
     return command.stats(_settings(settings, config), collection, wanted, sql=sql, key=key, database=database)
 
 
+def reset(
+    collection: str,
+    *,
+    reason: str,
+    expect: int,
+    confirm: str,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> ResetResult:
+    """Go on with an empty collection of the same schema; the points stay in the generation that served until gc.
+
+    Args:
+        expect: points that the collection has, exactly.
+        confirm: the phrase ``DELETE ALL VECTORS``.
+
+    Returns:
+        Where the points are, and the number for :func:`undo`.
+
+    Raises:
+        RefusedError: another phrase or number of points; nothing was changed.
+    """
+    from qmigrate.commands import reset as command
+
+    return command.reset(_settings(settings, config), collection, reason=reason, expect=expect, confirm=confirm)
+
+
+def retrain(
+    preset: str,
+    values: Sequence[Any],
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    reason: str = "",
+    max_share: float | None = None,
+    expect: int | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> RetrainResult:
+    """Delete what a preset selects for each value, and mark its rows by the preset's statements.
+
+    Args:
+        preset: its name under ``fixes.presets``, with ``mark`` or ``queue``.
+        values: of its parameter ``value``; each is deleted, marked and recorded by itself.
+        parameters: of its other parameters.
+        expect: how many points may go in all, exactly; None leaves it to the cap.
+
+    Raises:
+        RefusedError: more would go than `expect` or the cap allow; nothing was changed.
+    """
+    from qmigrate.commands import retrain as command
+
+    wish = command.Wish(preset, values, parameters or {}, reason, max_share=max_share)
+    return command.retrain(_settings(settings, config), wish, expect=expect)
+
+
 def run(*operations: Operation, settings: Settings | None = None, config: str | Path | None = None) -> FixResult:
     """Do data fixes of ``qmigrate.op``, in this order; each must allow for its cap."""
     from qmigrate.commands import fix as command
@@ -298,6 +357,21 @@ def undo(
     from qmigrate.commands import fix as command
 
     return command.undo(_settings(settings, config), log, overwrite=overwrite)
+
+
+def visible(filter: Any = None, *, flag: str = "deleted") -> models.Filter:  # noqa: A002  as Qdrant calls it
+    """A filter for readers: without the points that are only marked as deleted.
+
+    A payload index on ``deleted.at`` (``PayloadSchemaType.DATETIME``) makes it cheap.
+
+    Args:
+        filter: what else must hold: ``models.Filter``, or the same as JSON.
+        flag: payload key of the mark.
+    """
+    from qmigrate.store import filters
+
+    found: models.Filter = filters.visible(filter, flag)
+    return found
 
 
 def _settings(settings: Settings | None, config: str | Path | None) -> Settings:

@@ -100,9 +100,10 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True)
 class CollectionOverride:
-    """What ``collections:`` says about one logical name; `rebuild` holds only the keys that were given."""
+    """What ``collections:`` says about one logical name; `rebuild` and `fixes` hold only the keys that were given."""
 
     rebuild: Mapping[str, Any] = field(default_factory=dict)
+    fixes: Mapping[str, Any] = field(default_factory=dict)
     embedders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
 
@@ -198,6 +199,7 @@ class Settings:
         return replace(
             self,
             rebuild=replace(self.rebuild, **override.rebuild),
+            fixes=replace(self.fixes, **override.fixes),
             embedders={**self.embedders, **override.embedders},
         )
 
@@ -237,6 +239,8 @@ class Settings:
         return found.url
 
 
+#: What may be said of the fixes of one collection; the rest is the same for all.
+_FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 #: The sections of the file.
 _SECTIONS = tuple(entry.name for entry in fields(Settings) if entry.name not in ("folder", "config"))
 
@@ -348,10 +352,13 @@ def _placed(written: str, source: Source) -> str:
 def _override(name: str, data: Any, source: Source) -> CollectionOverride:
     at = f"collections.{name}"
     entry = read.mapping(data or {}, at)
-    read.check_keys(entry, ["rebuild", "embedders"], at)
+    read.check_keys(entry, ["rebuild", "fixes", "embedders"], at)
     rebuild = read.mapping(entry.get("rebuild") or {}, f"{at}.rebuild")
+    fixes = read.mapping(entry.get("fixes") or {}, f"{at}.fixes")
+    read.check_keys(fixes, _FIXES_OF_ONE, f"{at}.fixes")
     embedders = read.mapping(entry.get("embedders") or {}, f"{at}.embedders")
     return CollectionOverride(
+        fixes=_values(FixSettings, fixes, f"{at}.fixes", source),
         rebuild=_values(RebuildSettings, rebuild, f"{at}.rebuild", source),
         embedders=_embedders(embedders, f"{at}.embedders", source),
     )

@@ -58,12 +58,14 @@ class FixSettings:
         exports: folder of the files that an undo needs.
         undo: seconds that a fix can be undone.
         max_share: largest share of a collection that one fix may remove, 0 to 1.
+        soft_delete: seconds after which `gc` deletes points that were only marked as deleted.
         presets: named fixes, as written in the file.
     """
 
     exports: Annotated[Path, read.path] = Path(".qmigrate/exports")
     undo: Annotated[float, read.duration] = 86400.0
     max_share: Annotated[float, read.share] = 0.1
+    soft_delete: Annotated[float, read.duration] = 30 * 86400.0
     presets: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict)
 
 

@@ -1,4 +1,4 @@
-"""A child process that syncs payloads, deletes or erases points, or takes a run back, and is killed at a chosen point. See ``child``."""
+"""A child process that does a data fix, or takes its run back, and is killed at a chosen point. See ``child``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 
 from tests.faults.child import Points, watch
-from tests.scenarios.app_sql import ERASED, FACES, IN_SQL
+from tests.scenarios.app_sql import ERASED, FACES, IN_SQL, RETRAINED
 
 from qmigrate import op
-from qmigrate.commands import erase, fix
+from qmigrate.commands import erase, fix, retrain
 from qmigrate.commands import rollback as back
 from qmigrate.settings import Settings
 
 
 def main() -> int:
-    """``child_fix.py CONFIG COLLECTION sync|delete|erase|abort KILL_AT LOG``."""
+    """``child_fix.py CONFIG COLLECTION sync|delete|retrain|erase|abort KILL_AT LOG``."""
     config, name, verb, kill_at, log = sys.argv[1:6]
     watch(Points(int(kill_at) if kill_at != "-" else None, Path(log) if log != "-" else None))
     settings = Settings.load(config=Path(config))
@@ -23,6 +23,8 @@ def main() -> int:
         back.abort(settings, name)
     elif verb == "erase":
         erase.erase(settings, op.DeletePoints(name, ids=ERASED, reason="asked"), expect=len(ERASED))
+    elif verb == "retrain":
+        retrain.retrain(settings, RETRAINED)
     elif verb == "delete":
         fix.fix(settings, op.DeletePoints(name, sql=IN_SQL, max_share=1.0, reason="test"))
     else:

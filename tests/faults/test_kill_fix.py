@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.conftest import clean
+from tests.faults import forked
 from tests.faults.stride import thinned
 from tests.harness import Deployment
-from tests.scenarios.app_sql import IN_SQL, App, application, drift
+from tests.scenarios.app_sql import IN_SQL, PERSON, RETRAINED, App, application, drift
 
 from qmigrate import op
-from qmigrate.commands import fix
+from qmigrate.commands import fix, retrain
 from qmigrate.commands import rollback as back
 from qmigrate.ledger import Ledger
 
-ROOT = Path(__file__).resolve().parents[2]
 CHANGED = 15
 #: The moments after a write to Qdrant, before it is noted.
 AFTER = ("after edit_payloads", "after delete")
@@ -32,17 +29,22 @@ def prepare(folder: Path, config: dict) -> App:
     made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db")
     app = application(made, f"sqlite:///{folder}/app.db")
     drift(app)
+    app.run("CREATE TABLE wanted (value TEXT, reason TEXT, requested_at TIMESTAMP)")
+    made.extra["fixes"] = {"presets": {"person": {**PERSON, "collection": made.name}}}
+    made.__post_init__()
     return app
+
+
+def marked(app: App) -> list:
+    """What was asked for, and how many rows are marked, where that is more than none."""
+    counted = app.run("SELECT count(*) FROM faces WHERE changed_at IS NULL AND person = 'p9'")
+    return [*app.run("SELECT value, reason FROM wanted"), *(counted if counted[0][0] else [])]
 
 
 def child(app: App, verb: str, *, kill_at=None, log=None):
     """Run it in a process of its own."""
-    command = [sys.executable, str(ROOT / "tests/faults/child_fix.py"), str(app.made.config), app.made.name, verb]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    return subprocess.run(
-        [*command, str(kill_at or "-"), str(log or "-")],
-        capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
+    arguments = (str(app.made.config), app.made.name, verb, str(kill_at or "-"), str(log or "-"))
+    return forked.run("tests.faults.child_fix", *arguments)
 
 
 def recorded(app: App) -> tuple[list, int]:
@@ -63,11 +65,23 @@ def points_of(log: Path) -> tuple[list[int], list[str]]:
     return numbers, labels
 
 
-KINDS = {"sync": ("PAYLOAD_SYNC", CHANGED), "delete": ("FILTER", 22)}
+KINDS = {"sync": ("PAYLOAD_SYNC", CHANGED), "delete": ("FILTER", 22), "retrain": ("PERSON", 12)}
+#: Of the chosen points, every how many-th.
+STEPS = {"sync": 1, "delete": 2, "retrain": 3}
+
+
+def again(app: App, verb: str) -> None:
+    """The same command."""
+    settings = app.made.settings()
+    if verb == "retrain":
+        retrain.retrain(settings, RETRAINED, expect=KINDS[verb][1])
+        return
+    wish = app.sync() if verb == "sync" else op.DeletePoints(app.made.name, sql=IN_SQL, max_share=1.0, reason="test")
+    fix.fix(settings, wish)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("verb", ["sync", "delete"])
+@pytest.mark.parametrize("verb", list(KINDS))
 def test_a_killed_fix_is_finished_or_taken_back(qdrant_config, tmp_path, verb):
     """Finished: every point changed and counted once, one row in the audit. Aborted: as before, nothing is kept."""
     local = "path" in qdrant_config
@@ -76,14 +90,15 @@ def test_a_killed_fix_is_finished_or_taken_back(qdrant_config, tmp_path, verb):
     done = child(probe, verb, log=tmp_path / "points")
     assert done.returncode == 0, done.stderr
     after = probe.payloads()
-    wanted = ([KINDS[verb]], 1)
+    wanted, rows = ([KINDS[verb]], 1), marked(probe)
+    assert len(rows) == 2 * (verb == "retrain")
     assert recorded(probe) == wanted
     numbers, labels = points_of(tmp_path / "points")
     begun = labels.index("after open_run") + 1
     assert local or {"after edit_payloads", "after delete"} & set(labels)
     # The journal is the same in local mode: its ends are enough there.
     chosen = thinned(numbers)
-    for place, number in enumerate(chosen[1::3] if local else chosen[verb == "delete" :: 1 + (verb == "delete")]):
+    for place, number in enumerate(chosen[1::3] if local else chosen[STEPS[verb] - 1 :: STEPS[verb]]):
         app = prepare(tmp_path / f"kill{number}", qdrant_config)
         assert child(app, verb, kill_at=number).returncode == -signal.SIGKILL, labels[number - 1]
         if place % 2 == local and begun < number:
@@ -91,9 +106,8 @@ def test_a_killed_fix_is_finished_or_taken_back(qdrant_config, tmp_path, verb):
             assert (app.payloads(), recorded(app)) == (before, ([], 0)), labels[number - 1]
             assert not list(app.made.settings().fixes.exports.glob("*"))
         else:
-            wish = app.sync() if verb == "sync" else op.DeletePoints(app.made.name, sql=IN_SQL, max_share=1.0, reason="test")
-            fix.fix(app.made.settings(), wish)
-            assert (app.payloads(), recorded(app)) == (after, wanted), labels[number - 1]
+            again(app, verb)
+            assert (app.payloads(), recorded(app), marked(app)) == (after, wanted, rows), labels[number - 1]
         assert app.made.row().state == "ready"
         if not local:
             clean(app.made)

@@ -10,12 +10,23 @@ from tests.harness import CREATE, Deployment, make_point, write
 
 from qmigrate import op
 from qmigrate.commands import upgrade
+from qmigrate.commands.retrain import Wish
 
 FACES = "SELECT id, person, score FROM faces"
 #: Which points a deletion is about: some more than go at once in the kill tests.
 IN_SQL = "SELECT id FROM faces WHERE person = 'p9' OR person = 'p4'"
 #: Whom an erasure is about: one that is there, one that a deletion has exported, one that nobody knows.
 ERASED = [4, 9, 9000]
+#: A preset that deletes by person, marks the rows and asks for them to be trained; and what is wanted of it.
+PERSON = {
+    "sql": "SELECT id FROM faces WHERE person = :value",
+    "mark": ["UPDATE faces SET changed_at = NULL WHERE person = :value"],
+    "queue": "wanted",
+    "max_share": 1.0,
+    "type": "PERSON",
+    "reason": "test",
+}
+RETRAINED = Wish("person", ["p9"], {})
 
 
 @dataclass

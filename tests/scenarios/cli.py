@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from qmigrate.cli.app import run
+from qmigrate.commands.reset import PHRASE
 from qmigrate.ledger import Ledger
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -51,11 +52,13 @@ VERBS: dict[str, tuple[str, ...]] = {
     "fix.delete": ("fix", "delete", "c", "--id", "1", "--reason", "why", "--yes", "--expect", "1"),
     "fix.orphans": ("fix", "orphans", "c", "--sql", "SELECT 1 AS id", "--check"),
     "fix.quarantine": ("fix", "quarantine"),
+    "fix.reset": ("fix", "reset", "c", "--reason", "why", "--yes", "--expect", "0", "--confirm", PHRASE),
+    "fix.retrain": ("fix", "retrain", "--preset", "p", "--value", "1", "--yes", "--expect", "1"),
     "fix.undo": ("fix", "undo", "1", "--yes"),
     "repair": ("repair", "--accept", "0001", "--reason", "why"),
 }
 #: Of these, the ones that open nothing, or report what is wrong with what they open.
-ASIDE = ("init", "revision", "wait", "repair", "doctor", "check", "schema", "metrics")
+ASIDE = ("init", "revision", "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain")
 #: The others open revisions, ledger and store, and stop at what is wrong with them.
 OPENING = tuple(verb for verb in VERBS if verb not in ASIDE)
 

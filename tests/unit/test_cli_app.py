@@ -13,6 +13,7 @@ import click
 import pytest
 
 import qmigrate.commands
+import qmigrate.commands.exposition  # it is not faked, and imports what is
 from qmigrate import errors
 from qmigrate.cli.app import root, run
 from qmigrate.cli.plain import to_plain

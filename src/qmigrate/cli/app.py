@@ -11,7 +11,21 @@ import click
 
 from qmigrate.cli import failure
 from qmigrate.cli.shell import Options, global_options
-from qmigrate.cli.verbs import adopt, care, change, cutover, fix, gc, look, orphans, snapshot, start, stats
+from qmigrate.cli.verbs import (
+    adopt,
+    care,
+    change,
+    cutover,
+    fix,
+    gc,
+    look,
+    orphans,
+    reset,
+    retrain,
+    snapshot,
+    start,
+    stats,
+)
 from qmigrate.cli.verbs import check as checking
 from qmigrate.cli.verbs import metrics as monitoring
 from qmigrate.cli.verbs import schema as documents
@@ -70,6 +84,8 @@ for verb in VERBS:
     root.add_command(verb)
 fix.fix.add_command(orphans.orphans)
 fix.fix.add_command(stats.stats)
+fix.fix.add_command(reset.reset)
+fix.fix.add_command(retrain.retrain)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

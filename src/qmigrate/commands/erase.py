@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qmigrate.commands.fix import FixResult, Review, previews, run_fix
+from qmigrate.commands.fix import Review, previews
+from qmigrate.commands.fixed import FixResult, run_fix
 from qmigrate.commands.session import session
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import JsonObject

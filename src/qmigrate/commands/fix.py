@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from qmigrate.commands.edits import count
-from qmigrate.commands.erased import Erasure, erased_of
-from qmigrate.commands.perform import finish_open_runs, perform
-from qmigrate.commands.results import Outcome, Resumed
-from qmigrate.commands.second_look import FirstLook, until_second_look
+from qmigrate.commands.fixed import FixResult, run_fix
 from qmigrate.commands.session import Session, session
+from qmigrate.commands.snapshot import address
 from qmigrate.commands.undone import fixed, plan_undo
-from qmigrate.errors import DriftError, PlanError
-from qmigrate.executor import stop_on_signals
-from qmigrate.model.plan import EditPoints, Plan
+from qmigrate.errors import DriftError, PlanError, RefusedError
+from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.state import World
 from qmigrate.model.transform import PointId
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
 from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
-from qmigrate.steps.fixes import sighting
-
-#: The exit code of what was stopped at a checkpoint on purpose.
-_TO_BE_CONTINUED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,56 +108,6 @@ class Review:
         return DriftError.exit_code if self.changes or missing else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a fix has done to one collection.
-
-    Attributes:
-        log: its id in the audit, for ``fix undo``; None where nothing was to be changed.
-        changed: points that were changed.
-        changed_meanwhile: points that were let be, since somebody changed them or their row while it ran.
-        gone: points that were deleted meanwhile.
-        verified: points that were read back as they should be.
-        counts: what was found, in figures.
-        erasure: what else it has done, where it was one.
-    """
-
-    collection: str
-    log: int | None
-    changed: int
-    changed_meanwhile: int
-    gone: int
-    verified: int
-    seconds: float
-    counts: Mapping[str, int] = field(default_factory=dict)
-    erasure: Erasure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FixResult:
-    """`fix`.
-
-    Attributes:
-        done: one entry per step, in the order of execution.
-        resumed: interrupted runs that were finished first.
-        looked: collections that were only looked at, for the first time: the same command goes on when they are due.
-    """
-
-    done: tuple[Done, ...]
-    resumed: tuple[Resumed, ...] = ()
-    looked: tuple[FirstLook, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """12 when it has to be called again, else 0."""
-        return _TO_BE_CONTINUED if self.looked else 0
-
-    @property
-    def changed(self) -> int:
-        """Points that were changed, over all collections."""
-        return sum(one.changed for one in self.done)
-
-
 def review(settings: Settings, operation: Operation, narrow: Narrow | None = None) -> Review:
     """What a fix would do: exact counts and a sample. Sends no write to Qdrant or SQL.
 
@@ -247,75 +189,13 @@ def undo(
     """
     with session(settings, writes=True, progress=progress) as opened:
         row = fixed(opened, log)
-        return run_fix(opened, lambda world: plan_undo(opened, world, row, overwrite), lock_timeout)
-
-
-def run_fix(
-    opened: Session,
-    make: Callable[[World], Plan],
-    lock_timeout: float | None,
-    *,
-    edits: Sequence[tuple[Operation, JsonObject]] = (),
-    wait: bool = True,
-) -> FixResult:
-    """Finish interrupted runs of the collections that `make` plans for, then do what it plans.
-
-    One that was just finished with its consent to an exact number is done.
-
-    Args:
-        edits: what it plans from, where it may have to look twice.
-        wait: for the second look.
-    """
-    with stop_on_signals() as stop:
-        planned = make(observe(opened.ledger, opened.store))
-        names = [item.job.collection for item in planned.collections]
-        begun, same = _begun(opened, edits), _consented(opened, planned)
-        resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
-        done = [one for outcome in finished for one in _done(outcome)]
-        if names and begun.issuperset(names):
-            # It had seen its orphans twice already.
-            return FixResult(tuple(done), tuple(resumed))
-        looked = until_second_look(opened, edits, stop=stop, wait=wait, lock_timeout=lock_timeout)
-        if looked:
-            return FixResult(tuple(done), tuple(resumed), looked)
-        over = same & {outcome.collection for outcome in finished}
-
-        def rest(world: World) -> Plan:
-            plan = make(world)
-            return replace(plan, collections=tuple(one for one in plan.collections if one.job.collection not in over))
-
-        _, outcomes = perform(opened, rest, stop=stop, lock_timeout=lock_timeout, only=names)
-    done += [one for outcome in outcomes for one in _done(outcome)]
-    return FixResult(tuple(done), tuple(resumed))
-
-
-def _begun(opened: Session, edits: Sequence[tuple[Operation, JsonObject]]) -> set[str]:
-    """Collections with an interrupted run that did the only edit, and had to wait for it."""
-    if len(edits) != 1 or not edits[0][1].get("grace"):
-        return set()
-    wanted = sighting.query_of(edits[0][1])
-    return {
-        run.job.collection
-        for run in opened.ledger.open_runs()
-        for step in run.job.steps
-        if isinstance(step, EditPoints) and step.edit.get("grace") and sighting.query_of(step.edit) == wanted
-    }
-
-
-def _consented(opened: Session, plan: Plan) -> set[str]:
-    """Collections with an interrupted run of these very fixes, each for an exact number of points.
-
-    That many were agreed to once: when the run is finished, there is nothing left that the number could be about.
-    """
-    open_ = {run.job.collection: run.job for run in opened.ledger.open_runs()}
-    found = set()
-    for item in plan.collections:
-        name = item.job.collection
-        wanted = [getattr(step, "edit", {}) for step in item.job.steps]
-        begun = [getattr(step, "edit", {}) for step in open_[name].steps] if name in open_ else []
-        if wanted == begun and all(edit.get("expect") is not None for edit in wanted):
-            found.add(name)
-    return found
+        return run_fix(
+            opened,
+            lambda world: plan_undo(opened, world, row, overwrite),
+            lock_timeout,
+            same=lambda job: any(isinstance(step, GoLive) and step.undoes == log for step in job.steps),
+            names=[str(row.collection)],
+        )
 
 
 def previews(opened: Session, plan: Plan) -> list[Preview]:
@@ -325,37 +205,29 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
         name = item.job.collection
         check_ownership(observe(opened.ledger, opened.store, only=[name]), name)
         steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
-        for step, what in zip(steps, item.lines, strict=True):
+        for step, what in zip(steps, item.lines[: len(steps)], strict=True):
             seen = count(opened, name, step.edit, step.ops)
             found.append(Preview(name, what, seen.points, seen.changes, dict(seen.counts), tuple(seen.sample)))
+        found += [_back_again(opened, item, step) for step in item.job.steps if isinstance(step, GoLive)]
     return found
 
 
-def _done(outcome: Outcome) -> list[Done]:
-    """What the data fixes among the steps of a job have done."""
-    found = []
-    for phase, facts in outcome.report.items():
-        step, _, name = phase.partition(".")
-        if name != "select":
-            continue
-        changed = outcome.report.get(f"{step}.change", {})
-        learned = {
-            key.partition(".")[2]: value for key, value in outcome.report.items() if key.partition(".")[0] == step
-        }
-        found.append(
-            Done(
-                collection=outcome.collection,
-                log=outcome.report.get(f"{step}.close", {}).get("log"),
-                changed=changed.get("changed", 0),
-                changed_meanwhile=changed.get("moved", 0),
-                gone=changed.get("gone", 0),
-                verified=outcome.report.get(f"{step}.verify", {}).get("verified", 0),
-                seconds=outcome.seconds,
-                counts=facts.get("counts", {}),
-                erasure=erased_of(learned, outcome.physical),
-            )
+def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:
+    """What comes back when a reset is taken back: whole, so that no point of it is looked at.
+
+    Raises:
+        RefusedError: points were written since, and nobody has said that they may be left behind.
+    """
+    name = item.job.collection
+    since = opened.store.count(name)
+    if since and step.writes == "refuse":
+        raise RefusedError(
+            f"{since:,} points were written to {name} since fix {step.undoes}; going back now would lose them",
+            hint=f"qmigrate fix undo {step.undoes} --overwrite leaves them in {step.source}, which gc removes",
+            facts={"written_since": since},
         )
-    return found
+    points = opened.store.count(address(opened.store.aliases(), str(step.target)))
+    return Preview(name, item.lines[0], since, points, {"written_since": since}, ())
 
 
 def _checked(operation: Operation, identifier: object) -> PointId:

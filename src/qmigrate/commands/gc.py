@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from qmigrate.commands.fixed import Done
 from qmigrate.commands.perform import finish_open_runs, perform_held
+from qmigrate.commands.purge import Purge, due, purge
 from qmigrate.commands.results import Outcome
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import NotFoundError, QmigrateError, StoppedError
@@ -65,6 +67,8 @@ class GcResult:
         collected: what is gone now.
         spared: what was to go and stays.
         preview: whether nothing was done.
+        purges: points that are marked as deleted for longer than ``fixes.soft_delete``, which go too.
+        purged: what became of them.
     """
 
     going: tuple[Verdict, ...]
@@ -72,6 +76,13 @@ class GcResult:
     collected: tuple[Collected, ...] = ()
     spared: tuple[Spared, ...] = ()
     preview: bool = False
+    purges: tuple[Purge, ...] = ()
+    purged: tuple[Done, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything goes."""
+        return bool(self.going or any(one.points for one in self.purges))
 
     @property
     def exit_code(self) -> int:
@@ -104,11 +115,12 @@ def review(settings: Settings, pattern: str = "*", *, now: bool = False) -> GcRe
         NotFoundError: nothing of that name is kept.
     """
     with session(settings, writes=False) as opened:
-        names = _names(opened, pattern)
-        return _sorted(_judged(opened, names, Choice(now=datetime.now(UTC), ignore_holdover=now)), preview=True)
+        names, moment = _names(opened, pattern), datetime.now(UTC)
+        found = _sorted(_judged(opened, names, Choice(now=moment, ignore_holdover=now)), preview=True)
+        return replace(found, purges=due(opened, pattern, moment))
 
 
-def gc(
+def gc(  # noqa: PLR0913  the options of the verb
     settings: Settings,
     pattern: str = "*",
     *,
@@ -116,10 +128,13 @@ def gc(
     discard_writes: bool = False,
     keep_snapshots: bool | None = None,
     shown: Iterable[str] | None = None,
+    purges: Iterable[Purge] | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> GcResult:
-    """Retire what is past its holdover, with its snapshots. What may not go is spared and reported.
+    """Retire what is past its holdover, with its snapshots, and delete points that were marked long ago.
+
+    What may not go is spared and reported.
 
     Args:
         pattern: of logical names.
@@ -127,6 +142,7 @@ def gc(
         discard_writes: also where points were written to a generation after it was left.
         keep_snapshots: export snapshots first; None for ``rebuild.keep_snapshots``.
         shown: physical names that may go, where a person has seen a preview; None for all that is found.
+        purges: marked points that may go, likewise.
         lock_timeout: seconds to wait for another process; None for the setting.
 
     Raises:
@@ -145,8 +161,16 @@ def gc(
         sweep = _Sweep(opened, choice, keep_snapshots, stop, lock_timeout)
         for name in dict.fromkeys(verdict.collection for verdict in verdicts if verdict.goes):
             _collect(sweep, name)
+        wanted = due(opened, pattern, choice.now) if purges is None else tuple(purges)
+        purged = purge(opened, wanted, lock_timeout)
     found = _sorted(verdicts)
-    return GcResult(found.going, found.staying, tuple(sweep.collected), tuple(sweep.spared))
+    for one in wanted:
+        if one.problem is not None:
+            why = f"points that are marked as deleted can't be found: {one.problem}"
+            sweep.spared.append(Spared(one.collection, None, why, f"index {one.flag}.at: op.CreatePayloadIndex"))
+    return replace(
+        found, collected=tuple(sweep.collected), spared=tuple(sweep.spared), purges=wanted, purged=purged
+    )
 
 
 def collect_due(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qmigrate.commands.fix import run_fix
+from qmigrate.commands.fixed import run_fix
 from qmigrate.commands.session import Session, UserCode, opened_ledger, session
 from qmigrate.errors import NotFoundError
 from qmigrate.ledger import Ledger, Quarantined

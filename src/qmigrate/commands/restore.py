@@ -87,7 +87,7 @@ def restore(
             return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
         made, outcomes = perform(
             opened,
-            lambda world: _plan(opened, _tried(opened, world, name), name, origin, into=into),
+            lambda world: _plan(opened, tried(opened, world, name), name, origin, into=into),
             stop=stop,
             lock_timeout=lock_timeout,
             names=[name],
@@ -230,7 +230,7 @@ def _plan(opened: Session, world: World, name: str, origin: Origin, *, into: str
     return plan_restore(world, opened.revisions, state, origin, plain=plain)
 
 
-def _tried(opened: Session, world: World, name: str) -> World:
+def tried(opened: Session, world: World, name: str) -> World:
     """The world with what this server does about plain names, where this one is plain."""
     state = world.collections.get(name)
     plain = state is not None and state.kind == "plain" and state.managed

@@ -10,6 +10,7 @@ from qmigrate.model.plan import Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.planner import plan_undo_fix
+from qmigrate.planner.reset import plan_undo_reset
 from qmigrate.steps.dropped import AUDIT
 from qmigrate.steps.erasing.selection import ERASURE
 
@@ -40,7 +41,7 @@ def fixed(opened: Session, log: int) -> DeletionRow:
         if later.id > log and later.facts.get("undoes") == log:
             raise RefusedError(
                 f"fix {log} was taken back already, by fix {later.id}",
-                hint=f"take that back: qmigrate fix undo {later.id}",
+                hint=f"take that back: qmigrate fix undo {later.id}" if later.facts.get("undo") else None,
             )
     return row
 
@@ -51,6 +52,11 @@ def plan_undo(opened: Session, world: World, row: DeletionRow, overwrite: bool) 
     Raises:
         RefusedError: what it knew the points by, or what they were, can't be told any more.
     """
+    if row.facts["undo"] == "reset":
+        state = world.collections.get(str(row.collection))
+        if state is None:
+            raise RefusedError(f"{row.collection} is not there any more, so nothing of it can be undone")
+        return plan_undo_reset(state, row.id, row.facts, writes="discard" if overwrite else "refuse")
     brings_back = row.facts["undo"] == "bring_back"
     refs = refs_since(opened, row) if brings_back else ()
     if not refs:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, select, update
@@ -273,6 +274,7 @@ class RunWrites(Fenced):
         last: bool,
         fixed: Fixed | None = None,
         job: Job | None = None,
+        also: Callable[[Connection], JsonObject] | None = None,
     ) -> int | None:
         """Record the end of a step in one transaction; repeated, it changes nothing.
 
@@ -290,24 +292,20 @@ class RunWrites(Fenced):
             last: whether the run is done with it, and a run that its job supersedes is aborted.
             fixed: what goes into the audit of data fixes.
             job: takes the place of the run's job, which said more than is to be kept; None leaves it.
+            also: done in the same transaction right before; what it returns goes into that row, too.
 
         Returns:
             The id of that row, also of the one that was made when it is repeated; None without one.
         """
         with self._write() as connection:
             if not self._is_closed(connection, run, step, phase):
-                what = {
-                    "strategy": strategy,
-                    "physical": physical,
-                    "changes": list(changes),
-                    "report": report,
-                }
+                what = {"strategy": strategy, "physical": physical, "changes": list(changes), "report": report}
                 self._add_history(connection, run, closings, what)
                 gone = any(closing.direction not in ASIDE for closing in closings)
                 self._save_view(connection, view, drop=gone)
                 for generation in generations:
                     self._save_generation(connection, generation)
-                facts = {} if fixed is None else {"log": self._log(connection, fixed, self._actor(connection, run))}
+                facts = self._audit(connection, run, fixed, also) if fixed is not None else {}
                 self._journal(connection, (run, step, phase), "done", facts)
                 if job is not None:
                     self._run_update(connection, run, {"job": job.to_json()})
@@ -316,6 +314,13 @@ class RunWrites(Fenced):
                 self._run_update(connection, run, done)
                 self._end_superseded(connection, run)
             return _logged(connection, run, step, phase)
+
+    def _audit(
+        self, connection: Connection, run: int, fixed: Fixed, also: Callable[[Connection], JsonObject] | None
+    ) -> JsonObject:
+        if also is not None:
+            fixed = replace(fixed, facts={**fixed.facts, **also(connection)})
+        return {"log": self._log(connection, fixed, self._actor(connection, run))}
 
     def _is_closed(self, connection: Connection, run: int, step: int, phase: str) -> bool:
         phases = tables.phases

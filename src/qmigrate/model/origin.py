@@ -12,6 +12,8 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 #: Kinds: a file of our own, and what a server keeps.
 ARCHIVE = "archive"
 SNAPSHOT = "snapshot"
+#: A reset: there are no points to come from anywhere.
+NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,8 +71,9 @@ class GoLive:
         hold: whether it waits for `qmigrate cutover` before anything of it happens.
         place: how the logical name moves: ``alias`` (it is one, or new), ``shadow`` (the alias hides the plain
             collection of that name), ``gap`` (the plain collection is deleted first).
-        apart: the two hold points of different times (a restore, and the way back from one), so nothing is carried
-            from one to the other.
+        apart: the two hold points of different times (a restore, a reset, and the way back from one), so nothing is
+            carried from one to the other.
+        undoes: the row of the audit that this takes back: a reset's; None where it is none.
     """
 
     kind: ClassVar[str] = "golive"
@@ -85,6 +86,7 @@ class GoLive:
     hold: bool = False
     place: str = "alias"
     apart: bool = False
+    undoes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 #: The oldest server that keeps collection metadata, where the seal lives.
 MINIMUM_SERVER = (1, 16, 0)
 #: Strategies that make another generation, as the history has them.
-REBUILT = ("copy", "clone", "create", "restore", "undo")
+REBUILT = ("copy", "clone", "create", "restore", "undo", "reset")
 #: The phase in which a go-live waits for its cut-over, as the journal has it.
 HOLD = "hold"
 #: Telemetry shows the operation id of every local shard from here on.

@@ -1,4 +1,4 @@
-"""What may be asked of the application's SQL: one SELECT. It judges the text; a read-only mode is behind it."""
+"""What may be asked of the application's SQL: one SELECT, or what marks rows. It judges the text, and runs nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ _OPAQUE = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$",
     re.DOTALL,
 )
+_CHANGES = ("update", "insert", "delete", "merge", "with")
 _READS = ("select", "with", "values", "table")
 
 
@@ -23,6 +24,21 @@ def problem(sql: object) -> str | None:
     word = first.group(1).lower() if first else ""
     if word not in _READS:
         return f"the query is no SELECT: it begins with {word.upper() or repr(naked[:20])}"
+    return None
+
+
+def problem_of_change(sql: object) -> str | None:
+    """Why a text is not one statement that changes chosen rows, or None when it looks like one."""
+    if not isinstance(sql, str) or not sql.strip():
+        return "the statement is empty"
+    plain = bare(sql).strip().rstrip("; \t\n")
+    if ";" in plain:
+        return "there are several statements in one"
+    words = re.findall(r"\w+", plain.lower())
+    if not words or words[0] not in _CHANGES:
+        return f"the statement marks no rows: it begins with {(words[0] if words else plain[:20]).upper()}"
+    if words[0] in ("update", "delete") and "where" not in words:
+        return "the statement has no WHERE, so it would change every row"
     return None
 
 

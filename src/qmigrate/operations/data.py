@@ -11,7 +11,8 @@ from qmigrate.model import statement
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.operations.base import Key, Operation, Strategy, assign, plain
 
-_FIELD = re.compile(r"[^\s.\[\]\"'\\:]+")
+#: A payload key at the top, without a way to anything inside.
+KEY = re.compile(r"[^\s.\[\]\"'\\:]+")
 
 
 class DataFix(Operation):
@@ -84,7 +85,7 @@ class SyncPayload(DataFix):
             raise self.error(trouble, hint="write one SELECT that returns the ids and the values")
         if not isinstance(self.fields, Mapping) or not self.fields:
             raise self.error("no field is named", hint='fields={"payload key": "column"}')
-        odd = [name for name in self.fields if not isinstance(name, str) or not _FIELD.fullmatch(name)]
+        odd = [name for name in self.fields if not isinstance(name, str) or not KEY.fullmatch(name)]
         if odd:
             raise self.error(f"{odd[0]!r} is no payload key that can be synced", hint="nested keys are not supported")
         for name, value in (("key", self.key), ("database", self.database), *self.fields.items()):

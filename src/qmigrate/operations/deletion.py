@@ -10,9 +10,12 @@ from typing import Any, ClassVar
 from qmigrate.model import statement
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.operations.base import Key, Operation, assign, plain
-from qmigrate.operations.data import DataFix
+from qmigrate.operations.data import KEY, DataFix
+from qmigrate.settings_read import parse_duration
 
 _TYPE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+#: A century, in seconds.
+_MOST_AGE = 100 * 366 * 86400.0
 _CONDITIONS = ("must", "should", "must_not", "min_should")
 
 
@@ -37,6 +40,10 @@ class DeletePoints(DataFix):
         max_share: the largest share of the points that may go; None for ``fixes.max_share`` of the settings.
         export: keep the points for an undo; without, there is none.
         type: for the record, as the application calls it (``SESSION``, ``CATEGORY``); by default what selects them.
+        older_than: ``{"field": "created_at", "age": "90d"}``: points whose time lies so long ago when it is done. The
+            field holds texts of times, or seconds since 1970; a point without it is never selected.
+        soft: only mark them: readers leave them out (``qmigrate.fix.visible``), `gc` deletes them later.
+        flag: payload key of the mark: an object with ``at`` and ``reason``.
     """
 
     rewrites_payload: ClassVar[bool] = True
@@ -54,6 +61,9 @@ class DeletePoints(DataFix):
     max_share: float | None = None
     export: bool = True
     type: str | None = None
+    older_than: Mapping[str, Any] | None = None
+    soft: bool = False
+    flag: str = "deleted"
 
     def __post_init__(self) -> None:
         """A filter becomes plain JSON, and UUIDs their canonical texts."""
@@ -61,6 +71,10 @@ class DeletePoints(DataFix):
             assign(self, filter=plain(self.filter, f"{self.label()}: filter", keep_none=True))
         if self.ids is not None and not isinstance(self.ids, str):
             assign(self, ids=[_canonical(one) for one in self.ids])
+        if isinstance(self.older_than, Mapping):
+            written = self.older_than.get("age")
+            age = parse_duration(written) if isinstance(written, str | int | float) else None
+            assign(self, older_than={**self.older_than, "age": written if age is None else age})
 
     def check_words(self) -> None:
         """See the base class."""
@@ -71,12 +85,12 @@ class DeletePoints(DataFix):
 
     def problem(self) -> tuple[str | None, str | None]:
         """What is wrong with it, and what to do; nothing when it is right."""
-        if all(part is None for part in (self.ids, self.filter, self.prefix, self.sql)):
-            return "nothing says which points: ids, filter, prefix or sql", None
+        if all(part is None for part in (self.ids, self.filter, self.prefix, self.sql, self.older_than)):
+            return "nothing says which points: ids, filter, prefix, sql or older_than", None
         if not isinstance(self.reason, str) or not self.reason.strip():
             return "a reason is wanted: it is what the audit shows", 'reason="…"'
         problem = self._ids_problem() or self._filter_problem() or self._prefix_problem() or self._sql_problem()
-        problem = problem or self.share_problem(self.max_share)
+        problem = problem or self._age_problem() or self._soft_problem() or self.share_problem(self.max_share)
         if problem is None and self.type is not None and not (self.type and _TYPE.issuperset(self.type)):
             problem = f"type must be capital letters, not {self.type!r}"
         return problem, None
@@ -89,8 +103,8 @@ class DeletePoints(DataFix):
         sql = {"database": self.database, "sql": self.sql, "key": self.key}
         given = plain(self.parameters, f"{self.label()}: parameters", keep_none=True)
         return {
-            "kind": "delete",
-            "undo": "bring_back" if self.export else None,
+            "kind": "soft" if self.soft else "delete",
+            "undo": "undo" if self.soft else "bring_back" if self.export else None,
             "ids": None if self.ids is None else list(self.ids),
             "filter": self.filter,
             "prefix": None if self.prefix is None else [self.field, self.prefix],
@@ -100,6 +114,8 @@ class DeletePoints(DataFix):
             "target": self._target(),
             "max_share": self.max_share,
             "reason": self.reason,
+            **({"older_than": self.older_than} if self.older_than is not None else {}),
+            **({"flag": self.flag} if self.soft else {}),
         }
 
     def erasure(self) -> JsonObject:
@@ -107,7 +123,14 @@ class DeletePoints(DataFix):
 
         No revision says this: which person asked is not for a file that is kept for good and runs in every
         environment. What it is recorded by names nobody.
+
+        Raises:
+            PlanError: it is marked or goes by age: who asked is erased now, whatever the age.
         """
+        if self.soft or self.older_than is not None:
+            raise self.error(
+                "an erasure is neither soft nor by age", hint="name the points by ids, a query, a filter or a prefix"
+            )
         return {
             **self.edit(),
             "kind": "erase",
@@ -119,7 +142,7 @@ class DeletePoints(DataFix):
 
     def describe(self) -> str:
         """See the base class."""
-        return f"delete points: {self._target()}"
+        return f"{'mark as deleted' if self.soft else 'delete points'}: {self._target()}"
 
     def touched(self) -> frozenset[Key]:
         """Several may follow each other; the same one twice is a slip."""
@@ -128,7 +151,9 @@ class DeletePoints(DataFix):
     def _type(self) -> str:
         if self.prefix is not None:
             return "DIRECTORY"
-        return "ASSET" if self.ids is not None else "FILTER"
+        if self.ids is not None:
+            return "ASSET"
+        return "AGE" if self.older_than is not None and self.filter is None and self.sql is None else "FILTER"
 
     def _manner(self) -> str:
         """How they were selected, without a value."""
@@ -149,6 +174,8 @@ class DeletePoints(DataFix):
             parts.append(f"filter {self.filter}")
         if self.sql is not None:
             parts.append(f"ids of a query on {self.database}")
+        if self.older_than is not None and self._age_problem() is None:
+            parts.append(f"{self.older_than['field']} older than {self.older_than['age'] / 86400:g} days")
         return "; ".join(parts)
 
     def _ids_problem(self) -> str | None:
@@ -182,6 +209,24 @@ class DeletePoints(DataFix):
         return statement.problem(self.sql) or (
             f"the query has a parameter :{min(missing)} without a value" if missing else None
         )
+
+
+    def _age_problem(self) -> str | None:
+        if self.older_than is None:
+            return None
+        if not isinstance(self.older_than, Mapping) or set(self.older_than) != {"field", "age"}:
+            return f'older_than must be {{"field": "created_at", "age": "90d"}}, not {self.older_than!r:.60}'
+        name, age = self.older_than["field"], self.older_than["age"]
+        if not isinstance(name, str) or not name:
+            return "older_than must name a payload key as its field"
+        if not isinstance(age, float) or not 0 < age < _MOST_AGE:
+            return f"the age of older_than must be a duration such as 90d, not {age!r:.20}"
+        return None
+
+    def _soft_problem(self) -> str | None:
+        if not isinstance(self.flag, str) or not KEY.fullmatch(self.flag):
+            return f"the flag {self.flag!r} is no payload key"
+        return "export=False goes without soft: nothing is deleted yet" if self.soft and not self.export else None
 
 
 def _canonical(one: Any) -> Any:

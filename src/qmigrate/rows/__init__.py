@@ -1,6 +1,7 @@
-"""The application's SQL: rows, read-only and streamed, and a queue of ids. It knows of points only their ids."""
+"""The application's SQL: rows, read-only and streamed, a queue of ids, and marks. It knows of points only their ids."""
 
+from qmigrate.rows.marks import Marking, Marks
 from qmigrate.rows.queue import Queue
 from qmigrate.rows.reader import Moment, Query, Row, Rows
 
-__all__ = ["Moment", "Query", "Queue", "Row", "Rows"]
+__all__ = ["Marking", "Marks", "Moment", "Query", "Queue", "Row", "Rows"]

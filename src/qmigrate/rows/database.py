@@ -30,7 +30,7 @@ class Database:
 
     def __init__(self, url: str, name: str, *, writes: bool = False) -> None:
         self.name = name
-        self._url = _with_driver(url)
+        self._url = with_driver(url)
         self._writes = writes
         self._engine: Engine | None = None
 
@@ -166,7 +166,7 @@ def bound(name: str, value: Any, **more: Any) -> Any:
     return bindparam(name, value, **more)
 
 
-def _with_driver(url: str) -> URL:
+def with_driver(url: str) -> URL:
     """The URL with a driver that waits: those of asynchronous applications stand for their plain ones."""
     parsed = make_url(url)
     drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}

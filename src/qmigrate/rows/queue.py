@@ -1,4 +1,4 @@
-"""A table of the application that is told what to embed: the one place that writes to its SQL, and only new rows."""
+"""A table of the application that is told what to embed: it writes to the application's SQL, and only new rows."""
 
 from __future__ import annotations
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from qmigrate.errors import RepairNeededError
+from qmigrate.ledger import Fixed
+from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.steps import back, restore
-from qmigrate.steps.owned import check_same
+from qmigrate.steps.owned import check_same, reach
 from qmigrate.steps.work import Facts, Work
+
+#: What the audit calls a reset, as the tables of applications do.
+RESET = "FULL_RESET"
 
 
 def converge(step: GoLive, work: Work) -> Facts:
@@ -22,3 +29,35 @@ def converge(step: GoLive, work: Work) -> Facts:
     if not isinstance(built, Build):
         raise RepairNeededError(f"the stored job of {step.target} does not say what was restored")
     return restore.converge(built, work)
+
+
+def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
+    """The row of the audit where this is a reset or takes one back; a restore has none.
+
+    Args:
+        held_until: how long what is left behind is kept.
+    """
+    if step.undoes is not None:
+        back_again = work.store.count(str(step.target))
+        since = (work.facts("preflight").get("writes_since") or {}).get("added", 0)
+        again: Facts = {"run": work.run, "step": work.step, "generation": step.target, "changed": back_again}
+        left = {"left_in": step.source, "counts": {"written_since": since}, "undo": None, "undoes": step.undoes}
+        return Fixed("UNDO", f"fix {step.undoes}", 0, None, again | left)
+    built = work.job.steps[work.step - 1] if work.step else None
+    origin = built.origin if isinstance(built, Build) else None
+    if origin is None or origin.get("kind") != NOTHING:
+        return None
+    # Fenced by now, so that this number stays.
+    left_behind = work.store.count(reach(work, str(step.source)))
+    counted = int(work.facts("preflight", work.step - 1)["left"])
+    facts: Facts = {
+        "run": work.run,
+        "step": work.step,
+        "generation": step.target,
+        "left_in": step.source,
+        "held_until": held_until.isoformat(),
+        "changed": left_behind,
+        "counts": {"points": left_behind, "late": max(0, left_behind - counted)},
+        "undo": "reset",
+    }
+    return Fixed(RESET, work.collection, left_behind, origin.get("reason"), facts)

@@ -208,6 +208,8 @@ def rekeys(step: GoLive, work: Work) -> bool:
 
 def _discarding(step: GoLive, work: Work) -> str:
     """The command that goes back whatever was written since."""
+    if step.undoes is not None:
+        return f"qmigrate fix undo {step.undoes} --overwrite"
     verb = f"snapshot restore {work.collection} --undo" if step.apart else "rollback …"
     return f"qmigrate {verb} --discard-writes"
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from qmigrate.ledger import Fixed, View
 from qmigrate.model.names import REHEARSAL
+from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import APPLYING, ASIDE, FIXED, Adopt, Build, Closing, EditPoints, GoLive, InPlace, Job, Retire
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.steps.owned import reach
 from qmigrate.steps.work import Work
 
+#: Work of somebody else, for the closing transaction.
+Also = Callable[[Any], JsonObject]
 #: The shape of the seal, so that a later version can read an earlier one.
 SEAL_VERSION = 1
 
@@ -37,13 +40,16 @@ def seal_of(work: Work, number: int, state: str, revision: str | None, embedders
 
 def close_golive(
     work: Work, step: GoLive, *, held_until: datetime, report: JsonObject, gone: bool, fixed: Fixed | None = None
-) -> None:
+) -> int | None:
     """Record that the name moved.
 
     Args:
-        fixed: what was left out on purpose, for the audit.
         held_until: how long the generation that was left is kept.
         gone: that generation is not there any more.
+        fixed: for the audit: a reset, or what was left out on purpose; None where there is nothing to say.
+
+    Returns:
+        The id of the audit's row.
     """
     closings = _closings(work)
     declared = _declared(work, closings)
@@ -61,19 +67,27 @@ def close_golive(
         )
     if source is not None:
         generations.append(replace(source, state="gone" if gone else "retired", held_until=held_until, swept=True))
-    _close(work, closings, generations, _strategy(work, step), step.target, (), report, embedders, fixed)
+    return _close(work, closings, generations, _strategy(work, step), step.target, (), report, embedders, fixed)
 
 
 def _strategy(work: Work, step: GoLive) -> str:
     """How the target was made, for the history: as its build says in the end, which may have fallen back."""
+    if step.apart and step.back:
+        return "undo"
     if step.apart:
-        return "undo" if step.back else "restore"
+        return "reset" if _begins_empty(work, step) else "restore"
     if step.target is None:
         return "drop"
     if step.source is None:
         return "create"
     built = (one for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
     return next((one.fill for one in built), "copy")
+
+
+def _begins_empty(work: Work, step: GoLive) -> bool:
+    """Whether the target was made by a reset."""
+    origins = (one.origin or {} for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
+    return any(origin.get("kind") == NOTHING for origin in origins)
 
 
 def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
@@ -88,13 +102,19 @@ def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
 
 
 def close_edit(
-    work: Work, step: EditPoints, fixed: Fixed | None, report: JsonObject, job: Job | None = None
+    work: Work,
+    step: EditPoints,
+    fixed: Fixed | None,
+    report: JsonObject,
+    job: Job | None = None,
+    also: Also | None = None,
 ) -> int | None:
     """Record that points were changed on purpose.
 
     Args:
         fixed: for the audit; None where nothing was changed.
         job: what is kept of the run's job, where that is not all of it.
+        also: done in the same transaction; what it returns goes into the audit.
 
     Returns:
         The id of the audit's row.
@@ -104,7 +124,7 @@ def close_edit(
     embedders = None
     if any(closing.direction != FIXED for closing in closings):
         generations, embedders = _recorded(work, step.target, closings)
-    return _close(work, closings, generations, "edit", step.target, (), report, embedders, fixed, job)
+    return _close(work, closings, generations, "edit", step.target, (), report, embedders, fixed, job, also)
 
 
 def _recorded(work: Work, target: str, closings: Sequence[Closing]) -> tuple[list[Generation], JsonObject]:
@@ -176,6 +196,7 @@ def _close(  # noqa: PLR0913  one transaction
     embedders: JsonObject | None,
     fixed: Fixed | None = None,
     job: Job | None = None,
+    also: Also | None = None,
 ) -> int | None:
     last = work.step == len(work.job.steps) - 1
     view = None
@@ -202,6 +223,7 @@ def _close(  # noqa: PLR0913  one transaction
         last=last,
         fixed=fixed,
         job=job,
+        also=also,
     )
 
 

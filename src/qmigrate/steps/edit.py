@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, VerificationError
@@ -13,6 +14,7 @@ from qmigrate.steps.export import file_name
 from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.fixes.journal import journal_name, windows, write
 from qmigrate.steps.fixes.kinds import opened
+from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap
 from qmigrate.steps.fixes.sighting import forget
 from qmigrate.steps.owned import own, reach, release
@@ -35,6 +37,10 @@ def select(step: EditPoints, work: Work) -> Facts:
         raise RefusedError(
             f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
         )
+    check_marks(work.settings, step.edit)
+    if "now" not in work.facts("select"):
+        # An attempt that goes on counts ages from the same moment.
+        work.note({"now": datetime.now(UTC).isoformat()})
     work.progress.begin(work.collection, "select", live.points)
     found = Found()
     with opened(_place(work, step), step.edit) as fix:
@@ -149,14 +155,16 @@ def close(step: EditPoints, work: Work) -> Facts:
         "generation": step.target,
         "changed": changed["changed"],
         "counts": found["counts"],
-        "undo": step.edit.get("undo"),
+        "undo": step.edit.get("undo") if found["changes"] else None,
         "file": work.facts("export").get("file"),
         "not_changed": {"changed_meanwhile": changed["moved"], "gone": changed["gone"]},
     }
     report = {"select": found, "change": changed, "verify": work.facts("verify")}
     taken_back = bool(step.edit.get("drops"))
+    # Rows are marked although there was no point: they are to be trained again.
+    wanted = not taken_back and (found["changes"] or step.edit.get("mark"))
     with opened(_place(work, step), step.edit) as fix:
-        fixed = fix.audit(facts) if found["changes"] and not taken_back else None
+        fixed = fix.audit(facts) if wanted else None
     # Before the run is recorded as done: afterwards nobody would come back for it.
     if fixed is None:
         work.lease.drop_base(_journal(work))
@@ -165,10 +173,13 @@ def close(step: EditPoints, work: Work) -> Facts:
         _export_of(work, step.target, step.edit["run"], step.edit["step"]).unlink(missing_ok=True)
     forget(work.lease, step.edit)
     expire(work)
-    return {"log": close_edit(work, step, fixed, report)}
+    with marks_of(work.settings, step.edit) as marks:
+        also = mark(work, step.edit, marks, changed["changed"]) if marks is not None else None
+        return {"log": close_edit(work, step, fixed, report, also=also)}
 
 
 def _place(work: Work, step: EditPoints) -> Place:
+    known = work.facts("select").get("now")
     return Place(
         work.collection,
         reach(work, step.target),
@@ -179,6 +190,7 @@ def _place(work: Work, step: EditPoints) -> Place:
         work.code,
         work.lease,
         work.operations(step.ops),
+        datetime.fromisoformat(known) if known else datetime.now(UTC),
     )
 
 

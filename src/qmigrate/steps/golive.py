@@ -187,8 +187,12 @@ def close(step: GoLive, work: Work) -> Facts:
         report["closing"] = _closing_ids(step, work)
     left_out = None if step.back or step.target is None else audit(work, step.target, report["dropped"])
     gone = step.source is not None and (step.place == "gap" or hidden.is_lost(step, work))
-    closing.close_golive(work, step, held_until=datetime.now(UTC) + holdover, report=report, gone=gone, fixed=left_out)
-    return {}
+    held_until = datetime.now(UTC) + holdover
+    fixed = apart.audit(step, work, held_until) if step.apart else None
+    log = closing.close_golive(work, step, held_until=held_until, report=report, gone=gone, fixed=fixed or left_out)
+    if fixed is None:
+        return {}
+    return {"log": log} if step.undoes is None else {"log": log, "back_again": fixed.facts["changed"]}
 
 
 def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 
-from qmigrate.model.origin import SNAPSHOT
+from qmigrate.model.origin import ARCHIVE, NOTHING, SNAPSHOT
 from qmigrate.model.plan import Build
-from qmigrate.steps import from_archive, from_snapshot
+from qmigrate.steps import from_archive, from_nothing, from_snapshot
 from qmigrate.steps.restored import origin_of
 from qmigrate.steps.work import Facts, Work
+
+_KINDS: Mapping[str, ModuleType] = {ARCHIVE: from_archive, SNAPSHOT: from_snapshot, NOTHING: from_nothing}
 
 
 def recovers(step: Build) -> bool:
@@ -57,4 +60,4 @@ def converge(step: Build, work: Work) -> Facts:
 
 
 def _of(step: Build) -> ModuleType:
-    return from_snapshot if recovers(step) else from_archive
+    return _KINDS[origin_of(step)["kind"]]

@@ -38,6 +38,21 @@ def wire_of(where: JsonObject) -> Any:
     return RestToGrpc.convert_filter(model_of(where))
 
 
+def visible(where: Any, flag: str) -> Any:
+    """The client's own object of a filter that leaves out what is marked as deleted.
+
+    Args:
+        where: a further filter, as JSON or as the client's object; None for none.
+        flag: payload key of the mark.
+    """
+    from qdrant_client import models
+
+    unmarked = models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{flag}.at"))
+    if where is None:
+        return models.Filter(must=[unmarked])
+    return models.Filter(must=[unmarked, model_of(where) if isinstance(where, dict) else where])
+
+
 def among(where: JsonObject, ids: Sequence[PointId]) -> JsonObject:
     """The same filter for these points only."""
     return {"must": [{"has_id": list(ids)}, where]}

@@ -8,7 +8,7 @@ from rich.text import Text
 from qmigrate.cli.render.layout import columns, labelled
 from qmigrate.cli.render.words import counted, number, took
 from qmigrate.commands.erased import Erasure
-from qmigrate.commands.fix import Done, FixResult
+from qmigrate.commands.fixed import Done, FixResult
 
 #: Of each kind of thing that is named.
 _NAMED = 20

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from qmigrate.cli.render.layout import labelled, short
 from qmigrate.cli.render.words import counted, number, took
-from qmigrate.commands.fix import Done, FixResult, Preview, Review
+from qmigrate.commands.fix import Preview, Review
+from qmigrate.commands.fixed import Done, FixResult
 
 #: Longest text of a value.
 _VALUE = 40
@@ -31,7 +32,7 @@ def review_lines(review: Review) -> list[Text]:
     """Per collection: figures, and the first of what would change."""
     lines: list[Text] = []
     for preview in review.previews:
-        lines += _preview(preview)
+        lines += preview_lines(preview)
     return lines
 
 
@@ -56,7 +57,8 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
         console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {number_}", "bold")))
 
 
-def _preview(preview: Preview) -> list[Text]:
+def preview_lines(preview: Preview) -> list[Text]:
+    """What would change of one collection: figures, and the first of it."""
     head = Text.assemble((preview.collection, "bold"), f"  {preview.what}")
     figures = f"{number(preview.changes)} of {counted(preview.points, 'point')} would change"
     counts = dict(preview.counts)

@@ -10,6 +10,7 @@ from rich.text import Text
 from qmigrate.cli.render.layout import columns, labelled
 from qmigrate.cli.render.words import counted, moment, number, size
 from qmigrate.commands.gc import Collected, GcResult, Spared
+from qmigrate.commands.purge import Purge
 from qmigrate.model.holding import KeptSnapshot
 from qmigrate.planner.gc import Verdict
 
@@ -22,7 +23,7 @@ def show_preview(console: Console, result: GcResult, command: str) -> None:
     """
     for line in preview(result):
         console.print(line)
-    if not result.going:
+    if not result.anything:
         console.print("Nothing to collect.")
         return
     console.print(Text.assemble("Nothing was deleted. Do it: ", (command, "bold")))
@@ -33,6 +34,8 @@ def preview(result: GcResult) -> list[Text]:
     lines: list[Text] = []
     if result.going:
         lines += [Text(f"would go: {_sum(result.going)}"), *_table(result.going), Text()]
+    if result.purges:
+        lines += [Text("marked as deleted, would go:"), *(_purge(one) for one in result.purges), Text()]
     if result.staying:
         lines += [Text("stays:"), *_table(result.staying), Text()]
     return lines
@@ -46,11 +49,22 @@ def show_gc(console: Console, result: GcResult) -> None:
     for spared in result.spared:
         for line in _spared(spared):
             console.print(line)
+    for done in result.purged:
+        undo = f"; qmigrate fix undo {done.log}" if done.log is not None else ""
+        said = f"  {counted(done.changed, 'point')} marked as deleted{undo}"
+        console.print(Text.assemble("gone    ", (done.collection, "bold"), said))
     if result.collected:
         points = sum(entry.points or 0 for entry in result.collected)
         console.print(f"Gone: {counted(len(result.collected), 'generation')}, {counted(points, 'point')}.")
-    elif not result.spared:
+    elif not result.spared and not result.purged:
         console.print("Nothing to collect.")
+
+
+def _purge(one: Purge) -> Text:
+    if one.problem is not None:
+        return Text.assemble("  ", (one.collection, "bold"), f"  stays: {one.problem}")
+    said = f"  {counted(one.points, 'point')} with {one.flag}.at before {moment(one.before)}"
+    return Text.assemble("  ", (one.collection, "bold"), said)
 
 
 def _sum(verdicts: Sequence[Verdict]) -> str:

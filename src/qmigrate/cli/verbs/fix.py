@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.erase import erase_points, with_erase
 
@@ -98,6 +98,10 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
 @click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
 @click.option("--type", "kind", metavar="WORD", help="For the audit: SESSION, CATEGORY, …  [default: by selection]")
+@click.option("--older-than", type=Duration(), metavar="AGE", help="Points whose --age-field lies so long ago: 90d.")
+@click.option("--age-field", default="created_at", show_default=True, metavar="KEY", help="With times.")
+@click.option("--soft", is_flag=True, help="Only mark them; gc deletes them after fixes.soft_delete.")
+@click.option("--flag", default="deleted", show_default=True, metavar="KEY", help="Key of the mark.")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
 @with_erase
 @click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Most points per second.")
@@ -111,7 +115,8 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
 def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     """Delete the points of COLLECTION that every given condition selects; they are exported first.
 
-    Without --yes it shows how many and which, and asks. Where nobody can answer, --yes --expect N is wanted.
+    Without --yes it shows how many and which, and asks. Where nobody can answer, --yes is wanted with --expect N, or
+    with --max-share where the number isn't known before.
     With --erase they go from everything that could bring them back: what a person may ask for.
     """
     from qmigrate.cli.render.fix import show_done, show_review
@@ -130,8 +135,10 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
             return 0
         consent(shell, found, flags=f"--yes --expect {found.changes}")
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
-    elif expected is None:
-        raise RefusedError("nothing was deleted: say how many may go", hint="--dry-run counts them; --yes --expect N")
+    elif expected is None and given["max_share"] is None:
+        raise RefusedError(
+            "nothing was deleted: say how many may go", hint="--dry-run counts them; --yes --expect N, or --max-share"
+        )
     with shell.progress() as progress:
         result = command.fix(
             settings,
@@ -141,7 +148,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
             lock_timeout=given["lock_timeout"],
             progress=progress,
         )
-    shell.show(result, functools.partial(show_done, unit="deleted"))
+    shell.show(result, functools.partial(show_done, unit="marked as deleted" if operation.soft else "deleted"))
     return 0
 
 
@@ -223,7 +230,7 @@ def _operation(collection: str, given: dict[str, Any]) -> SyncPayload:
 def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -> DeletePoints:
     from qmigrate.commands.presets import preset
 
-    clashing = [name for name in ("ids", "filter_", "prefix", "sql", "kind") if given[name]]
+    clashing = [name for name in ("ids", "filter_", "prefix", "sql", "kind", "older_than") if given[name]]
     if clashing:
         raise click.UsageError("with --preset the conditions are those of the preset", click.get_current_context())
     values = dict(parameter(one) for one in given["params"])
@@ -238,6 +245,8 @@ def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -
         reason=given["reason"],
         max_share=given["max_share"],
         export=kept,
+        soft=given["soft"] or None,
+        flag=given["flag"] if given["soft"] else None,
     )
 
 
@@ -261,7 +270,14 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
         max_share=given["max_share"],
         export=not given["no_export"],
         type=given["kind"],
+        older_than=_age(given),
+        soft=given["soft"],
+        flag=given["flag"],
     )
+
+
+def _age(given: dict[str, Any]) -> dict[str, Any] | None:
+    return None if given["older_than"] is None else {"field": given["age_field"], "age": given["older_than"]}
 
 
 def _yaml(text: str) -> Any:

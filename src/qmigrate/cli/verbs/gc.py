@@ -41,7 +41,7 @@ def gc(
     """Delete what is past its holdover of every collection that matches PATTERN, with its snapshots.
 
     A generation goes when its holdover has ended and no alias points to it. What was written to it after it was left
-    is never deleted unasked.
+    is never deleted unasked. Points that are marked as deleted (fix delete --soft) go after fixes.soft_delete.
     """
     from qmigrate.cli.render.gc import show_gc, show_preview
     from qmigrate.commands import gc as command
@@ -51,7 +51,7 @@ def gc(
     given = {"--now": now, "--discard-writes": discard_writes, "--keep-snapshots": keep_snapshots}
     flags = [name for name, chosen in given.items() if chosen]
     again = " ".join(["qmigrate", "gc", *([pattern] if pattern != "*" else []), *flags])
-    if dry_run or not found.going:
+    if dry_run or not found.anything:
         shell.show(found, functools.partial(show_preview, command=again))
         return 0
     _consent(shell, found, yes, now=now)
@@ -63,6 +63,7 @@ def gc(
             discard_writes=discard_writes,
             keep_snapshots=keep_snapshots,
             shown=[verdict.generation for verdict in found.going],
+            purges=found.purges,
             lock_timeout=lock_timeout,
             progress=progress,
         )
@@ -81,7 +82,12 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
 
     if yes:
         return
-    what = f"{len(found.going)} generation{'s' if len(found.going) != 1 else ''}"
+    from qmigrate.model.words import counted
+
+    parts = [counted(len(found.going), "generation")] if found.going else []
+    if any(one.points for one in found.purges):
+        parts.append(f"{counted(sum(one.points for one in found.purges), 'point')} marked as deleted")
+    what = " and ".join(parts)
     if shell.options.json or not sys.stdin.isatty():
         raise RefusedError(
             f"deleting {what} needs consent", hint="qmigrate gc --dry-run shows them; --yes deletes them"

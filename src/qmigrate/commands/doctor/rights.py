@@ -48,6 +48,8 @@ NEEDS: Mapping[str, str] = {
     "fix sync": "manage",
     "fix delete": "manage",
     "fix orphans": "manage",
+    "fix reset": "manage",
+    "fix retrain": "manage",
     "fix undo": "manage",
     "fix quarantine --retry": "manage",
     "repair --leftovers": "manage",

@@ -55,7 +55,8 @@ class Erasure:
         The digest of a point that is live goes with it, so that one that is written again is told from one that stays.
         """
         place, space = self._place, self.spaces.of(self.live)
-        found.points = place.store.count(place.address)
+        # The live one may be empty since a reset; a share of what is kept is meant.
+        found.points = max(place.store.count(name) for name in self.present.values())
         self._collect(space)
         self._count()
         found.counts.update({"in_older_generations": 0, "in_no_generation": 0})

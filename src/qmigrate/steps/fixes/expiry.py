@@ -16,12 +16,15 @@ def expire(work: Work) -> None:
     """Forget what fixes that are too old to be undone have kept.
 
     Which points were deleted is kept longer: until there is no generation of before that could bring them back.
+    Points that are only marked wait for `gc`, and until then the mark can be taken back.
     """
-    border = datetime.now(UTC) - timedelta(seconds=work.settings.fixes.undo)
+    settings, now = work.settings.fixes, datetime.now(UTC)
     ledger = work.lease.ledger
     way_back = any(row.state == "retired" for row in ledger.generations(work.collection))
     for row in ledger.deletions(_AUDIT_ROWS):
-        if row.collection != work.collection or row.facts.get("run") is None or row.created_at >= border:
+        lasts = max(settings.undo, settings.soft_delete) if row.facts.get("flag") else settings.undo
+        young = row.created_at >= now - timedelta(seconds=lasts)
+        if row.collection != work.collection or row.facts.get("run") is None or young:
             continue
         name = journal_name(row.facts["run"], row.facts["step"])
         if ledger.has_base(name) and not (row.count and way_back):

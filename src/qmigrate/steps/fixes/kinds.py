@@ -14,6 +14,7 @@ from qmigrate.steps.fixes.orphans import Orphans
 from qmigrate.steps.fixes.protocol import Fix, Place
 from qmigrate.steps.fixes.removal import Removal
 from qmigrate.steps.fixes.retry import Retry
+from qmigrate.steps.fixes.soft import SoftRemoval
 from qmigrate.steps.fixes.sync import Sync
 from qmigrate.steps.fixes.undo import Undo
 
@@ -26,6 +27,7 @@ _KINDS: Mapping[str, Opener] = {
     "sync": Sync,
     "undo": Undo,
     "delete": Removal,
+    "soft": SoftRemoval,
     "orphans": Orphans,
     "bring_back": BringBack,
     "retry": Retry,

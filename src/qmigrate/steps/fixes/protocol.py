@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from qmigrate.settings import Settings
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a fix looks; enough to find out what it would do.
@@ -30,6 +35,7 @@ class Place:
         code: operations and embedders, and how generations came to be; None where a fix needs none.
         lease: what a fix writes down about its own rows; None where it is only a preview.
         operations: of revisions, that the step names: an undo goes through those that came since.
+        now: what ages are counted from: the moment at which the fix was begun, also in what goes on with it.
     """
 
     collection: str
@@ -41,6 +47,7 @@ class Place:
     code: Code | None = None
     lease: Lease | None = None
     operations: tuple[Operation, ...] = ()
+    now: datetime = field(default_factory=_now)
 
 
 @dataclass(frozen=True, slots=True)

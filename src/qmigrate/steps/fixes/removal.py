@@ -19,6 +19,7 @@ from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Stored
 from qmigrate.rows import Query, Rows
 from qmigrate.steps.export import described
+from qmigrate.steps.fixes.age import older_than
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.throttle import Throttle
 from qmigrate.steps.work import Tick
@@ -48,6 +49,9 @@ class Removal:
         self._at_once: int | None = None
         self._ids = None if edit.get("ids") is None else set(edit["ids"])
         self._filter: JsonObject | None = edit.get("filter")
+        if edit.get("older_than"):
+            old = older_than(place, edit["older_than"]["field"], float(edit["older_than"]["age"]))
+            self._filter = {"must": [old, *([self._filter] if self._filter else [])]}
         self._prefix: tuple[str, str] | None = tuple(edit["prefix"]) if edit.get("prefix") else None
         self._rows: Rows | None = None
         self._throttle = Throttle(edit.get("max_rate"))
@@ -133,9 +137,14 @@ class Removal:
 
     def audit(self, facts: JsonObject) -> Fixed:
         """As many vectors as points were deleted."""
-        said = {name: self._edit[name] for name in ("filter", "prefix", "sql") if self._edit.get(name)}
+        said = self._said()
         kind, target = str(self._edit["type"]), str(self._edit["target"])
         return Fixed(kind, target, int(facts["changed"]), self._edit.get("reason"), {**facts, **said})
+
+    def _said(self) -> JsonObject:
+        """What selected them, for the audit."""
+        said = {name: self._edit[name] for name in ("filter", "prefix", "sql", "older_than") if self._edit.get(name)}
+        return said | ({"counted_from": self._place.now.isoformat()} if self._edit.get("older_than") else {})
 
     def _candidates(self, found: Found) -> Iterator[list[PointId]]:  # noqa: ARG002
         """Ids that may be selected, ascending, some at a time: by what narrows most without a scan."""

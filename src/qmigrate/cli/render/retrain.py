@@ -1,0 +1,38 @@
+"""What a retraining would do and did, for people."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from qmigrate.cli.render.fix import preview_lines
+from qmigrate.cli.render.layout import columns, labelled
+from qmigrate.cli.render.words import counted, moment, number
+from qmigrate.commands.retrain import Retrained, RetrainResult, RetrainReview
+
+
+def show_retrain_review(console: Console, review: RetrainReview) -> None:
+    """What would go for each value, and what would be run then."""
+    for preview in review.previews:
+        for line in preview_lines(preview):
+            console.print(line)
+    for line in labelled("then", [" ".join(statement.split()) for statement in review.statements]):
+        console.print(line)
+    console.print(f"Nothing was changed: {counted(review.changes, 'point')} would go.")
+
+
+def show_retrain(console: Console, result: RetrainResult) -> None:
+    """Per value what is gone and what was marked, and how points come back."""
+    for found in result.resumed:
+        console.print(f"Resumed {found.collection}: {found.phase}, of {moment(found.started_at)} on host {found.host}")
+    said = f"  {counted(result.deleted, 'point')} deleted, {counted(len(result.values), 'value')} to be trained again"
+    console.print(Text.assemble((result.collection, "bold"), said))
+    header = ("value", "deleted", "rows", "undo")
+    for line in columns([_row(one) for one in result.values], header=header, right={1, 2}):
+        console.print(line)
+
+
+def _row(one: Retrained) -> tuple[str, ...]:
+    marked = " + ".join("?" if count < 0 else number(count) for count in one.marked) or "–"
+    undo = f"qmigrate fix undo {one.log}" if one.log is not None and one.deleted else "–"
+    return str(one.value), number(one.deleted), marked, undo

@@ -1,0 +1,91 @@
+"""fix reset: an empty generation takes the name, as one of the verbs of fix."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.verbs.change import lock_timeout
+
+if TYPE_CHECKING:
+    from qmigrate.settings import Settings
+
+
+@click.command("reset", short_help="Leave every point behind, and go on with an empty collection.")
+@click.argument("collection")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the audit; wanted.")
+@click.option("--dry-run", is_flag=True, help="Show what would be left behind, and change nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask; with --expect and --confirm.")
+@click.option("--expect", type=click.IntRange(min=0), help="Stop unless there are exactly so many points.")
+@click.option("--confirm", metavar="PHRASE", help="What would be typed: DELETE ALL VECTORS.")
+@lock_timeout
+@with_shell
+def reset(
+    shell: Shell,
+    collection: str,
+    reason: str,
+    dry_run: bool,
+    yes: bool,
+    expect: int | None,
+    confirm: str | None,
+    lock_timeout: float | None,
+) -> None:
+    """Go on with an empty COLLECTION of the same schema; the points stay in the generation that served until gc.
+
+    The phrase DELETE ALL VECTORS is typed for it; without a terminal --yes --expect N --confirm PHRASE says it.
+    """
+    from qmigrate.cli.render.reset import show_reset, show_reset_review
+    from qmigrate.commands import reset as command
+    from qmigrate.errors import RefusedError
+
+    settings = shell.settings()
+    if dry_run:
+        shell.show(command.review(settings, collection, reason=reason), show_reset_review)
+        return
+    if not yes:
+        expect, confirm = _ask(shell, settings, collection, reason, expect)
+    elif expect is None or confirm is None:
+        raise RefusedError(
+            "nothing was changed: a reset needs how many points there are, and the phrase",
+            hint=f'--dry-run counts them; --yes --expect N --confirm "{command.PHRASE}"',
+        )
+    with shell.progress() as progress:
+        result = command.reset(
+            settings,
+            collection,
+            reason=reason,
+            expect=expect,
+            confirm=confirm,
+            lock_timeout=lock_timeout,
+            progress=progress,
+        )
+    shell.show(result, show_reset)
+
+
+def _ask(
+    shell: Shell, settings: Settings, collection: str, reason: str, expect: int | None
+) -> tuple[int, str]:
+    """Show what would be left behind, then have the phrase typed; nobody is asked where nobody can answer.
+
+    Raises:
+        RefusedError: no consent.
+    """
+    from qmigrate.cli.render.reset import show_reset_review
+    from qmigrate.commands import reset as command
+    from qmigrate.errors import RefusedError
+
+    found = command.review(settings, collection, reason=reason)
+    if shell.options.json or not sys.stdin.isatty():
+        raise RefusedError(
+            f"{found.points:,} points would be left behind, and that needs consent",
+            hint=f'--yes --expect {found.points} --confirm "{command.PHRASE}" does it',
+            facts={"points": found.points},
+        )
+    show_reset_review(shell.console(stderr=True), found)
+    typed = click.prompt(f"Type {command.PHRASE} to go on", default="", show_default=False, err=True)
+    if typed.strip() != command.PHRASE:
+        raise RefusedError("nothing was changed")
+    return found.points if expect is None else expect, command.PHRASE

@@ -1,0 +1,93 @@
+"""fix retrain: delete the points of some values of a preset and mark its rows, as one of the verbs of fix."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.verbs.change import lock_timeout
+from qmigrate.cli.verbs.fix import expect, max_share, parameter, yes
+
+if TYPE_CHECKING:
+    from qmigrate.commands.retrain import RetrainReview, Wish
+
+
+@click.command("retrain", short_help="Delete points by a preset, and mark the rows that they came from.")
+@click.argument("collection", required=False)
+@click.option("--preset", required=True, metavar="NAME", help="Of fixes.presets, with mark: or queue:.")
+@click.option("--value", "values", multiple=True, metavar="VALUE", help="Of its parameter :value; may be repeated.")
+@click.option("--from-file", type=click.File(encoding="utf-8"), metavar="FILE", help="A value per line; - for stdin.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of another parameter; may be repeated.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for audit and rows; wanted unless the preset has one.")
+@click.option("--dry-run", is_flag=True, help="Show what would go, and run no statement.")
+@max_share
+@expect
+@yes
+@lock_timeout
+@with_shell
+def retrain(shell: Shell, collection: str | None, **given: Any) -> int:
+    """Delete what a preset selects for each value, and run the statements that mark its rows as not trained.
+
+    Points are deleted as by fix delete --preset. What is shown before runs no statement.
+    """
+    from qmigrate.cli.render.retrain import show_retrain, show_retrain_review
+    from qmigrate.commands import retrain as command
+    from qmigrate.errors import RefusedError
+
+    settings, wish, expected = shell.settings(), _wish(collection, given), given["expect"]
+    if not given["yes"] or given["dry_run"]:
+        found = command.review(settings, wish)
+        if given["dry_run"]:
+            shell.show(found, show_retrain_review)
+            return 0
+        _consent(shell, found)
+        expected = found.changes if expected is None else expected
+    elif expected is None and given["max_share"] is None:
+        raise RefusedError(
+            "nothing was deleted: say how many may go", hint="--dry-run counts them; --yes --expect N, or --max-share"
+        )
+    with shell.progress() as progress:
+        result = command.retrain(
+            settings, wish, expect=expected, lock_timeout=given["lock_timeout"], progress=progress
+        )
+    shell.show(result, show_retrain)
+    return 0
+
+
+def _wish(collection: str | None, given: dict[str, Any]) -> Wish:
+    from qmigrate.commands.retrain import Wish
+
+    values = list(given["values"])
+    if given["from_file"] is not None:
+        values += [line for line in (written.rstrip("\r\n") for written in given["from_file"]) if line.strip()]
+    return Wish(
+        name=given["preset"],
+        values=[parameter(f"value={value}")[1] for value in values],
+        parameters=dict(parameter(one) for one in given["params"]),
+        reason=given["reason"],
+        collection=collection,
+        max_share=given["max_share"],
+    )
+
+
+def _consent(shell: Shell, found: RetrainReview) -> None:
+    """Show what would go, then ask; nobody is asked where nobody can answer.
+
+    Raises:
+        RefusedError: no consent.
+    """
+    from qmigrate.cli.render.retrain import show_retrain_review
+    from qmigrate.errors import RefusedError
+
+    if shell.options.json or not sys.stdin.isatty():
+        raise RefusedError(
+            f"{found.changes:,} points would go and rows be marked, and that needs consent",
+            hint=f"look at them first (--dry-run); --yes --expect {found.changes} does it",
+            facts={"changes": found.changes},
+        )
+    show_retrain_review(shell.console(stderr=True), found)
+    if not click.confirm(f"Delete {found.changes:,} points, and mark the rows?", err=True):
+        raise RefusedError("nothing was changed")

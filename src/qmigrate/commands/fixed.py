@@ -1,0 +1,185 @@
+"""Runs of data fixes: what was interrupted is finished, what is planned is done, what became of it. It plans none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from qmigrate.commands.erased import Erasure, erased_of
+from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.results import Outcome, Resumed
+from qmigrate.commands.second_look import FirstLook, until_second_look
+from qmigrate.commands.session import Session
+from qmigrate.executor import stop_on_signals
+from qmigrate.model.plan import EditPoints, Job, Plan
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import World
+from qmigrate.observe import observe
+from qmigrate.operations.base import Operation
+from qmigrate.steps.fixes import sighting
+
+#: The exit code of what was stopped at a checkpoint on purpose.
+_TO_BE_CONTINUED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a fix has done to one collection.
+
+    Attributes:
+        log: its id in the audit, for ``fix undo``; None where nothing was to be changed.
+        changed: points that were changed.
+        changed_meanwhile: points that were let be, since somebody changed them or their row while it ran.
+        gone: points that were deleted meanwhile.
+        verified: points that were read back as they should be.
+        counts: what was found, in figures.
+        erasure: what else it has done, where it was one.
+    """
+
+    collection: str
+    log: int | None
+    changed: int
+    changed_meanwhile: int
+    gone: int
+    verified: int
+    seconds: float
+    counts: Mapping[str, int] = field(default_factory=dict)
+    erasure: Erasure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FixResult:
+    """`fix`.
+
+    Attributes:
+        done: one entry per step, in the order of execution.
+        resumed: interrupted runs that were finished first.
+        looked: collections that were only looked at, for the first time: the same command goes on when they are due.
+    """
+
+    done: tuple[Done, ...]
+    resumed: tuple[Resumed, ...] = ()
+    looked: tuple[FirstLook, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """12 when it has to be called again, else 0."""
+        return _TO_BE_CONTINUED if self.looked else 0
+
+    @property
+    def changed(self) -> int:
+        """Points that were changed, over all collections."""
+        return sum(one.changed for one in self.done)
+
+
+def run_fix(
+    opened: Session,
+    make: Callable[[World], Plan],
+    lock_timeout: float | None,
+    *,
+    same: Callable[[Job], bool] = lambda _: False,
+    names: Sequence[str] | None = None,
+    begin: Callable[[], None] | None = None,
+    edits: Sequence[tuple[Operation, JsonObject]] = (),
+    wait: bool = True,
+) -> FixResult:
+    """Finish interrupted runs of the collections that `make` plans for, then do what it plans.
+
+    One that was just finished with its consent to an exact number is done.
+
+    Args:
+        same: whether an interrupted job is this very fix: then it is done, too.
+        names: of the collections; None for those that the plan is about.
+        begin: called before anything new is planned, where something new is done.
+        edits: what it plans from, where it may have to look twice.
+        wait: for the second look.
+    """
+    with stop_on_signals() as stop:
+        planned = make(observe(opened.ledger, opened.store)) if names is None else None
+        if planned is not None:
+            names = [item.job.collection for item in planned.collections]
+        wanted = tuple(names or ())
+        begun = {
+            run.id
+            for run in opened.ledger.open_runs()
+            # One that waited had seen its orphans twice already.
+            if same(run.job) or _has_waited(run.job, edits) or (planned is not None and _consented(run.job, planned))
+        }
+        resumed, finished = finish_open_runs(opened, stop=stop, only=wanted, lock_timeout=lock_timeout)
+        done = [one for outcome in finished for one in _done(outcome)]
+        over = {one.collection for one in resumed if one.run in begun}
+        if wanted and over.issuperset(wanted):
+            return FixResult(tuple(done), tuple(resumed))
+        if begin is not None:
+            begin()
+        looked = until_second_look(opened, edits, stop=stop, wait=wait, lock_timeout=lock_timeout)
+        if looked:
+            return FixResult(tuple(done), tuple(resumed), looked)
+        _, outcomes = perform(
+            opened, lambda world: _without(make(world), over), stop=stop, lock_timeout=lock_timeout, only=wanted
+        )
+    done += [one for outcome in outcomes for one in _done(outcome)]
+    return FixResult(tuple(done), tuple(resumed))
+
+
+def _has_waited(job: Job, edits: Sequence[tuple[Operation, JsonObject]]) -> bool:
+    """Whether an interrupted job did the only edit, and had to wait for it."""
+    if len(edits) != 1 or not edits[0][1].get("grace"):
+        return False
+    wanted = sighting.query_of(edits[0][1])
+    known = [step.edit for step in job.steps if isinstance(step, EditPoints)]
+    return any(edit.get("grace") and sighting.query_of(edit) == wanted for edit in known)
+
+
+def _consented(job: Job, plan: Plan) -> bool:
+    """Whether an interrupted job does what is planned for its collection, each for an exact number of points.
+
+    That many were agreed to once: when the run is finished, there is nothing left that the number could be about.
+    """
+    begun = [getattr(step, "edit", {}) for step in job.steps]
+    found = [item.job.steps for item in plan.collections if item.job.collection == job.collection]
+    wanted = [getattr(step, "edit", {}) for steps in found for step in steps]
+    return bool(wanted) and wanted == begun and all(edit.get("expect") is not None for edit in wanted)
+
+
+def _without(plan: Plan, names: Collection[str]) -> Plan:
+    return replace(plan, collections=tuple(item for item in plan.collections if item.job.collection not in names))
+
+
+def same_edits(job: Job, edits: Sequence[JsonObject]) -> bool:
+    """Whether a job does just these edits, whatever number of points and speed was agreed to."""
+    return [_bare(step.edit) for step in job.steps if isinstance(step, EditPoints)] == [_bare(one) for one in edits]
+
+
+def _bare(edit: JsonObject) -> JsonObject:
+    return {name: value for name, value in edit.items() if name not in ("expect", "max_rate")}
+
+
+def _done(outcome: Outcome) -> list[Done]:
+    """What the data fixes among the steps of a job have done."""
+    found = []
+    for phase, facts in outcome.report.items():
+        step, _, name = phase.partition(".")
+        if name == "close" and facts.get("back_again") is not None:
+            points = int(facts["back_again"])
+            found.append(Done(outcome.collection, facts["log"], points, 0, 0, points, outcome.seconds))
+        if name != "select":
+            continue
+        changed = outcome.report.get(f"{step}.change", {})
+        learned = {
+            key.partition(".")[2]: value for key, value in outcome.report.items() if key.partition(".")[0] == step
+        }
+        found.append(
+            Done(
+                collection=outcome.collection,
+                log=outcome.report.get(f"{step}.close", {}).get("log"),
+                changed=changed.get("changed", 0),
+                changed_meanwhile=changed.get("moved", 0),
+                gone=changed.get("gone", 0),
+                verified=outcome.report.get(f"{step}.verify", {}).get("verified", 0),
+                seconds=outcome.seconds,
+                counts=facts.get("counts", {}),
+                erasure=erased_of(learned, outcome.physical),
+            )
+        )
+    return found

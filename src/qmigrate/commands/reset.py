@@ -1,0 +1,175 @@
+"""fix reset: an empty generation takes the name, and what served is kept. Points are neither copied nor deleted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.restore import tried
+from qmigrate.commands.results import Outcome, Resumed
+from qmigrate.commands.session import Session, session
+from qmigrate.errors import PlanError, RefusedError
+from qmigrate.executor import stop_on_signals
+from qmigrate.ledger import DeletionRow
+from qmigrate.model.origin import NOTHING
+from qmigrate.model.plan import Build, Job, Plan
+from qmigrate.model.state import World
+from qmigrate.observe import check_ownership, observe
+from qmigrate.planner.plain import way_of
+from qmigrate.planner.reset import plan_reset
+from qmigrate.ports import Progress
+from qmigrate.settings import Settings
+
+#: What is typed for it, and nothing else.
+PHRASE = "DELETE ALL VECTORS"
+
+
+@dataclass(frozen=True, slots=True)
+class ResetReview:
+    """What a reset would do.
+
+    Attributes:
+        points: that the collection has now, exactly: they would be left behind.
+        plan: the steps.
+    """
+
+    collection: str
+    points: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class ResetResult:
+    """`fix reset`.
+
+    Attributes:
+        log: its row of the audit, for ``fix undo``.
+        left: points that were left behind.
+        late: those of them that were written after they had been counted.
+        left_in: the generation that has them.
+        held_until: how long it is kept.
+        generation: the empty one, which serves.
+        resumed: interrupted runs that were finished first.
+    """
+
+    collection: str
+    log: int | None
+    left: int
+    late: int
+    left_in: str
+    held_until: datetime | None
+    generation: str
+    seconds: float
+    resumed: tuple[Resumed, ...] = ()
+
+
+def review(settings: Settings, collection: str, *, reason: str) -> ResetReview:
+    """What :func:`reset` would do. Sends no write to Qdrant or SQL.
+
+    Raises:
+        As :func:`reset`, but for consent.
+    """
+    _check_reason(reason)
+    with session(settings, writes=False) as opened:
+        world = observe(opened.ledger, opened.store)
+        made = _plan(opened, world, collection, reason, None)
+        check_ownership(world, collection)
+        return ResetReview(collection, opened.store.count(collection), made)
+
+
+def reset(
+    settings: Settings,
+    collection: str,
+    *,
+    reason: str,
+    expect: int,
+    confirm: str,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> ResetResult:
+    """Have an empty generation of the same schema take the name; the points stay in the one that served.
+
+    What somebody writes until the swap stays there too, and is counted. An interrupted reset of the collection is
+    finished, and then nothing else is done.
+
+    Args:
+        reason: for the audit.
+        expect: points that the collection has, exactly.
+        confirm: :data:`PHRASE`.
+
+    Raises:
+        RefusedError: no consent, or another number of points; nothing was changed.
+        PlanError: there is no such collection, or no reason.
+    """
+    _check_reason(reason)
+    if confirm != PHRASE:
+        raise RefusedError(
+            f"a reset leaves {collection} without any point, and that needs consent",
+            hint=f'look first: --dry-run; then --yes --expect N --confirm "{PHRASE}"',
+        )
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        same = {run.id for run in opened.ledger.open_runs() if _resets(run.job, collection)}
+        resumed, finished = finish_open_runs(opened, stop=stop, only=[collection], lock_timeout=lock_timeout)
+        if same & {one.run for one in resumed}:
+            return _result(opened, finished[-1], tuple(resumed))
+        _check_count(opened, collection, expect)
+        _, outcomes = perform(
+            opened,
+            lambda world: _plan(opened, tried(opened, world, collection), collection, reason, expect),
+            stop=stop,
+            lock_timeout=lock_timeout,
+            names=[collection],
+        )
+        return _result(opened, outcomes[-1], tuple(resumed))
+
+
+def _plan(opened: Session, world: World, name: str, reason: str, expect: int | None) -> Plan:
+    state = world.collections.get(name) or observe(opened.ledger, opened.store, only=[name]).collections[name]
+    plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=False)
+    return plan_reset(state, reason=reason, expect=expect, plain=plain)
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.strip():
+        raise PlanError("a reason is wanted: it is what the audit shows", hint='--reason "…"')
+
+
+def _check_count(opened: Session, name: str, expect: int) -> None:
+    """Before a plain name is made an alias; the first phase of the reset looks again."""
+    points = opened.store.count(name) if opened.store.describe(name) is not None else expect
+    if points != expect:
+        raise RefusedError(
+            f"{name} has {points:,} points, and {expect:,} were expected; nothing was changed",
+            hint="look again: --dry-run counts them",
+            facts={"points": points},
+        )
+
+
+def _resets(job: Job, name: str) -> bool:
+    origins = [step.origin or {} for step in job.steps if isinstance(step, Build)]
+    return job.collection == name and any(origin.get("kind") == NOTHING for origin in origins)
+
+
+def _result(opened: Session, outcome: Outcome, resumed: tuple[Resumed, ...]) -> ResetResult:
+    row = _row(opened, outcome)
+    facts: Any = row.facts if row else {}
+    counts, until = facts.get("counts", {}), facts.get("held_until")
+    return ResetResult(
+        collection=outcome.collection,
+        log=row.id if row else None,
+        left=int(facts.get("changed", 0)),
+        late=int(counts.get("late", 0)),
+        left_in=str(facts.get("left_in", "")),
+        held_until=datetime.fromisoformat(until) if until else None,
+        generation=str(outcome.physical),
+        seconds=outcome.seconds,
+        resumed=resumed,
+    )
+
+
+def _row(opened: Session, outcome: Outcome) -> DeletionRow | None:
+    """What the closing phase has written into the audit; one that was done before a resume is known by its number."""
+    logs = [facts["log"] for phase, facts in outcome.report.items() if phase.endswith(".close") and facts.get("log")]
+    return opened.ledger.deletion(logs[-1]) if logs else None

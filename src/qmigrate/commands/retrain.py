@@ -1,0 +1,228 @@
+"""fix retrain: points of some values of a preset are deleted, and the application's rows marked. The steps do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qmigrate.commands.fix import Preview
+from qmigrate.commands.fixed import Done, FixResult, run_fix, same_edits
+from qmigrate.commands.presets import marking, preset
+from qmigrate.commands.results import Resumed
+from qmigrate.commands.session import Session, session
+from qmigrate.errors import UsageError
+from qmigrate.model.fix import Found
+from qmigrate.model.plan import EditPoints
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import PointId
+from qmigrate.observe import check_ownership, observe
+from qmigrate.operations.deletion import DeletePoints
+from qmigrate.planner import plan_fix
+from qmigrate.ports import Progress
+from qmigrate.settings import Settings
+from qmigrate.steps.fixes.kinds import opened as opened_fix
+from qmigrate.steps.fixes.marking import check_marks, to_json
+from qmigrate.steps.fixes.protocol import Place, check_cap
+
+#: Values of one run: each is a step of its own in one stored job.
+MOST_VALUES = 1000
+
+Edits = Sequence[tuple[DeletePoints, JsonObject]]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainReview:
+    """What a retraining would delete; no statement is run for it.
+
+    Attributes:
+        previews: one per value, in their order; a point counts for the first value that selects it.
+        statements: what would be run for each of them then.
+    """
+
+    previews: tuple[Preview, ...]
+    statements: tuple[str, ...]
+
+    @property
+    def changes(self) -> int:
+        """Points that would be deleted, over all values."""
+        return sum(preview.changes for preview in self.previews)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """One value.
+
+    Attributes:
+        log: its row of the audit, for ``fix undo``, which gives points back and leaves rows as they are.
+        deleted: points.
+        marked: rows that each statement has changed, the one of the queue last; -1 where the database doesn't say.
+    """
+
+    value: Any
+    log: int | None
+    deleted: int
+    marked: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainResult:
+    """`fix retrain`.
+
+    Attributes:
+        values: in the order of execution, with those of an interrupted run that was finished first.
+        resumed: interrupted runs that were finished first.
+    """
+
+    collection: str
+    values: tuple[Retrained, ...]
+    resumed: tuple[Resumed, ...] = ()
+
+    @property
+    def deleted(self) -> int:
+        """Points, over all values."""
+        return sum(one.deleted for one in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be trained again.
+
+    Attributes:
+        name: of the preset, under ``fixes.presets``.
+        values: of its parameter ``value``; each is deleted, marked and recorded by itself.
+        parameters: of its other parameters.
+        reason: instead of the preset's.
+        collection: instead of the preset's.
+        max_share: largest share of the points that may go in all; None for the preset's, else ``fixes.max_share``.
+    """
+
+    name: str
+    values: Sequence[Any]
+    parameters: Mapping[str, Any]
+    reason: str = ""
+    collection: str | None = None
+    max_share: float | None = None
+
+    def edits(self, settings: Settings) -> list[tuple[DeletePoints, JsonObject]]:
+        """Each value's deletion, with the statements behind it.
+
+        Raises:
+            ConfigError: the preset is not there, is wrong, or marks nothing.
+            UsageError: a value is missing, or there are too many.
+        """
+        values = list(dict.fromkeys(self.values))
+        if not values:
+            raise UsageError("name what is to be trained again", hint="--value V, or --from-file FILE")
+        if len(values) > MOST_VALUES:
+            raise UsageError(f"{len(values):,} values are more than the {MOST_VALUES:,} of one run", hint="split them")
+        return [self._edit(settings, value) for value in values]
+
+    def _edit(self, settings: Settings, value: Any) -> tuple[DeletePoints, JsonObject]:
+        given = {**self.parameters, "value": value}
+        marks = marking(settings, self.name, given)
+        operation = preset(
+            settings,
+            self.name,
+            given,
+            collection=self.collection,
+            reason=self.reason,
+            beside=marks.parameters.keys() - {"value"},
+            max_share=self.max_share,
+        )
+        if operation.is_glob:
+            raise UsageError(f"{operation.collection} may be several collections, and rows are marked once")
+        return operation, {**(operation.edit() or {}), "mark": to_json(marks)}
+
+
+def review(settings: Settings, wish: Wish) -> RetrainReview:
+    """What would be deleted for each value. Statements are only planned by the database, never run.
+
+    Raises:
+        ConfigError, UsageError: the preset or its values don't fit.
+        RowsError: the database refuses a query or a statement.
+    """
+    edits = wish.edits(settings)
+    with session(settings, writes=False) as opened:
+        previews = _previews(opened, edits)
+    mark = edits[0][1]["mark"]
+    queue = [f"a row in {mark['queue']}"] if mark["queue"] else []
+    return RetrainReview(tuple(previews), (*mark["statements"], *queue))
+
+
+def retrain(
+    settings: Settings,
+    wish: Wish,
+    *,
+    expect: int | None = None,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> RetrainResult:
+    """Delete the points of each value and mark its rows; a value's rows and its row of the audit come together.
+
+    What was interrupted is finished first; when it was this very retraining, nothing else is done.
+
+    Args:
+        expect: points that may go in all, exactly; None leaves it to the cap.
+
+    Raises:
+        RefusedError: more would go than `expect` or the cap allow; nothing was changed.
+        RowsError: a query or a statement doesn't fit; nothing was changed.
+    """
+    edits = wish.edits(settings)
+    plain = [edit for _, edit in edits]
+    chosen: list[tuple[DeletePoints, JsonObject]] = list(edits)
+    name = edits[0][0].collection
+
+    with session(settings, writes=True, progress=progress) as opened:
+
+        def begin() -> None:
+            """Count over all values, once nothing is left to finish."""
+            found = _previews(opened, edits)
+            total = Found(found[0].points, sum(preview.changes for preview in found))
+            own, usual = edits[0][0].max_share, settings.for_collection(name).fixes.max_share
+            check_cap(name, total, own if own is not None else usual, expect)
+            if expect is not None:
+                pairs = zip(edits, found, strict=True)
+                chosen[:] = [(operation, {**edit, "expect": seen.changes}) for (operation, edit), seen in pairs]
+
+        result = run_fix(
+            opened,
+            lambda world: plan_fix(world, chosen),
+            lock_timeout,
+            same=lambda job: same_edits(job, plain),
+            names=[name],
+            begin=begin,
+        )
+        return _result(opened, name, result)
+
+
+def _previews(opened: Session, edits: Edits) -> list[Preview]:
+    """Exact counts; a point that several values select counts for the first of them."""
+    plan = plan_fix(observe(opened.ledger, opened.store), edits)
+    (item,) = plan.collections
+    name = item.job.collection
+    check_ownership(observe(opened.ledger, opened.store, only=[name]), name)
+    settings = opened.settings.for_collection(name)
+    seen: set[PointId] = set()
+    found = []
+    for step, what in zip(item.job.steps, item.lines, strict=True):
+        assert isinstance(step, EditPoints)  # noqa: S101  plan_fix makes no others
+        check_marks(settings, step.edit)
+        one = Found()
+        with opened_fix(Place(name, name, opened.store, opened.ledger, settings), step.edit) as fix:
+            for entry in fix.find(one):
+                one.changes += entry.id not in seen
+                seen.add(entry.id)
+        found.append(Preview(name, what, one.points, one.changes, dict(one.counts), tuple(one.sample)))
+    return found
+
+
+def _result(opened: Session, name: str, result: FixResult) -> RetrainResult:
+    return RetrainResult(name, tuple(_retrained(opened, one) for one in result.done), result.resumed)
+
+
+def _retrained(opened: Session, done: Done) -> Retrained:
+    row = opened.ledger.deletion(done.log) if done.log is not None else None
+    facts = row.facts if row is not None else {}
+    return Retrained(facts.get("value"), done.log, done.changed, tuple(facts.get("marked") or ()))

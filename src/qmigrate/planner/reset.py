@@ -1,0 +1,121 @@
+"""A reset: an empty next generation takes the name, what served is kept; and the way back from one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qmigrate.errors import PlanError, RefusedError
+from qmigrate.model.names import generation_name
+from qmigrate.model.origin import NOTHING
+from qmigrate.model.plan import FIXED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
+from qmigrate.model.state import CollectionState
+from qmigrate.planner.fix import VERB
+from qmigrate.planner.plain import describe, settled
+from qmigrate.planner.position import Position
+
+_REASON = "it begins empty, with the settings of what serves now; no point is copied or deleted"
+
+
+def plan_reset(state: CollectionState, *, reason: str, expect: int | None = None, plain: str = "shadow") -> Plan:
+    """Make an empty generation of the same schema and go live with it.
+
+    Args:
+        state: of the collection.
+        reason: for the audit.
+        expect: points that the collection has, where somebody has agreed to so many.
+        plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain.way_of`.
+
+    Raises:
+        PlanError: there is no such collection.
+        RefusedError: it is not under management, its next generation waits, or its name can't become an alias.
+    """
+    live = state.live
+    if live is None:
+        raise PlanError(f"there is no collection {state.name}", hint="qmigrate status shows what there is")
+    if not state.managed:
+        raise RefusedError(
+            f"{state.name} is not under management, so nothing could lead back from a reset",
+            hint=f"take it over first: qmigrate adopt {state.name}",
+        )
+    _refuse_held(state)
+    before = Position(state.name, state.declared, live.schema, state.physical, state.next_number, state.hides, plain)
+    first: tuple[Step, ...] = ()
+    if before.physical == state.name and plain != "shadow":
+        first, before = settled(before)
+    target = generation_name(state.name, before.number)
+    origin = {"kind": NOTHING, "reason": reason, "expect": expect}
+    schema = live.schema.with_(aliases=())
+    build = Build((), before.physical, target, before.number, schema, "restore", _REASON, origin=origin)
+    aliases = (state.name, *live.schema.aliases)
+    place = "shadow" if before.physical == state.name else "alias"
+    steps = (*first, build, GoLive((), before.physical, target, aliases, place=place, apart=True))
+    item = CollectionPlan(
+        job=Job(state.name, state.basis(), steps, (_closing(state, len(steps) - 1),)),
+        lines=(f"reset: {target} begins empty; {live.points:,} points stay in {before.physical} until gc",),
+        reasons=(_REASON, *describe(state, list(steps)), "what is written until the swap stays there, and is counted"),
+        points=live.points,
+        way_back="qmigrate fix undo, in milliseconds, while what is left behind is kept (rebuild.holdover)",
+    )
+    return Plan(VERB, (), (item,))
+
+
+def plan_undo_reset(
+    state: CollectionState, log: int, facts: Mapping[str, Any], *, writes: str = "refuse"
+) -> Plan:
+    """Back to the generation that a reset has left.
+
+    Args:
+        log: the reset's row of the audit.
+        facts: of that row.
+        writes: ``refuse`` when anything was written since, or ``discard`` (it stays in the generation that is left).
+
+    Raises:
+        RefusedError: that generation is not kept any more, or something was done since that it doesn't have.
+    """
+    _refuse_held(state)
+    left, parent = str(facts["left_in"]), state.parent()
+    if state.physical != facts["generation"]:
+        raise RefusedError(
+            f"{state.name} was rebuilt since fix {log}: {state.physical} serves now, not {facts['generation']}",
+            hint="go back to that first (qmigrate rollback), or restore a snapshot: qmigrate snapshot list",
+        )
+    if parent is None or parent.physical != left:
+        raise RefusedError(
+            f"{left}, which fix {log} has left behind, is not kept any more",
+            hint="rebuild.holdover sets how long it is; restore a snapshot: qmigrate snapshot list",
+        )
+    applied = state.applied_revisions()
+    if parent.revisions != applied:
+        newer = [one for one in applied if one not in parent.revisions] or ["another"]
+        raise RefusedError(
+            f"{left}, which fix {log} has left behind, is not at the revisions of {state.name}: {', '.join(newer)} was "
+            "applied or taken back since",
+            hint=f"first go to where it was: qmigrate rollback {parent.revisions[-1] if parent.revisions else 'base'}",
+        )
+    place = "shadow" if left == state.name else "alias"
+    names = (state.name, *(state.live.schema.aliases if state.live else ()))
+    golive = GoLive(
+        (), state.physical, left, names, back=True, writes=writes, place=place, apart=True, undoes=log
+    )
+    item = CollectionPlan(
+        job=Job(state.name, state.basis(), (golive,), (_closing(state, 0),)),
+        lines=(f"undo fix {log}: back to {left}, which served before the reset",),
+        reasons=(f"alias re-point, milliseconds; writes since: {writes}",),
+        points=state.live.points if state.live else None,
+        way_back=f"what serves now stays in {state.physical} until gc",
+    )
+    return Plan(VERB, (), (item,))
+
+
+def _closing(state: CollectionState, step: int) -> Closing:
+    """A row of the history that applies no revision."""
+    return Closing(step, FIXED, FIXED, "", state.declared, state.declared)
+
+
+def _refuse_held(state: CollectionState) -> None:
+    if state.held:
+        raise RefusedError(
+            f"the next generation of {state.name} is built and waits for its cut-over: it would have the points still",
+            hint=f"first let it go live (qmigrate cutover {state.name}) or take it back (qmigrate abort {state.name})",
+        )

@@ -1,0 +1,130 @@
+"""Statements of a preset that mark rows of the application, after a deletion. It selects nothing and decides nothing.
+
+They come from the settings, never from a command line, and every value in them is bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, DateTime, bindparam
+
+from qmigrate.errors import RowsError
+from qmigrate.model import statement
+from qmigrate.rows.database import Database, bound, with_driver
+
+#: Parameters that every statement may have, whatever the preset says.
+GIVEN = frozenset({"reason", "now", "deleted"})
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """What is to be marked.
+
+    Attributes:
+        database: its name, for messages.
+        statements: each one UPDATE, INSERT, DELETE or MERGE; may be repeated without harm.
+        queue: table that gets a row ``(value, reason, requested_at)``, or None.
+        parameters: values of their ``:parameters``; ``value`` is what the queue gets.
+    """
+
+    database: str
+    statements: tuple[str, ...] = ()
+    queue: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Marks:
+    """Statements on one database, tried without effect, or done in a transaction.
+
+    Args:
+        url: SQLAlchemy URL; may hold a password, which is never shown.
+        marking: what is to be done.
+
+    Raises:
+        RowsError: a statement is none that marks rows, or lacks a value.
+    """
+
+    def __init__(self, url: str, marking: Marking) -> None:
+        for sql in marking.statements:
+            trouble = statement.problem_of_change(sql)
+            if trouble:
+                raise RowsError(f"{trouble}: {sql.strip()[:80]!r}", hint="write one UPDATE or INSERT per statement")
+            missing = statement.parameters(sql) - set(marking.parameters) - GIVEN
+            if missing:
+                raise RowsError(f"a statement on {marking.database} has a parameter :{min(missing)} without a value")
+        self._marking = marking
+        self._url = url
+        self._reading = Database(url, marking.database)
+        self._writing = Database(url, marking.database, writes=True)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._reading.close()
+        self._writing.close()
+
+    def shares(self, url: str) -> bool:
+        """Whether another URL leads to the same database as the same user, so that one transaction may do both."""
+        ours, theirs = with_driver(self._url), with_driver(url)
+        if ours.get_backend_name() == theirs.get_backend_name() == "sqlite":
+            return Path(ours.database or "").resolve() == Path(theirs.database or "").resolve()
+        return ours == theirs
+
+    def check(self) -> None:
+        """Have the database plan every statement, and do none: a slip shows before anything is deleted.
+
+        Raises:
+            RowsError: the database refuses one.
+            DatabaseError: it can't be reached.
+        """
+        with self._reading.connected() as connection:
+            for sql in self._statements():
+                self._do(connection, f"EXPLAIN {sql}", "", datetime.now(UTC), 0).close()
+
+    def run(self, reason: str, now: datetime, deleted: int) -> list[int]:
+        """Do them in a transaction of their own.
+
+        Args:
+            reason: of the deletion.
+            now: when it was begun; the same when it is repeated.
+            deleted: points that were deleted.
+
+        Returns:
+            How many rows each has changed; -1 where the database doesn't say.
+        """
+        with self._writing.connected() as connection:
+            return self.run_in(connection, reason, now, deleted)
+
+    def run_in(self, connection: Connection, reason: str, now: datetime, deleted: int) -> list[int]:
+        """The same in the transaction of somebody else, who commits it."""
+        return [int(self._do(connection, sql, reason, now, deleted).rowcount) for sql in self._statements()]
+
+    def _statements(self) -> Iterator[str]:
+        for sql in self._marking.statements:
+            yield statement.body(sql)
+        if self._marking.queue is not None:
+            table = ".".join(self._reading.quoted(part) for part in self._marking.queue.split("."))
+            # What a killed attempt has inserted already is not inserted again.
+            yield (
+                f"INSERT INTO {table} (value, reason, requested_at) SELECT :qmigrate_value, :reason, :now "  # noqa: S608
+                f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE value = :qmigrate_value AND requested_at = :now)"
+            )
+
+    def _do(self, connection: Connection, sql: str, reason: str, now: datetime, deleted: int) -> Any:
+        given = {**self._marking.parameters, "reason": reason, "deleted": deleted}
+        given["qmigrate_value"] = str(self._marking.parameters.get("value", ""))
+        named = statement.parameters(sql)
+        values = [bound(name, value) for name, value in given.items() if name in named]
+        return self._writing.execute(connection, sql, *values, *self._moments(named, now))
+
+    def _moments(self, named: frozenset[str], now: datetime) -> Sequence[Any]:
+        if "now" not in named:
+            return ()
+        if self._reading.backend == "postgresql":
+            return (bindparam("now", now, type_=DateTime(timezone=True)),)
+        # Elsewhere times have no zone, and UTC is what they are taken for.
+        return (bindparam("now", now.astimezone(UTC).replace(tzinfo=None), type_=DateTime()),)

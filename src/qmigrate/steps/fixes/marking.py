@@ -1,0 +1,77 @@
+"""Rows of the application that are marked when points were deleted: in the transaction of the audit where that can be.
+
+Where the ledger lives in another database, the statements are committed first and noted then: what is killed in between
+does them again. So nothing is recorded that was not marked, and a statement has to bear being repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from qmigrate.model.schema import JsonObject
+from qmigrate.rows import Marking, Marks
+from qmigrate.steps.closing import Also
+from qmigrate.steps.work import Work
+
+if TYPE_CHECKING:
+    from qmigrate.settings import Settings
+
+
+def to_json(marking: Marking) -> JsonObject:
+    """As an edit has it under ``mark``."""
+    return {
+        "database": marking.database,
+        "statements": list(marking.statements),
+        "queue": marking.queue,
+        "parameters": dict(marking.parameters),
+    }
+
+
+@contextmanager
+def marks_of(settings: Settings, edit: JsonObject) -> Iterator[Marks | None]:
+    """The statements of an edit, closed at the end; None where it has none."""
+    said = edit.get("mark")
+    if not said:
+        yield None
+        return
+    marking = Marking(said["database"], tuple(said["statements"]), said["queue"], said["parameters"])
+    marks = Marks(settings.database(marking.database), marking)
+    try:
+        yield marks
+    finally:
+        marks.close()
+
+
+def check_marks(settings: Settings, edit: JsonObject) -> None:
+    """Have the database plan what an edit would mark, before anything is deleted; nothing is done.
+
+    Raises:
+        RowsError: it refuses a statement.
+        DatabaseError: it can't be reached.
+    """
+    with marks_of(settings, edit) as marks:
+        if marks is not None:
+            marks.check()
+
+
+def mark(work: Work, edit: JsonObject, marks: Marks, deleted: int) -> Also:
+    """Do the statements: at once, or in the transaction that the result is called in.
+
+    Args:
+        deleted: points that were deleted.
+
+    Returns:
+        For the closing transaction; it gives what the audit says of them.
+    """
+    reason, now = str(edit.get("reason") or ""), datetime.fromisoformat(work.facts("select")["now"])
+    about = {"value": edit["mark"]["parameters"].get("value")}
+    if marks.shares(work.settings.ledger.url):
+        return lambda connection: {**about, "marked": marks.run_in(connection, reason, now, deleted)}
+    counts = work.facts("close").get("marked")
+    if counts is None:
+        counts = marks.run(reason, now, deleted)
+        work.note({"marked": counts})
+    return lambda _: {**about, "marked": counts}

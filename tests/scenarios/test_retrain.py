@@ -1,0 +1,257 @@
+"""Retraining: points are deleted and the rows that they came from marked, together where one transaction can do both."""
+
+from __future__ import annotations
+
+import importlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from tests.conftest_postgres import fresh_database
+from tests.harness import CREATE, Deployment, make_point, write
+from tests.scenarios.cli import call, left
+
+from qmigrate import fix as program
+from qmigrate.commands import fix, retrain, upgrade
+from qmigrate.commands.presets import marking, preset
+from qmigrate.errors import ConfigError, LedgerError, QmigrateError, RefusedError, RowsError, UsageError
+from qmigrate.ledger import Lease, Ledger
+from qmigrate.rows import Marks, Query, Rows
+from qmigrate.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+#: Points and rows per folder; a folder lies in another one.
+FOLDERS = {"/photos/2024": 4, "/photos/2024/sub": 2, "/photos/2024-old": 3, "/photos/it's %_": 2, "/photos/2025": 5}
+BELOW = "(path = :value OR substr(path, 1, length(:value) + 1) = :value || '/')"
+MARKS = [
+    f"UPDATE image_assets SET embedding_checksum = NULL, indexed_at = NULL WHERE {BELOW}",  # noqa: S608
+    "UPDATE training_sessions SET status = 'RESET', reset_at = :now, reset_reason = :reason WHERE directory_path = :value",
+]
+TABLES = [
+    "CREATE TABLE image_assets (id BIGINT PRIMARY KEY, path TEXT, embedding_checksum TEXT, indexed_at TIMESTAMP)",
+    "CREATE TABLE training_sessions (id BIGINT PRIMARY KEY, directory_path TEXT, status TEXT, reset_at {zoned}, reset_reason TEXT)",
+    "CREATE TABLE retrain_queue (value TEXT, reason TEXT, requested_at {zoned})",
+]
+
+
+class App:
+    """The application's database, beside a deployment."""
+
+    def __init__(self, made: Deployment, url: str) -> None:
+        self.made, self.url = made, url
+
+    def run(self, sql: str, rows=None) -> list:
+        """One statement."""
+        engine = create_engine(self.url)
+        try:
+            with engine.begin() as connection:
+                result = connection.execute(text(sql), rows) if rows else connection.execute(text(sql))
+                return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            engine.dispose()
+
+    def marked(self) -> set:
+        """Rows that wait to be trained."""
+        return {row[0] for row in self.run("SELECT path FROM image_assets WHERE embedding_checksum IS NULL")}
+
+    def sessions(self) -> dict:
+        """Folder -> status and reason."""
+        return {row[0]: row[1:] for row in self.run("SELECT directory_path, status, reset_reason FROM training_sessions")}
+
+    def queue(self) -> list:
+        """What was asked for, by value."""
+        return self.run("SELECT value, reason FROM retrain_queue ORDER BY value")
+
+    def audit(self) -> list:
+        """What the audit holds, oldest first."""
+        ledger = Ledger.open(self.made.settings().ledger.url)
+        try:
+            return ledger.deletions()[::-1]
+        finally:
+            ledger.close()
+
+    def paths(self) -> set:
+        """Paths of the points."""
+        return {payload["path"] for payload, _ in self.made.contents().values()}
+
+
+@pytest.fixture
+def app(deployment: Deployment, request, tmp_path):
+    """Two SQLite files beside local mode; beside a server one PostgreSQL that has both the ledger and the application."""
+
+    def prepared(url: str) -> App:
+        preset = {"collection": deployment.name, "prefix": ":value", "type": "DIRECTORY", "mark": MARKS, "queue": "retrain_queue"}
+        deployment.extra.update(databases={"app": {"url": url}}, fixes={"max_share": 0.6, "presets": {"folder": preset}})
+        deployment.__post_init__()
+        deployment.revise("0001", CREATE)
+        upgrade.upgrade(deployment.settings())
+        made = App(deployment, url)
+        for table in TABLES:
+            made.run(table.format(zoned="TIMESTAMP" if "sqlite" in url else "TIMESTAMPTZ"))
+        points = []
+        for folder, count in FOLDERS.items():
+            points += [(folder, f"{folder}/{number}.jpg") for number in range(count)]
+        store = deployment.store()
+        found = [make_point(number) for number in range(len(points))]
+        for point, (_, path) in zip(found, points, strict=True):
+            point.payload["path"] = path
+        write(store, deployment.name, found)
+        store.close()
+        rows = [{"id": point.id, "path": path} for point, (_, path) in zip(found, points, strict=True)]
+        made.run("INSERT INTO image_assets VALUES (:id, :path, 'sum', '2026-01-01 00:00:00')", rows)
+        made.run(
+            "INSERT INTO training_sessions VALUES (:id, :path, 'completed', NULL, NULL)",
+            [{"id": number, "path": folder} for number, folder in enumerate(FOLDERS)],
+        )
+        return made
+
+    if "url" not in deployment.qdrant:
+        sqlite = tmp_path / "app.db"
+        sqlite.touch()
+        yield prepared(f"sqlite:///{sqlite}")
+        return
+    with fresh_database(request.getfixturevalue("postgres_url")) as url:
+        deployment.ledger_url = url
+        yield prepared(url)
+
+
+def below(*folders: str) -> set:
+    """Paths of the points in some folders, those inside them too."""
+    every = {f"{folder}/{number}.jpg" for folder, count in FOLDERS.items() for number in range(count)}
+    return {path for path in every if any(path.startswith(f"{folder}/") for folder in folders)}
+
+
+def test_points_go_and_their_rows_are_marked(app, tmp_path):
+    """Each value by itself: counted once, deleted, its rows marked and asked for, one row in the audit; undone by points."""
+    before, everything = app.made.contents(), app.paths()
+    words = ["fix", "retrain", "--preset", "folder", "--reason", "new model"]
+    listed = tmp_path / "folders.txt"
+    listed.write_text("/photos/2024/sub\n\n/photos/it's %_\n")
+    both = ["--value", "/photos/2024", "--from-file", str(listed)]
+    shown = call(app.made.root, *words, *both, "--dry-run")
+    assert (shown.code, "8 points would go" in shown.out, "retrain_queue" in shown.out) == (0, True, True), shown.text
+    found = call(app.made.root, *words, *both, "--dry-run", "--json").json["data"]
+    assert [preview["changes"] for preview in found["previews"]] == [6, 0, 2]
+    for more, code in ((["--yes"], 10), ([], 10), (["--yes", "--expect", "9"], 10), (["--yes", "--max-share", "0.3"], 10)):
+        assert call(app.made.root, *words, *both, *more).code == code, more
+    assert (app.made.contents(), app.marked(), app.queue(), app.audit()) == (before, set(), [], [])
+    done = call(app.made.root, *words, *both, "--yes", "--expect", "8")
+    assert (done.code, "8 points deleted, 3 values" in done.out) == (0, True), done.text
+    gone = below("/photos/2024", "/photos/it's %_")
+    assert (app.paths(), app.marked()) == (everything - gone, gone)
+    reset = {"/photos/2024", "/photos/2024/sub", "/photos/it's %_"}
+    assert app.sessions() == {one: ("RESET", "new model") if one in reset else ("completed", None) for one in FOLDERS}
+    assert app.queue() == [(one, "new model") for one in sorted(reset)]
+    assert [(row.kind, row.count, row.facts["value"], row.facts["marked"]) for row in app.audit()] == [
+        ("DIRECTORY", 6, "/photos/2024", [6, 1, 1]),
+        ("DIRECTORY", 0, "/photos/2024/sub", [2, 1, 1]),
+        ("DIRECTORY", 2, "/photos/it's %_", [2, 1, 1]),
+    ]
+    ((at,),) = app.run("SELECT reset_at FROM training_sessions WHERE directory_path = '/photos/2024'")
+    moment = datetime.fromisoformat(str(at))
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    assert abs(moment - app.audit()[0].created_at) < timedelta(hours=1)
+    for row in app.audit()[::2]:
+        fix.undo(app.made.settings(), row.id)
+    assert (app.made.contents(), app.marked()) == (before, gone)
+    with pytest.raises(RefusedError, match="kept nothing"):
+        fix.undo(app.made.settings(), 2)
+    # Deleting by the same preset marks nothing.
+    again = call(app.made.root, "fix", "delete", "--preset", "folder", "--value", "/photos/2025", "--reason", "r", "--yes", "--expect", "5")
+    assert (again.code, app.sessions()["/photos/2025"][0]) == (0, "completed"), again.text
+
+
+def test_a_statement_that_does_not_fit_stops_it_before_anything_is_deleted(app):
+    """Wrong words in the settings are 2; what the database refuses shows while nothing is deleted yet."""
+    before, preset = app.made.contents(), app.made.extra["fixes"]["presets"]["folder"]
+
+    def attempt(**changed):
+        app.made.extra["fixes"] = {"presets": {"folder": {**preset, **changed}}}
+        app.made.__post_init__()
+        return program.retrain("folder", ["/photos/2025"], reason="r", max_share=0.9, settings=app.made.settings())
+
+    for mark, error, said in (
+        ("DELETE FROM image_assets", ConfigError, "no WHERE"),
+        ("UPDATE image_assets SET path = ''; SELECT 1", ConfigError, "several statements"),
+        ("DROP TABLE image_assets", ConfigError, "begins with DROP"),
+        ("SELECT 1", ConfigError, "marks no rows"),
+        ("UPDATE image_assets SET path = :other WHERE id = 1", UsageError, "a value for other"),
+        ("UPDATE image_assets SET pth = :value WHERE id = 1", RowsError, "pth"),
+        ("UPDATE nowhere SET path = :value WHERE id = 1", RowsError, "nowhere"),
+    ):
+        with pytest.raises(error, match=said):
+            attempt(mark=mark)
+    for changed, error, said in (
+        ({"mark": None, "queue": None}, ConfigError, "marks nothing"),
+        ({"queue": "no_such_queue"}, RowsError, "no_such_queue"),
+        ({"queue": ""}, ConfigError, "must name a table"),
+        ({"prefix": "/photos"}, UsageError, "no parameter value"),
+        ({"parameters": {"now": "x"}}, ConfigError, "get anyway"),
+        ({"collection": "t*"}, UsageError, "several collections"),
+    ):
+        with pytest.raises(error, match=said):
+            attempt(**changed)
+    assert (app.made.contents(), app.marked(), app.queue(), app.audit()) == (before, set(), [], [])
+    assert left(app.made).open_runs == ()
+
+
+def test_the_presets_of_the_reference_deployment_fit_its_tables(tmp_path, monkeypatch):
+    """Every preset of the project's own settings is one, and its statements and queries name columns that are there."""
+    monkeypatch.syspath_prepend(str(ROOT / "alembic"))
+    tables = importlib.import_module("image_search_tables")
+    engine = create_engine(f"sqlite:///{tmp_path}/app.db")
+    tables.metadata.create_all(engine)
+    engine.dispose()
+    monkeypatch.setenv("QMIGRATE_LEDGER_URL", f"sqlite:///{tmp_path}/app.db")
+    settings = Settings.load(config=ROOT / "qmigrate.yaml")
+    values = {"folder": "/data/images/2024", "session": 12, "category": 3}
+    assert set(settings.fixes.presets) == set(values)
+    for name, value in values.items():
+        operation = preset(settings, name, {"value": value}, reason="new model")
+        operation.check_words()
+        if operation.sql is not None:
+            query = Query(operation.sql, operation.key, (), operation.parameters)
+            rows = Rows(settings.database("app"), query, name="app")
+            assert list(rows.ordered()) == []
+            rows.close()
+        if "mark" in settings.fixes.presets[name]:
+            marks = Marks(settings.database("app"), marking(settings, name, {"value": value}))
+            assert marks.shares(settings.ledger.url)
+            marks.check()
+            assert marks.run("new model", datetime.now(UTC), 4) == [0] * len(settings.fixes.presets[name]["mark"])
+            marks.close()
+
+
+def test_a_failure_between_points_and_rows_is_finished_once(app, monkeypatch):
+    """Rows and audit come together or, in two databases, rows first; the same command ends it, with one row of each."""
+    shared = "url" in app.made.qdrant
+    wish = retrain.Wish("folder", ["/photos/2025", "/photos/2024-old"], {}, "again")
+    original = Lease.close_step if not shared else Marks.run_in
+
+    def broken(self, *args, **given):
+        result = original(self, *args, **given) if shared else None
+        if shared or given.get("also") is not None:
+            raise LedgerError("the connection was lost")
+        return result if shared else original(self, *args, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*((Marks, "run_in", broken) if shared else (Lease, "close_step", broken)))
+        with pytest.raises(QmigrateError):
+            retrain.retrain(app.made.settings(), wish, expect=8)
+    # One transaction: nothing is marked. Two databases: the rows are, and the audit comes with the next attempt.
+    assert (app.marked(), len(app.audit())) == (set() if shared else below("/photos/2025"), 0)
+    done = retrain.retrain(app.made.settings(), wish, expect=8)
+    assert [(one.value, one.deleted) for one in done.values] == [("/photos/2025", 5), ("/photos/2024-old", 3)]
+    assert (len(done.resumed), done.deleted) == (1, 8)
+    assert app.marked() == below("/photos/2025", "/photos/2024-old")
+    assert app.queue() == [("/photos/2024-old", "again"), ("/photos/2025", "again")]
+    assert [(row.count, row.facts["marked"]) for row in app.audit()] == [(5, [5, 1, 1]), (3, [3, 1, 1])]
+    later = program.retrain("folder", ["/photos/2025"], reason="once more", expect=0, settings=app.made.settings())
+    assert (later.deleted, later.values[0].marked) == (0, (5, 1, 1))
+    assert len(app.queue()) == 3
+    many = [f"/f{number}" for number in range(1001)]
+    with pytest.raises(UsageError, match="1,001 values"):
+        program.retrain("folder", many, reason="r", settings=app.made.settings())
+    assert Path(app.audit()[0].facts["file"]).is_file()
