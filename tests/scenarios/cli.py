@@ -51,7 +51,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "fix.sync": ("fix", "sync", "c", "--sql", "SELECT 1 AS id, 2 AS v", "--field", "v", "--yes"),
     "fix.delete": ("fix", "delete", "c", "--id", "1", "--reason", "why", "--yes", "--expect", "1"),
     "fix.orphans": ("fix", "orphans", "c", "--sql", "SELECT 1 AS id", "--check"),
-    "fix.quarantine": ("fix", "quarantine"),
+    "fix.quarantine": ("fix", "quarantine", "--retry"),
     "fix.reset": ("fix", "reset", "c", "--reason", "why", "--yes", "--expect", "0", "--confirm", PHRASE),
     "fix.retrain": ("fix", "retrain", "--preset", "p", "--value", "1", "--yes", "--expect", "1"),
     "fix.undo": ("fix", "undo", "1", "--yes"),

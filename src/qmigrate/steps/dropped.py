@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from qmigrate import archive
 from qmigrate.archive import Header
 from qmigrate.ledger import Fixed
+from qmigrate.model.names import REHEARSAL
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.export import file_name
 from qmigrate.steps.owned import reach
@@ -27,7 +28,7 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
         Facts: ``file`` and ``points``; None where nothing is left out. A repeated call writes the file anew.
     """
     ids = maker.quarantine.ids(DROPPED) if maker.quarantine is not None else []
-    if not ids:
+    if not ids or REHEARSAL.match(target):
         return None
     path = work.settings.fixes.exports / file_name(target, f"run{work.run}-quarantine")
     generation = work.generation(target)

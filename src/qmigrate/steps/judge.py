@@ -78,10 +78,11 @@ class Judge:
 
     def _is_dropped(self, stored: Stored) -> bool:
         quarantine = self._maker.quarantine if self._maker is not None else None
+        if not quarantine:
+            # The usual case: no point is asked for its id.
+            return False
         identifier = records.point_id(stored)
-        return quarantine is not None and identifier in quarantine and quarantine.dropped(
-            identifier, records.digest(stored)
-        )
+        return identifier in quarantine and quarantine.dropped(identifier, records.digest(stored))
 
     def why_not(self, stored: Stored, counterpart: Stored | None, report: VerificationReport) -> str | None:
         """Why the counterpart is not f(stored), or None when it is."""

@@ -144,7 +144,8 @@ class Maker:
                     failures.add(place, vector, value.stage, value.message, inputs[place])
                 else:
                     values[place][vector] = value
-        ids = [records.point_id(stored) for stored in begun.page]
+        # Who is who is only asked where a point may fail.
+        ids = [records.point_id(stored) for stored in begun.page] if begun.asked else []
         ready = [
             self._ready(stored, values[place], begun.payloads[place])
             for place, stored in enumerate(begun.page)

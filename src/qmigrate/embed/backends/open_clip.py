@@ -91,7 +91,7 @@ class _OpenClip(TorchEmbedder[_Clip]):
         torch = library(self._options, "torch")
         batch = torch.from_numpy(np.stack(values))
         if not loaded.device.startswith("cuda"):
-            return batch
+            return batch.to(loaded.device)
         stream = torch.cuda.Stream(device=loaded.device)
         with torch.cuda.device(loaded.device), torch.cuda.stream(stream):
             moved = batch.pin_memory().to(loaded.device, non_blocking=True)
