@@ -8,20 +8,23 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, select, text
 
 import qmigrate.ledger
 from qmigrate.errors import ConfigError, LedgerError
 from qmigrate.ledger import TABLE_NAMES, Ledger, schema, tables
 from qmigrate.ledger.values import View
+from qmigrate.ledger.versions import v0001_ledger
 from qmigrate.model.plan import Closing, Job
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.state import Generation
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -120,6 +123,33 @@ def test_the_revisions_make_what_the_code_reads(ledger_url: str) -> None:
     here = os.path.dirname(qmigrate.ledger.__file__)
     script = ScriptDirectory(here, version_locations=[os.path.join(here, "versions")])
     assert script.get_heads() == [schema.HEAD]
+
+
+def test_an_earlier_quarantine_is_kept(ledger_url: str) -> None:
+    """Rows of the time before a point could be listed per vector keep all that they say, and get their collection."""
+    ledger = Ledger.open(ledger_url)
+    ledger.prepare()
+    with ledger.hold("notes", timeout=5) as lease:
+        lease.save_generation(Generation(2, "notes__g0002", 1, (), CollectionSchema(), "live"))
+    earlier = v0001_ledger.metadata.tables["qdrant_quarantine"]
+    when = datetime(2026, 3, 1, tzinfo=UTC)
+    row = {"generation": "notes__g0002", "stage": "fill", "error_class": "EmbedError", "attempts": 2}
+    with plainly(ledger_url) as connection:
+        connection.execute(text("DROP TABLE qdrant_quarantine"))
+        earlier.create(connection)
+        for point, message in (("7", "b: no: text"), ('"u"', "odd")):
+            more = {"point_id": point, "message": message, "created_at": when, "updated_at": when}
+            connection.execute(earlier.insert().values(**row, **more))
+        connection.execute(text("UPDATE qdrant_ledger_version SET version_num = '0002'"))
+    ledger.close()
+    ledger = Ledger.open(ledger_url)
+    ledger.prepare()
+    found = {one.point_id: one for one in ledger.quarantine(["notes__g0002"])}
+    assert (found[7].vector, found[7].reason, found[7].attempts, found[7].created_at) == ("b", "no: text", 2, when)
+    assert (found["u"].vector, found["u"].reason, found["u"].outcome, found["u"].digest) == ("", "odd", "kept", None)
+    with ledger.database.reading() as connection:
+        assert set(connection.scalars(select(tables.quarantine.c.collection))) == {"notes"}
+    ledger.close()
 
 
 def test_prepare_by_several_processes_at_once(ledger_url: str) -> None:

@@ -68,6 +68,7 @@ def test_a_recipe_works_as_it_stands(made, recipe):
     if not bad:
         (made.root.parent / "pictures" / "3.png").unlink()
     said = run(made, recipe)
+    assert "limited by: " in said
     points = made.contents()
     vectors = {identifier: sorted(found) for identifier, (_, found) in points.items()}
     if recipe.startswith("Beside"):
