@@ -1,7 +1,7 @@
 """Filling a vector by a model: the product's own fill beside a plain loop, and beside its slowest part alone.
 
 One server. Every embedder fills the same points in each round, once by the fill of a rebuild (ranges, pipeline,
-checkpoints) and once by the loop that one would write: scroll a page, embed point by point, upsert, wait. What the
+checkpoints) and once by the loop that one would write: scroll a page, embed point by point, upsert, wait (over the first points). What the
 model alone and the opening alone take is measured in the same run. Medians and ratios are printed.
 """
 
@@ -41,6 +41,8 @@ from qmigrate.steps.work import Work
 from qmigrate.store import ConnectionSettings, connect
 
 SOURCE = "bench__g0001"
+#: Points of the plain loop at most: it needs as long for each.
+PLAIN = 256
 #: Seconds of one batch of the synthetic model.
 FIXED = 0.05
 
@@ -102,10 +104,10 @@ class Fills(Ways):
         return took, stages
 
     def plain(self, client: QdrantClient, embedder, params, read) -> float:
-        """Seconds of the loop that one would write."""
+        """Seconds per point of the loop that one would write, over the first points."""
         client.create_collection("plain", vectors_config={"a": models.VectorParams(size=8, distance="Cosine"), "b": params})
-        began, offset, more = time.perf_counter(), None, True
-        while more:
+        began, offset, done = time.perf_counter(), None, 0
+        while done < PLAIN and (offset is not None or not done):
             rows, offset = client.scroll(SOURCE, limit=64, offset=offset, with_vectors=True)
             points = [
                 models.PointStruct(
@@ -116,8 +118,8 @@ class Fills(Ways):
                 for row in rows
             ]
             client.upsert("plain", points, wait=True)
-            more = offset is not None
-        took = time.perf_counter() - began
+            done += len(points)
+        took = (time.perf_counter() - began) / done
         client.delete_collection("plain")
         return took
 
@@ -227,7 +229,7 @@ def one(embedder, operation, params, read, items, fills: Fills, client: QdrantCl
     """Each way once."""
     opened, model = alone(embedder, items)
     ours, stages = fills.ours(embedder, operation)
-    return ours, fills.plain(client, embedder, params, read), opened, model, stages
+    return ours, len(items) * fills.plain(client, embedder, params, read), opened, model, stages
 
 
 if __name__ == "__main__":

@@ -143,6 +143,7 @@ def test_too_many_stop_the_run_until_they_are_mended_or_allowed(made, words):
     assert "400: it is too long" in caught.value.message
     assert "qmigrate fix quarantine" in caught.value.hint
     assert made.row().revision == "0001"
+    assert quarantine.retry(made.settings()).waiting == 3
     ledger = Ledger.open(made.ledger_url)
     assert ledger.quarantined(f"{made.name}__g0002") == 3
     del words.wrong[make_point(20).payload["text"]]

@@ -18,6 +18,8 @@ from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 from qmigrate.steps.work import transform_of
 
+#: States of a generation that does not serve yet.
+BUILT = ("building", "held")
 WORDS = "embed again what could not be embedded"
 
 
@@ -54,12 +56,14 @@ class Retried:
         failed: points that failed again.
         settled: rows that needed nothing any more.
         stranded: points that were dropped from a generation that was rebuilt since: only their file has them.
+        waiting: points of a generation that is being built: the upgrade itself tries them.
     """
 
     filled: int
     failed: int
     settled: int
     stranded: int
+    waiting: int
     collections: tuple[str, ...]
 
     @property
@@ -101,12 +105,15 @@ def retry(
     names = tuple(dict.fromkeys(row.collection for row in quarantine(settings, collection).rows))
     with session(settings, writes=True, progress=progress) as opened:
         result = run_fix(opened, lambda world: _plan(opened, world, names, reason), lock_timeout)
+        built = [row.physical for name in names for row in opened.ledger.generations(name) if row.state in BUILT]
+        waiting = sum(opened.ledger.quarantined(physical) for physical in built)
     counts = [one.counts for one in result.done]
     return Retried(
         filled=sum(one.changed for one in result.done),
         failed=sum(one.changed_meanwhile for one in result.done),
         settled=sum(one.get("settled", 0) for one in counts),
         stranded=sum(one.get("stranded", 0) for one in counts),
+        waiting=waiting,
         collections=names,
     )
 
@@ -188,7 +195,7 @@ def _open(ledger: Ledger, name: str) -> list[Quarantined]:
     generations = ledger.generations(name)
     view = ledger.collections().get(name)
     line = lineage(generations, view.physical) if view is not None and view.physical is not None else []
-    made = [row for row in generations if row.state in ("building", "held")]
+    made = [row for row in generations if row.state in BUILT]
     return ledger.quarantine(list(dict.fromkeys(row.physical for row in [*line, *made])))
 
 

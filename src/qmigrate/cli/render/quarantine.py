@@ -49,5 +49,12 @@ def show_retried(console: Console, result: Retried) -> None:
             f"{number(result.stranded)} were dropped from a generation that was rebuilt since: only their file has "
             "them (qmigrate history --deletions names it)."
         )
+    if result.waiting:
+        console.print(
+            Text.assemble(
+                f"{number(result.waiting)} are of a generation that is being built; it tries them again: ",
+                ("qmigrate upgrade", "bold"),
+            )
+        )
     if result.failed:
         console.print(Text.assemble("They stay listed: ", ("qmigrate fix quarantine", "bold")))
