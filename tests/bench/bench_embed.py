@@ -59,7 +59,8 @@ class Fixed:
     def embed(self, items):
         """Rows that differ."""
         time.sleep(FIXED)
-        return np.array([[len(item) + place + 1 for place in range(64)] for item in items], dtype=np.float32)
+        lengths = np.array([len(item) for item in items], dtype=np.float32)
+        return lengths[:, None] + np.arange(1, 65, dtype=np.float32)
 
 
 class Code:

@@ -227,6 +227,7 @@ def test_texts_are_sorted_and_cut_by_their_length() -> None:
 
 def test_an_embedder_of_one_piece_needs_no_threads_for_opening() -> None:
     """It gets its items as they are, in its own batches."""
+    sizes: list[int] = []
 
     class Plain:
         size, max_batch = 2, 4
@@ -236,12 +237,17 @@ def test_an_embedder_of_one_piece_needs_no_threads_for_opening() -> None:
 
         def embed(self, items: Sequence[Any]) -> list[Any]:
             assert len(items) <= 4
+            sizes.append(len(items))
             return [EmbedError("no") if item == b"bad" else [1.0, len(item)] for item in items]
 
     with Pipeline(Plain(), 2) as pipeline:
         made = pipeline.submit([b"a", b"bad", b"abc"], nothing).result(nothing)
         assert set(pipeline.shares()) == {"build", "model"}
+        sizes.clear()
+        more = pipeline.submit([bytes([number]) for number in range(16)], nothing).result(nothing)
     assert [one if isinstance(one, Failure) else one.tolist() for one in made] == [[1, 1], Failure(1, "embed", "no"), [1, 3]]
+    # The first of many doesn't go alone.
+    assert (len(more), sizes) == (16, [4, 4, 4, 4])
 
 
 def test_the_busiest_stage_is_named() -> None:

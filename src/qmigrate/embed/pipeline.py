@@ -72,7 +72,7 @@ class Pipeline:
         self._batches: deque[Batch] = deque()
         self._flying: dict[Any, Job] = {}
         self._recent: OrderedDict[Any, Vector | Failure] = OrderedDict()
-        self._opening = self._jobs = self._held = 0
+        self._opening = self._jobs = self._held = self._submitting = 0
         self._error: BaseException | None = None
         self._closed = False
         self._busy = dict.fromkeys(self._stages.names, 0.0)
@@ -101,11 +101,21 @@ class Pipeline:
         Equal items that are under way or were lately are embedded once.
         """
         ticket = Ticket(self, len(items))
-        for place, item in enumerate(items):
-            key = same_vector(item)
-            while not self._taken(ticket, place, item, key):
-                tick()
+        self._submits(1)
+        try:
+            for place, item in enumerate(items):
+                key = same_vector(item)
+                while not self._taken(ticket, place, item, key):
+                    tick()
+        finally:
+            self._submits(-1)
         return ticket
+
+    def _submits(self, change: int) -> None:
+        """Somebody begins or ends to submit: while anybody does, a batch that is not full may wait."""
+        with self._state:
+            self._submitting += change
+            self._state.notify_all()
 
     def _taken(self, ticket: Ticket, place: int, item: Any, key: Any) -> bool:
         with self._state:
@@ -234,7 +244,8 @@ class Pipeline:
         """Batches of what is ready: once a window is full, once nothing else comes, or once no more may be held."""
         with self._state:
             while not self._closed:
-                coming = bool(self._waiting or self._opening) and not self._is_full()
+                full = self._is_full() or self._jobs >= self._most_items
+                coming = bool(self._waiting or self._opening or self._submitting) and not full
                 if self._ready and (not coming or len(self._ready) >= self._stages.window(self._ready, self._cap)):
                     groups, rest = chosen(self._ready, self._cap, self._stages.most_weight, keep=coming)
                     self._ready = rest
