@@ -123,6 +123,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     older_than: Mapping[str, Any] | None = None,
     soft: bool = False,
     flag: str = "deleted",
+    tenant: str | int | None = None,
     expect: int | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
@@ -134,6 +135,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
             :func:`qmigrate.commands.erase.erase`. The result's ``erasure`` says what was found where.
         snapshots: with `erase`: ``list`` those on the server that may hold the points, or ``replace`` them by one
             that doesn't.
+        tenant: whose points, where ``fixes.tenants`` of the settings names a field; ``*`` for those of all.
         expect: how many points may go, exactly; None leaves it to the cap.
         settings: those of qmigrate; by default read from `config`.
         config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
@@ -145,21 +147,20 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
         RefusedError: more would go than `expect` or the cap allow; nothing was deleted.
     """
     from qmigrate.commands import fix as command
+    from qmigrate.commands.erase import erase as erase_points
+    from qmigrate.commands.tenants import within
 
+    found = _settings(settings, config)
     operation = DeletePoints(
         # In the order of the operation's own arguments.
         collection, _plain(ids), filter, prefix, field, sql, key, database, parameters or {}, reason, max_share,
         export=export,
-        type=type,
-        older_than=older_than,
-        soft=soft,
-        flag=flag,
+        type=type, older_than=older_than, soft=soft, flag=flag,
     )
+    operation = within(found, operation, tenant)
     if erase:
-        from qmigrate.commands.erase import erase as erase_points
-
-        return erase_points(_settings(settings, config), operation, expect=expect, snapshots=snapshots)
-    return command.fix(_settings(settings, config), operation, expect=expect)
+        return erase_points(found, operation, expect=expect, snapshots=snapshots)
+    return command.fix(found, operation, expect=expect)
 
 
 def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs

@@ -59,6 +59,7 @@ class FixSettings:
         undo: seconds that a fix can be undone.
         max_share: largest share of a collection that one fix may remove, 0 to 1.
         soft_delete: seconds after which `gc` deletes points that were only marked as deleted.
+        tenants: collection or glob -> payload field that says whose a point is: deletions there name a tenant.
         presets: named fixes, as written in the file.
     """
 
@@ -66,6 +67,7 @@ class FixSettings:
     undo: Annotated[float, read.duration] = 86400.0
     max_share: Annotated[float, read.share] = 0.1
     soft_delete: Annotated[float, read.duration] = 30 * 86400.0
+    tenants: Annotated[Mapping[str, str], read.each(read.text)] = field(default_factory=dict)
     presets: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from qmigrate.commands.tenants import within
 from qmigrate.errors import ConfigError, UsageError
 from qmigrate.model import statement
 from qmigrate.operations.deletion import DeletePoints
@@ -18,10 +19,11 @@ from qmigrate.settings_read import meant
 _MARKS = ("mark", "queue")
 KEYS = (
     *(field.name for field in dataclasses.fields(DeletePoints) if field.name not in ("ids", "export")),
+    "tenant",
     *_MARKS,
 )
 #: Keys whose texts may be a ``:parameter``.
-_FILLED = ("filter", "prefix", "older_than")
+_FILLED = ("filter", "prefix", "older_than", "tenant")
 
 
 def preset(
@@ -32,6 +34,7 @@ def preset(
     collection: str | None = None,
     reason: str = "",
     beside: Collection[str] = (),
+    tenant: str | int | None = None,
     **over: Any,
 ) -> DeletePoints:
     """The deletion of a preset, with its ``:parameters`` filled in: in SQL, the filter, the prefix and the age.
@@ -42,6 +45,7 @@ def preset(
         collection: instead of the preset's.
         reason: instead of the preset's.
         beside: names of values that something else uses.
+        tenant: whose points, instead of the preset's; see :func:`qmigrate.commands.tenants.within`.
         over: ``max_share``, ``export``, ``soft`` and ``flag``, where given.
 
     Raises:
@@ -63,14 +67,15 @@ def preset(
     if isinstance(filled.get("prefix"), int):
         # A folder may be called 2024.
         filled["prefix"] = str(filled["prefix"])
-    plain = {key: value for key, value in entry.items() if key not in _MARKS}
+    owner = filled.pop("tenant", None) if tenant is None else tenant
+    plain = {key: value for key, value in entry.items() if key not in (*_MARKS, "tenant")}
     chosen = {**plain, **filled, **{key: value for key, value in over.items() if value is not None}}
     chosen["parameters"] = {key: value for key, value in given.items() if key in used} if entry.get("sql") else {}
     chosen["collection"] = collection or entry.get("collection")
     chosen["reason"] = reason or entry.get("reason") or ""
     if not chosen["collection"]:
         raise ConfigError(f"{at} names no collection", hint="name it there, or on the command line")
-    return DeletePoints(**chosen)
+    return within(settings, DeletePoints(**chosen), owner)
 
 
 def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking:

@@ -98,6 +98,7 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
 @click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
 @click.option("--type", "kind", metavar="WORD", help="For the audit: SESSION, CATEGORY, …  [default: by selection]")
+@click.option("--tenant", metavar="VALUE", help="Whose points, where fixes.tenants names a field; * for all.")
 @click.option("--older-than", type=Duration(), metavar="AGE", help="Points whose --age-field lies so long ago: 90d.")
 @click.option("--age-field", default="created_at", show_default=True, metavar="KEY", help="With times.")
 @click.option("--soft", is_flag=True, help="Only mark them; gc deletes them after fixes.soft_delete.")
@@ -121,10 +122,14 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     """
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
+    from qmigrate.commands.tenants import within
     from qmigrate.errors import RefusedError
 
     settings = shell.settings()
-    operation = _deletion(collection, given) if given["preset"] is None else _preset(settings, collection, given)
+    if given["preset"] is None:
+        operation = within(settings, _deletion(collection, given), _tenant(given))
+    else:
+        operation = _preset(settings, collection, given)
     if given["erase"]:
         return erase_points(shell, operation, given)
     expected = given["expect"]
@@ -243,6 +248,7 @@ def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -
         values,
         collection=collection,
         reason=given["reason"],
+        tenant=_tenant(given),
         max_share=given["max_share"],
         export=kept,
         soft=given["soft"] or None,
@@ -274,6 +280,14 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
         soft=given["soft"],
         flag=given["flag"],
     )
+
+
+def _tenant(given: dict[str, Any]) -> Any:
+    written = given["tenant"]
+    if written is not None and len(written) > 1 and written[0] == written[-1] == '"':
+        # A number that the payload has as a text.
+        return written[1:-1]
+    return written if written in (None, "*") else parameter(f"tenant={written}")[1]
 
 
 def _age(given: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,0 +1,75 @@
+"""Collections that several tenants share: a deletion there says whose points are meant. It deletes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from qmigrate.errors import UsageError
+from qmigrate.operations.deletion import DeletePoints
+from qmigrate.settings import Settings
+
+#: Instead of a tenant: the points of all, said on purpose.
+ALL = "*"
+
+
+def within(settings: Settings, operation: DeletePoints, tenant: str | int | None) -> DeletePoints:
+    """A deletion bounded to one tenant, where ``fixes.tenants`` says that a collection has several.
+
+    Args:
+        tenant: the value of the collection's tenant field; None where the operation's own filter says it; ``*`` for
+            the points of all.
+
+    Raises:
+        UsageError: whose points are meant is not said, or there are no tenants.
+    """
+    fields = fields_of(settings, operation.collection)
+    if tenant == ALL:
+        return operation
+    if not fields:
+        if tenant is None:
+            return operation
+        raise UsageError(
+            f"--tenant {tenant}: nothing says by which field the points of {operation.collection} belong to tenants",
+            hint=f"fixes.tenants in qmigrate.yaml: {{{operation.collection}: FIELD}}",
+        )
+    if tenant is None:
+        missing = [field for field in fields if not _says(operation.filter, field)]
+        if missing:
+            raise UsageError(
+                f"several tenants share {operation.collection} ({missing[0]}), and whose points are meant is not said",
+                hint=f"--tenant VALUE bounds it to one of them, --tenant '{ALL}' means all (tenant= in Python)",
+            )
+        return operation
+    conditions: list[Any] = [{"key": field, "match": {"value": tenant}} for field in fields]
+    return dataclasses.replace(
+        operation, filter={"must": [*([operation.filter] if operation.filter else []), *conditions]}
+    )
+
+
+def fields_of(settings: Settings, collection: str) -> list[str]:
+    """The tenant fields of a collection, or of any that a glob may mean."""
+    tenants = settings.fixes.tenants
+    return sorted({field for pattern, field in tenants.items() if _overlap(pattern, collection)})
+
+
+def _overlap(pattern: str, collection: str) -> bool:
+    return fnmatchcase(collection, pattern) or fnmatchcase(pattern, collection)
+
+
+def _says(where: Any, field: str) -> bool:
+    """Whether a filter demands one value of a field."""
+    if not isinstance(where, Mapping):
+        return False
+    must = where.get("must") or []
+    for condition in [must] if isinstance(must, Mapping) else must:
+        if not isinstance(condition, Mapping):
+            continue
+        match = condition.get("match")
+        if condition.get("key") == field and isinstance(match, Mapping) and match.get("value") is not None:
+            return True
+        if "must" in condition and _says(condition, field):
+            return True
+    return False

@@ -1,0 +1,93 @@
+"""Collections that several tenants share: a deletion takes one tenant's points, or says that it means all."""
+
+from __future__ import annotations
+
+import pytest
+from tests.harness import CREATE, Deployment, write
+from tests.scenarios.cli import call
+
+from qmigrate import fix
+from qmigrate.commands import upgrade
+from qmigrate.errors import UsageError
+from qmigrate.model.transform import Point
+
+PRESETS = {
+    "stale": {"collection": "NAME", "filter": {"must": [{"key": "stale", "match": {"value": True}}]}, "reason": "r"},
+    "mine": {"collection": "NAME", "prefix": "/p", "tenant": ":org", "reason": "r"},
+    "own": {
+        "collection": "NAME",
+        "prefix": "/p",
+        "filter": {"must": [{"key": "org_id", "match": {"value": ":org"}}]},
+        "reason": "r",
+    },
+}
+
+
+@pytest.fixture
+def shared(deployment):
+    """Points of organisations 1 and 2, half of them stale, in a collection that the settings say is shared."""
+    name = deployment.name
+    deployment.extra = {
+        "fixes": {
+            "max_share": 1,
+            "tenants": {f"{name[:6]}*": "org_id"},
+            "presets": {key: {**value, "collection": name} for key, value in PRESETS.items()},
+        }
+    }
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    payloads = ({"org_id": n % 2 + 1, "stale": n < 4, "path": f"/p/{n}"} for n in range(8))
+    store = deployment.store()
+    write(store, name, [Point(n, payload, {"a": [1.0] * 8}) for n, payload in enumerate(payloads)])
+    store.close()
+    return deployment
+
+
+def left(made: Deployment) -> list[int]:
+    """Ids that are still there."""
+    return sorted(made.contents())
+
+
+@pytest.mark.parametrize(
+    ("given", "gone"),
+    [
+        (("--prefix", "/p", "--tenant", "2"), [1, 3, 5, 7]),
+        (("--id", "0", "--id", "1", "--tenant", "1"), [0]),
+        (("--prefix", "/p", "--tenant", '"2"'), []),
+        (("--prefix", "/p", "--tenant", "*"), list(range(8))),
+        (("--filter", "must: [{key: org_id, match: {value: 1}}, {key: stale, match: {value: true}}]"), [0, 2]),
+        (("--preset", "stale", "--tenant", "1"), [0, 2]),
+        (("--preset", "mine", "--param", "org=2"), [1, 3, 5, 7]),
+        (("--preset", "own", "--param", "org=1"), [0, 2, 4, 6]),
+    ],
+)
+def test_a_deletion_takes_the_points_of_its_tenant(shared, given, gone):
+    """By an option, by the preset, by its own filter; all only when that is said."""
+    said = call(shared.root, "fix", "delete", *(() if "--preset" in given else (shared.name,)), *given,
+                "--reason", "r", "--yes", "--expect", str(len(gone)))
+    assert said.code == 0, said.text
+    assert left(shared) == [n for n in range(8) if n not in gone]
+
+
+@pytest.mark.parametrize(
+    "given", [("--prefix", "/p"), ("--id", "1"), ("--preset", "stale"), ("--prefix", "/p", "--erase")]
+)
+def test_without_a_tenant_nothing_goes(shared, given):
+    """The message names the field, and how to say it."""
+    said = call(shared.root, "fix", "delete", *(() if "--preset" in given else (shared.name,)), *given,
+                "--reason", "r", "--yes", "--max-share", "1")
+    assert said.code == 2
+    assert "several tenants share" in said.text
+    assert "--tenant" in said.text
+    assert len(left(shared)) == 8
+
+
+def test_programs_say_it_too(shared):
+    """The argument `tenant` of the Python call; one that nothing is configured for is a mistake."""
+    settings = shared.settings()
+    with pytest.raises(UsageError, match="org_id"):
+        fix.delete_points(shared.name, prefix="/p", reason="r", settings=settings)
+    assert fix.delete_points(shared.name, prefix="/p", reason="r", tenant=1, settings=settings).changed == 4
+    with pytest.raises(UsageError, match="nothing says by which field"):
+        fix.delete_points("another", prefix="/p", reason="r", tenant=1, settings=settings)
