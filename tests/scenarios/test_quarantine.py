@@ -165,6 +165,15 @@ def test_a_vector_that_is_lacking_without_a_reason_is_no_proof(made, words, monk
     monkeypatch.setattr(records, "make_ready", forgetful)
     with pytest.raises(VerificationError, match="1 of 60 points .*: 31 vector 'b' is missing"):
         upgrade.upgrade(made.settings())
+    assert len(open_rows(made)) == 3
+    exported = made.settings().fixes.exports / f"{made.name}__g0002-run9-quarantine{archive.SUFFIX}"
+    exported.parent.mkdir(parents=True, exist_ok=True)
+    exported.touch()
+    back.abort(made.settings())
+    assert (open_rows(made), exported.exists()) == ({}, False)
+    ledger = Ledger.open(made.ledger_url)
+    assert ledger.quarantine([f"{made.name}__g0002"], settled=True) == []
+    ledger.close()
 
 
 def test_a_point_that_changes_meanwhile_is_judged_anew(made, words, monkeypatch):

@@ -68,5 +68,17 @@ def audit(work: Work, target: str, facts: JsonObject | None) -> Fixed | None:
     return Fixed(AUDIT, f"left out of {target}", int(facts["points"]), reason, {"revisions": _revisions(work), **more})
 
 
+def forget_unborn(work: Work, physical: str) -> None:
+    """Take out of ledger and exports what was kept of a generation that never served, and is given up."""
+    generation = work.generation(physical)
+    if generation is None or generation.state not in ("building", "held"):
+        return
+    rows = work.lease.ledger.quarantine([physical])
+    if rows:
+        work.lease.quarantine(physical, None, (), list(dict.fromkeys(row.point_id for row in rows)))
+    for path in work.settings.fixes.exports.glob(file_name(physical, "run*-quarantine")):
+        path.unlink(missing_ok=True)
+
+
 def _revisions(work: Work) -> list[str]:
     return [closing.revision for closing in work.job.closes if closing.step == work.step]

@@ -11,6 +11,7 @@ from qmigrate.model.plan import Retire
 from qmigrate.ports import Store
 from qmigrate.steps.closing import close_retire
 from qmigrate.steps.download import export_snapshot
+from qmigrate.steps.dropped import forget_unborn
 from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.left import check_again, check_left, forget
 from qmigrate.steps.owned import check_same, own, release
@@ -161,6 +162,7 @@ def _delete(step: Retire, work: Work) -> Facts:
         gone = {"deleted": True}
     drop_snapshot(step, work)
     forget(work, step.target)
+    forget_unborn(work, step.target)
     return gone
 
 
