@@ -55,6 +55,15 @@ def test_operations_survive_as_text():
     assert stored | {type(one).__name__ for one in CODE} >= {name for name in op.__all__ if name in KNOWN}
 
 
+def test_a_text_without_an_argument_of_today_means_its_default():
+    """What an earlier version has recorded is read as it was meant, and has the same text today."""
+    earlier = '[{"$is":"DeletePoints","collection":"docs","ids":[7],"reason":"r"}]'
+    (found,) = from_text(earlier)
+    assert found == op.DeletePoints("docs", ids=[7], reason="r")
+    assert to_text([found]) == earlier
+    assert to_text([op.DeletePoints("docs", ids=[7], reason="r", export=False)]) != earlier
+
+
 #: Operations that this table speaks of; those that are made later have tests of their own.
 KNOWN = {type(one).__name__ for one in [*EVERY, *CODE]}
 

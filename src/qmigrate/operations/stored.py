@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 from qmigrate import operations
@@ -52,8 +52,10 @@ def _out(value: Any, within: Operation) -> Any:
     if isinstance(value, tuple):
         return {_TUPLE: [_out(item, within) for item in value]}
     if _class(type(value).__name__) is type(value) and is_dataclass(value):
-        named = [one.name for one in fields(value)]
-        return {_KIND: type(value).__name__, **{name: _out(getattr(value, name), within) for name in named}}
+        # What is as it is anyway is left out: an argument that comes with a later version changes no recorded text.
+        said = {one.name: getattr(value, one.name) for one in fields(value)}
+        told = {one.name for one in fields(value) if not _equal(said[one.name], _default(one))}
+        return {_KIND: type(value).__name__, **{name: _out(said[name], within) for name in sorted(told)}}
     raise PlanError(
         f"{within.label()} holds {type(value).__name__} {getattr(value, '__name__', '')}".rstrip()
         + ", which can't be kept without a file",
@@ -78,8 +80,20 @@ def _in(value: Any) -> Any:
         )
     # Not by the constructor: what it makes of its arguments is what was recorded.
     made = object.__new__(kind)
-    assign(made, **{key: _in(item) for key, item in value.items() if key != _KIND})
+    said = {key: _in(item) for key, item in value.items() if key != _KIND}
+    usual = {one.name: _default(one) for one in fields(kind) if one.name not in said}
+    assign(made, **usual, **said)
     return made
+
+
+def _default(argument: Field[Any]) -> Any:
+    """What an argument is when nobody says it; ``MISSING`` where it must be said."""
+    return argument.default if argument.default_factory is MISSING else argument.default_factory()
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """1 and True are not the same here."""
+    return type(one) is type(other) and bool(one == other)
 
 
 def _class(name: str) -> Any:
