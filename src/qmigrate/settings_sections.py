@@ -64,7 +64,7 @@ class FixSettings:
     """
 
     exports: Annotated[Path, read.path] = Path(".qmigrate/exports")
-    undo: Annotated[float, read.duration] = 86400.0
+    undo: Annotated[float, read.duration] = 90 * 86400.0
     max_share: Annotated[float, read.share] = 0.1
     soft_delete: Annotated[float, read.duration] = 30 * 86400.0
     tenants: Annotated[Mapping[str, str], read.each(read.text)] = field(default_factory=dict)
