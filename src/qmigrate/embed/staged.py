@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -56,3 +58,16 @@ class StagedEmbedder(Protocol):
 
     def encode(self, kind: int, batch: Any) -> NDArray[np.float32] | Sequence[Any]:
         """The vectors of what :meth:`collate` has made, in order."""
+
+
+@runtime_checkable
+class OpensImages(Protocol):
+    """An embedder that says where the bytes of an image are, by its own settings."""
+
+    def source_of(self, item: Any) -> tuple[Path | BytesIO, str]:
+        """The file or the bytes that an item names, and how people know it.
+
+        Raises:
+            EmbedError: it is outside what may be read, missing, or too large.
+            ConfigError: none of them could ever be read.
+        """

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from PIL import Image
@@ -154,6 +156,10 @@ class TorchEmbedder(ABC, Generic[Kept]):
     def _opened(self, loaded: Kept, items: Sequence[Any]) -> list[Any]:
         with ThreadPoolExecutor(min(self._threads, max(1, len(items))), thread_name_prefix="embed decode") as pool:
             return list(pool.map(lambda item: self._prepared(loaded, item), items))
+
+    def source_of(self, item: Any) -> tuple[Path | BytesIO, str]:
+        """See :class:`~qmigrate.embed.staged.OpensImages`."""
+        return self._sources.read(item)
 
     def _prepared(self, loaded: Kept, item: Any) -> Any:
         """What a batch is made of, or why this item can't be in one."""

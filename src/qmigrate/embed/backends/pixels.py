@@ -8,6 +8,8 @@ exactly, so the product is the same bit by bit on every machine and in every bat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +99,10 @@ class _Pixels:
             ConfigError: a configured folder is not there, so that every picture would fail.
         """
         return self.encode(0, np.stack([self._thumb(item) for item in items]))
+
+    def source_of(self, item: Any) -> tuple[Path | BytesIO, str]:
+        """See :class:`~qmigrate.embed.staged.OpensImages`."""
+        return self._sources.read(item)
 
     def _thumb(self, item: Any) -> NDArray[np.float32]:
         return with_picture(*self._sources.read(item), _decoded)
