@@ -19,7 +19,7 @@ from qmigrate.store import ConnectionSettings, connect, records
 
 HEADER = '''"""{doc}"""
 from qdrant_client.models import *
-from qmigrate import Compute, CopyOf, Embed, Empty, Recall, op
+from qmigrate import Checksum, Compute, CopyOf, Embed, Empty, Recall, WriteBack, op
 
 revision = "{id}"
 down_revision = {down}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmigrate import operations as op
+from qmigrate.operations.app_sql import Checksum, WriteBack
 from qmigrate.operations.quality import Recall
 from qmigrate.operations.rekey import Uuid5
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty
@@ -28,7 +29,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Compute", "CopyOf", "Embed", "Empty", "Recall", "Uuid5", "__version__", "ensure", "expect", "op"]
+__all__ = [
+    "Checksum",
+    "Compute",
+    "CopyOf",
+    "Embed",
+    "Empty",
+    "Recall",
+    "Uuid5",
+    "WriteBack",
+    "__version__",
+    "ensure",
+    "expect",
+    "op",
+]
 
 
 def ensure(

@@ -23,7 +23,7 @@ collections:
 """
 HEAD = '''"""What revision {id} does."""
 from qdrant_client.models import *
-from qmigrate import Compute, CopyOf, Embed, Empty, op
+from qmigrate import Compute, CopyOf, Embed, Empty, WriteBack, op
 
 revision = "{id}"
 down_revision = {down}
@@ -74,6 +74,11 @@ class Folder:
 def folder(tmp_path):
     """An empty project."""
     return Folder(tmp_path / "project")
+
+
+def told(sql: str) -> str:
+    """Adding a vector, with a write-back."""
+    return ADD.replace('text="text"', f'text="text", write_back=WriteBack("{sql}")')
 
 
 def change(body: str, *, before: str = "", more: str = "", start: str = CREATE):
@@ -206,6 +211,7 @@ CASES = {
               change(f"{TRANSFORM}, {ADD}", before=function("found = dict(point.payload)\nfound.pop('title', None)\nreturn found"))),
     "QM405": (change('op.AlterVector("docs", "a", VectorParams(size=8, distance="Cosine", datatype="float16"))', more=IRREVERSIBLE),
               change('op.AlterVector("docs", "a", VectorParams(size=8, distance="Cosine", on_disk=True))')),
+    "QM406": (change(told("INSERT INTO seen VALUES (:id, :now)")), change(told("INSERT INTO seen VALUES (:id, :now) ON CONFLICT DO NOTHING"))),
     "QM501": (change('op.CreatePayloadIndex("docs", "kind", "keyword")', start=f'{CREATE}, op.CreatePayloadIndex("docs", "kind", "integer")'),
               change('op.CreatePayloadIndex("docs", "kind", "keyword")')),
     "QM502": (change('op.DropPayloadIndex("docs", "n")', start=f'{CREATE}, op.CreatePayloadIndex("docs", "n", "integer")'),

@@ -11,6 +11,7 @@ from qmigrate.lint.change_rules import each_operation
 from qmigrate.lint.code_rules import functions_of_operation
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
+from qmigrate.model.statement import repeats
 from qmigrate.operations.reasons import shown
 from qmigrate.operations.vector_common import params_of
 
@@ -101,6 +102,13 @@ def _converted(use: Use) -> frozenset[str]:
         return frozenset()
 
 
+def _told_twice(project: Project) -> Iterator[Hit]:
+    for use in each_operation(project):
+        for vector, value in use.operation.embeds().items():
+            if value.write_back is not None and repeats(value.write_back.sql):
+                yield Hit(use.source, use.span, f"what is told about vector {shown(vector)} inserts a row each time")
+
+
 RULES = (
     Rule(
         "QM401",
@@ -146,5 +154,14 @@ RULES = (
         "What is lost doesn't come back, and neighbours may change for many points.",
         "compare search results on a sample first (upgrade --rehearse), or add it as a vector of its own",
         _rounded,
+    ),
+    Rule(
+        "QM406",
+        "write-back-repeats",
+        WARNING,
+        "write-back that inserts",
+        "It is carried out at least once: after a crash rows would be there twice, or a unique key would stop it.",
+        "say what becomes of a row that is there: INSERT … ON CONFLICT (…) DO UPDATE, or an UPDATE",
+        _told_twice,
     ),
 )

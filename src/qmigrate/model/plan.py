@@ -148,6 +148,21 @@ class Retire:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteRows:
+    """Tell the application's SQL about the points that generation `target`, which serves now, was built with.
+
+    Attributes:
+        target: physical name.
+        statements: each with ``vector``, ``revision``, ``database``, ``sql``, ``names`` of its parameters, and the
+            user's own ``parameters``.
+    """
+
+    kind: ClassVar[str] = "write_back"
+    target: str
+    statements: tuple[JsonObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Adopt:
     """Take `target` under management as it is, or record it at other revisions; no point and no setting is touched.
 
@@ -171,7 +186,7 @@ class Adopt:
     report: JsonObject = field(default_factory=dict)
 
 
-Step = Build | GoLive | InPlace | EditPoints | Retire | Adopt
+Step = Build | GoLive | InPlace | EditPoints | Retire | Adopt | WriteRows
 #: Directions of history rows that make a revision count as applied.
 APPLYING = frozenset({"upgrade", "stamp"})
 
@@ -350,14 +365,15 @@ def _step_from_json(data: JsonObject) -> Step:
         values["schema"] = CollectionSchema.from_json(values["schema"])
     if "changes" in values:
         values["changes"] = tuple(Change.from_json(change) for change in values["changes"])
-    for name in ("aliases", "snapshots"):
+    for name in ("aliases", "snapshots", "statements"):
         if name in values:
             values[name] = tuple(values[name])
     step: Step = _STEPS[data["kind"]](**values)
     return step
 
 
-_STEPS: Mapping[str, Any] = {step.kind: step for step in (Build, GoLive, InPlace, EditPoints, Erase, Retire, Adopt)}
+_KINDS = (Build, GoLive, InPlace, EditPoints, Erase, Retire, Adopt, WriteRows)
+_STEPS: Mapping[str, Any] = {step.kind: step for step in _KINDS}
 
 
 def _closing_to_json(closing: Closing) -> JsonObject:

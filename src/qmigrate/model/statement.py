@@ -42,6 +42,13 @@ def problem_of_change(sql: object) -> str | None:
     return None
 
 
+def repeats(sql: str) -> bool:
+    """Whether twice looks like more than once: an INSERT that doesn't say what becomes of a row that is there."""
+    words = re.findall(r"\w+", bare(sql).lower())
+    spared = {"conflict", "duplicate", "ignore", "replace", "exists"}
+    return "insert" in words and spared.isdisjoint(words)
+
+
 def body(sql: str) -> str:
     """The statement without the semicolons and comments at its end, so that it can stand inside another one."""
     kept = sql.rstrip("; \t\r\n")

@@ -104,4 +104,4 @@ def _class(name: str) -> Any:
         return getattr(operations, name)
     if name == "Recall":
         return Recall
-    return getattr(values, name) if name in ("Embed", "CopyOf", "Empty") else None
+    return getattr(values, name) if name in ("Checksum", "CopyOf", "Embed", "Empty", "WriteBack") else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from qmigrate.errors import PlanError
 from qmigrate.model.transform import Point
+from qmigrate.operations.app_sql import Checksum, WriteBack
 
 ON_FAILURE = ("stop", "keep_without_vector", "drop")
 
@@ -27,6 +28,8 @@ class Embed:
             ``keep_without_vector``: the point is carried and listed, and stays without this vector. ``drop``: it is
             listed, exported and not carried. None for ``rebuild.on_failure`` of the settings, which is ``stop``
             unless told otherwise.
+        checksum: what the application's SQL knows of the input; a point whose input is another one fails.
+        write_back: what is told to the application's SQL about each point, once the vector serves.
 
     Raises:
         PlanError: not exactly one of `text` and `image`, a malformed template, or an unknown `on_failure`.
@@ -37,6 +40,8 @@ class Embed:
     text: str | Callable[[Mapping[str, Any]], str | None] | None = None
     image: str | Callable[[Mapping[str, Any]], str | bytes | None] | None = None
     on_failure: str | None = None
+    checksum: Checksum | None = None
+    write_back: WriteBack | None = None
 
     def __post_init__(self) -> None:
         label = f"Embed({self.embedder!r})"
@@ -49,6 +54,10 @@ class Embed:
             )
         if self.on_failure is not None and self.on_failure not in ON_FAILURE:
             raise PlanError(f"{label}: on_failure must be one of {', '.join(ON_FAILURE)}, not {self.on_failure!r}")
+        for name, kind in (("checksum", Checksum), ("write_back", WriteBack)):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, kind):
+                raise PlanError(f"{label}: {name} must be {kind.__name__}(…), not {given!r:.80}")
         if callable(self.spec):
             return
         if not isinstance(self.spec, str) or not self.spec.strip():
@@ -73,7 +82,8 @@ class Embed:
         """A few words for people."""
         shown = function_name(self.spec) if callable(self.spec) else self.spec
         dropping = ", dropping what can't be embedded" if self.on_failure == "drop" else ""
-        return f"embed {self.embedder}({shown}){dropping}"
+        beside = "".join(f", {one.describe()}" for one in (self.checksum, self.write_back) if one is not None)
+        return f"embed {self.embedder}({shown}){dropping}{beside}"
 
 
 @dataclass(frozen=True, slots=True)

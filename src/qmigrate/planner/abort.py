@@ -17,6 +17,7 @@ from qmigrate.model.plan import (
     Plan,
     Retire,
     Step,
+    WriteRows,
 )
 from qmigrate.model.state import Capabilities, CollectionState, OpenRun, World
 from qmigrate.planner.segment import kept
@@ -63,6 +64,8 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
                 f"run {run.id} erases points of {state.name} wherever they are: it can only be finished",
                 hint="finish it: qmigrate upgrade goes on with it",
             )
+        elif isinstance(step, WriteRows):
+            lines.append("the application's SQL is told nothing more; what it was told stays, and so does the swap")
         elif isinstance(step, EditPoints):
             steps.append(_taken_back(run, step, position))
             lines.append("take back what the fix has changed")

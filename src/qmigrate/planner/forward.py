@@ -17,6 +17,7 @@ from qmigrate.planner.plain import describe
 from qmigrate.planner.position import Position
 from qmigrate.planner.segment import Part, Segment, closings, fold, segment
 from qmigrate.planner.unknown import notice
+from qmigrate.planner.write_back import told, words
 from qmigrate.revisions import Revision, Revisions
 
 
@@ -237,6 +238,8 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
         position = found.position
         steps += found.steps
         closes += closings(parts, len(steps) - 1, "upgrade")
+        # Behind what records the revisions: they are applied whatever becomes of it.
+        steps += told(found)
         done.append(found)
     copies = sum(found.rebuilds and found.strategy != "create" for found in done)
     points = state.live.points if state.live and copies else None
@@ -260,6 +263,7 @@ def _reasons(found: Segment) -> list[str]:
     if len(found.parts) > 1:
         how = "created in its final shape" if how == "create" else f"in one {how}"
     more = notice(found.position) if found.strategy == "clone" else ()
+    more = (*more, *words(told(found)))
     return [f"{names}  {how}: {found.reason}", *(f"{names}  {line}" for line in more)]
 
 

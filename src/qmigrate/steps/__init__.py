@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qmigrate.model.plan import Adopt, Build, EditPoints, Erase, GoLive, InPlace, Retire, Step
-from qmigrate.steps import adopt, build, edit, erase, golive, inplace, retire
+from qmigrate.model.plan import Adopt, Build, EditPoints, Erase, GoLive, InPlace, Retire, Step, WriteRows
+from qmigrate.steps import adopt, build, edit, erase, golive, inplace, retire, write_back
 from qmigrate.steps.work import Phase
 
 _CHECKLISTS = {
@@ -16,6 +16,7 @@ _CHECKLISTS = {
     Erase.kind: erase.PHASES,
     Retire.kind: retire.PHASES,
     Adopt.kind: adopt.PHASES,
+    WriteRows.kind: write_back.PHASES,
 }
 
 

@@ -10,7 +10,20 @@ from typing import Any
 from qmigrate.ledger import Fixed, View
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.origin import NOTHING
-from qmigrate.model.plan import APPLYING, ASIDE, FIXED, Adopt, Build, Closing, EditPoints, GoLive, InPlace, Job, Retire
+from qmigrate.model.plan import (
+    APPLYING,
+    ASIDE,
+    FIXED,
+    Adopt,
+    Build,
+    Closing,
+    EditPoints,
+    GoLive,
+    InPlace,
+    Job,
+    Retire,
+    WriteRows,
+)
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.steps.owned import reach
@@ -149,6 +162,11 @@ def close_retire(work: Work, step: Retire, *, spared: bool = False) -> None:
     generation = work.generation(step.target)
     gone = [replace(generation, state="gone", fence=None)] if generation is not None and not spared else []
     _close(work, [], gone, "retire", step.target, (), {"reason": step.reason}, None)
+
+
+def close_write_back(work: Work, step: WriteRows) -> None:
+    """Record that the application's SQL knows."""
+    _close(work, [], [], "write_back", step.target, (), {}, None)
 
 
 def close_adopt(work: Work, step: Adopt) -> None:

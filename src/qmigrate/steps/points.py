@@ -16,6 +16,7 @@ from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Payload, PointId, PointTransform
 from qmigrate.operations.values import Compute, Embed
 from qmigrate.ports import PendingWrite, Ready, Store, Stored
+from qmigrate.steps.checksums import Checksums
 from qmigrate.steps.quarantine import DROPPED, KEPT, Failures, Quarantine
 from qmigrate.steps.streams import Streams
 from qmigrate.steps.work import Code, Work
@@ -100,6 +101,7 @@ class Maker:
         # A user's embedder or function may not be thread-safe, and a device takes one batch at a time anyway.
         self._lock = threading.Lock()
         self._streams: Streams | None = None
+        self._checksums = Checksums(work.settings, work.code)
         self.on_failure = {name: self._on_failure(transform.values[name]) for name in transform.filled}
         self.quarantine: Quarantine | None = None
         if target is not None:
@@ -255,6 +257,9 @@ class Maker:
         """The inputs of a vector, and what gives the vectors of those that are there."""
         filling = self.transform.values[vector]
         inputs = [self._input(filling, stored, payload) for stored, payload in zip(page, payloads, strict=True)]
+        if isinstance(filling, Embed) and filling.checksum is not None:
+            ids = [records.point_id(stored) for stored in page]
+            inputs = self._checksums.checked(filling, ids, lambda at: _payload_at(page, payloads, at), inputs)
         present = [item for item in inputs if item is not None and not isinstance(item, Failure)]
         size = self.schema.vectors.get(vector, {}).get("size")
         if beside and self._streams is not None and isinstance(filling, Embed):
@@ -290,6 +295,11 @@ class Maker:
             if isinstance(filling, Compute):
                 return embed_all(_Computed(filling), items, size=size)
             return embed_all(self._work.code.embedder(filling.embedder), items, size=size)
+
+
+def _payload_at(page: Sequence[Stored], payloads: Sequence[Payload | None], place: int) -> Payload:
+    made = payloads[place]
+    return records.payload_of(page[place]) if made is None else made
 
 
 def _answered(inputs: Sequence[Any], made: Sequence[Any]) -> list[Any]:

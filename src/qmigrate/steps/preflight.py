@@ -11,6 +11,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
+from qmigrate.steps import write_back
 from qmigrate.steps.points import Maker
 from qmigrate.steps.quarantine import allowed
 from qmigrate.steps.rekey import check_ids
@@ -44,6 +45,7 @@ def check_build(step: Build, work: Work) -> Facts:
         if isinstance(filling, Embed):
             fingerprints[vector] = _check_embed(work, step, vector, filling, transform)
     _try_some(work, step, transform)
+    write_back.check(step, work)
     if transform.rekeys:
         check_ids(work, step.source, transform)
     view = work.lease.ledger.collections().get(work.collection)

@@ -115,7 +115,7 @@ def strategy(steps: Iterable[Step]) -> str:
             else:
                 continue
         else:
-            word = {"inplace": "in place"}.get(step.kind, step.kind)
+            word = {"inplace": "in place", "write_back": "write back"}.get(step.kind, step.kind)
         if word not in words:
             words.append(word)
     return ", ".join(words) or "record only"

@@ -17,6 +17,7 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Payload, PointId, PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.ports import Stored
+from qmigrate.steps.checksums import Checksums
 from qmigrate.steps.dropped import AUDIT
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.quarantine import DROPPED, shortened
@@ -182,6 +183,9 @@ class Retry:
         filling = self._filling(key)
         assert self._place.code is not None  # noqa: S101  it was needed for the filling
         inputs = [_input(filling, records.payload_of(points[row.point_id])) for row in rows]
+        ids = [row.point_id for row in rows]
+        checksums = Checksums(self._place.settings, self._place.code)
+        inputs = checksums.checked(filling, ids, lambda at: records.payload_of(points[ids[at]]), inputs)
         fit = [place for place, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)]
         embedder = self._place.code.embedder(filling.embedder)
         made = embed_all(embedder, [inputs[place] for place in fit], size=self._size(key))

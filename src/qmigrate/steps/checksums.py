@@ -1,0 +1,93 @@
+"""Whether what is embedded is what the application's SQL has a checksum of. It embeds nothing and writes nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from qmigrate.embed.digests import digest_of, recorded_digest
+from qmigrate.embed.inputs import read_input
+from qmigrate.embed.stream import Failure
+from qmigrate.errors import EmbedError
+from qmigrate.model.transform import Payload, PointId
+from qmigrate.operations.app_sql import Checksum
+from qmigrate.operations.values import Embed
+from qmigrate.rows import Query, Rows
+
+if TYPE_CHECKING:
+    from qmigrate.settings import Settings
+    from qmigrate.steps.work import Code
+
+#: Where an item fails that is another one by now.
+STAGE = "checksum"
+
+
+class Checksums:
+    """Compares the inputs of embeddings that have a :class:`~qmigrate.operations.app_sql.Checksum`. Threads share it.
+
+    Args:
+        settings: where the databases are.
+        code: where the embedders come from.
+    """
+
+    def __init__(self, settings: Settings, code: Code) -> None:
+        self._settings = settings
+        self._code = code
+        # One look-up at a time: the application's database has better things to do.
+        self._lock = threading.Lock()
+
+    def checked(
+        self, filling: Embed, ids: Sequence[PointId], payload_of: Callable[[int], Payload], inputs: Sequence[Any]
+    ) -> list[Any]:
+        """The inputs, with a failure in the place of each that is not what SQL knows.
+
+        Args:
+            ids: of the points, one per input.
+            payload_of: the payload of the point at a place.
+            inputs: as they will be embedded; None and failures stay what they are.
+
+        Raises:
+            RowsError: the query can't be used.
+            DatabaseError: the database can't be reached.
+            ConfigError: there is no such database.
+        """
+        wanted, made = filling.checksum, list(inputs)
+        places = [place for place, item in enumerate(made) if item is not None and not isinstance(item, Failure)]
+        if wanted is None or not places:
+            return made
+        known = self._known(wanted, [ids[place] for place in places])
+        for place in places:
+            payload = payload_of(place) if wanted.field is not None else {}
+            trouble = self._trouble(filling, known.get(ids[place]), payload, made[place])
+            if trouble is not None:
+                made[place] = trouble
+        return made
+
+    def _known(self, wanted: Checksum, ids: Sequence[PointId]) -> dict[PointId, Any]:
+        query = Query(wanted.sql, wanted.key, (wanted.column,), wanted.parameters)
+        url = self._settings.database(wanted.database)
+        with self._lock, closing(Rows(url, query, name=wanted.database)) as rows:
+            return {identifier: values[0] for identifier, values in rows.of(ids).items()}
+
+    def _trouble(self, filling: Embed, known: Any, payload: Payload, item: Any) -> Failure | None:
+        wanted = filling.checksum
+        assert wanted is not None  # noqa: S101  the caller looked
+        where = f"{wanted.column} in {wanted.database}"
+        if known is None:
+            return None if wanted.missing == "accept" else Failure(0, STAGE, f"there is no {where} for it")
+        expected = recorded_digest(known, wanted.algorithm)
+        if expected is None:
+            return Failure(0, STAGE, f"its {where} is no {wanted.algorithm} digest")
+        if wanted.field is not None:
+            found = recorded_digest(read_input(payload, wanted.field), wanted.algorithm)
+            if found is None:
+                return Failure(0, STAGE, f"its field {wanted.field!r} is no {wanted.algorithm} digest")
+        else:
+            try:
+                found = digest_of(item, wanted.algorithm, self._code.embedder(filling.embedder), filling.embedder)
+            except EmbedError as error:
+                return Failure(0, "read", error.message)
+        what = "its image" if filling.image is not None else "its text"
+        return None if found == expected else Failure(0, STAGE, f"{what} is not the one of its {where}")

@@ -1,0 +1,175 @@
+"""Telling the application's SQL which points were embedded, once their vector serves. It changes no point.
+
+Portion by portion, each in one transaction; then where it ends is journaled. A process that dies in between says the
+portion again: at least once, never less.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from qmigrate.embed.fingerprint import fingerprint_digest, fingerprint_words
+from qmigrate.errors import ConfigError, DatabaseError, QmigrateError, RepairNeededError, RowsError
+from qmigrate.model.plan import Build, WriteRows
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import PointId
+from qmigrate.ports import Stored
+from qmigrate.rows.statement import Statement
+from qmigrate.steps.base import unpack
+from qmigrate.steps.closing import close_write_back
+from qmigrate.steps.owned import reach
+from qmigrate.steps.work import Facts, Phase, Work
+from qmigrate.store import records
+
+#: Points of one transaction.
+PORTION = 1000
+
+
+def preflight(step: WriteRows, work: Work) -> Facts:  # noqa: ARG001  what every phase gets
+    """The time that every portion says, also one that is repeated. It asks nothing, so it can't refuse."""
+    return {"now": datetime.now(UTC).isoformat()}
+
+
+def write_back(step: WriteRows, work: Work) -> Facts:
+    """Each statement for each point that has its vector from this rebuild."""
+    try:
+        return _write_back(step, work)
+    except (DatabaseError, RowsError, ConfigError) as error:
+        raise _with_a_way_on(error, step, work) from error
+
+
+def close(step: WriteRows, work: Work) -> Facts:
+    """Recorded."""
+    close_write_back(work, step)
+    return {}
+
+
+def check(step: Build, work: Work) -> None:
+    """Before anything is built: the databases would do what will be asked of them when the target serves.
+
+    Raises:
+        RowsError: a statement is refused.
+        DatabaseError: a database can't be reached.
+        ConfigError: it is not in the settings.
+    """
+    later = [one for one in work.job.steps if isinstance(one, WriteRows) and one.target == step.target]
+    first = next(iter(work.store.scan(str(step.source), page=1, payload=False, vectors=False)), ()) if later else ()
+    for one in later:
+        for said in one.statements:
+            row = {**_common(one, work, said, {}, datetime.now(UTC)), "checksum": ""}
+            with closing(_opened(work, said)) as statement:
+                for stored in first:
+                    statement.check({**row, "id": records.point_id(stored)})
+
+
+def _write_back(step: WriteRows, work: Work) -> Facts:
+    if not work.lease.ledger.has_base(step.target):
+        raise RepairNeededError(
+            f"which points of {step.target} were embedded is not in the ledger any more, so SQL can't be told",
+            hint=f"qmigrate abort {work.collection} ends the run; the vectors serve already",
+        )
+    now = datetime.fromisoformat(work.facts("preflight")["now"])
+    known = work.lease.ledger.view(work.collection)
+    fingerprints = dict(known.embedders) if known else {}
+    done = dict(work.facts("write_back"))
+    began = int(done.get("statement", 0))
+    counts = {"points": int(done.get("points", 0)), "rows": int(done.get("rows", 0))}
+    for number, said in enumerate(step.statements):
+        if number < began:
+            continue
+        cursor = done.get("cursor") if number == began else None
+        row = _common(step, work, said, fingerprints, now)
+        work.progress.begin(work.collection, "write back", None)
+        with closing(_opened(work, said)) as statement:
+            for portion in _portions(work, step, said, cursor):
+                rows = _rows(work, step, said, portion, row)
+                counts["rows"] += statement.run(rows)
+                counts["points"] += len(rows)
+                work.note({"statement": number, "cursor": portion[-1], **counts})
+                work.tick(len(portion))
+        work.progress.end(f"{counts['points']:,} points told to {said['database']}, {counts['rows']:,} rows changed")
+        work.note({"statement": number + 1, "cursor": None, **counts})
+    return {**counts, "cursor": None}
+
+
+def _opened(work: Work, said: JsonObject) -> Statement:
+    return Statement(work.settings.database(said["database"]), said["sql"], name=said["database"])
+
+
+def _common(
+    step: WriteRows, work: Work, said: JsonObject, fingerprints: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    """What is the same for every point."""
+    fingerprint = fingerprints.get(said["vector"]) or {}
+    return {
+        **said["parameters"],
+        "now": now,
+        "collection": work.collection,
+        "vector": said["vector"],
+        "revision": said["revision"],
+        "generation": step.target,
+        "fingerprint": fingerprint_digest(fingerprint),
+        "model": fingerprint_words(fingerprint),
+    }
+
+
+def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | None) -> Iterator[list[PointId]]:
+    """Ids behind the cursor that this rebuild has embedded, in Qdrant's order.
+
+    The base knows them: what the application has written to the new generation since is not of this rebuild.
+    """
+    lacking = {
+        row.point_id for row in work.lease.ledger.quarantine([step.target]) if row.vector == said["vector"]
+    }
+    border = records.order_key(cursor) if cursor is not None else b""
+    embedded = (
+        identifier
+        for key, entry in unpack(work.lease.ledger.base_pages(step.target))
+        if key > border and entry.target != records.ABSENT and (identifier := records.id_of_key(key)) not in lacking
+    )
+    while portion := list(islice(embedded, PORTION)):
+        yield portion
+
+
+def _rows(
+    work: Work, step: WriteRows, said: JsonObject, portion: Sequence[PointId], common: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The parameters of a portion; a point that was deleted meanwhile is not told."""
+    address, sums = reach(work, step.target), "checksum" in said["names"]
+    found = work.store.fetch(address, portion, payload=False, vectors=sums)
+    there = {records.point_id(stored): _checksum(stored, said["vector"]) if sums else None for stored in found}
+    return [
+        {**common, "id": identifier, "checksum": there[identifier]}
+        for identifier in portion
+        if identifier in there and (there[identifier] is not None or not sums)
+    ]
+
+
+def _checksum(stored: Stored, vector: str) -> str | None:
+    message = records.vector_messages(stored).get(vector)
+    if message is None:
+        return None
+    return hashlib.sha256(records.array_of(message).astype("<f4").tobytes()).hexdigest()
+
+
+def _with_a_way_on(error: QmigrateError, step: WriteRows, work: Work) -> QmigrateError:
+    """The same error, which says that the swap stands, and how to go on."""
+    more = f"qmigrate upgrade goes on with it; qmigrate abort {work.collection} leaves SQL as it is"
+    return type(error)(
+        f"{work.collection} is live on {step.target}, but SQL was not told all of it: {error.message}",
+        hint=f"{error.hint}; then {more}" if error.hint else more,
+        facts=error.facts,
+    )
+
+
+PHASES = (
+    # It only learns what time it is: an error in a first phase would close the run as refused, and forget the rest.
+    Phase("preflight", preflight),
+    Phase("write_back", write_back),
+    Phase("close", close),
+)
