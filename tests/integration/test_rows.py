@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from qmigrate.errors import DatabaseError, RowsError
 from qmigrate.model.ids import points_of
 from qmigrate.model.sql_value import plain
 from qmigrate.rows import Query, Rows
+from qmigrate.rows.statement import Statement
 from qmigrate.store import records
 
 UUIDS = [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(60)]
@@ -158,3 +160,43 @@ def test_values_become_what_a_payload_can_hold():
     for value in (b"x", float("nan"), 2**63, {1: 2}, object()):
         with pytest.raises(RowsError, match="no payload can hold"):
             plain(value, "x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids", "sql"),
+    [
+        ("BIGINT", [1, 2**40, 2**62], "UPDATE assets SET seen = :now, word = :word WHERE id = :id -- :nothing"),
+        ("UUID", UUIDS[:3], "UPDATE assets SET seen = :now, word = :word WHERE id = :id"),
+        ("TEXT", UUIDS[:3], "UPDATE assets SET seen = :now, word = :word WHERE id = :id;"),
+        ("TEXT", [1, 2**40, 2**63], "UPDATE assets SET seen = :now, word = :word WHERE id = CAST(:id AS TEXT)"),
+    ],
+    ids=["numbers", "uuids", "texts", "numbers-as-texts"],
+)
+def test_a_statement_is_said_once_per_row_in_utc(database, kind, ids, sql):
+    """Whatever type the id's column has; a time without a zone is UTC, also where the server's zone is another one."""
+    url = database(f"CREATE TABLE assets (id {kind} PRIMARY KEY, seen TIMESTAMP, word TEXT)")
+    database("INSERT INTO assets (id) VALUES (:id)", rows=[{"id": str(one) if kind == "TEXT" else one} for one in ids])
+    if url.startswith("postgresql"):
+        url += "?options=-c%20timezone%3DAsia/Tokyo"
+    moment = datetime(2026, 1, 2, 23, 0, tzinfo=UTC)
+    said = Statement(url, sql, name="app")
+    rows = [{"id": one, "now": moment, "word": "it's :id", "more": 1} for one in ids]
+    said.check(rows[0])
+    assert read(asked(url, "SELECT word FROM assets WHERE word IS NOT NULL", "word", ()), lambda found: found.count()) == 0
+    assert said.run(rows) == len(ids)
+    assert said.run([]) == 0
+    said.close()
+    found = read(asked(url, "SELECT seen, word FROM assets", "word", ("seen",)), lambda rows: list(rows.every()))
+    assert [(str(row["seen"])[:19], row["word"]) for row in found] == [("2026-01-02 23:00:00", "it's :id")] * len(ids)
+
+
+def test_a_statement_that_is_refused_changes_nothing(database):
+    """One row that can't be written takes back the whole portion; the message has the database's own line."""
+    url = database("CREATE TABLE assets (id INTEGER PRIMARY KEY, n INTEGER CHECK (n < 3))", "INSERT INTO assets VALUES (1, 1), (2, 2)")
+    said = Statement(url, "UPDATE assets SET n = n + 1 WHERE id = :id", name="app")
+    with pytest.raises(RowsError, match="the statement on app failed: .*(?i:check)"):
+        said.run([{"id": 1}, {"id": 2}])
+    said.close()
+    assert read(asked(url, "SELECT id, n FROM assets", "id", ("n",))) == [(1, (1,)), (2, (2,))]
+    with closing(Statement(url, "UPDATE nobody SET n = 1 WHERE id = :id", name="app")) as wrong, pytest.raises(RowsError, match="nobody"):
+        wrong.check({"id": 1})

@@ -78,7 +78,7 @@ def _write_back(step: WriteRows, work: Work) -> Facts:
     fingerprints = dict(known.embedders) if known else {}
     done = dict(work.facts("write_back"))
     began = int(done.get("statement", 0))
-    counts = {"points": int(done.get("points", 0)), "rows": int(done.get("rows", 0))}
+    told = {"points": 0, "rows": 0, **(done.get("told") or {})}
     for number, said in enumerate(step.statements):
         if number < began:
             continue
@@ -88,13 +88,13 @@ def _write_back(step: WriteRows, work: Work) -> Facts:
         with closing(_opened(work, said)) as statement:
             for portion in _portions(work, step, said, cursor):
                 rows = _rows(work, step, said, portion, row)
-                counts["rows"] += statement.run(rows)
-                counts["points"] += len(rows)
-                work.note({"statement": number, "cursor": portion[-1], **counts})
+                told = {"points": told["points"] + len(rows), "rows": told["rows"] + statement.run(rows)}
+                work.note({"statement": number, "cursor": portion[-1], "told": told})
                 work.tick(len(portion))
-        work.progress.end(f"{counts['points']:,} points told to {said['database']}, {counts['rows']:,} rows changed")
-        work.note({"statement": number + 1, "cursor": None, **counts})
-    return {**counts, "cursor": None}
+        work.progress.end(f"{told['points']:,} points, {told['rows']:,} rows changed in {said['database']}")
+        # No id is kept longer than it is needed.
+        work.note({"statement": number + 1, "cursor": None, "told": told})
+    return {"told": told}
 
 
 def _opened(work: Work, said: JsonObject) -> Statement:

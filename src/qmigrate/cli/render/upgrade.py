@@ -94,6 +94,10 @@ def _learned(facts: dict[str, Any]) -> list[Text]:
     proof = facts.get("report")
     if isinstance(proof, dict) and "proven" in proof:
         lines += labelled("proven", _proof(proof))
+    told = facts.get("told")
+    if isinstance(told, dict):
+        what = f"{counted(told['points'], 'point')} to SQL, {counted(told['rows'], 'row')} changed"
+        lines += labelled("told", [what])
     if facts.get("deleted_again"):
         what = f"{counted(facts['deleted_again'], 'point')} that fixes have deleted since, here too"
         lines += labelled("deleted", [what])
