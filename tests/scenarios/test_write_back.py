@@ -126,10 +126,13 @@ def test_rows_are_told_of_what_serves_and_of_nothing_else(app):
         assert (row["revision"], row["generation"]) == ("0002", f"{app.made.name}__g0002")
         assert (row["fingerprint"], row["model"]) == (fingerprint_digest(fingerprint), "hashing, 16 values")
     assert len({str(row["indexed_at"]) for row in rows.values() if row["told"]}) == 1
-    # Mended in SQL, the point is taken again; while it isn't, it stays listed.
+    # Mended in SQL, the point is taken again, and SQL is told of it; while it isn't, it stays listed.
     assert quarantine.retry(app.made.settings(), app.made.name).filled == 0
+    assert 6 not in app.told()
     app.run("UPDATE assets SET sum = :sum WHERE id = 6", [{"sum": digest(make_point(5).payload["text"])}])
     assert quarantine.retry(app.made.settings(), app.made.name).filled == 1
+    told = app.run("SELECT revision, model, told FROM assets WHERE id = 6")[0]
+    assert tuple(told.values()) == ("0002", "hashing, 16 values", 1)
 
 
 def test_a_refused_write_back_leaves_the_swap_and_goes_on(app, monkeypatch):

@@ -2,9 +2,10 @@
 
 import pytest
 
-from qmigrate import Compute, CopyOf, Embed, Empty
+from qmigrate import Checksum, Compute, CopyOf, Embed, Empty, WriteBack, op
 from qmigrate.embed.inputs import input_fields
 from qmigrate.errors import PlanError
+from qmigrate.operations.stored import from_text, to_text
 
 
 def by_length(point):
@@ -25,13 +26,28 @@ def by_length(point):
         (lambda: Embed("clip", text="{title:>5}"), "without format"),
         (lambda: Embed("clip", text="{{nothing}}"), "must name payload fields"),
         (lambda: Embed("clip", text="a", on_failure="skip"), "on_failure must be one of stop, keep_without_vector"),
+        (lambda: Embed("clip", text="a", checksum="sha256"), "checksum must be Checksum(…)"),
+        (lambda: Checksum("DELETE FROM a"), "no SELECT: it begins with DELETE"),
+        (lambda: Checksum("SELECT id FROM a; SELECT 1"), "several statements"),
+        (lambda: Checksum("SELECT id FROM a WHERE b = :b"), "a parameter :b without a value"),
+        (lambda: Checksum("SELECT id FROM a", algorithm="sha257"), "no algorithm 'sha257'"),
+        (lambda: Checksum("SELECT id FROM a", algorithm="shake_128"), "no algorithm"),
+        (lambda: Checksum("SELECT id FROM a", missing="skip"), "missing must be one of accept, fail"),
+        (lambda: Checksum("SELECT id FROM a", key=""), "key must be a name"),
+        (lambda: WriteBack("SELECT 1"), "marks no rows: it begins with SELECT"),
+        (lambda: WriteBack("UPDATE a SET b = 1; DROP TABLE a"), "several statements in one"),
+        (lambda: WriteBack("UPDATE a SET b = :id"), "no WHERE"),
+        (lambda: WriteBack("UPDATE a SET b = ':id' WHERE c"), "doesn't name :id"),
+        (lambda: WriteBack("UPDATE a SET b = :now WHERE id = :idd"), "a parameter :idd without a value"),
+        (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"now": "x"}), ":now has a value already"),
+        (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"x": [1]}), "must be a text, a number"),
         (lambda: Compute(5), "a function of a point is wanted"),
         (lambda: CopyOf(None), "the name of a vector is wanted"),
     ],
 )
 def test_nonsense_is_refused_at_once(make, words):
     """A value that can't mean anything is refused where it is written, with its own name first."""
-    with pytest.raises(PlanError, match=r"^(Embed|Compute|CopyOf)") as caught:
+    with pytest.raises(PlanError, match=r"^(Embed|Compute|CopyOf|Checksum|WriteBack)") as caught:
         make()
     assert words in caught.value.message
 
@@ -58,3 +74,14 @@ def test_values_say_what_they_read(value, fills, fields, words):
 def test_fields_are_those_that_the_embedding_reads(spec):
     """The planner counts exactly the fields that the engine will read."""
     assert Embed("e", text=spec).fields() == frozenset(input_fields(spec))
+
+
+def test_what_is_said_to_sql_is_kept_with_an_operation():
+    """Stored operations keep it; those stored before it could be said have the same text and are read as before."""
+    check = Checksum("SELECT id, s FROM a WHERE k = :k", column="s", parameters={"k": 1})
+    told = WriteBack("UPDATE a SET b = :now WHERE id = :id", database="other", parameters={"x": None})
+    for value in (Embed("e", text="t", checksum=check, write_back=told), Embed("e", text="t")):
+        made = op.AddVector("c", "v", {"size": 4, "distance": "Cosine"}, values=value)
+        kept = to_text([made])
+        assert from_text(kept) == (made,)
+        assert ("write_back" in kept) == (value.write_back is not None)

@@ -10,6 +10,7 @@ from typing import Any
 
 from qmigrate.errors import PlanError
 from qmigrate.model import statement
+from qmigrate.model.schema import JsonObject
 
 #: What :class:`Checksum` does with a point that SQL has no checksum for.
 MISSING = ("accept", "fail")
@@ -112,6 +113,22 @@ class WriteBack:
     def describe(self) -> str:
         """A few words for people."""
         return f"told to {self.database} when it is live"
+
+    def said(self, vector: str, revision: str) -> JsonObject:
+        """The statement as plain data, for a job: what of it is the same for every point comes later.
+
+        Args:
+            vector: that was filled.
+            revision: that says so.
+        """
+        return {
+            "vector": vector,
+            "revision": revision,
+            "database": self.database,
+            "sql": self.sql,
+            "names": sorted(statement.parameters(self.sql)),
+            "parameters": dict(self.parameters),
+        }
 
 
 def _check_names(label: str, **names: Any) -> None:

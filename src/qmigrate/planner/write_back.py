@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from qmigrate.model import statement
 from qmigrate.model.plan import GoLive, WriteRows
 from qmigrate.model.schema import JsonObject
 from qmigrate.operations.values import Embed
@@ -29,14 +28,7 @@ def _statement(parts: tuple[Part, ...], vector: str, value: Embed) -> JsonObject
     wanted = value.write_back
     assert wanted is not None  # noqa: S101  the caller looked
     said_by = [part.revision for part in parts if any(one is value for one in part.transform.values.values())]
-    return {
-        "vector": vector,
-        "revision": said_by[-1] if said_by else parts[-1].revision,
-        "database": wanted.database,
-        "sql": wanted.sql,
-        "names": sorted(statement.parameters(wanted.sql)),
-        "parameters": dict(wanted.parameters),
-    }
+    return wanted.said(vector, said_by[-1] if said_by else parts[-1].revision)
 
 
 def words(steps: tuple[WriteRows, ...]) -> list[str]:

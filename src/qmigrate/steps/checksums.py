@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmigrate.embed.digests import digest_of, recorded_digest
 from qmigrate.embed.inputs import read_input
@@ -24,17 +24,27 @@ if TYPE_CHECKING:
 STAGE = "checksum"
 
 
+class Place(Protocol):
+    """What is needed to look."""
+
+    @property
+    def settings(self) -> Settings:
+        """With the application's databases."""
+
+    @property
+    def code(self) -> Code | None:
+        """With the embedders; there is one wherever anything is embedded."""
+
+
 class Checksums:
     """Compares the inputs of embeddings that have a :class:`~qmigrate.operations.app_sql.Checksum`. Threads share it.
 
     Args:
-        settings: where the databases are.
-        code: where the embedders come from.
+        place: where the databases and the embedders are; asked when they are needed.
     """
 
-    def __init__(self, settings: Settings, code: Code) -> None:
-        self._settings = settings
-        self._code = code
+    def __init__(self, place: Place) -> None:
+        self._place = place
         # One look-up at a time: the application's database has better things to do.
         self._lock = threading.Lock()
 
@@ -67,13 +77,14 @@ class Checksums:
 
     def _known(self, wanted: Checksum, ids: Sequence[PointId]) -> dict[PointId, Any]:
         query = Query(wanted.sql, wanted.key, (wanted.column,), wanted.parameters)
-        url = self._settings.database(wanted.database)
+        url = self._place.settings.database(wanted.database)
         with self._lock, closing(Rows(url, query, name=wanted.database)) as rows:
             return {identifier: values[0] for identifier, values in rows.of(ids).items()}
 
     def _trouble(self, filling: Embed, known: Any, payload: Payload, item: Any) -> Failure | None:
-        wanted = filling.checksum
+        wanted, code = filling.checksum, self._place.code
         assert wanted is not None  # noqa: S101  the caller looked
+        assert code is not None  # noqa: S101
         where = f"{wanted.column} in {wanted.database}"
         if known is None:
             return None if wanted.missing == "accept" else Failure(0, STAGE, f"there is no {where} for it")
@@ -86,7 +97,7 @@ class Checksums:
                 return Failure(0, STAGE, f"its field {wanted.field!r} is no {wanted.algorithm} digest")
         else:
             try:
-                found = digest_of(item, wanted.algorithm, self._code.embedder(filling.embedder), filling.embedder)
+                found = digest_of(item, wanted.algorithm, code.embedder(filling.embedder), filling.embedder)
             except EmbedError as error:
                 return Failure(0, "read", error.message)
         what = "its image" if filling.image is not None else "its text"

@@ -101,7 +101,7 @@ class Maker:
         # A user's embedder or function may not be thread-safe, and a device takes one batch at a time anyway.
         self._lock = threading.Lock()
         self._streams: Streams | None = None
-        self._checksums = Checksums(work.settings, work.code)
+        self._checksums = Checksums(work)
         self.on_failure = {name: self._on_failure(transform.values[name]) for name in transform.filled}
         self.quarantine: Quarantine | None = None
         if target is not None:

@@ -11,20 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qmigrate.embed.fingerprint import fingerprint_digest, fingerprint_words
 from qmigrate.errors import ConfigError, DatabaseError, QmigrateError, RepairNeededError, RowsError
 from qmigrate.model.plan import Build, WriteRows
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
-from qmigrate.ports import Stored
+from qmigrate.ports import Store, Stored
 from qmigrate.rows.statement import Statement
 from qmigrate.steps.base import unpack
 from qmigrate.steps.closing import close_write_back
 from qmigrate.steps.owned import reach
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store import records
+
+if TYPE_CHECKING:
+    from qmigrate.settings import Settings
 
 #: Points of one transaction.
 PORTION = 1000
@@ -61,8 +64,8 @@ def check(step: Build, work: Work) -> None:
     first = next(iter(work.store.scan(str(step.source), page=1, payload=False, vectors=False)), ()) if later else ()
     for one in later:
         for said in one.statements:
-            row = {**_common(one, work, said, {}, datetime.now(UTC)), "checksum": ""}
-            with closing(_opened(work, said)) as statement:
+            row = {**common(said, work.collection, one.target, {}, datetime.now(UTC)), "checksum": ""}
+            with closing(opened(work.settings, said)) as statement:
                 for stored in first:
                     statement.check({**row, "id": records.point_id(stored)})
 
@@ -83,11 +86,11 @@ def _write_back(step: WriteRows, work: Work) -> Facts:
         if number < began:
             continue
         cursor = done.get("cursor") if number == began else None
-        row = _common(step, work, said, fingerprints, now)
+        row = common(said, work.collection, step.target, fingerprints, now)
         work.progress.begin(work.collection, "write back", None)
-        with closing(_opened(work, said)) as statement:
+        with closing(opened(work.settings, said)) as statement:
             for portion in _portions(work, step, said, cursor):
-                rows = _rows(work, step, said, portion, row)
+                rows = rows_of(work.store, reach(work, step.target), said, portion, row)
                 told = {"points": told["points"] + len(rows), "rows": told["rows"] + statement.run(rows)}
                 work.note({"statement": number, "cursor": portion[-1], "told": told})
                 work.tick(len(portion))
@@ -97,22 +100,32 @@ def _write_back(step: WriteRows, work: Work) -> Facts:
     return {"told": told}
 
 
-def _opened(work: Work, said: JsonObject) -> Statement:
-    return Statement(work.settings.database(said["database"]), said["sql"], name=said["database"])
+def opened(settings: Settings, said: JsonObject) -> Statement:
+    """The statement on its database.
+
+    Raises:
+        ConfigError: that is not in the settings.
+    """
+    return Statement(settings.database(said["database"]), said["sql"], name=said["database"])
 
 
-def _common(
-    step: WriteRows, work: Work, said: JsonObject, fingerprints: Mapping[str, Any], now: datetime
+def common(
+    said: JsonObject, collection: str, generation: str, fingerprints: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
-    """What is the same for every point."""
+    """What is the same for every point: the parameters without ``id`` and ``checksum``.
+
+    Args:
+        said: see :meth:`~qmigrate.operations.app_sql.WriteBack.said`.
+        fingerprints: of the embedders, by vector.
+    """
     fingerprint = fingerprints.get(said["vector"]) or {}
     return {
         **said["parameters"],
         "now": now,
-        "collection": work.collection,
+        "collection": collection,
         "vector": said["vector"],
         "revision": said["revision"],
-        "generation": step.target,
+        "generation": generation,
         "fingerprint": fingerprint_digest(fingerprint),
         "model": fingerprint_words(fingerprint),
     }
@@ -136,15 +149,15 @@ def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | N
         yield portion
 
 
-def _rows(
-    work: Work, step: WriteRows, said: JsonObject, portion: Sequence[PointId], common: Mapping[str, Any]
+def rows_of(
+    store: Store, address: str, said: JsonObject, portion: Sequence[PointId], shared: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The parameters of a portion; a point that was deleted meanwhile is not told."""
-    address, sums = reach(work, step.target), "checksum" in said["names"]
-    found = work.store.fetch(address, portion, payload=False, vectors=sums)
+    """The parameters of some points; one that was deleted meanwhile is left out."""
+    sums = "checksum" in said["names"]
+    found = store.fetch(address, portion, payload=False, vectors=sums)
     there = {records.point_id(stored): _checksum(stored, said["vector"]) if sums else None for stored in found}
     return [
-        {**common, "id": identifier, "checksum": there[identifier]}
+        {**shared, "id": identifier, "checksum": there[identifier]}
         for identifier in portion
         if identifier in there and (there[identifier] is not None or not sums)
     ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from qmigrate import archive
 from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.errors import RepairNeededError
+from qmigrate.errors import QmigrateError, RepairNeededError
 from qmigrate.ledger import Fixed, Quarantined
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import OpRef
@@ -22,9 +24,12 @@ from qmigrate.steps.dropped import AUDIT
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.quarantine import DROPPED, shortened
 from qmigrate.steps.work import Tick, transform_of
+from qmigrate.steps.write_back import common, opened, rows_of
 from qmigrate.store import records
 
 _AT_ONCE = 256
+#: How a row ends whose point has its vector: by this fix, or it had it already.
+FILLED, HAS_IT = "filled", "the point has the vector"
 
 
 class Retry:
@@ -120,7 +125,7 @@ class Retry:
             hand.store.upsert(hand.alias, batch).wait()
             hand.tick()
         rows = self._rows()
-        self._resolve([row for entry in entries for row in rows.get(entry.id, ())], "filled")
+        self._resolve([row for entry in entries for row in rows.get(entry.id, ())], FILLED)
 
     def audit(self, facts: JsonObject) -> Fixed:
         """It deletes no vector, so its count is 0."""
@@ -147,7 +152,7 @@ class Retry:
         if live is None:
             return None if row.outcome == DROPPED else "the point is not there any more"
         if self._now(row) in records.vector_messages(live):
-            return "the point has the vector"
+            return HAS_IT
         return None
 
     def _now(self, row: Quarantined) -> Any:
@@ -184,7 +189,7 @@ class Retry:
         assert self._place.code is not None  # noqa: S101  it was needed for the filling
         inputs = [_input(filling, records.payload_of(points[row.point_id])) for row in rows]
         ids = [row.point_id for row in rows]
-        checksums = Checksums(self._place.settings, self._place.code)
+        checksums = Checksums(self._place)
         inputs = checksums.checked(filling, ids, lambda at: records.payload_of(points[ids[at]]), inputs)
         fit = [place for place, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)]
         embedder = self._place.code.embedder(filling.embedder)
@@ -222,7 +227,37 @@ class Retry:
 
     def _resolve(self, rows: Sequence[Quarantined], how: str) -> None:
         if rows and self._place.lease is not None:
+            if how in (FILLED, HAS_IT):
+                # Also what only has the vector: an earlier try may have died between the two.
+                self._tell(rows)
             self._place.lease.resolve_quarantine({(row.generation, row.point_id, row.vector): how for row in rows})
+
+
+    def _tell(self, rows: Sequence[Quarantined]) -> None:
+        """Say to the application's SQL what it would have been told, had these points not failed."""
+        place, view = self._place, self._place.ledger.view(self._place.collection)
+        for key in dict.fromkeys((row.generation, row.vector) for row in rows):
+            try:
+                wanted = self._filling(key).write_back
+            except QmigrateError:
+                # A row may be settled although its revision doesn't say any more what filled the vector.
+                continue
+            if wanted is None:
+                continue
+            said = wanted.said(self._groups[key]["now"], self._revision(key))
+            fingerprints = view.embedders if view else {}
+            shared = common(said, place.collection, self._edit["live"], fingerprints, datetime.now(UTC))
+            ids = [row.point_id for row in rows if (row.generation, row.vector) == key]
+            with closing(opened(place.settings, said)) as statement:
+                statement.run(rows_of(place.store, place.address, said, ids, shared))
+
+    def _revision(self, key: tuple[str, str]) -> str:
+        """The revision that says what fills the vector."""
+        filling, code = self._filling(key), self._place.code
+        refs = [OpRef(*ref) for ref in self._groups[key]["ops"]]
+        assert code is not None  # noqa: S101  it was needed for the filling
+        named = [ref.revision for ref in refs if filling in code.operation(ref).embeds().values()]
+        return named[-1] if named else refs[-1].revision
 
 
 def _carrying(stored: Stored) -> PointTransform:
