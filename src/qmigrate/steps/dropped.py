@@ -15,7 +15,7 @@ from qmigrate.steps.owned import reach
 from qmigrate.steps.points import AGAIN, Maker
 from qmigrate.steps.quarantine import DROPPED
 from qmigrate.steps.work import Work
-from qmigrate.store import portable
+from qmigrate.store import portable, records
 
 #: What `Header.kind` says of the points of a quarantine, and what the audit calls them.
 QUARANTINED, AUDIT = "quarantine", "QUARANTINE"
@@ -27,7 +27,8 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
     Returns:
         Facts: ``file`` and ``points``; None where nothing is left out. A repeated call writes the file anew.
     """
-    ids = maker.quarantine.ids(DROPPED) if maker.quarantine is not None else []
+    # Ranges fail side by side, so they come in any order; an archive is read in one.
+    ids = sorted(maker.quarantine.ids(DROPPED), key=records.order_key) if maker.quarantine is not None else []
     if not ids or REHEARSAL.match(target):
         return None
     path = work.settings.fixes.exports / file_name(target, f"run{work.run}-quarantine")
@@ -46,6 +47,7 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
     def pages() -> Iterator[Sequence[JsonObject]]:
         for start in range(0, len(ids), AGAIN):
             found = work.store.fetch(reach(work, source), ids[start : start + AGAIN])
+            found = sorted(found, key=lambda stored: records.order_key(records.point_id(stored)))
             kept = [portable.stored_of(ready) for ready in maker.without_vectors(found)]
             # The exact payload is the source's as long as no function changes it.
             yield (
