@@ -25,6 +25,7 @@ from tests.bench.bench_copy import Server
 from qmigrate import fix, op
 from qmigrate.commands import fix as command
 from qmigrate.commands import upgrade
+from qmigrate.ports import Silent
 from qmigrate.settings import Settings
 
 NAME = "bench"
@@ -119,26 +120,47 @@ def sync(bench: Bench, rounds: int) -> None:
     sys.stdout.write(f"  one by one / ours: {theirs / mine:.1f}\n\n")
 
 
+class Phases(Silent):
+    """Notes how long each phase takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._phase, self._began = "", 0.0
+
+    def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
+        self._phase, self._began = phase, time.perf_counter()
+
+    def end(self, summary: str = "") -> None:
+        self.seconds[self._phase] = time.perf_counter() - self._began
+
+
 def delete(bench: Bench, rounds: int) -> None:
     """The first half of the points, by their ids; they are written again for the next round."""
     ids = list(range(bench.points // 2))
     found: dict[str, list[tuple[float, float]]] = {"exported": [], "not exported": [], "raw": []}
-    parts: list[float] = []
+    phases: dict[str, list[float]] = {"exported": [], "not exported": []}
     for number in range(rounds):
         for what in sorted(found, reverse=bool(number % 2)):
             if what == "raw":
                 found[what].append(timed(lambda: raw_delete(bench, ids)))
             else:
                 operation = op.DeletePoints(NAME, ids=ids, reason="bench", max_share=1, export=what == "exported")
-                seen: list[float] = []
-                found[what].append(timed(lambda operation=operation: command.fix(bench.settings, operation)))
-                parts += seen
+                seen = Phases()
+                found[what].append(
+                    timed(lambda operation=operation, seen=seen: command.fix(bench.settings, operation, progress=seen))
+                )
+                phases[what].append(seen.seconds["change"])
             bench.load(range(len(ids)))
     medians = {what: statistics.median(took for took, _ in rows) / len(ids) for what, rows in found.items()}
     for what, rows in found.items():
         say(f"deletion of {len(ids):,} ids, {what}", medians[what], statistics.median(cpu for _, cpu in rows) / len(ids))
-    for what in ("exported", "not exported"):
-        sys.stdout.write(f"  rate, {what} / raw: {medians['raw'] / medians[what]:.2f}\n")
+    for what, seconds in phases.items():
+        alone = statistics.median(seconds) / len(ids)
+        say(f"  its phase that deletes, {what}", alone)
+        sys.stdout.write(
+            f"  rate of that phase, {what} / raw: {medians['raw'] / alone:.2f}; "
+            f"of all of it: {medians['raw'] / medians[what]:.2f}\n"
+        )
     sys.stdout.write("\n")
 
 

@@ -97,7 +97,7 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
     """Change one window; how many entries became what."""
     for attempt in range(_TRIES):
         counted = {"entries": len(entries), "changed": 0, "moved": 0, "gone": 0}
-        states = fix.states(entries)
+        states = fix.states(entries, writing=True)
         for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
             counted[name] = states.count(state)
         waiting = [entry for entry, state in zip(entries, states, strict=True) if state == "before"]

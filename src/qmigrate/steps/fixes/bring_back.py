@@ -106,7 +106,7 @@ class BringBack:
         """Nothing: what is given back was not there."""
         return 0
 
-    def states(self, entries: Sequence[Entry]) -> list[str]:
+    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """As it should be is what the point of the file becomes; else by the digest of the whole point."""
         now = self._now([entry.id for entry in entries])
         through = self._opened()

@@ -37,7 +37,7 @@ class PayloadFix:
         points = self._place.store.fetch(self._place.address, ids, payload=sorted(keys), vectors=False)
         return {records.point_id(stored): records.plain_payload(stored) for stored in points}
 
-    def states(self, entries: Sequence[Entry]) -> list[str]:
+    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the keys that change."""
         now = self.payloads(entries)
         return [_state(now.get(entry.id), entry) for entry in entries]

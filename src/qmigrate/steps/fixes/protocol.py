@@ -81,8 +81,12 @@ class Fix(Protocol):
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:
         """Keep what an undo needs beside the entries; how many points, 0 where it needs nothing."""
 
-    def states(self, entries: Sequence[Entry]) -> list[str]:
-        """How each point is now: ``gone``, ``after`` (as it should be), ``before`` (as it was found), ``moved``."""
+    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
+        """How each point is now: ``gone``, ``after`` (as it should be), ``before`` (as it was found), ``moved``.
+
+        Args:
+            writing: asked right before a change; one that is the same whatever the point is now needs no look.
+        """
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those that are to be changed as things stand now: asked right before they are."""

@@ -83,7 +83,7 @@ class Removal:
             found.add("no_match", len(points) - len(matching))
             for identifier in ids:
                 if identifier in matching:
-                    entry = Entry(identifier, {"digest": records.digest(points[identifier]).hex()}, {})
+                    entry = Entry(identifier, {"digest": self._digest(points[identifier])}, {})
                     if found.has_room:
                         found.show(Entry(identifier, self._payload_of(points[identifier]), {}))
                     yield entry
@@ -113,8 +113,13 @@ class Removal:
         )
         return archive.write(path, header, self._exported(entries, tick)).points
 
-    def states(self, entries: Sequence[Entry]) -> list[str]:
-        """A point that is gone is as it should be; one that is not what it was is left alone."""
+    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
+        """A point that is gone is as it should be; one that is not what it was is left alone.
+
+        What ids alone select goes whatever it is by now, and a second deletion of it does nothing.
+        """
+        if writing and self._by_id_alone:
+            return ["before"] * len(entries)
         digests = self._digests([entry.id for entry in entries])
         return [
             "after" if entry.id not in digests else "before" if digests[entry.id] == entry.before["digest"] else "moved"
@@ -214,6 +219,10 @@ class Removal:
         whole = not self._by_id_alone
         return self._place.store.fetch(self._place.address, ids, payload=whole, vectors=whole)
 
+    def _digest(self, stored: Stored) -> str:
+        """What tells whether it is still the same; of an id alone it always is."""
+        return "" if self._by_id_alone else records.digest(stored).hex()
+
     def _payload_of(self, stored: Stored) -> Payload:
         """For people, who look at a few."""
         identifier = records.point_id(stored)
@@ -225,7 +234,7 @@ class Removal:
         found = {}
         for part in self._parts(iter(ids)):
             for stored in self._whole(part):
-                found[records.point_id(stored)] = records.digest(stored).hex()
+                found[records.point_id(stored)] = self._digest(stored)
         return found
 
     def _exported(self, entries: Iterable[Sequence[Entry]], tick: Tick) -> Iterator[list[JsonObject]]:
@@ -236,7 +245,7 @@ class Removal:
                 same = [
                     points[entry.id]
                     for entry in part
-                    if entry.id in points and records.digest(points[entry.id]).hex() == entry.before["digest"]
+                    if entry.id in points and self._digest(points[entry.id]) == entry.before["digest"]
                 ]
                 yield portable.page_to_json(place.store, place.address, same)
                 tick()

@@ -89,7 +89,7 @@ class Retry:
         """Nothing: what is filled was not there."""
         return 0
 
-    def states(self, entries: Sequence[Entry]) -> list[str]:
+    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the vectors that are there."""
         live = self._live([entry.id for entry in entries])
         return [_state(entry, live.get(entry.id)) for entry in entries]
