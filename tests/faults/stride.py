@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 #: Every how many-th point is tried; ``QMIGRATE_KILL_STRIDE=1`` tries each.
-STRIDE = int(os.environ.get("QMIGRATE_KILL_STRIDE", "6"))
+STRIDE = int(os.environ.get("QMIGRATE_KILL_STRIDE", "9"))
 
 
 def thinned(numbers: Sequence[int]) -> list[int]:
