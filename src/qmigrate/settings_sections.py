@@ -23,7 +23,9 @@ class RebuildSettings:
         verify: ``full``: every point is proven.
         holdover: seconds that the old generation is kept, from the swap on; a later value changes no earlier promise.
         ranges: shares of the id space that are copied side by side; None lets qmigrate choose.
-        workers: ranges in work at the same time.
+        workers: ranges in work at the same time, in each process.
+        devices: those that vectors are made on, one worker process for each, as ``[cuda:0, cuda:1]``; None takes every
+            GPU of this machine where an embedder leaves its ``device`` open, and no process of its own for one.
         sample: points that are embedded a second time for the proof.
         fuse: pending revisions of one collection copy the data once.
         max_rate: most points per second; None for no limit.
@@ -41,6 +43,7 @@ class RebuildSettings:
     holdover: Annotated[float, read.duration] = 7 * 86400.0
     ranges: Annotated[int | None, read.automatic(read.whole(1, 65536))] = None
     workers: Annotated[int, read.whole(1, 256)] = 4
+    devices: Annotated[tuple[str, ...] | None, read.automatic(read.listed(read.text))] = None
     sample: Annotated[int, read.whole(0, 1_000_000)] = 200
     fuse: Annotated[bool, read.flag] = True
     max_rate: Annotated[float | None, read.positive] = None

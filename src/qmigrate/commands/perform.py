@@ -11,6 +11,7 @@ from qmigrate.commands.failures import Failures, MovedError
 from qmigrate.commands.held import held_run
 from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode, actor
+from qmigrate.commands.workers import hands_of
 from qmigrate.errors import HeldError, QmigrateError, RefusedError, StoppedError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
@@ -314,6 +315,7 @@ def _work(session: Session, lease: Lease, state: CollectionState, job: Job, *, s
         ledger_id=session.ledger_id,
         snapshot=snapshot and settings.rebuild.snapshot != "off",
         tool=__version__,
+        hands=hands_of(settings),
     )
 
 

@@ -15,7 +15,7 @@ from qmigrate.errors import EmbedError
 if TYPE_CHECKING:
     from qmigrate.ports import Embedder
 
-__all__ = ["fingerprint_digest", "load"]
+__all__ = ["devices_for", "fingerprint_digest", "load", "on_device"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,27 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
             )
     embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config))
     return embedder
+
+
+def on_device(config: Mapping[str, Any], device: str) -> Mapping[str, Any]:
+    """The same embedder on another device; one that knows of no devices stays as it is."""
+    return {**config, "device": device} if _has_device(config) else config
+
+
+def devices_for(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Every GPU of this machine, for an embedder that leaves it open which one it is on; else nothing."""
+    if not _has_device(config) or config.get("device") not in (None, "auto"):
+        return ()
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        return ()
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+
+
+def _has_device(config: Mapping[str, Any]) -> bool:
+    backend = _BACKENDS.get(str(config.get("type")))
+    return backend is not None and "device" in backend.keys
 
 
 def _meant(word: object, known: Iterable[str]) -> str:

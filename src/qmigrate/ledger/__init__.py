@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from qmigrate.ledger.decisions import accept_checksum, unlock
+from qmigrate.ledger.joined import JoinedLease, join
 from qmigrate.ledger.lease import Lease
 from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.schema import VERSION_TABLE
@@ -33,6 +34,7 @@ __all__ = [
     "DeletionRow",
     "Fixed",
     "HistoryRow",
+    "JoinedLease",
     "Lease",
     "LeaseRow",
     "Leaving",
@@ -42,5 +44,6 @@ __all__ = [
     "RunRow",
     "View",
     "accept_checksum",
+    "join",
     "unlock",
 ]

@@ -184,12 +184,16 @@ class RunWrites(Fenced):
             before = connection.scalar(select(ranges.c.points).where(where))
             if before is None:
                 raise QmigrateError(f"run {run} has no range {range_number} in step {step}")
+            self._check_range(range_number, before)
             append_committed(connection, physical, range_number, pages)
             save_quarantined(connection, self.collection, physical, run, failed, self.ledger.database.now())
             values = {"cursor_id": codec.id_text(cursor), "points": points, "done": done}
             connection.execute(update(ranges).where(where).values(**values, updated_at=self.ledger.database.now()))
             grown = tables.runs.c.done_points + (points - before)
             self._run_update(connection, run, {"done_points": grown})
+
+    def _check_range(self, number: int, points: int) -> None:
+        """A range with `points` written is about to move; the holder's own threads share it out among themselves."""
 
     def carry(self, run: int, step: int, point_id: PointId, before: bytes, after: bytes, state: str) -> None:
         """Journal one late write: ``running`` before it is carried over, then ``done``; else ``listed``."""

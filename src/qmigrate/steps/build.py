@@ -11,6 +11,7 @@ from qmigrate.ports import Snapshot
 from qmigrate.steps import restore
 from qmigrate.steps.base import base_name
 from qmigrate.steps.clone import as_copy, clone, no_room, remove_uploaded, share_out, why_not
+from qmigrate.steps.crew import places_of
 from qmigrate.steps.export import save
 from qmigrate.steps.fill import copy_ranges
 from qmigrate.steps.owned import own
@@ -143,14 +144,14 @@ def fill(step: Build, work: Work) -> Facts:
     again = "source_ids" in work.facts("fill")
     work.note({"again": True} if again else {"source_ids": dict(barrier(work.store, step.source))})
     points = int(work.facts("preflight").get("points", 0))
+    maker = maker_of(step, work)
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
-        work.run, work.step, borders(work, step.source, points)
+        work.run, work.step, borders(work, step.source, points, len(places_of(work, maker.transform)))
     )
     done = sum(share.points for share in ranges)
     started = time.monotonic()
     work.progress.begin(work.collection, "fill", points, done)
     work.lease.progress(work.run, done, points)
-    maker = _maker(step, work)
     if maker.quarantine is not None and maker.quarantine.is_over():
         # What stopped the run may have been mended since.
         try_again(work, step.source, own(work, step.target), maker)
@@ -183,7 +184,7 @@ def converge(step: Build, work: Work) -> Facts:
         return restore.converge(step, work)
     if step.source is None or step.fill in ("empty", "sample"):
         return {"barrier_delta": delta_of(work), "epoch": work.lease.epoch}
-    maker = _maker(step, work)
+    maker = maker_of(step, work)
     sides = Sides(
         source=step.source,
         target=step.target,
@@ -232,7 +233,12 @@ def wait_until_ready(work: Work, physical: str) -> None:
         pause = min(1.0, pause * 1.5)
 
 
-def _maker(step: Build, work: Work) -> Maker:
+def maker_of(step: Build, work: Work) -> Maker:
+    """F of a build, checked to be made by the same models as it was begun with.
+
+    Raises:
+        DriftError: a configured embedder is another one now.
+    """
     source = work.store.describe(str(step.source))
     if source is None:
         raise RepairNeededError(f"{step.source} disappeared during the run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from qmigrate.errors import QuarantineError, StoppedError
@@ -13,10 +14,11 @@ from qmigrate.model.plan import Build
 from qmigrate.model.transform import PointId
 from qmigrate.ports import PendingWrite, Stored
 from qmigrate.steps.base import Entry, PageWriter, base_name
+from qmigrate.steps.crew import copy_by_crew, places_of
 from qmigrate.steps.owned import own
 from qmigrate.steps.points import Begun, Maker, send
 from qmigrate.steps.ranges import in_parallel, workers_of
-from qmigrate.steps.streams import Shares, limit
+from qmigrate.steps.streams import Shares, Streams, limit
 from qmigrate.steps.throttle import Throttle
 from qmigrate.steps.work import Facts, Work
 from qmigrate.steps.written import Written, fits
@@ -61,7 +63,49 @@ class _Target:
     throttle: Throttle
     ahead: int
     shares: Shares
-    again: bool
+
+
+class Copying:
+    """Ranges of one step while they are copied; threads share it. Made by :func:`copying`."""
+
+    def __init__(self, work: Work, step: Build, maker: Maker, target: _Target, streams: Streams) -> None:
+        self._work = work
+        self._step = step
+        self._maker = maker
+        self._target = target
+        self._streams = streams
+
+    def copy(self, share: Range, *, again: bool) -> None:
+        """Copy one range, from its cursor on; see :func:`copy_ranges`.
+
+        Args:
+            again: an earlier process may have written points behind the cursor.
+        """
+        known = Written(self._work, self._step.target, self._maker) if again and fits(self._maker.transform) else None
+        _copy_range(self._work, self._step, self._maker, share, self._target, known)
+
+    def stages(self) -> dict[str, float]:
+        """How busy each stage was until now; nothing where nothing was embedded."""
+        return self._target.shares.now() if self._streams.used else {}
+
+
+@contextmanager
+def copying(
+    work: Work, step: Build, maker: Maker, alias: str, *, workers: int, rate: float | None
+) -> Iterator[Copying]:
+    """While the block runs, ranges can be copied through `alias`.
+
+    Args:
+        workers: threads that copy at the same time.
+        rate: most points per second; None for no limit.
+    """
+    assert step.source is not None  # noqa: S101  a new collection is not copied
+    page = records.page_size(next(iter(work.store.scan(step.source, page=64)), ()))
+    throttle = Throttle(rate, pause=lambda seconds: pause(work, seconds))
+    with maker.streaming() as streams:
+        ahead = AHEAD if maker.on_failure else 0
+        target = _Target(alias, page, throttle, ahead, Shares(streams, workers))
+        yield Copying(work, step, maker, target, streams)
 
 
 def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) -> Facts:
@@ -73,20 +117,17 @@ def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) 
     Returns:
         Facts: ``stages``, how busy each was, and ``limited_by``; none where nothing was embedded.
     """
-    assert step.source is not None  # noqa: S101  a new collection is not copied
-    alias = own(work, step.target)
-    page = records.page_size(next(iter(work.store.scan(step.source, page=64)), ()))
     todo = [share for share in ranges if not share.done]
-    throttle = Throttle(work.settings.rebuild.max_rate, pause=lambda seconds: pause(work, seconds))
-    with maker.streaming() as streams:
-        shares = Shares(streams, workers_of(work, todo))
-        ahead = AHEAD if maker.on_failure else 0
-        # An earlier process may have written points behind the cursors.
-        again = bool(work.facts("fill").get("again")) and fits(maker.transform)
-        target = _Target(alias, page, throttle, ahead, shares, again)
-        in_parallel(work, todo, lambda share: _copy_range(work, step, maker, share, target))
-        stages = shares.now()
-        return {"stages": stages, "limited_by": limit(stages)} if streams.used else {}
+    again = bool(work.facts("fill").get("again"))
+    places = places_of(work, maker.transform) if todo else ()
+    if places:
+        stages = copy_by_crew(work, step, maker.transform, todo, places, again=again)
+    else:
+        rate, workers = work.settings.rebuild.max_rate, workers_of(work, todo)
+        with copying(work, step, maker, own(work, step.target), workers=workers, rate=rate) as copies:
+            in_parallel(work, todo, lambda share: copies.copy(share, again=again))
+            stages = copies.stages()
+    return {"stages": stages, "limited_by": limit(stages)} if stages else {}
 
 
 def pause(work: Work, seconds: float) -> None:
@@ -97,11 +138,12 @@ def pause(work: Work, seconds: float) -> None:
         time.sleep(min(0.2, left))
 
 
-def _copy_range(work: Work, step: Build, maker: Maker, share: Range, target: _Target) -> None:
+def _copy_range(
+    work: Work, step: Build, maker: Maker, share: Range, target: _Target, written: Written | None
+) -> None:
     source = str(step.source)
     state = _Progress(cursor=share.cursor, points=share.points, last=share.cursor)
     start = share.start if share.cursor is None else share.cursor
-    written = Written(work, step.target, maker) if target.again else None
     pages = iter(work.store.scan(source, start=start, stop=share.stop, page=target.page))
     try:
         while (page := _read(pages, target.shares)) is not None:

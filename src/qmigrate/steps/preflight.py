@@ -44,6 +44,8 @@ def check_build(step: Build, work: Work) -> Facts:
         filling = transform.values[vector]
         if isinstance(filling, Embed):
             fingerprints[vector] = _check_embed(work, step, vector, filling, transform)
+    if fingerprints and work.hands is not None:
+        work.hands.check()
     _try_some(work, step, transform)
     write_back.check(step, work)
     if transform.rekeys:

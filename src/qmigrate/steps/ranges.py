@@ -25,10 +25,17 @@ class _AbandonedError(Exception):
     """Another range has failed: this one needn't go on."""
 
 
-def borders(work: Work, source: str, points: int) -> list[tuple[PointId | None, PointId | None]]:
-    """Borders that split `source` into shares of about equal size, from a random sample of its ids."""
+def borders(
+    work: Work, source: str, points: int, places: int = 1
+) -> list[tuple[PointId | None, PointId | None]]:
+    """Borders that split `source` into shares of about equal size, from a random sample of its ids.
+
+    Args:
+        places: processes that copy side by side: each is to have as many ranges as one alone.
+    """
     wanted = work.settings.rebuild.ranges
-    number = wanted if isinstance(wanted, int) else min(MOST_RANGES, max(1, points // POINTS_PER_RANGE))
+    most = MOST_RANGES * max(1, places)
+    number = wanted if isinstance(wanted, int) else min(most, max(1, points // POINTS_PER_RANGE))
     if work.store.capabilities.local:
         number = 1
     if number <= 1:
@@ -48,9 +55,14 @@ def workers_of(work: Work, items: Sequence[object]) -> int:
     return 1 if work.store.capabilities.local else max(1, min(work.settings.rebuild.workers, len(items)))
 
 
-def in_parallel(work: Work, items: Sequence[Item], job: Callable[[Item], None]) -> None:
-    """Run `job` for every item with the configured number of workers; the first error stops all and is raised."""
-    workers = workers_of(work, items)
+def in_parallel(
+    work: Work, items: Sequence[Item], job: Callable[[Item], None], workers: int | None = None
+) -> None:
+    """Run `job` for every item with the configured number of workers, or `workers`.
+
+    The first error stops all and is raised.
+    """
+    workers = workers_of(work, items) if workers is None else workers
     if workers <= 1:
         for item in items:
             job(item)

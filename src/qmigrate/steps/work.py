@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qmigrate.operations.base import Operation
     from qmigrate.settings import Settings
     from qmigrate.steps.freeze import Frozen
+    from qmigrate.steps.hands import Hands
 
 Facts = JsonObject
 
@@ -64,6 +65,7 @@ class Work:
         frozen: the freeze that is in force, or None.
         on_failure: what is to be taken back when the run ends in an error, last first.
         consent: position of the held go-live whose cut-over was asked for, or None.
+        hands: who starts worker processes; None where this process does all by itself.
     """
 
     collection: str
@@ -85,6 +87,7 @@ class Work:
     frozen: Frozen | None = None
     on_failure: list[Callable[[Work], None]] = field(default_factory=list)
     consent: int | None = None
+    hands: Hands | None = None
 
     def facts(self, phase: str, step: int | None = None) -> Facts:
         """What a phase of this step (or of `step`) has learned; empty when nothing."""

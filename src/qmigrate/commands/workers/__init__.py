@@ -1,0 +1,20 @@
+"""Worker processes that fill a vector beside this one: on the devices of this machine, or where Ray has room.
+
+They decide nothing: which range is whose says ``steps.crew``.
+"""
+
+from __future__ import annotations
+
+from qmigrate.settings import Settings
+from qmigrate.steps.hands import Hands
+
+
+def hands_of(settings: Settings) -> Hands:
+    """Who starts workers for one collection.
+
+    Args:
+        settings: those of the collection.
+    """
+    from qmigrate.commands.workers.local import LocalHands
+
+    return LocalHands(settings)

@@ -1,0 +1,130 @@
+"""The lease of somebody else, used by a worker of that holder. It never takes, renews or gives back a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, and_, select, update
+
+from qmigrate.errors import LeaseHeldError, LedgerError
+from qmigrate.ledger.fence import elapsed
+from qmigrate.ledger.lease import Lease
+from qmigrate.ledger.reader import Ledger
+from qmigrate.ledger.tables import leases
+from qmigrate.ledger.values import Quarantined, Range
+from qmigrate.model.transform import PointId
+
+#: How often a worker looks at the lease, as a share of its time to live.
+_LOOKS = 10
+
+
+class JoinedLease(Lease):
+    """The right to write what the holder of an epoch may write, as long as that holder renews it.
+
+    A range belongs to one worker at a time: a checkpoint is refused when somebody else has moved the range since this
+    worker read it.
+    """
+
+    def __init__(self, ledger: Ledger, collection: str, epoch: int, ttl: float) -> None:
+        super().__init__(ledger, collection, epoch, None, ttl)
+        self._points: dict[int, int] = {}
+
+    def own_range(self, run: int, step: int, number: int) -> Range:
+        """The range as it is now: from here on its checkpoints are this worker's."""
+        share = next(one for one in self.ledger.ranges(run, step) if one.number == number)
+        self._points[number] = share.points
+        return share
+
+    def checkpoint(  # noqa: PLR0913 - as in Lease
+        self,
+        run: int,
+        step: int,
+        range_number: int,
+        cursor: PointId | None,
+        points: int,
+        done: bool,
+        physical: str,
+        pages: Sequence[bytes],
+        failed: Sequence[Quarantined] = (),
+    ) -> None:
+        """See :meth:`Lease.checkpoint`.
+
+        Raises:
+            LeaseHeldError: another worker has moved the range; nothing was written.
+        """
+        super().checkpoint(run, step, range_number, cursor, points, done, physical, pages, failed)
+        self._points[range_number] = points
+
+    def _check_range(self, number: int, points: int) -> None:
+        if points != self._points.get(number, points):
+            raise LeaseHeldError(
+                f"range {number} of {self.collection} was moved on by another worker; nothing is written",
+                hint="run the same command again: it goes on from here",
+            )
+
+    def _fence(self, connection: Connection) -> None:
+        """Lock the holder's row without extending it; fails once the lease has expired or somebody else has it."""
+        held = and_(
+            leases.c.name == self.collection,
+            leases.c.epoch == self.epoch,
+            leases.c.expires_at > self.ledger.database.now(),
+        )
+        if connection.execute(update(leases).where(held).values(epoch=self.epoch)).rowcount != 1:
+            self._lose("its holder is gone")
+            raise self._lost_error()
+
+    def _renewed(self, asked_at: float) -> None:
+        """A write of a worker renews nothing."""
+
+    def _beat(self) -> None:
+        """Look how long the holder's lease is good for: on a connection of its own, so that no work is in the way."""
+        database = self.ledger.database.dedicated()
+        mine = and_(leases.c.name == self.collection, leases.c.epoch == self.epoch)
+        query = select(leases.c.expires_at, database.now().label("now")).where(mine)
+        try:
+            while not self._ended.wait(self._ttl / _LOOKS):
+                asked_at = elapsed()
+                try:
+                    with database.reading() as connection:
+                        row = connection.execute(query).first()
+                except LedgerError as error:
+                    if self.remaining() <= 0:
+                        self._lose(f"it could not be read in time ({error.message})")
+                        return
+                    continue
+                left = 0.0 if row is None else (row.expires_at - row.now).total_seconds()
+                if left <= 0:
+                    self._lose("its holder is gone")
+                    return
+                with self._state:
+                    self._deadline = asked_at + left
+        finally:
+            database.close()
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._heart.join(self._ttl)
+        self._lose("its worker has ended")
+
+
+@contextmanager
+def join(ledger: Ledger, collection: str, epoch: int, *, ttl: float) -> Iterator[JoinedLease]:
+    """Work beside the holder of `epoch` while the block runs.
+
+    Args:
+        collection: the logical name.
+        epoch: of the holder, who must be at work.
+        ttl: as the holder's.
+
+    Raises:
+        LeaseHeldError: that holder has no lease any more.
+    """
+    lease = JoinedLease(ledger, collection, epoch, ttl)
+    with ledger.database.writing() as connection:
+        lease._fence(connection)
+    lease._begin()
+    try:
+        yield lease
+    finally:
+        lease._end()

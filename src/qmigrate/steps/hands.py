@@ -1,0 +1,99 @@
+"""The seam to worker processes: what a fill asks of them and tells them. Protocols and values only; it starts none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class LostError(Exception):
+    """A worker has ended without a word, or can't be reached any more; the text says what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker needs to join a run. There is no secret in it: a worker has its own settings.
+
+    Attributes:
+        collection: the logical name.
+        run: id of the run in the ledger.
+        step: position of the step in its job.
+        epoch: of the lease that the run is held by.
+        alias: what the worker writes through, and nobody else; once it is gone the worker can't do harm.
+        device: that its models are put on; None for what the embedders say.
+        workers: ranges that it copies at the same time.
+        rate: most points per second of this worker; None for no limit.
+    """
+
+    collection: str
+    run: int
+    step: int
+    epoch: int
+    alias: str
+    device: str | None
+    workers: int
+    rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far a worker is.
+
+    Attributes:
+        points: that it has written since it began.
+        quarantined: points in the quarantine, as it knows it.
+        stages: how busy each of its stages was, 0 to 1.
+    """
+
+    points: int = 0
+    quarantined: int = 0
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+
+class Hand(Protocol):
+    """One worker process; threads share it."""
+
+    def copy(self, number: int, *, again: bool, look: Callable[[], None]) -> None:
+        """Have one range copied, and wait for it.
+
+        Args:
+            number: of the range in the ledger, which knows the rest.
+            again: an earlier process may have written points behind the cursor.
+            look: called now and then meanwhile; what it raises ends the wait.
+
+        Raises:
+            LostError: the worker has ended; the range is where the ledger says.
+            QmigrateError: as it was raised in the worker.
+        """
+
+    def report(self) -> Report:
+        """The last word of it."""
+
+    def close(self) -> None:
+        """Let it stop at a checkpoint, wait for it, and end it if need be; may be called twice."""
+
+
+class Hands(Protocol):
+    """Who starts workers."""
+
+    def check(self) -> None:
+        """Whether the settings allow for it; starts nothing.
+
+        Raises:
+            ConfigError: workers could not reach the ledger or Qdrant, or what starts them is not installed.
+        """
+
+    def places(self, embedders: Sequence[str]) -> Sequence[str | None]:
+        """The device of each worker, None for what the embedders say; empty where this process does the work."""
+
+    def start(self, order: Order, look: Callable[[], None]) -> Hand:
+        """One worker, ready for ranges.
+
+        Args:
+            look: as in :meth:`Hand.copy`.
+
+        Raises:
+            LostError: it ended before it was ready.
+            QmigrateError: as it was raised in the worker.
+        """
