@@ -203,6 +203,16 @@ class Settings:
             embedders={**self.embedders, **override.embedders},
         )
 
+    def with_engine(self, engine: str | None) -> Settings:
+        """The same with another ``rebuild.engine`` for every collection; None changes nothing."""
+        if engine is None:
+            return self
+        others = {
+            name: replace(one, rebuild={key: value for key, value in one.rebuild.items() if key != "engine"})
+            for name, one in self.collections.items()
+        }
+        return replace(self, rebuild=replace(self.rebuild, engine=engine), collections=others)
+
     @property
     def archives(self) -> Path:
         """Folder of the archives that are made without a folder named."""

@@ -5,11 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from qmigrate import settings_read as read
 
 _WRITES = read.choice("converge", "freeze", "refuse")
+
+
+def _room(value: Any, at: str) -> float:
+    """How much of something; 0 is none of it."""
+    return 0.0 if value == 0 and not isinstance(value, bool) else read.positive(value, at)
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """Where the workers of ``engine: ray`` run.
+
+    Attributes:
+        address: of the cluster; ``auto`` is that of ``RAY_ADDRESS``, else the one this machine belongs to; ``local``
+            starts Ray on this machine for the run.
+        workers: how many; None for as many as there is room for.
+        num_gpus: of each, also parts of one.
+        num_cpus: of each.
+        runtime_env: as Ray takes it. Ray keeps it in clear, so no secret belongs there.
+    """
+
+    address: Annotated[str, read.text] = "auto"
+    workers: Annotated[int | None, read.automatic(read.whole(1, 4096))] = None
+    num_gpus: Annotated[float, _room] = 1.0
+    num_cpus: Annotated[float, _room] = 1.0
+    runtime_env: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict, repr=False)
+
+
+def _ray(value: Any, at: str) -> RaySettings:
+    data = read.mapping(value, at)
+    hints = get_type_hints(RaySettings, include_extras=True)
+    read.check_keys(data, hints, at)
+    given = {name: one for name, one in data.items() if one is not None}
+    return RaySettings(**{name: hints[name].__metadata__[0](one, f"{at}.{name}") for name, one in given.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +59,8 @@ class RebuildSettings:
         workers: ranges in work at the same time, in each process.
         devices: those that vectors are made on, one worker process for each, as ``[cuda:0, cuda:1]``; None takes every
             GPU of this machine where an embedder leaves its ``device`` open, and no process of its own for one.
+        engine: who starts workers beside this process: ``local``, by `devices`, or ``ray``.
+        ray: where those of ``engine: ray`` run.
         sample: points that are embedded a second time for the proof.
         fuse: pending revisions of one collection copy the data once.
         max_rate: most points per second; None for no limit.
@@ -44,6 +79,8 @@ class RebuildSettings:
     ranges: Annotated[int | None, read.automatic(read.whole(1, 65536))] = None
     workers: Annotated[int, read.whole(1, 256)] = 4
     devices: Annotated[tuple[str, ...] | None, read.automatic(read.listed(read.text))] = None
+    engine: Annotated[str, read.choice("local", "ray")] = "local"
+    ray: Annotated[RaySettings, _ray] = field(default_factory=RaySettings)
     sample: Annotated[int, read.whole(0, 1_000_000)] = 200
     fuse: Annotated[bool, read.flag] = True
     max_rate: Annotated[float | None, read.positive] = None

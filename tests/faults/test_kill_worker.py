@@ -19,18 +19,22 @@ from qmigrate.store import records
 
 POINTS = 800
 MODULE = '''
-import os, signal
+import os, signal, threading
 from pathlib import Path
 
+from qmigrate.commands.workers.body import Body
 from qmigrate.steps import fill
 from qmigrate.store import records
 
 here = Path(__file__).parent
-worker = os.getpid() != int(os.environ["TEST_PARENT"]) and not (here / "parent.alone").exists()
+told = threading.Event()
+worker = os.getpid() != int(os.environ["TEST_PARENT"])
 if worker:
     # Many pages in a range, and a checkpoint after each.
     records.page_size = lambda *_arguments, **_more: 10
     fill.CHECKPOINT_EVERY = 0.0
+    stop = Body.stop
+    Body.stop = lambda self: (stop(self), told.set())
 
 
 def taken(name):
@@ -51,8 +55,13 @@ def embed(texts):
         os.kill(os.getpid(), signal.SIGKILL)
     if worker and mine >= 110 and taken("once"):
         os.kill(os.getpid(), signal.SIGKILL)
-    if worker and mine >= 110 and taken("parent"):
-        os.kill(os.getppid(), signal.SIGKILL)
+    if worker and mine >= 110 and (here / "parent").exists():
+        number = int((here / "parent").read_text())
+        if taken("parent"):
+            os.kill(os.getppid(), number)
+    if worker and any(here.glob("parent.*")):
+        # Nobody gets ahead of the signal.
+        told.wait(60)
     return [[float("nan")] * 16 if text.endswith("77") else [float(len(text)), *map(float, range(15))] for text in texts]
 '''
 KEEP = ADD.replace('text="text"', 'text="text", on_failure="keep_without_vector"')
@@ -181,19 +190,24 @@ def test_the_range_of_a_killed_worker_goes_on_in_another(prepared, tmp_path, mon
 
 @pytest.mark.server
 @pytest.mark.postgres
-def test_workers_end_with_their_parent(prepared, postgres_url, tmp_path):
-    """SIGKILL to the process that holds the lease: its workers end by themselves, and one process alone goes on."""
-    made = prepared(postgres_url, "cpu", "cpu")
-    (tmp_path / "parent").touch()
+def test_workers_end_with_their_parent(prepared, postgres_database, tmp_path):
+    """SIGTERM, then SIGKILL to the process that holds the lease: no worker outlives it, and one process alone goes on."""
+    made = prepared(postgres_database, "cpu", "cpu")
     command = [sys.executable, "-m", "qmigrate", "--config", str(made.config), "upgrade"]
     environ = {**os.environ, "TEST_PARENT": "0"}
-    # The workers have the same end of the pipe: it is read to its end once they are gone.
-    killed = subprocess.run(command, env=environ, capture_output=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done: list[int] = []
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        before = written(made) if done else set()
+        (tmp_path / "parent").write_text(str(int(number)))
+        # The workers have the same end of the pipe: it is read to its end once they are gone.
+        ended = subprocess.run(command, env=environ, capture_output=True, timeout=120)
+        assert ended.returncode == code, ended.stderr
+        assert not before & set().union(*seen(tmp_path).values())
+        done.append(sum(progress_of(made)))
+        for file in [*tmp_path.glob("seen.*"), *tmp_path.glob("parent.*")]:
+            file.unlink()
+    assert 0 < done[0] < done[1] < POINTS
     before = written(made)
-    assert before
-    for file in tmp_path.glob("seen.*"):
-        file.unlink()
     configure(made)
     upgrade.upgrade(made.settings())
     assert not before & seen(tmp_path)[os.getpid()]

@@ -131,6 +131,7 @@ class _Crew:
                 place.alias = self._new_alias()
                 work, (workers, rate) = self._work, self._each
                 order = Order(
+                    ledger=work.ledger_id,
                     collection=work.collection,
                     run=work.run,
                     step=work.step,
@@ -221,3 +222,5 @@ class _Crew:
             # An alias that is left here goes with the generation's others, or when the run is resumed.
             with suppress(QmigrateError):
                 self._work.store.drop_alias(alias)
+        assert self._work.hands is not None  # noqa: S101  there were places
+        self._work.hands.close()

@@ -16,6 +16,7 @@ class Order:
     """What a worker needs to join a run. There is no secret in it: a worker has its own settings.
 
     Attributes:
+        ledger: its identity: a worker that reads other settings must not write into another one.
         collection: the logical name.
         run: id of the run in the ledger.
         step: position of the step in its job.
@@ -26,6 +27,7 @@ class Order:
         rate: most points per second of this worker; None for no limit.
     """
 
+    ledger: str
     collection: str
     run: int
     step: int
@@ -97,3 +99,6 @@ class Hands(Protocol):
             LostError: it ended before it was ready.
             QmigrateError: as it was raised in the worker.
         """
+
+    def close(self) -> None:
+        """Every worker is closed: end what was there for them all. May be called twice, and :meth:`start` again."""

@@ -78,6 +78,9 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
 @planned.plan_option
 @planned.max_estimate_option
 @planned.rehearse_option
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Where vectors are made.  [default: rebuild.engine]"
+)
 @with_shell
 def upgrade(
     shell: Shell,
@@ -103,11 +106,12 @@ def upgrade(
     instead = planned.instead(shell, click.get_current_context(), other)
     if instead is not None:
         return instead
+    settings = shell.settings().with_engine(other["engine"])
     if other["max_estimate"] is not None:
-        command.guard(shell.settings(), target, only or None, other["max_estimate"])
+        command.guard(settings, target, only or None, other["max_estimate"])
     with show_rest(shell, show_upgrade), shell.progress() as progress:
         result = command.upgrade(
-            shell.settings(),
+            settings,
             target,
             only=only or None,
             dry_run=dry_run,

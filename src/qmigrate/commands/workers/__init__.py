@@ -15,6 +15,10 @@ def hands_of(settings: Settings) -> Hands:
     Args:
         settings: those of the collection.
     """
+    if settings.rebuild.engine == "ray":
+        from qmigrate.commands.workers.on_ray import RayHands
+
+        return RayHands(settings)
     from qmigrate.commands.workers.local import LocalHands
 
     return LocalHands(settings)

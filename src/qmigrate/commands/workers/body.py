@@ -14,7 +14,7 @@ from dataclasses import replace
 from qmigrate import __version__
 from qmigrate.commands.session import Session, UserCode, session
 from qmigrate.embed import on_device
-from qmigrate.errors import LeaseHeldError, StoppedError
+from qmigrate.errors import ConfigError, LeaseHeldError, StoppedError
 from qmigrate.ledger import JoinedLease, join
 from qmigrate.model.plan import Build
 from qmigrate.model.state import OpenRun
@@ -38,6 +38,7 @@ class Body:
         order: which run, and through which alias.
 
     Raises:
+        ConfigError: its settings lead to another ledger, or to another Qdrant.
         LeaseHeldError: nobody holds that run any more.
         DriftError: its revision files or its models are not those that the run was begun with.
     """
@@ -50,6 +51,7 @@ class Body:
         self._looked = 0.0
         with ExitStack() as stack:
             opened = stack.enter_context(session(settings, writes=False))
+            _check_same(opened, order)
             ttl = settings.limits.lease_ttl
             self._lease = stack.enter_context(join(opened.ledger, order.collection, order.epoch, ttl=ttl))
             found = opened.ledger.open_run(order.collection)
@@ -126,3 +128,23 @@ class Body:
                 f"the process that holds the lease of {self._order.collection} is gone; stopped before doing harm",
                 hint="run the same command again: it goes on from here",
             )
+
+
+def _check_same(opened: Session, order: Order) -> None:
+    """A worker that has settings of its own is where the holder is.
+
+    Raises:
+        ConfigError: it isn't.
+    """
+    where = str(opened.settings.config or "the environment")
+    if opened.ledger_id != order.ledger:
+        raise ConfigError(
+            f"the settings of a worker ({where} on its machine) lead to another ledger: {opened.ledger.url_label}",
+            hint="give the workers the same qmigrate.yaml and environment as the process that runs the upgrade",
+        )
+    if order.alias not in opened.store.aliases():
+        raise ConfigError(
+            f"the settings of a worker ({where} on its machine) lead to another Qdrant: {order.alias} is not at "
+            f"{opened.settings.qdrant.label}",
+            hint="give the workers the same qmigrate.yaml and environment as the process that runs the upgrade",
+        )

@@ -62,6 +62,9 @@ class LocalHands:
             raise
         return hand
 
+    def close(self) -> None:
+        """See ``steps.hands``: there is nothing beside the workers."""
+
 
 class ProcessHand:
     """A worker process; see ``steps.hands.Hand``."""
