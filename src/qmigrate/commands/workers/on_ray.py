@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from tenacity import Retrying, stop_after_attempt
 
 from qmigrate.commands.workers.local import LOOK, PATIENCE
 from qmigrate.commands.workers.words import heard, said
@@ -25,6 +28,8 @@ from qmigrate.steps.hands import LostError, Order, Report
 
 #: Of ``rebuild.ray.address``: Ray is started on this machine, and ended with the run.
 LOCAL = "local"
+#: How often that is tried.
+STARTS = 3
 #: Seconds between two questions how far a worker is.
 ASK_EVERY = 0.5
 
@@ -41,6 +46,8 @@ class RayHands:
         self._wanted = settings.rebuild.ray
         self._ours = False
         self._lock = threading.Lock()
+        self._aside = ExitStack()
+        self._is_aside = False
 
     def check(self) -> None:
         """See ``steps.hands``."""
@@ -71,6 +78,7 @@ class RayHands:
     def start(self, order: Order, look: Callable[[], None]) -> RayHand:
         """See ``steps.hands``."""
         ray = self._connected()
+        self._keep_stdout()
         options = {"num_cpus": self._wanted.num_cpus, "num_gpus": self._wanted.num_gpus, "max_restarts": 0}
         # Beside the ranges, it says how far it is and hears that it is to stop.
         actor = ray.remote(**options, max_concurrency=order.workers + 2)(RemoteWorker).remote()
@@ -84,9 +92,19 @@ class RayHands:
 
     def close(self) -> None:
         """See ``steps.hands``; a connection that was there before stays."""
-        if self._ours:
-            self._ours = False
-            _ray().shutdown()
+        with self._lock:
+            if self._ours:
+                self._ours = False
+                _ray().shutdown()
+            self._is_aside = False
+            self._aside.close()
+
+    def _keep_stdout(self) -> None:
+        """Ray says on stdout that a worker died, whatever it is told, and there only the result belongs."""
+        with self._lock:
+            if self._ours and not self._is_aside:
+                self._is_aside = True
+                self._aside.enter_context(redirect_stdout(sys.stderr))
 
     def _connected(self) -> Any:
         ray = _ray()
@@ -96,16 +114,22 @@ class RayHands:
         return ray
 
     def _connect(self, ray: Any) -> None:
-        more: dict[str, Any] = {"include_dashboard": False} if self._wanted.address == LOCAL else {}
+        address = self._wanted.address
+        more: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
         if self._wanted.runtime_env:
             more["runtime_env"] = dict(self._wanted.runtime_env)
         before = signal.getsignal(signal.SIGTERM)
+        # A busy machine may not have started Ray within the time that Ray itself allows for.
+        stop = stop_after_attempt(STARTS if address == LOCAL else 1)
+        tries = Retrying(stop=stop, before_sleep=lambda _: ray.shutdown(), reraise=True)
         try:
-            ray.init(address=self._wanted.address, log_to_driver=False, logging_level="ERROR", **more)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            tries(ray.init, address=address, log_to_driver=False, logging_level="ERROR", **more)
+        except Exception as error:  # Ray raises whatever it met, down to a bare Exception
             raise UnavailableError(
-                f"Ray can't be reached at {self._wanted.address}: {error}",
-                hint="set rebuild.ray.address or RAY_ADDRESS to a running cluster; local starts one on this machine",
+                f"Ray can't be used ({address}): {type(error).__name__}: {error}",
+                hint="run the same command again"
+                if address == LOCAL
+                else "set rebuild.ray.address or RAY_ADDRESS to a running cluster; local starts Ray on this machine",
             ) from error
         finally:
             # Ray installs a handler of its own; a stop at a checkpoint needs ours.
