@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,6 +84,11 @@ class Shell:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether somebody is there to answer, and JSON isn't all that is wanted."""
+        return not self.options.json and sys.stdin.isatty()
 
     def settings(self, *, stores: bool = True) -> Settings:
         """The settings; see :meth:`qmigrate.settings.Settings.load`."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.verbs.consent import ask
 
 
 @click.command(short_help="Record a decision that only a human can make.")
@@ -66,10 +65,12 @@ def _restore(shell: Shell, collection: str, yes: bool) -> None:
             shell.console(stderr=True).print(line)
         if yes:
             return
-        if shell.options.json or not sys.stdin.isatty():
-            raise RefusedError(f"changing the live collection {collection} needs consent", hint="add --yes")
-        if not click.confirm("Do it on the live collection?", err=True):
-            raise RefusedError(f"{collection} is left as it is")
+        ask(
+            shell,
+            "Do it on the live collection?",
+            refusal=RefusedError(f"changing the live collection {collection} needs consent", hint="add --yes"),
+            otherwise=f"{collection} is left as it is",
+        )
 
     settings = shell.settings()
     with shell.progress() as progress:
@@ -84,11 +85,13 @@ def _consent(shell: Shell, collection: str, yes: bool) -> None:
     question = f"Is the process that holds the lease of {collection} really dead?"
     if yes:
         return
-    if shell.options.json or not sys.stdin.isatty():
-        hint = "add --yes when its holder is dead"
-        raise RefusedError(f"ending the lease of {collection} needs consent", hint=hint)
-    if not click.confirm(question, err=True):
-        raise RefusedError(f"the lease of {collection} is left as it is")
+    hint = "add --yes when its holder is dead"
+    ask(
+        shell,
+        question,
+        refusal=RefusedError(f"ending the lease of {collection} needs consent", hint=hint),
+        otherwise=f"the lease of {collection} is left as it is",
+    )
 
 
 VERBS: tuple[click.Command, ...] = (repair,)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from qmigrate.cli.verbs.consent import ask
 
 if TYPE_CHECKING:
     from qmigrate.cli.shell import Shell
@@ -72,15 +73,17 @@ def _consent(shell: Shell, found: Review) -> None:
     from qmigrate.cli.render.fix import review_lines
     from qmigrate.errors import RefusedError
 
-    if shell.options.json or not sys.stdin.isatty():
-        raise RefusedError(
-            f"{found.changes:,} ids would be erased for good: it can't be undone, and needs consent",
-            hint=f"look at them first (--dry-run); --yes --expect {found.changes} does it",
-            facts={"changes": found.changes},
-        )
-    console = shell.console(stderr=True)
-    for line in review_lines(found):
-        console.print(line)
-    console.print("They go from every generation, export and journal. This can't be undone.")
-    if not click.confirm(f"Erase {found.changes:,} ids for good?", err=True):
-        raise RefusedError("nothing was erased")
+    refusal = RefusedError(
+        f"{found.changes:,} ids would be erased for good: it can't be undone, and needs consent",
+        hint=f"look at them first (--dry-run); --yes --expect {found.changes} does it",
+        facts={"changes": found.changes},
+    )
+    ask(
+        shell,
+        f"Erase {found.changes:,} ids for good?",
+        refusal=refusal,
+        otherwise="nothing was erased",
+        lines=lambda: [
+            *review_lines(found), "They go from every generation, export and journal. This can't be undone."
+        ],
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
+from qmigrate.cli.verbs.consent import ask
 from qmigrate.cli.verbs.erase import erase_points, with_erase
 
 if TYPE_CHECKING:
@@ -351,17 +351,18 @@ def consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
     from qmigrate.cli.render.fix import review_lines
     from qmigrate.errors import RefusedError
 
-    if shell.options.json or not sys.stdin.isatty():
-        raise RefusedError(
-            f"{found.changes:,} points would change, and that needs consent",
-            hint=f"look at them first (--check, --dry-run); {flags} does it",
-            facts={"changes": found.changes},
-        )
-    console = shell.console(stderr=True)
-    for line in review_lines(found):
-        console.print(line)
-    if not click.confirm(f"Change {found.changes:,} points?", err=True):
-        raise RefusedError("nothing was changed")
+    refusal = RefusedError(
+        f"{found.changes:,} points would change, and that needs consent",
+        hint=f"look at them first (--check, --dry-run); {flags} does it",
+        facts={"changes": found.changes},
+    )
+    ask(
+        shell,
+        f"Change {found.changes:,} points?",
+        refusal=refusal,
+        otherwise="nothing was changed",
+        lines=lambda: review_lines(found),
+    )
 
 
 VERBS: tuple[click.Command, ...] = (fix,)

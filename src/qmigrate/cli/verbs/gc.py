@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
+from qmigrate.cli.verbs.consent import ask
 
 if TYPE_CHECKING:
     from qmigrate.commands.gc import GcResult
@@ -88,16 +88,16 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
     if any(one.points for one in found.purges):
         parts.append(f"{counted(sum(one.points for one in found.purges), 'point')} marked as deleted")
     what = " and ".join(parts)
-    if shell.options.json or not sys.stdin.isatty():
-        raise RefusedError(
-            f"deleting {what} needs consent", hint="qmigrate gc --dry-run shows them; --yes deletes them"
-        )
-    console = shell.console(stderr=True)
-    for line in preview(found):
-        console.print(line)
     held = " There is no way back to what is still held." if now else ""
-    if not click.confirm(f"Delete {what}?{held}", err=True):
-        raise RefusedError("nothing was deleted")
+    ask(
+        shell,
+        f"Delete {what}?{held}",
+        refusal=RefusedError(
+            f"deleting {what} needs consent", hint="qmigrate gc --dry-run shows them; --yes deletes them"
+        ),
+        otherwise="nothing was deleted",
+        lines=lambda: preview(found),
+    )
 
 
 VERBS: tuple[click.Command, ...] = (gc,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -78,7 +77,7 @@ def _ask(
     from qmigrate.errors import RefusedError
 
     found = command.review(settings, collection, reason=reason)
-    if shell.options.json or not sys.stdin.isatty():
+    if not shell.may_ask:
         raise RefusedError(
             f"{found.points:,} points would be left behind, and that needs consent",
             hint=f'--yes --expect {found.points} --confirm "{command.PHRASE}" does it',

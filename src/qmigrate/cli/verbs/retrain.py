@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -82,7 +81,7 @@ def _consent(shell: Shell, found: RetrainReview) -> None:
     from qmigrate.cli.render.retrain import show_retrain_review
     from qmigrate.errors import RefusedError
 
-    if shell.options.json or not sys.stdin.isatty():
+    if not shell.may_ask:
         raise RefusedError(
             f"{found.changes:,} points would go and rows be marked, and that needs consent",
             hint=f"look at them first (--dry-run); --yes --expect {found.changes} does it",

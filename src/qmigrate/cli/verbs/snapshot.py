@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -117,7 +116,7 @@ def _restore(shell: Shell, collection: str, name: str | None, options: dict[str,
         shell.show(command.plan(settings, collection, name, **wanted), show_restore_plan)  # type: ignore[arg-type]
         return
     consent = bool(options["yes"])
-    if not consent and _may_ask(shell):
+    if not consent and shell.may_ask:
         show_restore_plan(shell.console(stderr=True), command.plan(settings, collection, name, **wanted))  # type: ignore[arg-type]
         consent = click.confirm(f"Restore {options['into'] or collection}?", err=True)
         if not consent:
@@ -187,7 +186,7 @@ def delete(
     if dry_run:
         shell.show(chosen(names, keep=keep, older_than=older_than, dry_run=True), show_deleted)
         return
-    if not yes and _may_ask(shell):
+    if not yes and shell.may_ask:
         seen = chosen(names, keep=keep, older_than=older_than, dry_run=True)
         show_deleted(shell.console(stderr=True), seen)
         if seen.rows and not click.confirm("Delete them for good?", err=True):
@@ -203,10 +202,6 @@ def _exactly(name: str) -> str:
     from glob import escape
 
     return escape(name)
-
-
-def _may_ask(shell: Shell) -> bool:
-    return not shell.options.json and sys.stdin.isatty()
 
 
 def _path(given: object) -> Path | None:
