@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,12 +18,12 @@ from qmigrate.model.transform import PointId
 CLOCKS = timedelta(minutes=5)
 
 
-class ErasureReads:
+class ErasureReads(ABC):
     """The part of a ledger that knows erasures."""
 
+    @abstractmethod
     def rows(self, query: Select[Any]) -> list[Any]:
         """The rows of a query over the ledger's tables; none while there are no tables."""
-        raise NotImplementedError
 
     def erased(
         self, collection: str, ids: Collection[PointId], *, made: datetime | None = None, space: int | None = None

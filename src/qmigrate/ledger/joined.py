@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, and_, select, update
@@ -12,8 +12,7 @@ from qmigrate.ledger.fence import elapsed
 from qmigrate.ledger.lease import Lease
 from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.tables import leases
-from qmigrate.ledger.values import Quarantined, Range
-from qmigrate.model.transform import PointId
+from qmigrate.ledger.values import Range
 
 #: How often a worker looks at the lease, as a share of its time to live.
 _LOOKS = 10
@@ -36,32 +35,15 @@ class JoinedLease(Lease):
         self._points[number] = share.points
         return share
 
-    def checkpoint(  # noqa: PLR0913 - as in Lease
-        self,
-        run: int,
-        step: int,
-        range_number: int,
-        cursor: PointId | None,
-        points: int,
-        done: bool,
-        physical: str,
-        pages: Sequence[bytes],
-        failed: Sequence[Quarantined] = (),
-    ) -> None:
-        """See :meth:`Lease.checkpoint`.
-
-        Raises:
-            LeaseHeldError: another worker has moved the range; nothing was written.
-        """
-        super().checkpoint(run, step, range_number, cursor, points, done, physical, pages, failed)
-        self._points[range_number] = points
-
     def _check_range(self, number: int, points: int) -> None:
         if points != self._points.get(number, points):
             raise LeaseHeldError(
                 f"range {number} of {self.collection} was moved on by another worker; nothing is written",
                 hint="run the same command again: it goes on from here",
             )
+
+    def _range_moved(self, number: int, points: int) -> None:
+        self._points[number] = points
 
     def _fence(self, connection: Connection) -> None:
         """Lock the holder's row without extending it; fails once the lease has expired or somebody else has it."""

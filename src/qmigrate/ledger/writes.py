@@ -191,9 +191,13 @@ class RunWrites(Fenced):
             connection.execute(update(ranges).where(where).values(**values, updated_at=self.ledger.database.now()))
             grown = tables.runs.c.done_points + (points - before)
             self._run_update(connection, run, {"done_points": grown})
+        self._range_moved(range_number, points)
 
     def _check_range(self, number: int, points: int) -> None:
         """A range with `points` written is about to move; the holder's own threads share it out among themselves."""
+
+    def _range_moved(self, number: int, points: int) -> None:
+        """It has moved: the checkpoint is committed."""
 
     def carry(self, run: int, step: int, point_id: PointId, before: bytes, after: bytes, state: str) -> None:
         """Journal one late write: ``running`` before it is carried over, then ``done``; else ``listed``."""
