@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 from qmigrate.errors import RowsError
 from qmigrate.model.ids import are_plain
@@ -20,9 +21,10 @@ _MOST_ID = 2**64
 _INT64 = 2**63
 
 
-class Keys(Protocol):
+class Keys(ABC):
     """What the values of a key column are taken for."""
 
+    @abstractmethod
     def of(self, value: Any, column: str, where: str) -> PointId:
         """The id of a value.
 
@@ -35,10 +37,11 @@ class Keys(Protocol):
         """
 
     def all_of(self, values: Sequence[Any], column: str, where: str) -> Sequence[PointId]:
-        """The ids of many values; see :meth:`of`."""
+        """The ids of many values. Most columns hold them in their one spelling, which is seen at a glance."""
+        return values if are_plain(values) else [self.of(value, column, where) for value in values]
 
 
-class PointKeys:
+class PointKeys(Keys):
     """The column holds ids of points: unsigned integers and UUIDs."""
 
     def of(self, value: Any, column: str, where: str) -> PointId:
@@ -61,12 +64,7 @@ class PointKeys:
         raise RowsError(f"{where} has {value!r:.60}, which is no point id", hint=hint)
 
 
-    def all_of(self, values: Sequence[Any], column: str, where: str) -> Sequence[PointId]:
-        """See :class:`Keys`. Most columns hold them in their one spelling, which is seen at a glance."""
-        return values if are_plain(values) else [self.of(value, column, where) for value in values]
-
-
-class ValueKeys:
+class ValueKeys(Keys):
     """The column holds ids of the application, which points have in a payload field: integers, UUIDs, any text."""
 
     def of(self, value: Any, column: str, where: str) -> PointId:
@@ -85,11 +83,6 @@ class ValueKeys:
             f"{where} has {value!r:.60}, which is no id: integers, UUIDs and texts are",
             hint=f"select it as one of them: CAST({column} AS TEXT)",
         )
-
-
-    def all_of(self, values: Sequence[Any], column: str, where: str) -> Sequence[PointId]:
-        """See :class:`Keys`."""
-        return values if are_plain(values) else [self.of(value, column, where) for value in values]
 
 
 def canonical(text: str) -> str:
