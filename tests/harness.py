@@ -13,6 +13,7 @@ from qdrant_client import grpc
 from qdrant_client.conversions.conversion import json_to_value
 
 from qmigrate.commands import status
+from qmigrate.ledger import Ledger
 from qmigrate.model.transform import Point
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings, connect, records
@@ -130,6 +131,15 @@ def write(store, name: str, points: Iterable[Point]) -> None:
         ready.append(made.SerializeToString())
     for batch in records.batches(ready):
         store.upsert(name, batch).wait()
+
+
+def audit(made: Deployment) -> list:
+    """What the audit holds, newest first."""
+    ledger = Ledger.open(made.settings().ledger.url)
+    try:
+        return ledger.deletions()
+    finally:
+        ledger.close()
 
 
 def contents(store, name: str) -> dict:

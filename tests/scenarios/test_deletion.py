@@ -10,14 +10,13 @@ import pytest
 from qdrant_client import models
 from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
-from tests.harness import Deployment, write
+from tests.harness import Deployment, audit, write
 from tests.scenarios.cli import call
 
 from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import fix, upgrade
 from qmigrate.errors import ArchiveError, PlanError, RefusedError, RowsError, UsageError
-from qmigrate.ledger import Ledger
 from qmigrate.model.transform import Point
 from qmigrate.store import records
 
@@ -94,15 +93,6 @@ def digests(made: Deployment) -> dict:
         return {records.point_id(row): records.digest(row) for page in store.scan(made.name) for row in page}
     finally:
         store.close()
-
-
-def audit(made: Deployment) -> list:
-    """What the audit holds, newest first."""
-    ledger = Ledger.open(made.settings().ledger.url)
-    try:
-        return ledger.deletions()
-    finally:
-        ledger.close()
 
 
 SESSION = "SELECT asset AS id FROM sessions WHERE session = :s AND asset NOT IN (SELECT asset FROM sessions WHERE session <> :s)"

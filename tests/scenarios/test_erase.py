@@ -11,7 +11,7 @@ import zstandard
 from sqlalchemy import MetaData, create_engine, select
 from tests.conftest import clean
 from tests.conftest_postgres import fresh_database
-from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.harness import ADD, CREATE, Deployment, audit, make_point, write
 from tests.scenarios.app_sql import App, application
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
@@ -81,15 +81,6 @@ def put(made: Deployment, *points: Point) -> None:
 def ledger_of(made: Deployment) -> Ledger:
     """To be closed."""
     return Ledger.open(made.settings().ledger.url)
-
-
-def audit(made: Deployment) -> list:
-    """What the audit holds, newest first."""
-    ledger = ledger_of(made)
-    try:
-        return ledger.deletions()
-    finally:
-        ledger.close()
 
 
 def written(made: Deployment) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
-from tests.harness import ADD
+from tests.harness import ADD, audit
 from tests.scenarios.app_sql import App, application
 from tests.scenarios.cli import call
 
@@ -16,7 +16,6 @@ from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import fix, missing, second_look, upgrade
 from qmigrate.errors import PlanError, QmigrateError, RefusedError, UsageError
-from qmigrate.ledger import Ledger
 from qmigrate.ledger.clock import clock
 from qmigrate.ports import PayloadEdit, Silent
 from qmigrate.steps.fixes import first_look, orphans
@@ -60,9 +59,7 @@ def test_strays_go_and_missing_ids_are_listed(app, tmp_path):
     done = call(app.made.root, *words, "--reason", "r", "--yes", "--expect", "5", "--grace", "0s")
     assert (done.code, "5 points deleted" in done.out) == (0, True), done.text
     assert app.payloads() == {one: value for one, value in before.items() if one > 5}
-    ledger = Ledger.open(app.made.settings().ledger.url)
-    (row,) = ledger.deletions()
-    ledger.close()
+    (row,) = audit(app.made)
     assert (row.kind, row.count, row.reason) == ("ORPHAN", 5, "r")
     assert call(app.made.root, *words, "--check").code == 4
     app.run("DELETE FROM faces WHERE id >= 900")

@@ -10,7 +10,7 @@ from tests.conftest_postgres import fresh_database
 from tests.faults import forked
 from tests.faults.stride import thinned
 from tests.faults.test_kill import points_of
-from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
+from tests.harness import ADD, CREATE, INDEX, Deployment, audit, make_point, write
 from tests.scenarios.cli import call, left
 from tests.scenarios.plain_names import plain
 
@@ -18,19 +18,9 @@ from qmigrate import fix as program
 from qmigrate.commands import fix, gc, reset, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.ledger import Ledger
 from qmigrate.steps import golive
 
 POINTS = 12
-
-
-def audit(made: Deployment) -> list:
-    """What the audit holds, newest first."""
-    ledger = Ledger.open(made.settings().ledger.url)
-    try:
-        return ledger.deletions()
-    finally:
-        ledger.close()
 
 
 def put(made: Deployment, *numbers: int, name: str | None = None) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
-from tests.harness import CREATE, Deployment, make_point, write
+from tests.harness import CREATE, Deployment, audit, make_point, write
 from tests.scenarios.cli import call, left
 
 from qmigrate import fix as program
 from qmigrate.commands import fix, retrain, upgrade
 from qmigrate.commands.presets import marking, preset
 from qmigrate.errors import ConfigError, LedgerError, QmigrateError, RefusedError, RowsError, UsageError
-from qmigrate.ledger import Lease, Ledger
+from qmigrate.ledger import Lease
 from qmigrate.rows import Marks, Query, Rows
 from qmigrate.settings import Settings
 
@@ -66,11 +66,7 @@ class App:
 
     def audit(self) -> list:
         """What the audit holds, oldest first."""
-        ledger = Ledger.open(self.made.settings().ledger.url)
-        try:
-            return ledger.deletions()[::-1]
-        finally:
-            ledger.close()
+        return audit(self.made)[::-1]
 
     def paths(self) -> set:
         """Paths of the points."""

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from qdrant_client import models
 from tests.conftest_postgres import fresh_database
-from tests.harness import CREATE, Deployment, make_point, write
+from tests.harness import CREATE, Deployment, audit, make_point, write
 from tests.scenarios.cli import call
 
 from qmigrate import fix as program
@@ -18,7 +18,6 @@ from qmigrate import op
 from qmigrate.cli.app import root
 from qmigrate.commands import fix, gc, upgrade
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.ledger import Ledger
 from qmigrate.steps import edit
 from qmigrate.store import records
 
@@ -80,15 +79,6 @@ def seen(made: Deployment, where=None) -> set:
         return {records.point_id(row) for page in pages for row in page}
     finally:
         store.close()
-
-
-def audit(made: Deployment) -> list:
-    """What the audit holds, newest first."""
-    ledger = Ledger.open(made.settings().ledger.url)
-    try:
-        return ledger.deletions()
-    finally:
-        ledger.close()
 
 
 ODD = models.Filter(must=[models.FieldCondition(key="kind", match=models.MatchValue(value="odd"))])

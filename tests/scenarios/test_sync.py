@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from tests.conftest_postgres import fresh_database
+from tests.harness import audit
 from tests.scenarios.app_sql import FACES, App, application, drift
 from tests.scenarios.cli import call
 
@@ -14,7 +15,6 @@ from qmigrate.commands import fix, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.commands.fix import Narrow
 from qmigrate.errors import ConfigError, NotFoundError, PlanError, RefusedError, RowsError
-from qmigrate.ledger import Ledger
 
 #: What `drift` makes of sixty points.
 COUNTS = {"rows": 60, "missing": 2, "different": 12, "extra": 2, "without_row": 1, "without_point": 1}
@@ -32,21 +32,12 @@ def app(deployment, request, tmp_path) -> App:
         yield application(deployment, url)
 
 
-def audit(app: App) -> list:
-    """What the audit of data fixes holds, newest first."""
-    ledger = Ledger.open(app.made.settings().ledger.url)
-    try:
-        return ledger.deletions()
-    finally:
-        ledger.close()
-
-
 def test_drift_is_counted_mended_recorded_and_undone(app):
     """Every kind of drift is found exactly; the sync makes payloads equal to SQL; the undo gives back what was there."""
     settings = app.made.settings()
     assert fix.review(settings, app.sync()).changes == 0
     assert fix.fix(settings, app.sync()).changed == 0
-    assert audit(app) == []
+    assert audit(app.made) == []
     drift(app)
     before = app.payloads()
     seen = fix.review(settings, app.sync())
@@ -62,7 +53,7 @@ def test_drift_is_counted_mended_recorded_and_undone(app):
     wanted = {**{one: value for one, value in app.rows().items() if one != 5000}, 30: before[30]}
     assert app.payloads() == wanted
     assert fix.review(settings, app.sync()).changes == 0
-    (row,) = audit(app)
+    (row,) = audit(app.made)
     assert (row.kind, row.count, row.reason, row.collection) == ("PAYLOAD_SYNC", 0, "merge", app.made.name)
     assert (row.id, row.facts["changed"], row.facts["counts"]) == (done.log, CHANGED, COUNTS)
     newest = status.history(settings).rows[0]
@@ -113,7 +104,7 @@ def test_the_revision_the_plan_and_the_way_back(app):
     assert any("14 of 60 points would change (60 rows, 1 missing, 12 different, 1 extra" in line for line in item.reasons)
     upgrade.upgrade(settings)
     assert (app.made.row().revision, app.made.row().state) == ("0003", "ready")
-    (row,) = audit(app)
+    (row,) = audit(app.made)
     assert row.facts["changed"] == 14
     assert fix.review(settings, app.sync(fields=["person"])).changes == 0
     plan = back.rollback(settings, "-1", dry_run=True).plan
@@ -151,7 +142,7 @@ def test_nothing_changes_unless_every_check_passed(app):
         for refused in calls:
             with pytest.raises(error, match=words):
                 refused(app.made.settings(), app.sync(**change))
-    assert (app.payloads(), audit(app), app.made.row().state) == (before, [], "ready")
+    assert (app.payloads(), audit(app.made), app.made.row().state) == (before, [], "ready")
 
 
 def test_what_changed_since_it_was_found_is_let_be(app, monkeypatch):
