@@ -17,8 +17,6 @@ from qmigrate.store.faults import RefusedRequestError
 
 #: What the audit calls it.
 PURGE = "PURGE"
-#: Ids of a page.
-_PAGE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +68,7 @@ def _counted(opened: Session, one: Purge) -> Purge:
     """With its points; where the collection is gone or refuses the filter, other collections are no worse for it."""
     try:
         where = one.operation().filter
-        pages = opened.store.scan(one.collection, page=_PAGE, payload=False, vectors=False, where=where)
-        return replace(one, points=sum(len(page) for page in pages))
+        return replace(one, points=sum(map(len, opened.store.scan_ids(one.collection, where=where))))
     except (RefusedRequestError, NotFoundError) as error:
         return replace(one, problem=error.message)
 

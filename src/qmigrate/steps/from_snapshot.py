@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qmigrate.errors import ForeignLedgerError, NotFoundError, RefusedError, StoreError, VerificationError
+from qmigrate.model.ids import points_of
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import Change, changes
@@ -77,8 +78,8 @@ def fill(step: Build, work: Work) -> Facts:
     erased = erased_since(step, work)
     if erased is not None:
         alias = own(work, step.target)
-        for page in work.store.scan(step.target, page=PAGE, payload=False, vectors=False):
-            gone = erased([records.point_id(stored) for stored in page])
+        for page in work.store.scan_ids(step.target, page=PAGE):
+            gone = erased(points_of(page))
             if gone:
                 work.store.delete(alias, sorted(gone, key=records.order_key))
             removed += len(gone)

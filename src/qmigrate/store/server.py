@@ -28,7 +28,7 @@ from qmigrate.store import (
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.nodes import Nodes
-from qmigrate.store.points import IDS_PER_REQUEST, Points
+from qmigrate.store.points import Points
 from qmigrate.store.recover import Recoveries
 
 
@@ -94,10 +94,7 @@ class ServerStore:
         except RefusedRequestError:
             if missing_field or without_vector or not counts.exact_is_refused(self._main, name):
                 raise
-            pages = self._points.scan(
-                name, start=None, stop=None, page=IDS_PER_REQUEST, payload=False, vectors=False
-            )
-            return sum(len(page) for page in pages)
+            return sum(map(len, self.scan_ids(name)))
 
     def scan(
         self,
