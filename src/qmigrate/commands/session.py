@@ -13,6 +13,7 @@ from pathlib import Path
 
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.errors import EmbedError, RevisionError
+from qmigrate.garbage import seldom_collected
 from qmigrate.ledger import Ledger
 from qmigrate.model.plan import OpRef
 from qmigrate.operations.base import Operation
@@ -117,6 +118,7 @@ def session(
         DriftError: an applied revision file has changed.
     """
     with ExitStack() as stack:
+        stack.enter_context(seldom_collected())
         # The files first: a mistake in one of them shows without any connection.
         files = Revisions.load(settings.scripts)
         ledger = stack.enter_context(opened_ledger(settings))
