@@ -14,7 +14,12 @@ from sqlalchemy.pool import QueuePool
 
 from qmigrate.errors import DatabaseError, RowsError
 
+#: Backends that speak as MySQL does.
+MYSQL = frozenset({"mysql", "mariadb"})
 _INT64 = 2**63
+#: Its errors that say nothing of the statement: too many connections, no access, no such database, shut down, blocked,
+#: waited too long, deadlock. From 2000 on it is the client that has lost it.
+_MYSQL_AWAY = frozenset({1040, 1044, 1045, 1049, 1053, 1129, 1130, 1203, 1205, 1213, *range(2000, 3000)})
 #: Parameters of the URL win. Prepared statements break behind a transaction-pooling proxy.
 _PG_DEFAULTS: Mapping[str, Any] = {"application_name": "qmigrate", "connect_timeout": 10, "prepare_threshold": None}
 
@@ -108,20 +113,28 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            lost = isinstance(error, DBAPIError) and error.connection_invalidated
-            down = isinstance(error, OperationalError) and self.backend != "sqlite"
-            if lost or down:
+            if self._is_away(error):
                 raise self._unreachable(error) from None
             what, hint = ("query", "try it in a SQL shell; it may only read")
             if self._writes:
                 what, hint = ("statement", "try it in a SQL shell, as the same user")
             raise RowsError(f"the {what} on {self.name} failed: {self._line(error)}", hint=hint) from None
 
+    def _is_away(self, error: SQLAlchemyError) -> bool:
+        """Whether the trouble is the database's, not the statement's."""
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return True
+        if not isinstance(error, OperationalError) or self.backend == "sqlite":
+            return False
+        # The drivers of MySQL call almost everything an operational error.
+        codes = error.orig.args if self.backend in MYSQL and error.orig is not None else ()
+        return not codes or not isinstance(codes[0], int) or codes[0] in _MYSQL_AWAY
+
     def _read_only(self, connection: Connection) -> Connection:
         if self.backend == "postgresql":
             connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self.execute(connection, "SET TIME ZONE 'UTC'")
-        elif self.backend in ("mysql", "mariadb"):
+        elif self.backend in MYSQL:
             self.execute(connection, "SET SESSION TRANSACTION READ ONLY")
         return connection
 

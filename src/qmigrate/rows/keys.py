@@ -91,11 +91,11 @@ def canonical(text: str) -> str:
     return str(uuid.UUID(text)) if 32 <= len(text) <= 36 and _UUID.fullmatch(text) else text
 
 
-def spelled(ids: Sequence[PointId], kind: int | None, backend: str) -> list[Any]:
+def spelled(ids: Sequence[PointId], kind: int | type | None, backend: str) -> list[Any]:
     """Ids as a key column may hold them: what it can't hold is left out.
 
     Args:
-        kind: PostgreSQL's number of the column's type.
+        kind: PostgreSQL's number of the column's type; elsewhere the type of a value; None where there is none.
         backend: of the database.
     """
     numbers = [one for one in ids if isinstance(one, int)]
@@ -106,7 +106,17 @@ def spelled(ids: Sequence[PointId], kind: int | None, backend: str) -> list[Any]
         if kind == PG_UUID:
             return list(uuids)
         return spelt if kind in PG_TEXTS else list(numbers)
-    return [*numbers, *spelt, *(one.bytes for one in uuids)]
+    binary = [one.bytes for one in uuids]
+    if backend == "sqlite":
+        return [*numbers, *spelt, *binary]
+    # Compared with another type, MySQL takes a text for the number it begins with, or refuses.
+    if not isinstance(kind, type):
+        return []
+    if issubclass(kind, bytes | bytearray | memoryview):
+        return list(binary)
+    if issubclass(kind, uuid.UUID):
+        return list(uuids)
+    return list(spelt) if issubclass(kind, str) else list(numbers)
 
 
 def ascends(before: PointId, after: PointId) -> bool:

@@ -14,8 +14,10 @@ from qmigrate.errors import RowsError
 from qmigrate.model import statement
 from qmigrate.model.ids import DescentError, Page, ascending, pages_of, plain_page
 from qmigrate.model.transform import PointId
-from qmigrate.rows.database import Database, bound
+from qmigrate.rows import moment
+from qmigrate.rows.database import MYSQL, Database, bound
 from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, spelled
+from qmigrate.rows.moment import Moment
 
 #: Rows that are fetched at a time.
 AT_ONCE = 5000
@@ -46,14 +48,6 @@ class Query:
     of_values: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """When something was looked at, by the database's clock and its transaction numbers; None where it has none."""
-
-    at: datetime | None
-    border: int
-
-
 class Rows:
     """One query on one database, to be read in several ways, each in a read-only transaction of its own.
 
@@ -77,7 +71,7 @@ class Rows:
         self.name = name
         self._keys: Keys = ValueKeys() if query.of_values else PointKeys()
         self._database = Database(url, name)
-        self._shape: tuple[str, tuple[str, ...], int | None] | None = None
+        self._shape: tuple[str, tuple[str, ...], int | type | None] | None = None
 
     def __repr__(self) -> str:
         return f"Rows({self.name!r})"
@@ -120,7 +114,7 @@ class Rows:
 
     def sample(self, count: int) -> list[Row]:
         """Up to `count` rows at random; the database reads all of them and hands out these."""
-        chance = "rand()" if self._database.backend in ("mysql", "mariadb") else "random()"
+        chance = "rand()" if self._database.backend in MYSQL else "random()"
         return list(self._read(f"ORDER BY {chance} LIMIT :qmigrate_most", bound("qmigrate_most", count)))
 
     def since(self, column: str, moment: datetime) -> Iterator[Row]:
@@ -180,30 +174,11 @@ class Rows:
         Raises:
             RowsError: it is a replica, which may be behind.
         """
-        if self._database.backend != "postgresql":
-            return Moment(None, 0)
-        with self._database.connected() as connection:
-            if self._execute(connection, "SELECT pg_is_in_recovery()").scalar_one():
-                raise RowsError(
-                    f"the database {self.name} is a replica: a row that is not there yet would look as if it were gone",
-                    hint="name the primary under databases: in qmigrate.yaml",
-                )
-            row = self._execute(connection, "SELECT clock_timestamp(), pg_snapshot_xmax(pg_current_snapshot())::text")
-            at, border = row.one()
-            return Moment(at, int(border))
+        return moment.now(self._database)
 
-    def open_since(self, moment: Moment) -> bool:
-        """Whether a transaction that was open at a moment still is; sessions of other users show once they write."""
-        if moment.at is None:
-            return False
-        with self._database.connected() as connection:
-            oldest = self._execute(connection, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text").scalar_one()
-            at = bindparam("qmigrate_at", moment.at, type_=DateTime(timezone=True))
-            asked = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-                "AND backend_type = 'client backend' AND xact_start <= :qmigrate_at"
-            )
-            return int(oldest) < moment.border or bool(self._execute(connection, asked, at).scalar_one())
+    def open_since(self, at: Moment) -> bool:
+        """Whether a transaction of that moment is still open; see :func:`qmigrate.rows.moment.open_since`."""
+        return moment.open_since(self._database, at)
 
     def _read(self, ending: str, *more: Any, also: Sequence[str] = ()) -> Iterator[Row]:
         with self._database.connected() as connection:
@@ -231,7 +206,7 @@ class Rows:
                     page = plain_page(values)
                     yield from pages_of(self._ids(values)) if page is None else (page,)
 
-    def _columns(self, connection: Connection, also: Sequence[str]) -> tuple[str, tuple[str, ...], int | None]:
+    def _columns(self, connection: Connection, also: Sequence[str]) -> tuple[str, tuple[str, ...], int | type | None]:
         """The key, the columns, and PostgreSQL's type of the key; checked against what the query really has."""
         if self._shape is None or also:
             result = self._execute(connection, self._wrapped("SELECT *", "WHERE 1 = 0"))
@@ -245,10 +220,19 @@ class Rows:
                         f"the query on {self.name} has the column {column!r} {what}; it has {', '.join(names)}",
                         hint="name it in the SELECT: … AS " + column,
                     )
-            kind = next(kind for name, kind in described if name == self.query.key)
-            postgres = self._database.backend == "postgresql"
-            self._shape = (self.query.key, self.query.columns, kind if postgres else None)
+            number = next(kind for name, kind in described if name == self.query.key)
+            kind = number if self._database.backend == "postgresql" else self._sample(connection)
+            self._shape = (self.query.key, self.query.columns, kind)
         return self._shape
+
+    def _sample(self, connection: Connection) -> type | None:
+        """The type of a value of the key column; None without a row, and in SQLite, where each may have its own."""
+        if self._database.backend == "sqlite":
+            return None
+        asked = self._wrapped(f"SELECT {self._database.quoted(self.query.key)}")
+        with closing(self._execute(connection, asked, streams=True)) as result, self._database.explained():
+            row = result.fetchone()
+        return type(row[0]) if row is not None else None
 
     def _spelled(self, ids: Sequence[PointId]) -> list[Any]:
         """Ids as the key column may hold them."""
@@ -270,7 +254,8 @@ class Rows:
             return self._twice(after)
         return RowsError(
             f"the ids of the query on {self.name} are not in one order: {after} came after {before}",
-            hint="keep ids in one form: all integers, or UUIDs in one spelling (CAST … AS uuid, or lower(…))",
+            hint="keep ids in one form: all integers, or UUIDs in one spelling "
+            + ("(CAST(… AS CHAR))" if self._database.backend in MYSQL else "(CAST … AS uuid, or lower(…))"),
         )
 
     def _twice(self, identifier: PointId) -> RowsError:
