@@ -126,6 +126,8 @@ def test_points_come_back_as_they_were_written(store, fresh_name):
     without = store.fetch(fresh_name, [1], vectors=False)
     assert records.vectors_of(without[0]) == {}
     assert store.fetch(fresh_name, []) == []
+    assert store.fetch_ids(fresh_name, [99, bare.id, 1]) == {1, bare.id}
+    assert store.fetch_ids(fresh_name, []) == set()
 
 
 def test_an_upsert_replaces_the_whole_point(store, fresh_name):

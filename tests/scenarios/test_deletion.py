@@ -18,6 +18,8 @@ from qmigrate import op
 from qmigrate.commands import fix, upgrade
 from qmigrate.errors import ArchiveError, PlanError, RefusedError, RowsError, UsageError
 from qmigrate.model.transform import Point
+from qmigrate.steps import quiet
+from qmigrate.steps.fixes import journal, removal
 from qmigrate.store import records
 
 #: Paths that a prefix must tell apart, by id; UUIDs behind the integers.
@@ -219,6 +221,31 @@ def test_what_changed_meanwhile_survives(made, monkeypatch):
     (done,) = fix.fix(made.settings(), op.DeletePoints(made.name, prefix="/photos/2024", reason="r")).done
     assert (done.changed, done.changed_meanwhile) == (len(IN_2024) - 1, 1)
     assert {1} == set(digests(made)) & IN_2024
+
+
+@pytest.mark.parametrize("writer", [False, True])
+def test_what_was_exported_is_read_again_where_somebody_writes(made, monkeypatch, writer):
+    """Operation ids tell that nobody has: no point is read again. A write between two requests is seen: its point stays."""
+    monkeypatch.setattr(journal, "PAGE", 2)
+    monkeypatch.setattr(removal, "_WINDOW", 2)
+    told, write, holds = [], removal.Removal.write, quiet.Undisturbed.holds
+
+    def disturbed(self, hand, entries):
+        write(self, hand, entries)
+        monkeypatch.setattr(removal.Removal, "write", write)
+        store = made.store() if "url" in made.qdrant else hand.store
+        store.overwrite_payload(made.name, 9, {"path": "/photos/2024/", "n": 77})
+        if store is not hand.store:
+            store.close()
+
+    if writer:
+        monkeypatch.setattr(removal.Removal, "write", disturbed)
+    monkeypatch.setattr(quiet.Undisturbed, "holds", lambda self: told.append(holds(self)) or told[-1])
+    (done,) = fix.fix(made.settings(), op.DeletePoints(made.name, prefix="/photos/2024", reason="r")).done
+    assert (done.changed, done.changed_meanwhile) == ((len(IN_2024) - 1, 1) if writer else (len(IN_2024), 0))
+    assert (9 in digests(made)) is writer
+    server = "url" in made.qdrant
+    assert told == [server, server and not writer, server and not writer]
 
 
 def test_on_the_command_line_and_in_a_revision(made, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -97,10 +97,12 @@ class Meanwhile(Silent):
                 self.steps.pop(0)()
 
 
-def test_what_is_being_inserted_is_spared(app):
+def test_what_is_being_inserted_is_spared(app, monkeypatch):
     """A row that comes between the two looks saves its point; so does one of a transaction that was open all the time."""
     engine = create_engine(app.url)
-    progress = Meanwhile(lambda: app.run("INSERT INTO faces (id) VALUES (2)"))
+    progress, began = Meanwhile(lambda: app.run("INSERT INTO faces (id) VALUES (2)")), datetime.now(UTC)
+    # However long the first look takes, it is waited for the second.
+    monkeypatch.setattr(orphans, "clock", lambda ledger: began + timedelta(seconds=progress.waits / 10))
     if app.url.startswith("postgresql"):
         connection = engine.connect()
         connection.execute(text("INSERT INTO faces (id) VALUES (1)"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qdrant_client import grpc
 
 from qmigrate.model.ids import NUMBERS, UUIDS, DescentError, ascending, differing, pages_of, plain_page, points_of
-from qmigrate.store.id_pages import decoded
+from qmigrate.store.id_pages import decoded, looked_up
 from qmigrate.store.records import order_key
 
 NUMBER = st.one_of(st.integers(0, 40), st.integers(0, 2**64 - 1))
@@ -76,9 +76,9 @@ def test_only_plain_values_become_a_page_at_once(values, wanted):
     assert page is None or points_of(page) == values
 
 
-def answer(ids, following=None, *, payload=False) -> bytes:
+def answer(ids, following=None, *, payload=False, kind=grpc.ScrollResponse) -> bytes:
     """An answer of the server with these points."""
-    found = grpc.ScrollResponse(time=0.5)
+    found = kind(time=0.5)
     for key in ids:
         identifier = grpc.PointId(num=key) if isinstance(key, int) else grpc.PointId(uuid=key)
         point = grpc.RetrievedPoint(id=identifier)
@@ -103,3 +103,11 @@ def test_an_answer_in_another_order_is_decoded_too():
     found, offset = decoded(answer([1, 300, 2, 70_000, 3]))
     assert np.concatenate(found).tolist() == [1, 300, 2, 70_000, 3]
     assert offset is None
+
+
+@given(IDS, st.booleans(), st.booleans())
+def test_an_answer_to_a_look_up_is_decoded_too(ids, payload, backwards):
+    """The tags are others there, and the points may be in any order."""
+    asked = ids[::-1] if backwards else ids
+    found = looked_up(answer(asked, payload=payload, kind=grpc.GetResponse))
+    assert sorted(map(str, (key for page in found for key in points_of(page)))) == sorted(map(str, ids))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qmigrate.errors import DeniedError
 from qmigrate.steps import quiet
-from qmigrate.steps.quiet import TokenGuard
+from qmigrate.steps.quiet import TokenGuard, Undisturbed, lone_barrier
 
 
 class Limiter:
@@ -82,3 +86,68 @@ def test_a_foreign_write_right_after_a_token_came_back_is_noticed():
     wrote, clean = watched(90, [60.0])
     assert wrote
     assert not clean
+
+
+class Shards:
+    """As much of a store as operation ids need."""
+
+    def __init__(self, ids: dict[str, int], *, denied: bool = False, **more) -> None:
+        self.ids, self.denied = ids, denied
+        self.capabilities = SimpleNamespace(**{"local": False, "barrier": True, "nodes": 1} | more)
+
+    def operation_ids(self, _name: str) -> dict[str, int]:
+        return self.ids
+
+    def barrier(self, _name: str) -> dict[str, int]:
+        if self.denied:
+            raise DeniedError("this key may not")
+        return self.ids
+
+
+@pytest.mark.parametrize(
+    ("since", "told", "holds"),
+    [
+        ({"n/0": 7}, [], True),
+        ({"n/0": 7}, [8, 9, 10], True),
+        ({"n/0": 7}, [8, 10], False),
+        ({"n/0": 7}, [8, 10, 11], False),
+        ({"n/0": 7}, [9], False),
+        ({"n/0": 7}, [8, None, 9], False),
+        ({"n/0": 7}, [3], False),
+        ({"n/0": 7}, [8, {"n/0": 9}], False),
+        ({"n/0": 7}, [8, {"n/0": 9}, {"n/0": 8}], False),
+        ({"n/0": 7}, [{"n/1": 7}], False),
+        ({"n/0": 7}, [{"n/0": 7, "n/1": 0}], False),
+        ({"n/0": 7, "n/1": 7}, [], False),
+        ({}, [], False),
+    ],
+)
+def test_a_write_of_somebody_else_shows_before_or_in_the_answer_to_ours(since, told, holds):
+    """Our writes have one id after the other, and that of the last is what the server has; nothing makes up for more."""
+    store = Shards(dict(since))
+    undisturbed = Undisturbed(store, "c", since)
+    for one in told:
+        if isinstance(one, dict):
+            store.ids = one
+            undisturbed.holds()
+        else:
+            undisturbed.wrote(one)
+            store.ids = {"n/0": one}
+    assert undisturbed.holds() is holds
+
+
+@pytest.mark.parametrize(
+    ("store", "wanted"),
+    [
+        (Shards({"n/0": 7}), {"n/0": 7}),
+        (Shards({"n/0": 7, "n/1": 9}), {}),
+        (Shards({}), {}),
+        (Shards({"n/0": 7}, nodes=3), {}),
+        (Shards({"n/0": 7}, local=True), {}),
+        (Shards({"n/0": 7}, barrier=False), {}),
+        (Shards({"n/0": 7}, denied=True), {}),
+    ],
+)
+def test_ids_are_only_counted_where_one_shard_on_one_node_tells_them(store, wanted):
+    """Several shards or nodes, local mode, an old server, a key that may not: nothing is known, and nothing is refused."""
+    assert lone_barrier(store, "c") == wanted

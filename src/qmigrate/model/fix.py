@@ -50,13 +50,13 @@ class Found:
         self.counts[name] = self.counts.get(name, 0) + count
 
     @property
-    def has_room(self) -> bool:
-        """Whether the sample takes another one."""
-        return len(self.sample) < SAMPLE
+    def room(self) -> int:
+        """How many more the sample takes."""
+        return SAMPLE - len(self.sample)
 
     def show(self, entry: Entry) -> None:
         """Keep it for the sample, while there is room."""
-        if self.has_room:
+        if self.room:
             self.sample.append({"id": entry.id, "before": dict(entry.before), "after": dict(entry.after)})
 
     def to_json(self) -> JsonObject:

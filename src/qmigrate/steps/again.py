@@ -12,7 +12,6 @@ from qmigrate.ledger import DeletionRow
 from qmigrate.model.plan import GoLive
 from qmigrate.model.transform import PointId
 from qmigrate.steps.erasing.generations import delete, forget
-from qmigrate.steps.erasing.selection import seen
 from qmigrate.steps.erasing.spaces import Spaces
 from qmigrate.steps.fixes.journal import journal_name, windows
 from qmigrate.steps.fixes.removal import parts
@@ -36,7 +35,7 @@ def deleted_since(step: GoLive, work: Work) -> set[PointId]:
         keeps = step.writes != "discard" or let_be > 0 or _undone(work, row)
         for entries in windows(work.lease.ledger, journal_name(row.facts["run"], row.facts["step"])):
             for ids in parts(iter([entry.id for entry in entries])):
-                found |= set(ids) - (seen(work.store, reach(work, source), ids) if keeps else set())
+                found |= set(ids) - (work.store.fetch_ids(reach(work, source), ids) if keeps else set())
                 work.tick()
     return found
 

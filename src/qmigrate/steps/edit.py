@@ -67,8 +67,8 @@ def export(step: EditPoints, work: Work) -> Facts:
         return {}
     path = _export_of(work, step.target, work.run, work.step)
     with opened(_place(work, step), step.edit) as fix:
-        points = fix.export(path, windows(work.lease.ledger, _journal(work)), work.tick)
-    return {"file": str(path), "points": points} if points else {}
+        kept = fix.export(path, windows(work.lease.ledger, _journal(work)), work.tick)
+    return {"file": str(path), **kept} if kept.get("points") else {}
 
 
 def change(step: EditPoints, work: Work) -> Facts:
@@ -179,7 +179,10 @@ def close(step: EditPoints, work: Work) -> Facts:
 
 
 def _place(work: Work, step: EditPoints) -> Place:
-    known = work.facts("select").get("now")
+    selected, exported = work.facts("select"), work.facts("export")
+    known = selected.get("now")
+    # What was left out of the export has changed since it was found.
+    whole = bool(exported) and exported["points"] == selected["changes"]
     return Place(
         work.collection,
         reach(work, step.target),
@@ -191,6 +194,7 @@ def _place(work: Work, step: EditPoints) -> Place:
         work.lease,
         work.operations(step.ops),
         datetime.fromisoformat(known) if known else datetime.now(UTC),
+        exported.get("since", {}) if whole else {},
     )
 
 

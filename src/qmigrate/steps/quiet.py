@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 
+from qmigrate.errors import DeniedError, NotFoundError
 from qmigrate.model.schema import Change, JsonObject
 from qmigrate.ports import OperationIds, Store
 from qmigrate.steps.work import Work
@@ -60,6 +61,44 @@ def moved_in_all(before: OperationIds, now: OperationIds) -> int | None:
     if before.keys() != now.keys():
         return None
     return sum(now[shard] - before[shard] for shard in now)
+
+
+def lone_barrier(store: Store, name: str) -> OperationIds:
+    """A barrier from which :class:`Undisturbed` can count; empty where it can't, or must not be asked for."""
+    if store.capabilities.local or not store.capabilities.barrier or store.capabilities.nodes != 1:
+        return {}
+    try:
+        found = store.barrier(name)
+    except (DeniedError, NotFoundError):
+        return {}
+    return found if len(found) == 1 else {}
+
+
+class Undisturbed:
+    """Whether nobody else has written to a collection since a barrier; asked right before each write of our own.
+
+    For one shard on one node: each of its writes has the id after that of the write before. One that comes between
+    the question and our write shows in the answer to ours, and whoever asks again hears of it.
+
+    Args:
+        name: by which the collection is reached.
+        since: the ids behind that barrier; empty for never.
+    """
+
+    def __init__(self, store: Store, name: str, since: OperationIds) -> None:
+        self._store = store
+        self._name = name
+        self._ids = dict(since) if len(since) == 1 else {}
+
+    def holds(self) -> bool:
+        """Ask the server; once somebody has written, nothing makes up for it."""
+        if self._ids and self._store.operation_ids(self._name) != self._ids:
+            self._ids = {}
+        return bool(self._ids)
+
+    def wrote(self, operation: int | None) -> None:
+        """One request of ours is done, and got this id."""
+        self._ids = {shard: last + 1 for shard, last in self._ids.items() if operation == last + 1}
 
 
 def wait_for_stragglers(work: Work, name: str) -> None:

@@ -28,6 +28,10 @@ class Throttle:
         self._lock = threading.Lock()
         self._free_at = 0.0
 
+    def portion(self, most: int) -> int:
+        """How many points to take at a time: a second's worth, so that nobody waits long after a look at them."""
+        return most if not self._rate else max(1, min(most, int(self._rate)))
+
     def take(self, points: int) -> None:
         """Wait until `points` more may go."""
         if not self._rate:

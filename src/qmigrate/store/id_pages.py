@@ -1,11 +1,14 @@
 """Ids of a collection over gRPC, decoded page by page from the bytes of the answer. It reads nothing but ids.
 
-A ``RetrievedPoint`` without payload and vectors is ``12 LEN 0a LEN (08 VARINT | 12 24 UUID)``. Ascending numbers have
+A ``RetrievedPoint`` without payload and vectors is ``TAG LEN 0a LEN (08 VARINT | 12 24 UUID)``. Ascending numbers have
 long runs of equally long records, and UUIDs have one length, so a run is a matrix of bytes. An answer that looks any
 different is decoded by the library instead.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +16,9 @@ from qdrant_client import grpc as messages
 
 from qmigrate.model.ids import NUMBERS, UUIDS, Page
 
-_NEXT, _RESULT, _TIME, _USAGE = 0x0A, 0x12, 0x19, 0x22
+_NEXT = 0x0A
+#: Tags of the points, the time and the usage, in the answer to a scroll and in that to a look-up.
+_SCROLLED, _LOOKED_UP = (0x12, 0x19, 0x22), (0x0A, 0x11, 0x1A)
 _ID, _NUMBER, _TEXT = 0x0A, 0x08, 0x12
 #: Length of the record of a UUID, and where its text begins.
 _UUID_RECORD, _UUID_AT = 42, 6
@@ -31,18 +36,31 @@ def decoded(answer: bytes) -> tuple[list[Page], bytes | None]:
         return _slow(answer)
 
 
+def looked_up(answer: bytes) -> list[Page]:
+    """Pages of a ``GetResponse`` that has ids only, in no order."""
+    try:
+        return _points(answer, 0, _LOOKED_UP)
+    except ForeignError:
+        return _pages(messages.GetResponse.FromString(answer).result)
+
+
 def _fast(answer: bytes) -> tuple[list[Page], bytes | None]:
-    size, position, following = len(answer), 0, None
+    position, following = 0, None
     if answer[:1] == bytes((_NEXT,)):
         length = _short(answer, 1)
         following, position = answer[2 : 2 + length], 2 + length
+    return _points(answer, position, _SCROLLED), following
+
+
+def _points(answer: bytes, position: int, tags: tuple[int, int, int]) -> list[Page]:
+    """The points from here, behind which only the time and the usage may come."""
     pages: list[Page] = []
     octets = np.frombuffer(answer, np.uint8)
-    while position < size and answer[position] == _RESULT:
+    while position < len(answer) and answer[position] == tags[0]:
         page, position = _run(answer, octets, position)
         pages.append(page)
-    _check_end(answer, position)
-    return _joined(pages), following
+    _check_end(answer, position, tags)
+    return _joined(pages)
 
 
 def _run(answer: bytes, octets: NDArray[np.uint8], position: int) -> tuple[Page, int]:
@@ -76,12 +94,12 @@ def _numbers(rows: NDArray[np.uint8]) -> Page:
     return found
 
 
-def _check_end(answer: bytes, position: int) -> None:
-    """Behind the points are only the time and the usage."""
+def _check_end(answer: bytes, position: int, tags: tuple[int, int, int]) -> None:
+    _, time, usage = tags
     while position < len(answer):
-        if answer[position] == _TIME:
+        if answer[position] == time:
             position += 9
-        elif answer[position] == _USAGE:
+        elif answer[position] == usage:
             position += 2 + _short(answer, position + 1)
         else:
             raise ForeignError
@@ -102,9 +120,12 @@ def _joined(pages: list[Page]) -> list[Page]:
 
 def _slow(answer: bytes) -> tuple[list[Page], bytes | None]:
     found = messages.ScrollResponse.FromString(answer)
-    ids = [point.id for point in found.result]
+    following = found.next_page_offset.SerializeToString() if found.HasField("next_page_offset") else None
+    return _pages(found.result), following
+
+
+def _pages(points: Iterable[Any]) -> list[Page]:
+    ids = [point.id for point in points]
     numbers = [one.num for one in ids if one.WhichOneof("point_id_options") == "num"]
     uuids = [one.uuid for one in ids if one.WhichOneof("point_id_options") == "uuid"]
-    pages = [np.array(numbers, NUMBERS), np.array(uuids, UUIDS)]
-    following = found.next_page_offset.SerializeToString() if found.HasField("next_page_offset") else None
-    return [page for page in pages if len(page)], following
+    return [page for page in (np.array(numbers, NUMBERS), np.array(uuids, UUIDS)) if len(page)]

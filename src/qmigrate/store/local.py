@@ -20,8 +20,9 @@ from qmigrate.model.ids import Page, pages_of
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.ports import Beat, OperationIds, PayloadEdit, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
+from qmigrate.ports import PayloadEdit, PendingWrite, Readiness, Ready, Stored
 from qmigrate.store import capabilities, faults, filters, local_shapes, records
+from qmigrate.store.local_absent import Absent
 from qmigrate.store.local_folder import open_folder
 from qmigrate.store.local_shapes import Settings
 from qmigrate.store.local_unit import cosine_vectors, in_unit_form
@@ -33,7 +34,7 @@ Result = TypeVar("Result")
 MEMORY = ":memory:"
 
 
-class LocalStore:
+class LocalStore(Absent):
     """See :class:`qmigrate.ports.Store`. Safe to use from several threads: one request at a time."""
 
     def __init__(self, client: Any, path: str, lock: threading.RLock | None = None) -> None:
@@ -74,6 +75,10 @@ class LocalStore:
     def request_timeout(self) -> float:
         """Nothing goes on after a call has returned."""
         return 0.0
+
+    def must_exist(self, name: str) -> None:
+        """Raise where there is no such collection."""
+        self._run(lambda: self._client.get_collection(name))
 
     def physical_names(self) -> tuple[str, ...]:
         """Physical collections, sorted."""
@@ -303,78 +308,14 @@ class LocalStore:
             row.payload = narrowed(row.payload or {})
         return [RestToGrpc.convert_record(row) for row in rows]
 
+    def fetch_ids(self, name: str, ids: Sequence[PointId]) -> set[PointId]:
+        """Those of these ids that exist."""
+        return {records.point_id(stored) for stored in self.fetch(name, ids, payload=False, vectors=False)}
+
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
-        """Delete points; missing ids are no error."""
+        """Delete points; missing ids are no error. There are no operation ids."""
         if ids:
             self._run(lambda: self._client.delete(name, points_selector=list(ids), wait=True))
-
-    def barrier(self, name: str) -> OperationIds:
-        """Nothing: the file lock proves that nobody else writes."""
-        return self.operation_ids(name)
-
-    def operation_ids(self, name: str) -> OperationIds:
-        """None; the collection must be there."""
-        self._run(lambda: self._client.get_collection(name))
-        return {}
-
-    def fence(self, name: str) -> JsonObject:
-        """Nothing: nobody else can write."""
-        self._run(lambda: self._client.get_collection(name))
-        return {}
-
-    def take_tokens(self, name: str) -> int:
-        """None passed: there is no limiter."""
-        self._run(lambda: self._client.get_collection(name))
-        return 0
-
-    def lift_fence(self, name: str, prior: JsonObject) -> None:
-        """Nothing to lift."""
-
-    def create_snapshot(self, name: str) -> Snapshot:
-        """Local mode has none.
-
-        Raises:
-            StoreError: always.
-        """
-        raise self._no_snapshots(name)
-
-    def recover_snapshot(self, target: str, source: str, snapshot: Snapshot, location: str, tick: Beat) -> Recovery:  # noqa: ARG002
-        """Local mode has none.
-
-        Raises:
-            StoreError: always.
-        """
-        raise self._no_snapshots(source)
-
-    def recovering(self, target: str) -> bool | None:  # noqa: ARG002
-        """Never."""
-        return False
-
-    def disk_size(self) -> int | None:
-        """Not looked up: nothing here needs it."""
-        return None
-
-    def list_snapshots(self, name: str) -> list[Snapshot]:
-        """None; the collection must be there."""
-        self._run(lambda: self._client.get_collection(name))
-        return []
-
-    def delete_snapshot(self, name: str, snapshot: str) -> None:
-        """Nothing: there can't be one."""
-
-    def read_snapshot(self, name: str, snapshot: str) -> Iterator[bytes]:  # noqa: ARG002
-        """Local mode has none.
-
-        Raises:
-            StoreError: always.
-        """
-        raise self._no_snapshots(name)
-
-    def _no_snapshots(self, name: str) -> StoreError:
-        return StoreError(
-            f"no snapshot of {name}: local mode has none",
-            hint="qmigrate snapshot create writes an archive instead",
-        )
 
     def close(self) -> None:
         """Close the files and release the lock."""

@@ -10,7 +10,7 @@ import grpc
 from qdrant_client import grpc as messages
 
 from qmigrate.errors import StoreError
-from qmigrate.model.ids import Page
+from qmigrate.model.ids import Page, points_of
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Ready, Stored
@@ -52,6 +52,9 @@ class Points:
         # Ids alone are decoded by the page, without a message per point.
         self._scroll_bytes = self._channels[0].unary_unary(
             "/qdrant.Points/Scroll", request_serializer=messages.ScrollPoints.SerializeToString
+        )
+        self._get_bytes = self._channels[0].unary_unary(
+            "/qdrant.Points/Get", request_serializer=messages.GetPoints.SerializeToString
         )
         # Points arrive here as bytes, so the request is bytes too: nothing is parsed only to be serialised again.
         self._upsert = self._channels[1].unary_unary(
@@ -155,16 +158,29 @@ class Points:
             found.extend(self.repeated(self._reads.Get, request).result)
         return found
 
+    def fetch_ids(self, name: str, ids: Sequence[PointId]) -> set[PointId]:
+        """Those of these ids that exist, decoded from the bytes of the answers."""
+        found: set[PointId] = set()
+        for part in _parts(ids, IDS_PER_REQUEST):
+            request = messages.GetPoints(collection_name=name)
+            request.with_payload.enable = request.with_vectors.enable = False
+            add_ids(request.ids, part)
+            for page in id_pages.looked_up(self.repeated(self._get_bytes, request)):
+                found.update(points_of(page))
+        return found
+
     def upsert(self, name: str, points: Sequence[Ready]) -> Upsert:
         """Start replacing or inserting points."""
         return Upsert(self, name, points)
 
-    def delete(self, name: str, ids: Sequence[PointId]) -> None:
-        """Delete points and wait until it is done."""
+    def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
+        """Delete points and wait until it is done; the operation id that the last request got."""
+        operation = None
         for part in _parts(ids, IDS_PER_REQUEST):
             request = messages.DeletePoints(collection_name=name, wait=True)
             add_ids(request.points.points.ids, part)
-            self.written(self._writes.Delete, request)
+            operation = self.written(self._writes.Delete, request)
+        return operation
 
     def edit_vectors(self, name: str, points: Sequence[Any]) -> None:
         """Set vectors of points that are there, and wait until it is done."""
@@ -218,20 +234,21 @@ class Points:
             for part in _parts(points, most):
                 self.written(self._upsert, _upsert_request(name, part))
 
-    def written(self, method: Any, request: Any, first: Any = None) -> None:
-        """Wait until the server reports a write *completed*.
+    def written(self, method: Any, request: Any, first: Any = None) -> int | None:
+        """Wait until the server reports a write *completed*; the operation id that it got, where the server tells it.
 
         One that is accepted but not done in time is sent again: it is idempotent, and waits behind the first.
         """
         futures = [] if first is None else [first]
 
-        def once() -> None:
-            answer = self.answer(futures.pop() if futures else self.start(method, request))
-            if answer.result.status != messages.UpdateStatus.Completed:
-                status = messages.UpdateStatus.Name(answer.result.status)
+        def once() -> int | None:
+            result = self.answer(futures.pop() if futures else self.start(method, request)).result
+            if result.status != messages.UpdateStatus.Completed:
+                status = messages.UpdateStatus.Name(result.status)
                 raise SlowError(f"Qdrant at {self._label} has accepted a write, but it is not done: {status}")
+            return int(result.operation_id) if result.HasField("operation_id") else None
 
-        repeated(once, self._timeout)
+        return repeated(once, self._timeout)
 
     def _smaller(self, name: str, key: str, size: int, refusal: RefusedRequestError) -> int:
         """The limit of strict mode that a refused request was beyond; else the refusal itself."""

@@ -123,6 +123,10 @@ class ServerStore:
         """The points of these ids that exist, in any order."""
         return self._points.fetch(name, ids, payload=payload, vectors=vectors)
 
+    def fetch_ids(self, name: str, ids: Sequence[PointId]) -> set[PointId]:
+        """Those of these ids that exist."""
+        return self._points.fetch_ids(name, ids)
+
     def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         """Payloads of the points that exist, exactly."""
         return payloads.read(self._main, name, ids)
@@ -196,9 +200,9 @@ class ServerStore:
         """Start replacing or inserting points."""
         return self._points.upsert(name, points)
 
-    def delete(self, name: str, ids: Sequence[PointId]) -> None:
-        """Delete points and wait; missing ids are no error."""
-        self._points.delete(name, ids)
+    def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
+        """Delete points and wait; missing ids are no error. The operation id of the last request."""
+        return self._points.delete(name, ids)
 
     def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
         """Set and remove payload keys, in this order, and wait."""

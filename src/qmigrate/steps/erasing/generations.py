@@ -8,7 +8,6 @@ from qmigrate.errors import VerificationError
 from qmigrate.ledger import Leaving
 from qmigrate.model.transform import PointId
 from qmigrate.steps.base import base_name, without
-from qmigrate.steps.erasing.selection import seen
 from qmigrate.steps.erasing.spaces import Ids, Spaces
 from qmigrate.steps.fixes.removal import parts
 from qmigrate.steps.owned import own, reach, release
@@ -17,6 +16,9 @@ from qmigrate.steps.throttle import Throttle
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
+#: Points that are deleted together.
+_AT_ONCE = 500
+
 
 def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Throttle | None = None) -> int:
     """Delete points of one generation, whether it serves, is fenced, or is still to serve; how many it had.
@@ -24,7 +26,9 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
     A fence lets no write pass, so it is lifted for that moment and put back. Whoever writes past the alias in that
     moment is noticed before the generation is deleted or serves again, where anything was kept to compare it with.
     """
-    held = [part for part in parts(iter(sorted(ids, key=records.order_key))) if _any(work, physical, part)]
+    throttle = throttle or Throttle(None)
+    some = parts(iter(sorted(ids, key=records.order_key)), throttle.portion(_AT_ONCE))
+    held = [part for part in some if _any(work, physical, part)]
     if not held:
         return 0
     generation = work.generation(physical)
@@ -37,8 +41,8 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
         work.store.lift_fence(alias, prior)
     try:
         for part in held:
-            (throttle or Throttle(None)).take(len(part))
-            gone += len(seen(work.store, alias, part))
+            throttle.take(len(part))
+            gone += len(work.store.fetch_ids(alias, part))
             work.store.delete(alias, part)
             work.tick()
     finally:
@@ -64,7 +68,7 @@ def _as_left(work: Work, alias: str, leaving: Leaving) -> bool:
 
 def _any(work: Work, physical: str, ids: list[PointId]) -> bool:
     work.tick()
-    return bool(seen(work.store, reach(work, physical), ids))
+    return bool(work.store.fetch_ids(reach(work, physical), ids))
 
 
 def forget(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
@@ -102,7 +106,7 @@ def still_there(work: Work, physical: str, ids: Collection[PointId]) -> set[Poin
     """Those of these points that a generation has, read anew."""
     found: set[PointId] = set()
     for part in parts(iter(sorted(ids, key=records.order_key))):
-        found |= seen(work.store, reach(work, physical), part)
+        found |= work.store.fetch_ids(reach(work, physical), part)
         work.tick()
     return found
 

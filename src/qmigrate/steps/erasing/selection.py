@@ -93,14 +93,14 @@ class Erasure:
     def _count(self) -> None:
         for physical, name in self.present.items():
             wanted = sorted(self.ids.get(self.spaces.of(physical), ()), key=records.order_key)
-            self.there[physical] = sum(len(seen(self._place.store, name, ids)) for ids in parts(iter(wanted)))
+            self.there[physical] = sum(len(self._place.store.fetch_ids(name, ids)) for ids in parts(iter(wanted)))
 
     def _elsewhere(self, ids: Sequence[PointId], space: int) -> set[PointId]:
         """Those that another generation of the same ids holds."""
         found: set[PointId] = set()
         for physical, name in self.present.items():
             if physical != self.live and self.spaces.of(physical) == space and ids:
-                found |= seen(self._place.store, name, ids)
+                found |= self._place.store.fetch_ids(name, ids)
         return found
 
     def audit(self, facts: JsonObject) -> Fixed:
@@ -134,11 +134,6 @@ def readable(store: Store, physical: str) -> str:
         f"{physical} is hidden by an alias of its name, and {old_alias(physical)}, by which it was reached, is gone",
         hint=f"make that alias again in Qdrant, pointing to {physical}",
     )
-
-
-def seen(store: Store, name: str, ids: Sequence[PointId]) -> set[PointId]:
-    """Those of these points that are there."""
-    return {records.point_id(stored) for stored in store.fetch(name, ids, payload=False, vectors=False)}
 
 
 def _is_ours(place: Place, physical: str, number: int) -> bool:

@@ -102,9 +102,9 @@ class BringBack:
                         found.add("without_vector", bool(lacking))
                         yield Entry(wanted[one.id], before, {"from": one.id, **({"lacks": lacking} if lacking else {})})
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
         """Nothing: what is given back was not there."""
-        return 0
+        return {}
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """As it should be is what the point of the file becomes; else by the digest of the whole point."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence, Set
+from itertools import repeat
 
 import zstandard
 
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.fix import Entry
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 
 #: Entries of a stored page.
@@ -48,11 +50,10 @@ def write(lease: Lease, name: str, entries: Iterable[Entry]) -> int:
 
 
 def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Iterator[list[Entry]]:
-    """The stored entries, many at a time; those of a count that was returned here are always whole.
+    """The stored entries, so many at a time, and at the end the rest.
 
     Args:
         skip: so many entries are done already.
-        size: of a window, at least.
     """
     found: list[Entry] = []
     for page in ledger.base_pages(name):
@@ -60,9 +61,9 @@ def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Itera
         if skip:
             done = min(skip, len(found))
             found, skip = found[done:], skip - done
-        if len(found) >= size:
-            yield found
-            found = []
+        while len(found) >= size:
+            yield found[:size]
+            found = found[size:]
     if found:
         yield found
 
@@ -75,12 +76,23 @@ def without(page: bytes, ids: Set[PointId]) -> tuple[bytes, int]:
 
 
 def packed(entries: Sequence[Entry]) -> bytes:
-    """A page of entries as it is stored."""
-    # An entry is a tuple, so it is a list there.
-    lines = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
+    """A page of entries as it is stored: by column, and what is one object in all entries only once."""
+    page = {
+        "ids": [entry.id for entry in entries],
+        "before": _once([entry.before for entry in entries]),
+        "after": _once([entry.after for entry in entries]),
+    }
+    lines = json.dumps(page, ensure_ascii=False, separators=(",", ":"))
     return zstandard.compress(lines.encode(), 3)
 
 
 def unpacked(page: bytes) -> list[Entry]:
     """The entries of a stored page."""
-    return list(map(Entry._make, json.loads(zstandard.decompress(page))))
+    found = json.loads(zstandard.decompress(page))
+    before, after = (one if isinstance(one, list) else repeat(one) for one in (found["before"], found["after"]))
+    return list(map(Entry, found["ids"], before, after))
+
+
+def _once(column: list[JsonObject]) -> list[JsonObject] | JsonObject:
+    # Equal is not enough: 1, 1.0 and true are.
+    return column[0] if column and all(one is column[0] for one in column) else column

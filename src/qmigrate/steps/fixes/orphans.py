@@ -151,7 +151,7 @@ class Orphans(Removal):
         self._sql.now()
         ids = place.store.sample_ids(place.address, most)
         strays = self._matching(sorted(self._matching(ids), key=records.order_key))
-        strays &= self._there(list(strays))
+        strays &= place.store.fetch_ids(place.address, list(strays))
         rows = [identifier for identifier, _ in self._sql.sample(most)]
         found.counts["rows"] = self._sql.count()
         found.counts.update(sampled=len(ids), sampled_rows=len(rows), strays=len(strays))
@@ -189,15 +189,11 @@ class Orphans(Removal):
             return self._fields.strays(ids)
         return set(ids) - self._sql.of(ids).keys()
 
-    def _there(self, ids: Sequence[PointId]) -> set[PointId]:
-        points = self._place.store.fetch(self._place.address, ids, payload=False, vectors=False)
-        return {records.point_id(stored) for stored in points}
-
     def _really_missing(self, ids: Sequence[PointId]) -> list[PointId]:
         """Those that have a row and no point, each asked again."""
         place = self._place
         if self._fields is None:
-            there = self._there(ids)
+            there = place.store.fetch_ids(place.address, ids)
         elif self._edit.get("sample") is not None or self._fields.finds(
             described(place.store, place.address).schema.indexes.get(str(self._field))
         ):

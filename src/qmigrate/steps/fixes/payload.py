@@ -7,6 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from qmigrate.model.fix import Entry, same_keys
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit
 from qmigrate.steps.fixes.protocol import Hand, Place
@@ -24,9 +25,9 @@ class PayloadFix:
     window = 100_000
     _place: Place
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
         """Nothing: the entries hold all that an undo needs."""
-        return 0
+        return {}
 
     def payloads(self, entries: Sequence[Entry]) -> dict[PointId, Payload]:
         """What these points have now under the keys that change."""

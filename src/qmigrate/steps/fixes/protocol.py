@@ -12,7 +12,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Lease, Ledger
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
-from qmigrate.ports import Store
+from qmigrate.ports import OperationIds, Store
 from qmigrate.steps.work import Code, Tick
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Place:
         lease: what a fix writes down about its own rows; None where it is only a preview.
         operations: of revisions, that the step names: an undo goes through those that came since.
         now: what ages are counted from: the moment at which the fix was begun, also in what goes on with it.
+        exported: the operation ids behind which every selected point was exported as it had been found; empty where
+            one was not, or nobody knows.
     """
 
     collection: str
@@ -48,6 +50,7 @@ class Place:
     lease: Lease | None = None
     operations: tuple[Operation, ...] = ()
     now: datetime = field(default_factory=_now)
+    exported: OperationIds = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,11 @@ class Fix(Protocol):
             QmigrateError: what it looks at doesn't fit; nothing was changed.
         """
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:
-        """Keep what an undo needs beside the entries; how many points, 0 where it needs nothing."""
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:
+        """Keep what an undo needs beside the entries: how many ``points``, and ``since`` which operation ids.
+
+        Empty where it needs nothing.
+        """
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
         """How each point is now: ``gone``, ``after`` (as it should be), ``before`` (as it was found), ``moved``.

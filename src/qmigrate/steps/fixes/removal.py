@@ -15,12 +15,13 @@ from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.transform import Payload, PointId
+from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.rows import Query, Rows
 from qmigrate.steps.export import described
 from qmigrate.steps.fixes.age import older_than
 from qmigrate.steps.fixes.protocol import Hand, Place
+from qmigrate.steps.quiet import Undisturbed, lone_barrier
 from qmigrate.steps.throttle import Throttle
 from qmigrate.steps.work import Tick
 from qmigrate.store import portable, records
@@ -35,13 +36,17 @@ DELETED = "deletion"
 _AT_ONCE = 2000
 #: Points of a page without vectors.
 _PAGE = 5000
+#: Points of a request that has their ids alone.
+_MANY = 10_000
+#: Points that are looked at and then deleted together: few, for little time may pass in between.
+_WINDOW = 2000
+#: One object each, which the journal stores once a page: what a point is that may be anything, and what becomes of it.
+_ANY: JsonObject = {"digest": ""}
+_NOTHING: JsonObject = {}
 
 
 class Removal:
     """Deletes points; see :class:`qmigrate.operations.deletion.DeletePoints`, whose edit it takes."""
-
-    #: Small: between the last look at a point and its deletion little time may pass.
-    window = 2000
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
@@ -56,11 +61,18 @@ class Removal:
         self._rows: Rows | None = None
         self._throttle = Throttle(edit.get("max_rate"))
         others = ("filter", "prefix", "sql")
-        self._by_id_alone = self._ids is not None and not edit.get("export", True) and not any(map(edit.get, others))
+        self._exports = bool(edit.get("export", True))
+        self._by_id_alone = self._ids is not None and not self._exports and not any(map(edit.get, others))
+        self._undisturbed = Undisturbed(place.store, place.address, place.exported)
         sql = edit.get("sql")
         if sql is not None:
             query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {})
             self._rows = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
+
+    @property
+    def window(self) -> int:
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`."""
+        return self._throttle.portion(_MANY if self._by_id_alone else _WINDOW)
 
     def close(self) -> None:
         """Close the database."""
@@ -77,27 +89,26 @@ class Removal:
         found.points = self._place.store.count(self._place.address)
         found.counts.update({"not_there": 0, "no_match": 0})
         for ids in self._candidates(found):
-            points = {records.point_id(stored): stored for stored in self._whole(ids)}
-            matching = self._matching([one for one in ids if one in points])
-            found.add("not_there", len(ids) - len(points))
-            found.add("no_match", len(points) - len(matching))
-            for identifier in ids:
-                if identifier in matching:
-                    entry = Entry(identifier, {"digest": self._digest(points[identifier])}, {})
-                    if found.has_room:
-                        found.show(Entry(identifier, self._payload_of(points[identifier]), {}))
-                    yield entry
+            digests = self._digests(ids)
+            matching = self._matching([one for one in ids if one in digests])
+            found.add("not_there", len(ids) - len(digests))
+            found.add("no_match", len(digests) - len(matching))
+            chosen = [identifier for identifier in ids if identifier in matching]
+            self._show(found, chosen)
+            for identifier in chosen:
+                yield Entry(identifier, digests[identifier], _NOTHING)
 
     def selected(self) -> Iterator[set[PointId]]:
         """Every id that all conditions select, some at a time; those that were only named need not be there."""
         for ids in self._candidates(Found()):
             yield self._matching(ids)
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:
         """The points as they are, payload and all vectors; one that has changed since is not deleted, and left out."""
-        if not self._edit.get("export", True):
-            return 0
+        if not self._exports:
+            return {}
         place = self._place
+        since = dict(lone_barrier(place.store, place.address))
         live = described(place.store, place.address)
         header = Header(
             kind=DELETED,
@@ -111,18 +122,22 @@ class Removal:
             # By which an undo knows what came since.
             facts={"applied": [one.revision for one in place.ledger.applied(place.collection)]},
         )
-        return archive.write(path, header, self._exported(entries, tick)).points
+        return {"points": archive.write(path, header, self._pages(entries, tick)).points, "since": since}
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
         """A point that is gone is as it should be; one that is not what it was is left alone.
 
-        What ids alone select goes whatever it is by now, and a second deletion of it does nothing.
+        What ids alone select goes whatever it is by now, and a second deletion of it does nothing. What was exported
+        is not read again while nobody else writes to the collection. A rate is waited for before the look.
         """
-        if writing and self._by_id_alone:
+        if writing:
+            self._throttle.take(len(entries))
+        if writing and (self._by_id_alone or self._undisturbed.holds()):
             return ["before"] * len(entries)
-        digests = self._digests([entry.id for entry in entries])
+        there = self._place.store.fetch_ids(self._place.address, [entry.id for entry in entries])
+        digests = self._digests([entry.id for entry in entries if entry.id in there])
         return [
-            "after" if entry.id not in digests else "before" if digests[entry.id] == entry.before["digest"] else "moved"
+            "after" if entry.id not in digests else "before" if digests[entry.id] == entry.before else "moved"
             for entry in entries
         ]
 
@@ -135,9 +150,8 @@ class Removal:
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
         """Delete by id."""
-        for part in self._parts(iter(entries)):
-            self._throttle.take(len(part))
-            hand.store.delete(hand.alias, [entry.id for entry in part])
+        if entries:
+            self._undisturbed.wrote(hand.store.delete(hand.alias, [entry.id for entry in entries]))
             hand.tick()
 
     def audit(self, facts: JsonObject) -> Fixed:
@@ -214,48 +228,44 @@ class Removal:
             left &= {records.point_id(stored) for stored in points if self._is_below(stored)}
         return left
 
-    def _whole(self, ids: Sequence[PointId]) -> list[Stored]:
-        """Points as an undo needs them: where their ids alone select them and nothing is kept, these say it all."""
-        whole = not self._by_id_alone
-        return self._place.store.fetch(self._place.address, ids, payload=whole, vectors=whole)
+    def _show(self, found: Found, ids: Sequence[PointId]) -> None:
+        """The first ones, for people."""
+        if found.room and ids:
+            payloads = self._place.store.payloads(self._place.address, ids[: found.room])
+            for identifier, payload in payloads.items():
+                found.show(Entry(identifier, payload, _NOTHING))
 
-    def _digest(self, stored: Stored) -> str:
-        """What tells whether it is still the same; of an id alone it always is."""
-        return "" if self._by_id_alone else records.digest(stored).hex()
-
-    def _payload_of(self, stored: Stored) -> Payload:
-        """For people, who look at a few."""
-        identifier = records.point_id(stored)
+    def _digests(self, ids: Sequence[PointId]) -> dict[PointId, JsonObject]:
+        """What tells whether a point is still the same, of those that are there; of an id alone it always is."""
+        place = self._place
         if self._by_id_alone:
-            return self._place.store.payloads(self._place.address, [identifier]).get(identifier, {})
-        return records.payload_of(stored)
-
-    def _digests(self, ids: Sequence[PointId]) -> dict[PointId, str]:
+            return dict.fromkeys(place.store.fetch_ids(place.address, ids), _ANY)
         found = {}
         for part in self._parts(iter(ids)):
-            for stored in self._whole(part):
-                found[records.point_id(stored)] = self._digest(stored)
+            for stored in place.store.fetch(place.address, part):
+                found[records.point_id(stored)] = {"digest": records.digest(stored).hex()}
         return found
 
-    def _exported(self, entries: Iterable[Sequence[Entry]], tick: Tick) -> Iterator[list[JsonObject]]:
+    def _pages(self, entries: Iterable[Sequence[Entry]], tick: Tick) -> Iterator[list[JsonObject]]:
         place = self._place
         for window in entries:
             for part in self._parts(iter(window)):
-                points = {records.point_id(stored): stored for stored in self._whole([entry.id for entry in part])}
+                found = place.store.fetch(place.address, [entry.id for entry in part])
+                points = {records.point_id(stored): stored for stored in found}
                 same = [
                     points[entry.id]
                     for entry in part
-                    if entry.id in points and self._digest(points[entry.id]) == entry.before["digest"]
+                    if entry.id in points and records.digest(points[entry.id]).hex() == entry.before["digest"]
                 ]
                 yield portable.page_to_json(place.store, place.address, same)
                 tick()
 
     def _parts(self, items: Iterator[Item]) -> Iterator[list[Item]]:
-        """As many as are read with their vectors at a time."""
+        """As many as are read with their vectors at a time, or as ids alone."""
+        if self._at_once is None and self._by_id_alone:
+            self._at_once = _MANY
         if self._at_once is None:
-            whole = not self._by_id_alone
-            pages = self._place.store.scan(self._place.address, page=16, payload=whole, vectors=whole)
-            sample = next(iter(pages), ())
+            sample = next(iter(self._place.store.scan(self._place.address, page=16)), ())
             self._at_once = records.page_size(sample, most=_AT_ONCE)
         yield from parts(items, self._at_once)
 

@@ -85,9 +85,9 @@ class Retry:
                     outcomes = {row.outcome for row in todo}
                     yield Entry(identifier, {"dropped": DROPPED in outcomes}, {self._now(row): 1 for row in todo})
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> int:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
         """Nothing: what is filled was not there."""
-        return 0
+        return {}
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the vectors that are there."""
