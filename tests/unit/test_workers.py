@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import sys
 import tomllib
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +16,13 @@ import yaml
 
 from qmigrate import errors
 from qmigrate.cli.verbs.change import upgrade
-from qmigrate.commands.workers import hands_of
+from qmigrate.commands.workers import hands_of, local
+from qmigrate.commands.workers.carried import from_json, to_json
+from qmigrate.commands.workers.local import LocalHands
 from qmigrate.commands.workers.words import heard, said
 from qmigrate.errors import ConfigError
 from qmigrate.settings import Settings
+from qmigrate.steps.hands import LostError, Order, Report
 from qmigrate.store.faults import TransientError
 
 CLIP = {"type": "open_clip", "model": "ViT-B-32"}
@@ -111,6 +117,108 @@ def test_an_error_leaves_a_worker_as_what_it_was():
         back = heard(said(unforeseen))
     assert "KeyError: 'x'" in back.message
     assert "test_workers.py" in back.__notes__[0]
+    huge = errors.QmigrateError("x" * 10**6, facts={"path": Path("a"), "all": ["y" * 10**6]})
+    assert len(json.dumps(said(huge))) < 100_000
+    assert json.dumps(said(errors.QmigrateError("x", facts={"path": Path("a")})))
+
+
+ORDER = Order("ledger", "notes", 1, 0, 3, "notes__g0002__e3__0", "cpu", 4, 12.5)
+#: What may be in a file, of every kind that YAML and the readers of the settings make.
+EVERYTHING = """
+qdrant: {url: "http://localhost:6333", api_key_env: KEY, timeout: 5s, nodes: ["http://a:6333", "http://b:6333"]}
+ledger: {url: "postgresql://app:geheim@db/app", schema: vectors}
+databases: {app: {url: "sqlite:///app.db"}, other: {url_env: NOWHERE}}
+embedders: {words: {type: hashing}, clip: {type: open_clip, model: ViT-B-32, image_roots: [/data], threads: null}}
+rebuild: {devices: [cpu, "cuda:0"], max_rate: 12.5, ranges: auto, ray: {workers: 2, runtime_env: {env_vars: {A: ä}}}}
+fixes: {tenants: {"a*": org}, presets: {old: {collection: notes, filter: {since: 2024-05-01, at: 2024-05-01 10:00:00,
+  1: one, raw: !!binary aGk=, some: !!set {a, b}}}}}
+limits: {max_quarantine: 0.5}
+lint: {points: {notes: 5}}
+metrics: {checks: {notes: {kind: orphans, collection: notes, sql: "SELECT 1"}}}
+collections: {notes: {rebuild: {devices: auto, ray: {num_gpus: 0.5}}, fixes: {undo: 5h}, embedders: {words: {type: hashing, size: 8}}}}
+"""
+
+
+def test_settings_reach_a_worker_whole_and_as_plain_json(tmp_path):
+    """What a worker makes of its JSON is equal in value and type; what no file can hold is refused by its type."""
+    (tmp_path / "qmigrate.yaml").write_text(EVERYTHING)
+    found = Settings.load(config=tmp_path / "qmigrate.yaml", environ={"KEY": "geheim"})
+    back = from_json(json.loads(json.dumps(to_json(found))))
+    assert back == found
+    assert repr(asdict(back)) == repr(asdict(found))
+    assert back.qdrant.api_key == "geheim"
+    assert (back.scripts, back.for_collection("notes").fixes.undo) == (tmp_path / "qdrant_migrations", 5 * 3600.0)
+    odd = replace(found, embedders={"words": {"type": "callable", "function": print}})
+    with pytest.raises(ConfigError, match="a value of type builtin_function_or_method, which can't be handed"):
+        to_json(odd)
+
+
+def fake(monkeypatch, body: str) -> None:
+    """Workers are this program from now on: `end` is its socket, on which it has heard what it is given."""
+    code = f"import json, os, signal, socket, sys, time; end = socket.socket(fileno=int(sys.argv[1])); lines = end.makefile(); begun = json.loads(lines.readline())\n{body}"
+    monkeypatch.setattr(local, "command", lambda number: [sys.executable, "-c", code, str(number)])
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("end.sendall(b'\\x80\\x04K\\x01.\\n'); time.sleep(60)", "it sent what nobody understands: 6 bytes that are no JSON"),
+        ("end.sendall(b'{}\\n'); time.sleep(60)", "3 bytes of JSON that are no message"),
+        ("end.sendall(b'[\"done\", 77]\\n'); time.sleep(60)", "a message that none should be"),
+        ("end.sendall(b'[\"refused\", {\"type\": \"Mapping\", \"message\": 1}]\\n'); time.sleep(60)", "a message that none should be"),
+        ("end.sendall(b'[\"sing\"]\\n'); time.sleep(60)", "a message of another kind"),
+        ("end.sendall(b'x' * 17 * 2**20); time.sleep(60)", "a message of more than 16,777,216 bytes"),
+        ("end.sendall(b'[\"refu'); os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
+        ("sys.exit(3)", "exit code 3"),
+    ],
+)
+def test_a_worker_that_says_rubbish_or_nothing_is_ended_and_named(tmp_path, monkeypatch, body, told):
+    """Nobody waits for it for ever, what it said is never taken for code, and the reason is told in words."""
+    fake(monkeypatch, body)
+    with pytest.raises(LostError, match=told):
+        LocalHands(settings(tmp_path)).start(ORDER, lambda: None)
+
+
+def test_what_a_worker_is_given_stands_neither_in_its_arguments_nor_in_its_environment(tmp_path, monkeypatch):
+    """Settings and order arrive over the socket; a range is asked for, reported and done, and its error comes back."""
+    seen = tmp_path / "seen.json"
+    fake(
+        monkeypatch,
+        f"""
+def say(*words): end.sendall(json.dumps(words).encode() + b"\\n")
+with open({str(seen)!r}, "w") as out: json.dump([begun, sys.orig_argv, dict(os.environ)], out)
+say("ready")
+for line in lines:
+    word, *more = json.loads(line)
+    if word == "stop": sys.exit(0)
+    say("report", {{"points": 7, "quarantined": 1, "stages": {{"write": 0.5}}}})
+    say("failed", more[0], {{"type": "QuarantineError", "message": "too many", "facts": {{"n": 1}}}}) if more[1] else say("done", more[0])
+""",
+    )
+    made = replace(settings(tmp_path), qdrant=replace(settings(tmp_path).qdrant, api_key="geheim"))
+    hand = LocalHands(made).start(ORDER, lambda: None)
+    try:
+        hand.copy(5, again=False, look=lambda: None)
+        assert hand.report() == Report(7, 1, {"write": 0.5})
+        with pytest.raises(errors.QuarantineError, match="too many") as failed:
+            hand.copy(6, again=True, look=lambda: None)
+        assert failed.value.facts == {"n": 1}
+    finally:
+        hand.close()
+    (word, path, given, order), arguments, environ = json.loads(seen.read_text())
+    assert (word, path, order) == ("begin", sys.path, asdict(ORDER))
+    assert from_json(given) == made
+    assert "geheim" not in json.dumps(arguments)
+    assert "geheim" not in json.dumps(environ)
+
+
+def test_a_worker_ends_when_it_is_told_rubbish():
+    """A parent that isn't understood is treated like one that is gone."""
+    mine, its = local.socket.socketpair()
+    with mine, subprocess.Popen(local.command(its.fileno()), pass_fds=[its.fileno()]) as process:
+        its.close()
+        mine.sendall(b"no JSON\n")
+        assert process.wait(60) == 1
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"

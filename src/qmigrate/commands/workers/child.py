@@ -1,47 +1,40 @@
 """The worker process of one device on this machine: ``python -m qmigrate.commands.workers.child FD``.
 
-It is told by its parent through that connection, ends when the connection does, and prints nothing.
+It is told by its parent through that socket, ends when the connection does, and prints nothing.
 """
 
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import threading
-from contextlib import suppress
 from dataclasses import asdict
-from multiprocessing.connection import Connection
 from typing import Any
+
+from qmigrate.commands.workers.line import GarbledError, Line
 
 #: Seconds between two reports.
 REPORT_EVERY = 0.5
-
-
-class _Line:
-    """The connection to the parent; threads share it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._lock = threading.Lock()
-
-    def say(self, *words: Any) -> None:
-        # A parent that is gone needs no answer.
-        with self._lock, suppress(OSError):
-            self.connection.send(words)
 
 
 def main() -> int:
     """Serve one parent until it says stop, or is gone."""
     # Ctrl-C reaches the whole group: the parent hears it, and says what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    line = _Line(Connection(int(sys.argv[1])))
-    path, settings, order = line.connection.recv()
-    sys.path[:] = path
+    line = Line(socket.socket(fileno=int(sys.argv[1])))
+    words = _heard(line)
+    if words is None:
+        return 1
+    # The folders that the user's code is found in may have been added by the parent.
+    sys.path[:] = words[1]
     from qmigrate.commands.workers.body import Body
+    from qmigrate.commands.workers.carried import from_json
     from qmigrate.commands.workers.words import said
+    from qmigrate.steps.hands import Order
 
     try:
-        body = Body(settings, order)
+        body = Body(from_json(words[2]), Order(**words[3]))
     except BaseException as error:
         line.say("refused", said(error))
         return 1
@@ -59,11 +52,10 @@ def main() -> int:
             line.say("report", asdict(body.report()))
             line.say("done", number)
 
-    with suppress(EOFError, OSError):
-        while (words := line.connection.recv())[0] == "copy":
-            thread = threading.Thread(target=copy, args=words[1:], name=f"range {words[1]}", daemon=True)
-            thread.start()
-            threads.append(thread)
+    while (words := _heard(line)) is not None and words[0] == "copy":
+        thread = threading.Thread(target=copy, args=words[1:], name=f"range {words[1]}", daemon=True)
+        thread.start()
+        threads.append(thread)
     body.stop()
     for thread in threads:
         thread.join()
@@ -72,7 +64,15 @@ def main() -> int:
     return 0
 
 
-def _report(line: _Line, body: Any, ended: threading.Event) -> None:
+def _heard(line: Line) -> list[Any] | None:
+    """The parent's next word; nothing comes any more from one that is gone, or that isn't understood."""
+    try:
+        return line.hear()
+    except GarbledError:
+        return None
+
+
+def _report(line: Line, body: Any, ended: threading.Event) -> None:
     while not ended.is_set():
         line.say("report", asdict(body.report()))
         ended.wait(REPORT_EVERY)

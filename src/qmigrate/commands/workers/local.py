@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 
+from qmigrate.commands.workers.carried import to_json
+from qmigrate.commands.workers.line import GarbledError, Line
 from qmigrate.commands.workers.words import heard
 from qmigrate.embed import devices_for
-from qmigrate.errors import ConfigError
+from qmigrate.errors import ConfigError, QmigrateError
 from qmigrate.settings import Settings
 from qmigrate.steps.hands import LostError, Order, Report
 
+#: What somebody waits for: that it is done, how it failed, or that the worker is gone.
+_Answer = Literal["done", "lost"] | QmigrateError
 #: Seconds between two looks at the stop signal, the lease and the display.
 LOOK = 0.2
 #: Seconds that a worker gets beyond the longest request to end at a checkpoint.
@@ -70,31 +74,29 @@ class ProcessHand:
     """A worker process; see ``steps.hands.Hand``."""
 
     def __init__(self, settings: Settings, order: Order) -> None:
-        mine, its = multiprocessing.Pipe()
+        # Settings may hold keys: they go over the line alone, not by arguments or environment.
+        words = ([str(one) for one in sys.path], to_json(settings), asdict(order))
+        mine, its = socket.socketpair()
         self._patience = settings.qdrant.timeout + PATIENCE
-        self._line: Any = mine
+        self._line = Line(mine)
         self._lock = threading.Lock()
         # "" is the worker as a whole, a number one of its ranges.
-        self._answers: dict[int | str, queue.SimpleQueue[tuple[Any, ...] | None]] = {"": queue.SimpleQueue()}
+        self._answers: dict[int | str, queue.SimpleQueue[_Answer]] = {"": queue.SimpleQueue()}
         self._report = Report()
         self._lost = False
-        command = [sys.executable, "-m", "qmigrate.commands.workers.child", str(its.fileno())]
+        self._garbled = ""
         # What the user's code prints there must not get into the result of this process.
         self._process = subprocess.Popen(
-            command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            command(its.fileno()), pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         its.close()
-        with suppress(OSError):
-            # Settings may hold keys: they go through this pipe alone, not by arguments or environment.
-            mine.send((sys.path, settings, order))
         self._reader = threading.Thread(target=self._read, name="worker", daemon=True)
         self._reader.start()
+        self._line.say("begin", *words)
 
     def begin(self, look: Callable[[], None]) -> None:
         """Wait until it is ready."""
-        words = self._wait("", look)
-        if words[0] == "refused":
-            raise heard(words[1])
+        self._wait("", look)
 
     def copy(self, number: int, *, again: bool, look: Callable[[], None]) -> None:
         """See ``steps.hands``."""
@@ -102,11 +104,8 @@ class ProcessHand:
             self._answers[number] = queue.SimpleQueue()
             if self._lost:
                 raise LostError(self._ending())
-            with suppress(OSError):
-                self._line.send(("copy", number, again))
-        words = self._wait(number, look)
-        if words[0] == "failed":
-            raise heard(words[2])
+            self._line.say("copy", number, again)
+        self._wait(number, look)
 
     def report(self) -> Report:
         """See ``steps.hands``."""
@@ -114,8 +113,7 @@ class ProcessHand:
 
     def close(self) -> None:
         """See ``steps.hands``."""
-        with self._lock, suppress(OSError):
-            self._line.send(("stop",))
+        self._line.say("stop")
         try:
             self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
@@ -124,30 +122,59 @@ class ProcessHand:
         self._reader.join()
         self._line.close()
 
-    def _wait(self, about: int | str, look: Callable[[], None]) -> tuple[Any, ...]:
+    def _wait(self, about: int | str, look: Callable[[], None]) -> None:
         while True:
             try:
-                words = self._answers[about].get(timeout=LOOK)
+                answer = self._answers[about].get(timeout=LOOK)
             except queue.Empty:
                 look()
                 continue
-            if words is None:
+            if answer == "lost":
                 raise LostError(self._ending())
-            return words
+            if isinstance(answer, QmigrateError):
+                raise answer
+            return
 
     def _ending(self) -> str:
         code = self._process.wait()
+        if self._garbled:
+            return self._garbled
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
     def _read(self) -> None:
-        with suppress(EOFError, OSError):
-            while True:
-                words = self._line.recv()
-                if words[0] == "report":
-                    self._report = Report(**words[1])
-                else:
-                    self._answers[words[1] if words[0] in ("done", "failed") else ""].put(words)
+        try:
+            while (words := self._line.hear()) is not None:
+                self._take(*words)
+        except (GarbledError, LookupError, TypeError, ValueError) as error:
+            why = str(error) if isinstance(error, GarbledError) else "a message that none should be"
+            self._garbled = f"ended, since it sent what nobody understands: {why}"
+            self._process.kill()
         with self._lock:
             self._lost = True
             for answer in self._answers.values():
-                answer.put(None)
+                answer.put("lost")
+
+    def _take(self, word: str, *more: Any) -> None:
+        """One word of the worker; what it was about is checked here, where nobody waits for it yet."""
+        if word == "ready":
+            self._answers[""].put("done")
+        elif word == "refused":
+            self._answers[""].put(heard(*more))
+        elif word == "done":
+            self._answers[more[0]].put("done")
+        elif word == "failed":
+            number, error = more
+            self._answers[number].put(heard(error))
+        elif word == "report":
+            self._report = Report(**more[0])
+        else:
+            raise GarbledError("a message of another kind")
+
+
+def command(number: int) -> list[str]:
+    """What a worker is started by.
+
+    Args:
+        number: of the open socket that it inherits.
+    """
+    return [sys.executable, "-m", "qmigrate.commands.workers.child", str(number)]
