@@ -12,6 +12,11 @@ from qmigrate.errors import QmigrateError
 #: Characters of a message, of facts and of a trace: what somebody has quoted whole into an error stays short.
 _MESSAGE, _FACTS, _TRACE = 20_000, 200_000, 50_000
 
+#: By name, so that nothing else is ever made of a word.
+_KINDS = {
+    name: found for name, found in vars(errors).items() if isinstance(found, type) and issubclass(found, QmigrateError)
+}
+
 
 def said(error: BaseException) -> dict[str, Any]:
     """What :func:`heard` makes the error of."""
@@ -33,15 +38,12 @@ def heard(words: dict[str, Any]) -> QmigrateError:
     """The error that a worker has met; of an unforeseen one it has the trace as a note.
 
     Raises:
-        ValueError: no error speaks like that.
+        KeyError: no error speaks like that.
     """
-    kind = vars(errors).get(str(words["type"]))
-    ours = isinstance(kind, type) and issubclass(kind, QmigrateError)
-    if not ours or not isinstance(words["message"], str):
-        raise ValueError(f"no error of ours: {words['type']!r:.80}")
+    kind = _KINDS[words["type"]]
     # Some classes take other arguments; what they are for has happened in the worker.
     error: QmigrateError = kind.__new__(kind)
-    QmigrateError.__init__(error, words["message"], hint=words.get("hint"), facts=words.get("facts"))
+    QmigrateError.__init__(error, str(words["message"]), hint=words.get("hint"), facts=words.get("facts"))
     if "trace" in words:
         error.add_note(words["trace"])
     return error
