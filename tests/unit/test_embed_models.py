@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from qmigrate.commands import upgrade
 from qmigrate.embed import load
 from qmigrate.embed.inputs import ImageName
 from qmigrate.embed.pipeline import Pipeline
+from qmigrate.embed.staged import LetsGo
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.embed.torch_models import Batches
-from qmigrate.errors import ConfigError, EmbedError
+from qmigrate.errors import ConfigError, DriftError, EmbedError
 from qmigrate.model.transform import Point
 
 MISSING = [one for one in ("torch", "open_clip", "sentence_transformers") if importlib.util.find_spec(one) is None]
@@ -171,6 +173,33 @@ def test_the_fingerprint_of_open_clip_is_that_of_the_weights_in_memory(clip, tmp
     assert seeds[0] == seeds[1] != seeds[2]
     assert seeds[0]["random_weights"] == 1
     assert base["library_version"]
+
+
+def test_a_model_that_was_let_go_of_is_loaded_again_when_it_is_used(clip, tmp_path):
+    """Its memory is given back, its fingerprint stays known, and only the very same weights may take its place."""
+    import torch
+
+    file = tmp_path / "weights.pt"
+    file.write_bytes((clip / "weights.pt").read_bytes())
+    one = open_clip_embedder(clip, pretrained=str(file))
+    assert isinstance(one, LetsGo)
+    before, known = np.vstack(one.embed(["a cat"])), one.fingerprint()
+    model = weakref.ref(one._loaded.model)
+    one.release()
+    assert model() is None
+    file.unlink()
+    one.release()
+    assert (one.fingerprint(), one.size) == (known, 24)
+    with pytest.raises(EmbedError, match="can't be loaded"):
+        one.embed(["a cat"])
+    file.write_bytes((clip / "weights.pt").read_bytes())
+    assert np.array_equal(np.vstack(one.embed(["a cat"])), before)
+    one.release()
+    weights = torch.load(file)
+    weights["visual.proj"][0, 0] += 1e-3
+    torch.save(weights, file)
+    with pytest.raises(DriftError, match="loaded again, and is another model"):
+        one.embed(["a cat"])
 
 
 @pytest.mark.parametrize(

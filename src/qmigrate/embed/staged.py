@@ -71,3 +71,14 @@ class OpensImages(Protocol):
             EmbedError: it is outside what may be read, missing, or too large.
             ConfigError: none of them could ever be read.
         """
+
+
+@runtime_checkable
+class LetsGo(Protocol):
+    """An embedder that can do without its model for a while."""
+
+    def release(self) -> None:
+        """Give back the memory of the model; whoever uses it next loads it again.
+
+        Loading may raise a ``DriftError`` then: it has become another model.
+        """

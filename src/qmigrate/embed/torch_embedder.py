@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ from qmigrate.embed.pictures import as_a_model_sees_it, with_picture
 from qmigrate.embed.sources import ImageSources
 from qmigrate.embed.staged import Prepared
 from qmigrate.embed.torch_models import BATCH_ON_CPU, BATCH_ON_GPU, Batches, Run, give_back
-from qmigrate.errors import EmbedError
+from qmigrate.errors import DriftError, EmbedError
 from qmigrate.model.schema import JsonObject
 
 #: Threads that open and shrink images; Pillow lets go of the interpreter while it does.
@@ -52,6 +53,7 @@ class TorchEmbedder(ABC, Generic[Kept]):
         self._batch = options.integer("batch_size", None)
         self._lock = threading.Lock()
         self._loaded: Kept | None = None
+        self._known: JsonObject | None = None
         self._was_short = False
 
     @property
@@ -62,11 +64,21 @@ class TorchEmbedder(ABC, Generic[Kept]):
     @property
     def size(self) -> int:
         """Length of its vectors; loads the model."""
-        return int(self._ready().fingerprint["size"])
+        return int(self.fingerprint()["size"])
 
     def fingerprint(self) -> JsonObject:
         """Library, architecture, a digest of the weights in memory, preprocessing and precision; loads the model."""
-        return dict(self._ready().fingerprint)
+        # Of a model that was let go of it is still true: another one would be refused when it is loaded again.
+        return dict(self._known if self._known is not None else self._ready().fingerprint)
+
+    def release(self) -> None:
+        """See :class:`~qmigrate.embed.staged.LetsGo`."""
+        with self._lock:
+            let_go, self._loaded = self._loaded is not None, None
+        if let_go:
+            # Modules of torch know each other, so that only this frees them.
+            gc.collect()
+            give_back()
 
     @property
     def threads(self) -> int:
@@ -178,7 +190,13 @@ class TorchEmbedder(ABC, Generic[Kept]):
     def _ready(self) -> Kept:
         with self._lock:
             if self._loaded is None:
-                self._loaded = self._load()
+                loaded = self._load()
+                if self._known is not None and loaded.fingerprint != self._known:
+                    raise DriftError(
+                        f"embedder {self._options.name!r} was loaded again, and is another model than before",
+                        hint="its weights were changed meanwhile: put them back, and run the same command again",
+                    )
+                self._loaded, self._known = loaded, loaded.fingerprint
             return self._loaded
 
     def _usual_batch(self) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from qmigrate.embed.staged import LetsGo
 from qmigrate.errors import QmigrateError, UnavailableError
 from qmigrate.ledger import Range
 from qmigrate.model.plan import Build
@@ -62,6 +63,7 @@ def copy_by_crew(
         UnavailableError: workers died again and again.
         QmigrateError: as the first failing worker raised it.
     """
+    _let_go(work, transform)
     crew = _Crew(work, step, transform, places[: len(todo)], again)
     try:
         in_parallel(work, todo, crew.copy, crew.slots)
@@ -69,6 +71,14 @@ def copy_by_crew(
         return crew.stages()
     finally:
         crew.close()
+
+
+def _let_go(work: Work, transform: PointTransform) -> None:
+    """This process has tried the models, and needs none before the proof: a worker may need its memory."""
+    for name in embedders_of(transform):
+        embedder = work.code.embedder(name)
+        if isinstance(embedder, LetsGo):
+            embedder.release()
 
 
 @dataclass(slots=True)
