@@ -157,6 +157,73 @@ def test_missing_ids_reach_a_table_once_and_a_function_in_batches(app, monkeypat
     assert missing.function_of("os.path:basename")("/a/b") == "b"
 
 
+SINK = """
+from pathlib import Path
+
+def take(ids):
+    with (Path(__file__).parent / "taken").open("a") as out:
+        out.writelines(f"{one}\\n" for one in ids)
+"""
+
+
+def test_a_preset_says_what_is_compared_and_where_missing_ids_go(app, tmp_path, monkeypatch):
+    """A name stands for the query, the time in between and what gets missing ids; the command line may say otherwise."""
+    sink = f"sink_{app.made.name}"
+    (tmp_path / f"{sink}.py").write_text(SINK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    app.run('CREATE TABLE "to do" (id BIGINT, collection TEXT, found_at TIMESTAMP, PRIMARY KEY (collection, id))')
+    preset = {
+        "kind": "orphans",
+        "collection": app.made.name,
+        "sql": "SELECT id FROM faces WHERE id < :below",
+        "parameters": {"below": 902},
+        "reason": "rows that are gone",
+        "grace": "0s",
+        "missing_table": "to do",
+        "missing_call": f"{sink}:take",
+    }
+    deletion = {"collection": app.made.name, "prefix": "/a", "reason": "r"}
+
+    def attempt(*more: str, name: str = "strays", **changed):
+        given = {key: value for key, value in {**preset, **changed}.items() if value is not None}
+        app.made.extra["fixes"] = {"presets": {"strays": given, "old": deletion}}
+        app.made.__post_init__()
+        return call(app.made.root, "fix", "orphans", "--preset", name, *more)
+
+    before = app.payloads()
+    for more, changed, code, words in (
+        ((), {"kind": "strays"}, 2, "fixes.presets.strays.kind must be deletion or orphans"),
+        ((), {"prefix": "/a"}, 2, "no key 'prefix'; one with kind: deletion has it"),
+        ((), {"missing_tabel": "x"}, 2, "did you mean \"missing_table\"?"),
+        ((), {"missing_table": 5}, 2, "fixes.presets.strays.missing_table must be a text"),
+        ((), {"grace": "soon"}, 2, "fixes.presets.strays.grace must be a duration"),
+        ((), {"sql": None}, 2, "fixes.presets.strays has no query"),
+        ((), {"collection": None}, 2, "fixes.presets.strays names no collection"),
+        ((), {"parameters": None}, 2, "needs a value for below"),
+        (("--param", "other=1"), {}, 2, "has no parameter other"),
+        (("--sql", IDS), {}, 2, "the query is that of the preset"),
+        ((), {"reason": None}, 2, "a --reason is wanted"),
+        ((), {"missing_call": f"{sink}:no"}, 2, f"{sink}:no can't be imported"),
+        (("--missing", "x"), {}, 2, "to a file or to a function, not to both"),
+    ):
+        said = attempt("--yes", "--expect", "5", *more, **changed)
+        assert (said.code, words in said.err) == (code, True), said.text
+    other = attempt(name="old")
+    assert (other.code, "no orphans: it has kind: deletion" in other.err, "fix delete --preset old" in other.err) == (2, True, True)
+    wrong = call(app.made.root, "fix", "delete", "--preset", "strays", "--yes", "--expect", "5")
+    assert (wrong.code, "no deletion: it has kind: orphans" in wrong.err) == (2, True), wrong.text
+    assert (app.payloads(), (tmp_path / "taken").exists(), app.run('SELECT count(*) FROM "to do"')) == (before, False, [(0,)])
+    assert attempt("--check", reason=None).code == 4
+    assert (tmp_path / "taken").read_text().split() == ["900", "901"]
+    done = attempt("--yes", "--expect", "5", "--param", "below=9000")
+    assert (done.code, "5 points deleted" in done.out) == (0, True), done.text
+    assert (tmp_path / "taken").read_text().split()[2:] == ["900", "901", "902"]
+    assert sorted(app.run('SELECT id, collection FROM "to do"')) == [(one, app.made.name) for one in (900, 901, 902)]
+    assert [(row.kind, row.count, row.reason) for row in audit(app.made)] == [("ORPHAN", 5, "rows that are gone")]
+    assert attempt("--check", missing_call=None, missing="elsewhere.txt").code == 4
+    assert (app.made.root / "elsewhere.txt").read_text().split() == ["900", "901"]
+
+
 def edited(app: App, *edits: PayloadEdit) -> None:
     """The application changes payloads."""
     store = app.made.store()

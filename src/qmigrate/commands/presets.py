@@ -1,4 +1,4 @@
-"""Presets: deletions with a name, written in qmigrate.yaml. They are read and filled in here, and done elsewhere."""
+"""Presets: fixes with a name, written in qmigrate.yaml. They are read and filled in here, and done elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 from qmigrate.commands.tenants import within
 from qmigrate.errors import ConfigError, UsageError
 from qmigrate.model import statement
-from qmigrate.operations.deletion import DeletePoints
+from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.rows import Marking
 from qmigrate.rows.marks import GIVEN
 from qmigrate.settings import Settings
-from qmigrate.settings_read import meant
+from qmigrate.settings_read import choice, duration, meant, path, text
 
+#: What a preset may be, under ``kind``, and which verbs take it.
+DELETION, ORPHANS = "deletion", "orphans"
+_VERBS = {DELETION: "qmigrate fix delete --preset", ORPHANS: "qmigrate fix orphans --preset"}
 #: Keys of a preset; ``parameters`` are those that are always the same, the last ones are only for a retraining.
 _MARKS = ("mark", "queue")
 KEYS = (
@@ -22,6 +25,11 @@ KEYS = (
     "tenant",
     *_MARKS,
 )
+#: Those of one that compares ids with SQL.
+ORPHAN_KEYS = (
+    *(field.name for field in dataclasses.fields(DeleteOrphans)), "missing", "missing_table", "missing_call"
+)
+_KEYS_OF = {DELETION: ("kind", *KEYS), ORPHANS: ("kind", *ORPHAN_KEYS)}
 #: Keys whose texts may be a ``:parameter``.
 _FILLED = ("filter", "prefix", "older_than", "tenant")
 
@@ -52,30 +60,73 @@ def preset(
         ConfigError: there is no such preset, or it has unknown keys.
         UsageError: a value is missing, or is used nowhere.
     """
-    entry, at = _entry(settings, name)
+    entry, at = _entry(settings, name, DELETION)
     given = {**(entry.get("parameters") or {}), **values}
     used: set[str] = set()
     filled = {key: _filled(entry[key], given, used, at) for key in _FILLED if entry.get(key) is not None}
     if entry.get("sql") is not None:
         used |= statement.parameters(str(entry["sql"]))
-    missing, unused = used - given.keys(), values.keys() - used - set(beside)
-    if missing:
-        raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=…")
-    if unused:
-        there = ", ".join(sorted(used)) or "none"
-        raise UsageError(f"the preset {name} has no parameter {min(unused)}", hint=f"it has {there}")
+    _check_values(name, used, given, values.keys() - set(beside))
     if isinstance(filled.get("prefix"), int):
         # A folder may be called 2024.
         filled["prefix"] = str(filled["prefix"])
     owner = filled.pop("tenant", None) if tenant is None else tenant
-    plain = {key: value for key, value in entry.items() if key not in (*_MARKS, "tenant")}
+    plain = {key: value for key, value in entry.items() if key not in (*_MARKS, "tenant", "kind")}
     chosen = {**plain, **filled, **{key: value for key, value in over.items() if value is not None}}
     chosen["parameters"] = {key: value for key, value in given.items() if key in used} if entry.get("sql") else {}
-    chosen["collection"] = collection or entry.get("collection")
+    chosen["collection"] = _collection(entry, at, collection)
     chosen["reason"] = reason or entry.get("reason") or ""
-    if not chosen["collection"]:
-        raise ConfigError(f"{at} names no collection", hint="name it there, or on the command line")
     return within(settings, DeletePoints(**chosen), owner)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OrphanPreset:
+    """What a preset says of points without a row, and of rows without a point.
+
+    Attributes:
+        operation: which points may go, and by which query.
+        missing: file that gets the ids of rows without a point, or None.
+        missing_table: table of its database that gets them, or None.
+        missing_call: function that gets them, as ``module:attr``, or None.
+    """
+
+    operation: DeleteOrphans
+    missing: str | None = None
+    missing_table: str | None = None
+    missing_call: str | None = None
+
+
+def orphan_preset(
+    settings: Settings, name: str, values: Mapping[str, Any], *, collection: str | None = None, **over: Any
+) -> OrphanPreset:
+    """The comparison of a preset.
+
+    Args:
+        name: under ``fixes.presets`` in the settings, with ``kind: orphans``.
+        values: of the parameters of its query; each must be used.
+        collection: instead of the preset's.
+        over: ``reason``, ``grace``, ``max_share``, ``export`` and those of the missing ids, where given.
+
+    Raises:
+        ConfigError: there is no such preset, it is another kind of fix, or a value of it is wrong.
+        UsageError: a value is missing, or is used nowhere.
+    """
+    entry, at = _entry(settings, name, ORPHANS)
+    if not isinstance(entry.get("sql"), str):
+        raise ConfigError(f"{at} has no query", hint="sql: a SELECT that returns the id of every point to keep")
+    given = {**(entry.get("parameters") or {}), **values}
+    used = set(statement.parameters(entry["sql"]))
+    _check_values(name, used, given, values.keys())
+    chosen = {**{key: value for key, value in entry.items() if value is not None}, **over}
+    if "grace" in chosen:
+        chosen["grace"] = duration(chosen["grace"], f"{at}.grace")
+    chosen["parameters"] = {key: value for key, value in given.items() if key in used}
+    chosen["collection"] = _collection(entry, at, collection)
+    there = {field.name for field in dataclasses.fields(DeleteOrphans)}
+    to = {key: text(chosen[key], f"{at}.{key}") for key in ("missing_table", "missing_call") if key in chosen}
+    file = str(settings.folder / path(chosen["missing"], f"{at}.missing")) if "missing" in chosen else None
+    operation = DeleteOrphans(**{key: value for key, value in chosen.items() if key in there})
+    return OrphanPreset(operation, file, **to)
 
 
 def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking:
@@ -88,7 +139,7 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
         ConfigError: there is no such preset, it marks nothing, or a statement of it is none.
         UsageError: a value is missing.
     """
-    entry, at = _entry(settings, name)
+    entry, at = _entry(settings, name, DELETION)
     given = {**(entry.get("parameters") or {}), **values}
     written, queue = entry.get("mark") or (), entry.get("queue")
     statements = (written,) if isinstance(written, str) else tuple(written)
@@ -113,11 +164,11 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
     return Marking(str(entry.get("database") or "app"), statements, queue, used)
 
 
-def _entry(settings: Settings, name: str) -> tuple[Mapping[str, Any], str]:
+def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any], str]:
     """A preset as it is written, and where it stands.
 
     Raises:
-        ConfigError: there is none, or it has unknown keys.
+        ConfigError: there is none, it is of another kind, or it has unknown keys.
     """
     at = f"fixes.presets.{name}"
     known = settings.fixes.presets
@@ -127,10 +178,33 @@ def _entry(settings: Settings, name: str) -> tuple[Mapping[str, Any], str]:
     entry = known[name]
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{at} must be keys and values")
-    odd = [key for key in entry if key not in KEYS]
+    said = choice(DELETION, ORPHANS)(entry.get("kind", DELETION), f"{at}.kind")
+    keys = _KEYS_OF[said]
+    odd = [key for key in entry if key not in keys]
     if odd:
-        raise ConfigError(f"{at} has no key {odd[0]!r}{meant(odd[0], KEYS)}", hint=f"known: {', '.join(KEYS)}")
+        others = [f"kind: {other}" for other, has in _KEYS_OF.items() if odd[0] in has]
+        where = f"; one with {others[0]} has it" if others else meant(odd[0], keys)
+        raise ConfigError(f"{at} has no key {odd[0]!r}{where}", hint=f"known: {', '.join(keys)}")
+    if said != kind:
+        raise ConfigError(f"the preset {name} is no {kind}: it has kind: {said}", hint=f"{_VERBS[said]} {name}")
     return entry, at
+
+
+def _check_values(name: str, used: Collection[str], given: Collection[str], own: Collection[str]) -> None:
+    """Every parameter has a value, and none of those that a person gave is used nowhere."""
+    missing, unused = set(used) - set(given), set(own) - set(used)
+    if missing:
+        raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=…")
+    if unused:
+        there = ", ".join(sorted(used)) or "none"
+        raise UsageError(f"the preset {name} has no parameter {min(unused)}", hint=f"it has {there}")
+
+
+def _collection(entry: Mapping[str, Any], at: str, wanted: str | None) -> str:
+    found = wanted or entry.get("collection")
+    if not found:
+        raise ConfigError(f"{at} names no collection", hint="name it there, or on the command line")
+    return str(found)
 
 
 def _filled(value: Any, given: Mapping[str, Any], used: set[str], at: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,31 +14,36 @@ from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.fix import consent, expect, max_share, parameter, yes
 
 if TYPE_CHECKING:
-    from qmigrate.operations import DeleteOrphans
+    from qmigrate.commands.presets import OrphanPreset
+    from qmigrate.settings import Settings
+
+#: Options that say what is compared, as a preset does.
+_QUERY = ("sql", "key", "id_field", "database")
 
 
 @click.command("orphans", short_help="Find points without a row, and rows without a point.")
-@click.argument("collection")
-@click.option("--sql", required=True, metavar="SELECT", help="A query that returns the id of every point to keep.")
-@click.option("--key", default="id", show_default=True, metavar="COLUMN", help="Its column with the id.")
+@click.argument("collection", required=False)
+@click.option("--sql", metavar="SELECT", help="A query that returns the id of every point to keep.")
+@click.option("--preset", metavar="NAME", help="Of fixes.presets, with kind: orphans; the query is its own then.")
+@click.option("--key", metavar="COLUMN", help="Its column with the id.  [default: id]")
 @click.option("--id-field", metavar="KEY", help="The payload field that holds it, where it is not the point's own id.")
-@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
+@click.option("--database", metavar="NAME", help="Its name under databases:.  [default: app]")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
 @click.option("--check", is_flag=True, help="Only look; exit with 4 when there are any, of either kind.")
 @click.option("--sample", type=click.IntRange(min=1), help="With --check: so many points and rows at random.")
 @click.option("--missing", type=click.Path(dir_okay=False), metavar="FILE", help="Write ids without a point there.")
 @click.option("--missing-table", metavar="TABLE", help="Insert them there, each once: collection, id, found_at.")
 @click.option("--missing-call", metavar="MODULE:ATTR", help="Call this function with lists of them.")
-@click.option("--grace", type=Duration(), default="15m", show_default=True, help="Between the two looks.")
+@click.option("--grace", type=Duration(), help="Between the two looks.  [default: 15m]")
 @click.option("--no-wait", is_flag=True, help="Look once and exit with 12; the same command later looks again.")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
-@click.option("--reason", metavar="TEXT", help="Why, for the audit; wanted unless --check.")
+@click.option("--reason", metavar="TEXT", help="Why, for the audit; wanted unless --check, or a preset has one.")
 @max_share
 @expect
 @yes
 @lock_timeout
 @with_shell
-def orphans(shell: Shell, collection: str, **given: Any) -> int:
+def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     """Compare the ids of COLLECTION with those of a query; delete points that have no row.
 
     A point goes only when it has no row twice, --grace apart; nothing is locked in between. Rows without a point are
@@ -48,15 +54,14 @@ def orphans(shell: Shell, collection: str, **given: Any) -> int:
     from qmigrate.commands import missing
     from qmigrate.errors import RefusedError
 
-    if not given["check"] and not given["reason"]:
-        raise click.UsageError("a --reason is wanted, or --check", click.get_current_context())
     if given["sample"] is not None and not given["check"]:
         raise click.UsageError("--sample needs --check: what goes is all of them", click.get_current_context())
-    operation = _operation(collection, given)
-    taker = missing.function_of(given["missing_call"]) if given["missing_call"] else None
-    look = command.Narrow(sample=given["sample"])
-    narrow = replace(look, missing_to=given["missing"], missing_table=given["missing_table"])
     settings, expected = shell.settings(), given["expect"]
+    wish = _wish(settings, collection, given)
+    operation = wish.operation
+    taker = missing.function_of(wish.missing_call) if wish.missing_call else None
+    look = command.Narrow(sample=given["sample"])
+    narrow = replace(look, missing_to=wish.missing, missing_table=wish.missing_table)
     if given["check"]:
         with missing.handed(narrow, taker) as wanted:
             found = command.review(settings, operation, wanted)
@@ -64,7 +69,7 @@ def orphans(shell: Shell, collection: str, **given: Any) -> int:
         return found.exit_code
     if not given["yes"]:
         found = command.review(settings, operation, look)
-        if not found.changes and not (taker or given["missing"] or given["missing_table"]):
+        if not found.changes and not (taker or wish.missing or wish.missing_table):
             shell.show(found, functools.partial(show_review, would="would go"))
             return found.exit_code
         if found.changes:
@@ -88,18 +93,30 @@ def orphans(shell: Shell, collection: str, **given: Any) -> int:
     return result.exit_code
 
 
-def _operation(collection: str, given: dict[str, Any]) -> DeleteOrphans:
+def _wish(settings: Settings, collection: str | None, given: dict[str, Any]) -> OrphanPreset:
+    """What is compared, and where missing ids go: by a preset and what was said beside it, or by the options alone."""
+    from qmigrate.commands.presets import OrphanPreset, orphan_preset
     from qmigrate.operations import DeleteOrphans
 
-    return DeleteOrphans(
-        collection,
-        sql=given["sql"],
-        key=given["key"],
-        database=given["database"],
-        parameters=dict(parameter(one) for one in given["params"]),
-        reason=given["reason"] or "only looked at",
-        grace=given["grace"],
-        max_share=given["max_share"],
-        export=not given["no_export"],
-        id_field=given["id_field"],
-    )
+    parameters = dict(parameter(one) for one in given["params"])
+    said = {name: given[name] for name in ("reason", "grace", "max_share") if given[name] is not None}
+    said |= {"export": False} if given["no_export"] else {}
+    to = {name: given[name] for name in ("missing_table", "missing_call") if given[name] is not None}
+    # Here a path is as seen from where the command runs.
+    to |= {"missing": str(Path(given["missing"]).absolute())} if given["missing"] is not None else {}
+    query = {name: given[name] for name in _QUERY if given[name] is not None}
+    if given["preset"] is None:
+        if collection is None or given["sql"] is None:
+            raise click.UsageError("name a COLLECTION and --sql, or a --preset", click.get_current_context())
+        wish = OrphanPreset(
+            DeleteOrphans(collection, **{**query, "parameters": parameters, "reason": "", **said}), **to
+        )
+    elif query:
+        raise click.UsageError("with --preset the query is that of the preset", click.get_current_context())
+    else:
+        wish = orphan_preset(settings, given["preset"], parameters, collection=collection, **said, **to)
+    if wish.operation.reason:
+        return wish
+    if not given["check"]:
+        raise click.UsageError("a --reason is wanted, or --check", click.get_current_context())
+    return replace(wish, operation=replace(wish.operation, reason="only looked at"))
