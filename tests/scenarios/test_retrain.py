@@ -6,6 +6,7 @@ import importlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
@@ -13,6 +14,7 @@ from tests.harness import CREATE, Deployment, audit, make_point, write
 from tests.scenarios.cli import call, left
 
 from qmigrate import fix as program
+from qmigrate.cli.shell import Shell
 from qmigrate.commands import fix, retrain, upgrade
 from qmigrate.commands.presets import marking, preset
 from qmigrate.errors import ConfigError, LedgerError, QmigrateError, RefusedError, RowsError, UsageError
@@ -157,6 +159,24 @@ def test_points_go_and_their_rows_are_marked(app, tmp_path):
     # Deleting by the same preset marks nothing.
     again = call(app.made.root, "fix", "delete", "--preset", "folder", "--value", "/photos/2025", "--reason", "r", "--yes", "--expect", "5")
     assert (again.code, app.sessions()["/photos/2025"][0]) == (0, "completed"), again.text
+
+
+def test_on_a_terminal_it_is_shown_and_asked_once(app, monkeypatch):
+    """What would go and be run stands before the question; after a no nothing is changed, and a yes looks at statements no third time."""
+    before, tried = app.made.contents(), []
+    check = Marks.check
+    monkeypatch.setattr(Marks, "check", lambda self: (tried.append(self), check(self)))
+    monkeypatch.setattr(Shell, "may_ask", property(lambda self: True))
+    words = ["fix", "retrain", "--preset", "folder", "--reason", "r", "--value", "/photos/it's %_", "--value", "/photos/2024"]
+    for answer, code in ((False, 10), (True, 0)):
+        tried.clear()
+        monkeypatch.setattr(click, "confirm", lambda question, err, answer=answer: answer)
+        said = call(app.made.root, *words)
+        assert (said.code, said.err.count("retrain_queue"), "nothing was changed" in said.err) == (code, 1, not answer), said.text
+        assert len(tried) == (4 if answer else 2)
+        assert (app.made.contents() == before) is not answer
+    assert app.paths().isdisjoint(below("/photos/2024", "/photos/it's %_"))
+    assert len(app.audit()) == 2
 
 
 def test_a_statement_that_does_not_fit_stops_it_before_anything_is_deleted(app):

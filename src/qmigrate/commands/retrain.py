@@ -144,7 +144,7 @@ def review(settings: Settings, wish: Wish) -> RetrainReview:
     """
     edits = wish.edits(settings)
     with session(settings, writes=False) as opened:
-        previews = _previews(opened, edits)
+        previews = _previews(opened, edits, check=True)
     mark = edits[0][1]["mark"]
     queue = [f"a row in {mark['queue']}"] if mark["queue"] else []
     return RetrainReview(tuple(previews), (*mark["statements"], *queue))
@@ -155,6 +155,7 @@ def retrain(
     wish: Wish,
     *,
     expect: int | None = None,
+    reviewed: bool = False,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> RetrainResult:
@@ -164,6 +165,8 @@ def retrain(
 
     Args:
         expect: points that may go in all, exactly; None leaves it to the cap.
+        reviewed: :func:`review` has just had the database plan the statements. Else that is done for every value
+            before the first one's points go; each value does it again when it begins, which may be hours later.
 
     Raises:
         RefusedError: more would go than `expect` or the cap allow; nothing was changed.
@@ -178,7 +181,7 @@ def retrain(
 
         def begin() -> None:
             """Count over all values, once nothing is left to finish."""
-            found = _previews(opened, edits)
+            found = _previews(opened, edits, check=not reviewed)
             total = Found(found[0].points, sum(preview.changes for preview in found))
             own, usual = edits[0][0].max_share, settings.for_collection(name).fixes.max_share
             check_cap(name, total, own if own is not None else usual, expect)
@@ -197,8 +200,12 @@ def retrain(
         return _result(opened, name, result)
 
 
-def _previews(opened: Session, edits: Edits) -> list[Preview]:
-    """Exact counts; a point that several values select counts for the first of them."""
+def _previews(opened: Session, edits: Edits, *, check: bool) -> list[Preview]:
+    """Exact counts; a point that several values select counts for the first of them.
+
+    Args:
+        check: have the database plan the statements.
+    """
     plan = plan_fix(observe(opened.ledger, opened.store), edits)
     (item,) = plan.collections
     name = item.job.collection
@@ -208,7 +215,8 @@ def _previews(opened: Session, edits: Edits) -> list[Preview]:
     found = []
     for step, what in zip(item.job.steps, item.lines, strict=True):
         assert isinstance(step, EditPoints)  # noqa: S101  plan_fix makes no others
-        check_marks(settings, step.edit)
+        if check:
+            check_marks(settings, step.edit)
         one = Found()
         with opened_fix(Place(name, name, opened.store, opened.ledger, settings), step.edit) as fix:
             for entry in fix.find(one):

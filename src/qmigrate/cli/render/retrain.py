@@ -13,12 +13,15 @@ from qmigrate.commands.retrain import Retrained, RetrainResult, RetrainReview
 
 def show_retrain_review(console: Console, review: RetrainReview) -> None:
     """What would go for each value, and what would be run then."""
-    for preview in review.previews:
-        for line in preview_lines(preview):
-            console.print(line)
-    for line in labelled("then", [" ".join(statement.split()) for statement in review.statements]):
+    for line in retrain_review_lines(review):
         console.print(line)
     console.print(f"Nothing was changed: {counted(review.changes, 'point')} would go.")
+
+
+def retrain_review_lines(review: RetrainReview) -> list[Text]:
+    """The same, before somebody is asked."""
+    lines = [line for preview in review.previews for line in preview_lines(preview)]
+    return [*lines, *labelled("then", [" ".join(statement.split()) for statement in review.statements])]
 
 
 def show_retrain(console: Console, result: RetrainResult) -> None:

@@ -8,6 +8,7 @@ import click
 
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
+from qmigrate.cli.verbs.consent import ask
 from qmigrate.cli.verbs.fix import expect, max_share, parameter, yes
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def retrain(shell: Shell, collection: str | None, **given: Any) -> int:
     from qmigrate.errors import RefusedError
 
     settings, wish, expected = shell.settings(), _wish(collection, given), given["expect"]
-    if not given["yes"] or given["dry_run"]:
+    shown = not given["yes"] or given["dry_run"]
+    if shown:
         found = command.review(settings, wish)
         if given["dry_run"]:
             shell.show(found, show_retrain_review)
@@ -50,7 +52,12 @@ def retrain(shell: Shell, collection: str | None, **given: Any) -> int:
         )
     with shell.progress() as progress:
         result = command.retrain(
-            settings, wish, expect=expected, lock_timeout=given["lock_timeout"], progress=progress
+            settings,
+            wish,
+            expect=expected,
+            reviewed=shown,
+            lock_timeout=given["lock_timeout"],
+            progress=progress,
         )
     shell.show(result, show_retrain)
     return 0
@@ -73,20 +80,23 @@ def _wish(collection: str | None, given: dict[str, Any]) -> Wish:
 
 
 def _consent(shell: Shell, found: RetrainReview) -> None:
-    """Show what would go, then ask; nobody is asked where nobody can answer.
+    """Show what would go and be run, then ask.
 
     Raises:
         RefusedError: no consent.
     """
-    from qmigrate.cli.render.retrain import show_retrain_review
+    from qmigrate.cli.render.retrain import retrain_review_lines
     from qmigrate.errors import RefusedError
 
-    if not shell.may_ask:
-        raise RefusedError(
-            f"{found.changes:,} points would go and rows be marked, and that needs consent",
-            hint=f"look at them first (--dry-run); --yes --expect {found.changes} does it",
-            facts={"changes": found.changes},
-        )
-    show_retrain_review(shell.console(stderr=True), found)
-    if not click.confirm(f"Delete {found.changes:,} points, and mark the rows?", err=True):
-        raise RefusedError("nothing was changed")
+    refusal = RefusedError(
+        f"{found.changes:,} points would go and rows be marked, and that needs consent",
+        hint=f"look at them first (--dry-run); --yes --expect {found.changes} does it",
+        facts={"changes": found.changes},
+    )
+    ask(
+        shell,
+        f"Delete {found.changes:,} points, and mark the rows?",
+        refusal=refusal,
+        otherwise="nothing was changed",
+        lines=lambda: retrain_review_lines(found),
+    )
