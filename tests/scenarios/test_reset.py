@@ -138,6 +138,30 @@ def test_a_reset_is_refused_and_asked_for(kept):
         reset.review(made.settings(), made.name, reason=" ")
 
 
+def test_a_rollback_over_a_reset_names_its_undo(deployment):
+    """A reset lies between two rebuilds: the refusal says what to call, and calling that leads to the first generation."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(POINTS)
+    before = made.contents()
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings(), no_snapshot=True)
+    done = reset.reset(made.settings(), made.name, reason="r", expect=POINTS, confirm=reset.PHRASE)
+    made.revise("0003", ADD.replace('"b"', '"c"').replace("Embed(\"words\", text=\"text\")", "Empty()"))
+    upgrade.upgrade(made.settings(), no_snapshot=True)
+    for first in (["qmigrate rollback 0002"], []):
+        for dry_run in (True, False):
+            with pytest.raises(RefusedError, match=f"fix {done.log} has reset .* is in {made.name}__g0002") as refused:
+                back.rollback(made.settings(), "0001", dry_run=dry_run)
+            assert refused.value.hint.splitlines() == [*first, f"qmigrate fix undo {done.log}", "then the same command again"]
+        if first:
+            back.rollback(made.settings(), "0002")
+    fix.undo(made.settings(), done.log)
+    assert back.rollback(made.settings(), "0001").outcomes[-1].physical == f"{made.name}__g0001"
+    assert made.contents() == before
+
+
 def test_a_plain_collection_is_reset_and_comes_back(deployment):
     """Its name becomes an alias first, hidden or copied as the store can; the points come back under the same name."""
     made = deployment

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.perform import finish_open_runs, perform
@@ -16,6 +17,7 @@ from qmigrate.observe import check_hidden, observe
 from qmigrate.planner import plan_abort, plan_rollback
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
+from qmigrate.steps.apart import RESET
 
 
 def rollback(
@@ -52,7 +54,8 @@ def rollback(
             # A relative target is counted once: planning again after a partial run must not go back further.
             if not keep:
                 keep.append(_keep(opened, world, target))
-            plan = plan_rollback(world, opened.revisions, keep[0], only=names, writes=writes)
+            with _past_resets(opened, world):
+                plan = plan_rollback(world, opened.revisions, keep[0], only=names, writes=writes)
             check_hidden(world, plan)
             return plan
 
@@ -82,7 +85,8 @@ def revert(
             keep = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
             names = [name for name, state in world.collections.items() if wanted in state.applied_revisions()]
             _check_last(world, names, wanted)
-            plan = plan_rollback(world, opened.revisions, keep - {wanted}, only=names, writes=writes)
+            with _past_resets(opened, world):
+                plan = plan_rollback(world, opened.revisions, keep - {wanted}, only=names, writes=writes)
             check_hidden(world, plan)
             return plan
 
@@ -128,7 +132,33 @@ def abort(
 
 
 def _plan(opened: Session, world: World, target: str, only: Iterable[str] | None, writes: str) -> Plan:
-    return plan_rollback(world, opened.revisions, _keep(opened, world, target), only=only, writes=writes)
+    keep = _keep(opened, world, target)
+    with _past_resets(opened, world):
+        return plan_rollback(world, opened.revisions, keep, only=only, writes=writes)
+
+
+@contextmanager
+def _past_resets(opened: Session, world: World) -> Iterator[None]:
+    """A reset isn't a revision, so that no rollback goes over it: where one lies in between, its undo is the way."""
+    try:
+        yield
+    except RefusedError as error:
+        name, generation = str(error.facts.get("collection")), error.facts.get("generation")
+        state = world.collections.get(name)
+        if state is None or generation is None:
+            raise
+        left = {row.physical for row in state.generations if row.state == "retired"}
+        for row in opened.ledger.deletions():
+            mine = (row.collection, row.kind, row.facts.get("generation")) == (name, RESET, generation)
+            if mine and row.facts.get("left_in") in left:
+                ways = [error.facts.get("first"), f"qmigrate fix undo {row.id}", "then the same command again"]
+                raise RefusedError(
+                    f"{error.message}: fix {row.id} has reset {name} since, and what served before is in "
+                    f"{row.facts['left_in']}",
+                    hint="\n".join(str(way) for way in ways if way),
+                    facts=error.facts,
+                ) from None
+        raise
 
 
 def _keep(opened: Session, world: World, target: str) -> frozenset[str]:

@@ -294,6 +294,12 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
             f"revision {entry.revision} can't be taken back from {walk.state.name}: "
             + (revision.irreversible or "the generation before it is not kept any more, and it has no downgrade()"),
             hint="write a downgrade() in the revision, or restore a snapshot: qmigrate snapshot list",
+            # Where it stands by then, and how to get there: what lies in between may have a way back of its own.
+            facts={
+                "collection": walk.state.name,
+                "generation": walk.physical,
+                "first": f"qmigrate rollback {entry.revision}" if walk.steps else None,
+            },
         )
     state = walk.state
     if walk.live is None or state.declared is None:
