@@ -41,6 +41,8 @@ FORMAT = "qmigrate.archive/1"
 SUFFIX = ".jsonl.zst"
 #: Under which of the header's facts stands how many points were taken out again.
 ERASED = "erased"
+#: Key of its facts: the same by who has asked for it.
+ERASED_BY = "erased_by"
 #: A compression that keeps up with a server's reading; vectors hardly get smaller with a higher one.
 LEVEL = 3
 #: Longest line that is read: far beyond any point that a server takes, small enough not to fill the memory.
@@ -168,13 +170,16 @@ def verify(path: Path, tick: Callable[[], None] = lambda: None) -> Summary:
     return Summary(path, reader.header, points, reader.check.hex(), path.stat().st_size)
 
 
-def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: None) -> tuple[int, int]:
+def without(
+    path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: None, *, by: str = ""
+) -> tuple[int, int]:
     """Take points out of an archive; it is written anew, unless it has none of them.
 
     Its header counts under ``erased`` what was taken out. Every line is checked before anything is written.
 
     Args:
         tick: called now and then.
+        by: who asks for it: the header counts under ``erased_by`` what was taken out for them, over all attempts.
 
     Returns:
         How many points were taken out, and how many are left.
@@ -191,7 +196,11 @@ def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: No
             tick()
     if not gone:
         return 0, count
-    facts = {**reader.header.facts, ERASED: int(reader.header.facts.get(ERASED, 0)) + gone}
+    before = reader.header.facts
+    facts = {**before, ERASED: int(before.get(ERASED, 0)) + gone}
+    if by:
+        told = dict(before.get(ERASED_BY) or {})
+        facts[ERASED_BY] = {**told, by: int(told.get(by, 0)) + gone}
     with writing(path) as out:
         _write_lines(out, replace(reader.header, facts=facts), reader.documents(ids, tick))
     return gone, count - gone

@@ -16,16 +16,18 @@ from tests.scenarios.app_sql import App, application
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 
+from qmigrate import archive, op
 from qmigrate import fix as program
-from qmigrate import op
 from qmigrate import steps as all_steps
 from qmigrate.commands import cutover, erase, fix, gc, restore, snapshot, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import PlanError, RefusedError, StoppedError, VerificationError
-from qmigrate.ledger import Ledger, Quarantined, erased
+from qmigrate.ledger import Lease, Ledger, Quarantined, erased
 from qmigrate.model.transform import Point
 from qmigrate.steps import build
 from qmigrate.steps.erasing import generations, spaces
+from qmigrate.steps.erasing.tally import Tally
+from qmigrate.steps.fixes import sighting
 from qmigrate.steps.work import Phase
 
 SECRET = "Jane Doe 4711"
@@ -385,3 +387,68 @@ def test_a_generation_that_a_restore_has_left_can_still_be_collected(made):
     assert (3 in ids_of(made, 1), 3 in ids_of(made, 2)) == (False, False)
     swept = gc.gc(made.settings(), made.name, now=True)
     assert (len(swept.collected), swept.spared) == (1, ())
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL at one moment: nobody catches it."""
+
+
+@pytest.mark.timeout(240)
+def test_an_erasure_that_is_killed_again_and_again_tells_the_whole_count(app, monkeypatch):
+    """Killed once behind each removal outside of Qdrant: what every attempt has taken out is in the result and the audit."""
+    made, _, _ = prepared(app)
+    server = "url" in made.qdrant
+    put(made, *[Point(8, {**make_point(7).payload, "person": SECRET}, make_point(7).vectors)])
+    # An export that holds nobody else, so that the file goes.
+    (alone,) = fix.fix(made.settings(), op.DeletePoints(made.name, ids=[8], reason="r")).done
+    # A first look at orphans that has seen one of them.
+    words = op.DeleteOrphans(made.name, sql="SELECT id FROM faces WHERE id <> 7", reason="r")
+    assert fix.fix(made.settings(), words, wait=False).looked
+    killed: set[tuple] = set()
+
+    def deadly(name: str, original, key=lambda *_: ""):
+        def call_of(*arguments, **more):
+            result = original(*arguments, **more)
+            # A server is waited for after each kill: once for the rows and once for the files is enough there.
+            place = (name, "" if server else str(key(*arguments)))
+            if place not in killed and (not server or name in ("rewrite_pages", "without")):
+                killed.add(place)
+                raise Killed(place)
+            return result
+
+        return call_of
+
+    for owner, name, key in (
+        (Lease, "forget_quarantined", lambda lease, physical, *_: physical),
+        (Lease, "forget_samples", lambda *_: ""),
+        (Lease, "rewrite_pages", lambda lease, journal, *_: journal),
+        (sighting, "forget_with", lambda *_: ""),
+        (archive, "without", lambda path, *_: path),
+        (Tally, "note", lambda tally: (tally.parts, tally.emptied)),
+    ):
+        monkeypatch.setattr(owner, name, deadly(name, getattr(owner, name), key))
+    unlink = Path.unlink
+    fatal = deadly("unlink", unlink)
+    monkeypatch.setattr(Path, "unlink", lambda self, **more: (fatal if self.name.endswith(archive.SUFFIX) else unlink)(self, **more))
+    wanted, attempts = op.DeletePoints(made.name, ids=[7, 8, 9000], reason="asked"), 0
+    while True:
+        attempts += 1
+        try:
+            (done,) = erase.erase(made.settings(), wanted, expect=3).done
+            break
+        except Killed:
+            assert attempts < 60
+    assert (len({name for name, _ in killed}), attempts > 10) == ((2, False) if server else (7, True))
+    assert len(killed) + 1 == attempts
+    archives = 2 if server else 3
+    found = {one.name: one.found for one in done.erasure.places}
+    wanted_counts = {"journals": 5, "samples": 8, "exports": 2, "archives": archives, "quarantine": 1}
+    assert found == {"live": 1, "generations": 1, **wanted_counts}
+    assert not [one for one in done.erasure.places if one.left]
+    assert not [one for one in done.erasure.beyond if "not on this host" in one]
+    rows = {row.id: row for row in audit(made)}
+    last, deleted = rows[done.log], rows[alone.log]
+    assert last.facts["kept"] == wanted_counts
+    assert last.facts["emptied"] == [f"{deleted.facts['run']}-{deleted.facts['step']}"]
+    assert sum(last.facts["fixes"].values()) == 4  # both by the sync, one by each deletion
+    assert SECRET not in written(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -10,12 +11,27 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.fence import Fenced
+from qmigrate.ledger.phases import PhaseKey, journal_in
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 
 #: Ids of one statement.
 _AT_ONCE = 500
 #: Pages that are looked at in one transaction.
 _PAGES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a phase learns by taking something out: written in the transaction that does it, so that no count is lost.
+
+    Attributes:
+        key: of the phase, which is running.
+        facts: all that it knows once so many rows are gone as it is called with; not called when there were none.
+    """
+
+    key: PhaseKey
+    facts: Callable[[int], JsonObject]
 
 
 class ErasureWrites(Fenced):
@@ -52,25 +68,33 @@ class ErasureWrites(Fenced):
         with self._write() as connection:
             connection.execute(update(table).where(mine).values(erased_at=self.ledger.database.now()))
 
-    def forget_quarantined(self, physical: str, ids: Collection[PointId]) -> int:
+    def forget_quarantined(self, physical: str, ids: Collection[PointId], noted: Noted | None = None) -> int:
         """Take points out of the quarantine of a generation; how many were in it."""
         table = tables.quarantine
-        return self._forget(table.c.point_id, ids, table, table.c.generation == physical)
+        return self._forget(table.c.point_id, ids, table, table.c.generation == physical, noted)
 
     def forget_carries(self, run: int, step: int, ids: Collection[PointId]) -> int:
         """Take points out of the late writes of a step; how many were there."""
         table = tables.carries
         return self._forget(table.c.point_id, ids, table, and_(table.c.run == run, table.c.step == step))
 
-    def _forget(self, column: Any, ids: Collection[PointId], table: Any, where: Any) -> int:
+    def _forget(
+        self, column: Any, ids: Collection[PointId], table: Any, where: Any, noted: Noted | None = None
+    ) -> int:
         gone = 0
         for part in _parts(ids):
             texts = [codec.id_text(one) for one in part]
             with self._write() as connection:
-                gone += connection.execute(delete(table).where(where, column.in_(texts))).rowcount
+                count = connection.execute(delete(table).where(where, column.in_(texts))).rowcount
+                self._note(connection, noted, count)
+                gone += count
         return gone
 
-    def forget_samples(self, ids: Collection[PointId]) -> int:
+    def _note(self, connection: Connection, noted: Noted | None, count: int) -> None:
+        if noted is not None and count:
+            journal_in(connection, self, noted.key, "running", noted.facts(count))
+
+    def forget_samples(self, ids: Collection[PointId], noted: Noted | None = None) -> int:
         """Take points out of the samples that earlier fixes have shown, in journal and history; how many there were."""
         phases, history, runs = tables.phases, tables.history, tables.runs
         wanted, gone = set(ids), 0
@@ -92,9 +116,10 @@ class ErasureWrites(Fenced):
                     changed = {**report, "select": selected}
                     connection.execute(update(history).where(history.c.id == entry["id"]).values(report=changed))
                     gone += count
+            self._note(connection, noted, gone)
         return gone
 
-    def rewrite_pages(self, name: str, change: Callable[[bytes], bytes]) -> int:
+    def rewrite_pages(self, name: str, change: Callable[[bytes], bytes], noted: Noted | None = None) -> int:
         """Put every page of a base or a journal through `change`, where it stands; how many became others."""
         table = tables.fingerprints
         key = (table.c.version, table.c.range_number, table.c.page)
@@ -103,8 +128,9 @@ class ErasureWrites(Fenced):
             places = connection.execute(select(*key).where(table.c.generation == name).order_by(*key)).all()
         for first in range(0, len(places), _PAGES):
             with self._write() as connection:
-                for place in places[first : first + _PAGES]:
-                    changed += _rewrite(connection, name, place, change)
+                count = sum(_rewrite(connection, name, place, change) for place in places[first : first + _PAGES])
+                self._note(connection, noted, count)
+                changed += count
         return changed
 
 

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from qmigrate.errors import QmigrateError
 from qmigrate.ledger import codec, tables
-from qmigrate.ledger.fence import Fenced, next_number, upsert
+from qmigrate.ledger.fence import Fenced, upsert
 from qmigrate.ledger.pages import append_committed
+from qmigrate.ledger.phases import journal_in
 from qmigrate.ledger.quarantine import save_quarantined
 from qmigrate.ledger.values import Fixed, Quarantined, Range, View
 from qmigrate.model.plan import ASIDE, Closing, Job
@@ -120,26 +121,7 @@ class RunWrites(Fenced):
     def journal(self, run: int, step: int, phase: str, state: str, facts: JsonObject | None = None) -> None:
         """Record that a phase is ``running``, ``done`` or ``failed``; new facts override its older ones."""
         with self._write() as connection:
-            self._journal(connection, (run, step, phase), state, facts or {})
-
-    def _journal(self, connection: Connection, key: tuple[int, int, str], state: str, facts: JsonObject) -> None:
-        phases = tables.phases
-        now = self.ledger.database.now()
-        where = and_(phases.c.run == key[0], phases.c.step == key[1], phases.c.phase == key[2])
-        row = connection.execute(select(phases).where(where)).mappings().first()
-        values: dict[str, Any] = {
-            "state": state,
-            "epoch": self.epoch,
-            "finished_at": None if state == "running" else now,
-        }
-        if row is None:
-            place = next_number(connection, phases.c.position, phases.c.run == key[0])
-            named = {"run": key[0], "step": key[1], "phase": key[2], "position": place}
-            connection.execute(phases.insert().values(**named, **values, facts=facts, started_at=now))
-            return
-        if state == "running" and (row["state"], row["epoch"]) != ("running", self.epoch):
-            values["started_at"] = now
-        connection.execute(update(phases).where(where).values(**values, facts={**row["facts"], **facts}))
+            journal_in(connection, self, (run, step, phase), state, facts or {})
 
     def fix_ranges(
         self, run: int, step: int, borders: Sequence[tuple[PointId | None, PointId | None]]
@@ -314,7 +296,7 @@ class RunWrites(Fenced):
                 for generation in generations:
                     self._save_generation(connection, generation)
                 facts = self._audit(connection, run, fixed, also) if fixed is not None else {}
-                self._journal(connection, (run, step, phase), "done", facts)
+                journal_in(connection, self, (run, step, phase), "done", facts)
                 if job is not None:
                     self._run_update(connection, run, {"job": job.to_json()})
             if last:

@@ -16,6 +16,7 @@ from qmigrate.ports import Stored
 from qmigrate.steps.closing import close_edit
 from qmigrate.steps.erasing import generations, kept, snapshots
 from qmigrate.steps.erasing.selection import Erasure
+from qmigrate.steps.erasing.tally import Tally
 from qmigrate.steps.fixes.journal import journal_name, windows, write
 from qmigrate.steps.fixes.protocol import Place, check_cap
 from qmigrate.steps.fixes.removal import parts
@@ -93,20 +94,11 @@ def forget(step: Erase, work: Work) -> Facts:
     """Take them out of what qmigrate has kept of them: bases, quarantine, journals, samples, exports, archives."""
     if not _anything(work):
         return {}
-    spaces, ids = _erasure(step, work).spaces, _ids(work)
-    found = generations.forget(work, spaces, ids)
-    cleared = kept.clear(work, spaces, ids)
-    return _with_earlier(work, {**cleared.to_json(), "counts": {**cleared.counts, "quarantine": found["quarantine"]}})
-
-
-def _with_earlier(work: Work, found: Facts) -> Facts:
-    """What an earlier try has taken out isn't there to be found any more, and counts all the same."""
-    before = work.facts("forget")
-    counts = {name: count + before.get("counts", {}).get(name, 0) for name, count in found["counts"].items()}
-    fixes = dict(before.get("fixes", {}))
-    for row, count in found["fixes"].items():
-        fixes[row] = max(count, fixes.get(row, 0))
-    return {**found, "counts": counts, "fixes": fixes, "emptied": [*before.get("emptied", []), *found["emptied"]]}
+    spaces, ids, tally = _erasure(step, work).spaces, _ids(work), Tally.of(work)
+    generations.forget(work, spaces, ids, tally)
+    beyond = kept.clear(work, spaces, ids, tally)
+    told = {"counts": tally.counts, "fixes": tally.fixes, "emptied": tally.emptied, "beyond": beyond}
+    return {**tally.to_json(), **told}
 
 
 def copies(step: Erase, work: Work) -> Facts:
@@ -170,7 +162,8 @@ def close(step: Erase, work: Work) -> Facts:
             }
         )
     work.lease.drop_base(_journal(work))
-    report = {name: work.facts(name) for name in ("select", "change", "forget", "snapshots", "verify")}
+    report = {name: work.facts(name) for name in ("select", "change", "snapshots", "verify")}
+    report["forget"] = {name: one for name, one in cleared.items() if name != "tally"}
     return {"log": close_edit(work, step, fixed, report, _nameless_job(work))}
 
 

@@ -9,6 +9,7 @@ from qmigrate.ledger import Leaving
 from qmigrate.model.transform import PointId
 from qmigrate.steps.base import base_name, without
 from qmigrate.steps.erasing.spaces import Ids, Spaces
+from qmigrate.steps.erasing.tally import Tally
 from qmigrate.steps.fixes.removal import parts
 from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.quiet import barrier, nothing_written
@@ -71,23 +72,22 @@ def _any(work: Work, physical: str, ids: list[PointId]) -> bool:
     return bool(work.store.fetch_ids(reach(work, physical), ids))
 
 
-def forget(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
+def forget(work: Work, spaces: Spaces, ids: Ids, tally: Tally | None = None) -> None:
     """Take points out of bases, late writes and quarantines, so that nothing takes them for missing.
 
-    Returns:
-        How many there were, by place.
+    Args:
+        tally: counts those of quarantines, where somebody wants to know.
     """
-    found = {"quarantine": 0, "carries": 0}
+    quarantined = tally.adding("quarantine") if tally is not None else None
     for physical in spaces.rows:
         _out_of_base(work, base_name(None, physical, back=False), ids.get(spaces.before(physical), ()))
         _out_of_base(work, base_name(physical, None, back=True), ids.get(spaces.of(physical), ()))
         mine = ids.get(spaces.of(physical), ())
-        found["quarantine"] += work.lease.forget_quarantined(physical, mine)
+        work.lease.forget_quarantined(physical, mine, quarantined)
         leaving = work.lease.ledger.leaving(work.collection, physical)
         if leaving is not None:
-            found["carries"] += work.lease.forget_carries(leaving.run, leaving.step, mine)
+            work.lease.forget_carries(leaving.run, leaving.step, mine)
         work.tick()
-    return found
 
 
 def _out_of_base(work: Work, name: str, ids: Iterable[PointId]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,62 +16,42 @@ from qmigrate.errors import ArchiveError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.transform import PointId
 from qmigrate.steps.erasing.spaces import Ids, Spaces
+from qmigrate.steps.erasing.tally import Tally
 from qmigrate.steps.fixes import sighting
 from qmigrate.steps.fixes.journal import journal_name, without
 from qmigrate.steps.fixes.removal import DELETED
-from qmigrate.steps.work import Facts, Work
+from qmigrate.steps.work import Work
 
 
-@dataclass(slots=True)
-class Kept:
-    """What was found outside of Qdrant.
+def clear(work: Work, spaces: Spaces, ids: Ids, tally: Tally) -> list[str]:
+    """Take the points out of everything that can be reached; may be repeated.
 
-    Attributes:
-        counts: points that were taken out, by place.
-        fixes: by earlier fix (``run-step``), how many points it can't give back any more.
-        emptied: earlier fixes whose export held nothing else, and is gone.
-        beyond: what may hold them and could not be changed, each with what to do about it.
+    Args:
+        tally: counts them.
+
+    Returns:
+        What may hold them and could not be changed, each with what to do about it.
     """
-
-    counts: dict[str, int] = field(default_factory=lambda: {"journals": 0, "samples": 0, "exports": 0, "archives": 0})
-    fixes: dict[str, int] = field(default_factory=dict)
-    emptied: list[str] = field(default_factory=list)
-    beyond: list[str] = field(default_factory=list)
-
-    def add(self, place: str, count: int, row: str | None = None) -> None:
-        """Count what was taken out of one place, perhaps of one fix."""
-        self.counts[place] += count
-        if row is not None and count:
-            self.fixes[row] = self.fixes.get(row, 0) + count
-
-    def to_json(self) -> Facts:
-        """Facts."""
-        return {
-            "counts": dict(self.counts),
-            "fixes": dict(self.fixes),
-            "emptied": list(self.emptied),
-            "beyond": list(self.beyond),
-        }
-
-
-def clear(work: Work, spaces: Spaces, ids: Ids) -> Kept:
-    """Take the points out of everything that can be reached; may be repeated."""
-    kept = Kept()
-    rows = _fixes(work)
+    rows, beyond = _fixes(work), list[str]()
+    every = {one for known in ids.values() for one in known}
     for row in rows:
         mine = spaces.of(str(row.facts.get("generation")))
         if mine in ids:
-            gone = _journal(work, row, ids[mine])
-            kept.add("journals", gone, of(row) if row.facts.get("undo") == "undo" else None)
+            _clear_journal(work, row, ids[mine], tally)
         else:
             # Its points had other ids, and nobody knows which any more: it can't be undone either.
             work.lease.drop_base(journal_name(row.facts["run"], row.facts["step"]))
-    kept.add("samples", work.lease.forget_samples({one for known in ids.values() for one in known}))
-    kept.add("journals", sighting.forget_with(work.lease, {one for known in ids.values() for one in known}))
-    for path, header in _archives(work, rows, kept):
-        _clear_file(work, path, header, (spaces, ids), kept)
-    _others(work, rows, spaces, kept)
-    return kept
+    work.lease.forget_samples(every, tally.adding("samples"))
+
+    def seen(count: int) -> None:
+        tally.part("journals", "first look", count)
+        tally.note()
+
+    sighting.forget_with(work.lease, every, seen)
+    for path, header in _archives(work, rows, beyond):
+        _clear_file(work, path, header, (spaces, ids), tally, beyond)
+    _others(work, rows, spaces, tally, beyond)
+    return beyond
 
 
 def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
@@ -83,7 +62,7 @@ def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
         wanted = ids.get(spaces.of(str(row.facts.get("generation"))), set())
         pages = work.lease.ledger.base_pages(journal_name(row.facts["run"], row.facts["step"]))
         found["journals"] += sum(without(page, wanted)[1] for page in pages)
-    for path, header in _archives(work, rows, Kept()):
+    for path, header in _archives(work, rows, []):
         wanted = _meant(header, spaces, ids)
         # One that is damaged was told of, and is used by nobody.
         with suppress(ArchiveError):
@@ -102,21 +81,25 @@ def of(row: DeletionRow) -> str:
     return f"{row.facts['run']}-{row.facts['step']}"
 
 
-def _journal(work: Work, row: DeletionRow, ids: set[PointId]) -> int:
-    gone = 0
+def _clear_journal(work: Work, row: DeletionRow, ids: set[PointId], tally: Tally) -> None:
+    """Out of what an earlier fix has written down, pages at a time."""
+    fix = of(row) if row.facts.get("undo") == "undo" else None
+    gone: list[int] = []
 
     def change(page: bytes) -> bytes:
-        nonlocal gone
         fresh, count = without(page, ids)
-        gone += count
+        gone.append(count)
         return fresh
 
+    def count(_pages: int) -> None:
+        tally.add("journals", sum(gone), fix)
+        gone.clear()
+
     if ids:
-        work.lease.rewrite_pages(journal_name(row.facts["run"], row.facts["step"]), change)
-    return gone
+        work.lease.rewrite_pages(journal_name(row.facts["run"], row.facts["step"]), change, tally.noted(count))
 
 
-def _archives(work: Work, rows: list[DeletionRow], kept: Kept) -> Iterator[tuple[Path, Header]]:
+def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterator[tuple[Path, Header]]:
     """Every archive of this collection in the folders of the settings, or where an earlier fix has put one."""
     told = {Path(row.facts["file"]) for row in rows if row.facts.get("file")}
     folders = (work.settings.fixes.exports, work.settings.archives)
@@ -127,37 +110,42 @@ def _archives(work: Work, rows: list[DeletionRow], kept: Kept) -> Iterator[tuple
             header = archive.summary(path).header
         except ArchiveError as error:
             if path in told or path.name.startswith(work.collection):
-                kept.beyond.append(f"{path} can't be read ({error.message}): delete it")
+                beyond.append(f"{path} can't be read ({error.message}): delete it")
             continue
         if header.name == work.collection:
             yield path, header
 
 
-def _clear_file(work: Work, path: Path, header: Header, known: tuple[Spaces, Ids], kept: Kept) -> None:
+def _clear_file(
+    work: Work, path: Path, header: Header, known: tuple[Spaces, Ids], tally: Tally, beyond: list[str]
+) -> None:
     spaces, ids = known
     if header.physical in spaces.rows and spaces.of(header.physical) not in ids:
-        kept.beyond.append(
+        beyond.append(
             f"{path} has the ids of before a Rekey whose generation is gone, so it can't be told whether it holds "
             "them: delete it"
         )
         return
-    wanted = _meant(header, spaces, ids)
+    # Counted in the file, too, by this name: an attempt that was killed behind it loses no count.
+    wanted, by = _meant(header, spaces, ids), f"{work.run}-{work.step}"
     try:
-        gone, left = archive.without(path, wanted, work.tick) if wanted else (0, 1)
+        _, left = archive.without(path, wanted, work.tick, by=by) if wanted else (0, 1)
     except ArchiveError as error:
-        kept.beyond.append(f"{path} can't be read ({error.message}): delete it")
+        beyond.append(f"{path} can't be read ({error.message}): delete it")
         return
-    if header.kind != DELETED:
-        kept.add("archives", gone)
+    facts = archive.summary(path).header.facts
+    exported = header.kind == DELETED
+    tally.part("exports" if exported else "archives", str(path), int((facts.get(archive.ERASED_BY) or {}).get(by, 0)))
+    row, erased = _row_of(path), int(facts.get(archive.ERASED, 0))
+    if not exported:
         return
-    # Counted in the file too, so that an interrupted try loses no count.
-    erased = int(archive.summary(path).header.facts.get(archive.ERASED, 0))
-    row = _row_of(path)
-    kept.add("exports", gone if left else erased, None)
     if row is not None and erased:
-        kept.fixes[row] = erased
+        tally.fixes[row] = erased
     if not left:
-        kept.emptied += [row] if row is not None else []
+        if row is not None and row not in tally.emptied:
+            tally.emptied.append(row)
+        # With the file goes what it says.
+        tally.note()
         path.unlink()
 
 
@@ -175,15 +163,17 @@ def _meant(header: Header, spaces: Spaces, ids: Ids) -> set[PointId]:
     return {one for known in ids.values() for one in known}
 
 
-def _others(work: Work, rows: list[DeletionRow], spaces: Spaces, kept: Kept) -> None:
+def _others(
+    work: Work, rows: list[DeletionRow], spaces: Spaces, tally: Tally, beyond: list[str]
+) -> None:
     """Files that are known and can't be changed: of another host, or a server's own format."""
     border = datetime.now(UTC) - timedelta(seconds=work.settings.fixes.undo)
-    gone = {*kept.emptied, *(one for row in rows for one in row.facts.get("emptied", ()))}
+    gone = {*tally.emptied, *(one for row in rows for one in row.facts.get("emptied", ()))}
     for row in rows:
         file = row.facts.get("file")
         if file and row.created_at > border and of(row) not in gone and not Path(file).is_file():
-            kept.beyond.append(f"{file}, the export of fix {row.id}, is not on this host: delete it where it is")
+            beyond.append(f"{file}, the export of fix {row.id}, is not on this host: delete it where it is")
     folder = work.settings.fixes.exports / "snapshots"
     for physical in spaces.rows:
         for one in sorted((folder / physical).glob("*.snapshot")):
-            kept.beyond.append(f"{one} is a snapshot as the server wrote it: delete it")
+            beyond.append(f"{one} is a snapshot as the server wrote it: delete it")

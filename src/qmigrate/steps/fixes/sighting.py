@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -126,12 +126,16 @@ class Keeping:
         self._lease.discard_stage(self._name)
 
 
-def forget_with(lease: Lease, ids: Set[PointId]) -> int:
-    """Forget a first look that has seen some of these points: the next comparison begins anew. How many it had."""
+def forget_with(lease: Lease, ids: Set[PointId], tell: Callable[[int], object]) -> None:
+    """Forget a first look that has seen some of these points: the next comparison begins anew.
+
+    Args:
+        tell: called with how many it had, before it is forgotten.
+    """
     seen = sum(entry.id in ids for page in entries(lease.ledger, lease.collection) for entry in page)
     if seen:
+        tell(seen)
         lease.drop_base(_name(lease.collection))
-    return seen
 
 
 def forget(lease: Lease, edit: JsonObject) -> None:
