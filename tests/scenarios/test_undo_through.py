@@ -5,14 +5,16 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from sqlalchemy import create_engine, text
 from tests.conftest import clean
 from tests.harness import Deployment, write
-from tests.scenarios.test_deletion import KINDS, digests, paths
+from tests.scenarios.test_deletion import KINDS, PATHS, digests, paths
 
 from qmigrate import op
-from qmigrate.commands import adopt, fix, rollback, upgrade
+from qmigrate.commands import adopt, fix, gc, rollback, upgrade
 from qmigrate.errors import EmbedError, RefusedError
 from qmigrate.model.transform import Point
+from qmigrate.ports import PayloadEdit
 
 SHOUT = """
 def shout(point):
@@ -140,3 +142,82 @@ def test_what_can_t_be_embedded_comes_back_as_its_revision_lets_it(pair):
         counted = {name: done.counts.get(name, 0) for name in ("without_vector", "not_embedded")}
         assert counted == {"without_vector": int(number == 2), "not_embedded": int(number == 3)}
         log = deleted(made, *({bare, 1} & digests(made).keys()))
+
+
+def synced(made: Deployment, folder, *, kind: str) -> int:
+    """Give every point that SQL knows another kind, all but one; the number for its undo."""
+    url = f"sqlite:///{folder}/app.db"
+    made.extra["databases"] = {"app": {"url": url}}
+    made.__post_init__()
+    # Larger numbers don't fit into SQLite.
+    known = [one for one in made.contents() if one != 2**63 + 1]
+    engine = create_engine(url)
+    with engine.begin() as sql:
+        sql.execute(text("DROP TABLE IF EXISTS kinds"))
+        sql.execute(text("CREATE TABLE kinds (id, kind TEXT)"))
+        sql.execute(text("INSERT INTO kinds VALUES (:id, :kind)"), [{"id": one, "kind": kind} for one in known])
+    engine.dispose()
+    wanted = op.SyncPayload(made.name, "SELECT id, kind FROM kinds", fields={"kind": "kind"}, max_share=1.0)
+    (done,) = fix.fix(made.settings(), wanted).done
+    assert done.changed == len(known)
+    return done.log
+
+
+def kinds(made: Deployment) -> dict:
+    """Path -> kind."""
+    return {payload["path"]: payload.get("kind") for payload, _ in made.contents().values()}
+
+
+def edited(made: Deployment, path: str, **values) -> None:
+    """The application changes a payload, by the id that the point has now."""
+    (found,) = [one for one, (payload, _) in made.contents().items() if payload["path"] == path]
+    store = made.store()
+    store.edit_payloads(made.name, [PayloadEdit([found], values)])
+    store.close()
+
+
+def test_payloads_are_given_back_to_points_that_have_other_ids_since(pair, tmp_path):
+    """By two revisions that gave new ids, each asked as it was then: equal to before but for what is newer or gone."""
+    made, twin = pair
+    before = kinds(made)
+    log = synced(made, tmp_path, kind="all")
+    gone = deleted(made, 1)
+    made.revise("0002", REKEY)
+    upgrade.upgrade(made.settings())
+    made.revise("0003", TOUCH)
+    upgrade.upgrade(made.settings())
+    made.revise("0004", REKEY.replace("{{path}}", "{{path}} {{n}}"))
+    upgrade.upgrade(made.settings())
+    assert set(made.contents()).isdisjoint(PATHS)
+    edited(made, PATHS[3], kind="newer")
+    # Not the value that counts, and back to the point by the ids of today.
+    edited(made, PATHS[5], n=-1)
+    seen = fix.undo_review(made.settings(), log).previews[0]
+    assert (seen.changes, seen.counts["newer"], seen.counts["gone"]) == (len(PATHS) - 3, 1, 1)
+    (done,) = fix.undo(made.settings(), log).done
+    assert (done.changed, done.verified) == (len(PATHS) - 3, len(PATHS) - 3)
+    expected = {path: kind for path, kind in before.items() if path != PATHS[1]}
+    assert kinds(made) == {**expected, PATHS[3]: "newer"}
+    # The undo is a fix of the ids of today, with a way back of its own; and the one of before can't be done twice.
+    (again,) = fix.undo(made.settings(), done.log).done
+    alone = before["/large/g.jpg"]
+    assert set(kinds(made).values()) == {"all", "newer", alone}
+    fix.undo(made.settings(), again.log, overwrite=True)
+    assert kinds(made) == {**expected, PATHS[3]: "newer"}
+    fix.undo(made.settings(), gone)
+    assert kinds(made)[PATHS[1]] == "all"
+    # Where nothing knows both ids any more, that is said.
+    log = synced(twin, tmp_path, kind="all")
+    twin.revise("0002", REKEY)
+    upgrade.upgrade(twin.settings())
+    later = synced(twin, tmp_path, kind="later")
+    rollback.rollback(twin.settings(), "0001", writes="discard")
+    with pytest.raises(RefusedError, match="had given them was taken back since"):
+        fix.undo(twin.settings(), later)
+    upgrade.upgrade(twin.settings())
+    assert fix.undo_review(twin.settings(), log).previews[0].changes == len(PATHS) - 1
+    gc.gc(twin.settings(), twin.name, now=True, discard_writes=True)
+    with pytest.raises(RefusedError, match="the generation that knows both ids is not kept any more") as refused:
+        fix.undo(twin.settings(), log)
+    assert "snapshot list" in refused.value.hint
+    assert set(kinds(twin).values()) == {"all", alone}

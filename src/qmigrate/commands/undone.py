@@ -59,7 +59,7 @@ def plan_undo(opened: Session, world: World, row: DeletionRow, overwrite: bool) 
         return plan_undo_reset(state, row.id, row.facts, writes="discard" if overwrite else "refuse")
     brings_back = row.facts["undo"] == "bring_back"
     refs = refs_since(opened, row) if brings_back else ()
-    if not refs:
+    if brings_back and not refs:
         _refuse_other_ids(opened, world, row)
     known = {name: row.facts.get(name) for name in ("run", "step", "generation", "file")}
     edit = {"kind": row.facts["undo"], "undo": "undo" if row.facts["undo"] == "undo" else None, "log": row.id, **known}

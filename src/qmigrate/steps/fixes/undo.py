@@ -1,4 +1,7 @@
-"""What an earlier fix has changed, and what was there before it: found again from its journal. It changes nothing."""
+"""What an earlier fix has changed, and what was there before it: found again from its journal. It changes nothing.
+
+Where points have other ids since, they are found by these: a value goes back to the point that it was of.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found, same_keys
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.fixes.journal import journal_name, windows
+from qmigrate.steps.fixes.other_ids import OtherIds
 from qmigrate.steps.fixes.payload import PayloadFix
 from qmigrate.steps.fixes.protocol import Place
 
@@ -18,8 +22,8 @@ class Undo(PayloadFix):
 
     Args:
         place: where it looks.
-        edit: ``run`` and ``step`` of the fix, ``log`` (its row of the audit), ``overwrite`` (also what was changed
-            since), ``erased`` (points of it that were erased since), ``drops`` (what the fix has kept goes at the end:
+        edit: ``run``, ``step`` and ``generation`` of the fix, ``log`` (its row of the audit), ``overwrite`` (also what
+            was changed since), ``erased`` (points of it that were erased since), ``drops`` (what the fix has kept goes at the end:
             its run is taken back), ``nothing`` (it had not begun to change anything).
     """
 
@@ -36,7 +40,11 @@ class Undo(PayloadFix):
         return None
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``newer`` (changed since) and ``gone`` points."""
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``newer`` (changed since) and ``gone`` points.
+
+        Raises:
+            RefusedError: it is too long ago, or which ids points have now can't be told.
+        """
         place = self._place
         if self._edit.get("nothing"):
             return
@@ -48,12 +56,15 @@ class Undo(PayloadFix):
                 f"{place.settings.fixes.undo / 3600:g} h",
                 hint="fixes.undo in qmigrate.yaml sets how long that is; or restore a snapshot: qmigrate snapshot list",
             )
+        ids = OtherIds(place, self._edit.get("generation"), self._edit.get("log"))
         found.counts.update({"newer": 0, "gone": 0})
         if self._edit.get("erased"):
             found.counts["erased"] = int(self._edit["erased"])
         found.points = place.store.count(place.address)
         for entries in windows(place.ledger, self._journal, size=self.window):
-            yield from self._window(found, entries)
+            now = ids.of([entry.id for entry in entries])
+            found.add("gone", len(entries) - len(now))
+            yield from self._window(found, [entry._replace(id=now[entry.id]) for entry in entries if entry.id in now])
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """All of them: what they should be does not change any more."""
