@@ -61,6 +61,10 @@ def test_a_killed_erasure_is_finished_and_brings_nothing_back(qdrant_config, tmp
     assert "after intend_erasures" in labels[:first]
     numbers = [number for number, label in enumerate(labels, 1) if label.startswith("before") or label == "after delete"]
     intended = labels.index("after intend_erasures") + 1
+    (whole,) = [row.facts["kept"] for row in audit(probe.made) if row.kind == "ERASURE"]
+    assert whole["journals"] > 0
+    assert whole["samples"] > 0
+    assert whole["exports"] > 0
     clean(probe.made)
     for number in thinned(numbers)[1 :: 6 if local else 5]:
         app = prepare(tmp_path / f"kill{number}", qdrant_config)
@@ -76,6 +80,8 @@ def test_a_killed_erasure_is_finished_and_brings_nothing_back(qdrant_config, tmp
         assert not {4, 9} & (ids_of(made, 1) | ids_of(made, 2)), labels[number - 1]
         (row,) = [row for row in audit(made) if row.kind == "ERASURE"]
         assert (row.count, row.facts["generations"]) == (1, {f"{made.name}__g0001": 1, f"{made.name}__g0002": 1})
+        # What the killed attempt had taken out counts too.
+        assert row.facts["kept"] == whole, labels[number - 1]
         (undone,) = fix.undo(made.settings(), next(row.id for row in audit(made) if row.kind == "PAYLOAD_SYNC")).done
         assert undone.counts["erased"] >= 1
         back.rollback(made.settings(), "0001", writes="discard")

@@ -23,8 +23,8 @@ class Undo(PayloadFix):
     Args:
         place: where it looks.
         edit: ``run``, ``step`` and ``generation`` of the fix, ``log`` (its row of the audit), ``overwrite`` (also what
-            was changed since), ``erased`` (points of it that were erased since), ``drops`` (what the fix has kept goes at the end:
-            its run is taken back), ``nothing`` (it had not begun to change anything).
+            was changed since), ``erased`` (points of it that were erased since), ``drops`` (what the fix has kept goes
+            at the end: its run is taken back), ``nothing`` (it had not begun to change anything).
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
