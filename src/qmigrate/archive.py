@@ -170,9 +170,7 @@ def verify(path: Path, tick: Callable[[], None] = lambda: None) -> Summary:
     return Summary(path, reader.header, points, reader.check.hex(), path.stat().st_size)
 
 
-def without(
-    path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: None, *, by: str = ""
-) -> tuple[int, int]:
+def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: None, by: str = "") -> tuple[int, int]:
     """Take points out of an archive; it is written anew, unless it has none of them.
 
     Its header counts under ``erased`` what was taken out. Every line is checked before anything is written.
