@@ -12,7 +12,8 @@ from qmigrate.errors import ConfigError, StoreError, UsageError
 from qmigrate.ports import Store
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.connect import connect
-from qmigrate.store.local import MEMORY, LocalStore
+from qmigrate.store.local import LocalStore
+from qmigrate.store.local_folder import MEMORY
 
 #: Threads that borrow the same local client take turns.
 _TURNS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qdrant_client import QdrantClient, grpc, models
+from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from qmigrate.errors import NotFoundError, StoreError
@@ -23,15 +23,13 @@ from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit, PendingWrite, Readiness, Ready, Stored
 from qmigrate.store import capabilities, faults, filters, local_shapes, records
 from qmigrate.store.local_absent import Absent
-from qmigrate.store.local_folder import open_folder
+from qmigrate.store.local_folder import MEMORY, in_memory, open_folder
 from qmigrate.store.local_shapes import Settings
 from qmigrate.store.local_unit import cosine_vectors, in_unit_form
 from qmigrate.store.portable import narrowed
 from qmigrate.store.shapes import SEAL
 
 Result = TypeVar("Result")
-
-MEMORY = ":memory:"
 
 
 class LocalStore(Absent):
@@ -52,7 +50,7 @@ class LocalStore(Absent):
             StoreError: it can't be made or read.
         """
         if path == MEMORY:
-            return cls(QdrantClient(location=MEMORY), path)
+            return cls(in_memory(), path)
         try:
             client = open_folder(Path(path))
         except (OSError, ValueError, RuntimeError) as error:

@@ -1,4 +1,8 @@
-"""The folder of the client's local mode: opened by one process at a time. It knows no collection."""
+"""The folder of the client's local mode: opened by one process at a time. It knows no collection.
+
+The client itself is left out: preparing it for embedding, which is never asked of it here, takes longer than reading
+the folder.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import portalocker
-from qdrant_client import QdrantClient
+from qdrant_client.local.qdrant_local import QdrantLocal
+
+#: The location that stands for no folder.
+MEMORY = ":memory:"
+
+
+def in_memory() -> Any:
+    """The client's local mode without a folder."""
+    return QdrantLocal(MEMORY)
 
 
 def open_folder(folder: Path) -> Any:
-    """The client on this folder, which is made when it isn't there.
+    """The client's local mode on this folder, which is made when it isn't there.
 
     Raises:
         RuntimeError: another process has it.
@@ -23,7 +35,7 @@ def open_folder(folder: Path) -> Any:
         _refuse_when_locked(folder)
         # The client reads the folder before it locks it: what another process wrote in between would be lost on it.
         before = _stamp(folder)
-        client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
+        client = QdrantLocal(str(folder), force_disable_check_same_thread=True)
         if before in (_stamp(folder), {}):
             return client
         client.close()
