@@ -15,33 +15,17 @@ from sqlalchemy import (
     Engine,
     Interval,
     Text,
-    create_engine,
-    event,
     func,
     make_url,
     type_coerce,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
 
 from qmigrate.errors import ConfigError, LedgerError
-from qmigrate.ledger.codec import dumps
-from qmigrate.ledger.files import make_file, open_file, refuse_network, use_log
+from qmigrate.ledger import engines
+from qmigrate.ledger.files import make_file, refuse_network, use_log
 from qmigrate.ledger.tables import UtcDateTime
 
-#: Defaults for PostgreSQL; the URL's own parameters win. A dead network must show before a lease runs out.
-POSTGRES_DEFAULTS: dict[str, Any] = {
-    "application_name": "qmigrate",
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-    # Server-side prepared statements break behind a transaction-pooling proxy.
-    "prepare_threshold": None,
-}
-#: Seconds that a statement on PostgreSQL waits for a lock of somebody else; leases take milliseconds.
-LOCK_TIMEOUT = 30
 #: Parameters of a URL that hold secrets, beside its password.
 SECRETS = ("password", "sslpassword")
 URL_HINT = "write postgresql+psycopg://user@host/database, or sqlite:///path/to/ledger.db"
@@ -63,7 +47,6 @@ class Database:
     def __init__(self, url: str, schema: str | None = None, *, connections: int = 30) -> None:
         parsed = _parse(url)
         self._given = (url, schema)
-        self._connections = connections
         self.schema = schema
         self.file: Path | None = None
         self.is_sqlite = parsed.drivername.startswith("sqlite")
@@ -72,7 +55,7 @@ class Database:
             if schema is not None:
                 raise ConfigError("ledger.schema needs PostgreSQL; a SQLite ledger has no schemas")
             refuse_network(self.file)
-        self._url = parsed
+        self._place = engines.Place(parsed, self.file, schema, connections)
         self._secrets = _secrets(parsed)
         self._engine: Engine | None = None
         self.label = f"sqlite {self.file}" if self.file else _postgres_label(parsed)
@@ -133,8 +116,8 @@ class Database:
     def close(self) -> None:
         """Close every connection; the next transaction opens new ones."""
         if self._engine is not None:
-            self._engine.dispose()
-            self._engine = None
+            left, self._engine = self._engine, None
+            engines.leave(self._place, left)
 
     def redacted(self, text: str) -> str:
         """`text` without any secret of the URL."""
@@ -159,30 +142,10 @@ class Database:
             raise failure from (None if leaks else error)
 
     def _connect(self) -> Connection:
-        if self._engine is None:
-            self._engine = self._make_engine()
-        return self._engine.connect()
-
-    def _make_engine(self) -> Engine:
-        kept = min(self._connections, 5)
-        shared: dict[str, Any] = {
-            "pool_size": kept,
-            "max_overflow": self._connections - kept,
-            "hide_parameters": True,
-            "json_serializer": dumps,
-        }
-        if self.file is not None:
-            file = self.file
-            engine = create_engine("sqlite://", creator=lambda: open_file(file), poolclass=QueuePool, **shared)
-            event.listen(engine, "begin", _begin_sqlite)
-            return engine
-        known = self._url.query
-        arguments = {name: value for name, value in POSTGRES_DEFAULTS.items() if name not in known}
-        engine = create_engine(
-            self._url, connect_args=arguments, pool_pre_ping=True, isolation_level="READ COMMITTED", **shared
-        )
-        event.listen(engine, "connect", _set_up)
-        return engine.execution_options(schema_translate_map={None: self.schema}) if self.schema else engine
+        engine = self._engine
+        if engine is None:
+            engine = self._engine = engines.take(self._place)
+        return engine.connect()
 
 
 def _parse(url: str) -> URL:
@@ -227,16 +190,3 @@ def _secrets(url: URL) -> tuple[str, ...]:
         value = url.query.get(name)
         found += [value] if isinstance(value, str) else list(value or ())
     return tuple(secret for secret in found if secret)
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("ledger_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _set_up(dbapi_connection: Any, _record: Any) -> None:
-    with dbapi_connection.cursor() as cursor:
-        cursor.execute("SET TIME ZONE 'UTC'")
-        # Whoever called us may hold a lock on our tables through a connection of its own: that would never end.
-        cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}s'")
-    dbapi_connection.commit()

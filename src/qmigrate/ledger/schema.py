@@ -16,7 +16,8 @@ from sqlalchemy.schema import CreateSchema
 
 from qmigrate.errors import LedgerError
 from qmigrate.ledger import tables
-from qmigrate.ledger.database import LOCK_TIMEOUT, Database
+from qmigrate.ledger.database import Database
+from qmigrate.ledger.engines import LOCK_TIMEOUT
 
 #: Never ``alembic_version``, which is the user's.
 VERSION_TABLE = "qdrant_ledger_version"
