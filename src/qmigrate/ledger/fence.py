@@ -44,6 +44,9 @@ class Fenced:
         self._server: str | None = None
         # One write at a time: threads of one holder would only queue up for the lease row.
         self._writer = threading.RLock()
+        mine = and_(tables.leases.c.name == collection, tables.leases.c.epoch == epoch)
+        # Every write sends it: said once, it is also looked up once among the statements that are compiled.
+        self._extending = update(tables.leases).where(mine).values(expires_at=ledger.database.now(ttl))
         self._state = threading.Lock()
 
     def remaining(self) -> float:
@@ -74,10 +77,7 @@ class Fenced:
 
     def _fence(self, connection: Connection) -> None:
         """Lock and extend the own lease row; fails once anybody else has taken it."""
-        leases = tables.leases
-        mine = and_(leases.c.name == self.collection, leases.c.epoch == self.epoch)
-        until = self.ledger.database.now(self._ttl)
-        if connection.execute(update(leases).where(mine).values(expires_at=until)).rowcount != 1:
+        if connection.execute(self._extending).rowcount != 1:
             self._lose("another process took it over")
             raise self._lost_error()
 
