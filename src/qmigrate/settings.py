@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -263,10 +264,16 @@ def _read_file(named: str | Path | None, here: Source) -> tuple[Path | None, dic
     return chosen, read.yaml_file(chosen)
 
 
+@cache
+def _readers(section: type) -> Mapping[str, Callable[[Any, str], Any]]:
+    """Key -> what converts its value; looked up once, since the hints of a section are text."""
+    hints = get_type_hints(section, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+
+
 def _values(section: type, data: Mapping[str, Any], at: str, source: Source) -> dict[str, Any]:
     """The keys that were given, converted; ``null`` means the default."""
-    hints = get_type_hints(section, include_extras=True)
-    readers = {name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+    readers = _readers(section)
     read.check_keys(data, readers, at)
     given = [name for name in readers if data.get(name) is not None]
     found = {name: readers[name](data[name], f"{at}.{name}") for name in given}
