@@ -22,7 +22,8 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
         only: logical names to read; None reads all that the ledger or Qdrant know.
     """
     physical = frozenset(store.physical_names())
-    aliases = {alias: target for alias, target in store.aliases().items() if not is_internal(alias, target)}
+    known = store.aliases()
+    aliases = {alias: target for alias, target in known.items() if not is_internal(alias, target)}
     views = ledger.collections()
     # The newest of a collection counts: an abort is newer than what it aborts.
     runs = {run.job.collection: run for run in ledger.open_runs()}
@@ -34,7 +35,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
     # A collection that was adopted under another name has left its own to nobody.
     plain = {name for name in physical if served.get(name) in (None, name)}
     # By the names that applications use: another alias of a hidden collection leads to it, its own name doesn't.
-    described = store.describe_all([name for name in chosen if name in aliases or name in plain])
+    described = store.describe_all([name for name in chosen if name in aliases or name in plain], known)
     live = {name: _live(name, described.get(name)) for name in chosen}
     generations = ledger.all_generations() if only is None else {name: ledger.generations(name) for name in chosen}
     applied = ledger.all_applied() if only is None else {name: ledger.applied(name) for name in chosen}

@@ -130,8 +130,13 @@ class Store(Protocol):
     def describe(self, name: str) -> LiveCollection | None:
         """The collection, or None when there is none of that name."""
 
-    def describe_all(self, names: Sequence[str]) -> dict[str, LiveCollection | None]:
-        """The same for many names, with fewer requests and several at a time; by the names asked for."""
+    def describe_all(
+        self, names: Sequence[str], aliases: Mapping[str, str] | None = None
+    ) -> dict[str, LiveCollection | None]:
+        """The same for many names, with fewer requests and several at a time; by the names asked for.
+
+        `aliases` are those that :meth:`aliases` has just said, so that they are not asked for again.
+        """
 
     def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
         """Exact count; of points whose payload field is missing, null or empty, or that lack a vector, when asked."""

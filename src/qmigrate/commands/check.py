@@ -133,7 +133,7 @@ def _surroundings(opened: Session, world: World, names: Set[str]) -> Surrounding
             way = _way(row.physical, aliases) if row.state == "retired" and row.physical in physical else None
             if way is not None:
                 reached[way] = row.physical
-    found = opened.store.describe_all(sorted(reached))
+    found = opened.store.describe_all(sorted(reached), aliases)
     kept = {reached[way]: seen for way, seen in found.items() if seen is not None and seen.physical == reached[way]}
     return Surroundings(world.ledger_id, world.capabilities, aliases, physical, kept)
 

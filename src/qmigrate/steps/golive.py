@@ -29,9 +29,10 @@ from qmigrate.steps.work import Facts, Phase, Work, transform_of
 
 def preflight(step: GoLive, work: Work) -> Facts:
     """Only reads: both generations are there, and the name points where the plan saw it."""
+    present = work.store.physical_names()
     for physical in (step.source, step.target):
         if physical is not None and not gap.is_over(step, work, physical):
-            if physical not in work.store.physical_names():
+            if physical not in present:
                 raise RepairNeededError(
                     f"{physical}, a generation of {work.collection}, is not in Qdrant any more",
                     hint="qmigrate status shows what is there",
@@ -95,8 +96,10 @@ def swap_names(step: GoLive, work: Work) -> Facts:
     if step.target is None:
         for alias in reversed(names):
             work.store.drop_alias(alias)
-    elif not _is_live(step, work):
-        _move(step, work, step.target, names)
+    else:
+        serving = holder(work)
+        if serving != step.target:
+            _move(step, work, serving, names)
     took = (time.monotonic() - started) * 1000
     for alias in dropped:
         work.store.drop_alias(alias)
@@ -105,12 +108,11 @@ def swap_names(step: GoLive, work: Work) -> Facts:
     return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat(), "place": step.place}
 
 
-def _move(step: GoLive, work: Work, target: str, names: Sequence[str]) -> None:
-    """The one request, in the way that the place asks for."""
+def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -> None:
+    """The one request, in the way that the place asks for; `serving` has just been seen to have the name."""
     if step.place == "gap":
         gap.move(step, work, names)
         return
-    serving = holder(work)
     if serving != step.source:
         raise _foreign_alias(work, step, serving)
     if step.source is not None:
@@ -118,7 +120,7 @@ def _move(step: GoLive, work: Work, target: str, names: Sequence[str]) -> None:
         freeze.renew(work, lambda: sides_of(step, work))
     if step.place == "shadow" and not step.back:
         hidden.prepare(work)
-    swap(work, target, names)
+    swap(work, str(step.target), names)
 
 
 def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:

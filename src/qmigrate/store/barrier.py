@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
 from qmigrate.store.collection import path_of, waited
-from qmigrate.store.nodes import Nodes, aliases, physical_of
+from qmigrate.store.nodes import Nodes, aliases
 from qmigrate.store.rest import Rest
 
 
@@ -29,8 +29,7 @@ def barrier(nodes: Nodes, name: str) -> dict[str, int]:
     Raises:
         StoreError: a node, or a shard of the collection, can't be seen.
     """
-    physical = physical_of(nodes, name)
-    hidden = physical in aliases(nodes.main)
+    physical, hidden = _meant(nodes, name)
     field = f"qmigrate_barrier_{uuid.uuid4().hex}"
     found: dict[str, int] = {}
     for node in nodes.watched:
@@ -44,14 +43,24 @@ def barrier(nodes: Nodes, name: str) -> dict[str, int]:
 
 def operation_ids(nodes: Nodes, name: str) -> dict[str, int]:
     """Operation ids as they stand now: ``host:port/shard`` -> id of the last applied write; see :func:`barrier`."""
-    physical = physical_of(nodes, name)
-    if physical in aliases(nodes.main):
+    physical, hidden = _meant(nodes, name)
+    if hidden:
         return {}
     found: dict[str, int] = {}
     for node in nodes.watched:
         found.update(_ids_of(node, physical))
     _all_shards_seen(nodes.main, name, found)
     return found
+
+
+def _meant(nodes: Nodes, name: str) -> tuple[str, bool]:
+    """The collection that a name stands for, and whether an alias of its own name hides it, by one look at the aliases.
+
+    Whether there is such a collection is told by what is asked of it next.
+    """
+    known = aliases(nodes.main)
+    physical = known.get(name, name)
+    return physical, physical in known
 
 
 def _ids_of(node: Rest, physical: str) -> dict[str, int]:

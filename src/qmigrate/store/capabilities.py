@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities
 from qmigrate.store import faults
 from qmigrate.store.faults import TransientError
@@ -53,7 +55,10 @@ def read(nodes: Nodes) -> Capabilities:
             "older servers drop collection metadata, where the seal is kept, without a word",
             hint="upgrade Qdrant one minor version at a time",
         )
-    nodes.main.get("/collections")
+    cluster = _cluster(nodes.main)
+    if isinstance(cluster, StoreError):
+        # It may be a key that only must not ask this; whether it is one at all shows here.
+        nodes.main.get("/collections")
     return Capabilities(
         local=False,
         version=oldest,
@@ -61,32 +66,45 @@ def read(nodes: Nodes) -> Capabilities:
         snapshots=True,
         payload_indexes=True,
         vector_names=oldest >= VECTOR_NAMES_SINCE,
-        barrier=oldest >= OPERATION_IDS_SINCE and why_no_barrier(nodes) is None,
+        barrier=oldest >= OPERATION_IDS_SINCE and why_no_barrier(nodes, {nodes.main: cluster}) is None,
         nodes=len(nodes.watched),
-        peers=_peers(nodes.main),
+        peers=_peers(cluster),
         prefixes=oldest >= PREFIXES_SINCE,
     )
 
 
-def _peers(node: Rest) -> int:
-    """Nodes of the cluster, watched or not; 0 where the key may not ask."""
+def _cluster(node: Rest) -> JsonObject | StoreError:
+    """What a node knows of its cluster, or why it doesn't say."""
     try:
-        cluster = node.get("/cluster")
-    except StoreError:
+        found: JsonObject = node.get("/cluster")
+    except StoreError as error:
+        return error
+    return found
+
+
+def _peers(cluster: JsonObject | StoreError) -> int:
+    """Nodes of the cluster, watched or not; 0 where the key may not ask."""
+    if isinstance(cluster, StoreError):
         return 0
     return 1 if cluster.get("status") == "disabled" else len(cluster.get("peers") or {})
 
 
-def why_no_barrier(nodes: Nodes) -> str | None:
-    """Why operation ids of every shard can't be read, or None when they can."""
+def why_no_barrier(nodes: Nodes, clusters: Mapping[Rest, JsonObject | StoreError]) -> str | None:
+    """Why operation ids of every shard can't be read, or None when they can.
+
+    Args:
+        clusters: what nodes have said of their cluster already.
+    """
     seen: set[str] = set()
     peers: set[str] = set()
     for node in nodes.watched:
         try:
             node.get("/telemetry", details_level=0)
-            cluster = node.get("/cluster")
         except StoreError as error:
             return error.message
+        cluster = clusters[node] if node in clusters else _cluster(node)
+        if isinstance(cluster, StoreError):
+            return cluster.message
         if cluster.get("status") == "disabled":
             continue
         peers.update(str(peer) for peer in cluster.get("peers", {}))

@@ -51,11 +51,13 @@ def info_of(node: Rest, name: str) -> JsonObject | None:
     return found
 
 
-def describe_all(nodes: Nodes, names: Sequence[str]) -> dict[str, LiveCollection | None]:
-    """What :func:`describe` says of each name; the aliases are read once, before the first of them."""
+def describe_all(
+    nodes: Nodes, names: Sequence[str], known: Mapping[str, str] | None = None
+) -> dict[str, LiveCollection | None]:
+    """What :func:`describe` says of each name; the aliases, unless they are `known`, are read once before all."""
     if not names:
         return {}
-    known = aliases(nodes.main)
+    known = aliases(nodes.main) if known is None else known
     with ThreadPoolExecutor(min(AT_ONCE, len(names))) as pool:
         return dict(zip(names, pool.map(lambda name: _described(nodes, name, known), names), strict=True))
 

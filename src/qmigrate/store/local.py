@@ -105,7 +105,7 @@ class LocalStore(Absent):
             physical=physical, schema=schema.with_(aliases=pointing), seal=seal, points=info.points_count or 0
         )
 
-    def describe_all(self, names: Sequence[str]) -> dict[str, LiveCollection | None]:
+    def describe_all(self, names: Sequence[str], aliases: object = None) -> dict[str, LiveCollection | None]:  # noqa: ARG002
         """The same for many names."""
         return {name: self.describe(name) for name in names}
 

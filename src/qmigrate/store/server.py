@@ -83,9 +83,11 @@ class ServerStore:
         """The collection, or None when there is none of that name."""
         return collection.describe(self._nodes, name)
 
-    def describe_all(self, names: Sequence[str]) -> dict[str, LiveCollection | None]:
+    def describe_all(
+        self, names: Sequence[str], aliases: Mapping[str, str] | None = None
+    ) -> dict[str, LiveCollection | None]:
         """The same for many names, with fewer requests and several at a time."""
-        return collection.describe_all(self._nodes, names)
+        return collection.describe_all(self._nodes, names, aliases)
 
     def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
         """Exact count; of points whose field is missing, null or empty, or that lack a vector, when asked."""
