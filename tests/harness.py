@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 import uuid
 from collections.abc import Iterable
@@ -51,6 +52,7 @@ class Deployment:
     name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
     extra: dict = field(default_factory=dict)
     last: str | None = None
+    _loaded: tuple = field(default=(None, None), init=False, repr=False)
 
     def __post_init__(self) -> None:
         (self.root / "qdrant_migrations" / "versions").mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,11 @@ class Deployment:
         return self.root / "qmigrate.yaml"
 
     def settings(self) -> Settings:
-        return Settings.load(config=self.config)
+        """As they are now: read again once the file, the environment or the current folder is another one."""
+        known = (self.config.read_bytes(), dict(os.environ), os.getcwd())
+        if self._loaded[0] != known or b"_file" in known[0]:
+            self._loaded = (known, Settings.load(config=self.config))
+        return self._loaded[1]
 
     def revise(self, identifier: str, body: str, *, down: str | tuple | None = "previous", doc: str | None = None) -> Path:
         """Write a revision file; by default it follows the one written before."""

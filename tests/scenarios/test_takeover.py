@@ -94,7 +94,7 @@ def production(qdrant_server, tmp_path):
     least = dict.fromkeys(kinds, POINTS)
     queries = {name: query_of(kind) for name, kind in kinds.items()}
     vectors = {name: vector_of(kind, 5) for name, kind in kinds.items()}
-    readers = [Reader(qdrant_server.url, list(kinds), least, queries, seed) for seed in range(3)]
+    readers = [Reader(qdrant_server.url, list(kinds), least, queries, seed, pause=0.005) for seed in range(3)]
     writers = [Writer(qdrant_server.url, list(kinds), vectors, seed, pause=0.02) for seed in range(2)]
     for thread in (*readers, *writers):
         thread.start()

@@ -16,6 +16,7 @@ class Reader(threading.Thread):
     """Searches, scrolls and counts by name, over REST as any application would, and times every failure.
 
     Attributes:
+        pause: seconds between two requests; without one a reader takes all that its core has.
         reads: requests that were answered.
         failures: (collection, status or error) of each that was not answered with 200.
         wrong: collections that answered with fewer points than they ever had.
@@ -26,6 +27,7 @@ class Reader(threading.Thread):
     least: dict[str, int]
     vector: dict[str, object]
     seed: int = 0
+    pause: float = 0.0
     reads: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     wrong: list[tuple[str, int]] = field(default_factory=list)
@@ -53,6 +55,7 @@ class Reader(threading.Thread):
                     self.failures.append((name, f"{kind} {answer.status_code}: {answer.text[:200]}"))
                     continue
                 self.reads += 1
+                self.stopped.wait(self.pause)
                 if kind == "count":
                     count = answer.json()["result"]["count"]
                     if count < self.least[name]:
