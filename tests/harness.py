@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import textwrap
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -114,6 +115,29 @@ class Deployment:
             return contents(store, name or self.name)
         finally:
             store.close()
+
+
+@dataclass
+class Repeated:
+    """The same deployment as often as a test wants it: in local mode with SQLite, a copy of the files of the first.
+
+    Attributes:
+        make: makes it, in a folder of its own that holds all of it.
+        local: whether that is local mode; on a server each is made anew.
+    """
+
+    make: Callable[[Path], Deployment]
+    local: bool
+    _first: Deployment | None = None
+
+    def __call__(self, folder: Path) -> Deployment:
+        if not self.local:
+            return self.make(folder)
+        first = self._first = self._first or self.make(folder.with_name("first"))
+        shutil.copytree(first.root.parent, folder)
+        return replace(
+            first, root=folder / "project", qdrant={"path": str(folder / "qdrant")}, ledger_url=f"sqlite:///{folder}/ledger.db"
+        )
 
 
 def make_point(number: int, *, text: str | None = None, uuid_id: bool = False) -> Point:

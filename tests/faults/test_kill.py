@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import clean
 from tests.faults import forked
 from tests.faults.stride import thinned
-from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.harness import ADD, CREATE, Deployment, Repeated, make_point, write
 
 from qmigrate.commands import gc, status, upgrade
 from qmigrate.commands import rollback as back
@@ -68,7 +68,8 @@ def check_finished(made: Deployment, expected: dict) -> None:
 @pytest.mark.timeout(900)
 def test_killed_upgrade_is_resumed_to_the_same_end(qdrant_config, tmp_path):
     """A kill at any journal write or in any phase is seen by status and finished by the next upgrade."""
-    probe = prepare(tmp_path / "probe", qdrant_config)
+    prepared = Repeated(lambda folder: prepare(folder, qdrant_config), "path" in qdrant_config)
+    probe = prepared(tmp_path / "probe")
     log = tmp_path / "points"
     done = child(probe, "upgrade", "head", log=log)
     assert done.returncode == 0, done.stderr
@@ -78,7 +79,7 @@ def test_killed_upgrade_is_resumed_to_the_same_end(qdrant_config, tmp_path):
     labels = log.read_text().splitlines()
     assert len(numbers) >= 25
     for number in thinned(numbers):
-        made = prepare(tmp_path / f"kill{number}", qdrant_config)
+        made = prepared(tmp_path / f"kill{number}")
         label = labels[number - 1]
         killed = child(made, "upgrade", "head", kill_at=number)
         assert killed.returncode == -signal.SIGKILL, f"{label}: {killed.stderr}"
@@ -130,13 +131,14 @@ def test_killed_rollback_is_resumed_to_the_same_end(qdrant_config, tmp_path):
         store.close()
         return made
 
-    probe = ready(tmp_path / "probe")
+    made_ready = Repeated(ready, "path" in qdrant_config)
+    probe = made_ready(tmp_path / "probe")
     log = tmp_path / "points"
     done = child(probe, "rollback", "0001", log=log, writes="carry")
     assert done.returncode == 0, done.stderr
     expected = probe.contents()
     for number in thinned(points_of(log)):
-        made = ready(tmp_path / f"kill{number}")
+        made = made_ready(tmp_path / f"kill{number}")
         killed = child(made, "rollback", "0001", kill_at=number, writes="carry")
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         back.rollback(made.settings(), "0001", writes="carry")
@@ -157,7 +159,8 @@ def test_killed_gc_is_resumed_to_the_same_end(qdrant_config, tmp_path):
         upgrade.upgrade(made.settings())
         return made
 
-    probe = ready(tmp_path / "probe")
+    made_ready = Repeated(ready, "path" in qdrant_config)
+    probe = made_ready(tmp_path / "probe")
     log = tmp_path / "points"
     expected = probe.contents()
     done = child(probe, "gc", probe.name, log=log)
@@ -169,7 +172,7 @@ def test_killed_gc_is_resumed_to_the_same_end(qdrant_config, tmp_path):
         label = labels[number - 1]
         if not any(word in label for word in decisive):
             continue
-        made = ready(tmp_path / f"kill{number}")
+        made = made_ready(tmp_path / f"kill{number}")
         killed = child(made, "gc", made.name, kill_at=number)
         assert killed.returncode == -signal.SIGKILL, f"{label}: {killed.stderr}"
         gc.gc(made.settings(), made.name)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import clean
+from tests.faults.stride import thinned
 from tests.faults.test_kill import child, points_of
-from tests.harness import ADD, CREATE, INDEX, Deployment
+from tests.harness import ADD, CREATE, INDEX, Deployment, Repeated
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
@@ -34,7 +35,8 @@ def prepare(folder: Path, config: dict) -> Deployment:
 @pytest.mark.timeout(900)
 def test_a_fused_job_is_resumed_or_aborted_as_one(qdrant_config, tmp_path):
     """Wherever it was killed: never some of its revisions applied, and the end is that of one run."""
-    probe = prepare(tmp_path / "probe", qdrant_config)
+    prepared = Repeated(lambda folder: prepare(folder, qdrant_config), "path" in qdrant_config)
+    probe = prepared(tmp_path / "probe")
     before = probe.contents()
     done = child(probe, "upgrade", "head", log=tmp_path / "points")
     assert done.returncode == 0, done.stderr
@@ -42,9 +44,9 @@ def test_a_fused_job_is_resumed_or_aborted_as_one(qdrant_config, tmp_path):
     labels = (tmp_path / "points").read_text().splitlines()
     closing = labels.index("before close_step") + 1
     numbers = points_of(tmp_path / "points")
-    chosen = sorted({*numbers[::4], closing, closing + 1})
+    chosen = sorted({*thinned(numbers), closing, closing + 1})
     for count, number in enumerate(chosen):
-        made = prepare(tmp_path / f"kill{number}", qdrant_config)
+        made = prepared(tmp_path / f"kill{number}")
         killed = child(made, "upgrade", "head", kill_at=number)
         assert killed.returncode == -signal.SIGKILL, f"{labels[number - 1]}: {killed.stderr}"
         applied = {row.revision for row in status.history(made.settings()).rows}

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import clean
 from tests.faults.stride import thinned
 from tests.faults.test_kill import child, points_of
-from tests.harness import CREATE, Deployment, make_point, write
+from tests.harness import CREATE, Deployment, Repeated, make_point, write
 from tests.scenarios.test_hold import REEMBED, seen
 
 from qmigrate.commands import cutover, upgrade
@@ -56,14 +56,15 @@ def killed_at(made: Deployment, verb: str, target: str, number: int) -> None:
 @pytest.mark.timeout(600)
 def test_killed_on_the_way_to_the_hold(qdrant_config, tmp_path):
     """Wherever the build was killed, the next upgrade ends built and held, and the live collection is untouched."""
-    probe = prepare(tmp_path / "probe", qdrant_config)
+    prepared = Repeated(lambda folder: prepare(folder, qdrant_config), "path" in qdrant_config)
+    probe = prepared(tmp_path / "probe")
     numbers = kill_points(probe, "upgrade", "head", tmp_path / "points")
     labels = (tmp_path / "points").read_text().splitlines()
     assert "before finish_run" in labels
     late = [number for number in numbers if "hold" in labels[number - 1] or "finish" in labels[number - 1]]
     assert len(late) >= 3
-    for number in (*numbers[4 : -len(late) : 4], *late):
-        made = prepare(tmp_path / f"kill{number}", qdrant_config)
+    for number in (*thinned(numbers[4 : -len(late)]), *late):
+        made = prepared(tmp_path / f"kill{number}")
         before = made.contents()
         killed_at(made, "upgrade", "head", number)
         assert made.row().state in ("interrupted", "held", "pending"), labels[number - 1]
@@ -77,7 +78,8 @@ def test_killed_on_the_way_to_the_hold(qdrant_config, tmp_path):
 @pytest.mark.parametrize("again", ["cutover", "upgrade"])
 def test_killed_cut_over_is_finished_to_the_same_end(qdrant_config, tmp_path, again):
     """By cutover always; by upgrade once it had begun, else it stays held."""
-    probe = hold(tmp_path / "probe", qdrant_config)
+    held = Repeated(lambda folder: hold(folder, qdrant_config), "path" in qdrant_config)
+    probe = held(tmp_path / "probe")
     numbers = kill_points(probe, "cutover", probe.name, tmp_path / "points")
     labels = (tmp_path / "points").read_text().splitlines()
     expected = probe.contents()
@@ -85,7 +87,7 @@ def test_killed_cut_over_is_finished_to_the_same_end(qdrant_config, tmp_path, ag
     passed = labels.index("after journal hold done") + 1
     chosen = thinned(numbers)
     for number in chosen:
-        made = hold(tmp_path / f"kill{number}", qdrant_config)
+        made = held(tmp_path / f"kill{number}")
         killed_at(made, "cutover", made.name, number)
         if again == "cutover":
             cutover.cutover(made.settings(), [made.name])
