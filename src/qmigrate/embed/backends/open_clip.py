@@ -13,7 +13,15 @@ from PIL import Image
 
 from qmigrate.embed.options import Options
 from qmigrate.embed.torch_embedder import Loaded, TorchEmbedder
-from qmigrate.embed.torch_models import Run, architecture_digest, choose_device, library, require, weights_digest
+from qmigrate.embed.torch_models import (
+    Run,
+    architecture_digest,
+    choose_device,
+    fetched,
+    library,
+    require,
+    weights_digest,
+)
 from qmigrate.errors import EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
@@ -21,6 +29,8 @@ from qmigrate.ports import Embedder
 #: open_clip's own words; ``auto`` is pure_bf16 on a GPU and fp32 elsewhere.
 PRECISIONS = ("auto", "fp32", "pure_bf16", "pure_fp16", "amp_bf16")
 _SCHEMAS = ("hf-hub:", "local-dir:")
+#: How a preprocessing ends that the device can finish; open_clip 3.0 has the first.
+_ENDS = (["ToTensor", "Normalize"], ["MaybeToTensor", "Normalize"])
 
 
 def build(options: Options) -> Embedder:
@@ -120,7 +130,7 @@ class _OpenClip(TorchEmbedder[_Clip]):
             made = encode(batch).float()
         with torch.inference_mode():
             made = torch.nn.functional.normalize(made, dim=-1) if self._normalize else made
-        return made.cpu().numpy()
+        return fetched(made)
 
     def _load(self) -> _Clip:
         options = self._options
@@ -137,7 +147,7 @@ class _OpenClip(TorchEmbedder[_Clip]):
                 hint="check model, pretrained and cache_dir of this embedder in qmigrate.yaml",
             ) from error
         steps = list(preprocess.transforms)
-        if [type(step).__name__ for step in steps[-2:]] != ["MaybeToTensor", "Normalize"]:
+        if [type(step).__name__ for step in steps[-2:]] not in _ENDS:
             raise EmbedError(
                 f"embedder {options.name!r}: the preprocessing of {self._model} doesn't end in numbers that are "
                 "normalised, so this version of open_clip is not supported",
