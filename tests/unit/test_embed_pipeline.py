@@ -11,7 +11,7 @@ import pytest
 
 from qmigrate.embed.inputs import ImageName
 from qmigrate.embed.pipeline import Pipeline
-from qmigrate.embed.staged import Prepared, StagedEmbedder
+from qmigrate.embed.staged import Prepared, StagedEmbedder, Underway
 from qmigrate.embed.stream import TOO_LARGE, Failure, embed_all
 from qmigrate.errors import ConfigError, EmbedError, StoppedError
 from qmigrate.steps.streams import limit, shown
@@ -207,6 +207,41 @@ def test_a_batch_that_does_not_fit_is_halved_for_good(error: Exception) -> None:
     embedder.batches.clear()
     together = embed_all(embedder, ["huge", *(f"{number:02}" for number in range(15))], size=2)
     assert [isinstance(one, Failure) for one in together] == [True, *[False] * 15]
+
+
+def test_a_device_has_the_next_batch_while_it_is_at_one() -> None:
+    """Two batches are handed over at most; one that doesn't fit is halved between them, and every item has its vector."""
+    go, launched, waiting = threading.Event(), [], []
+
+    class Device(Staged):
+        def encode(self, kind: int, batch: list[str]) -> Any:
+            if len(batch) > 2 and "large" in batch:
+                raise OutOfMemoryError("CUDA out of memory")
+            made = super().encode(kind, batch)
+            launched.append(batch)
+
+            def result() -> Any:
+                waiting.append(batch)
+                assert go.wait(60)
+                return made
+
+            return Underway(result)
+
+    items = [*(f"{number:02}" for number in range(24)), "large", *(f"{number:03}" for number in range(7))]
+    seen: list[int] = []
+
+    def tick() -> None:
+        # The first is waited for, the second is behind it; a few looks see that there is no third.
+        seen.extend([len(launched)] * bool(waiting and len(launched) > 1))
+        if len(seen) == 3:
+            go.set()
+
+    with Pipeline(Device(max_batch=8), 2) as pipeline:
+        made = pipeline.submit(items, tick).result(tick)
+        assert pipeline.shares()["model"] <= 1
+    assert seen[:3] == [2, 2, 2]
+    assert [one[0] for one in made] == [len(item) for item in items]
+    assert [len(batch) <= 2 for batch in launched if "large" in batch] == [True]
 
 
 def test_texts_are_sorted_and_cut_by_their_length() -> None:

@@ -1,4 +1,4 @@
-"""Items to vectors while others are read and written: threads open, one builds batches, one runs the model.
+"""Items to vectors beside reading and writing: threads open, one builds batches, one runs the model, one delivers.
 
 Whoever submits waits when too much is under way, in items or in bytes. Nothing raises through it but what ends it.
 """
@@ -9,12 +9,14 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 from qmigrate.embed.stages import Batch, Job, Stages, chosen
-from qmigrate.embed.stream import Failure, same_vector, vectors_of
+from qmigrate.embed.staged import Underway
+from qmigrate.embed.stream import Failure, Vectors, attempt, checked, same_vector, vectors_of
 from qmigrate.embed.vectors import Vector
 from qmigrate.errors import EmbedError, QmigrateError
 from qmigrate.ports import Embedder
@@ -22,8 +24,11 @@ from qmigrate.ports import Embedder
 #: What is under way at most: items from submission to their vector, and bytes of opened items.
 MOST_ITEMS = 8192
 MOST_BYTES = 512 * 2**20
-#: Batches that wait for the device.
+#: Batches that wait for the device, and those that the device is at or that wait to be delivered.
 AHEAD = 2
+LAUNCHED = 2
+#: Items that are taken under one hold of the lock: the thread of the device needs it, too.
+PORTION = 64
 #: Seconds after which a waiting caller looks up.
 LOOK_UP = 0.1
 #: Seconds in which threads have to end; one that is in a request or a model by then is left behind.
@@ -49,6 +54,25 @@ class Ticket:
         return self._pipeline.wait_for(self, tick)
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What batches of at most `cap` items are cut from; `coming`: whether more is on its way."""
+
+    jobs: list[Job]
+    cap: int
+    coming: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """A batch that was handed to the device, between which moments of the thread that did it."""
+
+    jobs: Sequence[Job]
+    made: Any
+    began: float
+    ended: float
+
+
 class Pipeline:
     """One embedder, filled from several threads.
 
@@ -66,10 +90,16 @@ class Pipeline:
         self._size = size
         self._most_items, self._most_bytes = items, held
         self._cap = max(1, embedder.max_batch)
-        self._state = threading.Condition()
+        # One lock, and a bell for each kind of sleeper: nobody is woken for what is another one's.
+        lock = threading.Lock()
+        self._state = lock
+        self._room, self._there, self._to_open, self._to_build, self._for_device, self._to_deliver = self._bells = [
+            threading.Condition(lock) for _ in range(6)
+        ]
         self._waiting: deque[Job] = deque()
         self._ready: list[Job] = []
         self._batches: deque[Batch] = deque()
+        self._launched: deque[_Launched] = deque()
         self._flying: dict[Any, Job] = {}
         self._recent: OrderedDict[Any, Vector | Failure] = OrderedDict()
         self._opening = self._jobs = self._held = self._submitting = 0
@@ -79,7 +109,7 @@ class Pipeline:
         self._began = time.monotonic()
         #: The most that was ever under way, for whoever wants to know that the bounds hold.
         self.peak_items = self.peak_bytes = 0
-        work = [self._open] * self._stages.threads + [self._build, self._run]
+        work = [self._open] * self._stages.threads + [self._build, self._run, self._deliver]
         self._threads = [
             threading.Thread(target=self._guarded, args=(one,), name=f"embed {one.__name__[1:]}", daemon=True)
             for one in work
@@ -101,11 +131,14 @@ class Pipeline:
         Equal items that are under way or were lately are embedded once.
         """
         ticket = Ticket(self, len(items))
+        keyed = [(item, same_vector(item)) for item in items]
         self._submits(1)
         try:
-            for place, item in enumerate(items):
-                key = same_vector(item)
-                while not self._taken(ticket, place, item, key):
+            place = 0
+            while place < len(keyed):
+                taken = self._taken(ticket, place, keyed[place : place + PORTION])
+                place += taken
+                if not taken:
                     tick()
         finally:
             self._submits(-1)
@@ -115,34 +148,43 @@ class Pipeline:
         """Somebody begins or ends to submit: while anybody does, a batch that is not full may wait."""
         with self._state:
             self._submitting += change
-            self._state.notify_all()
+            self._wake_builder()
 
-    def _taken(self, ticket: Ticket, place: int, item: Any, key: Any) -> bool:
+    def _taken(self, ticket: Ticket, first: int, keyed: Sequence[tuple[Any, Any]]) -> int:
+        """How many of these were taken; none after waiting for room in vain."""
         with self._state:
             self._raise()
-            if key is not None and key in self._recent:
-                self._recent.move_to_end(key)
-                _deliver(ticket, place, self._recent[key])
-                self._state.notify_all()
-                return True
-            if key is not None and key in self._flying:
-                self._flying[key].places.append((ticket, place))
-                return True
-            if self._jobs >= self._most_items:
-                self._state.wait(LOOK_UP)
-                return False
-            job = Job(item, key, [(ticket, place)])
-            if key is not None:
-                self._flying[key] = job
-            self._jobs += 1
-            self.peak_items = max(self.peak_items, self._jobs)
-            if self._stages.threads:
-                self._waiting.append(job)
-            else:
-                job.prepared = self._stages.as_it_is(item)
-                self._ready.append(job)
-            self._state.notify_all()
+            taken = 0
+            while taken < len(keyed) and self._take(ticket, first + taken, *keyed[taken]):
+                taken += 1
+            self._to_open.notify(len(self._waiting))
+            self._wake_builder()
+            if not taken:
+                self._room.wait(LOOK_UP)
+            return taken
+
+    def _take(self, ticket: Ticket, place: int, item: Any, key: Any) -> bool:
+        """Whether there is room for it; the lock is held."""
+        if key is not None and key in self._recent:
+            self._recent.move_to_end(key)
+            _hand_over(ticket, place, self._recent[key])
             return True
+        if key is not None and key in self._flying:
+            self._flying[key].places.append((ticket, place))
+            return True
+        if self._jobs >= self._most_items:
+            return False
+        job = Job(item, key, [(ticket, place)])
+        if key is not None:
+            self._flying[key] = job
+        self._jobs += 1
+        self.peak_items = max(self.peak_items, self._jobs)
+        if self._stages.threads:
+            self._waiting.append(job)
+        else:
+            job.prepared = self._stages.as_it_is(item)
+            self._ready.append(job)
+        return True
 
     def wait_for(self, ticket: Ticket, tick: Tick) -> list[Any]:
         """See :meth:`Ticket.result`."""
@@ -151,7 +193,7 @@ class Pipeline:
                 if not ticket.missing:
                     return list(ticket.results)
                 self._raise()
-                self._state.wait(LOOK_UP)
+                self._there.wait(LOOK_UP)
             tick()
 
     def shares(self) -> dict[str, float]:
@@ -165,9 +207,8 @@ class Pipeline:
     def close(self) -> None:
         """End every thread; what is not embedded yet is forgotten."""
         with self._state:
-            self._closed = True
             self._waiting.clear()
-            self._state.notify_all()
+            self._end()
         until = time.monotonic() + END_WITHIN
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
@@ -185,8 +226,17 @@ class Pipeline:
         except BaseException as error:
             with self._state:
                 self._error = self._error or error
-                self._closed = True
-                self._state.notify_all()
+                self._end()
+
+    def _end(self) -> None:
+        """Everybody wakes to see that it is over; the lock is held."""
+        self._closed = True
+        for bell in self._bells:
+            bell.notify_all()
+
+    def _wake_builder(self) -> None:
+        if self._buildable():
+            self._to_build.notify()
 
     def _open(self) -> None:
         while jobs := self._next_to_open():
@@ -203,13 +253,13 @@ class Pipeline:
                         self._held += one.size
                         self.peak_bytes = max(self.peak_bytes, self._held)
                         self._ready.append(job)
-                self._state.notify_all()
+                self._wake_builder()
 
     def _next_to_open(self) -> list[Job]:
         """Some items, or none when it is over."""
         with self._state:
             while not self._closed and (not self._waiting or self._is_full()):
-                self._state.wait()
+                self._to_open.wait()
             if self._closed:
                 return []
             count = self._stages.portion(self._waiting[0].item, len(self._waiting))
@@ -221,7 +271,12 @@ class Pipeline:
         return self._held >= self._most_bytes
 
     def _build(self) -> None:
-        while groups := self._next_to_build():
+        while (ready := self._next_to_build()) is not None:
+            # Sorting takes a while, in which nobody should wait for the lock.
+            groups, rest = chosen(ready.jobs, ready.cap, self._stages.most_weight, keep=ready.coming)
+            if rest:
+                with self._state:
+                    self._ready[:0] = rest
             for jobs in groups:
                 began = time.monotonic()
                 try:
@@ -234,44 +289,84 @@ class Pipeline:
                 with self._state:
                     self._busy["build"] += time.monotonic() - began
                     while not self._closed and len(self._batches) >= AHEAD:
-                        self._state.wait()
+                        self._to_build.wait()
                     if self._closed:
                         return
                     self._batches.append(Batch(jobs, collated))
-                    self._state.notify_all()
+                    self._for_device.notify()
 
-    def _next_to_build(self) -> list[list[Job]]:
-        """Batches of what is ready: once a window is full, once nothing else comes, or once no more may be held."""
+    def _next_to_build(self) -> _Window | None:
+        """What batches are cut from: once a window is full, once nothing else comes, or once no more may be held."""
         with self._state:
-            while not self._closed:
-                full = self._is_full() or self._jobs >= self._most_items
-                coming = bool(self._waiting or self._opening or self._submitting) and not full
-                if self._ready and (not coming or len(self._ready) >= self._stages.window(self._ready, self._cap)):
-                    groups, rest = chosen(self._ready, self._cap, self._stages.most_weight, keep=coming)
-                    self._ready = rest
-                    return groups
-                self._state.wait()
-            return []
+            while not self._closed and not self._buildable():
+                self._to_build.wait()
+            if self._closed:
+                return None
+            ready = _Window(self._ready, self._cap, self._coming())
+            self._ready = []
+            return ready
+
+    def _buildable(self) -> bool:
+        if not self._ready:
+            return False
+        # Half of what may be under way, so that the next window fills while the device is at this one.
+        window = self._stages.window(self._ready, self._cap, self._most_items // 2)
+        return len(self._ready) >= window or not self._coming()
+
+    def _coming(self) -> bool:
+        full = self._is_full() or self._jobs >= self._most_items
+        return bool(self._waiting or self._opening or self._submitting) and not full
 
     def _run(self) -> None:
-        while True:
-            with self._state:
-                while not self._closed and not self._batches:
-                    self._state.wait()
-                if self._closed:
-                    return
-                batch = self._batches.popleft()
-                self._state.notify_all()
+        """Keep the device busy: what else there is to do about a batch is done by others."""
+        while (batch := self._next_to_run()) is not None:
             began = time.monotonic()
-            made = vectors_of(partial(self._stages.encoded, batch), batch.jobs, self._size)
+            encode = partial(self._stages.encoded, batch)
+            tried = attempt(encode, batch.jobs)
+            made = tried.made if tried.failure is None else vectors_of(encode, batch.jobs, self._size, tried)
             with self._state:
-                self._busy["model"] += time.monotonic() - began
+                self._launched.append(_Launched(batch.jobs, made, began, time.monotonic()))
+                self._to_deliver.notify()
+
+    def _next_to_run(self) -> Batch | None:
+        with self._state:
+            while not self._closed and not (self._batches and len(self._launched) < LAUNCHED):
+                self._for_device.wait()
+            if self._closed:
+                return None
+            self._to_build.notify()
+            return self._batches.popleft()
+
+    def _deliver(self) -> None:
+        free = 0.0
+        while (one := self._next_to_deliver()) is not None:
+            made, ended = one.made, one.ended
+            if isinstance(made, Underway):
+                made = made.result()
+                ended = time.monotonic()
+            vectors = made if isinstance(made, Vectors) else checked(made, len(one.jobs), self._size)
+            with self._state:
+                # The device is at one batch after the other, also where two were handed to it.
+                self._busy["model"] += ended - max(one.began, free)
+                free = ended
+                self._launched.popleft()
+                self._for_device.notify()
                 # What did not fit into memory once is not tried again.
-                self._cap = min(self._cap, made.fits or self._cap)
-                for job, result in zip(batch.jobs, made.results, strict=True):
+                self._cap = min(self._cap, vectors.fits or self._cap)
+                was_full = self._is_full()
+                for job, result in zip(one.jobs, vectors.results, strict=True):
                     self._held -= job.prepared.size if job.prepared is not None else 0
                     self._finish(job, result)
-                self._state.notify_all()
+                if was_full:
+                    self._to_open.notify_all()
+                self._wake_builder()
+
+    def _next_to_deliver(self) -> _Launched | None:
+        """The oldest batch; it keeps its place until it is delivered."""
+        with self._state:
+            while not self._closed and not self._launched:
+                self._to_deliver.wait()
+            return None if self._closed else self._launched[0]
 
     def _finish(self, job: Job, result: Vector | Failure) -> None:
         """Hand a result to everybody who waits for it; the lock is held."""
@@ -282,12 +377,16 @@ class Pipeline:
             self._recent[job.key] = result
             if len(self._recent) > self._most_items:
                 self._recent.popitem(last=False)
+        self._room.notify_all()
         for ticket, place in job.places:
-            _deliver(ticket, place, result)
+            if _hand_over(ticket, place, result):
+                self._there.notify_all()
 
 
-def _deliver(ticket: Ticket, place: int, result: Vector | Failure) -> None:
+def _hand_over(ticket: Ticket, place: int, result: Vector | Failure) -> bool:
+    """Whether it was the last one that the ticket has waited for."""
     if isinstance(result, Failure):
         result = Failure(place, result.stage, result.message)
     ticket.results[place] = result
     ticket.missing -= 1
+    return not ticket.missing

@@ -1,8 +1,9 @@
-"""The seam between an embedder and the pipeline: what opens items, apart from what makes vectors. Protocols only."""
+"""The seam between an embedder and the pipeline: what opens items, apart from what makes vectors. It opens nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -25,6 +26,22 @@ class Prepared(NamedTuple):
     kind: int
     weight: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """Vectors that a device is still at: the next batch can be handed to it meanwhile.
+
+    Attributes:
+        result: waits for them; called once, by another thread than the one that has begun them.
+    """
+
+    result: Callable[[], NDArray[np.float32]]
+
+
+def settled(made: Any) -> Any:
+    """Vectors, once they are there."""
+    return made.result() if isinstance(made, Underway) else made
 
 
 @runtime_checkable
@@ -56,7 +73,7 @@ class StagedEmbedder(Protocol):
     def collate(self, batch: Sequence[Prepared]) -> Any:
         """A batch of one kind, put together and on its way to the device."""
 
-    def encode(self, kind: int, batch: Any) -> NDArray[np.float32] | Sequence[Any]:
+    def encode(self, kind: int, batch: Any) -> NDArray[np.float32] | Sequence[Any] | Underway:
         """The vectors of what :meth:`collate` has made, in order."""
 
 

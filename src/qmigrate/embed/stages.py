@@ -72,10 +72,10 @@ class Stages:
             return 1
         return max(1, min(TEXTS_AT_ONCE, there // max(self.threads, 1)))
 
-    def window(self, ready: Sequence[Job], cap: int) -> int:
-        """How many items are worth waiting for: a batch, or many where lengths differ."""
+    def window(self, ready: Sequence[Job], cap: int, most: int) -> int:
+        """How many items are worth waiting for: a batch, or many where lengths differ, `most` of them."""
         uneven = any(job.prepared is not None and job.prepared.weight > 1 for job in ready[:1])
-        return cap * WINDOW if uneven else cap
+        return max(cap, min(cap * WINDOW, most)) if uneven else cap
 
     def as_it_is(self, item: Any) -> Prepared:
         """An item of an embedder that opens by itself."""

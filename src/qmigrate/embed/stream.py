@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qmigrate.embed.memory import out_of_memory
+from qmigrate.embed.staged import settled
 from qmigrate.embed.vectors import Vector, as_vector, wrong
 from qmigrate.errors import EmbedError
 from qmigrate.ports import Embedder
@@ -87,28 +88,44 @@ class Vectors:
     fits: int | None = None
 
 
-def vectors_of(encode: Encode, items: Sequence[Any], size: int | None) -> Vectors:
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of a batch: what the model made of it, or why there is nothing.
+
+    Attributes:
+        short: whether memory was too short.
+    """
+
+    made: Any = None
+    failure: Failure | None = None
+    short: bool = False
+
+
+def attempt(encode: Encode, items: Sequence[Any]) -> Attempt:
+    """Run a batch once; what it refuses is a value, what is broken is raised."""
+    try:
+        return Attempt(encode(items))
+    except EmbedError as error:
+        return Attempt(failure=Failure(0, "embed", error.message))
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return Attempt(failure=Failure(0, "embed", TOO_LARGE), short=True)
+
+
+def vectors_of(encode: Encode, items: Sequence[Any], size: int | None, tried: Attempt | None = None) -> Vectors:
     """Run a batch; halve it where an item is refused or memory is short, down to the item that is at fault.
 
     Args:
         encode: gets the items, or some of them.
         size: wanted length of a vector; None accepts any.
+        tried: what :func:`attempt` has made of these items already.
 
     Raises:
         EmbedError: a different number of vectors than of items came back.
     """
-    made: Any = None
-    failure: Failure | None = None
-    short = False
-    try:
-        made = encode(items)
-    except EmbedError as error:
-        failure = Failure(0, "embed", error.message)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        failure, short = Failure(0, "embed", TOO_LARGE), True
-    # Outside the handlers: their traceback would keep what is to be given back.
+    tried = tried if tried is not None else attempt(lambda part: settled(encode(part)), items)
+    failure, short = tried.failure, tried.short
     if failure is not None:
         if len(items) == 1:
             return Vectors([failure], 1 if short else None)
@@ -118,9 +135,18 @@ def vectors_of(encode: Encode, items: Sequence[Any], size: int | None) -> Vector
         known = [one for one in fits if one is not None]
         results = [_at(one, place) for place, one in enumerate(halves[0].results + halves[1].results)]
         return Vectors(results, min(known) if known else None)
-    if len(made) != len(items):
+    return checked(settled(tried.made), len(items), size)
+
+
+def checked(made: Any, count: int, size: int | None) -> Vectors:
+    """What a model made of `count` items, with a failure in the place of what can't be stored.
+
+    Raises:
+        EmbedError: it is another number of vectors.
+    """
+    if len(made) != count:
         raise EmbedError(
-            f"the embedder returned {len(made):,} vectors for {len(items):,} items",
+            f"the embedder returned {len(made):,} vectors for {count:,} items",
             hint="it must return one vector per item, in their order",
         )
     if isinstance(made, np.ndarray) and made.dtype == np.float32 and made.ndim == 2:

@@ -10,6 +10,7 @@ from typing import Any
 
 from qmigrate.embed.memory import out_of_memory
 from qmigrate.embed.options import Options
+from qmigrate.embed.staged import Underway, settled
 from qmigrate.errors import ConfigError, EmbedError
 
 #: Items that go through the device at once where nothing is configured.
@@ -125,13 +126,36 @@ class Batches:
 
     def _tried(self, part: Sequence[Any], model: Run) -> Any:
         try:
-            return model(part)
+            return settled(model(part))
         except Exception as error:
             if not out_of_memory(error):
                 raise
         # Outside the handler: its traceback would keep the tensors alive that are to be given back.
         give_back()
         return None
+
+
+def fetched(made: Any) -> Any:
+    """A tensor on the host; where a GPU makes it, what waits for it.
+
+    Only a stream that always has the next batch keeps a GPU busy, so the thread that fills it must not wait here.
+    """
+    if made.device.type != "cuda":
+        return made.cpu().numpy()
+    torch = importlib.import_module("torch")
+    with torch.cuda.device(made.device):
+        host = torch.empty(made.shape, dtype=made.dtype, pin_memory=True)
+        host.copy_(made, non_blocking=True)
+        # Blocking: otherwise the waiting thread takes a core from those that decode.
+        done = torch.cuda.Event(blocking=True)
+        done.record(torch.cuda.current_stream(made.device))
+
+    def result() -> Any:
+        done.synchronize()
+        # Pinned memory is scarce, and rows may be kept for long.
+        return host.numpy().copy()
+
+    return Underway(result)
 
 
 def give_back() -> None:

@@ -16,7 +16,7 @@ from qmigrate.ports import PendingWrite, Stored
 from qmigrate.steps.base import Entry, PageWriter, base_name
 from qmigrate.steps.crew import copy_by_crew, places_of
 from qmigrate.steps.owned import own
-from qmigrate.steps.points import Begun, Maker, send
+from qmigrate.steps.points import Begun, Maker, fill_inputs, send
 from qmigrate.steps.ranges import in_parallel, workers_of
 from qmigrate.steps.streams import Shares, Streams, limit
 from qmigrate.steps.throttle import Throttle
@@ -24,8 +24,14 @@ from qmigrate.steps.work import Facts, Work
 from qmigrate.steps.written import Written, fits
 from qmigrate.store import records
 
-#: Pages of a range whose vectors are being made while the next ones are read.
+#: Pages of a range, at least, whose vectors are being made while the next ones are read.
 AHEAD = 3
+#: Points whose vectors are being made, of all ranges together, and their bytes of one range: what an embedder sorts at a
+#: time is on its way twice, so that the device has the next window when it is through with one.
+FLYING = 12_288
+FLYING_BYTES = 4 * records.BATCH_BYTES
+#: Points of a page whose vectors are made: a device waits for the first page, and the run for the last one to be written.
+PAGE = 256
 #: Seconds between two checkpoints of a range: what a crash makes us copy again.
 CHECKPOINT_EVERY = 1.0
 
@@ -100,12 +106,21 @@ def copying(
         rate: most points per second; None for no limit.
     """
     assert step.source is not None  # noqa: S101  a new collection is not copied
-    page = records.page_size(next(iter(work.store.scan(step.source, page=64)), ()))
+    page, ahead = _pages(next(iter(work.store.scan(step.source, page=64)), ()), maker, workers)
     throttle = Throttle(rate, pause=lambda seconds: pause(work, seconds))
     with maker.streaming() as streams:
-        ahead = AHEAD if maker.on_failure else 0
         target = _Target(alias, page, throttle, ahead, Shares(streams, workers))
         yield Copying(work, step, maker, target, streams)
+
+
+def _pages(sample: Sequence[Stored], maker: Maker, workers: int) -> tuple[int, int]:
+    """Points of a page, and how many pages of a range are on their way."""
+    page = records.page_size(sample)
+    if not fill_inputs(maker.transform):
+        return page, AHEAD if maker.on_failure else 0
+    page = min(page, PAGE)
+    points = records.page_size(sample, limit=FLYING_BYTES, most=FLYING // workers)
+    return page, max(AHEAD, points // page)
 
 
 def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) -> Facts:
