@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image, ImageDraw
 from qdrant_client.models import PointStruct
 
 from qmigrate.ports import Embedder
+from qmigrate.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = "image_assets"
 #: Vector -> size, in the order in which the revisions add them.
 VECTORS = {"b32": 512, "l14": 768}
@@ -55,6 +59,22 @@ def embedder_settings(root: Path) -> dict[str, dict[str, Any]]:
     return {
         name: {"type": "pixels", "size": size, "image_roots": [str(root)]} for name, size in VECTORS.items()
     }
+
+
+def copy_service(folder: Path, qdrant: dict[str, Any], embedders: dict[str, Any], **more: Any) -> Settings:
+    """The root's deployment in a folder of its own, with its settings pointed at pictures and stores of a test.
+
+    Args:
+        more: further sections of its settings.
+    """
+    folder.mkdir()
+    for name in ("qdrant_migrations", "alembic"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "alembic.ini", folder)
+    config = yaml.safe_load((ROOT / "qmigrate.yaml").read_text())
+    config |= {"qdrant": qdrant, "ledger": {"url": f"sqlite:///{folder}/ledger.db"}, "embedders": embedders, **more}
+    (folder / "qmigrate.yaml").write_text(yaml.safe_dump(config))
+    return Settings.load(config=folder / "qmigrate.yaml")
 
 
 def make_assets(root: Path, count: int, *, first_id: int = 1, seed: int = 7) -> list[Asset]:

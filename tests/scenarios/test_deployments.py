@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from qdrant_client import QdrantClient
 from tests.scenarios import image_assets_data as images
 from tests.scenarios import pydocs_data as pydocs
@@ -75,24 +74,19 @@ def search(folder: Path, *options: str) -> None:
 @pytest.fixture
 def service(qdrant_config, tmp_path):
     """The root's deployment with its settings pointed at a folder of pictures and at this test's stores."""
-    folder = tmp_path / "service"
-    folder.mkdir()
-    for name in ("qdrant_migrations", "alembic"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "alembic.ini", folder)
-    config = yaml.safe_load((ROOT / "qmigrate.yaml").read_text())
-    config["qdrant"] = qdrant_config
-    config["ledger"] = {"url": f"sqlite:///{folder}/ledger.db"}
-    config["embedders"] = images.embedder_settings(tmp_path / "images")
-    (folder / "qmigrate.yaml").write_text(yaml.safe_dump(config))
-    settings = Settings.load(config=folder / "qmigrate.yaml")
+    settings = images.copy_service(tmp_path / "service", qdrant_config, images.embedder_settings(tmp_path / "images"))
     yield settings
     if "url" in qdrant_config:
-        client = QdrantClient(url=qdrant_config["url"], grpc_port=qdrant_config["grpc_port"], check_compatibility=False)
-        for name in [one.name for one in client.get_collections().collections]:
-            if name.startswith(images.COLLECTION):
-                client.delete_collection(name)
-        client.close()
+        remove_collections(settings)
+
+
+def remove_collections(settings: Settings) -> None:
+    """What the service leaves on a server that others use, too."""
+    client = client_of(settings)
+    for name in [one.name for one in client.get_collections().collections]:
+        if name.startswith(images.COLLECTION):
+            client.delete_collection(name)
+    client.close()
 
 
 @pytest.mark.timeout(400)
