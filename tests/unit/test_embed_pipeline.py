@@ -260,6 +260,22 @@ def test_texts_are_sorted_and_cut_by_their_length() -> None:
     assert sum(padded) < 1.25 * sum(map(len, items))
 
 
+def test_an_idle_device_waits_for_no_window_of_texts() -> None:
+    """What is open goes to it, while most texts of the window are still being opened."""
+    begun = threading.Event()
+
+    class Slow(Staged):
+        def _one(self, item: Any) -> Any:
+            assert int(item[-3:]) < 100 or begun.wait(60)
+            return super()._one(item)
+
+    embedder, items = Slow(), ["x" * (number * 13 % 90) + f"{number:03}" for number in range(300)]
+    embedder.model = lambda batch: begun.set()
+    with Pipeline(embedder, 2) as pipeline:
+        made = pipeline.submit(items, nothing).result(nothing)
+    assert [one[0] for one in made] == [len(item) for item in items]
+
+
 def test_an_embedder_of_one_piece_needs_no_threads_for_opening() -> None:
     """It gets its items as they are, in its own batches."""
     sizes: list[int] = []

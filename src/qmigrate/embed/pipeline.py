@@ -309,8 +309,10 @@ class Pipeline:
     def _buildable(self) -> bool:
         if not self._ready:
             return False
-        # Half of what may be under way, so that the next window fills while the device is at this one.
-        window = self._stages.window(self._ready, self._cap, self._most_items // 2)
+        # Half of what may be under way, so that the next window fills while the device is at this one; none is waited
+        # for where nothing lies before the device.
+        most = self._most_items // 2 if self._batches else self._cap
+        window = self._stages.window(self._ready, self._cap, most)
         return len(self._ready) >= window or not self._coming()
 
     def _coming(self) -> bool:
