@@ -14,8 +14,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from qmigrate.embed.stages import Batch, Job, Stages, chosen
 from qmigrate.embed.staged import Underway
+from qmigrate.embed.stages import Batch, Job, Stages, chosen
 from qmigrate.embed.stream import Failure, Vectors, attempt, checked, same_vector, vectors_of
 from qmigrate.embed.vectors import Vector
 from qmigrate.errors import EmbedError, QmigrateError

@@ -26,11 +26,11 @@ from qmigrate.store import records
 
 #: Pages of a range, at least, whose vectors are being made while the next ones are read.
 AHEAD = 3
-#: Points whose vectors are being made, of all ranges together, and their bytes of one range: what an embedder sorts at a
-#: time is on its way twice, so that the device has the next window when it is through with one.
+#: Points whose vectors are being made, of all ranges together, and their bytes of one range: what an embedder sorts at
+#: a time is on its way twice, so that the device has the next window when it is through with one.
 FLYING = 12_288
 FLYING_BYTES = 4 * records.BATCH_BYTES
-#: Points of a page whose vectors are made: a device waits for the first page, and the run for the last one to be written.
+#: Points of a page whose vectors are made: a device waits for the first page, and the run for the last one's writing.
 PAGE = 256
 #: Seconds between two checkpoints of a range: what a crash makes us copy again.
 CHECKPOINT_EVERY = 1.0
