@@ -72,6 +72,11 @@ def are_plain(values: Sequence[Any]) -> bool:
 
 def plain_page(values: Sequence[Any]) -> Page | None:
     """The page of such values, not yet known to be ascending; None where somebody must look at them one by one."""
+    if set(map(type, values)) == {int}:
+        page = np.array(values)
+        # Nearly always: the smallest is found faster in an array.
+        if page.dtype == np.int64:
+            return page.astype(NUMBERS) if page.min() >= 0 else None
     return np.array(values, NUMBERS if type(values[0]) is int else UUIDS) if are_plain(values) else None
 
 

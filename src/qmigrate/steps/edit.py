@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def change(step: EditPoints, work: Work) -> Facts:
     work.progress.begin(work.collection, "change", selected, done["entries"])
     hand = Hand(own(work, step.target), work.store, work.tick)
     with opened(_place(work, step), step.edit) as fix:
-        for entries in windows(work.lease.ledger, _journal(work), done["entries"], fix.window):
+        for entries in _portions(windows(work.lease.ledger, _journal(work), done["entries"], fix.window), fix):
             work.tick()
             counted = _change(work, step, fix, hand, entries)
             done = {name: done[name] + counted.get(name, 0) for name in done}
@@ -93,8 +93,18 @@ def change(step: EditPoints, work: Work) -> Facts:
     return done
 
 
+def _portions(windows_: Iterable[Sequence[Entry]], fix: Fix) -> Iterator[Sequence[Entry]]:
+    """As many at a time as the fix takes at that moment."""
+    for entries in windows_:
+        done = 0
+        while done < len(entries):
+            some = entries[done : done + fix.portion()]
+            yield some
+            done += len(some)
+
+
 def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
-    """Change one window; how many entries became what."""
+    """Change one portion; how many entries became what."""
     for attempt in range(_TRIES):
         counted = {"entries": len(entries), "changed": 0, "moved": 0, "gone": 0}
         states = fix.states(entries, writing=True)

@@ -106,6 +106,10 @@ class BringBack:
         """Nothing: what is given back was not there."""
         return {}
 
+    def portion(self) -> int:
+        """All of a window."""
+        return self.window
+
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """As it should be is what the point of the file becomes; else by the digest of the whole point."""
         now = self._now([entry.id for entry in entries])

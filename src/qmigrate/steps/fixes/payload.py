@@ -38,6 +38,10 @@ class PayloadFix:
         points = self._place.store.fetch(self._place.address, ids, payload=sorted(keys), vectors=False)
         return {records.point_id(stored): records.plain_payload(stored) for stored in points}
 
+    def portion(self) -> int:
+        """All of a window."""
+        return self.window
+
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the keys that change."""
         now = self.payloads(entries)

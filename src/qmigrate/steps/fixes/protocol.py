@@ -72,7 +72,10 @@ class Fix(Protocol):
 
     @property
     def window(self) -> int:
-        """How many points are looked at and changed together."""
+        """How many points of the journal are taken at a time."""
+
+    def portion(self) -> int:
+        """How many of them are looked at and changed together, at most; asked right before, each time."""
 
     def find(self, found: Found) -> Iterator[Entry]:
         """Every point that would change, in Qdrant's order where it can; shows and counts. It only reads.

@@ -48,6 +48,8 @@ _NOTHING: JsonObject = {}
 class Removal:
     """Deletes points; see :class:`qmigrate.operations.deletion.DeletePoints`, whose edit it takes."""
 
+    window = _MANY
+
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
         self._edit = edit
@@ -69,10 +71,10 @@ class Removal:
             query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {})
             self._rows = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
 
-    @property
-    def window(self) -> int:
-        """See :class:`~qmigrate.steps.fixes.protocol.Fix`."""
-        return self._throttle.portion(_MANY if self._by_id_alone else _WINDOW)
+    def portion(self) -> int:
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; few where they are looked at, or a rate holds."""
+        most = self.window if self._by_id_alone or self._undisturbed.holds() else _WINDOW
+        return self._throttle.portion(most)
 
     def close(self) -> None:
         """Close the database."""

@@ -89,6 +89,10 @@ class Retry:
         """Nothing: what is filled was not there."""
         return {}
 
+    def portion(self) -> int:
+        """All of a window."""
+        return self.window
+
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the vectors that are there."""
         live = self._live([entry.id for entry in entries])

@@ -23,7 +23,7 @@ SOFT_DELETE = "SOFT_DELETE"
 class SoftRemoval(PayloadFix, Removal):
     """Marks what a :class:`~qmigrate.steps.fixes.removal.Removal` would delete, and takes its edit, with ``flag``."""
 
-    window = Removal.window
+    window = 2000
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         super().__init__(place, edit)
