@@ -60,6 +60,15 @@ def _ledgers_with_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """URL of a PostgreSQL server whose user may create databases; skips the test when there is none."""
+    with found_postgres() as url:
+        if url is None:
+            pytest.skip(NONE_FOUND)
+        yield url
+
+
+@contextmanager
+def found_postgres() -> Iterator[str | None]:
+    """URL of a PostgreSQL server: the one that is named, else one that is started; None where there is none."""
     given = os.environ.get("QMIGRATE_TEST_POSTGRES_URL")
     if given:
         yield given
@@ -70,7 +79,7 @@ def postgres_url() -> Iterator[str]:
             with source as url:
                 yield url
             return
-    pytest.skip(NONE_FOUND)
+    yield None
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

@@ -1,6 +1,6 @@
 """Data fixes beside what they are made of, in one run: payload sync, deletion by ids, and the check for orphans.
 
-One server and one SQLite file. Sync is compared with one ``set_payload`` per point (of a part of the points), deletion
+One server, and for SQL a SQLite file (`--sql postgresql`: a PostgreSQL as the tests find one). Sync is compared with one ``set_payload`` per point (of a part of the points), deletion
 with raw batched deletes of the same ids, the check with reading the ids alone from Qdrant and the rows alone from SQL.
 Medians of several rounds; each fix runs as users run it, through plan, journal, verification and audit.
 """
@@ -10,17 +10,19 @@ from __future__ import annotations
 import argparse
 import resource
 import shutil
-import sqlite3
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from qdrant_client import QdrantClient, grpc, models
+from sqlalchemy import create_engine, text
 from tests.bench.bench_copy import Server
+from tests.conftest_postgres import NONE_FOUND, found_postgres, fresh_database
 
 from qmigrate import fix, op
 from qmigrate.commands import fix as command
@@ -51,16 +53,16 @@ BATCH = 1000
 class Bench:
     """A deployment with a loaded collection, and a table of the same ids."""
 
-    def __init__(self, server: Server, folder: Path, points: int) -> None:
+    def __init__(self, server: Server, folder: Path, points: int, url: str) -> None:
         self.points = points
-        self.folder = folder
+        self.sql = create_engine(url)
         (folder / "qdrant_migrations" / "versions").mkdir(parents=True)
         (folder / "qdrant_migrations" / "versions" / "0001_create.py").write_text(CREATE)
         config = {
             "qdrant": {"url": server.url, "grpc_port": server.grpc_port, "timeout": 60},
             "ledger": {"url": f"sqlite:///{folder}/ledger.db"},
             "scripts": "qdrant_migrations",
-            "databases": {"app": {"url": f"sqlite:///{folder}/app.db"}},
+            "databases": {"app": {"url": url}},
             "fixes": {"max_share": 1, "exports": str(folder / "exports")},
         }
         (folder / "qmigrate.yaml").write_text(yaml.safe_dump(config))
@@ -68,9 +70,16 @@ class Bench:
         upgrade.upgrade(self.settings)
         self.client = QdrantClient(url=server.url, grpc_port=server.grpc_port, prefer_grpc=True, timeout=300)
         self.load(range(points))
-        with sqlite3.connect(folder / "app.db") as database:
-            database.execute("CREATE TABLE faces (id INTEGER PRIMARY KEY, person_id INTEGER)")
-            database.executemany("INSERT INTO faces VALUES (?, ?)", ((n, n % 500) for n in range(points)))
+        # By the type INTEGER SQLite keeps rows in the order of the key.
+        number = "INTEGER" if self.sql.dialect.name == "sqlite" else "BIGINT"
+        self.run(f"CREATE TABLE faces (id {number} PRIMARY KEY, person_id INTEGER)")
+        numbers = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :most)"
+        self.run(f"INSERT INTO faces {numbers} SELECT i, i % 500 FROM n", most=points)
+
+    def run(self, statement: str, **values: int) -> None:
+        """A statement of the application."""
+        with self.sql.begin() as connection:
+            connection.execute(text(statement), values)
 
     def load(self, ids: range) -> None:
         """Points with a small payload."""
@@ -88,8 +97,7 @@ class Bench:
 
     def persons(self, shift: int) -> None:
         """Another person for every face."""
-        with sqlite3.connect(self.folder / "app.db") as database:
-            database.execute("UPDATE faces SET person_id = (id + ?) % 500", (shift,))
+        self.run("UPDATE faces SET person_id = (id + :shift) % 500", shift=shift)
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -172,8 +180,7 @@ def raw_delete(bench: Bench, ids: list[int]) -> None:
 
 def orphans(bench: Bench, rounds: int) -> None:
     """All ids of both sides; a thousandth is missing on either."""
-    with sqlite3.connect(bench.folder / "app.db") as database:
-        database.execute("DELETE FROM faces WHERE id % 1000 = 7")
+    bench.run("DELETE FROM faces WHERE id % 1000 = 7")
     raw_delete(bench, [n for n in range(bench.points) if n % 1000 == 11])
     operation = op.DeleteOrphans(NAME, sql="SELECT id FROM faces", reason="bench")
     found: dict[str, list[tuple[float, float]]] = {"check": [], "qdrant": [], "sql": []}
@@ -220,11 +227,14 @@ def grpc_channel(bench: Bench):
 
 
 def read_rows(bench: Bench) -> None:
-    """Fetch all ids in their order and look at none."""
-    with sqlite3.connect(bench.folder / "app.db") as database:
-        cursor = database.execute("SELECT id FROM faces ORDER BY id")
-        while cursor.fetchmany(10_000):
-            pass
+    """Fetch all ids in their order by the driver alone, streamed, and look at none."""
+    connection = bench.sql.raw_connection()
+    named = {} if bench.sql.dialect.name == "sqlite" else {"name": "rows"}
+    cursor = connection.driver_connection.cursor(**named)
+    cursor.execute("SELECT id FROM faces ORDER BY id")
+    while cursor.fetchmany(10_000):
+        pass
+    connection.close()
 
 
 def say(what: str, per_point: float, cpu: float | None = None) -> None:
@@ -233,12 +243,26 @@ def say(what: str, per_point: float, cpu: float | None = None) -> None:
     sys.stdout.write(f"{what:46} {per_point * 1e6:9.2f} µs/point{more}\n")
 
 
+@contextmanager
+def database(kind: str, folder: Path) -> Iterator[str]:
+    """URL of an empty database of the application."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder}/app.db"
+        return
+    with found_postgres() as server:
+        if server is None:
+            raise SystemExit(NONE_FOUND)
+        with fresh_database(server) as url:
+            yield url
+
+
 def main() -> int:
     """Run all three."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=100_000, help="of sync and deletion")
     parser.add_argument("--ids", type=int, default=1_000_000, help="of the orphan check")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sql", choices=("sqlite", "postgresql"), default="sqlite", help="of the application")
     parser.add_argument("--only", choices=("sync", "delete", "orphans"))
     options = parser.parse_args()
     if shutil.which("qdrant") is None:
@@ -251,7 +275,10 @@ def main() -> int:
         if options.only in (None, what):
             server, folder = Server(), Path(tempfile.mkdtemp(prefix="bench-fixes-"))
             try:
-                work(Bench(server, folder, points), options.rounds)
+                with database(options.sql, folder) as url:
+                    bench = Bench(server, folder, points, url)
+                    work(bench, options.rounds)
+                    bench.sql.dispose()
             finally:
                 server.stop()
                 shutil.rmtree(folder, ignore_errors=True)

@@ -468,7 +468,10 @@ def test_a_hidden_collection(qdrant_server, tmp_path):
         _record_server(made, "Qdrant 1.17.0 at elsewhere:6333")
         code, found = check(made)
         assert (code, found["hidden NAME"][:2]) == (4, ("drift", "1.17.0"))
-        _record_server(made, "Qdrant 1.18.3 at elsewhere:6333")
+        store = made.store()
+        version = ".".join(map(str, store.capabilities.version))
+        store.close()
+        _record_server(made, f"Qdrant {version} at elsewhere:6333")
         assert check(made)[0] == 0
         with by_hand(made) as client:
             alias("delete", alias_name="NAME__old")(client, made.name)
