@@ -33,6 +33,9 @@ class Fenced:
         ledger: for reading.
     """
 
+    #: Why the lease is lost when its row is not there as it was.
+    _gone = "another process took it over"
+
     def __init__(self, ledger: Ledger, collection: str, epoch: int, taken_over_from: str | None, ttl: float) -> None:
         self.ledger = ledger
         self.collection = collection
@@ -46,7 +49,7 @@ class Fenced:
         self._writer = threading.RLock()
         mine = and_(tables.leases.c.name == collection, tables.leases.c.epoch == epoch)
         # Every write sends it: said once, it is also looked up once among the statements that are compiled.
-        self._extending = update(tables.leases).where(mine).values(expires_at=ledger.database.now(ttl))
+        self._guard = update(tables.leases).where(mine).values(expires_at=ledger.database.now(ttl))
         self._state = threading.Lock()
 
     def remaining(self) -> float:
@@ -77,8 +80,8 @@ class Fenced:
 
     def _fence(self, connection: Connection) -> None:
         """Lock and extend the own lease row; fails once anybody else has taken it."""
-        if connection.execute(self._extending).rowcount != 1:
-            self._lose("another process took it over")
+        if connection.execute(self._guard).rowcount != 1:
+            self._lose(self._gone)
             raise self._lost_error()
 
     @contextmanager

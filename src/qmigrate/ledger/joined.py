@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import and_, select, update
 
 from qmigrate.errors import LeaseHeldError, LedgerError
 from qmigrate.ledger.fence import elapsed
@@ -25,9 +25,14 @@ class JoinedLease(Lease):
     worker read it.
     """
 
+    _gone = "its holder is gone"
+
     def __init__(self, ledger: Ledger, collection: str, epoch: int, ttl: float) -> None:
         super().__init__(ledger, collection, epoch, None, ttl)
         self._points: dict[int, int] = {}
+        held = and_(leases.c.name == collection, leases.c.epoch == epoch, leases.c.expires_at > ledger.database.now())
+        # Locks the holder's row and extends nothing; it has expired, or somebody else has it, where none is found.
+        self._guard = update(leases).where(held).values(epoch=epoch)
 
     def own_range(self, run: int, step: int, number: int) -> Range:
         """The range as it is now: from here on its checkpoints are this worker's."""
@@ -44,17 +49,6 @@ class JoinedLease(Lease):
 
     def _range_moved(self, number: int, points: int) -> None:
         self._points[number] = points
-
-    def _fence(self, connection: Connection) -> None:
-        """Lock the holder's row without extending it; fails once the lease has expired or somebody else has it."""
-        held = and_(
-            leases.c.name == self.collection,
-            leases.c.epoch == self.epoch,
-            leases.c.expires_at > self.ledger.database.now(),
-        )
-        if connection.execute(update(leases).where(held).values(epoch=self.epoch)).rowcount != 1:
-            self._lose("its holder is gone")
-            raise self._lost_error()
 
     def _renewed(self, asked_at: float) -> None:
         """A write of a worker renews nothing."""
@@ -77,7 +71,7 @@ class JoinedLease(Lease):
                     continue
                 left = 0.0 if row is None else (row.expires_at - row.now).total_seconds()
                 if left <= 0:
-                    self._lose("its holder is gone")
+                    self._lose(self._gone)
                     return
                 with self._state:
                     self._deadline = asked_at + left
