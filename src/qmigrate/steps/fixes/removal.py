@@ -136,8 +136,12 @@ class Removal:
             self._throttle.take(len(entries))
         if writing and (self._by_id_alone or self._undisturbed.holds()):
             return ["before"] * len(entries)
-        there = self._place.store.fetch_ids(self._place.address, [entry.id for entry in entries])
-        digests = self._digests([entry.id for entry in entries if entry.id in there])
+        ids = [entry.id for entry in entries]
+        if not writing and not self._by_id_alone:
+            # Afterwards hardly one is there: which are costs less than reading them.
+            there = self._place.store.fetch_ids(self._place.address, ids)
+            ids = [one for one in ids if one in there]
+        digests = self._digests(ids)
         return [
             "after" if entry.id not in digests else "before" if digests[entry.id] == entry.before else "moved"
             for entry in entries
