@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
+import threading
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -115,6 +116,15 @@ class Deployment:
             return contents(store, name or self.name)
         finally:
             store.close()
+
+
+def in_threads(work: Callable[[], object], count: int = 4) -> None:
+    """The same work so many times at once; returns when all have ended."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 @dataclass

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from sqlalchemy import text
+from tests.harness import in_threads
 
 from qmigrate.ledger.database import Database
 
@@ -69,9 +70,5 @@ def test_threads_never_get_the_same_engine(tmp_path):
                 inside.discard(mine)
             database.close()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work)
     assert shared == []

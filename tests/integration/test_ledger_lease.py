@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from tests.harness import in_threads
 
 from qmigrate.errors import LeaseHeldError, LedgerError
 from qmigrate.ledger import Lease, Ledger, Quarantined, tables, unlock
@@ -135,11 +136,7 @@ def test_threads_racing_for_a_new_lease_never_share_an_epoch(ledger: Ledger) -> 
             epochs.append(lease.epoch)
             inside.release()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work)
     assert sorted(epochs) == [1, 2, 3, 4]
 
 
