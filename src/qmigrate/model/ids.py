@@ -72,7 +72,7 @@ def are_plain(values: Sequence[Any]) -> bool:
 
 def plain_page(values: Sequence[Any]) -> Page | None:
     """The page of such values, not yet known to be ascending; None where somebody must look at them one by one."""
-    if set(map(type, values)) == {int}:
+    if values and type(values[0]) is int and set(map(type, values)) == {int}:
         page = np.array(values)
         # Nearly always: the smallest is found faster in an array.
         if page.dtype == np.int64:
