@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -121,11 +122,15 @@ def prepared(app: App) -> tuple[Deployment, int, int]:
     snapshot.create(made.settings(), made.name, archived=True)
     if "url" in made.qdrant:
         snapshot.create(made.settings(), made.name)
+    second = int(time.time())
     (synced,) = fix.fix(made.settings(), app.sync()).done
     put(made, *[Point(7, {**make_point(6).payload, "person": SECRET}, make_point(6).vectors)])
     put(made, *[Point(8, {**make_point(7).payload, "person": SECRET}, make_point(7).vectors)])
     (gone,) = fix.fix(made.settings(), op.DeletePoints(made.name, ids=[8, 9], reason="r")).done
     made.revise("0002", ADD)
+    # The server names a snapshot by the second: that of the upgrade would take the place of the first.
+    while int(time.time()) == second:
+        time.sleep(0.02)
     upgrade.upgrade(made.settings())
     ledger = ledger_of(made)
     with ledger.hold(made.name, timeout=5) as lease:
