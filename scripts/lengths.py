@@ -1,6 +1,6 @@
 """Short functions and short files are read in one go; no linter here counts both, so this one does.
 
-Exit code 1 and one line per finding when a function is longer than 60 lines or a file longer than 400, under src.
+Exit code 1 and one line per finding when a function is longer than 60 lines or a file longer than 600, under src.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MOST_LINES_OF_A_FUNCTION = 60
-MOST_LINES_OF_A_FILE = 400
+MOST_LINES_OF_A_FILE = 600
 ROOT = Path(__file__).resolve().parent.parent
 
 
