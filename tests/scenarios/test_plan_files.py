@@ -262,13 +262,33 @@ def test_an_estimate_is_shown_and_compared(made):
     data = call(made.root, "plan", "--json").json["data"]["collections"][0]
     assert (data["seconds"], data["speed"]) == (item.seconds, "assumed")
     before = left(made)
-    refused(made.root, ("upgrade", "--max-estimate", "5m"), 3, "expected to take", "5 min of --max-estimate", made.name)
+    words = ("expected to take", "5 min of --max-estimate", made.name, "QMIGRATE_MAX_ESTIMATE=")
+    refused(made.root, ("upgrade", "--max-estimate", "5m"), 3, *words)
     assert left(made) == before
     with pytest.raises(PendingError):
         planned.upgrade_planned(made.settings(), written(made), max_estimate=300)
     assert call(made.root, "upgrade", "--max-estimate", "2h").code == 0
     assert made.row().revision == "0003"
     assert call(made.root, "upgrade", "--max-estimate", "1s").code == 0
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_an_assumed_speed_keeps_nothing_out_that_a_sample_shows_to_be_quick(made, readable):
+    """Points are embedded to measure the model before an assumption refuses; where none can be, the assumption holds."""
+    made.extra["estimates"] = {"embed": 0.01}
+    if not readable:
+        file = next(made.root.glob("qdrant_migrations/versions/0002*"))
+        file.write_text(file.read_text().replace('text="text"', 'text="no_such_field"'))
+    made.__post_init__()
+    [item] = upgrade.plan(made.settings()).collections
+    assert (item.seconds > 600, item.speed) == (True, "assumed")
+    before = left(made)
+    if readable:
+        assert call(made.root, "upgrade", "--max-estimate", "5m").code == 0
+        assert made.row().revision == "0003"
+    else:
+        refused(made.root, ("upgrade", "--max-estimate", "5m"), 3, "expected to take")
+        assert left(made) == before
 
 
 def test_an_interrupted_run_counts_with_what_is_left(made, monkeypatch):

@@ -1,12 +1,16 @@
-"""Estimates for plans, and the guard of --max-estimate. They only read, and embed nothing."""
+"""Estimates for plans, and the guard of --max-estimate. They only read; the guard may embed a sample to measure it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from qmigrate.commands.session import Session
-from qmigrate.errors import PendingError
+from qmigrate.embed.inputs import ImageName, read_input
+from qmigrate.embed.pipeline import Pipeline
+from qmigrate.errors import PendingError, QmigrateError
 from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import OpenRun, World
@@ -21,9 +25,14 @@ from qmigrate.planner.estimate import (
     seconds_of_copy,
 )
 from qmigrate.steps.work import transform_of
+from qmigrate.store import records
 
 #: Rows of the history that speeds are looked for in.
 _ROWS = 200
+#: Points that an embedder is measured with: a few first, since a model is loaded and warmed up by its first batch.
+_WARM_UP, _MEASURED_POINTS = 8, 128
+#: An image or a long text may take seconds each: what is measured after this many seconds is enough.
+_LONGEST_MEASUREMENT = 20.0
 
 
 def with_estimates(opened: Session, world: World, plan: Plan) -> Plan:
@@ -35,7 +44,8 @@ def with_estimates(opened: Session, world: World, plan: Plan) -> Plan:
 def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only: Iterable[str] | None = None) -> None:
     """Stop before anything is begun that is expected to take longer than an entrypoint may wait.
 
-    Interrupted runs count with what is left of them.
+    Interrupted runs count with what is left of them. Before it refuses because of an assumed speed, it measures the
+    embedders on a sample of points: an assumption must not keep a small collection out.
 
     Args:
         plan: with estimates.
@@ -47,6 +57,29 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
     """
     chosen = frozenset(only) if only is not None else None
     known = _speeds(opened)
+    found = _expected(opened, world, known, plan, chosen)
+    if sum(found.values()) > limit:
+        rate = _measured_rate(opened, world, plan)
+        if rate is not None:
+            estimates = replace(opened.settings.estimates, embed=rate)
+            opened = replace(opened, settings=replace(opened.settings, estimates=estimates))
+            found = _expected(opened, world, known, with_estimates(opened, world, plan), chosen)
+    total = sum(found.values())
+    if total > limit:
+        longest = max(found, key=lambda name: found[name])
+        raise PendingError(
+            f"the upgrade is expected to take {_took(total)}, longer than the {_took(limit)} of --max-estimate; "
+            f"{_took(found[longest])} of it for {longest}",
+            hint="nothing was begun; where it may take that long, run qmigrate upgrade without --max-estimate, or "
+            f"allow an entrypoint more: QMIGRATE_MAX_ESTIMATE={_allowing(total)}",
+            facts={"seconds": round(total, 1), "limit": limit, "collections": found},
+        )
+
+
+def _expected(
+    opened: Session, world: World, known: Sequence[Speed], plan: Plan, chosen: frozenset[str] | None
+) -> dict[str, float]:
+    """Seconds per logical name, of the plan and of interrupted runs."""
     found = {item.job.collection: item.seconds or 0.0 for item in plan.collections}
     for run in opened.ledger.open_runs():
         name = run.job.collection
@@ -54,15 +87,74 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
         if run.state != "held" and (chosen is None or name in chosen):
             later = next((item for item in plan.collections if item.job.collection == name), None)
             found[name] = _left(opened, world, known, run) + _beyond(opened, world, known, run, later)
-    total = sum(found.values())
-    if total > limit:
-        longest = max(found, key=lambda name: found[name])
-        raise PendingError(
-            f"the upgrade is expected to take {_took(total)}, longer than the {_took(limit)} of --max-estimate; "
-            f"{_took(found[longest])} of it for {longest}",
-            hint="nothing was begun; run it without --max-estimate where it may take that long",
-            facts={"seconds": round(total, 1), "limit": limit, "collections": found},
-        )
+    return found
+
+
+def _measured_rate(opened: Session, world: World, plan: Plan) -> float | None:
+    """Points per second of the slowest embedder whose speed is only assumed; None where there is nothing to measure."""
+    rates: dict[tuple[str, str], float] = {}
+    runs = [run.job for run in opened.ledger.open_runs()]
+    for job in [*(item.job for item in plan.collections if item.speed != MEASURED), *runs]:
+        state = world.collections.get(job.collection)
+        live = state.live if state else None
+        if state is None or live is None or state.physical is None:
+            continue
+        for step in job.steps:
+            if isinstance(step, Build) and step.source is not None:
+                for filling in _fillings(opened, job, step, live.schema):
+                    key = (job.collection, filling.embedder)
+                    if key not in rates:
+                        rates[key] = _measured(opened, job.collection, state.physical, filling)
+    return min((rate for rate in rates.values() if rate > 0), default=None)
+
+
+def _measured(opened: Session, collection: str, physical: str, filling: Embed) -> float:
+    """Points per second, on a sample of the live collection; 0 where nothing could be measured."""
+    settings = opened.settings.for_collection(collection)
+    try:
+        ids = opened.store.sample_ids(physical, _WARM_UP + _MEASURED_POINTS)
+        points = opened.store.fetch(physical, ids, vectors=False)
+        items = [item for point in points if (item := _item(filling, records.payload_of(point))) is not None]
+        if len(items) <= _WARM_UP:
+            return 0.0
+        with Pipeline(opened.embedder(filling.embedder, settings.embedders), None) as pipeline:
+            pipeline.submit(items[:_WARM_UP], _no_tick).result(_no_tick)
+            began, done = time.monotonic(), 0
+            for part in _parts(items[_WARM_UP:]):
+                pipeline.submit(part, _no_tick).result(_no_tick)
+                done += len(part)
+                if time.monotonic() - began > _LONGEST_MEASUREMENT:
+                    break
+            return done / max(time.monotonic() - began, 1e-6)
+    except QmigrateError:
+        # What can't be embedded is reported by the upgrade itself, with the point's id.
+        return 0.0
+
+
+def _parts(items: Sequence[Any], size: int = 32) -> Iterator[Sequence[Any]]:
+    yield from (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _item(filling: Embed, payload: dict[str, Any]) -> Any:
+    """What the embedder gets for a payload; None where that can't be told without the run."""
+    if callable(filling.spec):
+        try:
+            item = filling.spec(payload)
+        except Exception:  # the user's code; the run itself names the point
+            return None
+    else:
+        item = read_input(payload, filling.spec)
+    return ImageName(item) if filling.image is not None and isinstance(item, str) else item
+
+
+def _no_tick(count: int = 0, note: str = "") -> None:
+    """Nothing is counted: no run has begun."""
+
+
+def _allowing(seconds: float) -> str:
+    """A duration, as settings write it, that lets an estimate through with some room."""
+    minutes = int(seconds * 1.2) // 60 + 1
+    return f"{minutes}m" if minutes < 120 else f"{minutes // 60 + 1}h"
 
 
 def _estimated(opened: Session, world: World, known: Sequence[Speed], item: CollectionPlan) -> CollectionPlan:
@@ -103,11 +195,16 @@ def _before(job: Job, step: Step, live: CollectionSchema | None) -> CollectionSc
 
 def _embeds(opened: Session, job: Job, build: Build, live: CollectionSchema | None) -> int:
     """How many vectors the operations of a build embed."""
+    return len(_fillings(opened, job, build, live))
+
+
+def _fillings(opened: Session, job: Job, build: Build, live: CollectionSchema | None) -> list[Embed]:
+    """What the operations of a build embed."""
     before = _before(job, build, live)
     if before is None:
-        return 0
+        return []
     transform = transform_of(tuple(opened.operation(ref) for ref in build.ops), before)
-    return sum(isinstance(filling, Embed) for filling in transform.values.values())
+    return [filling for filling in transform.values.values() if isinstance(filling, Embed)]
 
 
 def _left(opened: Session, world: World, known: Sequence[Speed], run: OpenRun) -> float:
