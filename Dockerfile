@@ -7,22 +7,31 @@ ARG PYTHON=3.13.9-slim-bookworm
 
 FROM python:${PYTHON} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/venv
+# The environment gets no pip of its own: a service installs nothing.
+RUN python -m venv --without-pip /opt/venv
 WORKDIR /src
+# Every version is pinned with its hashes (scripts/lock), what the build itself needs included.
+COPY requirements requirements
+RUN pip install --require-hashes -r requirements/build.lock \
+    && pip --python /opt/venv/bin/python install --require-hashes -r requirements/image.lock
 COPY pyproject.toml README.md ./
 COPY src src
-RUN /opt/venv/bin/pip install .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && pip --python /opt/venv/bin/python install --no-deps /wheels/*.whl
+# Tests and type stubs of libraries are of no use to a service.
+RUN find /opt/venv -type d -name tests -prune -exec rm -rf {} + && find /opt/venv -name '*.pyi' -delete
 
 # Same layers below; torch brings its CUDA libraries along, the driver comes from the host.
 FROM build AS build-gpu
-ARG TORCH=2.9.1
-ARG OPEN_CLIP=3.2.0
-RUN /opt/venv/bin/pip install "torch==${TORCH}" "open_clip_torch==${OPEN_CLIP}" ".[open-clip]"
+RUN pip --python /opt/venv/bin/python install --require-hashes -r requirements/image-gpu.lock \
+    && find /opt/venv -type d -name tests -prune -exec rm -rf {} + && find /opt/venv -name '*.pyi' -delete
 
 FROM python:${PYTHON} AS base
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /app image-search \
-    && install -d -o 10001 -g 10001 /weights
+RUN groupadd --system --gid 10001 image-search \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /app image-search \
+    && install -d -o 10001 -g 10001 /weights \
+    && pip uninstall --yes --quiet pip
 WORKDIR /app
 # Owned by root: the service can't change what it runs.
 COPY qmigrate.yaml alembic.ini ./
@@ -41,7 +50,8 @@ CMD ["python", "service.py"]
 FROM base AS gpu
 COPY --from=build-gpu /opt/venv /opt/venv
 # Model weights live on a volume, so that they are downloaded once and not by every job.
-ENV HF_HOME=/weights TORCH_HOME=/weights/torch NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# What torch compiles goes to /tmp, the only other place that can be written to.
+ENV HF_HOME=/weights TORCH_HOME=/weights/torch TRITON_CACHE_DIR=/tmp/triton XDG_CACHE_HOME=/tmp/cache NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 VOLUME /weights
 
 # The last target is what `docker build .` makes.

@@ -10,7 +10,8 @@
 #   QMIGRATE_WAIT           longest time to wait for PostgreSQL and Qdrant to answer; 60s
 #   QMIGRATE_MAX_ESTIMATE   what is expected to take longer is not started here, but by a job of its own; 5m
 #   QMIGRATE_LOCK_TIMEOUT   longest time to wait for another replica that migrates; 10m
-#   QMIGRATE_QDRANT_URL, QMIGRATE_QDRANT_API_KEY, QMIGRATE_LEDGER_URL, QMIGRATE_CONFIG, ALEMBIC_CONFIG: where things are
+#   QMIGRATE_LOG            text (default), or json: one object per line on stderr, for a collector
+#   QMIGRATE_QDRANT_URL, QMIGRATE_QDRANT_GRPC_PORT, QMIGRATE_QDRANT_API_KEY, QMIGRATE_LEDGER_URL, QMIGRATE_CONFIG, ALEMBIC_CONFIG: where things are
 #
 # Exit code, when the command is not reached: the one of the step that failed, which has said why. 2 a setting is wrong,
 # 3 pending or too long, 4 drift, 6 another replica took too long, 9 a store didn't answer in time, 11 built and held for
@@ -22,7 +23,12 @@ forking=   # not empty while a step is being started
 stopped=   # exit code that a signal has asked for
 
 say() {
-    printf 'docker-entrypoint: %s\n' "$*" >&2
+    if [ "${QMIGRATE_LOG:-}" = json ]; then
+        printf '{"time": "%s", "event": "message", "logger": "docker-entrypoint", "message": "%s"}\n' \
+            "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(printf %s "$*" | tr '\n\t' '  ' | sed 's/[\\"]/\\&/g')" >&2
+    else
+        printf '%s docker-entrypoint: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*" >&2
+    fi
 }
 
 # A step is told to stop and waited for, so that it reaches a checkpoint. A second signal is passed on likewise:

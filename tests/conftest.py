@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 
 import pytest
 
@@ -11,6 +12,12 @@ from tests.harness import Deployment
 # Tests make and drop many small objects beside a few hundred thousand that stay: as often as Python looks for garbage
 # by default, it would do so for a fifth of the run.
 gc.set_threshold(50_000, 20, 20)
+
+# A program inherits which signals its parent ignores, and a shell can't trap what was ignored at its start: under
+# `nohup` tests of signals would wait for ever. What is caught here instead is the default again in every child.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 pytest_plugins = ["tests.conftest_postgres", "tests.conftest_qdrant"]
 

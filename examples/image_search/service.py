@@ -3,7 +3,8 @@
     python service.py [--port 8000]
 
     GET /similar?asset=17&limit=5     the nearest pictures, each with its path
-    GET /readyz                       200 when SQL and Qdrant answer, else 503
+    GET /readyz                       200 when SQL and Qdrant answer and the collection is at the revision that this
+                                      release needs, else 503 and what is missing
 
 qmigrate's settings say where the stores are; beyond that, the collection is a name like any other.
 """
@@ -20,31 +21,40 @@ from urllib.parse import parse_qs, urlsplit
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
 from sqlalchemy import create_engine, text
-from sqlalchemy.engine import Engine
 
+from qmigrate.health import Expectation, Probe
 from qmigrate.settings import Settings
 
 COLLECTION = "image_assets"
 #: The vector that this release searches by; alembic/versions/s004 lets it start only when every picture has one.
 VECTOR = "l14"
+#: The revision that made it: a pod that was started before the migration gets no requests until it is applied.
+REVISION = "0003"
 
 
 class Service(ThreadingHTTPServer):
     """The two stores, shared by the requests."""
 
-    def __init__(self, port: int, qdrant: QdrantClient, sql: Engine) -> None:
+    def __init__(self, port: int, qdrant: QdrantClient, settings: Settings) -> None:
         super().__init__(("", port), Request)
         self.qdrant = qdrant
-        self.sql = sql
+        self.sql = create_engine(settings.ledger.url, pool_pre_ping=True)
+        self.probe = Probe(
+            settings,
+            service="image-search",
+            client=qdrant,
+            expects=[Expectation(COLLECTION, revision=REVISION)],
+            collections=[COLLECTION],
+            checks={"sql": self.reach_sql},
+        )
 
     def similar(self, asset: int, limit: int) -> list[dict[str, object]]:
         found = self.qdrant.query_points(COLLECTION, query=asset, using=VECTOR, limit=limit, with_payload=["path"])
         return [{"asset": one.id, "score": one.score, "path": (one.payload or {}).get("path")} for one in found.points]
 
-    def ready(self) -> None:
+    def reach_sql(self) -> None:
         with self.sql.connect() as connection:
             connection.execute(text("SELECT 1"))
-        self.qdrant.get_collection(COLLECTION)
 
 
 class Request(BaseHTTPRequestHandler):
@@ -57,8 +67,8 @@ class Request(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(asked.query).items()}
         try:
             if asked.path == "/readyz":
-                self.server.ready()
-                self.answer(200, {"ready": True})
+                report = self.server.probe.check()
+                self.answer(report.status_code, report.to_json())
             elif asked.path == "/similar":
                 self.answer(200, {"pictures": self.server.similar(int(query["asset"]), int(query.get("limit", "5")))})
             else:
@@ -92,7 +102,7 @@ def main() -> None:
     at = settings.qdrant
     where = {"path": str(at.path)} if at.path else {"url": at.url, "api_key": at.api_key, "prefix": at.prefix or None}
     qdrant = QdrantClient(**where, timeout=10, check_compatibility=False)
-    service = Service(port, qdrant, create_engine(settings.ledger.url, pool_pre_ping=True))
+    service = Service(port, qdrant, settings)
     # The first process of a container is only ended by signals that it handles.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=service.shutdown).start())
     service.serve_forever()

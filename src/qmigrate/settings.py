@@ -36,7 +36,7 @@ class QdrantSettings:
     Attributes:
         url: of a server, http or https; None in local mode.
         path: folder of the client's local mode; None with a server.
-        grpc_port: the server's gRPC port.
+        grpc_port: the server's gRPC port; ``QMIGRATE_QDRANT_GRPC_PORT`` wins over the file.
         api_key: from ``QMIGRATE_QDRANT_API_KEY`` or the variable that ``api_key_env`` names; never shown.
         timeout: longest time of one request in seconds.
         nodes: REST URLs of every node of a cluster, for what has to be seen on all of them.
@@ -293,10 +293,35 @@ def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSett
     elif "url" not in values:
         values.setdefault("path", source.folder / ".qmigrate" / "qdrant")
     values.update(read.split_prefix(values.get("url"), values.get("prefix", "")))
+    port = source.environ.get("QMIGRATE_QDRANT_GRPC_PORT")
+    if port is not None:
+        values["grpc_port"] = _port(port)
     key = source.environ.get("QMIGRATE_QDRANT_API_KEY")
     if not key and named is not None:
         key = source.environ.get(read.variable_name(named, "qdrant.api_key_env"))
     return QdrantSettings(**values, api_key=key or None)
+
+
+def _refuse_impossible_ledger(folder: Path) -> None:
+    """The default ledger is made in a folder beside the settings; in an image that is often read-only."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"no ledger is configured, and the default, a SQLite file in {folder}, can't be written: {there} is "
+            f"{'read-only for this user' if there.is_dir() else 'not a folder'}",
+            hint="set QMIGRATE_LEDGER_URL, or ledger.url in qmigrate.yaml, to your SQL database",
+        )
+
+
+def _port(written: str) -> int:
+    """The gRPC port that the environment names."""
+    name = "QMIGRATE_QDRANT_GRPC_PORT"
+    if not written.strip().isascii() or not written.strip().isdigit():
+        raise ConfigError(f"{name}: expected a port such as 6334, got {written!r}")
+    found: int = read.whole(1, 65535)(int(written), name)
+    return found
 
 
 def _ledger(data: dict[str, Any], url: str | None, here: Source, source: Source) -> LedgerSettings:
@@ -382,8 +407,10 @@ def _override(name: str, data: Any, source: Source) -> CollectionOverride:
 
 
 def _refuse_lost_ledger(settings: Settings) -> None:
-    """A ledger that nobody chose would be a file in a container while the data lives on a server."""
+    """A ledger that was not chosen would be a file in a container, which may not even be able to write it."""
     url = settings.qdrant.url
+    if settings.ledger.defaulted:
+        _refuse_impossible_ledger(settings.folder / ".qmigrate")
     if url and settings.ledger.defaulted and not read.is_this_host(url):
         raise ConfigError(
             f"Qdrant is on another host ({read.authority(url)}), but no ledger is configured: the default is "

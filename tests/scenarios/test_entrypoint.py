@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -135,9 +136,14 @@ def test_killed_and_stopped_in_the_middle_three_at_once_finish(deployed, tmp_pat
     assert sql_revision(deployed) == "s003"
     assert "image_assets, fill" in stopped.said
 
-    for one in [deployed.start("sh", "-c", "echo started as $$") for _ in range(3)]:
+    three = [deployed.start("sh", "-c", "echo started as $$") for _ in range(3)]
+    for one in three:
         assert one.ends() == 0, one.said
         assert f"started as {one.process.pid}" in one.said
+    # The log of the one that migrated tells the outcome: proof, counts, swap and duration.
+    whole = "\n".join(one.said for one in three)
+    assert re.search(r"image_assets: 0003; 300 of 300 points proven; image_assets__g\d+ serves; name moved in", whole)
+    assert re.search(r"image_assets: fill done in [\d.]+ s, 300 points", whole)
     assert deployed.run("true", QMIGRATE_ON_START="check")[0] == 0
     assert sql_revision(deployed) == "s007"
     assert sorted(revisions(deployed)) == sorted(REVISIONS)
@@ -147,22 +153,48 @@ def test_killed_and_stopped_in_the_middle_three_at_once_finish(deployed, tmp_pat
     assert (found.points[0].id, found.points[0].payload["path"]) == (17, "17.png")
 
 
+def test_a_pod_that_is_off_gets_no_request_before_the_job_has_run(deployed):
+    """It starts at once, is not ready and says which revision is missing; after the job it is ready by itself."""
+    begun, said = deployed.run(*ALEMBIC, "-x", "qdrant=run", "upgrade", "s002", QMIGRATE_ON_START="off")
+    assert begun == 0, said
+    port = free_port()
+    pod = deployed.start(*SERVICE, "--port", str(port), QMIGRATE_ON_START="off")
+
+    def report() -> tuple[int, dict] | None:
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=20)
+        except httpx.TransportError:
+            return None
+        return answer.status_code, answer.json()
+
+    pod.wait_for(lambda: (found := report()) is not None and "0003" in found[1]["summary"])
+    assert report()[0] == 503
+    job, said = deployed.run()
+    assert job == 0, said
+    pod.wait_for(lambda: (found := report()) is not None and found[0] == 200)
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.ends() == 0, pod.said
+
+
 def picture(number: int, **more: list[float]) -> models.PointStruct:
     """As the service of revision 0002 writes it; a later one adds a vector."""
     payload = {"asset_id": str(number), "path": f"{number}.png"}
     return models.PointStruct(id=number, payload=payload, vector={"b32": [1.0, float(number)] * 256, **more})
 
 
-@pytest.mark.parametrize("down", ["qdrant", "postgresql"])
+@pytest.mark.parametrize("down", ["qdrant", "grpc", "postgresql"])
 def test_what_does_not_answer_is_waited_for_with_a_limit(tmp_path, postgres_database, qdrant_server, down):
     """Exit code 9 and the name of what is missing; nothing was started."""
     url, database = qdrant_server.url, postgres_database
     if down == "qdrant":
         url = f"http://127.0.0.1:{free_port()}"
-    else:
+    elif down == "postgresql":
         database = make_url(database).set(port=free_port()).render_as_string(hide_password=False)
     made = container(tmp_path, database, url, qdrant_server.grpc_port)
-    code, said = made.run("sh", "-c", "echo started", QMIGRATE_WAIT="1s")
+    more = {"QMIGRATE_QDRANT_GRPC_PORT": str(free_port())} if down == "grpc" else {}
+    code, said = made.run("sh", "-c", "echo started", QMIGRATE_WAIT="1s", **more)
     assert code == 9, said
-    assert "still waiting for " + {"qdrant": "qdrant", "postgresql": "ledger"}[down] in said
+    assert "still waiting for " + {"qdrant": "qdrant", "grpc": "qdrant", "postgresql": "ledger"}[down] in said
+    if down == "grpc":
+        assert "gRPC" in said
     assert "started" not in said.replace("not started", "")

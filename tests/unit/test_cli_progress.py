@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
-from qmigrate.cli.progress import EVERY, Bars, Lines, shown_for
+from qmigrate.cli.progress import EVERY, Bars, JsonLines, Lines, shown_for
+
+MOMENT = datetime(2026, 11, 30, 1, 2, 3, tzinfo=UTC)
+STAMP = "2026-11-30T01:02:03Z"
 
 
 class Terminal(io.StringIO):
@@ -29,15 +34,16 @@ class Clock:
 
 
 def lines_of(file: io.StringIO) -> list[str]:
-    """What was printed."""
-    return file.getvalue().splitlines()
+    """What was printed; lines that are no bar begin with their time, which is cut off here."""
+    return [line.removeprefix(f"{STAMP} ") for line in file.getvalue().splitlines()]
 
 
 def made(kind=Lines, file: io.StringIO | None = None, **more):
     """A display, its file and its clock."""
     file = file or io.StringIO()
     clock = Clock()
-    return kind(Console(file=file, width=100, highlight=False, markup=False, emoji=False, **more), clock), file, clock
+    console = Console(file=file, width=100, highlight=False, markup=False, emoji=False, soft_wrap=True, **more)
+    return kind(console, clock, lambda: MOMENT), file, clock
 
 
 def test_lines_at_the_start_at_the_end_and_every_half_minute():
@@ -54,6 +60,43 @@ def test_lines_at_the_start_at_the_end_and_every_half_minute():
         "c: fill 64 %, 640 of 1,000, 11/s, 34 s left, limited by: model",
         "c: fill done in 1 min, 1,000 points",
     ]
+
+
+def test_every_line_of_a_log_begins_with_its_time():
+    """Whoever reads the log of a container sees when each phase began and ended."""
+    shown, file, _ = made()
+    shown.begin("c", "swap", None)
+    shown.say("c: a message")
+    shown.end("c__g0002 serves")
+    printed = file.getvalue().splitlines()
+    assert len(printed) == 3
+    assert all(line.startswith(f"{STAMP} c: ") for line in printed)
+
+
+def test_json_lines_carry_the_same_facts_as_an_object_each():
+    """Start, progress, message and end, each parsed on its own; what isn't known is left out."""
+    shown, file, clock = made(JsonLines)
+    shown.begin("c", "fill", 100, 10)
+    clock.now += EVERY
+    shown.advance(30, "limited by: model")
+    shown.say('a "quoted"\nmessage')
+    shown.end("done")
+    place = {"collection": "c", "phase": "fill"}
+    assert [json.loads(line) for line in file.getvalue().splitlines()] == [
+        {"time": STAMP, "event": "phase_started", **place, "total": 100, "done": 10},
+        {
+            "time": STAMP,
+            "event": "progress",
+            **place,
+            "total": 100,
+            "done": 40,
+            "per_second": 1.0,
+            "note": "limited by: model",
+        },
+        {"time": STAMP, "event": "message", "message": 'a "quoted"\nmessage'},
+        {"time": STAMP, "event": "phase_done", **place, "seconds": 30.0, "done": 40, "summary": "done"},
+    ]
+    assert isinstance(shown_for(Console(file=Terminal()), form="json"), JsonLines)
 
 
 def test_a_resumed_phase_says_what_was_done_before():

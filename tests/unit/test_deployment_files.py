@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from qmigrate import errors
+from qmigrate.settings_read import parse_duration
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -44,9 +51,51 @@ def test_every_stage_starts_from_a_pinned_python_and_ends_without_root():
     assert starts["gpu"] == starts["service"] == "base"
     users = [arguments for name, arguments in instructions() if name == "USER"]
     assert users == ["10001:10001"]
-    versions = {name: value for name, value in arguments.items() if name != "PYTHON"}
-    assert versions
-    assert all(re.fullmatch(r"\d+\.\d+\.\d+", value) for value in versions.values())
+    # The group of the user has that number too: files of a volume are the group's (fsGroup).
+    made = " ".join(text for name, text in instructions() if name == "RUN")
+    assert "groupadd --system --gid 10001" in made
+    assert "--uid 10001 --gid 10001" in made
+
+
+def test_the_image_installs_pinned_versions_with_hashes_and_keeps_no_installer():
+    """Every install is checked against a lock, or installs just the project itself; pip, tests and stubs stay out."""
+    runs = [text for name, text in instructions() if name == "RUN"]
+    installs = [part for text in runs for part in text.split("&&") if " install " in part and "pip" in part]
+    assert installs
+    for part in installs:
+        assert "--require-hashes -r requirements/" in part or "--no-deps /wheels/" in part, part
+    assert any("--without-pip" in text for text in runs)
+    assert any("pip uninstall" in text for text in runs)
+    for text in runs:
+        if "image" in text and "--require-hashes" in text and "build-gpu" in text:
+            assert "-name tests" in text
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras"), [("image.lock", ()), ("image-gpu.lock", ("open-clip",)), ("build.lock", None)]
+)
+def test_the_locks_satisfy_what_the_project_declares(lock, extras):
+    """scripts/lock has been run since a dependency changed; every pinned version has hashes."""
+    text = (ROOT / "requirements" / lock).read_text()
+    entries = re.split(r"(?m)^(?=[A-Za-z0-9])", text)
+    pinned: dict[str, str] = {}
+    for entry in filter(None, entries):
+        head = re.match(r"([A-Za-z0-9_.-]+)==([^\s;\\]+)", entry)
+        assert head is not None, entry[:80]
+        assert "--hash=sha256:" in entry, head[0]
+        pinned[canonicalize_name(head[1])] = head[2]
+    assert "://" not in text
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    if extras is None:
+        declared = project["build-system"]["requires"]
+    else:
+        optional = project["project"]["optional-dependencies"]
+        declared = [*project["project"]["dependencies"], *(one for extra in extras for one in optional[extra])]
+    for written in declared:
+        wanted = Requirement(written)
+        version = pinned.get(canonicalize_name(wanted.name))
+        assert version is not None, f"{wanted.name} is not in {lock}: run scripts/lock"
+        assert version in wanted.specifier, f"{wanted}: {version} is pinned; run scripts/lock"
 
 
 def test_everything_that_is_copied_is_there_and_let_through():
@@ -85,9 +134,45 @@ def test_the_services_of_compose_are_pinned_checked_and_waited_for():
         for volume in service.get("volumes", []):
             source = volume.rsplit(":/", 1)[0]
             assert source in COMPOSE["volumes"] or source.startswith("${IMAGES"), volume
-    # The job is the image without its command, and not healthy by answering requests.
-    assert services["migrate"]["command"] == []
-    assert services["migrate"]["healthcheck"] == {"disable": True}
+    # A job is the image without its command, and not healthy by answering requests.
+    for job, target in (("migrate", "gpu"), ("migrate-cpu", "service")):
+        assert services[job]["command"] == []
+        assert services[job]["healthcheck"] == {"disable": True}
+        assert services[job]["build"]["target"] == target
+    for name, service in services.items():
+        if "build" in service:
+            # Nothing but /tmp can be written to, and that has an end.
+            assert service["read_only"] is True, name
+            assert [re.match(r"/tmp:size=\d+[mg]", one) is not None for one in service["tmpfs"]] == [True], name
+            assert any("/data/images" in volume for volume in service["volumes"]), name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "src/.env",
+        "src/qmigrate/.env.production",
+        "examples/image_search/secrets.env",
+        "qdrant_migrations/server.key",
+        "alembic/ca.pem",
+        "qdrant_migrations/.qmigrate/ledger.db",
+        "src/qmigrate/__pycache__/x.pyc",
+    ],
+)
+def test_secrets_inside_a_folder_that_is_let_through_stay_out_of_the_image(path):
+    """What comes last in .dockerignore wins: a folder that is let through brings nothing of this kind along."""
+    ignored = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.strip().removeprefix("!")
+        if not pattern or pattern.startswith("#"):
+            continue
+        parts = path.split("/")
+        heads = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        tail = pattern.removeprefix("**/")
+        found = any(fnmatchcase(part, tail) for part in parts) if pattern.startswith("**/") else pattern in [*heads, "*"]
+        if found:
+            ignored = not line.startswith("!")
+    assert ignored
 
 
 def test_every_variable_that_is_set_is_one_that_somebody_reads():
@@ -95,7 +180,7 @@ def test_every_variable_that_is_set_is_one_that_somebody_reads():
     read = set(re.findall(r"\$\{(QMIGRATE_\w+)", SCRIPT)) | {"ALEMBIC_CONFIG"}
     read |= set(re.findall(r'"(QMIGRATE_[A-Z_]+)"', (ROOT / "src" / "qmigrate" / "settings.py").read_text()))
     assert {"QMIGRATE_ON_START", "QMIGRATE_WAIT", "QMIGRATE_MAX_ESTIMATE", "QMIGRATE_LOCK_TIMEOUT"} <= read
-    for service in ("image-search", "migrate"):
+    for service in ("image-search", "migrate", "migrate-cpu"):
         given = set(COMPOSE["services"][service]["environment"])
         assert {name for name in given if name.startswith("QMIGRATE_")} <= read
     assert set(re.findall(r"(?:QMIGRATE|ALEMBIC)_[A-Z_]+[A-Z]", GUIDE + SCRIPT)) <= read
@@ -125,6 +210,63 @@ def test_the_manifests_of_the_guide_are_whole_and_their_jobs_end():
                 assert container.get("command") == ["docker-entrypoint.sh"] or container.get("args")
     for job in jobs:
         assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def kubernetes_objects() -> list[dict]:
+    """The manifests of the guide; its workflow for CI is none."""
+    return [one for one in manifests() if "apiVersion" in one]
+
+
+def test_there_are_seven_manifests_and_the_api_takes_them():
+    """Every field exists in the API and has its type, strictly: a misspelt one would be ignored by a cluster."""
+    found = kubernetes_objects()
+    assert len(found) == 7
+    for one in found:
+        for version in ("1.32", kubernetes_validate.latest_version()):
+            kubernetes_validate.validate(one, version, strict=True)
+    wrong = copy.deepcopy(next(one for one in found if one["kind"] == "Job"))
+    wrong["spec"]["activeDeadlineSecond"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.32", strict=True)
+
+
+def test_every_pod_is_restricted_and_every_migration_sees_the_pictures():
+    """Pod Security "restricted", a bounded /tmp on a read-only root, and a mount for what revisions embed."""
+    pods = [one["spec"]["template"]["spec"] for one in kubernetes_objects() if one["kind"] in ("Job", "Deployment")]
+    assert len(pods) == 5
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        volumes = {one["name"]: one for one in pod["volumes"]}
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            mounts = {one["mountPath"]: one for one in container["volumeMounts"]}
+            assert "emptyDir" in volumes[mounts["/tmp"]["name"]]
+            assert "sizeLimit" in volumes[mounts["/tmp"]["name"]]["emptyDir"]
+            assert mounts["/data/images"]["readOnly"] is True
+            assert container["resources"]["limits"]["memory"]
+            if container["name"] == "image-search":
+                assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_a_job_outlives_its_longest_run_and_gives_up_only_where_that_helps():
+    """The deadline leaves room beyond QMIGRATE_MAX_ESTIMATE; a drained node is no failure; hopeless codes end it."""
+    hopeless = {2, 3, 4, 5, 7, 10, 11, 255}
+    for job in (one for one in kubernetes_objects() if one["kind"] == "Job"):
+        spec = job["spec"]
+        ignored, failed = spec["podFailurePolicy"]["rules"]
+        assert (ignored["action"], ignored["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget", "status": "True"}])
+        assert failed["action"] == "FailJob"
+        assert hopeless <= set(failed["onExitCodes"]["values"])
+        assert not {6, 9, 12, 137, 143} & set(failed["onExitCodes"]["values"])
+        [container] = spec["template"]["spec"]["containers"]
+        given = {entry["name"]: entry["value"] for entry in container["env"]}
+        deadline = spec.get("activeDeadlineSeconds")
+        assert deadline is None or deadline >= 2 * parse_duration(given["QMIGRATE_MAX_ESTIMATE"])
 
 
 def test_the_guide_names_every_exit_code():

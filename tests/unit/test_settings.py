@@ -146,6 +146,27 @@ def test_relative_paths_start_at_the_file(here):
     assert load("", folder=other, scripts="m").scripts == here / "m"
 
 
+def test_the_grpc_port_of_the_environment_wins_over_the_file(here):
+    """Containers name both of Qdrant's ports by variables; what is no port is refused by the variable's name."""
+    text = "qdrant: {url: 'http://localhost:1', grpc_port: 7000}"
+    assert load(text).qdrant.grpc_port == 7000
+    assert load(text, environ={"QMIGRATE_QDRANT_GRPC_PORT": "7334"}).qdrant.grpc_port == 7334
+    for wrong in ("0", "65536", "6334/tcp", "-1", "\u0663"):
+        with pytest.raises(ConfigError, match="QMIGRATE_QDRANT_GRPC_PORT"):
+            load(text, environ={"QMIGRATE_QDRANT_GRPC_PORT": wrong})
+
+
+@pytest.mark.parametrize("url", [None, "http://localhost:6333"])
+def test_a_default_ledger_that_cannot_be_written_is_refused_by_name(here, url):
+    """A forgotten QMIGRATE_LEDGER_URL in an image is a setting that is wrong (2), not a traceback (1)."""
+    (here / ".qmigrate").write_text("a file where the folder would be")
+    with pytest.raises(ConfigError, match="no ledger is configured") as refused:
+        load(environ={"QMIGRATE_QDRANT_URL": url} if url else {})
+    assert "QMIGRATE_LEDGER_URL" in refused.value.hint
+    assert refused.value.exit_code == 2
+    assert load(environ={"QMIGRATE_LEDGER_URL": "postgresql+psycopg://app@db/app"}).ledger.label == "postgresql app@db/app"
+
+
 def test_the_file_is_found_by_environment_and_in_the_current_folder(here):
     """QMIGRATE_CONFIG names a file; else qmigrate.yaml of the current folder is used."""
     (here / "qmigrate.yaml").write_text("scripts: one")

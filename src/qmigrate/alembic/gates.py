@@ -132,6 +132,8 @@ def _run(bridge: Integration, watch: Watch, found: gate.Gate, directive: str, ma
         upgrade.guard(bridge.settings, found.revision, None, min(limits))
     log.info("running vector revision %s", found.revision)
     result = upgrade.upgrade(bridge.settings, found.revision, progress=Logged())
+    for outcome in result.outcomes:
+        log.info("%s", outcome.summary())
     now = gate.look(bridge.settings, found.revision)
     if not now.is_open:
         if result.plan.waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +25,9 @@ from qmigrate.alembic.offline import Passage, forget
 from qmigrate.alembic.watch import Watch
 from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import QmigrateError, UsageError
+from qmigrate.json_log import VARIABLE, JsonFormatter, chosen_form
 from qmigrate.settings import CONFIG_NAME, Settings
+from qmigrate.settings_read import redact
 
 #: Key under which a directive finds the integration in Alembic's options.
 OPTION = "qmigrate"
@@ -208,7 +211,16 @@ def integrate(
         if connection is None and not environment.is_offline_mode():
             raise UsageError("integrate() got no connection, but Alembic is online", hint=_WIRING)
         found = settings or Settings.load(config=config or _config(environment))
+        if chosen_form(os.environ.get(VARIABLE)) == "json":
+            _log_as_json()
         return Integration(environment, connection, found, asked)
+
+
+def _log_as_json() -> None:
+    """env.py has set up logging by now (fileConfig): its lines keep their places and become JSON."""
+    for logger in (logging.getLogger(), logging.getLogger("alembic")):
+        for handler in logger.handlers:
+            handler.setFormatter(JsonFormatter(redact))
 
 
 def _no_steps(_heads: Any, _context: MigrationContext) -> Iterable[Any]:

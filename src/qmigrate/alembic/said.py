@@ -19,12 +19,13 @@ class Logged:
         self._where = ("", "")
         self._total: int | None = None
         self._done = 0
-        self._logged_at = 0.0
+        self._logged_at = self._began_at = 0.0
 
     def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
         """A phase starts."""
         self._where, self._total, self._done = (collection, phase), total, done
         self._logged_at = time.monotonic()
+        self._began_at = self._logged_at
         log.debug("%s: %s", collection, phase)
 
     def advance(self, count: int, note: str = "") -> None:
@@ -34,12 +35,14 @@ class Logged:
         if now - self._logged_at < EVERY:
             return
         self._logged_at = now
-        share = f" of {self._total} points" if self._total else " points"
-        log.info("%s: %s, %d%s%s", *self._where, self._done, share, f", {note}" if note else "")
+        share = f", {self._done} of {self._total} points" if self._total else f", {self._done} points"
+        points = share if self._total or self._done else ""
+        log.info("%s: %s%s%s", *self._where, points, f", {note}" if note else "")
 
     def end(self, summary: str = "") -> None:
         """The phase is over."""
-        log.debug("%s: %s done %s", *self._where, summary)
+        seconds = time.monotonic() - self._began_at
+        log.info("%s: %s done in %.1f s%s", *self._where, seconds, f", {summary}" if summary else "")
 
     def say(self, line: str) -> None:
         """One line that a person should read."""

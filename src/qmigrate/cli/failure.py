@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ def known(error: QmigrateError, options: Options) -> int:
     """An error of ours: what, where, why, and the next command."""
     _trace(error, options)
     _report(options, type(error).__name__, error.message, error.hint, error.exit_code, error.facts)
-    if not options.json:
+    if not options.json and not _logs_json(options):
         closing = _closing(error, options)
         if closing:
             _print(options, closing)
@@ -77,11 +78,23 @@ def _report(
         envelope = {"schema": f"qmigrate.{options.verb}/1", "ok": False, "error": error}
         click.echo(json.dumps(envelope, indent=2, ensure_ascii=False))
         return
+    if _logs_json(options):
+        from qmigrate.json_log import line as json_line
+
+        _print(options, json_line("error", type=kind, message=message, hint=hint, exit_code=exit_code))
+        return
     from rich.text import Text
 
     _print(options, Text.assemble(("error:", "bold red"), " ", message))
     for line in (hint or "").splitlines():
         _print(options, f"  → {line}")
+
+
+def _logs_json(options: Options) -> bool:
+    """Whether lines on stderr are JSON; a wrong value in the environment is an error of its own, told as text."""
+    from qmigrate.json_log import VARIABLE
+
+    return (options.log or os.environ.get(VARIABLE)) == "json"
 
 
 def _print(options: Options, line: Any) -> None:

@@ -6,12 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.text import Text
 
 from qmigrate.cli.render.words import number, rate, took
+from qmigrate.json_log import line as json_line
+from qmigrate.json_log import now as json_now
+from qmigrate.json_log import stamp
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -46,9 +50,15 @@ class Shown(Protocol):
         """Take the display away."""
 
 
-def shown_for(console: Console, *, quiet: bool = False) -> Shown:
-    """The display that fits: none, a live bar, or lines."""
+def shown_for(console: Console, *, quiet: bool = False, form: str = "text") -> Shown:
+    """The display that fits: none, a live bar, lines, or lines of JSON.
+
+    Args:
+        form: ``text``, or ``json`` for a program that collects logs.
+    """
     console.quiet = quiet
+    if form == "json":
+        return JsonLines(console)
     live = console.file.isatty() and not console.is_dumb_terminal and not quiet
     return Bars(console) if live else Lines(console)
 
@@ -75,15 +85,24 @@ class _Phase:
 class Lines:
     """A line when a phase starts and ends, and one every 30 seconds between.
 
+    Every line begins with its time: such lines are what the log of a container has.
+
     Args:
         console: on stderr.
         clock: seconds that only grow.
+        now: the time of day.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = json_now,
+    ) -> None:
         self.used = False
         self._console = console
         self._clock = clock
+        self._now = now
         self._lock = threading.RLock()
         self._phase: _Phase | None = None
 
@@ -115,7 +134,7 @@ class Lines:
         """One line that a person should read."""
         with self._lock:
             self.used = True
-            self._console.print(line)
+            self._said(line)
 
     def close(self) -> None:
         """Forget a phase that an error has ended."""
@@ -125,25 +144,65 @@ class Lines:
     def _started(self, phase: _Phase) -> None:
         points = f", {number(phase.total)} points" if phase.total is not None else ""
         resumed = f", {number(phase.done)} of them done before" if phase.done else ""
-        self._console.print(f"{phase.collection}: {phase.name}{points}{resumed}")
+        self._print(f"{phase.collection}: {phase.name}{points}{resumed}")
 
     def _moved(self, phase: _Phase) -> None:
         now = self._clock()
         if now - phase.shown >= EVERY:
             phase.shown = now
-            self._console.print(f"{phase.collection}: {phase.name} {', '.join(_figures(phase, now))}")
+            self._print(f"{phase.collection}: {phase.name} {', '.join(_figures(phase, now))}")
 
     def _ended(self, phase: _Phase, summary: str) -> None:
         said = f", {summary}" if summary else ""
         passed = took(self._clock() - phase.started)
-        self._console.print(f"{phase.collection}: {phase.name} done in {passed}{said}")
+        self._print(f"{phase.collection}: {phase.name} done in {passed}{said}")
+
+    def _said(self, line: str) -> None:
+        self._print(line)
+
+    def _print(self, line: str) -> None:
+        self._console.print(f"{stamp(self._now())} {line}")
+
+
+class JsonLines(Lines):
+    """The same as JSON: one object per line, see :mod:`qmigrate.json_log`."""
+
+    def _started(self, phase: _Phase) -> None:
+        self._emit("phase_started", phase, total=phase.total, done=phase.done or None)
+
+    def _moved(self, phase: _Phase) -> None:
+        now = self._clock()
+        if now - phase.shown < EVERY:
+            return
+        phase.shown = now
+        speed = phase.speed(now)
+        rounded = round(speed, 1) if speed else None
+        self._emit("progress", phase, total=phase.total, done=phase.done, per_second=rounded, note=phase.note)
+
+    def _ended(self, phase: _Phase, summary: str) -> None:
+        seconds = round(self._clock() - phase.started, 3)
+        self._emit("phase_done", phase, seconds=seconds, done=phase.done or None, summary=summary)
+
+    def _said(self, line: str) -> None:
+        self._print(json_line("message", at=self._now(), message=line))
+
+    def _emit(self, event: str, phase: _Phase, **fields: Any) -> None:
+        self._print(json_line(event, at=self._now(), collection=phase.collection, phase=phase.name, **fields))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line)
 
 
 class Bars(Lines):
     """A live bar for the phase under way; what is over stays as one line below its collection."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(console, clock)
+    def __init__(
+        self,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = json_now,
+    ) -> None:
+        super().__init__(console, clock, now)
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._collection: str | None = None

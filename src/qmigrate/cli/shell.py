@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from qmigrate.json_log import FORMS, VARIABLE, JsonFormatter, chosen_form
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +40,7 @@ class Options:
     quiet: bool = False
     verbose: int = 0
     no_color: bool = False
+    log: str | None = None
     verb: str = "qmigrate"
     shown: Shown | None = field(default=None, repr=False)
 
@@ -64,6 +68,7 @@ def global_options(*, hidden: bool) -> Callable[[Function], Function]:
         rest("--debug", is_flag=True, help="Tracebacks."),
         rest("-q", "--quiet", is_flag=True, help="No progress."),
         rest("-v", "--verbose", count=True, help="Log to stderr; -vv for more."),
+        rest("--log", type=click.Choice(FORMS), help="Lines on stderr: text, or JSON for a collector.  [QMIGRATE_LOG]"),
         rest("--no-color", is_flag=True, help="No colours.  [NO_COLOR]"),
     ]
 
@@ -107,7 +112,8 @@ class Shell:
         """Where long work reports to, on stderr; the display is taken away at the end, whatever happens."""
         from qmigrate.cli.progress import shown_for
 
-        self.options.shown = shown_for(self.console(stderr=True), quiet=self.options.quiet)
+        form = log_form(self.options)
+        self.options.shown = shown_for(self.console(stderr=True), quiet=self.options.quiet, form=form)
         try:
             yield self.options.shown
         finally:
@@ -155,14 +161,31 @@ def verb_of(context: click.Context | None) -> str:
     return ".".join(words) or "qmigrate"
 
 
+def log_form(options: Options) -> str:
+    """``text`` or ``json``: the option, else the environment.
+
+    Raises:
+        ConfigError: the environment says something else.
+    """
+    return options.log or chosen_form(os.environ.get(VARIABLE))
+
+
 def _set_up_logging(options: Options) -> None:
+    form = log_form(options)
     if not options.verbose:
+        return
+    level = logging.INFO if options.verbose == 1 else logging.DEBUG
+    if form == "json":
+        from qmigrate.settings_read import redact
+
+        lines = logging.StreamHandler()
+        lines.setFormatter(JsonFormatter(redact))
+        logging.basicConfig(level=level, handlers=[lines], force=True)
         return
     from rich.logging import RichHandler
 
     shell = Shell(options)
     handler = RichHandler(console=shell.console(stderr=True), show_path=False, omit_repeated_times=False)
-    level = logging.INFO if options.verbose == 1 else logging.DEBUG
     logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler], force=True)
 
 

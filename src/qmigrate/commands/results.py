@@ -126,6 +126,22 @@ class Outcome:
     notes: tuple[str, ...] = ()
     held: Held | None = None
 
+    def summary(self) -> str:
+        """One line for a log: revisions, proof, what serves, and how long it took."""
+        facts = [one for one in self.report.values() if isinstance(one, Mapping)]
+        proof = next((one["report"] for one in reversed(facts) if "proven" in (one.get("report") or {})), None)
+        swap = next((one["milliseconds"] for one in reversed(facts) if one.get("milliseconds") is not None), None)
+        parts = [", ".join(self.revisions)] if self.revisions else []
+        if proof is not None:
+            parts.append(f"{proof['proven']:,} of {proof.get('points', 0):,} points proven")
+        if self.held is not None:
+            parts.append(f"held as {self.held.physical}")
+        else:
+            parts.append(f"{self.physical} serves" if self.physical else "the name is gone")
+        if swap is not None:
+            parts.append(f"name moved in {swap:.0f} ms")
+        return f"{self.collection}: {'; '.join([*parts, f'{self.seconds:.1f} s in all'])}"
+
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResult:

@@ -92,6 +92,7 @@ def swap_names(step: GoLive, work: Work) -> Facts:
     """One alias request; before and after are journaled first; read back on every node."""
     names, dropped = _names_to_move(step, work)
     work.note({"before": step.source, "after": step.target, "names": names, "dropped": dropped})
+    work.progress.begin(work.collection, "swap", None)
     started = time.monotonic()
     if step.target is None:
         for alias in reversed(names):
@@ -105,6 +106,7 @@ def swap_names(step: GoLive, work: Work) -> Facts:
         work.store.drop_alias(alias)
     _read_back(step, work, names)
     freeze.over(work)
+    work.progress.end(f"{step.target} serves, name moved in {took:.0f} ms" if step.target else "the name is gone")
     return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat(), "place": step.place}
 
 

@@ -1,4 +1,4 @@
-"""wait: until Qdrant and the ledger's database answer. It looks at nothing else."""
+"""wait: until Qdrant, on both of its ports, and the ledger's database answer. It checks nothing else."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from qmigrate.commands.results import Waited
 from qmigrate.commands.session import open_store, opened_ledger
 from qmigrate.errors import UnavailableError
 from qmigrate.settings import Settings
+from qmigrate.store import ConnectionSettings
+
+#: Longest time in seconds that one request for gRPC may take.
+_ONE_TRY = 5.0
 
 
 def wait(settings: Settings, timeout: float) -> Waited:
-    """Wait until Qdrant and the ledger's database answer.
+    """Wait until Qdrant answers over REST and over gRPC, and the ledger's database answers.
+
+    A run needs gRPC from its first copy on: where a network policy lets only REST through, it would end with half of
+    its revisions applied.
 
     Raises:
         UnavailableError: one of them still doesn't after `timeout` seconds; its last error.
@@ -45,6 +52,16 @@ def wait(settings: Settings, timeout: float) -> Waited:
 def _reach_store(settings: Settings) -> None:
     with ExitStack() as stack:
         open_store(settings, stack, writes=False)
+    if settings.qdrant.path is None:
+        from qmigrate.store.examine import Examiner
+
+        # One try: a firewall that drops what it doesn't know would hold it up for the whole timeout of a request.
+        timeout = min(settings.qdrant.timeout, _ONE_TRY)
+        examiner = Examiner(ConnectionSettings(**{**settings.connection(), "timeout": timeout}))
+        try:
+            examiner.points_reachable()
+        finally:
+            examiner.close()
 
 
 def _reach_ledger(settings: Settings) -> None:
