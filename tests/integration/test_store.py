@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 from qdrant_client import grpc
-from tests.harness import write
+from tests.harness import by_hand, write
 
 from qmigrate.errors import ConflictError, NotFoundError, StoreError
 from qmigrate.model.ids import points_of
@@ -52,8 +52,8 @@ def test_a_collection_is_listed_described_and_dropped(store, fresh_name):
     assert found.schema.vectors["a"]["size"] == 4
     assert found.schema.aliases == ()
     assert (found.status, found.problem, found.inactive, found.unknown) == ("green", None, (), ())
-    store.drop_collection(fresh_name)
-    store.drop_collection(fresh_name)
+    store.drop_collection(by_hand(fresh_name))
+    store.drop_collection(by_hand(fresh_name))
     assert store.describe(fresh_name) is None
 
 

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.harness import ADD, CREATE, Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call, left
 from tests.scenarios.test_way_back import DROP, RENAME, put, target_of
 
@@ -328,7 +328,7 @@ def test_a_generation_that_is_gone_from_qdrant_already_closes_its_record(deploym
     """Somebody deleted it by hand: gc says so, and the ledger agrees with Qdrant again."""
     made = rebuilt(deployment)
     store = made.store()
-    store.drop_collection(f"{made.name}__g0001")
+    store.drop_collection(by_hand(f"{made.name}__g0001"))
     store.close()
     [going] = command.review(made.settings(), made.name).going
     assert (going.points, "not in Qdrant any more" in going.reason) == (None, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.harness import Deployment, make_point, write
+from tests.harness import Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call
 
 from qmigrate.commands import cutover, status, upgrade
@@ -191,7 +191,7 @@ def test_held_and_failed_are_both_told(three, monkeypatch):
     assert [one.collection[-1] for one in failed.value.result.held] == ["a", "c"]
     monkeypatch.undo()
     store = three.store()
-    store.drop_collection(f"{three.name}_a__g0003")
+    store.drop_collection(by_hand(f"{three.name}_a__g0003"))
     store.close()
     with pytest.raises(CollectionsFailedError) as failed:
         cutover.cutover(three.settings(), [f"{three.name}_*"], keep_going=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from qmigrate.model.holding import Holding, KeptSnapshot
 from qmigrate.model.names import REHEARSAL, is_made
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
-from qmigrate.model.state import CollectionState
+from qmigrate.model.state import DELETING, CollectionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Verdict:
     """Whether one physical collection goes.
 
     Attributes:
-        state: of its record: ``live | retired | building``, or ``unknown``.
+        state: of its record: ``live | retired | building | deleting``, or ``unknown``.
         reason: why it goes or stays.
         points: approximate count, None when it isn't in Qdrant.
         size: estimated bytes of its points.
@@ -119,6 +119,8 @@ def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: Cho
         reason = _held(state, holding, choice)
     if reason is not None:
         return reason
+    if holding.row is not None and holding.row.state == DELETING:
+        return None
     if choice.automatic and holding.present and not is_made(holding.physical) and not holding.hidden:
         return f"applications may still use the name {holding.physical}: decide with qmigrate gc"
     foreign = [made.name for made in holding.snapshots if not made.own]
@@ -167,6 +169,8 @@ def _goes(holding: Holding, choice: Choice) -> str:
     row = holding.row
     if row is None:
         return "left over by a rehearsal"
+    if row.state == DELETING:
+        return "its deletion has begun, and can only be finished"
     if row.state == "building":
         return "never finished, and no run works on it"
     if not holding.present:

@@ -1,0 +1,163 @@
+"""A holder is paused right before each of its requests; others act; it wakes: nothing is as if it had done anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from tests.faults.pause import WRITES, paused
+from tests.faults.stride import thinned
+from tests.harness import CREATE, Deployment, Repeated, make_point, write
+
+from qmigrate.commands import gc, rollback, upgrade
+from qmigrate.errors import QmigrateError
+
+DROP = """
+def upgrade():
+    return [op.DropCollection("{name}")]
+"""
+IN_PLACE = """
+def upgrade():
+    return [
+        op.SetAlias("{name}_also", "{name}"),
+        op.UpdateCollection("{name}", metadata={{"owner": "search"}}),
+        op.AddVector("{name}", "c", VectorParams(size=4, distance=Distance.DOT), values=Empty(), strategy="in_place"),
+    ]
+"""
+UNALIAS = """
+def upgrade():
+    return [op.SetAlias("{name}_also", "{name}")]
+"""
+REBUILD = """
+def upgrade():
+    return [
+        op.SetAlias("{name}_also", "{name}"),
+        op.AddVector("{name}", "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text")),
+    ]
+"""
+SMALL = {"limits": {"lease_ttl": "600s"}, "rebuild": {"holdover": "7d"}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is there beforehand, what the holder runs, and what others do while it is paused."""
+
+    revisions: tuple[str, ...]
+    pending: tuple[str, ...]
+    work: object
+    others: tuple[object, ...]
+    holdover: str = "7d"
+
+
+def up(settings):
+    """`qmigrate upgrade`."""
+    upgrade.upgrade(settings)
+
+
+def collect(settings):
+    """`qmigrate gc --now`."""
+    gc.gc(settings, now=True)
+
+
+def back(settings):
+    """`qmigrate rollback 0001 --discard-writes`."""
+    rollback.rollback(settings, "0001", writes="discard")
+
+
+def abort(settings):
+    """`qmigrate abort`."""
+    rollback.abort(settings)
+
+
+CASES = {
+    "gc, then abort and rollback": Case((CREATE, REBUILD), (), collect, (abort, back)),
+    "gc, then gc": Case((CREATE, REBUILD), (), collect, (collect,)),
+    "gc, then rollback": Case((CREATE, REBUILD), (), collect, (back,)),
+    "gc at an upgrade, then abort and rollback": Case((CREATE, REBUILD), (IN_PLACE.replace("_also", "_more"),), up, (abort, back), "0s"),
+    "drop, then abort": Case((CREATE, UNALIAS), (DROP,), up, (abort,)),
+    "drop, then upgrade": Case((CREATE,), (DROP,), up, (up,)),
+    "in place, then abort": Case((CREATE,), (IN_PLACE,), up, (abort,)),
+    "in place, then upgrade": Case((CREATE,), (IN_PLACE,), up, (up,)),
+    "in place, then abort and upgrade": Case((CREATE,), (IN_PLACE,), up, (abort, up)),
+    "rollback, then abort": Case((CREATE, REBUILD), (), back, (abort,)),
+    "rollback, then upgrade": Case((CREATE, REBUILD), (), back, (up, up)),
+    "rollback in place, then upgrade": Case((CREATE, IN_PLACE.replace("op.AddVector", "# op.AddVector")), (), back, (up, up)),
+    "rebuild, then abort": Case((CREATE,), (REBUILD,), up, (abort,)),
+    "rebuild, then upgrade and rollback": Case((CREATE,), (REBUILD,), up, (up, back)),
+    "rebuild, then abort and upgrade": Case((CREATE,), (REBUILD,), up, (abort, up)),
+}
+
+
+def prepare(folder, qdrant, case: Case) -> Deployment:
+    """A deployment with a few points, at the last of the revisions that come before."""
+    qdrant = {"path": str(folder / "qdrant")} if "path" in qdrant else qdrant
+    extra = {**SMALL, "rebuild": {"holdover": case.holdover, "snapshot": "off"}}
+    made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db", extra=extra)
+    for number, body in enumerate((*case.revisions, *case.pending), start=1):
+        made.revise(f"{number:04d}", body)
+        if number == 1:
+            upgrade.upgrade(made.settings())
+            made.load(12)
+        elif number == len(case.revisions):
+            upgrade.upgrade(made.settings())
+    return made
+
+
+def serves(holder) -> bool:
+    """Whether the logical name leads anywhere."""
+    name = holder.made.name
+    return name in holder.store.aliases() or name in holder.store.physical_names()
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.timeout(600)
+def test_a_holder_that_wakes_changes_nothing_any_more(qdrant_config, tmp_path, monkeypatch, name):
+    """Before every request it is paused, others act and the application writes; then it wakes, and all is as it was."""
+    case = CASES[name]
+    prepared = Repeated(lambda folder: prepare(folder, qdrant_config, case), "path" in qdrant_config)
+    with paused(prepared(tmp_path / "all"), monkeypatch, case.work, None) as holder:
+        holder.start()
+        requests = holder.gate.passed
+        assert holder.error is None
+    assert len(requests) > 3
+    numbers = range(len(requests)) if "path" in qdrant_config else thinned(range(len(requests)))
+    for number in numbers:
+        look(prepared(tmp_path / str(number)), monkeypatch, case, number, requests[number])
+
+
+def look(made: Deployment, monkeypatch, case: Case, number: int, label: str) -> None:
+    """One pause."""
+    where = f"paused before request {number}, {label}"
+    with paused(made, monkeypatch, case.work, number) as holder:
+        if not holder.start():
+            return
+        refused = [holder.other(work) for work in case.others]
+        if serves(holder):
+            write(holder.store, made.name, [make_point(1000)])
+        before = holder.state()
+        taken_over = before["epoch"] > holder.epoch
+        holder.wake()
+        # gc tells of it in its report.
+        assert isinstance(holder.error, QmigrateError | type(None)), (where, holder.error)
+        after = holder.state()
+        for late in after["points"].keys() - before["points"].keys():
+            # Nothing makes the creation of a collection conditional: it is empty, and known to be nothing.
+            assert taken_over
+            assert (after["seals"][late]["state"], after["rows"][late]) == ("building", "gone"), where
+            assert after["points"][late] == {}, where
+            for part in ("points", "seals", "schemas"):
+                del after[part][late]
+        for part, found in after.items():
+            # Where nobody has taken over, it goes on and is right to.
+            assert found == before[part] or not taken_over, (where, part, refused)
+        assert holder.own_aliases() == [], where
+        live = [physical for physical, state in after["rows"].items() if state == "live"]
+        assert all(physical in after["points"] for physical in live), where
+        if live:
+            assert after["aliases"].get(made.name) in live, where
+            assert 1001 in after["points"][live[0]], where
+
+
+def test_every_request_that_changes_something_is_paused():
+    """The table of requests is taken from the store's protocol, so that none can be left out."""
+    assert {"drop_collection", "change_aliases", "rename_aliases", "write_seal", "apply", "lift_fence"} <= set(WRITES)
