@@ -79,7 +79,7 @@ def test_without_it_the_first_failure_stops_everything(three):
     with pytest.raises(QmigrateError) as failed:
         upgrade.upgrade(three.settings())
     assert not isinstance(failed.value, CollectionsFailedError)
-    assert states(three) == {"a": ("0001", "pending"), "b": ("0001", "pending"), "c": ("0001", "pending")}
+    assert states(three) == {"a": ("0001", "failed"), "b": ("0001", "pending"), "c": ("0001", "pending")}
 
 
 def test_the_others_are_done_and_the_failure_is_raised_at_the_end(three):
@@ -90,7 +90,7 @@ def test_the_others_are_done_and_the_failure_is_raised_at_the_end(three):
     assert set(failed.value.failed) == {f"{three.name}_a"}
     assert f"{three.name}_a" in failed.value.message
     assert [one.collection[-1] for one in failed.value.result.outcomes] == ["b", "c"]
-    assert states(three) == {"a": ("0001", "pending"), "b": ("0002", "ready"), "c": ("0002", "ready")}
+    assert states(three) == {"a": ("0001", "failed"), "b": ("0002", "ready"), "c": ("0002", "ready")}
     mend(three)
     assert upgrade.upgrade(three.settings()).exit_code == 0
     assert states(three)["a"] == ("0002", "ready")

@@ -66,8 +66,8 @@ class RefusedRequestError(StoreError):
 
 
 def is_unclear(error: BaseException) -> bool:
-    """Whether a request that failed so may have been carried out, or may still be."""
-    return isinstance(error, TransientError) and error.unknown and not error.answered
+    """Whether a request that failed so may have been carried out, or may still be: a cluster may yet agree on it."""
+    return isinstance(error, TransientError) and error.unknown
 
 
 def of_response(response: httpx.Response, label: str) -> StoreError:
