@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmigrate.model.ids import Page
-from qmigrate.model.names import OwnAlias
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.permit import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
@@ -181,7 +181,7 @@ class Store(Protocol):
         Few points: it is slower than :meth:`fetch`.
         """
 
-    def overwrite_payload(self, name: OwnAlias, point_id: PointId, payload: Payload) -> None:
+    def overwrite_payload(self, name: EpochAlias, point_id: PointId, payload: Payload) -> None:
         """*Write.* Replace one point's payload exactly, and wait; see :meth:`payloads`.
 
         Raises:
@@ -212,13 +212,13 @@ class Store(Protocol):
             ConflictError: it exists.
         """
 
-    def build_index(self, name: OwnAlias, schema: CollectionSchema) -> None:
+    def build_index(self, name: EpochAlias, schema: CollectionSchema) -> None:
         """*Write.* Undo the deferral of :meth:`create_collection`: the final optimizer and HNSW settings."""
 
     def readiness(self, name: str) -> Readiness:
         """One reading."""
 
-    def apply(self, name: OwnAlias, change: Change) -> None:
+    def apply(self, name: EpochAlias, change: Change) -> None:
         """*Write.* One piece of in-place work, repeatable. Aliases are changed by :meth:`change_aliases`.
 
         Raises:
@@ -237,17 +237,17 @@ class Store(Protocol):
             StoreError: it failed; where ``store.faults.is_unclear`` says so, it may be carried out nevertheless.
         """
 
-    def write_seal(self, name: OwnAlias, seal: JsonObject | None) -> None:
+    def write_seal(self, name: EpochAlias, seal: JsonObject | None) -> None:
         """*Write.* Set or remove the metadata key ``qmigrate``."""
 
-    def create_alias(self, alias: OwnAlias, target: str) -> None:
+    def create_alias(self, alias: EpochAlias, target: str) -> None:
         """*Write.* One CreateAlias: makes or re-points."""
 
-    def drop_alias(self, alias: OwnAlias) -> None:
+    def drop_alias(self, alias: EpochAlias) -> None:
         """*Write.* No error when it is gone."""
 
     def change_aliases(
-        self, guard: OwnAlias, *, make: Mapping[str, str] | None = None, drop: Sequence[str] = ()
+        self, guard: EpochAlias, *, make: Mapping[str, str] | None = None, drop: Sequence[str] = ()
     ) -> None:
         """*Write.* One request that changes aliases that applications use, if `guard` is still there.
 
@@ -267,7 +267,7 @@ class Store(Protocol):
         Servers don't document it, so it is tried each time; what was made for it is removed again.
         """
 
-    def rename_aliases(self, pairs: Sequence[tuple[OwnAlias, str]], drop: Sequence[str] = ()) -> None:
+    def rename_aliases(self, pairs: Sequence[tuple[EpochAlias, str]], drop: Sequence[str] = ()) -> None:
         """*Write.* One request of RenameAlias actions (old, new): re-points `new` atomically.
 
         Args:
@@ -277,24 +277,24 @@ class Store(Protocol):
             NotFoundError: an `old` is gone: a later holder has taken over.
         """
 
-    def upsert(self, name: OwnAlias, points: Sequence[Ready]) -> PendingWrite:
+    def upsert(self, name: EpochAlias, points: Sequence[Ready]) -> PendingWrite:
         """*Write.* Start replacing or inserting points; at most some MB per call, see ``store.records``."""
 
-    def delete(self, name: OwnAlias, ids: Sequence[PointId]) -> int | None:
+    def delete(self, name: EpochAlias, ids: Sequence[PointId]) -> int | None:
         """*Write.* Delete points and wait; missing ids are no error.
 
         Returns:
             The operation id that the last request got in a shard that it reached; None where that isn't told.
         """
 
-    def edit_payloads(self, name: OwnAlias, edits: Sequence[PayloadEdit]) -> None:
+    def edit_payloads(self, name: EpochAlias, edits: Sequence[PayloadEdit]) -> None:
         """*Write.* Set and remove payload keys, in this order, and wait; may be repeated.
 
         Raises:
             NotFoundError: a point is not there; some of the edits may be done.
         """
 
-    def edit_vectors(self, name: OwnAlias, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
+    def edit_vectors(self, name: EpochAlias, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
         """*Write.* Set these vectors of points that are there, and wait; payload and other vectors stay.
 
         Raises:
@@ -310,17 +310,17 @@ class Store(Protocol):
     def operation_ids(self, name: str) -> OperationIds:
         """Operation ids as they stand now, of every node."""
 
-    def fence(self, name: OwnAlias) -> JsonObject:
+    def fence(self, name: EpochAlias) -> JsonObject:
         """*Write.* Limit writes to one per minute and shard, seen on every node; returns the strict mode before."""
 
-    def take_tokens(self, name: OwnAlias) -> int:
+    def take_tokens(self, name: EpochAlias) -> int:
         """*Write that changes nothing*: uses up what the limiter of each shard still lets pass.
 
         Returns:
             How many of these writes passed on every shard before the first was refused; each moved ids by one.
         """
 
-    def lift_fence(self, name: OwnAlias, prior: JsonObject) -> None:
+    def lift_fence(self, name: EpochAlias, prior: JsonObject) -> None:
         """*Write.* Give back the strict mode of before; a value that can't be unset gets one too large to matter."""
 
     def create_snapshot(self, name: str) -> Snapshot:

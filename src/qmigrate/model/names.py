@@ -13,7 +13,7 @@ REHEARSAL = re.compile(r"^(?P<name>.+)__r(?P<number>\d{4,})$")
 OWN_ALIAS = re.compile(r"^(?P<physical>.+)__e(?P<epoch>\d+)(?:__\d+)?$")
 #: The name of such an alias. Whatever changes a collection asks for one: once a later holder has removed it, nothing
 #: that an earlier holder still sends through it does anything.
-OwnAlias = NewType("OwnAlias", str)
+EpochAlias = NewType("EpochAlias", str)
 #: Beside a shadowed plain collection ``foo``: the alias by which it is reached while the alias ``foo`` hides it.
 OLD_SUFFIX = "__old"
 #: Collections and aliases that only a probe of the server makes and removes again.
@@ -47,12 +47,12 @@ def is_own_alias(alias: str) -> bool:
     return OWN_ALIAS.match(alias) is not None
 
 
-def own_alias(physical: str, epoch: int, part: int | None = None) -> OwnAlias:
+def own_alias(physical: str, epoch: int, part: int | None = None) -> EpochAlias:
     """The alias of a lease epoch for a physical collection; `part` tells several of them apart."""
-    return OwnAlias(f"{physical}__e{epoch}" + ("" if part is None else f"__{part}"))
+    return EpochAlias(f"{physical}__e{epoch}" + ("" if part is None else f"__{part}"))
 
 
-def as_own(alias: str) -> OwnAlias:
+def as_own(alias: str) -> EpochAlias:
     """An alias that was looked up, seen to be one of qmigrate's own.
 
     Raises:
@@ -60,10 +60,10 @@ def as_own(alias: str) -> OwnAlias:
     """
     if not is_own_alias(alias):
         raise ValueError(f"{alias!r} is not an alias of a lease holder")
-    return OwnAlias(alias)
+    return EpochAlias(alias)
 
 
-def as_probe(alias: str) -> OwnAlias:
+def as_probe(alias: str) -> EpochAlias:
     """An alias that a probe of the server has made: nobody else has its name either.
 
     Raises:
@@ -71,7 +71,7 @@ def as_probe(alias: str) -> OwnAlias:
     """
     if not alias.startswith(PROBE_PREFIX):
         raise ValueError(f"{alias!r} is not an alias of a probe")
-    return OwnAlias(alias)
+    return EpochAlias(alias)
 
 
 def old_alias(name: str) -> str:

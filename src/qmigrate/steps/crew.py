@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from qmigrate.embed.staged import LetsGo
 from qmigrate.errors import QmigrateError, UnavailableError
 from qmigrate.ledger import Range
-from qmigrate.model.names import OwnAlias, own_alias
+from qmigrate.model.names import EpochAlias, own_alias
 from qmigrate.model.plan import Build
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
@@ -87,7 +87,7 @@ class _Place:
     device: str | None
     lock: threading.Lock = field(default_factory=threading.Lock)
     hand: Hand | None = None
-    alias: OwnAlias | None = None
+    alias: EpochAlias | None = None
 
 
 class _Crew:
@@ -108,7 +108,7 @@ class _Crew:
         for place in self._places * each:
             self._free.put(place)
         self._lock = threading.Lock()
-        self._aliases: list[OwnAlias] = []
+        self._aliases: list[EpochAlias] = []
         self._shown = 0
         self._quarantined = 0
         self._lost_at: float | None = None
@@ -156,7 +156,7 @@ class _Crew:
                 place.hand = work.hands.start(order, self._look)
             return place.hand
 
-    def _new_alias(self) -> OwnAlias:
+    def _new_alias(self) -> EpochAlias:
         with self._lock:
             alias = own_alias(self._step.target, self._work.lease.epoch, len(self._aliases))
             self._aliases.append(alias)

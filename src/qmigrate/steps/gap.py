@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from qmigrate.errors import ConflictError, NotFoundError, QmigrateError, RepairNeededError, StoreError
-from qmigrate.model.names import OwnAlias
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import GoLive
 from qmigrate.steps.owned import own_pairs, refuse_begun
 from qmigrate.steps.retire import delete_plain
@@ -65,7 +65,7 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
     work.progress.say(f"{work.collection}: the name was away for at most {gap} ms")
 
 
-def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[OwnAlias, str]]) -> None:
+def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[EpochAlias, str]]) -> None:
     """A server that refuses such an alias while the collection is there is asked again and again from beside."""
     refuses = work.settings.rebuild.plain_names == "auto"
     failed: list[QmigrateError] = []
@@ -101,7 +101,7 @@ def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[OwnAlias, st
         raise failed[0]
 
 
-def _take(work: Work, pairs: Sequence[tuple[OwnAlias, str]], deadline: float) -> None:
+def _take(work: Work, pairs: Sequence[tuple[EpochAlias, str]], deadline: float) -> None:
     while True:
         try:
             work.store.rename_aliases(pairs)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from qmigrate.model.names import OwnAlias
+from qmigrate.model.names import EpochAlias
 
 
 class LostError(Exception):
@@ -34,7 +34,7 @@ class Order:
     run: int
     step: int
     epoch: int
-    alias: OwnAlias
+    alias: EpochAlias
     device: str | None
     workers: int
     rate: float | None

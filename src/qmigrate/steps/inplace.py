@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qmigrate.errors import RefusedError, RepairNeededError, StoreError, UnchangedError
-from qmigrate.model.names import OwnAlias, is_own_alias
+from qmigrate.model.names import EpochAlias, is_own_alias
 from qmigrate.model.plan import InPlace
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import LiveCollection
@@ -42,7 +42,7 @@ def change(step: InPlace, work: Work) -> Facts:
     return {"changes": len(step.changes)}
 
 
-def _apply(step: InPlace, work: Work, alias: OwnAlias, item: Change) -> None:
+def _apply(step: InPlace, work: Work, alias: EpochAlias, item: Change) -> None:
     if item.kind == "alias.add":
         # An alias can't point to an alias.
         work.store.change_aliases(alias, make={item.name: step.target})

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from qmigrate.errors import LeaseHeldError, RepairNeededError
-from qmigrate.model.names import OWN_ALIAS, OwnAlias, as_own, old_alias, own_alias
+from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, old_alias, own_alias
 from qmigrate.model.state import DELETING
 from qmigrate.steps.work import Work
 
@@ -66,7 +66,7 @@ def check_same(work: Work, physical: str) -> None:
         )
 
 
-def own(work: Work, physical: str) -> OwnAlias:
+def own(work: Work, physical: str) -> EpochAlias:
     """The alias to write to `physical` through, made when it isn't there."""
     alias = own_alias(physical, work.lease.epoch)
     if work.store.aliases().get(alias) != physical:
@@ -74,7 +74,7 @@ def own(work: Work, physical: str) -> OwnAlias:
     return alias
 
 
-def make(work: Work, aliases: Sequence[OwnAlias], physical: str) -> None:
+def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
     """Make own aliases, then see that the lease is still held: one made by a holder of the past is never used.
 
     Raises:
@@ -127,7 +127,7 @@ def swap(work: Work, target: str, names: Sequence[str]) -> None:
     work.store.rename_aliases(pairs, [name for name in names if name == target])
 
 
-def own_pairs(work: Work, target: str, names: Sequence[str]) -> list[tuple[OwnAlias, str]]:
+def own_pairs(work: Work, target: str, names: Sequence[str]) -> list[tuple[EpochAlias, str]]:
     """Own aliases of `target`, made now, and what each is to be renamed to; every one of them must still be there.
 
     Raises:
@@ -177,7 +177,7 @@ def release(work: Work, physicals: Sequence[str | None]) -> None:
             work.store.drop_alias(alias)
 
 
-def _own_aliases(work: Work, physicals: Sequence[str]) -> list[tuple[OwnAlias, re.Match[str]]]:
+def _own_aliases(work: Work, physicals: Sequence[str]) -> list[tuple[EpochAlias, re.Match[str]]]:
     found = []
     for alias in work.store.aliases():
         match = OWN_ALIAS.match(alias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from qmigrate.errors import DeniedError, NotFoundError
-from qmigrate.model.names import OwnAlias
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import OperationIds, Store
 from qmigrate.steps.work import Work
@@ -127,7 +127,7 @@ class TokenGuard:
     #: Seconds until a token comes back, how often it is tried for, and what a slow answer may take.
     REFILL, EVERY, SLACK = 60.0, 4.0, 1.0
 
-    def __init__(self, work: Work, alias: OwnAlias) -> None:
+    def __init__(self, work: Work, alias: EpochAlias) -> None:
         self._work = work
         self._alias = alias
         self._taken = self._tried = time.monotonic()

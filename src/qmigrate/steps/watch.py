@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qmigrate.errors import NotFoundError, QmigrateError, StoreError
-from qmigrate.model.names import OwnAlias, as_own
+from qmigrate.model.names import EpochAlias, as_own
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Store
 from qmigrate.steps.owned import own
@@ -97,7 +97,7 @@ def watch(lines: Sequence[str] | Any, opened: Any) -> None:
         opened: makes a store of connection settings.
     """
     order: dict[str, Any] = {}
-    pairs: list[tuple[OwnAlias, str]] = []
+    pairs: list[tuple[EpochAlias, str]] = []
     store: Store | None = None
     for line in lines:
         message = json.loads(line)
@@ -113,7 +113,7 @@ def watch(lines: Sequence[str] | Any, opened: Any) -> None:
         act(store, order, pairs)
 
 
-def act(store: Store, order: Mapping[str, Any], pairs: Sequence[tuple[OwnAlias, str]]) -> None:
+def act(store: Store, order: Mapping[str, Any], pairs: Sequence[tuple[EpochAlias, str]]) -> None:
     """What is left to do for a parent that died."""
     name, source = order["collection"], order["source"]
     if pairs and source not in store.physical_names():
@@ -130,7 +130,7 @@ def act(store: Store, order: Mapping[str, Any], pairs: Sequence[tuple[OwnAlias, 
             return
 
 
-def _rename(store: Store, pairs: Sequence[tuple[OwnAlias, str]], deadline: float) -> None:
+def _rename(store: Store, pairs: Sequence[tuple[EpochAlias, str]], deadline: float) -> None:
     while True:
         try:
             store.rename_aliases(pairs)

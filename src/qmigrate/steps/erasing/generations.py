@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from qmigrate.errors import VerificationError
 from qmigrate.ledger import Leaving
-from qmigrate.model.names import OwnAlias
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.state import DELETING
 from qmigrate.model.transform import PointId
 from qmigrate.steps.base import base_name, without
@@ -60,7 +60,7 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
     return gone
 
 
-def _as_left(work: Work, alias: OwnAlias, leaving: Leaving) -> bool:
+def _as_left(work: Work, alias: EpochAlias, leaving: Leaving) -> bool:
     """Whether nothing was written to it since it was left, by its operation ids."""
     told = leaving.facts.get("left")
     if not told:
