@@ -218,6 +218,8 @@ def look(made: Deployment, monkeypatch, case: Case, number: int, label: str) -> 
             assert after["points"][late] == {}, where
             for part in ("points", "seals", "schemas"):
                 del after[part][late]
+            assert holder.other(gc.gc) is None, where
+            assert late not in holder.store.physical_names(), where
         for part, found in after.items():
             # Where nobody has taken over, it goes on and is right to.
             assert found == before[part] or not taken_over, (where, part, refused)

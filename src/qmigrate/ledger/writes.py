@@ -240,11 +240,12 @@ class RunWrites(Fenced):
 
     def _mark_deletion(self, connection: Connection, physical: str) -> None:
         table = tables.generations
-        mine = and_(table.c.collection == self.collection, table.c.physical == physical, table.c.state != "gone")
+        mine = and_(table.c.collection == self.collection, table.c.physical == physical)
         state = connection.scalar(select(table.c.state).where(mine))
         if state is None and not REHEARSAL.match(physical):
             raise QmigrateError(f"{physical} is not a generation of {self.collection}, so it is not deleted")
-        if state not in (None, DELETING):
+        # What is recorded as gone serves no more: it was made by a request that came late.
+        if state not in (None, DELETING, "gone"):
             begun = {"state": state, "epoch": self.epoch}
             values = {"state": DELETING, "deletion": begun, "updated_at": self.ledger.database.now()}
             connection.execute(update(table).where(mine).values(**values))

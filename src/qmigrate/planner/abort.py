@@ -47,7 +47,7 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
         step = run.job.steps[position]
         if isinstance(step, GoLive):
             _refuse_moved(state, run, step)
-            _refuse_gap(run, step, position)
+            _refuse_gap(state, run, step, position)
             _refuse_carried(state, run, step, position)
         elif isinstance(step, Build):
             steps.append(Retire(step.target, f"abort of run {run.id}"))
@@ -146,10 +146,14 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
         )
 
 
-def _refuse_gap(run: OpenRun, step: GoLive, position: int) -> None:
-    """Once the plain collection is deleted, the new generation is the only one that has its points."""
+def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:
+    """Once the deletion of the plain collection has begun, the new generation is the only one that has its points."""
     record = run.record(position, "swap")
-    if record is not None and "gap" in record.facts:
+    gap = record.facts.get("gap") if record is not None else None
+    row = state.generation(step.source)
+    # Where the server has answered that it deletes nothing, the record of it was taken back.
+    refused = bool(gap and gap.get("recorded")) and row is not None and row.state == "live"
+    if gap is not None and not refused:
         raise RefusedError(
             f"run {run.id} has deleted the plain collection {step.source}; its points are in {step.target}, so the "
             "run can only be finished",

@@ -141,7 +141,7 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str) -> st
     if holding.names:
         return f"{', '.join(holding.names)} points to it"
     ours = (holding.seal or {}).get("ledger") == ledger_id
-    if row is None and not (ours and REHEARSAL.match(holding.physical)):
+    if row is None and not (ours and REHEARSAL.match(holding.physical)) and not _came_late(state, holding, ledger_id):
         return "the ledger doesn't know it"
     if holding.present and holding.seal is None:
         return "it has no seal" if not holding.hidden else "it is hidden by an alias, and nothing else leads to it"
@@ -150,6 +150,14 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str) -> st
     if holding.present and holding.physical == state.name and not holding.hidden:
         return "no alias has taken its name, so it is what applications reach by it"
     return None
+
+
+def _came_late(state: CollectionState, holding: Holding, ledger_id: str) -> bool:
+    """Whether it was made for a run that was over by then: recorded as gone, and sealed as still being built."""
+    row, seal = state.generation(holding.physical), holding.seal or {}
+    if row is None or row.state != "gone" or seal.get("ledger") != ledger_id:
+        return False
+    return (seal.get("state"), seal.get("generation")) == ("building", row.number)
 
 
 def _held(state: CollectionState, holding: Holding, choice: Choice) -> str | None:
@@ -168,7 +176,8 @@ def _goes(holding: Holding, choice: Choice) -> str:
     """Why it goes."""
     row = holding.row
     if row is None:
-        return "left over by a rehearsal"
+        late = "made by a process that was paused until its run was over"
+        return "left over by a rehearsal" if REHEARSAL.match(holding.physical) else late
     if row.state == DELETING:
         return "its deletion has begun, and can only be finished"
     if row.state == "building":

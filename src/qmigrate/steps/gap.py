@@ -55,7 +55,7 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
         _take(work, pairs[:1], time.monotonic() + LIMIT)
         return
     generation = work.generation(source)
-    work.note({"gap": {"generation": generation.number if generation else None}})
+    work.note({"gap": {"generation": generation.number if generation else None, "recorded": True}})
     if work.frozen is not None:
         work.frozen.watch.finish_gap(pairs[:1])
     started = time.monotonic()
