@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.harness import Deployment
+from tests.harness import Deployment, by_hand
 
 # Tests make and drop many small objects beside a few hundred thousand that stay: as often as Python looks for garbage
 # by default, it would do so for a fifth of the run.
@@ -56,6 +56,6 @@ def clean(made: Deployment) -> None:
                 store.drop_alias(alias)
         for name in store.physical_names():
             if name.startswith(made.name):
-                store.drop_collection(name)
+                store.drop_collection(by_hand(name))
     finally:
         store.close()

@@ -22,6 +22,7 @@ import pytest
 
 from qmigrate.ports import Store
 from qmigrate.store import ConnectionSettings, connect
+from tests.harness import by_hand
 
 NONE_FOUND = "no Qdrant server: set QDRANT_URL, put the qdrant program on PATH, or start Docker"
 #: The program of a server that is newer than the one the other tests run on, tried where a feature needs it.
@@ -155,7 +156,7 @@ def clean(opened: Store, prefix: str) -> None:
         if name.startswith(prefix):
             for snapshot in opened.list_snapshots(name):
                 opened.delete_snapshot(name, snapshot.name)
-            opened.drop_collection(name)
+            opened.drop_collection(by_hand(name))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import textwrap
@@ -17,6 +18,7 @@ from qdrant_client.conversions.conversion import json_to_value
 
 from qmigrate.commands import status
 from qmigrate.ledger import Ledger
+from qmigrate.model.permit import Permit
 from qmigrate.model.transform import Point
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings, connect, records
@@ -116,6 +118,11 @@ class Deployment:
             return contents(store, name or self.name)
         finally:
             store.close()
+
+
+def by_hand(name: str) -> Permit:
+    """Leave to delete a collection as a person at the server would: without a lease, and recorded nowhere."""
+    return Permit(name, lambda: math.inf)
 
 
 def in_threads(work: Callable[[], object], count: int = 4) -> None:

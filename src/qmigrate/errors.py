@@ -19,6 +19,7 @@
     │   ├── StoreError                 9   Qdrant: unreachable, denied, or a request failed
     │   │   ├── NotFoundError          9   what was addressed is not there (404)
     │   │   ├── ConflictError          9   it exists already (409)
+    │   │   ├── UnchangedError         9   a change was refused before anything of its step was changed
     │   │   ├── DeniedError            9   the api key is missing, wrong, or its rights are too small
     │   │   └── RateLimitedError       9   refused for now by a limiter (429)
     │   ├── LedgerError                9   SQL: unreachable or not writable
@@ -133,6 +134,10 @@ class NotFoundError(StoreError):
 
 class ConflictError(StoreError):
     """What should be made exists already."""
+
+
+class UnchangedError(StoreError):
+    """Qdrant has refused the first change of a step, and everything is as it was: the run is over."""
 
 
 class DeniedError(StoreError):

@@ -16,9 +16,11 @@ from qmigrate.errors import (
     RefusedError,
     StoppedError,
     UnavailableError,
+    UnchangedError,
     UsageError,
     VerificationError,
 )
+from qmigrate.ledger.writes import UNCHANGED
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun
 from qmigrate.steps import phases_of
@@ -192,7 +194,9 @@ def _is_closed(work: Work, found: OpenRun | None) -> bool:
 def _ending(work: Work, error: QmigrateError) -> str:
     """How a run ends that met an error: for good where nothing is left to resume."""
     if isinstance(error, REFUSALS) and _nothing_open(work):
-        return "refused"
+        return "refused" if isinstance(error, RefusedError) else UNCHANGED
+    if isinstance(error, UnchangedError) and _closed_before(work):
+        return UNCHANGED
     return "aborted" if work.job.repeatable else "failed"
 
 
@@ -200,6 +204,11 @@ def _nothing_open(work: Work) -> bool:
     """Whether refusing now leaves nothing behind: a first, reading phase, and every earlier step was recorded."""
     if not work.phase or work.phase != phases_of(work.job.steps[work.step])[0].name:
         return False
+    return _closed_before(work)
+
+
+def _closed_before(work: Work) -> bool:
+    """Whether everything before this step was recorded."""
     return work.step == 0 or phases_of(work.job.steps[work.step - 1])[-1].name == "close"
 
 
@@ -211,8 +220,11 @@ def _is_waiting(work: Work) -> bool:
 def _finish(work: Work, state: str, message: str) -> None:
     try:
         work.lease.finish_run(work.run, state, message)
+    except LeaseHeldError:
+        # Another holder has taken over, which is why anything else failed.
+        raise
     except QmigrateError:
-        # The ledger or the lease is gone: the run stays as it is and is found interrupted.
+        # The ledger is gone: the run stays as it is and is found interrupted.
         return
 
 

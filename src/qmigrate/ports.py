@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmigrate.model.ids import Page
+from qmigrate.model.names import EpochAlias
+from qmigrate.model.permit import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
@@ -107,7 +109,8 @@ class PendingWrite(Protocol):
 class Store(Protocol):
     """Everything the engine asks of Qdrant. Every method but the ones named *write* only reads.
 
-    `name` is a physical name or an alias, as in Qdrant. Errors are those of :mod:`qmigrate.errors`.
+    `name` is a physical name or an alias, as in Qdrant; what changes something there takes an own alias of the lease
+    epoch, so that a holder of the past changes nothing any more. Errors are those of :mod:`qmigrate.errors`.
     """
 
     @property
@@ -178,7 +181,7 @@ class Store(Protocol):
         Few points: it is slower than :meth:`fetch`.
         """
 
-    def overwrite_payload(self, name: str, point_id: PointId, payload: Payload) -> None:
+    def overwrite_payload(self, name: EpochAlias, point_id: PointId, payload: Payload) -> None:
         """*Write.* Replace one point's payload exactly, and wait; see :meth:`payloads`.
 
         Raises:
@@ -209,26 +212,54 @@ class Store(Protocol):
             ConflictError: it exists.
         """
 
-    def build_index(self, name: str, schema: CollectionSchema) -> None:
+    def build_index(self, name: EpochAlias, schema: CollectionSchema) -> None:
         """*Write.* Undo the deferral of :meth:`create_collection`: the final optimizer and HNSW settings."""
 
     def readiness(self, name: str) -> Readiness:
         """One reading."""
 
-    def apply(self, name: str, change: Change) -> None:
-        """*Write.* One piece of in-place work, repeatable. Alias changes too (`name` is the physical target)."""
+    def apply(self, name: EpochAlias, change: Change) -> None:
+        """*Write.* One piece of in-place work, repeatable. Aliases are changed by :meth:`change_aliases`.
 
-    def drop_collection(self, name: str) -> None:
-        """*Write.* Delete a physical collection; no error when it is gone. Only ``steps.retire`` calls it."""
+        Raises:
+            RefusedRequestError: the server refuses it (400), and nothing was changed.
+        """
 
-    def write_seal(self, name: str, seal: JsonObject | None) -> None:
+    def flush(self, name: str) -> None:
+        """*Write that changes nothing*, through every shard's queue, for servers without :meth:`barrier`."""
+
+    def drop_collection(self, permit: Permit) -> None:
+        """*Write.* Delete a physical collection; no error when it is gone. Only ``steps.retire`` calls it.
+
+        It can't be made conditional, so it is sent once, and takes no longer than twice :attr:`request_timeout`.
+
+        Raises:
+            StoreError: it failed; where ``store.faults.is_unclear`` says so, it may be carried out nevertheless.
+        """
+
+    def write_seal(self, name: EpochAlias, seal: JsonObject | None) -> None:
         """*Write.* Set or remove the metadata key ``qmigrate``."""
 
-    def create_alias(self, alias: str, target: str) -> None:
+    def create_alias(self, alias: EpochAlias, target: str) -> None:
         """*Write.* One CreateAlias: makes or re-points."""
 
-    def drop_alias(self, alias: str) -> None:
+    def drop_alias(self, alias: EpochAlias) -> None:
         """*Write.* No error when it is gone."""
+
+    def change_aliases(
+        self, guard: EpochAlias, *, make: Mapping[str, str] | None = None, drop: Sequence[str] = ()
+    ) -> None:
+        """*Write.* One request that changes aliases that applications use, if `guard` is still there.
+
+        Args:
+            guard: an own alias, which stays as it is.
+            make: alias -> physical name: made, or re-pointed.
+            drop: aliases that go; those that are gone are no error.
+
+        Raises:
+            NotFoundError: `guard` is gone: a later holder has taken over. Nothing was changed.
+            ConflictError: an alias to be made has the name of a collection.
+        """
 
     def hides_collections(self) -> bool:
         """*Write, on throwaway names.* Whether an alias may take the name of a collection, which it then hides.
@@ -236,7 +267,7 @@ class Store(Protocol):
         Servers don't document it, so it is tried each time; what was made for it is removed again.
         """
 
-    def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
+    def rename_aliases(self, pairs: Sequence[tuple[EpochAlias, str]], drop: Sequence[str] = ()) -> None:
         """*Write.* One request of RenameAlias actions (old, new): re-points `new` atomically.
 
         Args:
@@ -246,24 +277,24 @@ class Store(Protocol):
             NotFoundError: an `old` is gone: a later holder has taken over.
         """
 
-    def upsert(self, name: str, points: Sequence[Ready]) -> PendingWrite:
+    def upsert(self, name: EpochAlias, points: Sequence[Ready]) -> PendingWrite:
         """*Write.* Start replacing or inserting points; at most some MB per call, see ``store.records``."""
 
-    def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
+    def delete(self, name: EpochAlias, ids: Sequence[PointId]) -> int | None:
         """*Write.* Delete points and wait; missing ids are no error.
 
         Returns:
             The operation id that the last request got in a shard that it reached; None where that isn't told.
         """
 
-    def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
+    def edit_payloads(self, name: EpochAlias, edits: Sequence[PayloadEdit]) -> None:
         """*Write.* Set and remove payload keys, in this order, and wait; may be repeated.
 
         Raises:
             NotFoundError: a point is not there; some of the edits may be done.
         """
 
-    def edit_vectors(self, name: str, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
+    def edit_vectors(self, name: EpochAlias, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
         """*Write.* Set these vectors of points that are there, and wait; payload and other vectors stay.
 
         Raises:
@@ -279,17 +310,17 @@ class Store(Protocol):
     def operation_ids(self, name: str) -> OperationIds:
         """Operation ids as they stand now, of every node."""
 
-    def fence(self, name: str) -> JsonObject:
+    def fence(self, name: EpochAlias) -> JsonObject:
         """*Write.* Limit writes to one per minute and shard, seen on every node; returns the strict mode before."""
 
-    def take_tokens(self, name: str) -> int:
+    def take_tokens(self, name: EpochAlias) -> int:
         """*Write that changes nothing*: uses up what the limiter of each shard still lets pass.
 
         Returns:
             How many of these writes passed on every shard before the first was refused; each moved ids by one.
         """
 
-    def lift_fence(self, name: str, prior: JsonObject) -> None:
+    def lift_fence(self, name: EpochAlias, prior: JsonObject) -> None:
         """*Write.* Give back the strict mode of before; a value that can't be unset gets one too large to matter."""
 
     def create_snapshot(self, name: str) -> Snapshot:
@@ -321,7 +352,10 @@ class Store(Protocol):
         """Snapshots of one collection, oldest first."""
 
     def delete_snapshot(self, name: str, snapshot: str) -> None:
-        """*Write.* Delete one snapshot; no error when it is gone."""
+        """*Write.* Delete one snapshot; no error when it is gone.
+
+        By an own alias, but where a person has named the snapshot: a key that may delete it may not make aliases.
+        """
 
     def read_snapshot(self, name: str, snapshot: str) -> Iterator[bytes]:
         """The file of one snapshot, in pieces.

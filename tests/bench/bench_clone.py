@@ -15,6 +15,7 @@ import time
 import numpy as np
 from qdrant_client import QdrantClient, models
 from tests.bench.bench_copy import Server
+from tests.harness import by_hand
 
 from qmigrate import op
 from qmigrate.ledger import Ledger
@@ -72,7 +73,7 @@ class Ways:
             lease.finish_run(work.run, "done")
         for alias in self.store.aliases():
             self.store.drop_alias(alias)
-        self.store.drop_collection(target)
+        self.store.drop_collection(by_hand(target))
         for made in self.store.list_snapshots(SOURCE):
             self.store.delete_snapshot(SOURCE, made.name)
         return took[0], took[1]

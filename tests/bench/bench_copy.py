@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from qdrant_client import QdrantClient, grpc, models
+from tests.harness import by_hand
 
 from qmigrate.ledger import Ledger
 from qmigrate.model.plan import Build, Job
@@ -167,7 +168,7 @@ class Ours:
         assert self.store.count(target) == self.points
         for alias in self.store.aliases():
             self.store.drop_alias(alias)
-        self.store.drop_collection(target)
+        self.store.drop_collection(by_hand(target))
 
     @staticmethod
     def phases(work: Work, step: Build, names: tuple[str, ...]) -> None:
@@ -225,7 +226,7 @@ def measure(options, one: Server, two: Server) -> dict:
 
     def write() -> tuple[float, float, float]:
         took = timed(lambda: raw_write(store, pages, options.points))
-        store.drop_collection("bench_write")
+        store.drop_collection(by_hand("bench_write"))
         return took
 
     ways = {"ours": our_copy, "read": lambda: timed(lambda: raw_read(store, options.points)), "write": write}

@@ -32,6 +32,7 @@ from qdrant_client import QdrantClient, models
 from tests.bench.bench_clone import Ways
 from tests.bench.bench_copy import Server
 from tests.bench.small_models import FIXED, ArrivalOrder, Fixed, transformer, uneven_texts
+from tests.harness import by_hand
 
 from qmigrate import Embed, op
 from qmigrate.embed import load
@@ -120,7 +121,7 @@ class Fills(Ways):
             lease.finish_run(work.run, "done")
         for alias in self.store.aliases():
             self.store.drop_alias(alias)
-        self.store.drop_collection(target)
+        self.store.drop_collection(by_hand(target))
         return took, stages, grown
 
     def plain(self, client: QdrantClient, embedder, params, read) -> float:

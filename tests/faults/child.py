@@ -34,6 +34,7 @@ JOURNAL = (
     "drop_carries",
     "forget_generation",
     "save_generation",
+    "begin_deletion",
     "close_step",
     "finish_run",
     "intend_erasures",
@@ -46,6 +47,7 @@ JOURNAL = (
 REQUESTS = (
     "create_alias",
     "rename_aliases",
+    "change_aliases",
     "drop_collection",
     "create_snapshot",
     "recover_snapshot",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from sqlalchemy import select
 
-from qmigrate.errors import LedgerError, QmigrateError
+from qmigrate.errors import LeaseHeldError, LedgerError, QmigrateError, RepairNeededError
 from qmigrate.ledger import Lease, Ledger, View, accept_checksum, tables
 from qmigrate.model.plan import Build, Closing, Job, OpRef, Retire
 from qmigrate.model.schema import CollectionSchema
@@ -101,7 +101,7 @@ def test_a_run_is_read_back_as_it_was_written(ledger: Ledger, lease: Lease) -> N
 
 @pytest.mark.parametrize(
     ("state", "stays_open"),
-    [("failed", True), ("held", True), ("done", False), ("refused", False), ("aborted", False)],
+    [("failed", True), ("held", True), ("done", False), ("refused", False), ("unchanged", False), ("aborted", False)],
 )
 def test_which_ends_of_a_run_leave_it_open(ledger: Ledger, lease: Lease, state: str, stays_open: bool) -> None:
     """Failed and held runs are found again, with the reason; the others only in the list of attempts."""
@@ -339,3 +339,61 @@ def test_limits_take_the_newest(ledger: Ledger, lease: Lease) -> None:
     assert [(row.target, row.count, row.facts, row.collection) for row in ledger.deletions(1)] == [
         ("number 2", 2, {"n": 2}, "notes")
     ]
+
+
+def test_a_deletion_that_has_begun_can_not_be_undone_by_another_state(ledger: Ledger, lease: Lease) -> None:
+    """From its record on the generation is only ever gone, whoever writes it; what it was before is kept."""
+    lease.save_generation(GENERATION)
+    permit = lease.begin_deletion(GENERATION.physical, 5)
+    assert permit.use(5) == GENERATION.physical
+    [row] = ledger.generations("notes")
+    assert (row.state, row.deletion, row.never_served) == ("deleting", {"state": "building", "epoch": lease.epoch}, True)
+    for state in ("building", "live", "retired"):
+        with pytest.raises(RepairNeededError):
+            lease.save_generation(replace(row, state=state))
+    lease.save_generation(replace(row, state="gone"))
+    assert ledger.generations("notes")[0].state == "gone"
+
+
+def test_only_who_began_a_deletion_takes_it_back(ledger: Ledger) -> None:
+    """An answer of the server says that nothing is on its way; but an earlier holder's request may be."""
+    with ledger.hold("notes", timeout=0) as lease:
+        lease.save_generation(replace(GENERATION, state="retired"))
+        lease.begin_deletion(GENERATION.physical, 5)
+        assert lease.cancel_deletion(GENERATION.physical)
+        assert (ledger.generations("notes")[0].state, ledger.generations("notes")[0].deletion) == ("retired", None)
+        lease.begin_deletion(GENERATION.physical, 5)
+    with ledger.hold("notes", timeout=0) as lease:
+        lease.begin_deletion(GENERATION.physical, 5)
+        assert not lease.cancel_deletion(GENERATION.physical)
+        assert ledger.generations("notes")[0].state == "deleting"
+
+
+def test_a_lease_outlives_the_deletion_that_it_permits(ledger: Ledger) -> None:
+    """However short it is otherwise: nobody takes it over while the request may still be under way."""
+    with ledger.hold("notes", timeout=0, ttl=30) as lease:
+        lease.save_generation(GENERATION)
+        lease.begin_deletion(GENERATION.physical, 3600)
+        assert lease.remaining() > 3600
+        lease.renew()
+        [row] = ledger.leases()
+        assert row.expires_at - datetime.now(UTC) > timedelta(seconds=3600)
+
+
+def test_a_permit_is_for_one_request_of_a_living_lease(ledger: Ledger) -> None:
+    """Neither twice, nor where the request could outlast the lease, nor without one."""
+    with ledger.hold("notes", timeout=0, ttl=30) as lease:
+        lease.save_generation(GENERATION)
+        permit = lease.begin_deletion(GENERATION.physical, 5)
+        with pytest.raises(LeaseHeldError):
+            permit.use(3600)
+        permit.use(5)
+        with pytest.raises(QmigrateError, match="used before"):
+            permit.use(5)
+        late = lease.begin_deletion(GENERATION.physical, 5)
+        with pytest.raises(QmigrateError, match="not a generation"):
+            lease.begin_deletion("other__g0001", 5)
+    with pytest.raises(LeaseHeldError):
+        late.use(0)
+    with pytest.raises(LeaseHeldError):
+        lease.begin_deletion(GENERATION.physical, 5)

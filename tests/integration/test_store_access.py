@@ -10,10 +10,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from tests.conftest_qdrant import free_port
+from tests.harness import by_hand
 
 from qmigrate.errors import ConfigError, LeaseHeldError, QmigrateError, ServerTooOldError, StoreError
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.store import ConnectionSettings, connect
+from qmigrate.store import ConnectionSettings, collection, connect
+from qmigrate.store.faults import is_unclear
+from qmigrate.store.rest import Rest
 
 KEY, READ_KEY = "the-secret-key-of-the-server", "the-read-only-key-of-it"
 KEYS = {"QDRANT__SERVICE__API_KEY": KEY, "QDRANT__SERVICE__READ_ONLY_API_KEY": READ_KEY}
@@ -227,3 +230,45 @@ def test_importing_the_package_loads_no_client():
     """The client library is loaded by connect, not by the import."""
     program = "import sys, qmigrate.store; sys.exit('qdrant_client' in sys.modules or 'grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+class Broken(BaseHTTPRequestHandler):
+    """Answers every request with the server's ``said``, and keeps which there were."""
+
+    def do_DELETE(self):
+        self.server.seen.append(f"{self.command} {self.path}")
+        self.send_response(self.server.said)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(("said", "unclear"), [(503, True), (502, True), (403, False), (400, False)])
+def test_a_deletion_is_sent_once(said, unclear):
+    """Whatever the answer is, the store repeats no deletion: its caller looks first, and asks for another permit."""
+    server = HTTPServer(("127.0.0.1", 0), Broken)
+    server.said, server.seen = said, []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    node = Rest(url, ConnectionSettings(url=url, timeout=5))
+    try:
+        with pytest.raises(StoreError) as caught:
+            collection.drop(node, by_hand("notes__g0001"))
+    finally:
+        node.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert server.seen == ["DELETE /collections/notes__g0001"]
+    assert is_unclear(caught.value) == unclear
+
+
+def test_a_deletion_takes_no_longer_than_its_permit_says():
+    """The parts of one request have timeouts of their own; together they stay within what the lease must outlive."""
+    node = Rest("http://127.0.0.1:1", ConnectionSettings(url="http://127.0.0.1:1", timeout=8))
+    parts = node.bounded.as_dict()
+    node.close()
+    # A TLS handshake is a second part with the timeout of the connection.
+    assert sum(parts.values()) + parts["connect"] <= node.longest

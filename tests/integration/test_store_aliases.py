@@ -86,3 +86,45 @@ def test_writes_through_an_alias_that_is_gone_are_not_found(store, fresh_name):
         with pytest.raises(NotFoundError):
             call()
     assert store.count(fresh_name) == 0
+
+
+def guarded(store, name) -> tuple[str, str]:
+    """A collection and the alias of a lease epoch for it."""
+    physical, guard = f"{name}__g0001", f"{name}__g0001__e3"
+    make(store, physical)
+    store.create_alias(guard, physical)
+    return physical, guard
+
+
+def test_aliases_change_in_one_request_and_the_guard_stays(store, fresh_name):
+    """What applications use is made, re-pointed and removed; the alias of the epoch is what it was."""
+    physical, guard = guarded(store, fresh_name)
+    make(store, f"{fresh_name}__g0002")
+    store.create_alias(f"{fresh_name}_gone", physical)
+    store.create_alias(fresh_name, f"{fresh_name}__g0002")
+    for _ in range(2):
+        store.change_aliases(guard, make={fresh_name: physical, f"{fresh_name}_new": physical}, drop=[f"{fresh_name}_gone"])
+        found = {alias: target for alias, target in store.aliases().items() if alias.startswith(fresh_name)}
+        assert found == {guard: physical, fresh_name: physical, f"{fresh_name}_new": physical}
+
+
+def test_without_its_guard_no_alias_changes(store, fresh_name):
+    """A later holder has removed it: nothing is made, nothing goes, and nothing is left behind."""
+    physical, guard = guarded(store, fresh_name)
+    store.create_alias(fresh_name, physical)
+    store.drop_alias(guard)
+    for change in ({"drop": [fresh_name]}, {"make": {f"{fresh_name}_new": physical}}):
+        with pytest.raises(NotFoundError):
+            store.change_aliases(guard, **change)
+        assert {alias for alias in store.aliases() if alias.startswith(fresh_name)} == {fresh_name}
+
+
+def test_a_refused_change_leaves_the_guard_where_it_was(store, fresh_name):
+    """An alias can't take the name of a collection; the request may be tried again afterwards."""
+    physical, guard = guarded(store, fresh_name)
+    make(store, f"{fresh_name}_taken")
+    with pytest.raises(ConflictError):
+        store.change_aliases(guard, make={f"{fresh_name}_taken": physical})
+    assert store.aliases()[guard] == physical
+    store.change_aliases(guard, make={fresh_name: physical})
+    assert store.aliases()[fresh_name] == physical

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
+from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
@@ -429,7 +429,7 @@ def test_a_collection_made_again_is_adopted_anew(made):
     made.revise("0002", 'def upgrade():\n    return [op.UpdateCollection("{name}", metadata={{"seen": 1}})]')
     upgrade.upgrade(made.settings())
     store = made.store()
-    store.drop_collection(made.name)
+    store.drop_collection(by_hand(made.name))
     store.close()
     create(made, made.name, CollectionSchema(A), points=2)
     result = adopt(made.settings(), made.name)

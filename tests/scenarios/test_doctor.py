@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import update
 from tests.conftest import clean
 from tests.conftest_qdrant import free_port, serving
-from tests.harness import ADD, CREATE, INDEX, Deployment
+from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand
 from tests.scenarios.cli import call
 
 from qmigrate.commands import doctor as command
@@ -124,7 +124,7 @@ def _collection(name: str, seal=None) -> Callable[[Deployment], None]:
 
 
 def _drop(name: str) -> Callable[[Deployment], None]:
-    return lambda made: with_store(made, lambda store: store.drop_collection(name.replace("NAME", made.name)))
+    return lambda made: with_store(made, lambda store: store.drop_collection(by_hand(name.replace("NAME", made.name))))
 
 
 def _own_shadow(made: Deployment) -> None:
@@ -153,7 +153,7 @@ def _fenced(recorded: bool) -> Callable[[Deployment], None]:
 def _interrupted(made: Deployment) -> None:
     made.revise("0003", ADD.replace('"b"', '"c"').replace('text="text"', 'text="nothing"'))
     assert call(made.root, "upgrade").code == 2
-    in_ledger(made, update(tables.runs).where(tables.runs.c.state == "refused").values(state="running"))
+    in_ledger(made, update(tables.runs).where(tables.runs.c.state == "unchanged").values(state="running"))
 
 
 def _another_model(made: Deployment) -> None:
@@ -271,7 +271,7 @@ def check_found(made: Deployment, wrong: Wrong) -> None:
 def test_what_is_wrong_is_found(deployment, kind):
     """Each thing that is wrong has a finding of its level that names it and the next command, and its exit code."""
     check_found(deployment, WRONG[kind])
-    with_store(deployment, lambda store: store.drop_collection(f"{PROBE}a"))
+    with_store(deployment, lambda store: store.drop_collection(by_hand(f"{PROBE}a")))
 
 
 @pytest.mark.server
@@ -315,7 +315,7 @@ def test_leftovers_are_removed_and_nothing_else(deployment):
         assert {name for name in store.physical_names() if name in kept or made.name in name or stem in name} == kept
     finally:
         for name in (f"{stem}b", running):
-            store.drop_collection(name)
+            store.drop_collection(by_hand(name))
         store.close()
     assert repair.leftovers(made.settings()).subject == ""
     assert failed(made) == []

@@ -8,18 +8,19 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.harness import ADD, CREATE, Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call, left
 from tests.scenarios.test_way_back import DROP, RENAME, put, target_of
 
 from qmigrate.commands import gc as command
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
-from qmigrate.errors import NotFoundError, RefusedError, StoreError
-from qmigrate.ledger import Ledger, View
+from qmigrate.errors import DeniedError, NotFoundError, RefusedError, StoreError
+from qmigrate.ledger import Lease, Ledger, View
 from qmigrate.model.names import is_own_alias, old_alias
 from qmigrate.model.plan import Closing, Job
 from qmigrate.model.state import Generation
+from qmigrate.store.faults import SlowError, TransientError
 
 POINTS = 30
 
@@ -328,7 +329,7 @@ def test_a_generation_that_is_gone_from_qdrant_already_closes_its_record(deploym
     """Somebody deleted it by hand: gc says so, and the ledger agrees with Qdrant again."""
     made = rebuilt(deployment)
     store = made.store()
-    store.drop_collection(f"{made.name}__g0001")
+    store.drop_collection(by_hand(f"{made.name}__g0001"))
     store.close()
     [going] = command.review(made.settings(), made.name).going
     assert (going.points, "not in Qdrant any more" in going.reason) == (None, True)
@@ -745,3 +746,108 @@ def test_history_and_runs_keep_what_happened(deployment):
     ledger.close()
     rows = status.history(made.settings(), made.name).rows
     assert json.dumps([row.revision for row in rows]) == '["0002", "0001"]'
+
+
+def answers(made: Deployment, monkeypatch, *answers) -> list[str]:
+    """What the server does with one deletion after the other: an error, and whether it is carried out nevertheless."""
+    kind = type_of(made)
+    real, left, sent = kind.drop_collection, list(answers), []
+
+    def drop(self, permit):
+        sent.append(permit.physical)
+        error, done = left.pop(0) if left else (None, True)
+        if done:
+            real(self, permit)
+        else:
+            permit.use(0)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(kind, "drop_collection", drop)
+    return sent
+
+
+SILENT = SlowError("no answer")
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [([(SILENT, True)], 1), ([(SILENT, False)], 2), ([(SILENT, False), (TransientError("503"), True)], 2)],
+    ids=["carried out", "lost", "lost, then carried out"],
+)
+def test_a_deletion_without_an_answer_is_looked_at_before_it_is_sent_again(deployment, monkeypatch, said, sent):
+    """It is sent again only where the collection is seen to be there; in the end it is gone, once."""
+    made = rebuilt(deployment)
+    requests = answers(made, monkeypatch, *said)
+    [gone] = command.gc(made.settings(), made.name).collected
+    assert requests == [gone.generation] * sent
+    assert physical(made) == ["__g0002"]
+
+
+def test_a_deletion_that_has_begun_is_only_finished(deployment, monkeypatch):
+    """No answer in several tries: no abort, no rollback and no new run brings the generation back; gc goes on with it."""
+    made = rebuilt(deployment, holdover="7d")
+    with monkeypatch.context() as patch:
+        sent = answers(made, patch, *[(SILENT, False)] * 9)
+        [spared] = command.gc(made.settings(), made.name, now=True).spared
+        assert (len(sent), spared.exit_code) == (3, 9)
+    ledger = Ledger.open(made.ledger_url)
+    assert [row.state for row in ledger.generations(made.name)] == ["deleting", "live"]
+    ledger.close()
+    for work in (lambda: back.rollback(made.settings(), "0001"), lambda: back.revert(made.settings(), "0002")):
+        with pytest.raises(RefusedError, match="not kept any more"):
+            work()
+    assert "deletion has begun" in command.review(made.settings(), made.name).going[0].reason
+    upgrade.upgrade(made.settings())
+    assert made.row().state == "ready"
+    assert command.gc(made.settings(), made.name).collected[0].generation == f"{made.name}__g0001"
+    assert physical(made) == ["__g0002"]
+
+
+def test_an_abort_does_not_take_a_deletion_back(deployment, monkeypatch):
+    """An interrupted gc whose deletion has begun: abort says that it can only be finished, and rollback finishes it."""
+    made = rebuilt(deployment, holdover="7d")
+    with monkeypatch.context() as patch:
+        patch.setattr(type_of(made), "drop_collection", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command.gc(made.settings(), made.name, now=True)
+    with pytest.raises(RefusedError, match="has begun to delete"):
+        back.abort(made.settings())
+    with pytest.raises(RefusedError, match="not kept any more"):
+        back.rollback(made.settings(), "0001")
+    assert physical(made) == ["__g0002"]
+
+
+def test_an_abort_of_a_gc_that_has_deleted_nothing_says_what_serves(deployment, monkeypatch):
+    """Before the deletion is recorded it is taken back; the way back is there, and the report names what is live."""
+    made = rebuilt(deployment, holdover="7d")
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "begin_deletion", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command.gc(made.settings(), made.name, now=True)
+    shown = call(made.root, "abort").out
+    assert ("live" in shown, f"{made.name}__g0002" in shown, "nothing: the name is gone" in shown) == (True, True, False)
+    back.rollback(made.settings(), "0001")
+    assert physical(made) == ["__g0001", "__g0002"]
+
+
+def test_a_deletion_that_the_server_refuses_has_not_begun(deployment, monkeypatch):
+    """It has answered, so nothing is on its way: the generation is kept, and can serve again."""
+    made = rebuilt(deployment, holdover="7d")
+    with monkeypatch.context() as patch:
+        answers(made, patch, (DeniedError("the key may not delete"), False))
+        [spared] = command.gc(made.settings(), made.name, now=True).spared
+        assert "may not delete" in spared.reason
+    back.rollback(made.settings(), "0001")
+    assert made.row().generation == "g0001"
+
+
+def type_of(made: Deployment) -> type:
+    """The class of its store."""
+    store = made.store()
+    store.close()
+    return type(store)
+
+
+def _interrupted(*_args, **_kwargs):
+    raise KeyboardInterrupt

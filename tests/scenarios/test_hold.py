@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.harness import CREATE, Deployment, make_point, write
+from tests.harness import CREATE, Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 
@@ -229,12 +229,12 @@ def other_settings(made: Deployment) -> None:
 
 def drop_source(made: Deployment) -> None:
     """The serving generation is deleted by hand, and its alias with it."""
-    with_store(made, lambda store: store.drop_collection(f"{made.name}__g0001"))
+    with_store(made, lambda store: store.drop_collection(by_hand(f"{made.name}__g0001")))
 
 
 def drop_target(made: Deployment) -> None:
     """What was built is deleted by hand."""
-    with_store(made, lambda store: store.drop_collection(f"{made.name}__g0002"))
+    with_store(made, lambda store: store.drop_collection(by_hand(f"{made.name}__g0002")))
 
 
 def move_name(made: Deployment) -> None:
@@ -423,7 +423,7 @@ def test_a_downgrade_may_be_held_as_well(deployment):
     start(deployment, REEMBED.replace("hold", "immediate") + DOWNGRADE)
     before = deployment.contents()
     upgrade.upgrade(deployment.settings())
-    with_store(deployment, lambda store: store.drop_collection(f"{deployment.name}__g0001"))
+    with_store(deployment, lambda store: store.drop_collection(by_hand(f"{deployment.name}__g0001")))
     ledger = Ledger.open(deployment.ledger_url)
     with ledger.hold(deployment.name, timeout=5) as lease:
         gone = next(row for row in ledger.generations(deployment.name) if row.number == 1)

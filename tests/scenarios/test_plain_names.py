@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.harness import ADD, INDEX, Deployment, make_point, write
+from tests.harness import ADD, INDEX, Deployment, by_hand, make_point, write
 from tests.scenarios.plain_names import SCHEMA, plain
 from tests.scenarios.traffic import Reader
 
@@ -198,7 +198,7 @@ def test_a_collection_made_again_in_the_middle_is_left_alone(on_server, monkeypa
     original = golive.preflight
 
     def meddling(step, work):
-        work.store.drop_collection(made.name)
+        work.store.drop_collection(by_hand(made.name))
         work.store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
         write(work.store, made.name, [make_point(7)])
         return original(step, work)
@@ -222,7 +222,7 @@ def test_an_application_that_deletes_by_name_afterwards_hits_the_hidden_one(on_s
     made.revise("0002", ADD)
     upgrade.upgrade(made.settings())
     store = made.store()
-    store.drop_collection(made.name)
+    store.drop_collection(by_hand(made.name))
     assert store.aliases()[made.name] == f"{made.name}__g0001"
     with pytest.raises(QmigrateError, match="exists"):
         store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
@@ -241,7 +241,7 @@ def test_old_collection_lost_during_the_sweep_is_said_and_nothing_is_taken(on_se
 
     def swap(work, target, names):
         original(work, target, names)
-        work.store.drop_collection(made.name)
+        work.store.drop_collection(by_hand(made.name))
 
     monkeypatch.setattr(golive, "swap", swap)
     made.revise("0002", ADD)

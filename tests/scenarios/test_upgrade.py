@@ -7,7 +7,8 @@ from tests.harness import ADD, CREATE, INDEX, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
-from qmigrate.errors import RefusedError
+from qmigrate.errors import EmbedError, PlanError, RefusedError, UnchangedError
+from qmigrate.store.faults import RefusedRequestError
 
 
 @pytest.fixture
@@ -105,3 +106,106 @@ def test_rollback_to_base_takes_the_name_away(three):
     store.close()
     upgrade.upgrade(settings)
     assert three.row().revision == "0003"
+
+
+TWO_CHANGES = """
+def upgrade():
+    return [
+        op.UpdateCollection("{name}", metadata={{"owner": "search"}}),
+        op.AddVector("{name}", "c", SparseVectorParams(), values=Empty(), strategy="in_place"),
+    ]
+"""
+FAILING = """
+def broken(given):
+    raise ValueError("no text in it")
+
+def upgrade():
+    return [{operation}]
+"""
+
+
+@pytest.fixture
+def one(deployment):
+    """A loaded collection at its first revision."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(20)
+    return deployment
+
+
+def refusing(made, monkeypatch, number):
+    """Its server refuses the change in place with this number, counted from 1, every time."""
+    store = made.store()
+    kind = type(store)
+    store.close()
+    real, seen = kind.apply, []
+
+    def apply(self, name, change):
+        if change not in seen:
+            seen.append(change)
+        if seen.index(change) == number - 1:
+            raise RefusedRequestError("Wrong input: the server says no")
+        real(self, name, change)
+
+    monkeypatch.setattr(kind, "apply", apply)
+
+
+def test_a_change_that_the_server_refuses_at_once_leaves_no_run_behind(one, monkeypatch):
+    """Nothing was changed, so the run is over: status says why, nothing is resumed, and the repaired file applies."""
+    path = one.revise("0002", TWO_CHANGES)
+    with monkeypatch.context() as patch:
+        refusing(one, patch, 1)
+        with pytest.raises(UnchangedError, match="says no"):
+            upgrade.upgrade(one.settings())
+    row = one.row()
+    assert (row.state, row.pending, row.next_command) == ("failed", ("0002",), "qmigrate upgrade")
+    assert "says no" in row.detail
+    assert back.abort(one.settings()).outcomes == ()
+    path.write_text(path.read_text().replace("search", "a team"))
+    assert upgrade.upgrade(one.settings()).resumed == ()
+    assert one.row().state == "ready"
+
+
+def test_a_change_that_is_refused_later_names_the_way_out(one, monkeypatch):
+    """The first change is made: the run stays open, its error names abort, and abort takes the change back."""
+    one.revise("0002", TWO_CHANGES)
+    with monkeypatch.context() as patch:
+        refusing(one, patch, 2)
+        for _ in range(2):
+            with pytest.raises(RefusedRequestError) as caught:
+                upgrade.upgrade(one.settings())
+            assert f"qmigrate abort {one.name}" in caught.value.hint
+    assert one.row().state == "failed"
+    back.abort(one.settings())
+    store = one.store()
+    assert "metadata" not in store.describe(one.name).schema.config
+    store.close()
+    assert one.row().state == "pending"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        'op.TransformPoints("{name}", broken)',
+        'op.AddVector("{name}", "b", VectorParams(size=4, distance=Distance.DOT), values=Compute(broken))',
+    ],
+    ids=["points", "values"],
+)
+def test_a_function_that_fails_in_the_first_step_shows_in_status(one, operation):
+    """Not as something that is still to come: what the function said, until an upgrade gets further."""
+    one.revise("0002", FAILING.replace("{operation}", operation))
+    with pytest.raises((PlanError, EmbedError)):
+        upgrade.upgrade(one.settings())
+    row = one.row()
+    assert (row.state, "no text in it" in row.detail) == ("failed", True)
+
+
+def test_a_missing_consent_is_still_pending(one):
+    """A rollback that was refused for want of consent is no failure of the upgrade that comes next."""
+    one.revise("0002", ADD)
+    upgrade.upgrade(one.settings())
+    one.load(5, start=100)
+    one.revise("0003", INDEX)
+    with pytest.raises(RefusedError):
+        back.rollback(one.settings(), "0001")
+    assert one.row().state == "pending"

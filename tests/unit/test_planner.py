@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from qmigrate import CopyOf, Embed, Empty, op
-from qmigrate.errors import DriftError, PlanError, RefusedError
+from qmigrate.errors import DriftError, PlanError, RefusedError, RepairNeededError
 from qmigrate.model.plan import Build, GoLive, InPlace, Job, OpRef, Retire
 from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.model.state import (
@@ -26,7 +26,7 @@ from qmigrate.model.state import (
 from qmigrate.operations.base import Strategy
 from qmigrate.planner import check_checksums, plan_abort, plan_rollback, plan_upgrade
 from qmigrate.planner.forward import pending
-from qmigrate.planner.guard import check_open_run
+from qmigrate.planner.guard import check_not_given_up, check_open_run
 from qmigrate.planner.segment import not_beyond_schemas
 
 VECTOR = {"size": 8, "distance": "Cosine"}
@@ -407,8 +407,12 @@ def test_a_written_downgrade_wins_over_the_derived_inverse():
             Applied("2", "sum-2", "docs__g0002", "clone", SCHEMA),
             (generation(1, "gone", ("1",)), generation(2, "live", ("1", "2"), parent=1)),
         ),
+        (
+            Applied("2", "sum-2", "docs__g0002", "copy", SCHEMA),
+            (generation(1, "deleting", ("1",)), generation(2, "live", ("1", "2"), parent=1)),
+        ),
     ],
-    ids=["dropped in place", "parent gone", "parent of a clone gone"],
+    ids=["dropped in place", "parent gone", "parent of a clone gone", "deletion of the parent begun"],
 )
 def test_what_cannot_be_taken_back_is_refused_before_it_starts(applied, generations):
     """Without a kept parent, an inverse or a downgrade() the reason is named."""
@@ -466,6 +470,52 @@ def test_abort_refuses_when_the_name_has_moved():
     job = Job("docs", "basis", (GoLive((), "docs__g0000", "docs__g0001", ("docs",)),))
     with pytest.raises(RefusedError, match="only be finished"):
         plan_abort(world(managed(CREATED, run=open_run(job, Record(0, "swap", "running")))))
+
+
+def test_abort_refuses_when_a_deletion_has_begun():
+    """The request may be on its way: what was live once can only be deleted for good. Before that nothing was begun."""
+    run = open_run(Job("docs", "basis", (Retire("docs__g0001", "its holdover has ended"),)), Record(0, "check", "done"))
+    rows = (generation(1, "deleting", ("1",)), generation(2, "live", ("1", "2"), parent=1))
+    with pytest.raises(RefusedError, match="has begun to delete docs__g0001"):
+        plan_abort(world(managed(CREATED, run=run, generations=rows)))
+    rows = (generation(1, "retired", ("1",)), rows[1])
+    (item,) = plan_abort(world(managed(CREATED, run=run, generations=rows))).collections
+    assert (item.job.steps, item.lines) == ((), ("nothing was begun",))
+
+
+def test_abort_finishes_the_deletion_of_what_an_abort_was_removing():
+    """A shadow never served: its begun deletion goes on, and the run is superseded by it."""
+    build = Build((), "docs__g0001", "docs__g0002", 2, SCHEMA, "copy", "")
+    run = open_run(Job("docs", "basis", (build,)), Record(0, "fill", "running"))
+    shadow = replace(generation(2, "deleting", ()), deletion={"state": "building", "epoch": 3})
+    state = managed(CREATED, run=run, generations=(generation(1, "live", ("1",)), shadow))
+    (item,) = plan_abort(world(state)).collections
+    assert item.job.steps == (Retire("docs__g0002", "abort of run 7"),)
+    with pytest.raises(RepairNeededError, match="whose deletion an abort has begun"):
+        check_not_given_up(state, run)
+
+
+@pytest.mark.parametrize(
+    ("gap", "source", "refused"),
+    [
+        ({"generation": 0}, "live", True),
+        ({"generation": 0, "recorded": True}, "deleting", True),
+        ({"generation": 0, "recorded": True}, "gone", True),
+        ({"generation": 0, "recorded": True}, "live", False),
+    ],
+    ids=["by an older version", "begun", "done", "refused by the server"],
+)
+def test_abort_in_the_gap(gap, source, refused):
+    """Once the plain collection may be deleted, the run can only be finished; an answer that it is not takes that back."""
+    job = Job("docs", "basis", (GoLive((), "docs__g0001", "docs__g0002", ("docs",), place="gap"),))
+    run = open_run(job, Record(0, "swap", "running", {"gap": gap}))
+    rows = (generation(1, source, ("1",)), generation(2, "building", ()), generation(9, "live", ()))
+    state = managed(CREATED, run=run, generations=rows)
+    if refused:
+        with pytest.raises(RefusedError, match="can only be finished"):
+            plan_abort(world(state))
+    else:
+        assert plan_abort(world(state)).collections[0].job.steps == ()
 
 
 def test_a_changed_applied_file_stops_everything():

@@ -28,6 +28,7 @@ from qmigrate.settings_sections import EstimateSettings
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SCHEMA = CollectionSchema(vectors={"a": {"size": 500, "distance": "Dot"}}, aliases=("also",))
 OURS = {"ledger": "L"}
+LATE = {"ledger": "L", "state": "building", "generation": 4}
 PAST, COMING = NOW - timedelta(seconds=1), NOW + timedelta(days=1)
 
 
@@ -73,6 +74,13 @@ SNAPSHOT = KeptSnapshot("made-by-hand", 5, None, own=False)
         (holding(row(3, "building", None)), {}, {}, True, "never finished"),
         (holding(row(1)), {"ignore_holdover": True}, {"open_run": running()}, False, "run 7 is not finished"),
         (holding(row(3, "building", None)), {}, {"open_run": running()}, False, "run 7 is not finished"),
+        (holding(row(1, "deleting", COMING)), {}, {}, True, "deletion has begun"),
+        (holding(row(1, "deleting", COMING)), {"automatic": True}, {}, True, "deletion has begun"),
+        (holding(row(0, "deleting", physical="other")), {"automatic": True}, {}, True, "deletion has begun"),
+        (holding(row(1, "deleting"), names=("app",)), {}, {}, False, "app points to it"),
+        (holding(None, physical="c__g0004", seal=LATE), {}, {"generations": (row(4, "gone"),)}, True, "was paused"),
+        (holding(None, physical="c__g0004", seal=LATE), {}, {"generations": (row(4),)}, False, "doesn't know it"),
+        (holding(None, physical="c__g0004"), {}, {"generations": (row(4, "gone"),)}, False, "doesn't know it"),
         (holding(row(1), names=("app",)), {"ignore_holdover": True}, {}, False, "app points to it"),
         (holding(row(1), seal=None), {"ignore_holdover": True}, {}, False, "no seal"),
         (holding(row(1), seal={"ledger": "M"}), {"ignore_holdover": True}, {}, False, "another ledger"),

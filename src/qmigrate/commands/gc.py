@@ -239,6 +239,9 @@ def _collect(sweep: _Sweep, name: str) -> None:
     except StoppedError:
         raise
     except QmigrateError as error:
+        if sweep.choice.automatic and error.facts.get("lost"):
+            # Another holder works on it, and may be taking it elsewhere than this upgrade was going to.
+            raise
         sweep.spared.append(Spared(name, None, error.message, error.hint, exit_code=error.exit_code))
         return
     if outcome is not None:

@@ -15,12 +15,12 @@ from qmigrate.commands.workers import hands_of
 from qmigrate.errors import HeldError, QmigrateError, RefusedError, StoppedError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
-from qmigrate.model.names import generation_name
+from qmigrate.model.names import generation_name, own_alias
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
 from qmigrate.model.state import HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner import plan_abort
-from qmigrate.planner.guard import check_open_run
+from qmigrate.planner.guard import check_not_given_up, check_open_run
 from qmigrate.steps.freeze import thaw
 from qmigrate.steps.owned import revoke_earlier
 from qmigrate.steps.work import Work
@@ -134,6 +134,7 @@ def finish_open_runs(
             resumed.append(_resumed(current))
             session.progress.say(_announcement(resumed[-1], cutover=cutover))
             state = observe(session.ledger, session.store, only=[name]).collections[name]
+            check_not_given_up(state, current)
             work = _work(session, lease, state, current.job, snapshot=snapshot)
             work.consent = current.waiting() if cutover else None
             outcomes.append(_timed(work, current.verb, {}, stop, current))
@@ -287,7 +288,7 @@ def _check_rights(work: Work) -> None:
     """
     if not work.store.capabilities.local:
         # An own alias of this epoch, so nobody can have made it yet.
-        work.store.drop_alias(f"{generation_name(work.collection, 0)}__e{work.lease.epoch}")
+        work.store.drop_alias(own_alias(generation_name(work.collection, 0), work.lease.epoch))
 
 
 def hold_lease(session: Session, name: str, lock_timeout: float | None) -> AbstractContextManager[Lease]:
@@ -330,7 +331,7 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
         held = held_run(waiting) if waiting is not None else None
     steps = work.job.steps
     ended = len(steps) if held is None else work.step
-    serves = _serving(work.job)
+    serves = _serving(work)
     if held is not None:
         serves = getattr(steps[work.step], "source", None)
     return Outcome(
@@ -344,12 +345,12 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
     )
 
 
-def _serving(job: Job) -> str | None:
-    """What the job was about in the end; what it cleans up behind itself is not."""
-    for step in reversed(job.steps):
+def _serving(work: Work) -> str | None:
+    """What serves in the end: what the job has moved the name to, else what served before it."""
+    for step in reversed(work.job.steps):
         if not isinstance(step, Retire):
             return step.target
-    return job.steps[-1].target if job.steps else None
+    return work.state.physical
 
 
 def _resumed(found: OpenRun) -> Resumed:

@@ -12,7 +12,7 @@ from qmigrate.commands.session import Session, actor, opened_ledger, session
 from qmigrate.errors import RefusedError, RevisionError
 from qmigrate.ledger import accept_checksum
 from qmigrate.ledger import unlock as unlock_lease
-from qmigrate.model.names import OWN_ALIAS
+from qmigrate.model.names import OWN_ALIAS, as_own, as_probe
 from qmigrate.planner import leftovers as names
 from qmigrate.ports import Progress
 from qmigrate.revisions import Revisions
@@ -84,7 +84,7 @@ def _aliases(opened: Session) -> list[str]:
                 match = OWN_ALIAS.match(alias)
                 ours = match is not None and match["physical"] == physical and int(match["epoch"]) < lease.epoch
                 if ours and names.collection_of(physical) == name:
-                    opened.store.drop_alias(alias)
+                    opened.store.drop_alias(as_own(alias))
                     removed.append(alias)
     return sorted(removed)
 
@@ -99,7 +99,7 @@ def _probes(opened: Session) -> tuple[list[str], list[str]]:
     """What was removed, and what was not: it holds something, or its probe may still be running."""
     ended, kept = names.probes(opened.store.aliases(), time.time())
     for alias in ended:
-        opened.store.drop_alias(alias)
+        opened.store.drop_alias(as_probe(alias))
     collections, unknown = names.probes(opened.store.physical_names(), time.time())
     gone = list(ended)
     for name in collections:

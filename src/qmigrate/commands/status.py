@@ -8,6 +8,7 @@ from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
 from qmigrate.errors import NotFoundError, QmigrateError
 from qmigrate.ledger.links import LINKED, all_links
+from qmigrate.ledger.writes import UNCHANGED
 from qmigrate.model.state import World
 from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, to_create
@@ -82,6 +83,8 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
         return None
     generation = state.generation(state.physical)
     named, detail, command = condition(world, state, missing)
+    if named == "pending":
+        named, detail = _last_try(opened, name) or (named, detail)
     # What is held stands still: it has no progress to show.
     under_way = None if named == "held" else state.open_run
     return CollectionStatus(
@@ -99,6 +102,14 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
         host=under_way.host if under_way else None,
         next_command=command,
     )
+
+
+def _last_try(opened: Session, name: str) -> tuple[str, str] | None:
+    """What became of an upgrade that has ended in an error before it had changed anything; None where none has."""
+    newest = next(iter(opened.ledger.runs(name, limit=1)), None)
+    if newest is None or newest.state != UNCHANGED or newest.verb != "upgrade":
+        return None
+    return "failed", newest.error or "failed"
 
 
 def _points(opened: Session, physical: str | None) -> int | None:

@@ -11,7 +11,7 @@ from qmigrate.drift.finding import Finding, drift, note, unfinished
 from qmigrate.drift.schema import Difference, differences, restoration
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
-from qmigrate.model.state import Capabilities, CollectionState, Generation, LiveCollection, OpenRun
+from qmigrate.model.state import DELETING, Capabilities, CollectionState, Generation, LiveCollection, OpenRun
 from qmigrate.observe import hidden_since
 
 #: Phases of a go-live that change nothing for anybody.
@@ -296,6 +296,10 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     recorded=around.ledger_id,
                     live=(seen.seal or {}).get("ledger"),
                 )
+        elif row.state == DELETING and state.open_run is None and row.physical in around.physical:
+            yield note(
+                "generation", path, "its deletion has begun", f"finish it: qmigrate gc {state.name}", live=DELETING
+            )
         elif row.state == "building" and state.open_run is None and row.physical in around.physical:
             yield note("generation", path, "is left over from a run that is over", "qmigrate doctor", live="building")
     for physical in sorted(around.physical):

@@ -93,6 +93,7 @@ def generation_of(row: RowMapping) -> Generation:
         swept=row["swept"],
         server=row["server"],
         changed_at=row["updated_at"],
+        deletion=row["deletion"],
     )
 
 
@@ -107,6 +108,7 @@ def generation_columns(generation: Generation) -> dict[str, Any]:
         "held_until": generation.held_until,
         "fence": generation.fence,
         "swept": generation.swept,
+        "deletion": generation.deletion,
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Table, and_, func, select, update
+from sqlalchemy import Connection, Table, Update, and_, case, func, select, update
 
 from qmigrate.errors import LeaseHeldError, QmigrateError
 from qmigrate.ledger import tables
@@ -48,19 +48,27 @@ class Fenced:
         # One write at a time: threads of one holder would only queue up for the lease row.
         self._writer = threading.RLock()
         mine = and_(tables.leases.c.name == collection, tables.leases.c.epoch == epoch)
+        self._mine = mine
         # Every write sends it: said once, it is also looked up once among the statements that are compiled.
-        self._guard = update(tables.leases).where(mine).values(expires_at=ledger.database.now(ttl))
+        self._guard = self._extension(ttl)
         self._state = threading.Lock()
+
+    def _extension(self, seconds: float) -> Update:
+        """Locks the own lease row and lets it last so long at least; one that lasts longer is not cut short."""
+        until = self.ledger.database.now(seconds)
+        leases = tables.leases
+        lasting = case((leases.c.expires_at > until, leases.c.expires_at), else_=until)
+        return update(leases).where(self._mine).values(expires_at=lasting)
 
     def remaining(self) -> float:
         """Seconds until the holder must assume that the lease has expired; 0 when it is lost."""
         with self._state:
             return 0.0 if self._lost else max(0.0, self._deadline - elapsed())
 
-    def _renewed(self, asked_at: float) -> None:
+    def _renewed(self, asked_at: float, seconds: float | None = None) -> None:
         """A renewal was granted; the database counted from a later moment than `asked_at`."""
         with self._state:
-            self._deadline = max(self._deadline, asked_at + self._ttl)
+            self._deadline = max(self._deadline, asked_at + (self._ttl if seconds is None else seconds))
 
     def _lose(self, why: str) -> None:
         with self._state:
@@ -76,6 +84,7 @@ class Fenced:
         return LeaseHeldError(
             f"the lease of {self.collection} (epoch {self.epoch}) is lost: {self._lost}; nothing is written",
             hint="run the same command again: it goes on from here",
+            facts={"collection": self.collection, "lost": True},
         )
 
     def _fence(self, connection: Connection) -> None:
@@ -103,6 +112,15 @@ class Fenced:
                     asked_at = elapsed()
                     self._fence(connection)
             self._renewed(asked_at)
+
+    def renew(self) -> None:
+        """A write that changes nothing else: shows that the lease is still held.
+
+        Raises:
+            LeaseHeldError: another process has taken it over.
+        """
+        with self._write():
+            pass
 
     def _run_update(self, connection: Connection, run: int, values: Mapping[str, Any]) -> None:
         """Change a run of the own collection.

@@ -50,7 +50,7 @@ class JoinedLease(Lease):
     def _range_moved(self, number: int, points: int) -> None:
         self._points[number] = points
 
-    def _renewed(self, asked_at: float) -> None:
+    def _renewed(self, asked_at: float, seconds: float | None = None) -> None:
         """A write of a worker renews nothing."""
 
     def _beat(self) -> None:

@@ -16,9 +16,9 @@ from qmigrate.ledger.erased import ErasureReads
 from qmigrate.ledger.owner import Owner
 from qmigrate.ledger.quarantine import of_generations, quarantined_of
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Quarantined, Range, RunRow, View
-from qmigrate.ledger.writes import OPEN_STATES
+from qmigrate.ledger.writes import OPEN_STATES, UNCHANGED
 from qmigrate.model.plan import APPLYING, ASIDE, Job
-from qmigrate.model.state import Applied, Generation, Moment, OpenRun
+from qmigrate.model.state import DELETING, Applied, Generation, Moment, OpenRun
 
 if TYPE_CHECKING:
     from qmigrate.ledger.lease import Lease
@@ -172,7 +172,7 @@ class Ledger(ErasureReads):
         """Logical names with a generation that is past its holdover, or was never finished."""
         table = tables.generations
         past = and_(table.c.state == "retired", table.c.held_until <= now)
-        query = select(table.c.collection).where(or_(past, table.c.state == "building")).distinct()
+        query = select(table.c.collection).where(or_(past, table.c.state.in_(("building", DELETING)))).distinct()
         return tuple(sorted(row["collection"] for row in self._rows(query)))
 
     def leaving(self, collection: str, physical: str) -> Leaving | None:
@@ -195,7 +195,7 @@ class Ledger(ErasureReads):
     def newest_job(self, collection: str) -> Job | None:
         """The job of a collection's newest run that was not refused or aborted, where that run is done."""
         runs = tables.runs
-        where = and_(runs.c.collection == collection, runs.c.state.not_in(("refused", "aborted")))
+        where = and_(runs.c.collection == collection, runs.c.state.not_in(("refused", UNCHANGED, "aborted")))
         rows = self._rows(select(runs.c.job, runs.c.state).where(where).order_by(runs.c.id.desc()).limit(1))
         return Job.from_json(rows[0]["job"]) if rows and rows[0]["state"] == "done" else None
 

@@ -184,6 +184,7 @@ generations = Table(
     Column("server", Text),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("deletion", Json),
 )
 
 # Which version of the pages of a generation counts: moving this pointer is what makes a pass visible at once.

@@ -60,7 +60,7 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One attempt, whatever came of it. `state`: ``running | held | done | refused | aborted | failed``."""
+    """One attempt, whatever came of it. `state`: ``running | held | done | refused | unchanged | aborted | failed``."""
 
     id: int
     verb: str

@@ -9,21 +9,25 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, select, update
 
-from qmigrate.errors import QmigrateError
+from qmigrate.errors import QmigrateError, RepairNeededError
 from qmigrate.ledger import codec, tables
-from qmigrate.ledger.fence import Fenced, upsert
+from qmigrate.ledger.fence import Fenced, elapsed, upsert
 from qmigrate.ledger.pages import append_committed
 from qmigrate.ledger.phases import journal_in
 from qmigrate.ledger.quarantine import save_quarantined
 from qmigrate.ledger.values import Fixed, Quarantined, Range, View
+from qmigrate.model.names import REHEARSAL
+from qmigrate.model.permit import Permit
 from qmigrate.model.plan import ASIDE, Closing, Job
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.state import Generation
+from qmigrate.model.state import DELETING, Generation
 from qmigrate.model.transform import PointId
 
 #: States of a run that is not finished.
 OPEN_STATES = ("running", "failed", "held")
-CLOSED_STATES = ("done", "refused", "aborted")
+#: State of a run that ended in an error before it had changed anything; where consent was missing it is ``refused``.
+UNCHANGED = "unchanged"
+CLOSED_STATES = ("done", "refused", UNCHANGED, "aborted")
 #: What `schema_version` holds at least in tables that applications made; the whole id is in `revision`.
 SCHEMA_VERSION_LENGTH = 50
 
@@ -88,7 +92,7 @@ class RunWrites(Fenced):
             self._server = connection.scalar(select(tables.runs.c.server).where(tables.runs.c.id == run))
 
     def finish_run(self, run: int, state: str, error: str | None = None) -> None:
-        """End an attempt: ``done | refused | aborted`` for good, ``failed | held`` until it is resumed."""
+        """End an attempt: ``done | refused | unchanged | aborted`` for good, ``failed | held`` until it is resumed."""
         with self._write() as connection:
             values: dict[str, Any] = {
                 "state": state,
@@ -201,8 +205,68 @@ class RunWrites(Fenced):
     def _save_generation(self, connection: Connection, generation: Generation) -> None:
         now = self.ledger.database.now()
         key = {"collection": self.collection, "number": generation.number}
+        table = tables.generations
+        here = and_(table.c.collection == self.collection, table.c.number == generation.number)
+        begun = connection.scalar(select(table.c.state).where(here)) == DELETING
+        if begun and generation.state not in (DELETING, "gone"):
+            raise RepairNeededError(
+                f"the deletion of {generation.physical} has begun, so it can't be {generation.state} again",
+                hint=f"qmigrate gc {self.collection} finishes the deletion",
+            )
         values = {**codec.generation_columns(generation), "updated_at": now}
         upsert(connection, tables.generations, key, values, server=self._server, created_at=now)
+
+    def begin_deletion(self, physical: str, seconds: float) -> Permit:
+        """Record that a physical collection is about to be deleted: from here on that can only be finished.
+
+        Args:
+            physical: a generation of the own collection, or a throwaway of a rehearsal.
+            seconds: the lease lasts longer than this from now on: the longest that the request can take.
+
+        Returns:
+            What the request needs, once.
+
+        Raises:
+            LeaseHeldError: another process has taken over; nothing may be deleted.
+            QmigrateError: it is no generation of this collection: a caller's mistake.
+        """
+        lasting = seconds + self._ttl
+        with self._write() as connection:
+            asked_at = elapsed()
+            self._mark_deletion(connection, physical)
+            connection.execute(self._extension(lasting))
+        self._renewed(asked_at, lasting)
+        return Permit(physical, self.remaining)
+
+    def _mark_deletion(self, connection: Connection, physical: str) -> None:
+        table = tables.generations
+        mine = and_(table.c.collection == self.collection, table.c.physical == physical)
+        state = connection.scalar(select(table.c.state).where(mine))
+        if state is None and not REHEARSAL.match(physical):
+            raise QmigrateError(f"{physical} is not a generation of {self.collection}, so it is not deleted")
+        # What is recorded as gone serves no more: it was made by a request that came late.
+        if state not in (None, DELETING, "gone"):
+            begun = {"state": state, "epoch": self.epoch}
+            values = {"state": DELETING, "deletion": begun, "updated_at": self.ledger.database.now()}
+            connection.execute(update(table).where(mine).values(**values))
+
+    def cancel_deletion(self, physical: str) -> bool:
+        """Take back :meth:`begin_deletion`, where the server has answered that it deletes nothing.
+
+        Nothing is taken back where an earlier holder had begun it: its request may still be on its way.
+
+        Returns:
+            Whether it was taken back.
+        """
+        table = tables.generations
+        mine = and_(table.c.collection == self.collection, table.c.physical == physical, table.c.state == DELETING)
+        with self._write() as connection:
+            begun = connection.scalar(select(table.c.deletion).where(mine))
+            if begun is None or begun["epoch"] != self.epoch:
+                return False
+            values = {"state": begun["state"], "deletion": None, "updated_at": self.ledger.database.now()}
+            connection.execute(update(table).where(mine).values(**values))
+            return True
 
     def forget_generation(self, physical: str) -> None:
         """Take a generation out of the ledger, with its quarantine: only for what never was one, as in a rehearsal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NewType
 
 #: A physical collection under management: ``<logical>__g0007``.
 GENERATION = re.compile(r"^(?P<name>.+)__g(?P<number>\d{4,})$")
@@ -10,6 +11,9 @@ GENERATION = re.compile(r"^(?P<name>.+)__g(?P<number>\d{4,})$")
 REHEARSAL = re.compile(r"^(?P<name>.+)__r(?P<number>\d{4,})$")
 #: An alias that only a lease holder uses: ``<generation>__e<epoch>`` for writes, ``…__<n>`` for the n-th swapped name.
 OWN_ALIAS = re.compile(r"^(?P<physical>.+)__e(?P<epoch>\d+)(?:__\d+)?$")
+#: The name of such an alias. Whatever changes a collection asks for one: once a later holder has removed it, nothing
+#: that an earlier holder still sends through it does anything.
+EpochAlias = NewType("EpochAlias", str)
 #: Beside a shadowed plain collection ``foo``: the alias by which it is reached while the alias ``foo`` hides it.
 OLD_SUFFIX = "__old"
 #: Collections and aliases that only a probe of the server makes and removes again.
@@ -41,6 +45,33 @@ def is_made(physical: str) -> bool:
 def is_own_alias(alias: str) -> bool:
     """Whether an alias is one of qmigrate's own, not a name that anybody uses."""
     return OWN_ALIAS.match(alias) is not None
+
+
+def own_alias(physical: str, epoch: int, part: int | None = None) -> EpochAlias:
+    """The alias of a lease epoch for a physical collection; `part` tells several of them apart."""
+    return EpochAlias(f"{physical}__e{epoch}" + ("" if part is None else f"__{part}"))
+
+
+def as_own(alias: str) -> EpochAlias:
+    """An alias that was looked up, seen to be one of qmigrate's own.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    if not is_own_alias(alias):
+        raise ValueError(f"{alias!r} is not an alias of a lease holder")
+    return EpochAlias(alias)
+
+
+def as_probe(alias: str) -> EpochAlias:
+    """An alias that a probe of the server has made: nobody else has its name either.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    if not alias.startswith(PROBE_PREFIX):
+        raise ValueError(f"{alias!r} is not an alias of a probe")
+    return EpochAlias(alias)
 
 
 def old_alias(name: str) -> str:

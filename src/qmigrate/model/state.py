@@ -18,6 +18,8 @@ MINIMUM_SERVER = (1, 16, 0)
 REBUILT = ("copy", "clone", "create", "restore", "undo", "reset")
 #: The phase in which a go-live waits for its cut-over, as the journal has it.
 HOLD = "hold"
+#: State of a generation whose deletion has begun: the request may be on its way, so it can only be finished.
+DELETING = "deleting"
 #: Telemetry shows the operation id of every local shard from here on.
 OPERATION_IDS_SINCE = (1, 17, 0)
 
@@ -89,7 +91,7 @@ class Generation:
     """A row of ``qdrant_generations``.
 
     Attributes:
-        state: ``building | live | retired | gone``.
+        state: ``building | live | retired | deleting | gone``; from :data:`DELETING` on it never serves again.
         parent: number of the generation that it was built from, or None.
         revisions: all revisions applied when it went live.
         schema: the recorded schema of that moment.
@@ -97,6 +99,7 @@ class Generation:
         swept: nothing can arrive late any more.
         server: label of the server when this generation was recorded first; the ledger fills it in.
         changed_at: when the ledger last changed this row; None before it is stored.
+        deletion: once its deletion has begun: ``state`` is what it was before, ``epoch`` that of who began it.
     """
 
     number: int
@@ -110,6 +113,13 @@ class Generation:
     swept: bool = False
     server: str | None = None
     changed_at: datetime | None = field(default=None, compare=False)
+    deletion: JsonObject | None = None
+
+    @property
+    def never_served(self) -> bool:
+        """Whether it was being built, or built and held, until it was given up."""
+        before = (self.deletion or {}).get("state", self.state) if self.state == DELETING else self.state
+        return before in ("building", "held")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from qmigrate.model.plan import (
     Step,
     WriteRows,
 )
-from qmigrate.model.state import Capabilities, CollectionState, OpenRun, World
+from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World
 from qmigrate.planner.segment import kept
 
 
@@ -42,11 +42,12 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
         return _remove_all(state, run)
     steps: list[Step] = []
     lines: list[str] = []
+    _refuse_begun(state, run)
     for position in _unfinished(run):
         step = run.job.steps[position]
         if isinstance(step, GoLive):
             _refuse_moved(state, run, step)
-            _refuse_gap(run, step, position)
+            _refuse_gap(state, run, step, position)
             _refuse_carried(state, run, step, position)
         elif isinstance(step, Build):
             steps.append(Retire(step.target, f"abort of run {run.id}"))
@@ -76,6 +77,20 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
     return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was begun",), reasons=())
 
 
+def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
+    """A request that deletes may be on its way, whoever has sent it: what it is about never serves again."""
+    if not run.job.repeatable:
+        # What such a run deletes, it gave up itself, and an abort removes that as well.
+        return
+    for step in run.job.steps:
+        row = state.generation(step.target)
+        if row is not None and row.state == DELETING:
+            raise RefusedError(
+                f"run {run.id} has begun to delete {step.target}, and a deletion can only be finished",
+                hint=f"qmigrate gc {state.name} goes on with it, and so does qmigrate upgrade",
+            )
+
+
 def _given_up(state: CollectionState, run: OpenRun) -> list[str]:
     """Generations that the run began and gave up for another number: it would have removed them at its end.
 
@@ -90,7 +105,7 @@ def _given_up(state: CollectionState, run: OpenRun) -> list[str]:
 
 def _is_building(state: CollectionState, physical: str) -> bool:
     row = state.generation(physical)
-    return row is not None and row.state == "building"
+    return row is not None and (row.state == "building" or (row.state == DELETING and row.never_served))
 
 
 def _remove_all(state: CollectionState, run: OpenRun) -> CollectionPlan:
@@ -131,10 +146,14 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
         )
 
 
-def _refuse_gap(run: OpenRun, step: GoLive, position: int) -> None:
-    """Once the plain collection is deleted, the new generation is the only one that has its points."""
+def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:
+    """Once the deletion of the plain collection has begun, the new generation is the only one that has its points."""
     record = run.record(position, "swap")
-    if record is not None and "gap" in record.facts:
+    gap = record.facts.get("gap") if record is not None else None
+    row = state.generation(step.source)
+    # Where the server has answered that it deletes nothing, the record of it was taken back.
+    refused = bool(gap and gap.get("recorded")) and row is not None and row.state == "live"
+    if gap is not None and not refused:
         raise RefusedError(
             f"run {run.id} has deleted the plain collection {step.source}; its points are in {step.target}, so the "
             "run can only be finished",

@@ -9,7 +9,7 @@ from datetime import datetime
 from qmigrate.model.holding import Holding, KeptSnapshot
 from qmigrate.model.names import REHEARSAL, is_made
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
-from qmigrate.model.state import CollectionState
+from qmigrate.model.state import DELETING, CollectionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Verdict:
     """Whether one physical collection goes.
 
     Attributes:
-        state: of its record: ``live | retired | building``, or ``unknown``.
+        state: of its record: ``live | retired | building | deleting``, or ``unknown``.
         reason: why it goes or stays.
         points: approximate count, None when it isn't in Qdrant.
         size: estimated bytes of its points.
@@ -119,6 +119,8 @@ def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: Cho
         reason = _held(state, holding, choice)
     if reason is not None:
         return reason
+    if holding.row is not None and holding.row.state == DELETING:
+        return None
     if choice.automatic and holding.present and not is_made(holding.physical) and not holding.hidden:
         return f"applications may still use the name {holding.physical}: decide with qmigrate gc"
     foreign = [made.name for made in holding.snapshots if not made.own]
@@ -139,7 +141,7 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str) -> st
     if holding.names:
         return f"{', '.join(holding.names)} points to it"
     ours = (holding.seal or {}).get("ledger") == ledger_id
-    if row is None and not (ours and REHEARSAL.match(holding.physical)):
+    if row is None and not (ours and REHEARSAL.match(holding.physical)) and not _came_late(state, holding, ledger_id):
         return "the ledger doesn't know it"
     if holding.present and holding.seal is None:
         return "it has no seal" if not holding.hidden else "it is hidden by an alias, and nothing else leads to it"
@@ -148,6 +150,14 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str) -> st
     if holding.present and holding.physical == state.name and not holding.hidden:
         return "no alias has taken its name, so it is what applications reach by it"
     return None
+
+
+def _came_late(state: CollectionState, holding: Holding, ledger_id: str) -> bool:
+    """Whether it was made for a run that was over by then: recorded as gone, and sealed as still being built."""
+    row, seal = state.generation(holding.physical), holding.seal or {}
+    if row is None or row.state != "gone" or seal.get("ledger") != ledger_id:
+        return False
+    return (seal.get("state"), seal.get("generation")) == ("building", row.number)
 
 
 def _held(state: CollectionState, holding: Holding, choice: Choice) -> str | None:
@@ -166,7 +176,10 @@ def _goes(holding: Holding, choice: Choice) -> str:
     """Why it goes."""
     row = holding.row
     if row is None:
-        return "left over by a rehearsal"
+        late = "made by a process that was paused until its run was over"
+        return "left over by a rehearsal" if REHEARSAL.match(holding.physical) else late
+    if row.state == DELETING:
+        return "its deletion has begun, and can only be finished"
     if row.state == "building":
         return "never finished, and no run works on it"
     if not holding.present:

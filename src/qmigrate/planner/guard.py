@@ -1,11 +1,12 @@
-"""Applied revisions must still be what was applied. It compares checksums and nothing else."""
+"""What must hold before anything is run: files are what was applied, and nothing that was given up is gone on with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qmigrate.errors import DriftError
-from qmigrate.model.state import OpenRun
+from qmigrate.errors import DriftError, RepairNeededError
+from qmigrate.model.plan import Build, GoLive
+from qmigrate.model.state import DELETING, CollectionState, OpenRun
 
 
 def check_checksums(files: Mapping[str, tuple[str, str]], applied: Mapping[str, str]) -> None:
@@ -30,6 +31,21 @@ def check_checksums(files: Mapping[str, tuple[str, str]], applied: Mapping[str, 
                 f"{path} was changed after it was applied (recorded {checksum[:12]}, now {found[:12]})",
                 hint=f'restore it, or accept it: qmigrate repair --accept {revision} --reason "…"',
                 facts={"revision": revision, "recorded": checksum, "found": found},
+            )
+
+
+def check_not_given_up(state: CollectionState, run: OpenRun) -> None:
+    """Stop a resume that would fill, or go live with, a generation whose deletion has begun: it may be gone any moment.
+
+    Raises:
+        RepairNeededError: the run can only be taken back.
+    """
+    for step in run.job.steps:
+        row = state.generation(step.target)
+        if isinstance(step, (Build, GoLive)) and row is not None and row.state == DELETING:
+            raise RepairNeededError(
+                f"run {run.id} works on {row.physical}, whose deletion an abort has begun: it can only be taken back",
+                hint=f"qmigrate abort {state.name} finishes that",
             )
 
 

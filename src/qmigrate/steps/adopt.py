@@ -11,7 +11,7 @@ from qmigrate.model.names import OWN_ALIAS
 from qmigrate.model.plan import Adopt
 from qmigrate.model.state import LiveCollection
 from qmigrate.steps.closing import close_adopt
-from qmigrate.steps.owned import holder, release, revoke_earlier, swap
+from qmigrate.steps.owned import holder, revoke_earlier, swap
 from qmigrate.steps.work import Facts, Phase, Work
 
 
@@ -53,8 +53,7 @@ def name(step: Adopt, work: Work) -> Facts:
         physicals = [str(step.target), *step.beside]
         left = [alias for alias in work.store.aliases() if _physical_of(alias) in physicals]
         if left:
-            release(work, physicals)
-            revoke_earlier(work, physicals)
+            revoke_earlier(work, physicals, foreign=True)
     if step.alias and step.target is not None and holder(work) is None:
         swap(work, step.target, [work.collection])
     return {}
@@ -67,8 +66,6 @@ def _physical_of(alias: str) -> str | None:
 
 def close(step: Adopt, work: Work) -> Facts:
     """Seal, then everything recorded in one transaction."""
-    if step.target is not None:
-        release(work, [step.target])
     close_adopt(work, step)
     return {}
 

@@ -123,7 +123,7 @@ def _create(step: Build, work: Work) -> None:
         # An interrupted try may have stopped between the collection and its indexes.
         for change in changes(_live_schema(step, work), wanted):
             if change.kind.startswith("index."):
-                work.store.apply(step.target, change)
+                work.store.apply(own(work, step.target), change)
 
 
 def _gets_points(step: Build) -> bool:
@@ -166,10 +166,10 @@ def index(step: Build, work: Work) -> Facts:
     """Final HNSW and optimizer settings; wait until really ready; read back what the server took."""
     started = time.monotonic()
     if _gets_points(step):
-        work.store.build_index(step.target, step.schema)
+        work.store.build_index(own(work, step.target), step.schema)
     strict = step.schema.config.get(HELD_BACK)
     if strict:
-        work.store.apply(step.target, Change("config.set", HELD_BACK, after=strict))
+        work.store.apply(own(work, step.target), Change("config.set", HELD_BACK, after=strict))
     wait_until_ready(work, step.target)
     if restore.recovers(step):
         restore.check_schema(step, work)

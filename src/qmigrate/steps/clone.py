@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import Any
 
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, StoreError
-from qmigrate.model.names import GENERATION, generation_name
+from qmigrate.model.names import GENERATION, EpochAlias, generation_name
 from qmigrate.model.plan import Build, Job, Retire
 from qmigrate.model.schema import changes
 from qmigrate.model.state import LiveCollection
@@ -122,7 +122,7 @@ def remove_uploaded(step: Build, work: Work) -> None:
     """What was uploaded is kept by the server as a snapshot of the new generation, which nobody has asked for."""
     facts = work.facts("shadow")
     if "upload" in _tried(work) or facts.get("cloned") == _WAYS["upload"]:
-        work.store.delete_snapshot(step.target, _snapshot(work)[1].name)
+        work.store.delete_snapshot(own(work, step.target), _snapshot(work)[1].name)
 
 
 def share_out(step: Build, work: Work) -> Facts:
@@ -239,7 +239,7 @@ def _incomplete(step: Build, work: Work, found: LiveCollection) -> str | None:
     return None
 
 
-def _changed(step: Build, work: Work, found: LiveCollection, alias: str) -> str | None:
+def _changed(step: Build, work: Work, found: LiveCollection, alias: EpochAlias) -> str | None:
     """What the revision says, made on the clone; repeated, only what is left of it."""
     for item in changes(without_held_back(found.schema), without_held_back(step.schema)):
         work.tick(0, item.describe())

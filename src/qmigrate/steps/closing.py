@@ -26,7 +26,7 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
-from qmigrate.steps.owned import reach
+from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.work import Work
 
 #: Work of somebody else, for the closing transaction.
@@ -75,12 +75,17 @@ def close_golive(
             target, state="live", revisions=applied, schema=declared or target.schema, held_until=None, swept=False
         )
         generations.append(target)
-        work.store.write_seal(
-            target.physical, seal_of(work, target.number, "live", applied[-1] if applied else None, embedders)
-        )
+        _seal(work, target, applied, embedders)
     if source is not None:
         generations.append(replace(source, state="gone" if gone else "retired", held_until=held_until, swept=True))
+    release(work, [step.source, step.target])
     return _close(work, closings, generations, _strategy(work, step), step.target, (), report, embedders, fixed)
+
+
+def _seal(work: Work, row: Generation, applied: Sequence[str], embedders: JsonObject) -> None:
+    """Write what the generation that serves says of itself; a holder of the past writes none."""
+    seal = seal_of(work, row.number, "live", applied[-1] if applied else None, embedders)
+    work.store.write_seal(own(work, row.physical), seal)
 
 
 def _strategy(work: Work, step: GoLive) -> str:
@@ -106,10 +111,12 @@ def _begins_empty(work: Work, step: GoLive) -> bool:
 def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
     """Record that the live generation was changed."""
     if REHEARSAL.match(step.target):
+        release(work, [step.target])
         _close(work, [], [], "rehearsal", None, (), report, None)
         return
     closings = _closings(work)
     generations, embedders = _recorded(work, step.target, closings)
+    release(work, [step.target])
     changes = tuple(change.to_json() for change in step.changes)
     _close(work, closings, generations, "in_place", step.target, changes, report, embedders)
 
@@ -137,6 +144,7 @@ def close_edit(
     embedders = None
     if any(closing.direction != FIXED for closing in closings):
         generations, embedders = _recorded(work, step.target, closings)
+    release(work, [step.target])
     return _close(work, closings, generations, "edit", step.target, (), report, embedders, fixed, job, also)
 
 
@@ -149,8 +157,7 @@ def _recorded(work: Work, target: str, closings: Sequence[Closing]) -> tuple[lis
     if generation is None:
         return [], embedders
     generation = replace(generation, revisions=applied, schema=declared or generation.schema)
-    seal = seal_of(work, generation.number, "live", applied[-1] if applied else None, embedders)
-    work.store.write_seal(target, seal)
+    _seal(work, generation, applied, embedders)
     return [generation], embedders
 
 
@@ -161,6 +168,7 @@ def close_retire(work: Work, step: Retire, *, spared: bool = False) -> None:
         work.lease.forget_generation(step.target)
     generation = work.generation(step.target)
     gone = [replace(generation, state="gone", fence=None)] if generation is not None and not spared else []
+    release(work, [step.target])
     _close(work, [], gone, "retire", step.target, (), {"reason": step.reason}, None)
 
 
@@ -185,8 +193,8 @@ def close_adopt(work: Work, step: Adopt) -> None:
     row = known or Generation(step.number, step.target, None, (), declared or CollectionSchema(), "live", swept=True)
     row = replace(row, state="live", parent=None, revisions=applied, schema=declared or row.schema, held_until=None)
     embedders = _kept_embedders({**_known_embedders(work), **step.embedders}, declared)
-    seal = seal_of(work, row.number, "live", applied[-1] if applied else None, embedders)
-    work.store.write_seal(step.target, seal)
+    _seal(work, row, applied, embedders)
+    release(work, [step.target, *step.beside])
     _close(work, closings, [*rows, row], "adopt", step.target, (), step.report, embedders)
 
 
@@ -194,11 +202,10 @@ def _beside(work: Work, step: Adopt) -> list[Generation]:
     """Generations of the ledger that is taken over: kept without an end, and no way back, since their base is lost."""
     rows = []
     for physical, number in step.beside.items():
-        name = reach(work, physical)
-        found = work.store.describe(name)
+        found = work.store.describe(reach(work, physical))
         if found is None:
             continue
-        work.store.write_seal(name, {**(found.seal or {}), "ledger": work.ledger_id})
+        work.store.write_seal(own(work, physical), {**(found.seal or {}), "ledger": work.ledger_id})
         rows.append(Generation(number, physical, None, (), found.schema.with_(aliases=()), "retired", swept=True))
     return rows
 

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from qmigrate.embed.staged import LetsGo
 from qmigrate.errors import QmigrateError, UnavailableError
 from qmigrate.ledger import Range
+from qmigrate.model.names import EpochAlias, own_alias
 from qmigrate.model.plan import Build
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.steps.hands import Hand, LostError, Order
-from qmigrate.steps.owned import confirm
+from qmigrate.steps.owned import make
 from qmigrate.steps.quarantine import Quarantine, points_of
 from qmigrate.steps.ranges import in_parallel
 from qmigrate.steps.streams import STAGES, shown
@@ -86,7 +87,7 @@ class _Place:
     device: str | None
     lock: threading.Lock = field(default_factory=threading.Lock)
     hand: Hand | None = None
-    alias: str = ""
+    alias: EpochAlias | None = None
 
 
 class _Crew:
@@ -107,7 +108,7 @@ class _Crew:
         for place in self._places * each:
             self._free.put(place)
         self._lock = threading.Lock()
-        self._aliases: list[str] = []
+        self._aliases: list[EpochAlias] = []
         self._shown = 0
         self._quarantined = 0
         self._lost_at: float | None = None
@@ -155,12 +156,11 @@ class _Crew:
                 place.hand = work.hands.start(order, self._look)
             return place.hand
 
-    def _new_alias(self) -> str:
+    def _new_alias(self) -> EpochAlias:
         with self._lock:
-            alias = f"{self._step.target}__e{self._work.lease.epoch}__{len(self._aliases)}"
+            alias = own_alias(self._step.target, self._work.lease.epoch, len(self._aliases))
             self._aliases.append(alias)
-        self._work.store.create_alias(alias, self._step.target)
-        confirm(self._work)
+        make(self._work, [alias], self._step.target)
         return alias
 
     def _lose(self, place: _Place, hand: Hand | None, why: str) -> None:
@@ -171,7 +171,8 @@ class _Crew:
             place.hand = None
             if hand is not None:
                 hand.close()
-            self._work.store.drop_alias(place.alias)
+            if place.alias is not None:
+                self._work.store.drop_alias(place.alias)
         where = f" on {place.device}" if place.device else ""
         work = self._work
         work.progress.say(f"{work.collection}: a worker{where} has ended ({why}); another one goes on")

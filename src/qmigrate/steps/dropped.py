@@ -73,7 +73,7 @@ def audit(work: Work, target: str, facts: JsonObject | None) -> Fixed | None:
 def forget_unborn(work: Work, physical: str) -> None:
     """Take out of ledger and exports what was kept of a generation that never served, and is given up."""
     generation = work.generation(physical)
-    if generation is None or generation.state not in ("building", "held"):
+    if generation is None or not generation.never_served:
         return
     rows = work.lease.ledger.quarantine([physical])
     if rows:

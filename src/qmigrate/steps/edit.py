@@ -17,7 +17,7 @@ from qmigrate.steps.fixes.kinds import opened
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap
 from qmigrate.steps.fixes.sighting import forget
-from qmigrate.steps.owned import own, reach, release
+from qmigrate.steps.owned import own, reach
 from qmigrate.steps.work import Facts, Phase, Work
 
 #: How often a group is sent again when one of its points went away in between.
@@ -157,7 +157,6 @@ def verify(step: EditPoints, work: Work) -> Facts:
 
 def close(step: EditPoints, work: Work) -> Facts:
     """Everything recorded in one transaction; the journal stays while the fix can be undone."""
-    release(work, [step.target])
     found, changed = work.facts("select"), work.facts("change")
     facts = {
         "run": work.run,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from qmigrate.errors import QuarantineError, StoppedError
 from qmigrate.ledger import Quarantined, Range
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build
 from qmigrate.model.transform import PointId
 from qmigrate.ports import PendingWrite, Stored
@@ -64,7 +65,7 @@ class _Flight:
 class _Target:
     """Where the ranges write to, in pages of how many points, how fast, and how many pages are on their way."""
 
-    alias: str
+    alias: EpochAlias
     page: int
     throttle: Throttle
     ahead: int
@@ -97,7 +98,7 @@ class Copying:
 
 @contextmanager
 def copying(
-    work: Work, step: Build, maker: Maker, alias: str, *, workers: int, rate: float | None
+    work: Work, step: Build, maker: Maker, alias: EpochAlias, *, workers: int, rate: float | None
 ) -> Iterator[Copying]:
     """While the block runs, ranges can be copied through `alias`.
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import DELETING
 from qmigrate.ports import OperationIds
-from qmigrate.steps.owned import holder, own, reach
+from qmigrate.steps.owned import holder, own, reach, release
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.proof import approach, prove
 from qmigrate.steps.quiet import barrier
@@ -104,12 +105,16 @@ def thaw(work: Work, source: str) -> None:
     generation = work.generation(source)
     if generation is None or generation.fence is None:
         return
-    # Outside of a run the lease alone is held, and whoever had it before is revoked already.
-    address = own(work, source) if work.run else reach(work, source)
+    if generation.state == DELETING:
+        work.progress.say(f"{source}: its deletion has begun, so it takes no more writes; qmigrate upgrade finishes it")
+        return
     # It may have been deleted meanwhile: nothing is left to lift then.
     with suppress(NotFoundError):
-        work.store.lift_fence(address, generation.fence)
+        work.store.lift_fence(own(work, source), generation.fence)
     work.lease.save_generation(replace(generation, fence=None))
+    if not work.run:
+        # Outside of a run no closing phase takes it away.
+        release(work, [source])
 
 
 def over(work: Work) -> None:

@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 
 from qmigrate.errors import ConflictError, NotFoundError, QmigrateError, RepairNeededError, StoreError
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import GoLive
-from qmigrate.steps.owned import confirm, own_pairs
+from qmigrate.steps.owned import own_pairs, refuse_begun
 from qmigrate.steps.retire import delete_plain
 from qmigrate.steps.work import Work
 
@@ -39,8 +40,8 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
     """Further aliases first, without a gap; then the plain collection goes and its name is taken."""
     target, source = str(step.target), str(step.source)
     further = [name for name in names if name != work.collection]
+    refuse_begun(work, target)
     pairs = own_pairs(work, target, [work.collection, *further])
-    confirm(work)
     if further:
         work.store.rename_aliases(pairs[1:])
     if _is_begun(work) and source in _present(work) and _was_deleted(work, source):
@@ -54,7 +55,7 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
         _take(work, pairs[:1], time.monotonic() + LIMIT)
         return
     generation = work.generation(source)
-    work.note({"gap": {"generation": generation.number if generation else None}})
+    work.note({"gap": {"generation": generation.number if generation else None, "recorded": True}})
     if work.frozen is not None:
         work.frozen.watch.finish_gap(pairs[:1])
     started = time.monotonic()
@@ -64,7 +65,7 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
     work.progress.say(f"{work.collection}: the name was away for at most {gap} ms")
 
 
-def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[str, str]]) -> None:
+def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[EpochAlias, str]]) -> None:
     """A server that refuses such an alias while the collection is there is asked again and again from beside."""
     refuses = work.settings.rebuild.plain_names == "auto"
     failed: list[QmigrateError] = []
@@ -100,7 +101,7 @@ def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[str, str]]) 
         raise failed[0]
 
 
-def _take(work: Work, pairs: Sequence[tuple[str, str]], deadline: float) -> None:
+def _take(work: Work, pairs: Sequence[tuple[EpochAlias, str]], deadline: float) -> None:
     while True:
         try:
             work.store.rename_aliases(pairs)

@@ -16,7 +16,7 @@ from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
 from qmigrate.steps.hold import hold
-from qmigrate.steps.owned import check_same, holder, own, reach, release, swap
+from qmigrate.steps.owned import check_same, holder, own, reach, refuse_begun, swap
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
@@ -38,6 +38,7 @@ def preflight(step: GoLive, work: Work) -> Facts:
                     hint="qmigrate status shows what is there",
                 )
             check_same(work, physical)
+    refuse_begun(work, step.target)
     serving = holder(work)
     if serving not in (step.source, step.target) and not gap.is_open(step, work):
         raise _foreign_alias(work, step, serving)
@@ -95,15 +96,14 @@ def swap_names(step: GoLive, work: Work) -> Facts:
     work.progress.begin(work.collection, "swap", None)
     started = time.monotonic()
     if step.target is None:
-        for alias in reversed(names):
-            work.store.drop_alias(alias)
+        work.store.change_aliases(own(work, str(step.source)), drop=[name for name in names if name != step.source])
     else:
         serving = holder(work)
         if serving != step.target:
             _move(step, work, serving, names)
     took = (time.monotonic() - started) * 1000
-    for alias in dropped:
-        work.store.drop_alias(alias)
+    if dropped:
+        work.store.change_aliases(own(work, str(step.target)), drop=dropped)
     _read_back(step, work, names)
     freeze.over(work)
     work.progress.end(f"{step.target} serves, name moved in {took:.0f} ms" if step.target else "the name is gone")
@@ -183,7 +183,6 @@ def close(step: GoLive, work: Work) -> Facts:
     """Seal, own aliases away, and everything recorded in one transaction."""
     _check_moved(step, work)
     holdover = timedelta(seconds=work.settings.rebuild.holdover)
-    release(work, [step.source, step.target])
     if step.place == "shadow" and step.back:
         hidden.forget(work)
     report = _report(work)

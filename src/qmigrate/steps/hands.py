@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from qmigrate.model.names import EpochAlias
+
 
 class LostError(Exception):
     """A worker has ended without a word, or can't be reached any more; the text says what is known."""
@@ -32,7 +34,7 @@ class Order:
     run: int
     step: int
     epoch: int
-    alias: str
+    alias: EpochAlias
     device: str | None
     workers: int
     rate: float | None

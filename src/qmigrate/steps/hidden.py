@@ -9,7 +9,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.model.names import old_alias
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
-from qmigrate.steps.owned import confirm, is_same
+from qmigrate.steps.owned import is_same, own
 from qmigrate.steps.work import Work
 
 
@@ -38,13 +38,13 @@ def preflight(step: GoLive, work: Work) -> None:
 def prepare(work: Work) -> None:
     """Make the way to the collection that is about to be hidden."""
     if work.store.aliases().get(old_alias(work.collection)) != work.collection:
-        work.store.create_alias(old_alias(work.collection), work.collection)
-        confirm(work)
+        work.store.change_aliases(own(work, work.collection), make={old_alias(work.collection): work.collection})
 
 
 def forget(work: Work) -> None:
     """The collection serves by its own name again."""
-    work.store.drop_alias(old_alias(work.collection))
+    if old_alias(work.collection) in work.store.aliases():
+        work.store.change_aliases(own(work, work.collection), drop=[old_alias(work.collection)])
 
 
 def is_lost(step: GoLive, work: Work) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from qmigrate.errors import RefusedError, RepairNeededError, StoreError
+from qmigrate.errors import RefusedError, RepairNeededError, StoreError, UnchangedError
+from qmigrate.model.names import EpochAlias, is_own_alias
 from qmigrate.model.plan import InPlace
-from qmigrate.model.schema import Change, CollectionSchema, changes
+from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
+from qmigrate.model.state import LiveCollection
 from qmigrate.steps.build import enforced, wait_until_ready
 from qmigrate.steps.closing import close_inplace
 from qmigrate.steps.owned import own, release
 from qmigrate.steps.work import Facts, Phase, Work
+from qmigrate.store.faults import RefusedRequestError
 
 
 def preflight(step: InPlace, work: Work) -> Facts:
@@ -27,12 +30,43 @@ def change(step: InPlace, work: Work) -> Facts:
     """Every change through an own alias, so that a holder of the past changes nothing; each may be repeated."""
     work.progress.begin(work.collection, "change", None)
     alias = own(work, step.target)
-    for item in step.changes:
-        work.tick(0, item.describe())
-        # An alias can't point to an alias, so those changes name the collection itself.
-        work.store.apply(step.target if item.kind.startswith("alias.") else alias, item)
+    # An attempt before this one may have changed something, whatever is seen now.
+    before = work.store.describe(alias) if (work.step, work.phase) not in work.learned else None
+    try:
+        for item in step.changes:
+            work.tick(0, item.describe())
+            _apply(step, work, alias, item)
+    except RefusedRequestError as error:
+        raise _refusal(step, work, before, error) from error
     work.progress.end(", ".join(item.describe() for item in step.changes))
     return {"changes": len(step.changes)}
+
+
+def _apply(step: InPlace, work: Work, alias: EpochAlias, item: Change) -> None:
+    if item.kind == "alias.add":
+        # An alias can't point to an alias.
+        work.store.change_aliases(alias, make={item.name: step.target})
+    elif item.kind == "alias.drop":
+        work.store.change_aliases(alias, drop=[item.name])
+    else:
+        work.store.apply(alias, item)
+
+
+def _settings(found: LiveCollection) -> tuple[CollectionSchema, JsonObject]:
+    """Everything that a change in place can change; own aliases come and go."""
+    further = tuple(alias for alias in found.schema.aliases if not is_own_alias(alias))
+    return found.schema.with_(aliases=further), found.unknown_values
+
+
+def _refusal(step: InPlace, work: Work, before: LiveCollection | None, error: StoreError) -> StoreError:
+    """What a refused change means: the run is over where nothing was changed, else it waits for a decision."""
+    now = work.store.describe(step.target)
+    same = before is not None and now is not None and _settings(now) == _settings(before)
+    if same:
+        release(work, [step.target])
+        return UnchangedError(f"{error.message}; {work.collection} was not changed", hint=error.hint)
+    error.hint = f"qmigrate abort {work.collection} takes back what was changed; qmigrate upgrade tries the rest again"
+    return error
 
 
 def verify(step: InPlace, work: Work) -> Facts:
@@ -47,7 +81,8 @@ def verify(step: InPlace, work: Work) -> Facts:
     if missing:
         raise StoreError(
             f"the server did not take: {'; '.join(item.describe() for item in missing)}",
-            hint="it may be too old for these settings: qmigrate doctor shows its version",
+            hint=f"it may be too old for these settings: qmigrate doctor shows its version; qmigrate abort "
+            f"{work.collection} takes the change back",
         )
     return {"declared_not_enforced": declared}
 
@@ -64,7 +99,6 @@ def _taken(live: CollectionSchema, item: Change) -> bool:
 
 def close(step: InPlace, work: Work) -> Facts:
     """Seal, and everything recorded in one transaction."""
-    release(work, [step.target])
     close_inplace(work, step, {"verify": work.facts("verify")})
     return {}
 

@@ -9,6 +9,7 @@ from typing import Any
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Leaving
 from qmigrate.merge import join
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.report import Findings
 from qmigrate.ports import OperationIds
 from qmigrate.steps.base import Entry, base_name, exchanged, left_by, unpack
@@ -109,7 +110,7 @@ def forget(work: Work, physical: str) -> None:
         work.lease.drop_carries(leaving.run, leaving.step)
 
 
-def _barrier(work: Work, address: str) -> tuple[int, OperationIds]:
+def _barrier(work: Work, address: EpochAlias) -> tuple[int, OperationIds]:
     """Tokens first, so that nothing passes behind the barrier; how many of them passed, and the ids."""
     taken = work.store.take_tokens(address)
     return taken, barrier(work.store, address)

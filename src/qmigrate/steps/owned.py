@@ -10,8 +10,9 @@ import re
 import time
 from collections.abc import Sequence
 
-from qmigrate.errors import RepairNeededError
-from qmigrate.model.names import OWN_ALIAS, old_alias
+from qmigrate.errors import LeaseHeldError, RepairNeededError
+from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, old_alias, own_alias
+from qmigrate.model.state import DELETING
 from qmigrate.steps.work import Work
 
 
@@ -65,22 +66,52 @@ def check_same(work: Work, physical: str) -> None:
         )
 
 
-def own(work: Work, physical: str) -> str:
+def own(work: Work, physical: str) -> EpochAlias:
     """The alias to write to `physical` through, made when it isn't there."""
-    alias = f"{physical}__e{work.lease.epoch}"
+    alias = own_alias(physical, work.lease.epoch)
     if work.store.aliases().get(alias) != physical:
-        work.store.create_alias(alias, physical)
-        confirm(work)
+        make(work, [alias], physical)
     return alias
 
 
-def confirm(work: Work) -> None:
-    """A ledger write that only the present holder can make: an alias made by a holder of the past is never used.
+def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
+    """Make own aliases, then see that the lease is still held: one made by a holder of the past is never used.
 
     Raises:
-        LeaseHeldError: somebody has taken over.
+        LeaseHeldError: another holder has taken over; none of them is left behind.
     """
-    work.note({})
+    try:
+        for alias in aliases:
+            work.store.create_alias(alias, physical)
+        confirm(work)
+    except LeaseHeldError:
+        # Whoever has taken over has looked for them already.
+        for alias in aliases:
+            work.store.drop_alias(alias)
+        raise
+
+
+def confirm(work: Work) -> None:
+    """A ledger write that only the present holder can make.
+
+    Raises:
+        LeaseHeldError: another holder has taken over.
+    """
+    work.lease.renew()
+
+
+def refuse_begun(work: Work, physical: str | None) -> None:
+    """Nothing serves, and nothing is built in, a generation whose deletion has begun: the request may be on its way.
+
+    Raises:
+        RepairNeededError: its deletion has begun.
+    """
+    row = work.generation(physical)
+    if row is not None and row.state == DELETING:
+        raise RepairNeededError(
+            f"the deletion of {physical} has begun and can only be finished, so it can't serve {work.collection} again",
+            hint=f"qmigrate abort {work.collection}, then qmigrate gc {work.collection} finishes the deletion",
+        )
 
 
 def swap(work: Work, target: str, names: Sequence[str]) -> None:
@@ -91,29 +122,39 @@ def swap(work: Work, target: str, names: Sequence[str]) -> None:
     Raises:
         NotFoundError: our own aliases are gone.
     """
+    refuse_begun(work, target)
     pairs = own_pairs(work, target, names)
-    confirm(work)
     work.store.rename_aliases(pairs, [name for name in names if name == target])
 
 
-def own_pairs(work: Work, target: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Own aliases of `target`, made now, and what each is to be renamed to; every one of them must still be there."""
-    pairs = []
-    for position, name in enumerate(names):
-        stem = f"{target}__e{work.lease.epoch}__"
-        work.store.create_alias(stem + str(position), target)
-        # The plain collection needs no alias: its own is only moved aside, to prove that it was still there.
-        pairs.append((stem + str(position), stem + str(len(names) + position) if name == target else name))
-    return pairs
+def own_pairs(work: Work, target: str, names: Sequence[str]) -> list[tuple[EpochAlias, str]]:
+    """Own aliases of `target`, made now, and what each is to be renamed to; every one of them must still be there.
+
+    Raises:
+        LeaseHeldError: another holder has taken over.
+    """
+    epoch = work.lease.epoch
+    made = [own_alias(target, epoch, position) for position in range(len(names))]
+    make(work, made, target)
+    # The plain collection needs no alias: its own is only moved aside, to prove that it was still there.
+    aside = [own_alias(target, epoch, len(names) + position) for position in range(len(names))]
+    return [(old, new if name == target else name) for old, new, name in zip(made, aside, names, strict=True)]
 
 
-def revoke_earlier(work: Work, physicals: Sequence[str]) -> int:
+def revoke_earlier(work: Work, physicals: Sequence[str], *, foreign: bool = False) -> int:
     """Remove the aliases of earlier epochs, then wait until no request sent through them can still land.
+
+    Args:
+        foreign: those of later epochs too: the epochs of another ledger say nothing. Else such an alias is that of
+            whoever has taken over from this process.
 
     Returns:
         How many aliases were removed.
     """
-    stale = [alias for alias, match in _own_aliases(work, physicals) if int(match["epoch"]) != work.lease.epoch]
+    confirm(work)
+    mine = work.lease.epoch
+    found = [(alias, int(match["epoch"])) for alias, match in _own_aliases(work, physicals)]
+    stale = [alias for alias, epoch in found if epoch < mine or (foreign and epoch != mine)]
     for alias in stale:
         work.store.drop_alias(alias)
     deadline = time.monotonic() + work.store.request_timeout
@@ -129,16 +170,17 @@ def revoke_earlier(work: Work, physicals: Sequence[str]) -> int:
 
 
 def release(work: Work, physicals: Sequence[str | None]) -> None:
-    """Remove all own aliases of these generations."""
+    """Remove the own aliases of these generations, but those of a holder that came later."""
     names = [name for name in physicals if name]
-    for alias, _ in _own_aliases(work, names):
-        work.store.drop_alias(alias)
+    for alias, match in _own_aliases(work, names):
+        if int(match["epoch"]) <= work.lease.epoch:
+            work.store.drop_alias(alias)
 
 
-def _own_aliases(work: Work, physicals: Sequence[str]) -> list[tuple[str, re.Match[str]]]:
+def _own_aliases(work: Work, physicals: Sequence[str]) -> list[tuple[EpochAlias, re.Match[str]]]:
     found = []
     for alias in work.store.aliases():
         match = OWN_ALIAS.match(alias)
         if match and match["physical"] in physicals:
-            found.append((alias, match))
+            found.append((as_own(alias), match))
     return found

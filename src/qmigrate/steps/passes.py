@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import xxhash
 
 from qmigrate.merge import join
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
@@ -46,7 +47,7 @@ class Sides:
 
     source: str
     target: str
-    alias: str
+    alias: EpochAlias
     base: str
     step: int
     maker: Maker | None

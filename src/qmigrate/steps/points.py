@@ -12,6 +12,7 @@ from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
 from qmigrate.ledger import Quarantined
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Payload, PointId, PointTransform
 from qmigrate.operations.values import Compute, Embed
@@ -334,21 +335,21 @@ class _Computed:
         return made
 
 
-def write(work: Work, alias: str, maker: Maker, made: Made) -> list[PendingWrite]:
+def write(work: Work, alias: EpochAlias, maker: Maker, made: Made) -> list[PendingWrite]:
     """Record what could not be filled, then start writing a page through an own alias."""
     if maker.quarantine is not None:
         maker.quarantine.record(made.ids, made.failed)
     return send(work, alias, made)
 
 
-def send(work: Work, alias: str, made: Made) -> list[PendingWrite]:
+def send(work: Work, alias: EpochAlias, made: Made) -> list[PendingWrite]:
     """Start writing a page; what is dropped is not left there from an earlier time either."""
     if made.dropped:
         work.store.delete(alias, made.dropped)
     return [work.store.upsert(alias, batch) for batch in records.batches(made.ready)]
 
 
-def try_again(work: Work, source: str, alias: str, maker: Maker) -> None:
+def try_again(work: Work, source: str, alias: EpochAlias, maker: Maker) -> None:
     """Make those points anew that could not be embedded so far.
 
     Raises:

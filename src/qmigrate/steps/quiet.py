@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-import uuid
 
 from qmigrate.errors import DeniedError, NotFoundError
-from qmigrate.model.schema import Change, JsonObject
+from qmigrate.model.names import EpochAlias
+from qmigrate.model.schema import JsonObject
 from qmigrate.ports import OperationIds, Store
 from qmigrate.steps.work import Work
 
@@ -22,7 +22,7 @@ def barrier(store: Store, name: str) -> OperationIds:
     """
     if store.capabilities.local or store.capabilities.barrier:
         return store.barrier(name)
-    store.apply(name, Change("index.drop", f"qmigrate_flush_{uuid.uuid4().hex}"))
+    store.flush(name)
     return {}
 
 
@@ -127,7 +127,7 @@ class TokenGuard:
     #: Seconds until a token comes back, how often it is tried for, and what a slow answer may take.
     REFILL, EVERY, SLACK = 60.0, 4.0, 1.0
 
-    def __init__(self, work: Work, alias: str) -> None:
+    def __init__(self, work: Work, alias: EpochAlias) -> None:
         self._work = work
         self._alias = alias
         self._taken = self._tried = time.monotonic()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from qmigrate.errors import RefusedError, StoreError
 from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, is_internal
+from qmigrate.model.permit import Permit
 from qmigrate.model.plan import Retire
 from qmigrate.ports import Store
 from qmigrate.steps.closing import close_retire
@@ -18,9 +19,14 @@ from qmigrate.steps.owned import check_same, own, release
 from qmigrate.steps.shadow import is_over_and_there
 from qmigrate.steps.superseded import drop_snapshot, refuse_last_copy
 from qmigrate.steps.work import Facts, Phase, Work
+from qmigrate.store.faults import is_unclear
 
 #: Points that a probe may have written.
 MOST_PROBE_POINTS = 10
+#: Request timeouts that a deletion can take, as ``Store.drop_collection`` promises.
+LASTS = 2.0
+#: How often a deletion is sent whose answer stays away: each time it is looked at first, and the lease renewed.
+DELETE_TRIES = 3
 #: How long every node may take to show that a deleted collection is gone, in seconds.
 READ_BACK = 10.0
 
@@ -55,8 +61,7 @@ def delete_plain(work: Work, physical: str, looked: Callable[[], None]) -> None:
         RepairNeededError: it is not the collection that was proven.
     """
     check_same(work, physical)
-    looked()
-    work.store.drop_collection(physical)
+    _destroy(work, physical, looked)
 
 
 def drop_probe(store: Store, name: str) -> bool:
@@ -73,13 +78,12 @@ def drop_probe(store: Store, name: str) -> bool:
         return False
     if store.count(name) > MOST_PROBE_POINTS:
         return False
-    store.drop_collection(name)
+    store.drop_collection(Permit.of_probe(name))
     return True
 
 
 def close(step: Retire, work: Work) -> Facts:
     """Recorded in one transaction."""
-    release(work, [step.target])
     close_retire(work, step, spared=_is_spared(work))
     expire(work)
     return {}
@@ -114,6 +118,7 @@ def _look(step: Retire, work: Work) -> Facts:
 
 def _check(step: Retire, work: Work) -> Facts:
     generation = work.generation(step.target)
+    # Once its deletion has begun, nothing of it can be kept any more.
     served = generation is not None and generation.state == "retired"
     if not served or step.writes == "discard" or not work.facts("preflight").get("present"):
         return {}
@@ -139,14 +144,14 @@ def _snapshots(step: Retire, work: Work) -> Facts:
         # Noted before it is deleted: afterwards nothing on the server tells of it.
         done = [*(one for one in done if one["name"] != made.name), entry]
         work.note({"snapshots": done})
-        work.store.delete_snapshot(address, made.name)
+        work.store.delete_snapshot(own(work, step.target), made.name)
     return {"snapshots": done}
 
 
 def _delete(step: Retire, work: Work) -> Facts:
     gone = {"deleted": False}
     generation = work.generation(step.target)
-    if generation is not None and generation.state == "building":
+    if generation is not None and generation.never_served:
         # A recovery that the server is still at would make the collection again behind its deletion.
         is_over_and_there(work, step.target)
         _refuse_foreign(step, work)
@@ -157,13 +162,52 @@ def _delete(step: Retire, work: Work) -> Facts:
         release(work, [step.target])
         _refuse_names(step, work)
         hidden_by = _hidden_by(step, work)
-        work.store.drop_collection(step.target)
+        _destroy(work, step.target)
         _read_back(step, work, hidden_by)
         gone = {"deleted": True}
     drop_snapshot(step, work)
     forget(work, step.target)
     forget_unborn(work, step.target)
     return gone
+
+
+def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None) -> None:
+    """Delete a collection: recorded first, sent once under a lease that outlives the request, then looked at.
+
+    Nothing makes a server refuse what a process that was paused sends late, so the generation is given up for good
+    before the request goes out: whoever takes over finishes the deletion, and nothing serves from it again.
+
+    Args:
+        begun: called once that is recorded: from then on the name may be taken.
+    """
+    for attempt in range(DELETE_TRIES):
+        work.tick()
+        permit = work.lease.begin_deletion(physical, LASTS * work.store.request_timeout)
+        begun()
+        try:
+            work.store.drop_collection(permit)
+        except StoreError as error:
+            if not is_unclear(error):
+                # It has answered: nothing is on its way, and it is what it was.
+                work.lease.cancel_deletion(physical)
+                raise
+            if _goes_away(work, physical):
+                return
+            if attempt == DELETE_TRIES - 1:
+                raise
+        else:
+            return
+
+
+def _goes_away(work: Work, physical: str) -> bool:
+    """Whether a collection is gone, or goes within the time of a request."""
+    deadline = time.monotonic() + work.store.request_timeout
+    while physical in work.store.physical_names():
+        if time.monotonic() > deadline:
+            return False
+        work.tick()
+        time.sleep(0.05)
+    return True
 
 
 def _refuse_foreign(step: Retire, work: Work) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import Build, Retire
 from qmigrate.model.state import OpenRun
+from qmigrate.steps.owned import own, release
 from qmigrate.steps.work import Work
 
 
@@ -35,8 +36,9 @@ def drop_snapshot(step: Retire, work: Work) -> None:
         return
     record = run.record(run.job.steps.index(build), "snapshot")
     made = (record.facts.get("snapshot") if record is not None else None) or {}
-    if made.get("made"):
-        work.store.delete_snapshot(made["collection"], made["name"])
+    if made.get("made") and made["collection"] in work.store.physical_names():
+        work.store.delete_snapshot(own(work, made["collection"]), made["name"])
+        release(work, [made["collection"]])
 
 
 def _build(step: Retire, work: Work) -> tuple[OpenRun | None, Build | None]:

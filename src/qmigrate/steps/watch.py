@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qmigrate.errors import NotFoundError, QmigrateError, StoreError
+from qmigrate.model.names import EpochAlias, as_own
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Store
 from qmigrate.steps.owned import own
@@ -96,14 +97,14 @@ def watch(lines: Sequence[str] | Any, opened: Any) -> None:
         opened: makes a store of connection settings.
     """
     order: dict[str, Any] = {}
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[EpochAlias, str]] = []
     store: Store | None = None
     for line in lines:
         message = json.loads(line)
         if DONE in message:
             return
         if "gap" in message:
-            pairs = [(old, new) for old, new in message["gap"]]
+            pairs = [(as_own(old), new) for old, new in message["gap"]]
         if "order" in message:
             order = message["order"]
             store = opened(order["connection"])
@@ -112,7 +113,7 @@ def watch(lines: Sequence[str] | Any, opened: Any) -> None:
         act(store, order, pairs)
 
 
-def act(store: Store, order: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> None:
+def act(store: Store, order: Mapping[str, Any], pairs: Sequence[tuple[EpochAlias, str]]) -> None:
     """What is left to do for a parent that died."""
     name, source = order["collection"], order["source"]
     if pairs and source not in store.physical_names():
@@ -123,13 +124,13 @@ def act(store: Store, order: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
     shown = None if name == source else source
     if all(aliases.get(name) == shown for aliases in store.aliases_of_nodes()) and source in store.physical_names():
         try:
-            store.lift_fence(order["alias"], order["prior"])
+            store.lift_fence(as_own(order["alias"]), order["prior"])
         except NotFoundError:
             # Somebody has taken over: it is theirs now.
             return
 
 
-def _rename(store: Store, pairs: Sequence[tuple[str, str]], deadline: float) -> None:
+def _rename(store: Store, pairs: Sequence[tuple[EpochAlias, str]], deadline: float) -> None:
     while True:
         try:
             store.rename_aliases(pairs)

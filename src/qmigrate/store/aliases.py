@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qmigrate.errors import NotFoundError
 from qmigrate.model.schema import JsonObject
@@ -11,6 +11,8 @@ from qmigrate.store.nodes import aliases
 from qmigrate.store.rest import Rest
 
 _PATH = "/collections/aliases"
+#: Number of the name that a guard has between two actions of one request; no other alias of its holder has it.
+MOVED_ASIDE = 999_999
 
 
 def create(node: Rest, alias: str, target: str) -> None:
@@ -22,6 +24,30 @@ def create(node: Rest, alias: str, target: str) -> None:
 def drop(node: Rest, alias: str) -> None:
     """Remove an alias; no error when it is gone."""
     node.call("POST", _PATH, {"actions": [{"delete_alias": {"alias_name": alias}}]})
+
+
+def guarded(
+    node: Rest, guard: str, *, make: Mapping[str, str] | None = None, drop: Sequence[str] = ()
+) -> None:
+    """Make and remove aliases in one request, if `guard` is still there; it may be repeated.
+
+    The server works through the actions in order, under one lock, and stops at the first that it refuses. So the guard
+    is moved aside and back first: where it is gone, nothing else happens; where anything behind it is refused, it is
+    back already.
+
+    Raises:
+        NotFoundError: `guard` is gone.
+    """
+    aside = f"{guard}__{MOVED_ASIDE}"
+    moves: list[JsonObject] = [
+        {"rename_alias": {"old_alias_name": old, "new_alias_name": new}}
+        for old, new in ((guard, aside), (aside, guard))
+    ]
+    made: list[JsonObject] = [
+        {"create_alias": {"collection_name": target, "alias_name": alias}} for alias, target in (make or {}).items()
+    ]
+    gone: list[JsonObject] = [{"delete_alias": {"alias_name": alias}} for alias in drop]
+    node.call("POST", _PATH, {"actions": [*moves, *made, *gone]})
 
 
 def rename(node: Rest, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:

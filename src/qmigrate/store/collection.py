@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from qmigrate.errors import NotFoundError, StoreError
+from qmigrate.model.permit import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import LiveCollection
 from qmigrate.ports import Readiness
@@ -210,9 +211,13 @@ def write_seal(node: Rest, name: str, seal: JsonObject | None) -> None:
     patch(node, name, {"metadata": {SEAL: seal}})
 
 
-def drop(node: Rest, name: str) -> None:
-    """Delete a physical collection; an alias is left alone by the server, and a missing one is no error."""
-    node.call("DELETE", path_of(name))
+def drop(node: Rest, permit: Permit) -> None:
+    """Delete a physical collection; an alias is left alone by the server, and a missing one is no error.
+
+    Sent once: whoever sends it again has to look first, and to be sure of the lease.
+    """
+    name = permit.use(node.longest)
+    node.envelope(node.send("DELETE", path_of(name), timeout=node.bounded))
 
 
 def apply(node: Rest, name: str, change: Change) -> None:

@@ -65,6 +65,11 @@ class RefusedRequestError(StoreError):
     """The server refused the request itself (400): it is malformed, or beyond a limit of strict mode."""
 
 
+def is_unclear(error: BaseException) -> bool:
+    """Whether a request that failed so may have been carried out, or may still be: a cluster may yet agree on it."""
+    return isinstance(error, TransientError) and error.unknown
+
+
 def of_response(response: httpx.Response, label: str) -> StoreError:
     """The error that a REST answer of 300 and above stands for."""
     text = _server_text(response)
@@ -154,6 +159,8 @@ def of_local(error: Exception, path: str) -> QmigrateError:
         return ConflictError(f"{where}: {text}")
     if _MISSING.search(text):
         return NotFoundError(f"{where}: {text}")
+    if isinstance(error, ValueError):
+        return RefusedRequestError(f"{where} refused a request: {text}")
     return StoreError(f"{where}: {text or type(error).__name__}")
 
 

@@ -12,6 +12,7 @@ import uuid
 
 from qmigrate.errors import StoreError
 from qmigrate.model.names import PROBE_PREFIX
+from qmigrate.model.permit import Permit
 from qmigrate.model.schema import JsonObject
 from qmigrate.store import aliases, collection
 from qmigrate.store.nodes import Nodes, physical_names
@@ -52,7 +53,7 @@ def probe(nodes: Nodes, timeout: float) -> bool:
         for name in (hidden, alias, way):
             aliases.drop(nodes.main, name)
         for name in (hidden, shown):
-            collection.drop(nodes.main, name)
+            _remove(nodes.main, name)
 
 
 def _tried(nodes: Nodes, names: tuple[str, str, str, str], stem: str, timeout: float) -> bool:
@@ -83,4 +84,9 @@ def _remove_forgotten(node: Rest, now: int) -> None:
         found = _NAME.match(name)
         if found and now - int(found["began"], 16) > FORGOTTEN:
             aliases.drop(node, name)
-            collection.drop(node, name)
+            _remove(node, name)
+
+
+def _remove(node: Rest, name: str) -> None:
+    """The deletion of a probe may be repeated: nobody else has its name."""
+    node.repeat(lambda: collection.drop(node, Permit.of_probe(name)))

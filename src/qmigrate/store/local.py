@@ -17,11 +17,13 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.model.ids import Page, pages_of
+from qmigrate.model.permit import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit, PendingWrite, Readiness, Ready, Stored
 from qmigrate.store import capabilities, faults, filters, local_shapes, records
+from qmigrate.store.aliases import MOVED_ASIDE
 from qmigrate.store.local_absent import Absent
 from qmigrate.store.local_folder import MEMORY, in_memory, open_folder
 from qmigrate.store.local_shapes import Settings
@@ -228,10 +230,6 @@ class LocalStore(Absent):
     def apply(self, name: str, change: Change) -> None:
         """One piece of in-place work, repeatable; what has no effect in local mode is left out."""
         match change.kind:
-            case "alias.add":
-                self.create_alias(change.name, name)
-            case "alias.drop":
-                self.drop_alias(change.name)
             case "vector.add" | "sparse.add":
                 config = local_shapes.new_vector(change)
                 self._run(lambda: self._client.create_vector_name(name, change.name, config))
@@ -251,8 +249,13 @@ class LocalStore(Absent):
         if found is None or vector in found.schema.vector_names():
             self._run(lambda: self._client.delete_vector_name(name, vector))
 
-    def drop_collection(self, name: str) -> None:
+    def flush(self, name: str) -> None:
+        """Nothing waits in local mode."""
+        self.must_exist(name)
+
+    def drop_collection(self, permit: Permit) -> None:
         """Delete a physical collection; no error when it is gone."""
+        name = permit.use(0.0)
         self._run(lambda: self._client.delete_collection(name))
 
     def write_seal(self, name: str, seal: JsonObject | None) -> None:
@@ -261,12 +264,19 @@ class LocalStore(Absent):
 
     def create_alias(self, alias: str, target: str) -> None:
         """Makes or re-points."""
-        action = models.CreateAlias(collection_name=target, alias_name=alias)
-        self._change_aliases([models.CreateAliasOperation(create_alias=action)])
+        self._change_aliases([_creation(alias, target)])
 
     def drop_alias(self, alias: str) -> None:
         """No error when it is gone."""
         self._change_aliases([_deletion(alias)])
+
+    def change_aliases(
+        self, guard: str, *, make: Mapping[str, str] | None = None, drop: Sequence[str] = ()
+    ) -> None:
+        """All or none: makes and removes aliases, if `guard` is still there."""
+        aside = f"{guard}__{MOVED_ASIDE}"
+        made = [_creation(alias, target) for alias, target in (make or {}).items()]
+        self._change_aliases([_renaming(guard, aside), _renaming(aside, guard), *made, *map(_deletion, drop)])
 
     def hides_collections(self) -> bool:
         """Local mode refuses such an alias."""
@@ -274,11 +284,7 @@ class LocalStore(Absent):
 
     def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
         """All or none: re-points every `new`, then removes `drop`."""
-        renames = [
-            models.RenameAliasOperation(rename_alias=models.RenameAlias(old_alias_name=old, new_alias_name=new))
-            for old, new in pairs
-        ]
-        self._change_aliases([*renames, *map(_deletion, drop)])
+        self._change_aliases([*(_renaming(old, new) for old, new in pairs), *map(_deletion, drop)])
 
     def _change_aliases(self, actions: list[Any]) -> None:
         self._run(lambda: self._client.update_collection_aliases(change_aliases_operations=actions))
@@ -319,6 +325,14 @@ class LocalStore(Absent):
         """Close the files and release the lock."""
         with self._lock:
             self._client.close()
+
+
+def _creation(alias: str, target: str) -> models.CreateAliasOperation:
+    return models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=target, alias_name=alias))
+
+
+def _renaming(old: str, new: str) -> models.RenameAliasOperation:
+    return models.RenameAliasOperation(rename_alias=models.RenameAlias(old_alias_name=old, new_alias_name=new))
 
 
 def _deletion(alias: str) -> models.DeleteAliasOperation:

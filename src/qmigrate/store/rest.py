@@ -49,6 +49,16 @@ class Rest:
         """Its address with the prefix, without a slash at the end."""
         return str(self._client.base_url).rstrip("/")
 
+    @property
+    def bounded(self) -> httpx.Timeout:
+        """Timeouts of one request that together are bounded: those of the client begin again with every part of it."""
+        return httpx.Timeout(self._timeout, connect=self._timeout / 4, write=self._timeout / 4, pool=self._timeout / 4)
+
+    @property
+    def longest(self) -> float:
+        """Seconds that a request with :attr:`bounded` can take; its answer is small, so it comes in one piece."""
+        return 2 * self._timeout
+
     def get(self, path: str, *, retry: bool = True, **params: Any) -> Any:
         """``result`` of a GET."""
         return self.call("GET", path, params=params, retry=retry)
@@ -92,6 +102,7 @@ class Rest:
         *,
         params: Mapping[str, Any] | None = None,
         files: Mapping[str, Any] | None = None,
+        timeout: httpx.Timeout | None = None,
     ) -> httpx.Response:
         """One request, once; errors are translated, a good answer is returned as it came.
 
@@ -101,10 +112,13 @@ class Rest:
             body: sent as JSON.
             params: of the query; None values are left out.
             files: sent as a form instead of a body, streamed: name -> (file name, open file).
+            timeout: of its parts; None for those of the settings.
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
-            response = self._client.request(method, path, json=body, params=given or None, files=files)
+            response = self._client.request(
+                method, path, json=body, params=given or None, files=files, timeout=timeout or self._client.timeout
+            )
         except httpx.HTTPError as error:
             raise faults.of_transport(error, self.label, self._timeout) from error
         if response.status_code >= 300:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qmigrate.model.ids import Page
+from qmigrate.model.permit import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
@@ -166,17 +168,16 @@ class ServerStore:
         return collection.readiness(self._nodes, name)
 
     def apply(self, name: str, change: Change) -> None:
-        """One piece of in-place work, repeatable. Alias changes too (`name` is the physical target)."""
-        if change.kind == "alias.add":
-            self.create_alias(change.name, name)
-        elif change.kind == "alias.drop":
-            self.drop_alias(change.name)
-        else:
-            collection.apply(self._main, name, change)
+        """One piece of in-place work, repeatable."""
+        collection.apply(self._main, name, change)
 
-    def drop_collection(self, name: str) -> None:
-        """Delete a physical collection; no error when it is gone."""
-        collection.drop(self._main, name)
+    def flush(self, name: str) -> None:
+        """A write that changes nothing, through every shard's queue."""
+        collection.apply(self._main, name, Change("index.drop", f"qmigrate_flush_{uuid.uuid4().hex}"))
+
+    def drop_collection(self, permit: Permit) -> None:
+        """Delete a physical collection, by one request; no error when it is gone."""
+        collection.drop(self._main, permit)
 
     def write_seal(self, name: str, seal: JsonObject | None) -> None:
         """Set or remove the metadata key ``qmigrate``."""
@@ -189,6 +190,12 @@ class ServerStore:
     def drop_alias(self, alias: str) -> None:
         """No error when it is gone."""
         aliases.drop(self._main, alias)
+
+    def change_aliases(
+        self, guard: str, *, make: Mapping[str, str] | None = None, drop: Sequence[str] = ()
+    ) -> None:
+        """One request that makes and removes aliases, if `guard` is still there."""
+        aliases.guarded(self._main, guard, make=make, drop=drop)
 
     def hides_collections(self) -> bool:
         """Whether an alias may take the name of a collection, on every node."""

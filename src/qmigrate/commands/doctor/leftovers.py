@@ -10,7 +10,7 @@ from qmigrate.commands.doctor.patient import Patient
 from qmigrate.commands.doctor.words import some
 from qmigrate.commands.results import Check
 from qmigrate.model.names import GENERATION, old_alias
-from qmigrate.model.state import CollectionState, Generation, LiveCollection
+from qmigrate.model.state import DELETING, CollectionState, Generation, LiveCollection
 from qmigrate.model.words import counted
 from qmigrate.planner import leftovers
 
@@ -112,6 +112,9 @@ def _row(name: str, state: CollectionState, row: Generation, there: bool) -> Ite
         detail = f"the ledger keeps it as a way back for {name}, but it is not in Qdrant any more"
         hint = f"going back is not possible without it: qmigrate snapshot list {name}"
         yield Check(f"generation {row.physical}", None, detail, hint, warns=True)
+    if row.state == DELETING and there and state.open_run is None:
+        detail = f"the deletion of this generation of {name} has begun, and can only be finished"
+        yield Check(f"generation {row.physical}", None, detail, f"qmigrate gc {name}", warns=True)
     if row.state == "building" and there and state.open_run is None:
         detail = f"it was being built for {name}, and no run goes on with it"
         yield Check(f"generation {row.physical}", None, detail, "qmigrate gc", warns=True)

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from qmigrate.errors import VerificationError
 from qmigrate.ledger import Leaving
+from qmigrate.model.names import EpochAlias
+from qmigrate.model.state import DELETING
 from qmigrate.model.transform import PointId
 from qmigrate.steps.base import base_name, without
 from qmigrate.steps.erasing.spaces import Ids, Spaces
@@ -33,7 +35,8 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
     if not held:
         return 0
     generation = work.generation(physical)
-    prior = generation.fence if generation is not None and generation.state == "retired" else None
+    fenced = generation is not None and generation.state in ("retired", DELETING)
+    prior = generation.fence if generation is not None and fenced else None
     alias = own(work, physical)
     leaving = work.lease.ledger.leaving(work.collection, physical) if prior is not None else None
     untouched = leaving is not None and _as_left(work, alias, leaving)
@@ -57,7 +60,7 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
     return gone
 
 
-def _as_left(work: Work, alias: str, leaving: Leaving) -> bool:
+def _as_left(work: Work, alias: EpochAlias, leaving: Leaving) -> bool:
     """Whether nothing was written to it since it was left, by its operation ids."""
     told = leaving.facts.get("left")
     if not told:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from qmigrate.errors import DeniedError
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import JsonObject
-from qmigrate.steps.owned import reach
+from qmigrate.steps.owned import own, reach
 from qmigrate.steps.work import Facts, Work
 
 #: What becomes of them.
@@ -43,7 +43,7 @@ def handle(work: Work, live: str, present: Mapping[str, str], how: str) -> Facts
     needed = _needed(work)
     for entry in holding:
         if entry["name"] not in needed and not entry["deleted"]:
-            work.store.delete_snapshot(reach(work, entry["collection"]), entry["name"])
+            work.store.delete_snapshot(own(work, entry["collection"]), entry["name"])
             entry["deleted"] = True
             work.note({"holding": holding})
             work.tick()

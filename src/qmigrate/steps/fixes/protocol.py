@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Lease, Ledger
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import OperationIds, Store
 from qmigrate.steps.work import Code, Tick
@@ -62,7 +63,7 @@ class Hand:
         tick: to be called between requests.
     """
 
-    alias: str
+    alias: EpochAlias
     store: Store
     tick: Tick
 
