@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Any
 
 from qmigrate.commands.candidates import Candidates, find
 from qmigrate.commands.inline import with_inline
+from qmigrate.commands.names import named
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import RefusedError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.known import SERVER_DEFAULTS
+from qmigrate.model.patterns import met
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
 from qmigrate.new_revision import NewFile, compose, write_new
@@ -160,7 +161,7 @@ def stamp(
     """
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         wanted = opened.revisions.get(revision).id
-        names = tuple(only) if only is not None else _created(opened, wanted)
+        names = named(opened, only) if only is not None else _created(opened, wanted)
         found = Candidates.named(opened, names)
         if not dry_run:
             _finish(opened, found, stop, lock_timeout)
@@ -225,7 +226,7 @@ def _source(
         same = [target.live.schema.with_(aliases=()).to_json(), target.live.unknown]
         groups.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(target)
     parts = [drop_source(name) for name in leaving]
-    matching = {name for name in found.every if fnmatchcase(name, pattern)}
+    matching = frozenset(met(pattern, found.every))
     for group in groups.values():
         names = {target.name for target in group}
         glob = pattern if ("*" in pattern or "?" in pattern) and matching == names else None
@@ -241,7 +242,7 @@ def _write_baseline(opened: Session, finding: _Finding, choice: Choice) -> Choic
     if finding.file is None:
         return choice
     made = write_new(finding.file)
-    opened.revisions = with_inline(Revisions.load(opened.settings.scripts), opened.ledger)
+    opened.revisions = with_inline(Revisions.load(opened.settings.scripts), opened.ledger, opened.store)
     names = {verdict.target.name for verdict in finding.verdicts if verdict.how == "baseline"}
     return replace(choice, baseline=dict.fromkeys(names, made.id))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 from qmigrate.commands.session import Session
 from qmigrate.errors import NotFoundError, RefusedError, UsageError
 from qmigrate.model.names import GENERATION, old_alias
+from qmigrate.model.patterns import met
 from qmigrate.model.state import CollectionState, LiveCollection, World
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.checks import logical_name_problem
@@ -80,8 +80,7 @@ def find(opened: Session, pattern: str, alias: str | None) -> Candidates:
         UsageError: `alias` doesn't fit.
     """
     every = known_names(opened.ledger, opened.store)
-    exact = pattern in every
-    matching = [name for name in every if (name == pattern if exact else fnmatchcase(name, pattern))]
+    matching = met(pattern, every)
     world = observe(opened.ledger, opened.store, only=matching)
     present = [state for name, state in sorted(world.collections.items()) if state.live is not None]
     if not present:

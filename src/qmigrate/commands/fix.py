@@ -92,9 +92,15 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a fix would do."""
+    """What a fix would do.
+
+    Attributes:
+        previews: per collection.
+        notes: what a person should know: which collections a glob means, and what the values don't fit.
+    """
 
     previews: tuple[Preview, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def changes(self) -> int:
@@ -119,7 +125,7 @@ def review(settings: Settings, operation: Operation, narrow: Narrow | None = Non
     edit = (narrow or Narrow()).of(operation)
     with session(settings, writes=False) as opened:
         plan = plan_fix(observe(opened.ledger, opened.store), [(operation, edit)])
-        return Review(tuple(previews(opened, plan)))
+        return Review(tuple(previews(opened, plan)), plan.notes)
 
 
 def fix(

@@ -13,6 +13,7 @@ from qmigrate.commands.results import Resumed
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import UsageError
 from qmigrate.model.fix import Found
+from qmigrate.model.patterns import has_wildcard
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -130,7 +131,7 @@ class Wish:
             beside=marks.parameters.keys() - {"value"},
             max_share=self.max_share,
         )
-        if operation.is_glob:
+        if has_wildcard(operation.written):
             raise UsageError(f"{operation.collection} may be several collections, and rows are marked once")
         return operation, {**(operation.edit() or {}), "mark": to_json(marks)}
 
@@ -207,6 +208,8 @@ def _previews(opened: Session, edits: Edits, *, check: bool) -> list[Preview]:
         check: have the database plan the statements.
     """
     plan = plan_fix(observe(opened.ledger, opened.store), edits)
+    if len(plan.collections) != 1:
+        raise UsageError(f"{edits[0][0].collection} is several collections, and rows are marked once")
     (item,) = plan.collections
     name = item.job.collection
     check_ownership(observe(opened.ledger, opened.store, only=[name]), name)

@@ -130,7 +130,7 @@ def session(
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
-        opened.revisions = with_inline(files, ledger)
+        opened.revisions = with_inline(files, ledger, opened.store)
         if unchanged:
             check_checksums(opened.files(), ledger.applied_checksums())
         yield opened

@@ -5,13 +5,13 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from qmigrate.errors import PlanError, RevisionError
 from qmigrate.lint.alembic_files import SqlProject
 from qmigrate.lint.source import Source, Span
+from qmigrate.model import patterns
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.base import Operation, check_contradictions
 from qmigrate.revision_file import Revision, is_revision
@@ -134,7 +134,7 @@ class Project:
         exact = self.points.get(collection)
         if exact is not None:
             return exact
-        matching = [count for name, count in self.points.items() if fnmatchcase(collection, name)]
+        matching = [count for name, count in self.points.items() if patterns.fits(collection, name)]
         return max(matching, default=None)
 
     def embedder(self, collection: str, name: str) -> Mapping[str, Any] | None:
@@ -194,7 +194,7 @@ def _names(operation: Operation, schemas: dict[str, CollectionSchema | None]) ->
         return [pattern]
     found = [name for name in sorted(schemas) if operation.matches(name)]
     if not found and not operation.is_glob and not operation.creates:
-        made = [name for name in sorted(schemas) if fnmatchcase(pattern, name)]
+        made = [name for name in sorted(schemas) if patterns.fits(pattern, name)]
         if made:
             schemas[pattern] = schemas[made[0]]
     return found or [pattern]

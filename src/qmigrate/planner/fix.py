@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qmigrate.errors import PlanError, RefusedError
+from qmigrate.model import patterns
 from qmigrate.model.plan import FIXED, Closing, CollectionPlan, EditPoints, Erase, Job, OpRef, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
@@ -23,6 +24,7 @@ def fixed_by(world: World, operation: Operation) -> list[CollectionState]:
     """
     if operation.edit() is None:
         raise operation.error("is no data fix", hint="put it into a revision: qmigrate revision")
+    operation = operation.bound(world.known)
     matching = [state for name, state in sorted(world.collections.items()) if operation.matches(name)]
     found = [state for state in matching if state.managed and state.live is not None]
     if not found and not operation.is_glob:
@@ -49,7 +51,16 @@ def plan_fix(world: World, edits: Sequence[tuple[Operation, JsonObject]]) -> Pla
             steps.setdefault(state.name, []).append(made((), str(state.physical), edit, reason))
             lines.setdefault(state.name, []).append(operation.describe())
     planned = [planned_fix(world, name, made, lines[name]) for name, made in steps.items()]
-    return Plan(verb=VERB, target=(), collections=tuple(planned))
+    notes = dict.fromkeys(note for operation, _ in edits for note in _met_notes(world, operation))
+    return Plan(verb=VERB, target=(), collections=tuple(planned), notes=tuple(notes))
+
+
+def _met_notes(world: World, operation: Operation) -> Sequence[str]:
+    """What a glob means here: nobody should find out from the deletion."""
+    operation = operation.bound(world.known)
+    return (patterns.words(operation.pattern, [state.name for state in fixed_by(world, operation)]),) if (
+        operation.is_glob
+    ) else ()
 
 
 def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Sequence[str]) -> CollectionPlan:
