@@ -316,3 +316,48 @@ def test_presets_are_deletions_with_a_name(made):
     ):
         answer = call(made.root, *words, *more, "--dry-run")
         assert (answer.code, said in answer.err) == (code, True), answer.text
+
+
+#: A payload value as the application writes it, what is typed, how many go, and what is said of the types.
+TYPED = [
+    ("90", '"90"', 1, 'asset_id: text "90"'),
+    ("90", "90", 0, "`asset_id` holds texts, and is compared with the number 90: a text is written '\"90\"'"),
+    (90, "90", 1, "asset_id: number 90"),
+    (90, '"90"', 0, "the number is written 90, without quotes"),
+    ("007", "007", 1, 'asset_id: text "007"'),
+    ("2024-01-01", "2024-01-01", 1, 'asset_id: text "2024-01-01"'),
+    ("1e5", "1e5", 1, 'asset_id: text "1e5"'),
+    (True, "json:true", 1, "asset_id: boolean true"),
+    (True, "true", 0, "it is written json:true"),
+    ("a\tb", "a\tb", 1, "asset_id: text"),
+    ("😀", '"\\ud83d\\ude00"', 1, 'asset_id: text "😀"'),
+]
+
+
+@pytest.mark.parametrize(("held", "typed", "goes", "words"), TYPED, ids=lambda one: repr(one)[:20])
+def test_a_preset_selects_the_type_that_is_meant(made, held, typed, goes, words):
+    """Texts and numbers are told apart, the preview names them, and says where the payload holds something else."""
+    where = {"must": [{"key": "asset_id", "match": {"value": ":value"}}]}
+    presets = {"asset": {"collection": made.name, "filter": where, "reason": "r", "max_share": 1.0}}
+    made.extra["fixes"] = {"presets": presets}
+    made.__post_init__()
+    store = made.store()
+    write(store, made.name, [Point(1, {"asset_id": held}, {"a": [1.0] * 8})])
+    store.close()
+    args = ("fix", "delete", "--preset", "asset", "--value", typed, "--yes")
+    shown = call(made.root, *args, "--dry-run")
+    assert f"{goes} of 12 points would change" in shown.out, shown.text
+    assert words in " ".join(shown.out.split())
+    done = call(made.root, *args, "--expect", str(goes))
+    assert done.code == 0, done.text
+    assert (1 in digests(made)) == (not goes)
+    if not goes:
+        assert "0 points: `asset_id` holds" in " ".join(done.out.split())
+
+
+def test_a_must_not_of_another_type_is_named_before_everything_goes(made):
+    """Under must_not a value of the wrong type means every point, and the preview says so."""
+    where = '{"must_not": [{"key": "kind", "match": {"value": 7}}]}'
+    shown = call(made.root, "fix", "delete", made.name, "--filter", where, "--reason", "r", "--dry-run")
+    assert "12 of 12 points would change" in shown.out
+    assert "`kind` holds texts, and is compared with the number 7" in " ".join(shown.out.split())

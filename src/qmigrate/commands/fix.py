@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from qmigrate.commands.edits import count
+from qmigrate.commands.fitting import asked, misfits
 from qmigrate.commands.fixed import FixResult, run_fix
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.undone import fixed, plan_undo
 from qmigrate.errors import DriftError, PlanError, RefusedError
+from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -80,6 +82,8 @@ class Preview:
         changes: points that would change, exactly.
         counts: further figures.
         sample: the first of what would change: id, before, after.
+        values: what fields and parameters are compared with, and of which type.
+        misfits: fields that hold other types than they are compared with.
     """
 
     collection: str
@@ -88,6 +92,8 @@ class Preview:
     changes: int
     counts: Mapping[str, int]
     sample: tuple[JsonObject, ...]
+    values: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,12 @@ def fix(
     more = {name: value for name, value in given.items() if value is not None}
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
-        return run_fix(opened, lambda world: plan_fix(world, edits), lock_timeout, edits=edits, wait=wait)
+        result = run_fix(opened, lambda world: plan_fix(world, edits), lock_timeout, edits=edits, wait=wait)
+        if result.changed:
+            return result
+        names = dict.fromkeys(one.collection for one in result.done)
+        found = (line for name in names for _, edit in edits for line in misfits(opened.store, name, edit))
+        return replace(result, notes=tuple(dict.fromkeys(found)))
 
 
 def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Review:
@@ -213,9 +224,23 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
         steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
         for step, what in zip(steps, item.lines[: len(steps)], strict=True):
             seen = count(opened, name, step.edit, step.ops)
-            found.append(Preview(name, what, seen.points, seen.changes, dict(seen.counts), tuple(seen.sample)))
+            found.append(preview_of(opened, name, what, seen, step.edit))
         found += [_back_again(opened, item, step) for step in item.job.steps if isinstance(step, GoLive)]
     return found
+
+
+def preview_of(opened: Session, name: str, what: str, seen: Found, edit: JsonObject) -> Preview:
+    """What was counted of one edit, with the types of the values that it asks for."""
+    return Preview(
+        name,
+        what,
+        seen.points,
+        seen.changes,
+        dict(seen.counts),
+        tuple(seen.sample),
+        asked(edit),
+        misfits(opened.store, name, edit),
+    )
 
 
 def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:

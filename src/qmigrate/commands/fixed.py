@@ -55,11 +55,13 @@ class FixResult:
         done: one entry per step, in the order of execution.
         resumed: interrupted runs that were finished first.
         looked: collections that were only looked at, for the first time: the same command goes on when they are due.
+        notes: why nothing was found, where that can be told.
     """
 
     done: tuple[Done, ...]
     resumed: tuple[Resumed, ...] = ()
     looked: tuple[FirstLook, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

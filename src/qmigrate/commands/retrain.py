@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qmigrate.commands.fix import Preview
+from qmigrate.commands.fix import Preview, preview_of
 from qmigrate.commands.fixed import Done, FixResult, run_fix, same_edits
 from qmigrate.commands.presets import marking, preset
 from qmigrate.commands.results import Resumed
@@ -225,7 +225,7 @@ def _previews(opened: Session, edits: Edits, *, check: bool) -> list[Preview]:
             for entry in fix.find(one):
                 one.changes += entry.id not in seen
                 seen.add(entry.id)
-        found.append(Preview(name, what, one.points, one.changes, dict(one.counts), tuple(one.sample)))
+        found.append(preview_of(opened, name, what, one, step.edit))
     return found
 
 

@@ -45,6 +45,8 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
     for one in result.done:
         for line in _done(one, unit):
             console.print(line)
+    for note in result.notes:
+        console.print(f"0 points: {note}")
     for seen in result.looked:
         strays, missing = counted(seen.strays, "point"), counted(seen.missing, "row")
         what = f"  first look: {strays} without a row, {missing} without a point"
@@ -65,7 +67,8 @@ def preview_lines(preview: Preview) -> list[Text]:
     estimates = [_estimate(counts, *named) for named in (("strays", "points"), ("missing", "rows"))]
     if "strays_at_most" in preview.counts:
         figures = f"{figures}, of {number(counts.pop('sampled'))} that were looked at"
-    lines = [head, *labelled("changes", [figures]), *labelled("found", [_counts(counts)])]
+    lines = [head, *labelled("values", preview.values), *labelled("changes", [figures])]
+    lines += [*labelled("types", preview.misfits), *labelled("found", [_counts(counts)])]
     lines += labelled("estimate", [one for one in estimates if one])
     return [*lines, *labelled("sample", [_sample(one) for one in preview.sample[:_SHOWN]])]
 
