@@ -361,3 +361,37 @@ def test_a_must_not_of_another_type_is_named_before_everything_goes(made):
     shown = call(made.root, "fix", "delete", made.name, "--filter", where, "--reason", "r", "--dry-run")
     assert "12 of 12 points would change" in shown.out
     assert "`kind` holds texts, and is compared with the number 7" in " ".join(shown.out.split())
+
+
+#: What is said, and how the audit names it.
+TARGETS = [
+    (("--id", "5"), "5"),
+    (("--id", "5", "--id", "2"), "5, 2"),
+    (("--prefix", "/photos/2024/"), "/photos/2024/"),
+    (("--filter", '{"must": [{"key": "n", "match": {"value": 2}}]}'), '{"must": [{"key": "n", "match": {"value": 2}}]}'),
+    (("--sql", "SELECT asset AS id\nFROM sessions WHERE session = :s", "--param", "s=12"), "s=12"),
+    (("--sql", "SELECT asset AS id\nFROM sessions WHERE asset = 5"), "SELECT asset AS id FROM sessions WHERE asset = 5"),
+    (("--preset", "session", "--value", "12"), "12"),
+    (("--preset", "session", "--value", "77"), "77"),
+    (("--preset", "folder", "--value", "/photos/2024/"), "/photos/2024/"),
+]
+
+
+@pytest.mark.parametrize(("said", "target"), TARGETS, ids=lambda one: str(one)[-30:])
+def test_the_audit_has_what_was_said_also_of_nothing(made, said, target):
+    """A deletion is recorded by what was asked for, as it was said, and is recorded although it found no point."""
+    query = "SELECT asset AS id FROM sessions WHERE session = :value"
+    presets = {
+        "session": {"collection": made.name, "sql": query, "reason": "r"},
+        "folder": {"collection": made.name, "prefix": ":value", "reason": "r"},
+    }
+    made.extra["fixes"] = {"presets": presets, "max_share": 1.0}
+    made.__post_init__()
+    collection = () if said[0] == "--preset" else (made.name,)
+    args = ("fix", "delete", *collection, *said, "--reason", "r", "--yes", "--max-share", "1")
+    first = call(made.root, *args)
+    again = call(made.root, *args)
+    assert (first.code, again.code) == (0, 0), first.text + again.text
+    newest, oldest = audit(made)
+    assert (oldest.target, newest.target, newest.count) == (target, target, 0)
+    assert "Take it back" not in again.out

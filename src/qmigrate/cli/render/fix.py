@@ -54,7 +54,7 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
         again = f"run the same command again after {seen.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
         for line in labelled("not yet", [again]):
             console.print(line)
-    number_ = next((one.log for one in reversed(result.done) if one.log is not None), None)
+    number_ = next((one.log for one in reversed(result.done) if one.log is not None and one.changed), None)
     if number_ is not None:
         console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {number_}", "bold")))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of another parameter; may be repeated.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for audit and rows; wanted unless the preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and run no statement.")
+@click.option("--allow-unmarked", is_flag=True, help="Also where points would go and no row would be marked.")
 @max_share
 @expect
 @yes
@@ -77,6 +78,7 @@ def _wish(collection: str | None, given: dict[str, Any]) -> Wish:
         reason=given["reason"],
         collection=collection,
         max_share=given["max_share"],
+        allow_unmarked=given["allow_unmarked"],
     )
 
 
