@@ -58,6 +58,11 @@ class Revisions:
         _check_graph([revision for revision, _ in found])
         return cls(found).bound(())
 
+    @classmethod
+    def none(cls) -> Revisions:
+        """No revision at all."""
+        return cls(())
+
     def with_inline(self, found: Iterable[Revision]) -> Revisions:
         """This graph and revisions that have no file.
 

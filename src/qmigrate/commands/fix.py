@@ -103,10 +103,12 @@ class Review:
     Attributes:
         previews: per collection.
         notes: what a person should know: which collections a glob means, and what the values don't fit.
+        unmanaged: collections that are not under management: they can be looked at, and not changed.
     """
 
     previews: tuple[Preview, ...]
     notes: tuple[str, ...] = ()
+    unmanaged: tuple[str, ...] = ()
 
     @property
     def changes(self) -> int:
@@ -129,9 +131,12 @@ def review(settings: Settings, operation: Operation, narrow: Narrow | None = Non
         DatabaseError: the application's database can't be reached.
     """
     edit = (narrow or Narrow()).of(operation)
-    with session(settings, writes=False) as opened:
-        plan = plan_fix(observe(opened.ledger, opened.store), [(operation, edit)])
-        return Review(tuple(previews(opened, plan)), plan.notes)
+    with session(settings, writes=False, looking=True) as opened:
+        world = observe(opened.ledger, opened.store)
+        plan = plan_fix(world, [(operation, edit)], looking=True)
+        names = [item.job.collection for item in plan.collections]
+        unmanaged = tuple(name for name in names if not world.collections[name].managed)
+        return Review(tuple(previews(opened, plan)), plan.notes, unmanaged)
 
 
 def fix(
@@ -220,7 +225,10 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
     found = []
     for item in plan.collections:
         name = item.job.collection
-        check_ownership(observe(opened.ledger, opened.store, only=[name]), name)
+        world = observe(opened.ledger, opened.store, only=[name])
+        if world.collections[name].managed:
+            # What is only looked at may be anybody's.
+            check_ownership(world, name)
         steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
         for step, what in zip(steps, item.lines[: len(steps)], strict=True):
             seen = count(opened, name, step.edit, step.ops)

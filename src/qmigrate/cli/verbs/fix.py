@@ -327,6 +327,12 @@ def consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
     from qmigrate.cli.render.fix import review_lines
     from qmigrate.errors import RefusedError
 
+    if found.unmanaged:
+        name = found.unmanaged[0]
+        raise RefusedError(
+            f"{name} is not under management, so what is changed could not be recorded",
+            hint=f"--check and --dry-run look at it; to change it, take it over first: qmigrate adopt {name}",
+        )
     refusal = RefusedError(
         f"{found.changes:,} points would change, and that needs consent",
         hint=f"look at them first (--check, --dry-run); {flags} does it",
