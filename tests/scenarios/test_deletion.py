@@ -395,3 +395,13 @@ def test_the_audit_has_what_was_said_also_of_nothing(made, said, target):
     newest, oldest = audit(made)
     assert (oldest.target, newest.target, newest.count) == (target, target, 0)
     assert "Take it back" not in again.out
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [("\ud83d", "surrogate"), (float("nan"), "NaN")], ids=["surrogate", "nan"]
+)
+def test_a_filter_that_is_no_json_is_refused_from_python_too(value, words):
+    """What no payload can hold is refused before anything is asked."""
+    where = {"must_not": [{"key": "kind", "match": {"value": value}}]}
+    with pytest.raises(PlanError, match=words):
+        op.DeletePoints("docs", filter=where, reason="r").check_words()

@@ -18,6 +18,7 @@ from qmigrate.errors import DriftError, PlanError, RefusedError
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import World
 from qmigrate.model.transform import PointId
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
@@ -171,12 +172,28 @@ def fix(
     more = {name: value for name, value in given.items() if value is not None}
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
-        result = run_fix(opened, lambda world: plan_fix(world, edits), lock_timeout, edits=edits, wait=wait)
-        if result.changed:
-            return result
-        names = dict.fromkeys(one.collection for one in result.done)
-        found = (line for name in names for _, edit in edits for line in misfits(opened.store, name, edit))
-        return replace(result, notes=tuple(dict.fromkeys(found)))
+        # Told by what was there before: of the first plan, since the next one may find it changed.
+        notes: list[tuple[str, ...]] = []
+
+        def make(world: World) -> Plan:
+            plan = plan_fix(world, edits)
+            if not notes:
+                notes.append(_misfits(opened, plan))
+            return plan
+
+        result = run_fix(opened, make, lock_timeout, edits=edits, wait=wait)
+        return replace(result, notes=notes[0] if notes else ())
+
+
+def _misfits(opened: Session, plan: Plan) -> tuple[str, ...]:
+    found = (
+        line
+        for item in plan.collections
+        for step in item.job.steps
+        if isinstance(step, EditPoints)
+        for line in misfits(opened.store, item.job.collection, step.edit)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Review:

@@ -55,7 +55,7 @@ class FixResult:
         done: one entry per step, in the order of execution.
         resumed: interrupted runs that were finished first.
         looked: collections that were only looked at, for the first time: the same command goes on when they are due.
-        notes: why nothing was found, where that can be told.
+        notes: fields that held other types than they were compared with.
     """
 
     done: tuple[Done, ...]

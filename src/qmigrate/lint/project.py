@@ -181,7 +181,7 @@ def _uses(order: Iterable[Source]) -> Iterator[Use]:
                     lost.add(name)
                 elif known:
                     schemas[name] = operation.apply(schema)
-        yield from _contradictions(source, operations, {*before, *schemas} - lost)
+        yield from _contradictions(source, operations, frozenset({*before, *schemas} - lost))
 
 
 def _names(operation: Operation, schemas: dict[str, CollectionSchema | None]) -> list[str]:
@@ -192,7 +192,9 @@ def _names(operation: Operation, schemas: dict[str, CollectionSchema | None]) ->
     pattern = operation.pattern
     if operation.creates and operation.is_glob:
         return [pattern]
-    found = [name for name in sorted(schemas) if operation.matches(name)]
+    # A name that a revision creates is one, whatever it looks like.
+    exact = operation.bound(schemas)
+    found = [name for name in sorted(schemas) if exact.matches(name)]
     if not found and not operation.is_glob and not operation.creates:
         made = [name for name in sorted(schemas) if patterns.fits(pattern, name)]
         if made:
@@ -216,10 +218,10 @@ def _words_problem(operation: Operation) -> PlanError | None:
     return None
 
 
-def _contradictions(source: Source, operations: tuple[Operation, ...], names: Iterable[str]) -> Iterator[Use]:
+def _contradictions(source: Source, operations: tuple[Operation, ...], names: frozenset[str]) -> Iterator[Use]:
     """The first contradiction of a file; the operation that its message begins with."""
     for name in sorted(names):
-        matching = [operation for operation in operations if operation.matches(name)]
+        matching = [operation for operation in operations if operation.bound(names).matches(name)]
         try:
             check_contradictions(matching)
         except PlanError as error:

@@ -216,6 +216,12 @@ class DeletePoints(DataFix):
             return f"the filter must be an object, not {self.filter!r:.60}"
         if not any(self.filter.get(name) for name in _CONDITIONS):
             return "the filter has no condition, so it selects every point; a reset is something else"
+        try:
+            json.dumps(self.filter, ensure_ascii=False, allow_nan=False).encode()
+        except UnicodeEncodeError:
+            return "the filter holds half of a surrogate pair, which is not a text"
+        except ValueError:
+            return "the filter holds NaN or Infinity, which are not numbers of JSON"
         return None
 
     def _prefix_problem(self) -> str | None:

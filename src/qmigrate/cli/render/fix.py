@@ -46,7 +46,7 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
         for line in _done(one, unit):
             console.print(line)
     for note in result.notes:
-        console.print(f"0 points: {note}")
+        console.print(f"note: {note}" if result.changed else f"0 points: {note}")
     for seen in result.looked:
         strays, missing = counted(seen.strays, "point"), counted(seen.missing, "row")
         what = f"  first look: {strays} without a row, {missing} without a point"
