@@ -174,7 +174,8 @@ def close(step: EditPoints, work: Work) -> Facts:
     report = {"select": found, "change": changed, "verify": work.facts("verify")}
     taken_back = bool(step.edit.get("drops"))
     # That a deletion found nothing is recorded, too; and rows are marked although there was no point.
-    wanted = not taken_back and (found["changes"] or step.edit.get("kind") in LOGGED_EMPTY)
+    empty = step.edit.get("kind") in LOGGED_EMPTY and step.edit.get("log_empty", True)
+    wanted = not taken_back and (found["changes"] or step.edit.get("mark") or empty)
     with opened(_place(work, step), step.edit) as fix:
         fixed = fix.audit(facts) if wanted else None
     # Before the run is recorded as done: afterwards nobody would come back for it.
