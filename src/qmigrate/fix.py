@@ -294,7 +294,7 @@ def reset(
     return command.reset(_settings(settings, config), collection, reason=reason, expect=expect, confirm=confirm)
 
 
-def retrain(
+def retrain(  # noqa: PLR0913  what is wanted, and where it runs
     preset: str,
     values: Sequence[Any],
     *,
@@ -302,6 +302,7 @@ def retrain(
     reason: str = "",
     max_share: float | None = None,
     expect: int | None = None,
+    allow_unmarked: bool = False,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> RetrainResult:
@@ -312,13 +313,14 @@ def retrain(
         values: of its parameter ``value``; each is deleted, marked and recorded by itself.
         parameters: of its other parameters.
         expect: how many points may go in all, exactly; None leaves it to the cap.
+        allow_unmarked: also where points would go and no row would be marked.
 
     Raises:
-        RefusedError: more would go than `expect` or the cap allow; nothing was changed.
+        RefusedError: more would go than `expect` or the cap allow, or no row would be marked; nothing was changed.
     """
     from qmigrate.commands import retrain as command
 
-    wish = command.Wish(preset, values, parameters or {}, reason, max_share=max_share)
+    wish = command.Wish(preset, values, parameters or {}, reason, max_share=max_share, allow_unmarked=allow_unmarked)
     return command.retrain(_settings(settings, config), wish, expect=expect)
 
 

@@ -56,7 +56,12 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
         )
         for name in chosen
     }
-    return World(ledger_id=ledger.identity() or "", capabilities=store.capabilities, collections=collections)
+    return World(
+        ledger_id=ledger.identity() or "",
+        capabilities=store.capabilities,
+        collections=collections,
+        names=frozenset(names),
+    )
 
 
 def known_names(ledger: Ledger, store: Store) -> list[str]:

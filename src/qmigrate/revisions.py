@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from qmigrate.errors import RevisionError
+from qmigrate.model.patterns import is_forced
 from qmigrate.revision_file import Revision, is_revision, load_file, operations_of
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Revisions:
         self._order = tuple(self._revisions[found.revision] for found in newest_first)[::-1]
         self._parents = {revision.id: revision.down for revision in self._order}
         self._inline: tuple[str, ...] = ()
+        self._names: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, scripts: Path) -> Revisions:
@@ -53,7 +56,12 @@ class Revisions:
             raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
         found = [load_file(file) for file in files]
         _check_graph([revision for revision, _ in found])
-        return cls(found)
+        return cls(found).bound(())
+
+    @classmethod
+    def none(cls) -> Revisions:
+        """No revision at all."""
+        return cls(())
 
     def with_inline(self, found: Iterable[Revision]) -> Revisions:
         """This graph and revisions that have no file.
@@ -83,6 +91,34 @@ class Revisions:
             for one in later:
                 made._parents[one] += (revision.id,)
         made._order = tuple(made._revisions[one] for one in made._sorted())
+        return made.bound(self._names)
+
+    def doubtful(self, *, any_sign: bool = False) -> bool:
+        """Whether a pattern looks like a glob, and may be the name of a collection all the same.
+
+        Args:
+            any_sign: names may hold ``*`` and ``?``, too, as local mode takes them.
+        """
+        return any(
+            operation.is_glob and not is_forced(operation.written) and (any_sign or "[" in operation.pattern)
+            for revision in self._order
+            for operation in (*revision.operations, *(self.downgrade_operations(revision.id) or ()))
+        )
+
+    def bound(self, names: Iterable[str]) -> Revisions:
+        """The same where these names exist: a pattern that is one of them means it alone.
+
+        What a revision creates under an exact name is a name for every other revision, too.
+        """
+        made = copy.copy(self)
+        every = [operation for one in self._order for operation in one.operations]
+        made._names = frozenset(names) | {one.pattern for one in every if one.creates and not one.is_glob}
+        made._revisions = {
+            key: replace(one, operations=tuple(operation.bound(made._names) for operation in one.operations))
+            for key, one in self._revisions.items()
+        }
+        made._order = tuple(made._revisions[one.id] for one in self._order)
+        made._downgrades = {}
         return made
 
     def _sorted(self) -> list[str]:
@@ -195,7 +231,8 @@ class Revisions:
             return None
         if revision.id not in self._downgrades:
             module = self._modules[revision.id]
-            self._downgrades[revision.id] = operations_of(module, "downgrade", revision.path)
+            found = operations_of(module, "downgrade", revision.path)
+            self._downgrades[revision.id] = tuple(one.bound(self._names) for one in found)
         return self._downgrades[revision.id]
 
     def _closure(self, starts: Iterable[str]) -> frozenset[str]:

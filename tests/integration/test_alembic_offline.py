@@ -72,6 +72,32 @@ def test_a_script_aborts_unless_the_ledger_says_done(postgres_database, tmp_path
     assert project.tables() <= {"alembic_version"}
 
 
+#: A pattern, the collections that revision 0001 makes, and those that a script waits for.
+WAITED_FOR = [
+    ("{name}[ab]", ("a", "b"), ("a", "b")),
+    ("{name}[ab]", ("a", "b", "[ab]"), ("[ab]",)),
+    ("glob:{name}[ab]", ("a", "b", "[ab]"), ("a", "b")),
+]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("pattern", "ends", "waited"), WAITED_FOR)
+def test_a_script_reads_a_name_as_every_verb_does(postgres_database, tmp_path, pattern, ends, waited):
+    """A collection of just that name is the one that is meant, also where only the script can look."""
+    deployment = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, postgres_database)
+    made_here = ", ".join(CREATE.split("[", 1)[1].rsplit("]", 1)[0].replace("{name}", f"{{name}}{end}") for end in ends)
+    deployment.revise("0001", f"def upgrade():\n    return [{made_here}]\n")
+    upgrade.upgrade(deployment.settings())
+    deployment.revise("0002", GLOB.replace("{name}*", pattern))
+    project = AlembicProject(deployment, postgres_database)
+    project.revise("a1", GATE.format("0002"))
+    script = project.upgrade("head", sql=True)
+    with pytest.raises(psycopg.errors.RaiseException, match="which is not done") as caught:
+        play(postgres_database, script)
+    missing = str(caught.value.diag.message_primary).partition("not done: ")[2]
+    assert missing == ", ".join(f"{deployment.name}{end} (needs 0002)" for end in waited)
+
+
 def test_what_a_script_can_not_do_is_refused(tmp_path):
     """SQLite has no such block, and nothing runs offline; passing by knowingly is a comment in the script."""
     sqlite = made(tmp_path / "a", f"sqlite:///{tmp_path}/sql.db")

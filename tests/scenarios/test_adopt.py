@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.conftest import clean
 from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand, make_point, write
+from tests.scenarios.cli import call
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
@@ -478,3 +479,83 @@ def test_an_unfinished_upgrade_is_not_finished_by_adopt(made, monkeypatch):
         stamp(made.settings(), "0002", only=[f"{made.name}_a"])
     upgrade.upgrade(made.settings())
     assert rows(made)[f"{made.name}_a"].state == "ready"
+
+
+def adopted_by_name(made: Deployment) -> dict:
+    """End of the name -> revision."""
+    rows = status.status(made.settings()).collections
+    return {row.name.removeprefix(made.name): row.revision for row in rows if row.name.startswith(made.name)}
+
+
+def test_one_odd_schema_does_not_take_the_glob_away(made):
+    """The glob stands for the schema that most have; the odd one is written by its name, and said."""
+    schema, odd = CollectionSchema(A), CollectionSchema({"a": {"size": 4, "distance": "Dot"}})
+    for end, one in (("_1", schema), ("_2", schema), ("_3", schema), ("_odd", odd)):
+        create(made, f"{made.name}{end}", one)
+    found = adopt(made.settings(), f"{made.name}*")
+    assert f'"{made.name}*"' in found.text
+    assert f'"{made.name}_odd"' in found.text
+    assert f'"{made.name}_1"' not in found.text
+    assert any(f"{made.name}_odd" in note and "3 collections" in note for note in found.notes)
+    assert adopted_by_name(made) == dict.fromkeys(("_1", "_2", "_3", "_odd"), "0001")
+    assert described(made, f"{made.name}_odd").schema.vectors["a"]["size"] == 4
+    assert call(made.root, "check").code == 0
+    assert "Nothing to do" in call(made.root, "upgrade").text
+    create(made, f"{made.name}_4", schema)
+    assert adopt(made.settings(), f"{made.name}*").rows[-2].how == "history"
+
+
+def test_without_a_usual_schema_the_glob_is_named_as_unused(made):
+    """Two schemas that are as frequent: each collection stands by its name, and that the glob doesn't is said."""
+    create(made, f"{made.name}_1", CollectionSchema(A))
+    create(made, f"{made.name}_2", CollectionSchema({"a": {"size": 4, "distance": "Dot"}}))
+    found = adopt(made.settings(), f"{made.name}*")
+    assert f'"{made.name}*"' not in found.text
+    assert any("stands for none" in note for note in found.notes)
+
+
+def seal_of_another(deployment: Deployment, name: str) -> None:
+    """The seal of another ledger."""
+    store = deployment.store()
+    try:
+        store.write_seal(name, {"version": 1, "ledger": "another", "collection": name, "revision": "0009", "state": "live"})
+    finally:
+        store.close()
+
+
+def differ(made: Deployment, name: str) -> None:
+    """A revision creates it with another schema."""
+    made.revise("0000", CREATE.replace("{name}", "{name}_odd").replace("size=8", "size=16"))
+
+
+def two_names(deployment: Deployment, name: str) -> None:
+    """Two aliases that match."""
+    store = deployment.store()
+    try:
+        store.create_alias(f"{name}_a", name)
+        store.create_alias(f"{name}_b", name)
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("make_odd", "code", "error"),
+    [(seal_of_another, 0, ForeignLedgerError), (differ, 4, DriftError), (two_names, 10, RefusedError)],
+)
+def test_what_can_not_be_adopted_is_named_and_the_rest_is_adopted(made, make_odd, code, error):
+    """One collection that can't be adopted stops a glob for no other; by its own name it is refused as ever."""
+    for end in ("_1", "_2", "_odd"):
+        create(made, f"{made.name}{end}", CollectionSchema(A))
+    make_odd(made, f"{made.name}_odd")
+    shown = call(made.root, "adopt", f"{made.name}*", "--dry-run")
+    assert (shown.code, f"left alone: {made.name}_odd: " in shown.out) == (code, True), shown.text
+    said = call(made.root, "adopt", f"{made.name}*", "--json")
+    assert said.code == code, said.text
+    assert [one["name"] for one in said.json["data"]["left"]] == [f"{made.name}_odd"]
+    assert {end: revision is not None for end, revision in adopted_by_name(made).items() if end in ("_1", "_2")} == {
+        "_1": True,
+        "_2": True,
+    }
+    pattern = f"{made.name}_odd*" if error is RefusedError else f"{made.name}_odd"
+    with pytest.raises(error):
+        adopt(made.settings(), pattern)

@@ -316,3 +316,92 @@ def test_presets_are_deletions_with_a_name(made):
     ):
         answer = call(made.root, *words, *more, "--dry-run")
         assert (answer.code, said in answer.err) == (code, True), answer.text
+
+
+#: A payload value as the application writes it, what is typed, how many go, and what is said of the types.
+TYPED = [
+    ("90", '"90"', 1, 'asset_id: text "90"'),
+    ("90", "90", 0, "`asset_id` holds texts, and is compared with the number 90: a text is written '\"90\"'"),
+    (90, "90", 1, "asset_id: number 90"),
+    (90, '"90"', 0, "the number is written 90, without quotes"),
+    ("007", "007", 1, 'asset_id: text "007"'),
+    ("2024-01-01", "2024-01-01", 1, 'asset_id: text "2024-01-01"'),
+    ("1e5", "1e5", 1, 'asset_id: text "1e5"'),
+    (True, "json:true", 1, "asset_id: boolean true"),
+    (True, "true", 0, "it is written json:true"),
+    ("a\tb", "a\tb", 1, "asset_id: text"),
+    ("😀", '"\\ud83d\\ude00"', 1, 'asset_id: text "😀"'),
+]
+
+
+@pytest.mark.parametrize(("held", "typed", "goes", "words"), TYPED, ids=lambda one: repr(one)[:20])
+def test_a_preset_selects_the_type_that_is_meant(made, held, typed, goes, words):
+    """Texts and numbers are told apart, the preview names them, and says where the payload holds something else."""
+    where = {"must": [{"key": "asset_id", "match": {"value": ":value"}}]}
+    presets = {"asset": {"collection": made.name, "filter": where, "reason": "r", "max_share": 1.0}}
+    made.extra["fixes"] = {"presets": presets}
+    made.__post_init__()
+    store = made.store()
+    write(store, made.name, [Point(1, {"asset_id": held}, {"a": [1.0] * 8})])
+    store.close()
+    args = ("fix", "delete", "--preset", "asset", "--value", typed, "--yes")
+    shown = call(made.root, *args, "--dry-run")
+    assert f"{goes} of 12 points would change" in shown.out, shown.text
+    assert words in " ".join(shown.out.split())
+    done = call(made.root, *args, "--expect", str(goes))
+    assert done.code == 0, done.text
+    assert (1 in digests(made)) == (not goes)
+    if not goes:
+        assert "0 points: `asset_id` holds" in " ".join(done.out.split())
+
+
+def test_a_must_not_of_another_type_is_named_before_everything_goes(made):
+    """Under must_not a value of the wrong type means every point, and the preview says so."""
+    where = '{"must_not": [{"key": "kind", "match": {"value": 7}}]}'
+    shown = call(made.root, "fix", "delete", made.name, "--filter", where, "--reason", "r", "--dry-run")
+    assert "12 of 12 points would change" in shown.out
+    assert "`kind` holds texts, and is compared with the number 7" in " ".join(shown.out.split())
+
+
+#: What is said, and how the audit names it.
+TARGETS = [
+    (("--id", "5"), "5"),
+    (("--id", "5", "--id", "2"), "5, 2"),
+    (("--prefix", "/photos/2024/"), "/photos/2024/"),
+    (("--filter", '{"must": [{"key": "n", "match": {"value": 2}}]}'), '{"must": [{"key": "n", "match": {"value": 2}}]}'),
+    (("--sql", "SELECT asset AS id\nFROM sessions WHERE session = :s", "--param", "s=12"), "s=12"),
+    (("--sql", "SELECT asset AS id\nFROM sessions WHERE asset = 5"), "SELECT asset AS id FROM sessions WHERE asset = 5"),
+    (("--preset", "session", "--value", "12"), "12"),
+    (("--preset", "session", "--value", "77"), "77"),
+    (("--preset", "folder", "--value", "/photos/2024/"), "/photos/2024/"),
+]
+
+
+@pytest.mark.parametrize(("said", "target"), TARGETS, ids=lambda one: str(one)[-30:])
+def test_the_audit_has_what_was_said_also_of_nothing(made, said, target):
+    """A deletion is recorded by what was asked for, as it was said, and is recorded although it found no point."""
+    query = "SELECT asset AS id FROM sessions WHERE session = :value"
+    presets = {
+        "session": {"collection": made.name, "sql": query, "reason": "r"},
+        "folder": {"collection": made.name, "prefix": ":value", "reason": "r"},
+    }
+    made.extra["fixes"] = {"presets": presets, "max_share": 1.0}
+    made.__post_init__()
+    collection = () if said[0] == "--preset" else (made.name,)
+    args = ("fix", "delete", *collection, *said, "--reason", "r", "--yes", "--max-share", "1")
+    first = call(made.root, *args)
+    again = call(made.root, *args)
+    assert (first.code, again.code) == (0, 0), first.text + again.text
+    newest, oldest = audit(made)
+    assert (oldest.target, newest.target, newest.count) == (target, target, 0)
+    assert "Take it back" not in again.out
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [("\ud83d", "surrogate"), (float("nan"), "NaN")], ids=["surrogate", "nan"]
+)
+def test_a_filter_that_is_no_json_is_refused_from_python_too(value, words):
+    """What no payload can hold is refused before anything is asked."""
+    where = {"must_not": [{"key": "kind", "match": {"value": value}}]}
+    with pytest.raises(PlanError, match=words):
+        op.DeletePoints("docs", filter=where, reason="r").check_words()

@@ -19,6 +19,7 @@ from qmigrate.commands import fix, retrain, upgrade
 from qmigrate.commands.presets import marking, preset
 from qmigrate.errors import ConfigError, LedgerError, QmigrateError, RefusedError, RowsError, UsageError
 from qmigrate.ledger import Lease
+from qmigrate.model import statement
 from qmigrate.rows import Marks, Query, Rows
 from qmigrate.settings import Settings
 
@@ -271,3 +272,74 @@ def test_a_failure_between_points_and_rows_is_finished_once(app, monkeypatch):
     with pytest.raises(UsageError, match="1,001 values"):
         program.retrain("folder", many, reason="r", settings=app.made.settings())
     assert Path(app.audit()[0].facts["file"]).is_file()
+
+
+#: A folder as it is typed, or as the application writes it.
+WRITTEN = ["/photos/2024", "/photos/2024/", "/photos/2024//"]
+
+
+@pytest.mark.parametrize("value", WRITTEN)
+def test_a_folder_is_one_name_with_and_without_a_slash(app, value):
+    """Points and rows are found by the same form of a folder, and the audit has what was said."""
+    words = ["fix", "retrain", "--preset", "folder", "--reason", "r", "--value", value]
+    done = call(app.made.root, *words, "--yes", "--expect", "6", "--json")
+    assert done.code == 0, done.text
+    assert app.marked() == below("/photos/2024")
+    assert app.sessions()["/photos/2024"][0] == "RESET"
+    assert app.queue() == [("/photos/2024", "r")]
+    (row,) = app.audit()
+    assert (row.target, row.facts["value"], row.count) == (value, value, 6)
+    (found,) = done.json["data"]["values"]
+    assert (found["value"], found["rows"]) == (value, {"image_assets": 6, "training_sessions": 1, "retrain_queue": 1})
+
+
+def test_a_folder_that_is_named_twice_is_done_once(app):
+    """The same folder with and without a slash is one value: its rows are marked and asked for once."""
+    done = program.retrain("folder", WRITTEN, reason="r", expect=6, settings=app.made.settings())
+    assert [(one.value, one.deleted) for one in done.values] == [("/photos/2024", 6)]
+    assert len(app.queue()) == 1
+
+
+def test_points_without_a_row_to_mark_are_left(app):
+    """Where points would go and no row would be marked, it stops before the first one; said on purpose, it is done."""
+    app.run("DELETE FROM image_assets WHERE path LIKE '/photos/2025/%'")
+    app.run("DELETE FROM training_sessions WHERE directory_path = '/photos/2025'")
+    before, rows = app.made.contents(), app.run("SELECT * FROM image_assets ORDER BY id")
+    words = ["fix", "retrain", "--preset", "folder", "--reason", "r", "--value", "/photos/2025", "--value", "/photos/2024", "--max-share", "1"]
+    refused = call(app.made.root, *words, "--yes", "--expect", "11", "--json")
+    assert (refused.code, refused.json["error"]["facts"]) == (10, {"unmarked": {"/photos/2025": 5}}), refused.text
+    assert "--allow-unmarked" in refused.json["error"]["hint"]
+    now = app.run("SELECT * FROM image_assets ORDER BY id")
+    assert (app.made.contents(), now, app.queue(), app.audit()) == (before, rows, [], [])
+    assert left(app.made).open_runs == ()
+    done = call(app.made.root, *words, "--yes", "--expect", "11", "--allow-unmarked")
+    assert done.code == 0, done.text
+    assert "image_assets 0, training_sessions 0, retrain_queue 1" in done.out
+    assert [row.count for row in app.audit()] == [5, 6]
+
+
+def test_statements_with_a_name_are_shown_by_it(app):
+    """A preset can name its statements; else their tables do, told apart where they are the same."""
+    entry = app.made.extra["fixes"]["presets"]["folder"]
+    app.made.extra["fixes"]["presets"]["folder"] = {**entry, "mark": {"files": MARKS[0], "sessions": MARKS[1]}}
+    app.made.__post_init__()
+    done = program.retrain("folder", ["/photos/2025"], reason="r", expect=5, settings=app.made.settings())
+    assert done.values[0].rows == {"files": 5, "sessions": 1, "retrain_queue": 1}
+    assert done.values[0].marked == (5, 1, 1)
+
+
+#: A statement, and the table that it changes.
+TABLE_NAMES = [
+    ("UPDATE image_assets SET a = 1 WHERE b = 2", "image_assets"),
+    ('update only "app"."Image Assets" set a = 1 where b = 2', "app.ImageAssets"),
+    ("INSERT INTO app.queue (a) SELECT 1", "app.queue"),
+    ("WITH some AS (SELECT 1) DELETE FROM rows WHERE a = 1", "rows"),
+    ("MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN UPDATE SET b = 1", "t"),
+    ("-- update other\nUPDATE `t` SET a = 1 WHERE b = 2", "t"),
+]
+
+
+@pytest.mark.parametrize(("sql", "table"), TABLE_NAMES)
+def test_a_statement_is_named_by_its_table(sql, table):
+    """The table of an UPDATE, INSERT, DELETE or MERGE is the statement's name."""
+    assert statement.table_of(sql) == table

@@ -56,7 +56,7 @@ def left(made: Deployment) -> list[int]:
         (("--id", "0", "--id", "1", "--tenant", "1"), [0]),
         (("--prefix", "/p", "--tenant", '"2"'), []),
         (("--prefix", "/p", "--tenant", "*"), list(range(8))),
-        (("--filter", "must: [{key: org_id, match: {value: 1}}, {key: stale, match: {value: true}}]"), [0, 2]),
+        (("--filter", "yaml:must: [{key: org_id, match: {value: 1}}, {key: stale, match: {value: true}}]"), [0, 2]),
         (("--preset", "stale", "--tenant", "1"), [0, 2]),
         (("--preset", "mine", "--param", "org=2"), [1, 3, 5, 7]),
         (("--preset", "own", "--param", "org=1"), [0, 2, 4, 6]),

@@ -82,7 +82,8 @@ def test_a_held_collection_is_not_planned_for():
     plan = plan_upgrade(world(managed(CREATED, run=held_run()), other), files, files.all)
     assert [item.job.collection for item in plan.collections] == ["docs_b"]
     assert plan.held == ("docs",)
-    (note,) = plan.notes
+    note, meant = plan.notes
+    assert meant == "revision 4: 'docs*' means 1 collection: docs_b"
     assert "docs__g0002" in note
     assert "qmigrate cutover docs" in note
     assert "3, 4 can only come after it" in note

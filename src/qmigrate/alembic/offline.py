@@ -10,6 +10,7 @@ from alembic.runtime.migration import MigrationContext
 
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import tables
+from qmigrate.model.patterns import is_forced
 from qmigrate.model.plan import APPLYING, RESTORED
 from qmigrate.operations.base import Operation
 from qmigrate.revisions import Revisions
@@ -28,13 +29,16 @@ BEGIN
     SELECT id, collection, revision FROM counted WHERE direction IN ({applying})
   ), first AS (
     SELECT DISTINCT ON (collection) collection, revision FROM applied ORDER BY collection, id
-  ), wanted (revision, name, is_glob, later) AS (
+  ), wanted (revision, name, is_glob, later, exact) AS (
     VALUES {wanted}
   ), each AS (
     SELECT wanted.revision, wanted.later, wanted.name AS collection FROM wanted WHERE NOT wanted.is_glob
     UNION ALL
     SELECT wanted.revision, wanted.later, first.collection
-    FROM wanted JOIN first ON wanted.is_glob AND first.collection ~ wanted.name
+    FROM wanted JOIN first ON wanted.is_glob AND CASE
+      WHEN EXISTS (SELECT 1 FROM first AS named WHERE named.collection = wanted.exact)
+      THEN first.collection = wanted.exact ELSE first.collection ~ wanted.name
+    END
   )
   SELECT string_agg(DISTINCT each.collection || ' (needs ' || each.revision || ')', ', ') INTO missing
   FROM each LEFT JOIN first ON first.collection = each.collection
@@ -140,7 +144,7 @@ def _emit(context: MigrationContext, passage: Passage, rows: list[str], hint: st
             history_table=history,
             restored=_text(RESTORED),
             applying=", ".join(_text(one) for one in sorted(APPLYING)),
-            wanted=",\n           ".join(rows or ["('', '', NULL::boolean, '{}'::text[])"]),
+            wanted=",\n           ".join(rows or ["('', '', NULL::boolean, '{}'::text[], NULL::text)"]),
             message=_text(f"{who} needs the vector revision {passage.step}"),
             hint=_text(hint),
             link=link if passage.sql_revision else "",
@@ -151,10 +155,14 @@ def _emit(context: MigrationContext, passage: Passage, rows: list[str], hint: st
 def _rows(revision: str, operations: Iterable[Operation], later: Iterable[str]) -> Iterable[str]:
     """One per pattern; what a glob creates is made by the application, in its own time."""
     array = "ARRAY[" + ", ".join(_text(one) for one in later) + "]::text[]"
-    patterns = dict.fromkeys((one.pattern, one.is_glob) for one in operations if not (one.creates and one.is_glob))
-    for pattern, is_glob in patterns:
+    about = dict.fromkeys(
+        (one.pattern, one.is_glob, is_forced(one.written)) for one in operations if not (one.creates and one.is_glob)
+    )
+    for pattern, is_glob, forced in about:
         name = _regex(pattern) if is_glob else pattern
-        yield f"({_text(revision)}, {_text(name)}, {'true' if is_glob else 'false'}, {array})"
+        # A collection of that very name is the only one that is meant.
+        exact = _text(pattern) if is_glob and not forced else "NULL::text"
+        yield f"({_text(revision)}, {_text(name)}, {'true' if is_glob else 'false'}, {array}, {exact})"
 
 
 def _regex(pattern: str) -> str:

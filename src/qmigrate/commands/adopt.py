@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
 
-from qmigrate.commands.candidates import Candidates, find
+from qmigrate.commands.candidates import Candidates, Left, find
 from qmigrate.commands.inline import with_inline
+from qmigrate.commands.names import named
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
-from qmigrate.errors import RefusedError
+from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.known import SERVER_DEFAULTS
+from qmigrate.model.patterns import has_wildcard, met
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
+from qmigrate.model.words import counted
 from qmigrate.new_revision import NewFile, compose, write_new
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.source import Source, alias_source, create_source, drop_source
@@ -67,6 +69,7 @@ class AdoptResult:
         missing: what it can't say, one line each.
         notes: what a person should know.
         dry_run: nothing was written.
+        left: what matches the glob and can't be adopted.
     """
 
     rows: tuple[Adopted, ...]
@@ -75,6 +78,13 @@ class AdoptResult:
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     dry_run: bool = False
+    left: tuple[Left, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first one that was left and could be adopted; another ledger's collection is not one of those."""
+        codes = (one.exit_code for one in self.left if one.exit_code != ForeignLedgerError.exit_code)
+        return next(codes, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,8 @@ class _Finding:
     verdicts: tuple[Verdict, ...]
     file: NewFile | None
     missing: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    left: tuple[Left, ...] = ()
 
 
 def adopt(  # noqa: PLR0913  as many as the command has options
@@ -102,8 +114,9 @@ def adopt(  # noqa: PLR0913  as many as the command has options
 
     Each is compared with the schema that every revision has recorded for it, and stands at the newest one that
     fits. Those that no revision creates get one: a baseline, written from what is there; collections of equal schema
-    share an operation, with the glob when it matches nothing else. Then each is sealed and recorded, at generation 0
-    if qmigrate has not made it. Points, settings and names stay as they are, so nobody notices.
+    share an operation, with the glob for the schema that most have. Then each is sealed and recorded, at generation 0
+    if qmigrate has not made it. Points, settings and names stay as they are, so nobody notices. Where a glob means
+    several, those that can't be adopted are named and left alone.
 
     Args:
         pattern: a logical name or glob.
@@ -128,6 +141,8 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         choice = Choice(take_over=take_over)
         world = observe(opened.ledger, opened.store, only=found.names)
         finding = _look(opened, world, found, choice, _wording(pattern, message, revision_id))
+        left = {one.name for one in finding.left}
+        found = replace(found, chosen=tuple(name for name in found.chosen if name not in left))
         if not dry_run:
             choice = _write_baseline(opened, finding, choice)
             _record(opened, "adopt", found, choice, stop, lock_timeout)
@@ -160,7 +175,7 @@ def stamp(
     """
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         wanted = opened.revisions.get(revision).id
-        names = tuple(only) if only is not None else _created(opened, wanted)
+        names = named(opened, only) if only is not None else _created(opened, wanted)
         found = Candidates.named(opened, names)
         if not dry_run:
             _finish(opened, found, stop, lock_timeout)
@@ -201,21 +216,54 @@ def _wording(pattern: str, message: str | None, revision_id: str | None) -> tupl
 def _look(
     opened: Session, world: World, found: Candidates, choice: Choice, wording: tuple[str, str, str | None] | None
 ) -> _Finding:
-    verdicts = tuple(judge(target, world, opened.revisions, choice) for target in found.targets(opened, world))
-    refuse_differences(verdicts, choice)
+    verdicts, left = _judged(opened, world, found, choice, alone=wording is None or len(found.chosen) == 1)
     new = [verdict.target for verdict in verdicts if verdict.how == "baseline"]
     if not new or wording is None:
-        return _Finding(verdicts, None, ())
+        return _Finding(verdicts, None, (), left=left)
     pattern, message, revision_id = wording
-    source = _source(opened, found, new, pattern, [state.name for state in found.leaving(world)])
+    source, notes = _source(opened, found.every, new, pattern, [state.name for state in found.leaving(world)])
     file = compose(opened.settings.scripts, message, revision_id=revision_id, source=source)
-    return _Finding(verdicts, file, source.missing)
+    return _Finding(verdicts, file, source.missing, notes, left)
+
+
+def _judged(
+    opened: Session, world: World, found: Candidates, choice: Choice, *, alone: bool
+) -> tuple[tuple[Verdict, ...], tuple[Left, ...]]:
+    """Where each stands, and those that can't be adopted.
+
+    Args:
+        alone: the first of those stops all.
+
+    Raises:
+        QmigrateError: what :func:`adopt` says, where it is alone, or where none is left to adopt.
+    """
+    verdicts: list[Verdict] = []
+    left: list[Left] = []
+    first: QmigrateError | None = None
+    for target in found.targets(opened, world):
+        try:
+            verdict = judge(target, world, opened.revisions, choice)
+            if not alone:
+                refuse_differences([verdict], choice)
+            verdicts.append(verdict)
+        except QmigrateError as error:
+            if alone:
+                raise
+            first = first or error
+            left.append(Left.of(target.name, error))
+    if first is not None and not verdicts:
+        raise first
+    refuse_differences(verdicts, choice)
+    return tuple(verdicts), tuple(left)
 
 
 def _source(
-    opened: Session, found: Candidates, new: Sequence[Target], pattern: str, leaving: Sequence[str]
-) -> Source:
-    """Operations that make what is there: one per schema, with the glob where it stands for exactly one of them."""
+    opened: Session, every: Sequence[str], new: Sequence[Target], pattern: str, leaving: Sequence[str]
+) -> tuple[Source, tuple[str, ...]]:
+    """Operations that make what is there: one per schema, and the glob for the one that most of them have.
+
+    What has another one comes first, by its name: a glob makes nothing that is there by then.
+    """
     able = opened.store.capabilities
     # A cluster chooses its own shard number; one node takes one.
     alone = able.nodes == 1 and (able.barrier or able.local)
@@ -225,15 +273,27 @@ def _source(
         same = [target.live.schema.with_(aliases=()).to_json(), target.live.unknown]
         groups.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(target)
     parts = [drop_source(name) for name in leaving]
-    matching = {name for name in found.every if fnmatchcase(name, pattern)}
-    for group in groups.values():
-        names = {target.name for target in group}
-        glob = pattern if ("*" in pattern or "?" in pattern) and matching == names else None
+    ordered = sorted(groups.values(), key=len)
+    usual = ordered[-1] if len(ordered[-1]) * 2 > len(met(pattern, every)) else None
+    glob = has_wildcard(pattern) and usual is not None
+    for group in ordered:
         schema = group[0].live.schema.with_(aliases=())
-        for name in [glob] if glob else sorted(names):
+        for name in [pattern] if glob and group is usual else sorted(target.name for target in group):
             parts.append(create_source(name, schema, defaults=defaults, unknown=group[0].live.unknown))
         parts += [alias_source(target.name, target.live.schema.aliases) for target in group]
-    return reduce(add, parts)
+    return reduce(add, parts), _odd_notes(pattern, ordered, usual) if has_wildcard(pattern) else ()
+
+
+def _odd_notes(pattern: str, groups: Sequence[Sequence[Target]], usual: Sequence[Target] | None) -> tuple[str, ...]:
+    """What the glob of the revision does not stand for."""
+    odd = sorted(target.name for group in groups if group is not usual for target in group)
+    if not odd:
+        return ()
+    listed = ", ".join(odd[:8]) + (f" and {len(odd) - 8:,} more" if len(odd) > 8 else "")
+    if usual is None:
+        return (f"no schema is that of most: the revision names each of {listed}, and {pattern} stands for none",)
+    many = counted(len(usual), "collection")
+    return (f"in the revision {pattern} stands for {many} of one schema; by name, for it has another: {listed}",)
 
 
 def _write_baseline(opened: Session, finding: _Finding, choice: Choice) -> Choice:
@@ -241,7 +301,7 @@ def _write_baseline(opened: Session, finding: _Finding, choice: Choice) -> Choic
     if finding.file is None:
         return choice
     made = write_new(finding.file)
-    opened.revisions = with_inline(Revisions.load(opened.settings.scripts), opened.ledger)
+    opened.revisions = with_inline(Revisions.load(opened.settings.scripts), opened.ledger, opened.store)
     names = {verdict.target.name for verdict in finding.verdicts if verdict.how == "baseline"}
     return replace(choice, baseline=dict.fromkeys(names, made.id))
 
@@ -260,14 +320,15 @@ def _record(
 
 def _result(opened: Session, found: Candidates, finding: _Finding, *, dry_run: bool) -> AdoptResult:
     rows = tuple(_row(verdict, finding) for verdict in finding.verdicts)
-    notes = [*found.notes, *(note for verdict in finding.verdicts for note in _notes(verdict))]
+    notes = [*found.notes, *finding.notes, *(note for verdict in finding.verdicts for note in _notes(verdict))]
     if finding.file is not None and opened.store.capabilities.local:
         notes.append(
             "local mode keeps neither payload indexes nor settings, so the revision can't name them: add those that "
             "a server is to have"
         )
     file, text = (finding.file.path, finding.file.text) if finding.file else (None, None)
-    return AdoptResult(rows, file, text, finding.missing, tuple(dict.fromkeys(notes)), dry_run)
+    left = (*found.left, *finding.left)
+    return AdoptResult(rows, file, text, finding.missing, tuple(dict.fromkeys(notes)), dry_run, left)
 
 
 def _row(verdict: Verdict, finding: _Finding) -> Adopted:

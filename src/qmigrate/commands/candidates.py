@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 from qmigrate.commands.session import Session
-from qmigrate.errors import NotFoundError, RefusedError, UsageError
+from qmigrate.errors import NotFoundError, QmigrateError, RefusedError, UsageError
 from qmigrate.model.names import GENERATION, old_alias
+from qmigrate.model.patterns import met
 from qmigrate.model.state import CollectionState, LiveCollection, World
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner.adopt import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A collection that matches and can't be adopted; the others are.
+
+    Attributes:
+        name: its logical name, or its own where several lead to it.
+        reason: why.
+        hint: what to do.
+        exit_code: of the error that it would be by itself.
+    """
+
+    name: str
+    reason: str
+    hint: str | None
+    exit_code: int
+
+    @classmethod
+    def of(cls, name: str, error: QmigrateError) -> Left:
+        """What an error says of one collection."""
+        return cls(name, error.message, error.hint, error.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +46,14 @@ class Candidates:
         every: all logical names that the ledger or Qdrant know.
         alias: the new logical name of the only chosen one, or None.
         notes: what a person should know of the choice.
+        left: what matches and is left alone.
     """
 
     chosen: tuple[str, ...]
     every: tuple[str, ...]
     alias: str | None = None
     notes: tuple[str, ...] = field(default=())
+    left: tuple[Left, ...] = field(default=())
 
     @classmethod
     def named(cls, opened: Session, names: Iterable[str]) -> Candidates:
@@ -80,8 +104,7 @@ def find(opened: Session, pattern: str, alias: str | None) -> Candidates:
         UsageError: `alias` doesn't fit.
     """
     every = known_names(opened.ledger, opened.store)
-    exact = pattern in every
-    matching = [name for name in every if (name == pattern if exact else fnmatchcase(name, pattern))]
+    matching = met(pattern, every)
     world = observe(opened.ledger, opened.store, only=matching)
     present = [state for name, state in sorted(world.collections.items()) if state.live is not None]
     if not present:
@@ -90,14 +113,14 @@ def find(opened: Session, pattern: str, alias: str | None) -> Candidates:
             f"no collection matches {pattern!r}",
             hint="qmigrate status lists what is there; names are matched, with * and ? as in a shell",
         )
-    chosen, notes = _one_name_each(present)
+    chosen, notes, left = _one_name_each(present)
     if alias is not None:
         if len(chosen) != 1:
             raise UsageError(f"--alias is for one collection; {pattern!r} matches {len(chosen)}: {', '.join(chosen)}")
         problem = logical_name_problem(alias, "the alias")
         if problem or alias == chosen[0]:
             raise UsageError(problem or f"{alias} is the name of the collection itself")
-    return Candidates(tuple(chosen), tuple(every), alias, tuple(notes))
+    return Candidates(tuple(chosen), tuple(every), alias, tuple(notes), tuple(left))
 
 
 def _refuse_other_name(opened: Session, name: str) -> None:
@@ -109,30 +132,40 @@ def _refuse_other_name(opened: Session, name: str) -> None:
         )
 
 
-def _one_name_each(present: Sequence[CollectionState]) -> tuple[list[str], list[str]]:
-    """One logical name per collection: the alias, if there is one, since somebody made it to be used."""
+def _one_name_each(present: Sequence[CollectionState]) -> tuple[list[str], list[str], list[Left]]:
+    """One logical name per collection: the alias, if there is one, since it was made to be used.
+
+    Raises:
+        RefusedError: the only collection has several; of many, such a one is left alone.
+    """
     by_physical: dict[str, list[CollectionState]] = {}
     for state in present:
         by_physical.setdefault(str(state.physical), []).append(state)
-    chosen, notes = [], []
+    chosen: list[str] = []
+    notes: list[str] = []
+    left: list[Left] = []
     for physical, states in by_physical.items():
         aliases = [state for state in states if state.kind == "alias"]
         managed = [state for state in states if state.managed]
         best = managed if len(managed) == 1 else aliases or states
         if len(best) > 1:
             named = ", ".join(state.name for state in states)
-            raise RefusedError(
+            error = RefusedError(
                 f"the collection {physical} has several names that match: {named}. One of them becomes its logical "
                 "name, which every later revision moves; the others move with it",
                 hint=f"name the one that the application uses: qmigrate adopt {best[0].name}",
             )
+            if len(by_physical) == 1:
+                raise error
+            left.append(Left.of(physical, error))
+            continue
         chosen.append(best[0].name)
         if len(states) > 1 and best[0].name != physical:
             notes.append(
                 f"{physical} is adopted as {best[0].name}: requests that name {physical} itself don't follow when a "
                 "later revision moves the name"
             )
-    return chosen, notes
+    return chosen, notes, left
 
 
 def _check_alias(state: CollectionState, new: CollectionState) -> None:

@@ -17,6 +17,7 @@ from qmigrate.drift import (
     fingerprint_findings,
 )
 from qmigrate.errors import NotFoundError, QmigrateError
+from qmigrate.model.patterns import met
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, to_create
@@ -117,12 +118,14 @@ def _checked(opened: Session, world: World, only: Iterable[str] | None, *, stric
 
 
 def _chosen(only: Iterable[str] | None, known: Set[str]) -> set[str]:
-    wanted = set(known) if only is None else set(only)
-    missing = sorted(wanted - known)
+    if only is None:
+        return set(known)
+    found = {pattern: met(pattern, known) for pattern in only}
+    missing = sorted(pattern for pattern, names in found.items() if not names)
     if missing:
         hint = "qmigrate status lists what is there"
         raise NotFoundError(f"there is no collection {', '.join(missing)}, and no revision creates it", hint=hint)
-    return wanted
+    return {name for names in found.values() for name in names}
 
 
 def _surroundings(opened: Session, world: World, names: Set[str]) -> Surroundings:

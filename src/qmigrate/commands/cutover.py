@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from qmigrate.commands.failures import Failures
 from qmigrate.commands.held import held_collections
@@ -13,12 +12,11 @@ from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import HeldError, RefusedError, UsageError
 from qmigrate.executor import stop_on_signals
+from qmigrate.model import patterns as globs
 from qmigrate.model.state import OpenRun
-from qmigrate.observe import observe
+from qmigrate.observe import known_names, observe
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
-
-_GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +98,16 @@ def _choose(opened: Session, patterns: tuple[str, ...], *, every: bool) -> tuple
         return tuple(ready), ()
     notes: list[str] = []
     chosen: list[str] = []
+    known = {*runs, *known_names(opened.ledger, opened.store)}
     for pattern in patterns:
-        matching = [name for name in ready if fnmatchcase(name, pattern)] if _is_glob(pattern) else [pattern]
-        if pattern not in ready and not _is_glob(pattern):
+        matching = globs.met(pattern, ready, known)
+        if not matching and not globs.is_glob(pattern, known):
             notes.append(_not_held(opened, pattern, runs.get(pattern)))
             continue
         if not matching:
             notes.append(f"nothing that matches {pattern!r} is held")
         chosen += [name for name in matching if name not in chosen]
     return tuple(chosen), tuple(notes)
-
-
-def _is_glob(pattern: str) -> bool:
-    return not _GLOB.isdisjoint(pattern)
 
 
 def _is_ready(run: OpenRun) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 from qmigrate.commands.session import opened_ledger
 from qmigrate.ledger import DeletionRow
+from qmigrate.model.patterns import fits
 from qmigrate.settings import Settings
 
 
@@ -84,7 +84,7 @@ def deletions(
 
 
 def _fits(wanted: str | None, value: str) -> bool:
-    return wanted is None or wanted in value or fnmatchcase(value, wanted)
+    return wanted is None or wanted in value or fits(value, wanted)
 
 
 def _plain(row: DeletionRow, undone_by: int | None) -> Deletion:

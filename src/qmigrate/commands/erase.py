@@ -26,7 +26,7 @@ def review(settings: Settings, operation: DeletePoints) -> Review:
     """
     with session(settings, writes=False) as opened:
         plan = plan_fix(observe(opened.ledger, opened.store), [(operation, operation.erasure())])
-        return Review(tuple(previews(opened, plan)))
+        return Review(tuple(previews(opened, plan)), plan.notes)
 
 
 def erase(

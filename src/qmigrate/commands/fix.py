@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from qmigrate.commands.edits import count
+from qmigrate.commands.fitting import asked, misfits
 from qmigrate.commands.fixed import FixResult, run_fix
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.undone import fixed, plan_undo
 from qmigrate.errors import DriftError, PlanError, RefusedError
+from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import World
 from qmigrate.model.transform import PointId
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
@@ -80,6 +83,8 @@ class Preview:
         changes: points that would change, exactly.
         counts: further figures.
         sample: the first of what would change: id, before, after.
+        values: what fields and parameters are compared with, and of which type.
+        misfits: fields that hold other types than they are compared with.
     """
 
     collection: str
@@ -88,13 +93,23 @@ class Preview:
     changes: int
     counts: Mapping[str, int]
     sample: tuple[JsonObject, ...]
+    values: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a fix would do."""
+    """What a fix would do.
+
+    Attributes:
+        previews: per collection.
+        notes: what a person should know: which collections a glob means, and what the values don't fit.
+        unmanaged: collections that are not under management: they can be looked at, and not changed.
+    """
 
     previews: tuple[Preview, ...]
+    notes: tuple[str, ...] = ()
+    unmanaged: tuple[str, ...] = ()
 
     @property
     def changes(self) -> int:
@@ -117,9 +132,12 @@ def review(settings: Settings, operation: Operation, narrow: Narrow | None = Non
         DatabaseError: the application's database can't be reached.
     """
     edit = (narrow or Narrow()).of(operation)
-    with session(settings, writes=False) as opened:
-        plan = plan_fix(observe(opened.ledger, opened.store), [(operation, edit)])
-        return Review(tuple(previews(opened, plan)))
+    with session(settings, writes=False, looking=True) as opened:
+        world = observe(opened.ledger, opened.store)
+        plan = plan_fix(world, [(operation, edit)], looking=True)
+        names = [item.job.collection for item in plan.collections]
+        unmanaged = tuple(name for name in names if not world.collections[name].managed)
+        return Review(tuple(previews(opened, plan)), plan.notes, unmanaged)
 
 
 def fix(
@@ -154,7 +172,28 @@ def fix(
     more = {name: value for name, value in given.items() if value is not None}
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
-        return run_fix(opened, lambda world: plan_fix(world, edits), lock_timeout, edits=edits, wait=wait)
+        # Told by what was there before: of the first plan, since the next one may find it changed.
+        notes: list[tuple[str, ...]] = []
+
+        def make(world: World) -> Plan:
+            plan = plan_fix(world, edits)
+            if not notes:
+                notes.append(_misfits(opened, plan))
+            return plan
+
+        result = run_fix(opened, make, lock_timeout, edits=edits, wait=wait)
+        return replace(result, notes=notes[0] if notes else ())
+
+
+def _misfits(opened: Session, plan: Plan) -> tuple[str, ...]:
+    found = (
+        line
+        for item in plan.collections
+        for step in item.job.steps
+        if isinstance(step, EditPoints)
+        for line in misfits(opened.store, item.job.collection, step.edit)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Review:
@@ -203,13 +242,30 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
     found = []
     for item in plan.collections:
         name = item.job.collection
-        check_ownership(observe(opened.ledger, opened.store, only=[name]), name)
+        world = observe(opened.ledger, opened.store, only=[name])
+        if world.collections[name].managed:
+            # What is only looked at may be anybody's.
+            check_ownership(world, name)
         steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
         for step, what in zip(steps, item.lines[: len(steps)], strict=True):
             seen = count(opened, name, step.edit, step.ops)
-            found.append(Preview(name, what, seen.points, seen.changes, dict(seen.counts), tuple(seen.sample)))
+            found.append(preview_of(opened, name, what, seen, step.edit))
         found += [_back_again(opened, item, step) for step in item.job.steps if isinstance(step, GoLive)]
     return found
+
+
+def preview_of(opened: Session, name: str, what: str, seen: Found, edit: JsonObject) -> Preview:
+    """What was counted of one edit, with the types of the values that it asks for."""
+    return Preview(
+        name,
+        what,
+        seen.points,
+        seen.changes,
+        dict(seen.counts),
+        tuple(seen.sample),
+        asked(edit),
+        misfits(opened.store, name, edit),
+    )
 
 
 def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:

@@ -11,7 +11,7 @@ from qmigrate.commands.results import Outcome, Resumed
 from qmigrate.commands.second_look import FirstLook, until_second_look
 from qmigrate.commands.session import Session
 from qmigrate.executor import stop_on_signals
-from qmigrate.model.plan import EditPoints, Job, Plan
+from qmigrate.model.plan import EditPoints, Job, Plan, Step
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.observe import observe
@@ -55,11 +55,13 @@ class FixResult:
         done: one entry per step, in the order of execution.
         resumed: interrupted runs that were finished first.
         looked: collections that were only looked at, for the first time: the same command goes on when they are due.
+        notes: fields that held other types than they were compared with.
     """
 
     done: tuple[Done, ...]
     resumed: tuple[Resumed, ...] = ()
     looked: tuple[FirstLook, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -105,7 +107,10 @@ def run_fix(
             # One that waited had seen its orphans twice already.
             if same(run.job) or _has_waited(run.job, edits) or (planned is not None and _consented(run.job, planned))
         }
+        unfinished = {run.job.collection: run.job for run in opened.ledger.open_runs()}
         resumed, finished = finish_open_runs(opened, stop=stop, only=wanted, lock_timeout=lock_timeout)
+        # What was just finished is in the audit: that its repetition finds nothing more is no news.
+        repeated = frozenset(one.collection for one in resumed if _repeats(planned, unfinished.get(one.collection)))
         done = [one for outcome in finished for one in _done(outcome)]
         over = {one.collection for one in resumed if one.run in begun}
         if wanted and over.issuperset(wanted):
@@ -116,10 +121,42 @@ def run_fix(
         if looked:
             return FixResult(tuple(done), tuple(resumed), looked)
         _, outcomes = perform(
-            opened, lambda world: _without(make(world), over), stop=stop, lock_timeout=lock_timeout, only=wanted
+            opened,
+            lambda world: _unlogged(_without(make(world), over), repeated),
+            stop=stop,
+            lock_timeout=lock_timeout,
+            only=wanted,
         )
     done += [one for outcome in outcomes for one in _done(outcome)]
     return FixResult(tuple(done), tuple(resumed))
+
+
+def _repeats(plan: Plan | None, job: Job | None) -> bool:
+    """Whether a plan does to the collection of an interrupted job just what that did."""
+    items = plan.collections if plan is not None and job is not None else ()
+    return any(
+        job is not None
+        and item.job.collection == job.collection
+        and same_edits(job, [step.edit for step in item.job.steps if isinstance(step, EditPoints)])
+        for item in items
+    )
+
+
+def _unlogged(plan: Plan, names: Collection[str]) -> Plan:
+    """The same, with nothing in the audit of these collections where nothing is found."""
+    return replace(
+        plan,
+        collections=tuple(
+            replace(item, job=replace(item.job, steps=tuple(map(_without_log, item.job.steps))))
+            if item.job.collection in names
+            else item
+            for item in plan.collections
+        ),
+    )
+
+
+def _without_log(step: Step) -> Step:
+    return replace(step, edit={**step.edit, "log_empty": False}) if isinstance(step, EditPoints) else step
 
 
 def _has_waited(job: Job, edits: Sequence[tuple[Operation, JsonObject]]) -> bool:
@@ -136,9 +173,9 @@ def _consented(job: Job, plan: Plan) -> bool:
 
     That many were agreed to once: when the run is finished, there is nothing left that the number could be about.
     """
-    begun = [getattr(step, "edit", {}) for step in job.steps]
+    begun = [_said(getattr(step, "edit", {})) for step in job.steps]
     found = [item.job.steps for item in plan.collections if item.job.collection == job.collection]
-    wanted = [getattr(step, "edit", {}) for steps in found for step in steps]
+    wanted = [_said(getattr(step, "edit", {})) for steps in found for step in steps]
     return bool(wanted) and wanted == begun and all(edit.get("expect") is not None for edit in wanted)
 
 
@@ -152,7 +189,12 @@ def same_edits(job: Job, edits: Sequence[JsonObject]) -> bool:
 
 
 def _bare(edit: JsonObject) -> JsonObject:
-    return {name: value for name, value in edit.items() if name not in ("expect", "max_rate")}
+    return {name: value for name, value in _said(edit).items() if name not in ("expect", "max_rate")}
+
+
+def _said(edit: JsonObject) -> JsonObject:
+    """Without what was added to it here."""
+    return {name: value for name, value in edit.items() if name != "log_empty"}
 
 
 def _done(outcome: Outcome) -> list[Done]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 from qmigrate.commands.fixed import Done
@@ -16,9 +15,10 @@ from qmigrate.commands.session import Session, session
 from qmigrate.errors import NotFoundError, QmigrateError, StoppedError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.holdings import holdings, names_with_holdings
+from qmigrate.model.patterns import met
 from qmigrate.model.plan import Job, Plan
 from qmigrate.model.state import World
-from qmigrate.observe import observe
+from qmigrate.observe import known_names, observe
 from qmigrate.planner.gc import Choice, Verdict, judge, plan_gc
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
@@ -197,7 +197,7 @@ def collect_due(
 
 def _names(opened: Session, pattern: str) -> tuple[str, ...]:
     found = names_with_holdings(opened.ledger, opened.store.physical_names())
-    matching = tuple(name for name in found if fnmatchcase(name, pattern))
+    matching = tuple(met(pattern, found, {*found, *known_names(opened.ledger, opened.store)}))
     if not matching and pattern != "*":
         raise NotFoundError(f"no collection that matches {pattern!r} has a generation", hint="qmigrate status")
     return matching

@@ -9,20 +9,30 @@ from pathlib import Path
 from qmigrate.errors import DriftError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.inline import InlineRow, inline_rows, record_inline, want_inline
+from qmigrate.observe import known_names
 from qmigrate.operations.base import Operation
 from qmigrate.operations.stored import checksum_of, from_text, to_text
 from qmigrate.planner.recorded import unfinished
+from qmigrate.ports import Store
 from qmigrate.revision_file import Revision, is_identifier
 from qmigrate.revisions import Revisions
 
 
-def with_inline(files: Revisions, ledger: Ledger) -> Revisions:
-    """The files, and the revisions without one that are applied somewhere, under way or still wanted."""
+def with_inline(files: Revisions, ledger: Ledger, store: Store | None = None) -> Revisions:
+    """The files, and the revisions without one that are applied somewhere, under way or still wanted.
+
+    Where a pattern in them is the name of a collection, it means that one alone.
+
+    Args:
+        store: also knows names, of collections that are not under management; None where it is not asked.
+    """
     rows = inline_rows(ledger)
-    if not rows:
+    if rows:
+        used = _used(ledger)
+        files = files.with_inline(_revision(row) for row in rows if row.wanted or row.revision in used)
+    if not files.doubtful(any_sign=store is not None and store.capabilities.local):
         return files
-    used = _used(ledger)
-    return files.with_inline(_revision(row) for row in rows if row.wanted or row.revision in used)
+    return files.bound(known_names(ledger, store) if store is not None else ledger.collections().keys())
 
 
 def files_of(revisions: Revisions) -> dict[str, tuple[str, str]]:

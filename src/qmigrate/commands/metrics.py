@@ -197,7 +197,7 @@ def _figures(opened: Session, world: World, row: Standing) -> Figures:
 def _checked(opened: Session, world: World, check: _Check) -> Iterator[CheckFigures]:
     """One check on every collection that it is about; one that can't be done leaves the others alone."""
     try:
-        names = [state.name for state in fixed_by(world, check.operation)]
+        names = [state.name for state in fixed_by(world, check.operation, looking=True)]
     except QmigrateError as error:
         yield CheckFigures(check.name, check.operation.pattern, error=error.message, exit_code=error.exit_code)
         return

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 from qmigrate.commands.session import Session
 from qmigrate.errors import UsageError
+from qmigrate.model.patterns import met
 from qmigrate.observe import known_names
 from qmigrate.settings_read import meant
 
@@ -31,7 +31,7 @@ def chosen_names(opened: Session, only: Iterable[str] | None) -> tuple[str, ...]
     known = _known(opened)
     found: list[str] = []
     for pattern in only:
-        matching = [pattern] if pattern in known else [name for name in known if fnmatchcase(name, pattern)]
+        matching = met(pattern, known)
         if not matching:
             more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
             names = f"known: {', '.join(known[:_LISTED])}{more}" if known else "nothing is known yet"
@@ -39,6 +39,13 @@ def chosen_names(opened: Session, only: Iterable[str] | None) -> tuple[str, ...]
                 f"--only {pattern}: no collection and no revision has such a name{meant(pattern, known)}", hint=names
             )
         found += matching
+    return tuple(dict.fromkeys(found))
+
+
+def named(opened: Session, patterns: Iterable[str]) -> tuple[str, ...]:
+    """The names that the patterns mean; one that means nothing stays as it is, for the verb's own message."""
+    known = known_names(opened.ledger, opened.store)
+    found = [name for pattern in patterns for name in met(pattern, known) or [pattern]]
     return tuple(dict.fromkeys(found))
 
 

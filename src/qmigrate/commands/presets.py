@@ -9,6 +9,7 @@ from typing import Any
 from qmigrate.commands.tenants import within
 from qmigrate.errors import ConfigError, UsageError
 from qmigrate.model import statement
+from qmigrate.model.payload_path import folder_name
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.rows import Marking
 from qmigrate.rows.marks import GIVEN
@@ -21,7 +22,7 @@ _VERBS = {DELETION: "qmigrate fix delete --preset", ORPHANS: "qmigrate fix orpha
 #: Keys of a preset; ``parameters`` are those that are always the same, the last ones are only for a retraining.
 _MARKS = ("mark", "queue")
 KEYS = (
-    *(field.name for field in dataclasses.fields(DeletePoints) if field.name not in ("ids", "export")),
+    *(field.name for field in dataclasses.fields(DeletePoints) if field.name not in ("ids", "export", "target")),
     "tenant",
     *_MARKS,
 )
@@ -61,21 +62,19 @@ def preset(
         UsageError: a value is missing, or is used nowhere.
     """
     entry, at = _entry(settings, name, DELETION)
-    given = {**(entry.get("parameters") or {}), **values}
+    given = _given(entry, values)
     used: set[str] = set()
     filled = {key: _filled(entry[key], given, used, at) for key in _FILLED if entry.get(key) is not None}
     if entry.get("sql") is not None:
         used |= statement.parameters(str(entry["sql"]))
     _check_values(name, used, given, values.keys() - set(beside))
-    if isinstance(filled.get("prefix"), int):
-        # A folder may be called 2024.
-        filled["prefix"] = str(filled["prefix"])
     owner = filled.pop("tenant", None) if tenant is None else tenant
     plain = {key: value for key, value in entry.items() if key not in (*_MARKS, "tenant", "kind")}
     chosen = {**plain, **filled, **{key: value for key, value in over.items() if value is not None}}
     chosen["parameters"] = {key: value for key, value in given.items() if key in used} if entry.get("sql") else {}
     chosen["collection"] = _collection(entry, at, collection)
     chosen["reason"] = reason or entry.get("reason") or ""
+    chosen["target"] = _said(values)
     return within(settings, DeletePoints(**chosen), owner)
 
 
@@ -140,9 +139,11 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
         UsageError: a value is missing.
     """
     entry, at = _entry(settings, name, DELETION)
-    given = {**(entry.get("parameters") or {}), **values}
+    given = _given(entry, values)
     written, queue = entry.get("mark") or (), entry.get("queue")
-    statements = (written,) if isinstance(written, str) else tuple(written)
+    names = tuple(map(str, written)) if isinstance(written, Mapping) else ()
+    listed = written.values() if isinstance(written, Mapping) else written
+    statements = (listed,) if isinstance(listed, str) else tuple(listed)
     if not statements and queue is None:
         hint = "mark: [UPDATE … WHERE … = :value], or queue: TABLE"
         raise ConfigError(f"{at} marks nothing, so nothing would be trained again", hint=hint)
@@ -161,7 +162,29 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
     if missing:
         raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=…")
     used = {key: value for key, value in given.items() if key in needed}
-    return Marking(str(entry.get("database") or "app"), statements, queue, used)
+    return Marking(str(entry.get("database") or "app"), statements, queue, used, names)
+
+
+def _given(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all parameters; a folder has one form, for points and for SQL."""
+    given = {**(entry.get("parameters") or {}), **values}
+    name = _parameter(entry.get("prefix"))
+    if name in given:
+        # A folder may be called 2024.
+        given[name] = folder_name(str(given[name]))
+    return given
+
+
+def _said(values: Mapping[str, Any]) -> str | None:
+    """What a person asked for, as it was said: the value, and what else was given by name."""
+    others = [f"{name}={value}" for name, value in values.items() if name != "value"]
+    return "; ".join([*([str(values["value"])] if "value" in values else []), *others]) or None
+
+
+def _parameter(value: Any) -> str | None:
+    """The name in a text that is ``:name`` as a whole."""
+    named = isinstance(value, str) and value.startswith(":") and value[1:].isidentifier()
+    return value[1:] if named else None
 
 
 def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any], str]:
@@ -213,7 +236,8 @@ def _filled(value: Any, given: Mapping[str, Any], used: set[str], at: str) -> An
         return {key: _filled(item, given, used, at) for key, item in value.items()}
     if isinstance(value, list):
         return [_filled(item, given, used, at) for item in value]
-    if isinstance(value, str) and value.startswith(":") and value[1:].isidentifier():
-        used.add(value[1:])
-        return given.get(value[1:])
-    return value
+    name = _parameter(value)
+    if name is None:
+        return value
+    used.add(name)
+    return given.get(name)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 
 from qmigrate.commands.fixed import Done, run_fix, same_edits
 from qmigrate.commands.session import Session
 from qmigrate.errors import NotFoundError
+from qmigrate.model.patterns import ExactName, met
+from qmigrate.observe import known_names
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.planner import plan_fix
 from qmigrate.steps.fixes.soft import SOFT_DELETE
@@ -41,7 +42,7 @@ class Purge:
         """The deletion of them. Consent was given when they were marked, so there is no cap."""
         where = {"must": [{"key": f"{self.flag}.at", "range": {"lt": self.before.isoformat()}}]}
         reason = f"marked as deleted before {self.before:%Y-%m-%d %H:%M:%S} UTC"
-        return DeletePoints(self.collection, filter=where, reason=reason, type=PURGE, max_share=1.0)
+        return DeletePoints(ExactName(self.collection), filter=where, reason=reason, type=PURGE, max_share=1.0)
 
 
 def due(opened: Session, pattern: str, now: datetime) -> tuple[Purge, ...]:
@@ -53,9 +54,12 @@ def due(opened: Session, pattern: str, now: datetime) -> tuple[Purge, ...]:
     """
     managed = opened.ledger.collections()
     found = []
-    for name, flag in _marked(opened):
+    marked = _marked(opened)
+    every = {*managed, *known_names(opened.ledger, opened.store)} if marked else set(managed)
+    chosen = frozenset(met(pattern, managed, every))
+    for name, flag in marked:
         view = managed.get(name)
-        if view is None or view.physical is None or not fnmatchcase(name, pattern):
+        if view is None or view.physical is None or name not in chosen:
             continue
         kept = opened.settings.for_collection(name).fixes.soft_delete
         counted = _counted(opened, Purge(name, flag, now - timedelta(seconds=kept)))

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 from qmigrate.commands.condition import condition, drifted, percent
@@ -18,6 +17,7 @@ from qmigrate.commands.session import configured_embedder, open_store, opened_le
 from qmigrate.errors import DriftError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, examine
 from qmigrate.model.names import GENERATION
+from qmigrate.model.patterns import met_by_any
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, known_names, observe
 from qmigrate.planner import check_checksums
@@ -167,9 +167,12 @@ class Parts:
         files = self._files(notes)
         with self._turn(), opened(self._patient(), self.client) as (ledger, store):
             world = observe(ledger, store, only=self._names(ledger, store))
-            files = with_inline(files, ledger) if files is not None else None
+            files = with_inline(files, ledger, store) if files is not None else None
             changed = changed_files(files, ledger) if files is not None else ()
-        rows = tuple(row for row in standings(world, files) if self._is_asked(row.name))
+        every = standings(world, files)
+        named = [row.name for row in every]
+        asked = frozenset(met_by_any(self.only, named, world.known | set(named)) if self.only else named)
+        rows = tuple(row for row in every if row.name in asked)
         return _summed(rows, files, changed, self._unmet(world), notes)
 
     def _turn(self) -> AbstractContextManager[object]:
@@ -182,11 +185,9 @@ class Parts:
 
     def _names(self, ledger: Ledger, store: Store) -> list[str]:
         """What is looked at: a service of one collection needn't describe a thousand others every few seconds."""
-        asked = [name for name in known_names(ledger, store) if self._is_asked(name)]
+        known = known_names(ledger, store)
+        asked = met_by_any(self.only, known) if self.only else known
         return sorted({*asked, *(one.collection for one in self.expects)})
-
-    def _is_asked(self, name: str) -> bool:
-        return not self.only or any(fnmatchcase(name, one) for one in self.only)
 
     def _files(self, notes: list[str]) -> Revisions | None:
         """The revision files, read once: those of a deployed service don't change."""

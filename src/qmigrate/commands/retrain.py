@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from qmigrate.commands.fix import Preview
+from qmigrate.commands.fix import Preview, preview_of
 from qmigrate.commands.fixed import Done, FixResult, run_fix, same_edits
 from qmigrate.commands.presets import marking, preset
 from qmigrate.commands.results import Resumed
 from qmigrate.commands.session import Session, session
-from qmigrate.errors import UsageError
+from qmigrate.errors import RefusedError, UsageError
 from qmigrate.model.fix import Found
+from qmigrate.model.patterns import has_wildcard
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import counted
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 from qmigrate.steps.fixes.kinds import opened as opened_fix
-from qmigrate.steps.fixes.marking import check_marks, to_json
+from qmigrate.steps.fixes.marking import check_marks, rows_of, to_json
 from qmigrate.steps.fixes.protocol import Place, check_cap
 
 #: Values of one run: each is a step of its own in one stored job.
@@ -57,12 +60,14 @@ class Retrained:
         log: its row of the audit, for ``fix undo``, which gives points back and leaves rows as they are.
         deleted: points.
         marked: rows that each statement has changed, the one of the queue last; -1 where the database doesn't say.
+        rows: the same by the name of the statement: what the preset calls it, else its table.
     """
 
     value: Any
     log: int | None
     deleted: int
     marked: tuple[int, ...]
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class Wish:
         reason: instead of the preset's.
         collection: instead of the preset's.
         max_share: largest share of the points that may go in all; None for the preset's, else ``fixes.max_share``.
+        allow_unmarked: also where points would go and no row would be marked.
     """
 
     name: str
@@ -103,6 +109,7 @@ class Wish:
     reason: str = ""
     collection: str | None = None
     max_share: float | None = None
+    allow_unmarked: bool = False
 
     def edits(self, settings: Settings) -> list[tuple[DeletePoints, JsonObject]]:
         """Each value's deletion, with the statements behind it.
@@ -111,12 +118,18 @@ class Wish:
             ConfigError: the preset is not there, is wrong, or marks nothing.
             UsageError: a value is missing, or there are too many.
         """
-        values = list(dict.fromkeys(self.values))
+        values = list({json.dumps(value): value for value in self.values}.values())
         if not values:
             raise UsageError("name what is to be trained again", hint="--value V, or --from-file FILE")
         if len(values) > MOST_VALUES:
             raise UsageError(f"{len(values):,} values are more than the {MOST_VALUES:,} of one run", hint="split them")
-        return [self._edit(settings, value) for value in values]
+        made: dict[str, tuple[DeletePoints, JsonObject]] = {}
+        for value in values:
+            operation, edit = self._edit(settings, value)
+            # A folder with and without a slash at its end is one.
+            same = [{**edit, "target": None, "mark": None}, edit["mark"]["parameters"]]
+            made.setdefault(json.dumps(same, sort_keys=True, default=str), (operation, edit))
+        return list(made.values())
 
     def _edit(self, settings: Settings, value: Any) -> tuple[DeletePoints, JsonObject]:
         given = {**self.parameters, "value": value}
@@ -130,9 +143,9 @@ class Wish:
             beside=marks.parameters.keys() - {"value"},
             max_share=self.max_share,
         )
-        if operation.is_glob:
+        if has_wildcard(operation.written):
             raise UsageError(f"{operation.collection} may be several collections, and rows are marked once")
-        return operation, {**(operation.edit() or {}), "mark": to_json(marks)}
+        return operation, {**(operation.edit() or {}), "mark": to_json(marks, value)}
 
 
 def review(settings: Settings, wish: Wish) -> RetrainReview:
@@ -169,7 +182,8 @@ def retrain(
             before the first one's points go; each value does it again when it begins, which may be hours later.
 
     Raises:
-        RefusedError: more would go than `expect` or the cap allow; nothing was changed.
+        RefusedError: more would go than `expect` or the cap allow, or points would go of a value whose statements mark
+            no row; nothing was changed.
         RowsError: a query or a statement doesn't fit; nothing was changed.
     """
     edits = wish.edits(settings)
@@ -188,6 +202,8 @@ def retrain(
             if expect is not None:
                 pairs = zip(edits, found, strict=True)
                 chosen[:] = [(operation, {**edit, "expect": seen.changes}) for (operation, edit), seen in pairs]
+            if not wish.allow_unmarked:
+                _refuse_unmarked(opened.settings.for_collection(name), edits, found)
 
         result = run_fix(
             opened,
@@ -200,6 +216,31 @@ def retrain(
         return _result(opened, name, result)
 
 
+def _refuse_unmarked(settings: Settings, edits: Edits, found: Sequence[Preview]) -> None:
+    """Points without a marked row would be gone for good: nothing would train them again.
+
+    Raises:
+        RefusedError: no row would be marked for a value whose points would go.
+    """
+    unmarked = {}
+    for (_, edit), seen in zip(edits, found, strict=True):
+        if not seen.changes or not edit["mark"]["statements"]:
+            continue
+        rows = rows_of(settings, edit, seen.changes)
+        if not any(rows.values()):
+            unmarked[str(edit["mark"]["value"])] = seen.changes
+    if unmarked:
+        named = ", ".join(list(unmarked)[:5]) + (f" and {len(unmarked) - 5:,} more" if len(unmarked) > 5 else "")
+        points = counted(sum(unmarked.values()), "point")
+        raise RefusedError(
+            f"{points} would be deleted for {named}, and the statements of the preset mark no row there, so nothing "
+            "would be trained again",
+            hint="compare the WHERE of the statements (--dry-run shows them) with the rows; --allow-unmarked deletes "
+            "the points all the same",
+            facts={"unmarked": unmarked},
+        )
+
+
 def _previews(opened: Session, edits: Edits, *, check: bool) -> list[Preview]:
     """Exact counts; a point that several values select counts for the first of them.
 
@@ -207,6 +248,8 @@ def _previews(opened: Session, edits: Edits, *, check: bool) -> list[Preview]:
         check: have the database plan the statements.
     """
     plan = plan_fix(observe(opened.ledger, opened.store), edits)
+    if len(plan.collections) != 1:
+        raise UsageError(f"{edits[0][0].collection} is several collections, and rows are marked once")
     (item,) = plan.collections
     name = item.job.collection
     check_ownership(observe(opened.ledger, opened.store, only=[name]), name)
@@ -222,7 +265,7 @@ def _previews(opened: Session, edits: Edits, *, check: bool) -> list[Preview]:
             for entry in fix.find(one):
                 one.changes += entry.id not in seen
                 seen.add(entry.id)
-        found.append(Preview(name, what, one.points, one.changes, dict(one.counts), tuple(one.sample)))
+        found.append(preview_of(opened, name, what, one, step.edit))
     return found
 
 
@@ -233,4 +276,6 @@ def _result(opened: Session, name: str, result: FixResult) -> RetrainResult:
 def _retrained(opened: Session, done: Done) -> Retrained:
     row = opened.ledger.deletion(done.log) if done.log is not None else None
     facts = row.facts if row is not None else {}
-    return Retrained(facts.get("value"), done.log, done.changed, tuple(facts.get("marked") or ()))
+    return Retrained(
+        facts.get("value"), done.log, done.changed, tuple(facts.get("marked") or ()), facts.get("rows") or {}
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from qmigrate.commands.names import chosen_names
+from qmigrate.commands.names import chosen_names, named
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
@@ -118,8 +118,8 @@ def abort(
     Raises:
         RefusedError: a name has moved already, or in-place work can't be undone: the run must be finished.
     """
-    names = None if collection is None else (collection,)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        names = None if collection is None else named(opened, [collection])
         resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout, verb="abort")
         made, outcomes = perform(
             opened,

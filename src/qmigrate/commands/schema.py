@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 from qmigrate.commands.inline import with_inline
@@ -14,6 +13,7 @@ from qmigrate.embed import fingerprint_digest
 from qmigrate.errors import NotFoundError, UnavailableError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import is_own_alias
+from qmigrate.model.patterns import is_glob, met, met_by_any
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.observe import observe
 from qmigrate.operations.vector_common import params_of
@@ -117,7 +117,7 @@ def schema(
 
 
 def _live(settings: Settings, patterns: tuple[str, ...]) -> Schemas:
-    with session(settings, writes=False, unchanged=False) as opened:
+    with session(settings, writes=False, unchanged=False, looking=True) as opened:
         world = observe(opened.ledger, opened.store)
         found = []
         for name in _chosen(patterns, world.collections):
@@ -176,8 +176,9 @@ def _of_revision(settings: Settings, patterns: tuple[str, ...], revision: str) -
     revisions = Revisions.load(settings.scripts)
     wanted = revisions.resolve(revision, current=frozenset())
     target = ", ".join(one for one in _newest(revisions, wanted)) or "base"
-    exact = [pattern for pattern in patterns if not _is_glob(pattern)]
-    names = _chosen(patterns, {*_created(revisions, wanted), *exact})
+    created = _created(revisions, wanted)
+    exact = [pattern for pattern in patterns if not is_glob(pattern, created)]
+    names = _chosen(patterns, {*created, *exact})
     found = []
     for name in names:
         links = chain(revisions, name, wanted)
@@ -223,20 +224,16 @@ def _newest(revisions: Revisions, wanted: frozenset[str]) -> list[str]:
     return sorted(wanted - parents)
 
 
-def _is_glob(pattern: str) -> bool:
-    return any(sign in pattern for sign in "*?[")
-
-
 def _chosen(patterns: tuple[str, ...], known: Iterable[str]) -> list[str]:
     names = sorted(known)
     if not patterns:
         return names
-    return [name for name in names if any(name == one or fnmatchcase(name, one) for one in patterns)]
+    return met_by_any(patterns, names)
 
 
 def _check_found(patterns: tuple[str, ...], names: list[str]) -> None:
     for pattern in patterns:
-        if not any(name == pattern or fnmatchcase(name, pattern) for name in names):
+        if not met(pattern, names):
             raise NotFoundError(f"no collection matches {pattern!r}", hint="qmigrate status lists what is there")
 
 

@@ -106,6 +106,7 @@ def session(
     progress: Progress | None = None,
     store: Store | None = None,
     unchanged: bool = True,
+    looking: bool = False,
 ) -> Iterator[Session]:
     """Open everything, check applied revisions against their files, and close everything at the end.
 
@@ -113,6 +114,7 @@ def session(
         writes: whether the verb changes anything: only then are the ledger's tables made, or a local folder.
         store: one that is open already, and is left open; None for that of the settings.
         unchanged: stop at an applied file that has changed; only a verb that reports them goes on.
+        looking: the verb looks at points or schemas, whatever manages them: see :func:`read_revisions`.
 
     Raises:
         DriftError: an applied revision file has changed.
@@ -120,8 +122,10 @@ def session(
     with ExitStack() as stack:
         stack.enter_context(seldom_collected())
         # The files first: a mistake in one of them shows without any connection.
-        files = Revisions.load(settings.scripts)
+        files = None if looking else Revisions.load(settings.scripts)
         ledger = stack.enter_context(opened_ledger(settings))
+        if files is None:
+            files = read_revisions(settings, ledger)
         opened = Session(
             settings=settings,
             revisions=files,
@@ -130,10 +134,21 @@ def session(
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
-        opened.revisions = with_inline(files, ledger)
+        opened.revisions = with_inline(files, ledger, opened.store)
         if unchanged:
             check_checksums(opened.files(), ledger.applied_checksums())
         yield opened
+
+
+def read_revisions(settings: Settings, ledger: Ledger) -> Revisions:
+    """The revision files; none where there is no folder yet and the ledger knows no revision.
+
+    Raises:
+        RevisionError: a file can't be used, or the folder is missing although revisions were applied.
+    """
+    if (settings.scripts / "versions").is_dir() or ledger.applied_checksums():
+        return Revisions.load(settings.scripts)
+    return Revisions.none()
 
 
 @contextmanager

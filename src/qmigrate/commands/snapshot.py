@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from qmigrate.errors import DeniedError, NotFoundError, RefusedError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import old_alias
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT
+from qmigrate.model.patterns import met, met_by_any
 from qmigrate.model.plan import Build, Job
 from qmigrate.model.state import CollectionState, Moment, World
 from qmigrate.observe import observe
@@ -147,15 +147,19 @@ def entries(opened: Session, folder: Path, pattern: str = "*") -> Iterator[Snaps
     world = observe(opened.ledger, opened.store)
     present = frozenset(opened.store.physical_names())
     known = opened.store.aliases()
+    stored = archive.summaries(folder)
+    # An archive can be of a collection that is gone.
+    named = {*world.collections, *(one.header.name for one in stored)}
+    chosen = frozenset(met(pattern, named))
     for name, state in sorted(world.collections.items()):
-        if not fnmatchcase(name, pattern):
+        if name not in chosen:
             continue
         moments = opened.ledger.moments(name)
         for physical in _generations(state, present):
             for made in opened.store.list_snapshots(address(known, physical)):
                 yield _of_snapshot(state, moments, physical, made)
-    for one in archive.summaries(folder):
-        if fnmatchcase(one.header.name, pattern):
+    for one in stored:
+        if one.header.name in chosen:
             yield of_archive(one)
 
 
@@ -227,11 +231,7 @@ def _generations(state: CollectionState, present: frozenset[str]) -> list[str]:
 
 
 def _matching(world: World, pattern: str) -> list[str]:
-    found = [
-        name
-        for name, state in sorted(world.collections.items())
-        if state.physical is not None and fnmatchcase(name, pattern)
-    ]
+    found = [name for name in met(pattern, sorted(world.collections)) if world.collections[name].physical is not None]
     if not found and pattern != "*":
         raise NotFoundError(f"no collection matches {pattern!r}", hint="qmigrate status lists what is there")
     return found
@@ -263,15 +263,15 @@ def _archive(opened: Session, state: CollectionState, folder: Path) -> SnapshotE
 
 
 def _chosen(
-    found: Sequence[SnapshotEntry], patterns: Iterable[str], keep: int | None, older_than: float | None
+    found: Sequence[SnapshotEntry], patterns: Sequence[str], keep: int | None, older_than: float | None
 ) -> list[SnapshotEntry]:
-    wanted = tuple(patterns)
+    wanted = frozenset(met_by_any(patterns, [one.name for one in found]))
     oldest = datetime.min.replace(tzinfo=UTC)
     newest: dict[str, int] = {}
     chosen = []
     for one in sorted(found, key=lambda one: one.created_at or oldest, reverse=True):
         newest[one.collection] = newest.get(one.collection, 0) + 1
-        if wanted and not any(fnmatchcase(one.name, pattern) for pattern in wanted):
+        if patterns and one.name not in wanted:
             continue
         if keep is not None and newest[one.collection] <= keep:
             continue

@@ -10,6 +10,7 @@ from typing import Any
 
 from qmigrate.commands.session import session
 from qmigrate.errors import NotFoundError, RowsError, UsageError
+from qmigrate.model.payload_path import folder_name
 from qmigrate.rows import Query, Rows
 from qmigrate.settings import Settings
 from qmigrate.steps.stats import Tally, Wanted, tally
@@ -90,7 +91,7 @@ def stats(
     """
     _check(wanted, sql)
     started = time.monotonic()
-    with session(settings, writes=False) as opened:
+    with session(settings, writes=False, looking=True) as opened:
         live = opened.store.describe(collection)
         if live is None:
             raise NotFoundError(f"there is no collection {collection!r}", hint="qmigrate status lists what is there")
@@ -145,4 +146,4 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 def _text(value: Any, *, folders: bool) -> str:
     """As both sides write it: a folder may end in a slash, a number may be a text."""
     said = str(value)
-    return said.rstrip("/") or said[:1] if folders else said
+    return folder_name(said) or said[:1] if folders else said

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from qmigrate.errors import UsageError
+from qmigrate.model.patterns import overlap
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.settings import Settings
 
@@ -52,11 +52,9 @@ def within(settings: Settings, operation: DeletePoints, tenant: str | int | None
 def fields_of(settings: Settings, collection: str) -> list[str]:
     """The tenant fields of a collection, or of any that a glob may mean."""
     tenants = settings.fixes.tenants
-    return sorted({field for pattern, field in tenants.items() if _overlap(pattern, collection)})
-
-
-def _overlap(pattern: str, collection: str) -> bool:
-    return fnmatchcase(collection, pattern) or fnmatchcase(pattern, collection)
+    if collection in tenants:
+        return [tenants[collection]]
+    return sorted({field for pattern, field in tenants.items() if overlap(pattern, collection)})
 
 
 def _says(where: Any, field: str) -> bool:

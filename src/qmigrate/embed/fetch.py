@@ -10,13 +10,13 @@ import time
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpx
 
 from qmigrate.embed.patience import TransientError, patiently, retry_after
 from qmigrate.errors import EmbedError
+from qmigrate.model.patterns import fits
 from qmigrate.settings_read import redact
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -170,7 +170,7 @@ class Fetcher:
             raise EmbedError(f"image {redact(url)} is no URL: {error}") from error
         if parts.scheme not in ("http", "https") or not host:
             raise EmbedError(f"image {redact(url)}: only http and https are fetched")
-        if not any(fnmatchcase(host, pattern.lower()) for pattern in self._bounds.hosts):
+        if not any(fits(host, pattern.lower()) for pattern in self._bounds.hosts):
             raise EmbedError(
                 f"image {redact(url)}: {self._label} may not fetch from {host}",
                 hint="add the host to image_hosts in qmigrate.yaml, if it may be asked",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from qmigrate.errors import PlanError, RevisionError
 from qmigrate.lint.alembic_files import SqlProject
 from qmigrate.lint.source import Source, Span
+from qmigrate.model import patterns
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.base import Operation, check_contradictions
 from qmigrate.revision_file import Revision, is_revision
@@ -134,7 +134,7 @@ class Project:
         exact = self.points.get(collection)
         if exact is not None:
             return exact
-        matching = [count for name, count in self.points.items() if fnmatchcase(collection, name)]
+        matching = [count for name, count in self.points.items() if patterns.fits(collection, name)]
         return max(matching, default=None)
 
     def embedder(self, collection: str, name: str) -> Mapping[str, Any] | None:
@@ -181,7 +181,7 @@ def _uses(order: Iterable[Source]) -> Iterator[Use]:
                     lost.add(name)
                 elif known:
                     schemas[name] = operation.apply(schema)
-        yield from _contradictions(source, operations, {*before, *schemas} - lost)
+        yield from _contradictions(source, operations, frozenset({*before, *schemas} - lost))
 
 
 def _names(operation: Operation, schemas: dict[str, CollectionSchema | None]) -> list[str]:
@@ -192,9 +192,11 @@ def _names(operation: Operation, schemas: dict[str, CollectionSchema | None]) ->
     pattern = operation.pattern
     if operation.creates and operation.is_glob:
         return [pattern]
-    found = [name for name in sorted(schemas) if operation.matches(name)]
+    # A name that a revision creates is one, whatever it looks like.
+    exact = operation.bound(schemas)
+    found = [name for name in sorted(schemas) if exact.matches(name)]
     if not found and not operation.is_glob and not operation.creates:
-        made = [name for name in sorted(schemas) if fnmatchcase(pattern, name)]
+        made = [name for name in sorted(schemas) if patterns.fits(pattern, name)]
         if made:
             schemas[pattern] = schemas[made[0]]
     return found or [pattern]
@@ -216,10 +218,10 @@ def _words_problem(operation: Operation) -> PlanError | None:
     return None
 
 
-def _contradictions(source: Source, operations: tuple[Operation, ...], names: Iterable[str]) -> Iterator[Use]:
+def _contradictions(source: Source, operations: tuple[Operation, ...], names: frozenset[str]) -> Iterator[Use]:
     """The first contradiction of a file; the operation that its message begins with."""
     for name in sorted(names):
-        matching = [operation for operation in operations if operation.matches(name)]
+        matching = [operation for operation in operations if operation.bound(names).matches(name)]
         try:
             check_contradictions(matching)
         except PlanError as error:

@@ -123,7 +123,7 @@ class Source:
         same = [call for name, call in calls if name == kind]
         if kinds.count(kind) == len(same):
             return span(same[kinds[:index].count(kind)])
-        named = [call for call in same if _first_argument(call) == operation.pattern]
+        named = [call for call in same if _first_argument(call) == operation.written]
         if len(named) == 1 or (same and not named and len(same) == 1):
             return span((named or same)[0])
         return Span(upgrade.lineno, upgrade.lineno)

@@ -26,6 +26,11 @@ def values_at(payload: Mapping[str, Any], path: str) -> Iterator[Any]:
         yield from one if isinstance(one, list) else (one,)
 
 
+def folder_name(folder: str) -> str:
+    """A folder without the slash at its end: the one form that points and SQL are compared with."""
+    return folder.rstrip("/")
+
+
 def below(value: Any, folder: str) -> bool:
     """Whether a path is a folder or lies in it: ``/photos/2024/a.jpg`` in ``/photos/2024``, ``/photos/2024-old`` not.
 
@@ -33,13 +38,13 @@ def below(value: Any, folder: str) -> bool:
     """
     if not isinstance(value, str):
         return False
-    name = folder.rstrip("/")
-    return value.rstrip("/") == name or value.startswith(name + "/")
+    name = folder_name(folder)
+    return folder_name(value) == name or value.startswith(name + "/")
 
 
 def below_filter(path: str, folder: str) -> JsonObject:
     """What :func:`below` says as a filter in REST shape; servers from 1.19 on know it."""
-    name = folder.rstrip("/")
+    name = folder_name(folder)
     return {
         "should": [
             {"key": path, "match": {"value": name}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -315,9 +315,16 @@ class World:
         capabilities: of the connected Qdrant.
         collections: by logical name.
         hiding: whether an alias may take the name of a collection; None while it wasn't tried.
+        names: every logical name that there is, also of those that were not looked at.
     """
 
     ledger_id: str
     capabilities: Capabilities
     collections: Mapping[str, CollectionState]
     hiding: bool | None = None
+    names: frozenset[str] = frozenset()
+
+    @property
+    def known(self) -> Set[str]:
+        """Every logical name that there is, as far as it was asked."""
+        return self.names | self.collections.keys()

@@ -42,6 +42,14 @@ def problem_of_change(sql: object) -> str | None:
     return None
 
 
+def table_of(sql: str) -> str:
+    """The table that a statement changes, as it names it; ``statement`` where that isn't plain."""
+    named = r"(?:\"[^\"]+\"|`[^`]+`|\w+)(?:\s*\.\s*(?:\"[^\"]+\"|`[^`]+`|\w+))*"
+    text = re.sub(r"--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL)
+    found = re.search(rf"\b(?:update(?:\s+only)?|into|delete\s+from)\s+({named})", text, re.IGNORECASE)
+    return re.sub(r"[\"`\s]", "", found.group(1)) if found else "statement"
+
+
 def repeats(sql: str) -> bool:
     """Whether twice looks like more than once: an INSERT that doesn't say what becomes of a row that is there."""
     words = re.findall(r"\w+", bare(sql).lower())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from qmigrate.errors import PlanError
+from qmigrate.model import patterns
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.model.transform import Filling, PointTransform
@@ -28,7 +29,6 @@ Key = tuple[Any, ...]
 RANKS = ("in_place", "clone", "copy")
 #: Points from which on a live collection is spared what it would have to do to every one of them.
 BIG = 100_000
-_GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,13 @@ class Operation(ABC):
     @property
     def pattern(self) -> str:
         """The logical name or glob of the collections it is about."""
-        return str(getattr(self, self.named_by[0]))
+        return patterns.text_of(self.written)
+
+    @property
+    def written(self) -> str:
+        """The pattern as it stands in the revision, or marked as a name by :meth:`bound`."""
+        written = getattr(self, self.named_by[0])
+        return written if isinstance(written, str) else str(written)
 
     @property
     def holds(self) -> bool:
@@ -87,11 +93,20 @@ class Operation(ABC):
     @property
     def is_glob(self) -> bool:
         """Whether the pattern may match several names."""
-        return not self.exact and not _GLOB.isdisjoint(self.pattern)
+        return not self.exact and patterns.has_signs(self.written)
+
+    def bound(self, known: Collection[str]) -> Self:
+        """The same operation where these names exist: a pattern that is one of them is that name, and no glob."""
+        written = self.written
+        if not self.is_glob or patterns.is_forced(written) or written not in known:
+            return self
+        made = copy.copy(self)
+        assign(made, **{self.named_by[0]: patterns.bound(written, known)})
+        return made
 
     def matches(self, name: str) -> bool:
         """Whether it is about the collection of this logical name; case counts."""
-        return fnmatchcase(name, self.pattern) if self.is_glob else name == self.pattern
+        return patterns.fits(name, self.written) if self.is_glob else name == self.pattern
 
     def label(self) -> str:
         """How messages name it: ``AddVector("image_assets", "l14")``."""
@@ -125,7 +140,7 @@ class Operation(ABC):
         pattern = self.pattern
         if not isinstance(getattr(self, self.named_by[0]), str) or not pattern.strip():
             raise self.error("the collection must be a name or a glob")
-        forbidden = FORBIDDEN - _GLOB
+        forbidden = FORBIDDEN - patterns.SIGNS
         wrong = sorted({sign for sign in pattern if sign in forbidden or ord(sign) < 32})
         if wrong:
             raise self.error(f"no collection's name holds {wrong[0]!r}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
-from qmigrate.model import known
+from qmigrate.model import known, patterns
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.base import Key, Operation, Wish, assign, leaves, merged, plain, plain_object
@@ -91,7 +91,7 @@ class CreateCollection(Operation):
     @property
     def is_glob(self) -> bool:
         """Brackets alone make none: a collection may have them in its name."""
-        return "*" in self.name or "?" in self.name
+        return patterns.has_wildcard(self.written)
 
     @property
     def config(self) -> JsonObject:
@@ -102,11 +102,12 @@ class CreateCollection(Operation):
     def check(self, schema: CollectionSchema | None) -> None:
         """See the base class."""
         self.check_words()
-        problem = None if self.is_glob else logical_name_problem(self.name, "the name")
+        problem = None if self.is_glob else logical_name_problem(self.pattern, "the name")
         if problem:
             raise self.error(problem)
         if schema is not None:
-            raise self.error(f"{self.name} exists already", hint=f"take it over instead: qmigrate adopt {self.name}")
+            hint = f"take it over instead: qmigrate adopt {self.pattern}"
+            raise self.error(f"{self.pattern} exists already", hint=hint)
         self._check_vectors()
         for name, params in sorted(self.payload_indexes.items()):
             problem = None if name else "a payload index has no field"
@@ -135,7 +136,7 @@ class CreateCollection(Operation):
 
     def check_schema(self, schema: CollectionSchema) -> None:  # noqa: ARG002
         """Never reached: :meth:`check` refuses a schema."""
-        raise self.error(f"{self.name} exists already")
+        raise self.error(f"{self.pattern} exists already")
 
     def apply(self, schema: CollectionSchema | None) -> CollectionSchema:  # noqa: ARG002
         """The schema that it declares."""
@@ -152,7 +153,7 @@ class CreateCollection(Operation):
         made = [vector_words(name, params) for name, params in sorted(self.vectors.items())]
         made += [f"{name} sparse" for name in sorted(self.sparse_vectors)]
         made += [f"index {name} {params.get('type')}" for name, params in sorted(self.payload_indexes.items())]
-        return f"create collection {self.name}: {', '.join(made) or 'no vectors'}"
+        return f"create collection {self.pattern}: {', '.join(made) or 'no vectors'}"
 
     def touched(self) -> frozenset[Key]:
         """See the base class."""
@@ -182,7 +183,7 @@ class DropCollection(Operation):
         """See the base class. It says itself that readers can't go on, so no ``cutover=`` is asked for."""
         self.check_words()
         if schema is None:
-            raise self.error(f"there is no collection {self.name}")
+            raise self.error(f"there is no collection {self.pattern}")
 
     def apply(self, schema: CollectionSchema | None) -> None:
         """Nothing is left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,6 +17,8 @@ from qmigrate.settings_read import parse_duration
 _TYPE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 #: A century, in seconds.
 _MOST_AGE = 100 * 366 * 86400.0
+#: Ids that the record names of one deletion.
+_TARGETS = 100
 _CONDITIONS = ("must", "should", "must_not", "min_should")
 
 
@@ -44,6 +47,7 @@ class DeletePoints(DataFix):
             field holds texts of times, or seconds since 1970; a point without it is never selected.
         soft: only mark them: readers leave them out (``qmigrate.fix.visible``), `gc` deletes them later.
         flag: payload key of the mark: an object with ``at`` and ``reason``.
+        target: for the record, what was asked for, as it was said; by default what selects the points.
     """
 
     rewrites_payload: ClassVar[bool] = True
@@ -64,6 +68,7 @@ class DeletePoints(DataFix):
     older_than: Mapping[str, Any] | None = None
     soft: bool = False
     flag: str = "deleted"
+    target: str | None = None
 
     def __post_init__(self) -> None:
         """A filter becomes plain JSON, and UUIDs their canonical texts."""
@@ -111,7 +116,7 @@ class DeletePoints(DataFix):
             "sql": None if self.sql is None else {**sql, "parameters": given},
             "export": self.export,
             "type": self.type or self._type(),
-            "target": self._target(),
+            "target": self.target or self._target(),
             "max_share": self.max_share,
             "reason": self.reason,
             **({"older_than": self.older_than} if self.older_than is not None else {}),
@@ -142,11 +147,11 @@ class DeletePoints(DataFix):
 
     def describe(self) -> str:
         """See the base class."""
-        return f"{'mark as deleted' if self.soft else 'delete points'}: {self._target()}"
+        return f"{'mark as deleted' if self.soft else 'delete points'}: {self._words()}"
 
     def touched(self) -> frozenset[Key]:
         """Several may follow each other; the same one twice is a slip."""
-        return frozenset({("points of", self._target())})
+        return frozenset({("points of", self._words())})
 
     def _type(self) -> str:
         if self.prefix is not None:
@@ -164,6 +169,25 @@ class DeletePoints(DataFix):
         return ", ".join(parts)
 
     def _target(self) -> str:
+        """What was said, as it was said: ids, a folder, a filter, the values of a query or its text."""
+        parts = []
+        if self.ids is not None:
+            parts.append(", ".join(map(str, self.ids[:_TARGETS])) + (", …" if len(self.ids) > _TARGETS else ""))
+        parts += [self.prefix] if self.prefix is not None else []
+        parts += [json.dumps(self.filter, ensure_ascii=False)] if self.filter is not None else []
+        if self.sql is not None:
+            given = ", ".join(f"{name}={value}" for name, value in self.parameters.items())
+            parts.append(given or " ".join(self.sql.split()))
+        parts += [self._age_words()] if self.older_than is not None else []
+        return "; ".join(part for part in parts if part)
+
+    def _age_words(self) -> str:
+        if self.older_than is None or self._age_problem() is not None:
+            return ""
+        return f"{self.older_than['field']} older than {self.older_than['age'] / 86400:g} days"
+
+    def _words(self) -> str:
+        """What selects them, for people."""
         parts = []
         if self.ids is not None:
             shown = ", ".join(str(one) for one in self.ids[:3])
@@ -174,8 +198,7 @@ class DeletePoints(DataFix):
             parts.append(f"filter {self.filter}")
         if self.sql is not None:
             parts.append(f"ids of a query on {self.database}")
-        if self.older_than is not None and self._age_problem() is None:
-            parts.append(f"{self.older_than['field']} older than {self.older_than['age'] / 86400:g} days")
+        parts += [self._age_words()] if self._age_words() else []
         return "; ".join(parts)
 
     def _ids_problem(self) -> str | None:
@@ -193,6 +216,12 @@ class DeletePoints(DataFix):
             return f"the filter must be an object, not {self.filter!r:.60}"
         if not any(self.filter.get(name) for name in _CONDITIONS):
             return "the filter has no condition, so it selects every point; a reset is something else"
+        try:
+            json.dumps(self.filter, ensure_ascii=False, allow_nan=False).encode()
+        except UnicodeEncodeError:
+            return "the filter holds half of a surrogate pair, which is not a text"
+        except ValueError:
+            return "the filter holds NaN or Infinity, which are not numbers of JSON"
         return None
 
     def _prefix_problem(self) -> str | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qmigrate.errors import PlanError, RefusedError
+from qmigrate.model import patterns
 from qmigrate.model.plan import FIXED, Closing, CollectionPlan, EditPoints, Erase, Job, OpRef, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
@@ -14,8 +15,11 @@ from qmigrate.operations.base import Operation
 VERB = "fix"
 
 
-def fixed_by(world: World, operation: Operation) -> list[CollectionState]:
+def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> list[CollectionState]:
     """The collections that a fix is about.
+
+    Args:
+        looking: nothing will be changed: where it means none under management, those that are not are looked at.
 
     Raises:
         PlanError: it is no data fix, or there is no such collection.
@@ -23,33 +27,47 @@ def fixed_by(world: World, operation: Operation) -> list[CollectionState]:
     """
     if operation.edit() is None:
         raise operation.error("is no data fix", hint="put it into a revision: qmigrate revision")
+    operation = operation.bound(world.known)
     matching = [state for name, state in sorted(world.collections.items()) if operation.matches(name)]
     found = [state for state in matching if state.managed and state.live is not None]
+    if not found and looking:
+        found = [state for state in matching if state.live is not None]
     if not found and not operation.is_glob:
         _refuse_unmanaged(operation, matching)
     if not found:
         raise operation.error(f"no collection under management matches {operation.pattern}")
     for state in found:
-        operation.check(state.declared)
+        operation.check(state.declared or (state.live.schema if looking and state.live is not None else None))
     return found
 
 
-def plan_fix(world: World, edits: Sequence[tuple[Operation, JsonObject]]) -> Plan:
+def plan_fix(
+    world: World, edits: Sequence[tuple[Operation, JsonObject]], *, looking: bool = False
+) -> Plan:
     """One job per collection that an operation is about.
 
     Args:
         edits: each operation with its edit as it is to be done: narrowed to some ids, for example.
+        looking: the plan is only counted, never done.
     """
     steps: dict[str, list[EditPoints]] = {}
     lines: dict[str, list[str]] = {}
     for operation, edit in edits:
-        for state in fixed_by(world, operation):
+        for state in fixed_by(world, operation, looking=looking):
             reason = str(edit.get("reason") or operation.describe())
             made = Erase if edit.get("kind") == Erase.kind else EditPoints
             steps.setdefault(state.name, []).append(made((), str(state.physical), edit, reason))
             lines.setdefault(state.name, []).append(operation.describe())
     planned = [planned_fix(world, name, made, lines[name]) for name, made in steps.items()]
-    return Plan(verb=VERB, target=(), collections=tuple(planned))
+    notes = dict.fromkeys(note for operation, _ in edits for note in _met_notes(world, operation, looking))
+    return Plan(verb=VERB, target=(), collections=tuple(planned), notes=tuple(notes))
+
+
+def _met_notes(world: World, operation: Operation, looking: bool) -> Iterator[str]:
+    """What a glob means here: nobody should find out from the deletion."""
+    found = [state.name for state in fixed_by(world, operation, looking=looking)]
+    if operation.bound(world.known).is_glob:
+        yield patterns.words(operation.pattern, found)
 
 
 def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Sequence[str]) -> CollectionPlan:

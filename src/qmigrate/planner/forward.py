@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from qmigrate.errors import PlanError, RefusedError
+from qmigrate.model import patterns
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, World
@@ -79,6 +80,7 @@ def plan_upgrade(
     fused = {draft.state.name: (fuse_by_name or {}).get(draft.state.name, fuse) for draft in chosen}
     if world.capabilities.local and chosen:
         notes.append("local mode: payload indexes and server settings are declared, not enforced; no snapshots")
+    notes += dict.fromkeys(_met_notes(revisions, chosen))
     heads = newest(revisions, wanted)
     return Plan(
         verb="upgrade",
@@ -311,3 +313,14 @@ def _warn_of_empty_globs(revision: Revision, drafts: dict[str, _Draft], notes: l
         if operation.is_glob and not any(operation.matches(name) for name in drafts):
             none = f"revision {revision.id}: no collection matches {operation.pattern!r}"
             notes.append(none + ("; qmigrate.ensure creates them" if operation.creates else ""))
+
+
+def _met_notes(revisions: Revisions, chosen: Sequence[_Draft]) -> Iterator[str]:
+    """What the globs of pending revisions mean here, for whoever reviews the plan."""
+    planned = {name: {part.revision for part in draft.parts} for draft in chosen for name in [draft.state.name]}
+    for revision in revisions.order():
+        names = sorted(name for name, parts in planned.items() if revision.id in parts)
+        for operation in revision.operations:
+            found = [name for name in names if operation.matches(name)] if operation.is_glob else []
+            if found:
+                yield f"revision {revision.id}: {patterns.words(operation.pattern, found)}"

@@ -51,8 +51,12 @@ class Database:
             self._engine = None
 
     @contextmanager
-    def connected(self) -> Iterator[Connection]:
-        """A transaction: read-only and rolled back at its end, or committed where writes were asked for."""
+    def connected(self, *, keep: bool = True) -> Iterator[Connection]:
+        """A transaction: read-only and rolled back at its end, or committed where writes were asked for.
+
+        Args:
+            keep: False rolls back what was written, too.
+        """
         try:
             connection = self._open().connect()
         except (SQLAlchemyError, OSError) as error:
@@ -62,7 +66,7 @@ class Database:
                 connection = self._read_only(connection)
             try:
                 yield connection
-                if self._writes:
+                if self._writes and keep:
                     with self.explained():
                         connection.commit()
             finally:

@@ -30,12 +30,25 @@ class Marking:
         statements: each one UPDATE, INSERT, DELETE or MERGE; may be repeated without harm.
         queue: table that gets a row ``(value, reason, requested_at)``, or None.
         parameters: values of their ``:parameters``; ``value`` is what the queue gets.
+        said: names of the statements, where the settings give them some; else their tables are their names.
     """
 
     database: str
     statements: tuple[str, ...] = ()
     queue: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the statements are called, each by another name, the queue last."""
+        wanted = list(self.said or map(statement.table_of, self.statements))
+        wanted += [self.queue] if self.queue is not None else []
+        found: list[str] = []
+        for name in wanted:
+            again = sum(one == name or one.startswith(f"{name} (") for one in found)
+            found.append(f"{name} ({again + 1})" if again else name)
+        return tuple(found)
 
 
 class Marks:
@@ -84,6 +97,16 @@ class Marks:
         with self._reading.connected() as connection:
             for sql in self._statements():
                 self._do(connection, f"EXPLAIN {sql}", "", datetime.now(UTC), 0).close()
+
+    def trial(self, reason: str, now: datetime, deleted: int) -> list[int]:
+        """How many rows each would change, found out in a transaction that is rolled back.
+
+        Raises:
+            RowsError: the database refuses one.
+            DatabaseError: it can't be reached.
+        """
+        with self._writing.connected(keep=False) as connection:
+            return self.run_in(connection, reason, now, deleted)
 
     def run(self, reason: str, now: datetime, deleted: int) -> list[int]:
         """Do them in a transaction of their own.

@@ -20,6 +20,8 @@ from qmigrate.steps.fixes.sighting import forget
 from qmigrate.steps.owned import own, reach
 from qmigrate.steps.work import Facts, Phase, Work
 
+#: Kinds of fixes that the audit has although no point was there: somebody has decided that these points go.
+LOGGED_EMPTY = frozenset({"delete", "soft"})
 #: How often a group is sent again when one of its points went away in between.
 _TRIES = 5
 
@@ -170,12 +172,13 @@ def close(step: EditPoints, work: Work) -> Facts:
     }
     report = {"select": found, "change": changed, "verify": work.facts("verify")}
     taken_back = bool(step.edit.get("drops"))
-    # Rows are marked although there was no point: they are to be trained again.
-    wanted = not taken_back and (found["changes"] or step.edit.get("mark"))
+    # That a deletion found nothing is recorded, too; and rows are marked although there was no point.
+    empty = step.edit.get("kind") in LOGGED_EMPTY and step.edit.get("log_empty", True)
+    wanted = not taken_back and (found["changes"] or step.edit.get("mark") or empty)
     with opened(_place(work, step), step.edit) as fix:
         fixed = fix.audit(facts) if wanted else None
     # Before the run is recorded as done: afterwards nobody would come back for it.
-    if fixed is None:
+    if fixed is None or not found["changes"]:
         work.lease.drop_base(_journal(work))
     if taken_back:
         work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))

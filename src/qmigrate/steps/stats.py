@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qmigrate.model.payload_path import folder_name
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.ports import Store
 from qmigrate.store import records
@@ -113,7 +114,7 @@ def _by_server(store: Store, name: str, schema: CollectionSchema, fields: Sequen
 def folder_of(path: str) -> str:
     """``/photos/2024`` of ``/photos/2024/a.jpg``; ``/`` of ``/a.jpg``, and nothing of ``a.jpg``."""
     folder, mark, _ = path.rpartition("/")
-    return folder.rstrip("/") or mark
+    return folder_name(folder) or mark
 
 
 def _cut(folder: str, depth: int | None) -> str:
@@ -128,7 +129,7 @@ def _is_in(folder: str, prefix: str | None) -> bool:
     """Whether it is the folder or lies in it: ``/photos/2024-old`` is not in ``/photos/2024``."""
     if prefix is None:
         return True
-    wanted = prefix.rstrip("/")
+    wanted = folder_name(prefix)
     return folder == wanted or folder.startswith(wanted + "/")
 
 

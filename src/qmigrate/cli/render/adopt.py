@@ -39,6 +39,10 @@ def show_adopted(console: Console, result: AdoptResult, *, command: str) -> None
         console.print(f"  a revision can't say: {line}")
     for note in result.notes:
         console.print(f"note: {note}")
+    for one in result.left:
+        console.print(f"left alone: {one.name}: {one.reason}")
+        if one.hint:
+            console.print(f"  → {one.hint}")
     console.print()
     console.print(_closing(result, command))
 

@@ -30,7 +30,7 @@ def show_review(console: Console, review: Review, would: str = "would") -> None:
 
 def review_lines(review: Review) -> list[Text]:
     """Per collection: figures, and the first of what would change."""
-    lines: list[Text] = []
+    lines = [Text(note) for note in review.notes]
     for preview in review.previews:
         lines += preview_lines(preview)
     return lines
@@ -45,6 +45,8 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
     for one in result.done:
         for line in _done(one, unit):
             console.print(line)
+    for note in result.notes:
+        console.print(f"note: {note}" if result.changed else f"0 points: {note}")
     for seen in result.looked:
         strays, missing = counted(seen.strays, "point"), counted(seen.missing, "row")
         what = f"  first look: {strays} without a row, {missing} without a point"
@@ -52,7 +54,7 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
         again = f"run the same command again after {seen.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
         for line in labelled("not yet", [again]):
             console.print(line)
-    number_ = next((one.log for one in reversed(result.done) if one.log is not None), None)
+    number_ = next((one.log for one in reversed(result.done) if one.log is not None and one.changed), None)
     if number_ is not None:
         console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {number_}", "bold")))
 
@@ -65,7 +67,8 @@ def preview_lines(preview: Preview) -> list[Text]:
     estimates = [_estimate(counts, *named) for named in (("strays", "points"), ("missing", "rows"))]
     if "strays_at_most" in preview.counts:
         figures = f"{figures}, of {number(counts.pop('sampled'))} that were looked at"
-    lines = [head, *labelled("changes", [figures]), *labelled("found", [_counts(counts)])]
+    lines = [head, *labelled("values", preview.values), *labelled("changes", [figures])]
+    lines += [*labelled("types", preview.misfits), *labelled("found", [_counts(counts)])]
     lines += labelled("estimate", [one for one in estimates if one])
     return [*lines, *labelled("sample", [_sample(one) for one in preview.sample[:_SHOWN]])]
 

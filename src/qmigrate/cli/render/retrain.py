@@ -31,11 +31,12 @@ def show_retrain(console: Console, result: RetrainResult) -> None:
     said = f"  {counted(result.deleted, 'point')} deleted, {counted(len(result.values), 'value')} to be trained again"
     console.print(Text.assemble((result.collection, "bold"), said))
     header = ("value", "deleted", "rows", "undo")
-    for line in columns([_row(one) for one in result.values], header=header, right={1, 2}):
+    for line in columns([_row(one) for one in result.values], header=header, right={1}):
         console.print(line)
 
 
 def _row(one: Retrained) -> tuple[str, ...]:
-    marked = " + ".join("?" if count < 0 else number(count) for count in one.marked) or "–"
+    named = one.rows or {str(place): count for place, count in enumerate(one.marked, 1)}
+    marked = ", ".join(f"{name} {'?' if count < 0 else number(count)}" for name, count in named.items()) or "–"
     undo = f"qmigrate fix undo {one.log}" if one.log is not None and one.deleted else "–"
     return str(one.value), number(one.deleted), marked, undo

@@ -37,7 +37,7 @@ def adopt(
     rev_id: str | None,
     dry_run: bool,
     lock_timeout: float | None,
-) -> None:
+) -> int:
     """Take the collections that match PATTERN under management, as they are.
 
     Each is compared with the revisions there are, and stands at the newest one that fits. Those that no revision
@@ -62,6 +62,7 @@ def adopt(
     flags += ["--take-over"] if take_over else []
     again = " ".join(["qmigrate", "adopt", f"'{pattern}'" if set(pattern) & set("*?[") else pattern, *flags])
     shell.show(result, functools.partial(show_adopted, command=again))
+    return result.exit_code
 
 
 @click.command(short_help="Record that collections stand at a revision.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.shell import Duration, Shell, with_shell
+from qmigrate.cli.values import filter_of, parameter, point_id, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
 from qmigrate.cli.verbs.erase import erase_points, with_erase
@@ -88,9 +89,9 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
 @fix.command("delete", short_help="Delete points.")
 @click.argument("collection", required=False)
 @click.option("--preset", metavar="NAME", help="A deletion of fixes.presets; the other conditions are its own then.")
-@click.option("--value", metavar="VALUE", help="With --preset: of its parameter :value.")
+@click.option("--value", metavar="VALUE", help="With --preset: of its :value; \"90\" in quotes is a text.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="This point; may be repeated.")
-@click.option("--filter", "filter_", metavar="YAML", help="A filter of Qdrant, as YAML or JSON; @FILE for a file.")
+@click.option("--filter", "filter_", metavar="JSON", help="A filter of Qdrant; @FILE for a file.")
 @click.option("--prefix", metavar="PATH", help="Points whose path is this folder or lies below it.")
 @click.option("--field", default="path", show_default=True, metavar="KEY", help="The payload key with the path.")
 @click.option("--sql", metavar="SELECT", help="A query that returns the ids.")
@@ -240,7 +241,7 @@ def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -
         raise click.UsageError("with --preset the conditions are those of the preset", click.get_current_context())
     values = dict(parameter(one) for one in given["params"])
     if given["value"] is not None:
-        values.update([parameter(f"value={given['value']}")])
+        values["value"] = value_of(given["value"], "--value")
     kept = False if given["no_export"] else None
     return preset(
         settings,
@@ -264,8 +265,8 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
         raise click.UsageError(what, click.get_current_context())
     return DeletePoints(
         collection,
-        ids=[int(one) if one.isdigit() else one for one in given["ids"]] or None,
-        filter=_yaml(given["filter_"]) if given["filter_"] is not None else None,
+        ids=[point_id(one) for one in given["ids"]] or None,
+        filter=filter_of(given["filter_"]) if given["filter_"] is not None else None,
         prefix=given["prefix"],
         field=given["field"],
         sql=given["sql"],
@@ -284,36 +285,11 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
 
 def _tenant(given: dict[str, Any]) -> Any:
     written = given["tenant"]
-    if written is not None and len(written) > 1 and written[0] == written[-1] == '"':
-        # A number that the payload has as a text.
-        return written[1:-1]
-    return written if written in (None, "*") else parameter(f"tenant={written}")[1]
+    return written if written in (None, "*") else value_of(written, "--tenant")
 
 
 def _age(given: dict[str, Any]) -> dict[str, Any] | None:
     return None if given["older_than"] is None else {"field": given["age_field"], "age": given["older_than"]}
-
-
-def _yaml(text: str) -> Any:
-    """A value as YAML, of which JSON is a part; ``@FILE`` stands for what is in a file."""
-    import yaml
-
-    if text.startswith("@"):
-        with click.open_file(text[1:], encoding="utf-8") as file:
-            text = file.read()
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        line = next(iter(str(error).splitlines()), "")
-        raise click.UsageError(f"--filter is no YAML: {line}", click.get_current_context()) from None
-
-
-def parameter(text: str) -> tuple[str, Any]:
-    """``NAME=VALUE``; a whole number is one, everything else is a text."""
-    name, mark, value = text.partition("=")
-    if not name or not mark:
-        raise click.UsageError(f"--param {text}: NAME=VALUE is wanted", click.get_current_context())
-    return name, int(value) if value.lstrip("-").isdigit() else value
 
 
 def _narrow(given: dict[str, Any]) -> Narrow:
@@ -351,6 +327,12 @@ def consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
     from qmigrate.cli.render.fix import review_lines
     from qmigrate.errors import RefusedError
 
+    if found.unmanaged:
+        name = found.unmanaged[0]
+        raise RefusedError(
+            f"{name} is not under management, so what is changed could not be recorded",
+            hint=f"--check and --dry-run look at it; to change it, take it over first: qmigrate adopt {name}",
+        )
     refusal = RefusedError(
         f"{found.changes:,} points would change, and that needs consent",
         hint=f"look at them first (--check, --dry-run); {flags} does it",

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.shell import Duration, Shell, with_shell
+from qmigrate.cli.values import parameter
 from qmigrate.cli.verbs.change import lock_timeout
-from qmigrate.cli.verbs.fix import consent, expect, max_share, parameter, yes
+from qmigrate.cli.verbs.fix import consent, expect, max_share, yes
 
 if TYPE_CHECKING:
     from qmigrate.commands.presets import OrphanPreset

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.values import parameter, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
-from qmigrate.cli.verbs.fix import expect, max_share, parameter, yes
+from qmigrate.cli.verbs.fix import expect, max_share, yes
 
 if TYPE_CHECKING:
     from qmigrate.commands.retrain import RetrainReview, Wish
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 @click.command("retrain", short_help="Delete points by a preset, and mark the rows that they came from.")
 @click.argument("collection", required=False)
 @click.option("--preset", required=True, metavar="NAME", help="Of fixes.presets, with mark: or queue:.")
-@click.option("--value", "values", multiple=True, metavar="VALUE", help="Of its parameter :value; may be repeated.")
+@click.option("--value", "values", multiple=True, metavar="VALUE", help="Of its :value, \"90\" is a text; repeatable.")
 @click.option("--from-file", type=click.File(encoding="utf-8"), metavar="FILE", help="A value per line; - for stdin.")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of another parameter; may be repeated.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for audit and rows; wanted unless the preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and run no statement.")
+@click.option("--allow-unmarked", is_flag=True, help="Also where points would go and no row would be marked.")
 @max_share
 @expect
 @yes
@@ -71,11 +73,12 @@ def _wish(collection: str | None, given: dict[str, Any]) -> Wish:
         values += [line for line in (written.rstrip("\r\n") for written in given["from_file"]) if line.strip()]
     return Wish(
         name=given["preset"],
-        values=[parameter(f"value={value}")[1] for value in values],
+        values=[value_of(value, "--value") for value in values],
         parameters=dict(parameter(one) for one in given["params"]),
         reason=given["reason"],
         collection=collection,
         max_share=given["max_share"],
+        allow_unmarked=given["allow_unmarked"],
     )
 
 

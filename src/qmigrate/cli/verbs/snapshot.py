@@ -179,6 +179,7 @@ def delete(
     from qmigrate.cli.render.snapshot import show_deleted
     from qmigrate.commands import snapshot as command
     from qmigrate.errors import RefusedError
+    from qmigrate.model.patterns import ExactName
 
     if not names and keep is None and older_than is None:
         raise click.UsageError("say which: NAMES, --keep or --older-than", click.get_current_context())
@@ -192,16 +193,10 @@ def delete(
         if seen.rows and not click.confirm("Delete them for good?", err=True):
             raise RefusedError("every snapshot is left as it is")
         # Exactly what was shown: a newer one may have been made while the question stood there.
-        names, keep, older_than, yes = tuple(_exactly(row.name) for row in seen.rows), None, None, True
+        names, keep, older_than, yes = tuple(ExactName(row.name) for row in seen.rows), None, None, True
         if not names:
             return
     shell.show(chosen(names, keep=keep, older_than=older_than, consent=yes), show_deleted)
-
-
-def _exactly(name: str) -> str:
-    from glob import escape
-
-    return escape(name)
 
 
 def _path(given: object) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from qmigrate.commands.doctor.patient import Patient
 from qmigrate.commands.doctor.words import some
+from qmigrate.commands.inline import with_inline
 from qmigrate.commands.results import Check
 from qmigrate.embed import fingerprint_digest, load
 from qmigrate.errors import EmbedError, QmigrateError
@@ -59,8 +60,9 @@ def fingerprints(patient: Patient) -> Iterator[Check]:
     """The configured models are those that filled the vectors."""
     right = 0
     without: list[str] = []
+    known = with_inline(patient.revisions(), patient.ledger())
     for state in patient.world().collections.values():
-        for use in _uses(patient.revisions(), state):
+        for use in _uses(known, state):
             found = _judged(patient, use)
             if found is not None:
                 yield found

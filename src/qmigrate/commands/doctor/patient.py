@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from qmigrate.commands.session import open_store, opened_ledger
+from qmigrate.commands.session import open_store, opened_ledger, read_revisions
 from qmigrate.errors import QmigrateError, StoreError
 from qmigrate.ledger import Ledger
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Stored
@@ -87,8 +87,13 @@ class Patient:
 
     def revisions(self) -> Revisions:
         """The revision files."""
-        found: Revisions = self._once("revisions", lambda: Revisions.load(self.settings.scripts))
+        found: Revisions = self._once("revisions", self._read_revisions)
         return found
+
+    def _read_revisions(self) -> Revisions:
+        if (self.settings.scripts / "versions").is_dir() or self.broken("ledger"):
+            return Revisions.load(self.settings.scripts)
+        return read_revisions(self.settings, self.ledger())
 
     def ledger(self) -> Ledger:
         """The ledger, of a version that this code reads."""

@@ -6,10 +6,10 @@ does them again. So nothing is recorded that was not marked, and a statement has
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from qmigrate.model.schema import JsonObject
 from qmigrate.rows import Marking, Marks
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from qmigrate.settings import Settings
 
 
-def to_json(marking: Marking) -> JsonObject:
-    """As an edit has it under ``mark``."""
+def to_json(marking: Marking, value: Any) -> JsonObject:
+    """As an edit has it under ``mark``.
+
+    Args:
+        value: what is to be trained again, as it was said.
+    """
     return {
+        "value": value,
+        "said": list(marking.said),
         "database": marking.database,
         "statements": list(marking.statements),
         "queue": marking.queue,
@@ -37,12 +43,35 @@ def marks_of(settings: Settings, edit: JsonObject) -> Iterator[Marks | None]:
     if not said:
         yield None
         return
-    marking = Marking(said["database"], tuple(said["statements"]), said["queue"], said["parameters"])
+    marking = _marking(said)
     marks = Marks(settings.database(marking.database), marking)
     try:
         yield marks
     finally:
         marks.close()
+
+
+def _marking(said: JsonObject) -> Marking:
+    names = tuple(said.get("said") or ())
+    return Marking(said["database"], tuple(said["statements"]), said["queue"], said["parameters"], names)
+
+
+def rows_of(settings: Settings, edit: JsonObject, deleted: int) -> dict[str, int]:
+    """How many rows each statement of an edit would change now, the queue left out; nothing of it stays.
+
+    Args:
+        deleted: points that would be deleted.
+
+    Raises:
+        RowsError: the database refuses a statement.
+        DatabaseError: it can't be reached.
+    """
+    with marks_of(settings, edit) as marks:
+        if marks is None:
+            return {}
+        counts = marks.trial(str(edit.get("reason") or ""), datetime.now(UTC), deleted)
+    marking = _marking(edit["mark"])
+    return dict(list(zip(marking.names, counts, strict=True))[: len(marking.statements)])
 
 
 def check_marks(settings: Settings, edit: JsonObject) -> None:
@@ -67,11 +96,16 @@ def mark(work: Work, edit: JsonObject, marks: Marks, deleted: int) -> Also:
         For the closing transaction; it gives what the audit says of them.
     """
     reason, now = str(edit.get("reason") or ""), datetime.fromisoformat(work.facts("select")["now"])
-    about = {"value": edit["mark"]["parameters"].get("value")}
+    said = edit["mark"]
+    value, names = said.get("value", said["parameters"].get("value")), _marking(said).names
+
+    def facts(counts: Sequence[int]) -> JsonObject:
+        return {"value": value, "marked": list(counts), "rows": dict(zip(names, counts, strict=False))}
+
     if marks.shares(work.settings.ledger.url):
-        return lambda connection: {**about, "marked": marks.run_in(connection, reason, now, deleted)}
+        return lambda connection: facts(marks.run_in(connection, reason, now, deleted))
     counts = work.facts("close").get("marked")
     if counts is None:
         counts = marks.run(reason, now, deleted)
         work.note({"marked": counts})
-    return lambda _: {**about, "marked": counts}
+    return lambda _: facts(counts)

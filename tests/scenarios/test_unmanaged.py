@@ -1,0 +1,108 @@
+"""Looking needs no adoption: a collection that no ledger knows is counted and compared, and not changed."""
+
+from __future__ import annotations
+
+import shutil
+
+import click
+import pytest
+from sqlalchemy import create_engine, text
+from tests.harness import Deployment, make_point, write
+from tests.scenarios.cli import call, left
+
+from qmigrate import fix as program
+from qmigrate.cli.shell import Shell
+from qmigrate.model.schema import CollectionSchema
+
+A = CollectionSchema({"a": {"size": 8, "distance": "Cosine"}})
+
+
+@pytest.fixture(params=["folder", "bare"])
+def made(deployment: Deployment, request, tmp_path) -> Deployment:
+    """Five points that an application has written, four rows beside them; with an empty folder of revisions, and without."""
+    url = f"sqlite:///{tmp_path}/app.db"
+    engine = create_engine(url)
+    with engine.begin() as sql:
+        sql.execute(text("CREATE TABLE rows (id INTEGER, kind TEXT)"))
+        sql.execute(text("INSERT INTO rows VALUES (1, 'k0'), (2, 'other'), (3, 'k2'), (9, 'k0')"))
+    engine.dispose()
+    deployment.extra["databases"] = {"app": {"url": url}}
+    deployment.__post_init__()
+    store = deployment.store()
+    try:
+        store.create_collection(deployment.name, A, seal=None, defer_index=False)
+        points = [make_point(number) for number in range(5)]
+        for number, point in enumerate(points):
+            point.payload.update(path=f"/a/{number}.jpg", kind=f"k{number}")
+        write(store, deployment.name, points)
+    finally:
+        store.close()
+    if request.param == "bare":
+        shutil.rmtree(deployment.root / "qdrant_migrations")
+    return deployment
+
+
+ROWS = "SELECT id, kind FROM rows"
+#: A verb that looks, the code that it ends with, and what it says.
+LOOKS = [
+    (("fix", "delete", "{}", "--id", "1", "--reason", "r", "--dry-run"), 0, "1 of 5 points would change"),
+    (("fix", "delete", "{}*", "--prefix", "/a", "--reason", "r", "--dry-run"), 0, "5 of 5 points would change"),
+    (("fix", "sync", "{}", "--sql", ROWS, "--field", "kind", "--check"), 4, "1 of 5 points would change"),
+    (("fix", "orphans", "{}", "--sql", ROWS, "--check"), 4, "2 of 5 points would change"),
+    (("fix", "orphans", "{}", "--sql", ROWS, "--check", "--sample", "3"), 4, "orphans"),
+    (("fix", "stats", "{}"), 0, "/a"),
+    (("schema", "{}"), 0, "Cosine"),
+    (("verify", "{}", "{}"), 0, ""),
+    (("doctor",), 0, "{}"),
+]
+
+
+@pytest.mark.parametrize(("args", "code", "words"), LOOKS, ids=lambda one: " ".join(one[:2]) if isinstance(one, tuple) else None)
+def test_what_only_looks_takes_any_collection(made, args, code, words):
+    """Counts, comparisons, statistics, the schema and the doctor work before anything was adopted, and leave nothing."""
+    said = call(made.root, *(one.format(made.name) for one in args))
+    if args[0] == "doctor":
+        # Other notes of it depend on the machine.
+        assert "FAILED   revisions" not in said.out
+        assert "not looked at" not in said.out
+        assert said.code in (0, 3), said.text
+    else:
+        assert said.code == code, said.text
+    if not words.startswith("orphans"):
+        assert words.format(made.name) in said.out
+    assert left(made).history == 0
+    assert left(made).names == (made.name,)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("fix", "delete", "{}", "--id", "1", "--reason", "r", "--yes", "--expect", "1"),
+        ("fix", "sync", "{}", "--sql", ROWS, "--field", "kind", "--yes"),
+        ("fix", "delete", "{}", "--id", "1", "--reason", "r"),
+    ],
+)
+def test_what_changes_points_still_needs_it(made, args, monkeypatch):
+    """A change is refused with the way on, also on a terminal: nobody is asked for what can't be done."""
+    (made.root / "qdrant_migrations" / "versions").mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(Shell, "may_ask", property(lambda self: True))
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: pytest.fail("nobody may be asked"))
+    said = call(made.root, *(one.format(made.name) for one in args))
+    assert (said.code, f"qmigrate adopt {made.name}" in said.text) == (10, True), said.text
+    assert len(made.contents()) == 5
+
+
+def test_programs_look_too(made):
+    """The functions that only look take any collection."""
+    seen = program.check_payload(made.name, sql=ROWS, fields=["kind"], settings=made.settings())
+    assert (seen.changes, seen.unmanaged) == (1, (made.name,))
+
+
+def test_a_missing_folder_is_an_error_once_revisions_were_applied(made):
+    """Where the ledger knows revisions, the folder is missing, and what looks says so."""
+    (made.root / "qdrant_migrations" / "versions").mkdir(parents=True, exist_ok=True)
+    assert call(made.root, "adopt", made.name).code == 0
+    shutil.rmtree(made.root / "qdrant_migrations")
+    for args in (("fix", "stats", made.name), ("schema", made.name)):
+        said = call(made.root, *args)
+        assert (said.code, "there is no folder" in said.text) == (2, True), said.text
