@@ -159,9 +159,11 @@ class Settings:
             stores: whether Qdrant and the ledger will be used; if not, they need not fit together.
 
         Raises:
-            ConfigError: unknown key, wrong type or unit, unreadable file, remote server with local ledger.
+            ConfigError: unknown key, wrong type or unit, unreadable file, remote server with local ledger; an empty
+                argument, or an empty variable whose name begins with ``QMIGRATE_``.
         """
         environ = os.environ if environ is None else environ
+        read.refuse_empty(environ, config=config, qdrant_url=qdrant_url, ledger_url=ledger_url, scripts=scripts)
         here = Source(Path.cwd(), environ)
         file, data = _read_file(config or environ.get("QMIGRATE_CONFIG"), here)
         source = Source(file.parent, environ) if file else here
@@ -294,9 +296,11 @@ def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSett
         values.setdefault("path", source.folder / ".qmigrate" / "qdrant")
     values.update(read.split_prefix(values.get("url"), values.get("prefix", "")))
     key = source.environ.get("QMIGRATE_QDRANT_API_KEY")
-    if not key and named is not None:
+    if key is None and named is not None:
         key = source.environ.get(read.variable_name(named, "qdrant.api_key_env"))
-    return QdrantSettings(**values, api_key=key or None)
+        if key is not None and not key.strip():
+            raise read.empty_variable(named)
+    return QdrantSettings(**values, api_key=key)
 
 
 def _ledger(data: dict[str, Any], url: str | None, here: Source, source: Source) -> LedgerSettings:

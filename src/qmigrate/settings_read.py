@@ -31,6 +31,32 @@ class Source:
     environ: Mapping[str, str]
 
 
+def empty_variable(name: str) -> ConfigError:
+    """The error for an environment variable that is set and says nothing: mostly a secret that is missing."""
+    return ConfigError(
+        f"the environment variable {name} is set, but empty", hint=f"give {name} a value, or unset it for the default"
+    )
+
+
+def refuse_empty(environ: Mapping[str, str], **arguments: object) -> None:
+    """Refuse empty values, since the default in their place would be another store.
+
+    Args:
+        environ: of it, every variable whose name begins with ``QMIGRATE_``.
+        arguments: by name; None is not given.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    for name, value in arguments.items():
+        if value is not None and not str(value).strip():
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} is given, but empty", hint=f"give {option} a value, or leave it out")
+    for name in sorted(environ):
+        if name.startswith("QMIGRATE_") and not environ[name].strip():
+            raise empty_variable(name)
+
+
 def redact(url: str) -> str:
     """A URL for people: user and host stay, passwords and keys become ``***``."""
 
@@ -313,8 +339,8 @@ def indirect_url(
     name, value = given[0], data[given[0]]
     if name == "url_env":
         found = source.environ.get(variable_name(value, f"{at}.url_env"))
-        if not found:
-            return None, f"the environment variable {value} is not set"
+        if not found or not found.strip():
+            return None, f"the environment variable {value} is {'not set' if found is None else 'set, but empty'}"
         return sql_url(found, f"{at}.url (from {value})", source, ledger=ledger), ""
     if name == "url_file":
         file = source.folder / path(value, f"{at}.url_file")

@@ -353,3 +353,36 @@ def test_importing_the_settings_is_light():
     code = f"import sys, qmigrate.settings; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+VARIABLES = ("CONFIG", "QDRANT_URL", "QDRANT_API_KEY", "LEDGER_URL", "SCRIPTS", "ON_START", "MAX_ESTIMATE")
+
+
+@pytest.mark.parametrize("value", ["", "  \n"])
+@pytest.mark.parametrize("name", [f"QMIGRATE_{name}" for name in VARIABLES])
+def test_an_empty_variable_is_an_error(here, name, value):
+    """A variable that is set and says nothing is a secret that is missing: no default takes its place."""
+    with pytest.raises(ConfigError, match=f"variable {name} is set, but empty"):
+        Settings.load(environ={name: value})
+
+
+@pytest.mark.parametrize("argument", ["config", "qdrant_url", "ledger_url", "scripts"])
+def test_an_empty_argument_is_an_error(here, argument):
+    """What a script passes on from a variable that is not set is not taken for nothing."""
+    with pytest.raises(ConfigError, match=f"--{argument.replace('_', '-')} is given, but empty"):
+        Settings.load(environ={}, **{argument: ""})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["qdrant: {api_key_env: KEY}", "ledger: {url_env: KEY}", "sql: {url_env: KEY}"],
+)
+def test_a_variable_that_the_file_names_is_not_empty(here, text):
+    """The variables that the settings name are not allowed to be empty either."""
+    assert "variable KEY is set, but empty" in refusal(text, environ={"KEY": " "}).message
+
+
+def test_a_database_whose_variable_is_empty_says_so(here):
+    """A database of the application is only missed once it is used, and says why."""
+    with pytest.raises(ConfigError, match="variable KEY is set, but empty"):
+        load("databases: {app: {url_env: KEY}}", environ={"KEY": ""}).database("app")

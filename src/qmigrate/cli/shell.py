@@ -43,7 +43,8 @@ class Options:
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     """A global option may stand before or behind the verb; the later one wins, an absent one does nothing."""
-    if value and parameter.name:
+    # An empty text was given, too: the settings refuse it.
+    if (value or value == "") and parameter.name:
         setattr(ctx.ensure_object(Options), parameter.name, value)
 
 
