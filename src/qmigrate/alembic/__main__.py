@@ -14,6 +14,7 @@ from alembic.config import main as alembic
 from alembic.util import CommandError
 
 from qmigrate.errors import PendingError, QmigrateError, StoppedError
+from qmigrate.model.words import visible
 
 #: Alembic's own answer to every error.
 FAILED = 255
@@ -25,9 +26,9 @@ def main(arguments: list[str]) -> int:
     try:
         alembic(["--raiseerr", *arguments], prog="python -m qmigrate.alembic")
     except (CommandError, QmigrateError) as error:
-        sys.stderr.write(f"FAILED: {error}\n")
+        sys.stderr.write(visible(f"FAILED: {error}\n"))
         if not isinstance(error, CommandError) and error.hint:
-            sys.stderr.write(f"  → {error.hint}\n")
+            sys.stderr.write(visible(f"  → {error.hint}\n"))
         return exit_code(error)
     return 0
 

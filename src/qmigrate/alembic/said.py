@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from qmigrate.model.words import visible
+
 #: A child of Alembic's logger: shown where Alembic's own lines are, and never silenced by fileConfig().
 log = logging.getLogger("alembic.qmigrate")
 
@@ -23,9 +25,9 @@ class Logged:
 
     def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
         """A phase starts."""
-        self._where, self._total, self._done = (collection, phase), total, done
+        self._where, self._total, self._done = (visible(collection), phase), total, done
         self._logged_at = time.monotonic()
-        log.debug("%s: %s", collection, phase)
+        log.debug("%s: %s", *self._where)
 
     def advance(self, count: int, note: str = "") -> None:
         """`count` more points are done."""
@@ -35,12 +37,12 @@ class Logged:
             return
         self._logged_at = now
         share = f" of {self._total} points" if self._total else " points"
-        log.info("%s: %s, %d%s%s", *self._where, self._done, share, f", {note}" if note else "")
+        log.info("%s: %s, %d%s%s", *self._where, self._done, share, f", {visible(note)}" if note else "")
 
     def end(self, summary: str = "") -> None:
         """The phase is over."""
-        log.debug("%s: %s done %s", *self._where, summary)
+        log.debug("%s: %s done %s", *self._where, visible(summary))
 
     def say(self, line: str) -> None:
         """One line that a person should read."""
-        log.info("%s", line)
+        log.info("%s", visible(line))

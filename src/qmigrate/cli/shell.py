@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qmigrate.model.words import visible, visible_json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -123,17 +125,42 @@ class Shell:
     def show(self, result: Result, render: Callable[[Console, Result], None]) -> None:
         """Print the result: as JSON when that was asked for, else with `render`."""
         if self.options.json:
-            from qmigrate.cli.plain import to_plain
-
-            self.data({"schema": f"qmigrate.{self.options.verb}/1", "ok": True, "data": to_plain(result)})
+            self.data({"schema": f"qmigrate.{self.options.verb}/1", "ok": True, "data": result})
         else:
             render(self.console(), result)
 
     def data(self, value: Any) -> None:
         """Print a value as JSON and nothing around it: for formats that others define."""
-        from qmigrate.cli.plain import to_plain
+        echo_json(value)
 
-        click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
+    def document(self, text: str, *, end: str = "\n") -> None:
+        """Print a format of others as it is, since a file gets it; a terminal is not steered by it.
+
+        Not through a console: neither its width nor its colours may change a document.
+        """
+        echo(text + end, exactly=not sys.stdout.isatty())
+
+    def confirm(self, question: str) -> bool:
+        """A yes or no from the terminal."""
+        return click.confirm(visible(question), err=True)
+
+
+def echo(text: str, *, err: bool = False, exactly: bool = False) -> None:
+    """Write a text without a console; it ends its lines itself.
+
+    Args:
+        err: to stderr.
+        exactly: with its control characters.
+    """
+    # With colours, which click would else take out of a file.
+    click.echo(text if exactly else visible(text), err=err, nl=False, color=exactly or None)
+
+
+def echo_json(value: Any) -> None:
+    """Write a value as JSON to stdout."""
+    from qmigrate.cli.plain import to_plain
+
+    echo(visible_json(json.dumps(to_plain(value), indent=2, ensure_ascii=False)) + "\n", exactly=True)
 
 
 def with_shell(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,8 +183,18 @@ def verb_of(context: click.Context | None) -> str:
     return ".".join(words) or "qmigrate"
 
 
+class _Warnings(logging.Handler):
+    """Warnings of libraries where nobody asked for a log: one line each on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it."""
+        echo(f"{self.format(record)}\n", err=True)
+
+
 def _set_up_logging(options: Options) -> None:
     if not options.verbose:
+        # Python's own way of last resort would write them as they are.
+        logging.lastResort = _Warnings(logging.WARNING)
         return
     from rich.logging import RichHandler
 
