@@ -18,6 +18,7 @@ from qmigrate.errors import (
     UnavailableError,
     UsageError,
     VerificationError,
+    without_secrets,
 )
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun
@@ -134,7 +135,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         _finish(work, _ending(work, error), error.message)
         raise
     except Exception as error:
-        _finish(work, "aborted" if work.job.repeatable else "failed", f"{type(error).__name__}: {error}")
+        _finish(work, "aborted" if work.job.repeatable else "failed", without_secrets(f"{type(error).__name__}: {error}"))
         raise
     return work.run
 

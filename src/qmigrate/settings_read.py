@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from qmigrate.errors import ConfigError
+from qmigrate.errors import ConfigError, without_secrets
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
 #: Up to the last @, so that a password with odd characters is never shown in part.
 _CREDENTIALS = re.compile(r"(?<=://)(?:([^:@/?#]*)(?::.*)?|.*)@", re.DOTALL)
-_SECRET_PARAMETER = re.compile(r"(?i)\b((?:ssl)?password|passwd|api[-_]?key|token|secret)=[^&\s]*")
 
 Reader = Callable[[Any, str], Any]
 
@@ -58,13 +57,13 @@ def refuse_empty(environ: Mapping[str, str], **arguments: object) -> None:
 
 
 def redact(url: str) -> str:
-    """A URL for people: user and host stay, passwords and keys become ``***``."""
+    """A URL for people: user and host stay, passwords, keys and signatures become ``***``."""
 
     def masked(match: re.Match[str]) -> str:
         user = match.group(1) or ""
         return f"{user}:***@" if ":" in match.group(0) or not user else f"{user}@"
 
-    return _SECRET_PARAMETER.sub(r"\1=***", _CREDENTIALS.sub(masked, url))
+    return without_secrets(_CREDENTIALS.sub(masked, url))
 
 
 def meant(word: object, known: Iterable[str]) -> str:

@@ -333,6 +333,14 @@ def test_durations(written, seconds):
         ("postgresql://app@db/x?password=pw&a=b", "postgresql://app@db/x?password=***&a=b"),
         ("http://h:6333/?api-key=abc", "http://h:6333/?api-key=***"),
         ("http://h:6333", "http://h:6333"),
+        ("https://b.s3/a.png?x=1&X-Amz-Signature=ab&y=2", "https://b.s3/a.png?x=1&X-Amz-Signature=***&y=2"),
+        ("https://b/a?X-Amz-Credential=k%2F1&X-Amz-Date=2", "https://b/a?X-Amz-Credential=***&X-Amz-Date=2"),
+        ("https://b/a?X-Amz-Security-Token=t", "https://b/a?X-Amz-Security-Token=***"),
+        ("https://b/a?x-goog-signature=s&x-goog-date=2", "https://b/a?x-goog-signature=***&x-goog-date=2"),
+        ("https://b/a?AWSAccessKeyId=k&Signature=s", "https://b/a?AWSAccessKeyId=***&Signature=***"),
+        ("https://a.blob/c?sv=1&sig=s%3D&se=2", "https://a.blob/c?sv=1&sig=***&se=2"),
+        ("https://b/a?Policy=p&Key-Pair-Id=k", "https://b/a?Policy=***&Key-Pair-Id=***"),
+        ("https://b/a?access_token=t&X%2DAmz%2DSignature=s", "https://b/a?access_token=***&X%2DAmz%2DSignature=***"),
     ],
 )
 def test_redaction(url, shown):

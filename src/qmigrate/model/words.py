@@ -14,7 +14,7 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 
 
 def visible(text: str) -> str:
-    r"""A text in which no character can steer a terminal: ``\\x1b``, ``\\u202e`` stand for what would."""
+    r"""A text in which no character can steer a terminal: ``\x1b``, ``\u202e`` stand for what would."""
     return _OBEYED.sub(lambda match: _escape(match.group()), text)
 
 

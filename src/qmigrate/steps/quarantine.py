@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from qmigrate.errors import EmbedError, QuarantineError
+from qmigrate.errors import EmbedError, QuarantineError, without_secrets
 from qmigrate.ledger import Quarantined
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
@@ -138,7 +138,8 @@ def shortened(item: Any) -> str | None:
     """An input, as it is recorded."""
     if not isinstance(item, str):
         return None
-    return item if len(item) <= SHOWN else f"{item[:SHOWN]}…"
+    shown = without_secrets(item)
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
 
 
 class Failures:
@@ -175,4 +176,5 @@ class Failures:
         if outcome == DROPPED:
             self.dropped.add(place)
         source, whole = shortened(item), digest(self._read[place])
-        self.rows.append(Quarantined(identifier, vector, outcome, stage, reason, source, whole))
+        why = without_secrets(reason)
+        self.rows.append(Quarantined(identifier, vector, outcome, stage, why, source, whole))
