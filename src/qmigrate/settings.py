@@ -69,11 +69,14 @@ class LedgerSettings:
         url: SQLAlchemy URL; may hold a password, so it is never shown.
         schema: PostgreSQL schema of the tables; None for the connection's default.
         defaulted: nobody chose it: SQLite beside the configuration.
+        file_systems: types of file systems, as ``virtiofs``, on which a SQLite file may lie beside those of local disks:
+            no other machine writes there.
     """
 
     url: str = field(default="", repr=False)
     schema: str | None = None
     defaulted: bool = False
+    file_systems: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -304,18 +307,19 @@ def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSett
 
 
 def _ledger(data: dict[str, Any], url: str | None, here: Source, source: Source) -> LedgerSettings:
-    read.check_keys(data, ["url", "url_env", "url_file", "schema"], "ledger")
+    read.check_keys(data, ["url", "url_env", "url_file", "schema", "file_systems"], "ledger")
     schema = None if data.get("schema") is None else read.text(data["schema"], "ledger.schema")
+    systems = read.listed(read.text)(data.get("file_systems") or [], "ledger.file_systems")
     if url:
         chosen = read.sql_url(url, "the URL of the ledger", here, ledger=True)
-        return LedgerSettings(url=chosen, schema=schema)
+        return LedgerSettings(url=chosen, schema=schema, file_systems=systems)
     found, missing = read.indirect_url(data, "ledger", source, ledger=True)
     if missing:
         raise ConfigError(f"ledger: {missing}", hint="set it, or pass --ledger-url")
     if found is not None:
-        return LedgerSettings(url=found, schema=schema)
+        return LedgerSettings(url=found, schema=schema, file_systems=systems)
     default = f"sqlite:///{source.folder / '.qmigrate' / 'ledger.db'}"
-    return LedgerSettings(url=default, schema=schema, defaulted=True)
+    return LedgerSettings(url=default, schema=schema, defaulted=True, file_systems=systems)
 
 
 def _sql(data: dict[str, Any], source: Source) -> SqlSettings:
