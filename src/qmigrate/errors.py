@@ -49,7 +49,7 @@ _SECRET = re.compile(
 
 
 def without_secrets(text: str) -> str:
-    """A text in which ``***`` stands for the values of parameters such as ``X-Amz-Signature=``, ``sig=``, ``token=``."""
+    """A text in which ``***`` stands for the values of parameters such as ``X-Amz-Signature=`` and ``token=``."""
     return _SECRET.sub(r"\1=***", text) if "=" in text else text
 
 

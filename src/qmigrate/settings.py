@@ -69,8 +69,8 @@ class LedgerSettings:
         url: SQLAlchemy URL; may hold a password, so it is never shown.
         schema: PostgreSQL schema of the tables; None for the connection's default.
         defaulted: nobody chose it: SQLite beside the configuration.
-        file_systems: types of file systems, as ``virtiofs``, on which a SQLite file may lie beside those of local disks:
-            no other machine writes there.
+        file_systems: types of file systems, as ``virtiofs``, on which a SQLite file may lie besides those of local
+            disks: no other machine writes there.
     """
 
     url: str = field(default="", repr=False)

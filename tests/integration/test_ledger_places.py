@@ -6,16 +6,21 @@ import os
 import socket
 import stat
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 
+from qmigrate.alembic.lock import only_one
 from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import ConfigError, LedgerError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.files import unlisted_mount
 from qmigrate.settings import Settings
+from qmigrate.store.address import ConnectionSettings
+from qmigrate.store.connect import connect
+from qmigrate.whole import writing
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -212,3 +217,39 @@ def test_a_database_that_comes_back_is_used_again(ledger_url: str) -> None:
     assert ledger.identity() == identity
     ledger.close()
     ledger.close()
+
+
+def _by_ledger(folder: Path) -> None:
+    ledger = Ledger.open(f"sqlite:///{folder}/ledger.db")
+    ledger.prepare()
+    ledger.close()
+
+
+def _by_store(folder: Path) -> None:
+    connect(ConnectionSettings(path=str(folder / "qdrant"))).close()
+
+
+def _by_archive(folder: Path) -> None:
+    with writing(folder / "snapshots" / "a.qma") as out:
+        out.write(b"points")
+
+
+def _by_alembic(folder: Path) -> None:
+    engine = create_engine(f"sqlite:///{folder}/app.db")
+    with only_one(engine, "alembic_version", 0):
+        pass
+    engine.dispose()
+
+
+@pytest.mark.parametrize("made_by", [_by_ledger, _by_store, _by_archive, _by_alembic])
+def test_whoever_makes_the_folder_of_the_state_makes_it_private(
+    tmp_path: Path, made_by: Callable[[Path], None]
+) -> None:
+    """Points, exports and the ledger are for one user, whichever of them is written first."""
+    before = os.umask(0o022)
+    try:
+        made_by(tmp_path / "new" / ".qmigrate")
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(folder.stat().st_mode) for folder in (tmp_path / "new", tmp_path / "new" / ".qmigrate")}
+    assert modes == {0o700}

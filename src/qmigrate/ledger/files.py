@@ -11,6 +11,7 @@ from pathlib import Path
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from qmigrate.errors import LedgerError
+from qmigrate.whole import private_folder
 
 #: Seconds that a SQLite statement waits for another writer of the same file.
 BUSY_TIMEOUT = 60.0
@@ -18,8 +19,12 @@ BUSY_TIMEOUT = 60.0
 #: File systems of one machine, whose locks and shared memory SQLite relies on. On any other, of a network, of a virtual
 #: machine's host or of a program, two holders could both believe that they are alone.
 LOCAL_FILE_SYSTEMS = frozenset(
-    "ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs reiserfs nilfs2 ufs apfs hfs hfsplus ntfs ntfs3 vfat exfat fuseblk "
-    "tmpfs ramfs rootfs overlay aufs ecryptfs squashfs erofs iso9660".split()
+    # On disks; in memory; layers over those; only to be read.
+    {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "reiserfs", "nilfs2", "ufs", "apfs"}
+    | {"hfs", "hfsplus", "ntfs", "ntfs3", "vfat", "exfat", "fuseblk"}
+    | {"tmpfs", "ramfs", "rootfs"}
+    | {"overlay", "aufs", "ecryptfs"}
+    | {"squashfs", "erofs", "iso9660"}
 )
 
 
@@ -71,8 +76,8 @@ def refuse_unlisted(file: Path, allowed: Collection[str] = ()) -> None:
     if found is not None:
         kind = found.partition(" ")[0]
         raise LedgerError(
-            f"the SQLite ledger {file} lies on a file system that is not known to be local ({found}): its locks may not "
-            "be seen by others",
+            f"the SQLite ledger {file} lies on a file system that is not known to be local ({found}): others may not "
+            "see its locks",
             hint="set ledger.url to a file on a local disk, or to a PostgreSQL database when several hosts migrate; "
             f"if no other machine reaches this file system: ledger.file_systems: [{kind}] in qmigrate.yaml",
         )
@@ -85,8 +90,7 @@ def make_file(file: Path) -> None:
         LedgerError: the folder or the file can't be made or written.
     """
     try:
-        for folder in reversed([parent for parent in file.parents if not parent.exists()]):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        private_folder(file.parent)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise LedgerError(

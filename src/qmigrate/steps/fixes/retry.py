@@ -226,7 +226,8 @@ class Retry:
 
     def _failed_again(self, row: Quarantined, why: Failure, item: Any) -> None:
         if self._place.lease is not None:
-            known = (row.point_id, row.vector, row.outcome, why.stage, without_secrets(why.message), shortened(item), row.digest)
+            said = without_secrets(why.message)
+            known = (row.point_id, row.vector, row.outcome, why.stage, said, shortened(item), row.digest)
             self._place.lease.quarantine(row.generation, row.run, [Quarantined(*known)])
 
     def _resolve(self, rows: Sequence[Quarantined], how: str) -> None:
