@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import shlex
 import subprocess
 import sys
 import unicodedata
@@ -24,7 +25,7 @@ from qmigrate.cli.app import run
 from qmigrate.cli.console import console
 from qmigrate.cli.progress import Bars, Lines
 from qmigrate.cli.render.layout import columns, labelled
-from qmigrate.model.words import one_line, visible, visible_json
+from qmigrate.model.words import one_line, quote, visible, visible_json
 
 SOURCE = Path(__file__).parents[2] / "src" / "qmigrate"
 #: Writes the clipboard, sets a title, clears the screen, in 7 and 8 bits; turns the direction of writing.
@@ -180,3 +181,50 @@ def test_the_command_line_writes_in_one_place():
                 found.append(f"{file.relative_to(SOURCE)}: {name}")
     # The version is a text of ours; the shell escapes.
     assert found == ["cli/app.py: click.echo", "cli/shell.py: click.echo", "cli/shell.py: click.confirm"]
+
+
+#: Programs whose commands are shown, and what follows them up to the end of a command inside a sentence.
+_PROGRAM = re.compile(
+    r"(?:qmigrate (?:adopt|upgrade|rollback|abort|cutover|gc|stamp|snapshot|repair|revision|check|fix|verify|history"
+    r"|schema|plan)(?: (?:create|list|restore|delete|undo|sync|quarantine))?|alembic upgrade|alembic -c|zstd -dc)"
+    r"(?: X| [A-Z]+| --?[a-z-]+| …)* $"
+)
+
+
+def _unquoted(tree: ast.AST):
+    """Placeholders of commands inside f-strings that are put in as they are."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.JoinedStr):
+            continue
+        text = ""
+        for part in node.values:
+            if isinstance(part, ast.Constant):
+                text += str(part.value)
+                continue
+            shown = ast.unparse(part.value)
+            if _PROGRAM.search(text) and not shown.startswith("quote(") and "map(quote, " not in shown:
+                yield node.lineno, shown
+            text += "X" if text.endswith(" ") else "x"
+
+
+def test_every_command_that_is_shown_is_quoted():
+    """A name with a blank, a bracket or a quote is one word of the command that a message ends in."""
+    found = {
+        f"{file.relative_to(SOURCE)}:{line} {shown}"
+        for file in SOURCE.rglob("*.py")
+        for line, shown in _unquoted(ast.parse(file.read_text(encoding="utf-8")))
+    }
+    assert found == set()
+
+
+def test_the_test_of_quoting_can_fail():
+    """An unquoted name is found, also as the second one of a command."""
+    code = 'x = f"first: qmigrate snapshot restore {quote(a)} {b} --undo, then {c}"; y = f"qmigrate gc {d} --now"'
+    assert [shown for _, shown in _unquoted(ast.parse(code))] == ["b", "d"]
+
+
+@given(st.text(min_size=1))
+def test_a_quoted_word_is_one_word(text):
+    """Whatever a name holds, a shell reads it back as it is."""
+    if "\0" not in text:
+        assert shlex.split(f"qmigrate adopt {quote(text)} --take-over") == ["qmigrate", "adopt", text, "--take-over"]

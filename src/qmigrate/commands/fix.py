@@ -17,6 +17,7 @@ from qmigrate.errors import DriftError, PlanError, RefusedError
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
 from qmigrate.planner import plan_fix
@@ -80,6 +81,7 @@ class Preview:
         changes: points that would change, exactly.
         counts: further figures.
         sample: the first of what would change: id, before, after.
+        returns: the points that would change are not there now: they come back.
     """
 
     collection: str
@@ -88,6 +90,7 @@ class Preview:
     changes: int
     counts: Mapping[str, int]
     sample: tuple[JsonObject, ...]
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,8 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
         steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
         for step, what in zip(steps, item.lines[: len(steps)], strict=True):
             seen = count(opened, name, step.edit, step.ops)
-            found.append(Preview(name, what, seen.points, seen.changes, dict(seen.counts), tuple(seen.sample)))
+            figures, back = (seen.points, seen.changes, dict(seen.counts)), step.edit.get("kind") == "bring_back"
+            found.append(Preview(name, what, *figures, tuple(seen.sample), returns=back))
         found += [_back_again(opened, item, step) for step in item.job.steps if isinstance(step, GoLive)]
     return found
 
@@ -223,11 +227,11 @@ def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:
     if since and step.writes == "refuse":
         raise RefusedError(
             f"{since:,} points were written to {name} since fix {step.undoes}; going back now would lose them",
-            hint=f"qmigrate fix undo {step.undoes} --overwrite leaves them in {step.source}, which gc removes",
+            hint=f"qmigrate fix undo {quote(step.undoes)} --overwrite leaves them in {step.source}, which gc removes",
             facts={"written_since": since},
         )
     points = opened.store.count(address(opened.store.aliases(), str(step.target)))
-    return Preview(name, item.lines[0], since, points, {"written_since": since}, ())
+    return Preview(name, item.lines[0], since, points, {"written_since": since}, (), returns=True)
 
 
 def _checked(operation: Operation, identifier: object) -> PointId:

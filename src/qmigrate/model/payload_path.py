@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,22 +28,31 @@ def values_at(payload: Mapping[str, Any], path: str) -> Iterator[Any]:
 
 
 def below(value: Any, folder: str) -> bool:
-    """Whether a path is a folder or lies in it: ``/photos/2024/a.jpg`` in ``/photos/2024``, ``/photos/2024-old`` not.
+    r"""Whether a path is a folder or lies in it: ``/photos/2024/a.jpg`` in ``/photos/2024``, ``/photos/2024-old`` not.
 
-    Texts are compared byte by byte, as a file system does: ``é`` in one character is another name than in two.
+    ``C:\photos\a.jpg`` lies in ``C:\photos``. Texts are compared byte by byte, as a file system does: ``é`` in one
+    character is another name than in two.
     """
     if not isinstance(value, str):
         return False
-    name = folder.rstrip("/")
-    return value.rstrip("/") == name or value.startswith(name + "/")
+    marks = _separators(folder)
+    name = folder.rstrip(marks)
+    return value.rstrip(marks) == name or value.startswith(tuple(name + mark for mark in marks))
 
 
 def below_filter(path: str, folder: str) -> JsonObject:
     """What :func:`below` says as a filter in REST shape; servers from 1.19 on know it."""
-    name = folder.rstrip("/")
+    marks = _separators(folder)
+    name = folder.rstrip(marks)
     return {
         "should": [
             {"key": path, "match": {"value": name}},
-            {"key": path, "match": {"prefix": name + "/"}},
+            *({"key": path, "match": {"prefix": name + mark}} for mark in marks),
         ]
     }
+
+
+def _separators(folder: str) -> str:
+    """What parts the names of a path: a slash, and where the folder is one of Windows a backslash too."""
+    windows = re.match(r"[A-Za-z]:\\|\\\\", folder) or ("\\" in folder and "/" not in folder)
+    return "/\\" if windows else "/"

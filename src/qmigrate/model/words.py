@@ -33,7 +33,7 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
-def shell_word(text: object) -> str:
+def quote(text: object) -> str:
     """A value as a POSIX shell takes it for one word: every command that is shown can be pasted as it stands."""
     return shlex.quote(str(text))
 

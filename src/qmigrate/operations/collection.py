@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from qmigrate.model import known
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
+from qmigrate.model.words import quote
 from qmigrate.operations.base import Key, Operation, Wish, assign, leaves, merged, plain, plain_object
 from qmigrate.operations.checks import (
     index_problem,
@@ -106,7 +107,8 @@ class CreateCollection(Operation):
         if problem:
             raise self.error(problem)
         if schema is not None:
-            raise self.error(f"{self.name} exists already", hint=f"take it over instead: qmigrate adopt {self.name}")
+            again = f"take it over instead: qmigrate adopt {quote(self.name)}"
+            raise self.error(f"{self.name} exists already", hint=again)
         self._check_vectors()
         for name, params in sorted(self.payload_indexes.items()):
             problem = None if name else "a payload index has no field"

@@ -10,6 +10,7 @@ from typing import Any
 from qmigrate.errors import EmbedError, QuarantineError, without_secrets
 from qmigrate.ledger import Quarantined
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.ports import Stored
 from qmigrate.steps.work import Work
 from qmigrate.store.records import digest, point_id
@@ -104,8 +105,9 @@ class Quarantine:
         raise QuarantineError(
             f"{len(self._rows):,} of {points:,} points of {name} could not be embedded so far, and {allowed:,} may: "
             f"{named}. The live collection was not touched",
-            hint=f"qmigrate fix quarantine {name} lists them. Mend them and run qmigrate upgrade again: it goes on "
-            f"from here; limits.max_quarantine lets more pass; qmigrate abort {name} gives it up",
+            hint=f"qmigrate fix quarantine {quote(name)} lists them. Mend them and run qmigrate upgrade again: "
+            "it goes on "
+            f"from here; limits.max_quarantine lets more pass; qmigrate abort {quote(name)} gives it up",
             facts={"quarantined": len(self._rows), "allowed": allowed, "points": points},
         )
 

@@ -9,6 +9,7 @@ from qmigrate.cli.render.fix import preview_lines
 from qmigrate.cli.render.layout import columns, labelled
 from qmigrate.cli.render.words import counted, moment, number
 from qmigrate.commands.retrain import Retrained, RetrainResult, RetrainReview
+from qmigrate.model.words import quote
 
 
 def show_retrain_review(console: Console, review: RetrainReview) -> None:
@@ -37,5 +38,5 @@ def show_retrain(console: Console, result: RetrainResult) -> None:
 
 def _row(one: Retrained) -> tuple[str, ...]:
     marked = " + ".join("?" if count < 0 else number(count) for count in one.marked) or "–"
-    undo = f"qmigrate fix undo {one.log}" if one.log is not None and one.deleted else "–"
+    undo = f"qmigrate fix undo {quote(one.log)}" if one.log is not None and one.deleted else "–"
     return str(one.value), number(one.deleted), marked, undo

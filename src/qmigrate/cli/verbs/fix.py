@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -217,8 +218,7 @@ def _operation(collection: str, given: dict[str, Any]) -> SyncPayload:
         raise click.UsageError("give the query: --sql, or --sql-file", click.get_current_context())
     sql = given["sql"]
     if sql is None:
-        with click.open_file(given["sql_file"], encoding="utf-8") as file:
-            sql = file.read()
+        sql = text_of(given["sql_file"], "--sql-file")
     pairs = [field.partition("=") for field in given["fields"]]
     return SyncPayload(
         collection,
@@ -264,7 +264,7 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
         raise click.UsageError(what, click.get_current_context())
     return DeletePoints(
         collection,
-        ids=[int(one) if one.isdigit() else one for one in given["ids"]] or None,
+        ids=[point_id(one) for one in given["ids"]] or None,
         filter=_yaml(given["filter_"]) if given["filter_"] is not None else None,
         prefix=given["prefix"],
         field=given["field"],
@@ -299,8 +299,7 @@ def _yaml(text: str) -> Any:
     import yaml
 
     if text.startswith("@"):
-        with click.open_file(text[1:], encoding="utf-8") as file:
-            text = file.read()
+        text = text_of(text[1:], "--filter")
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -313,7 +312,27 @@ def parameter(text: str) -> tuple[str, Any]:
     name, mark, value = text.partition("=")
     if not name or not mark:
         raise click.UsageError(f"--param {text}: NAME=VALUE is wanted", click.get_current_context())
-    return name, int(value) if value.lstrip("-").isdigit() else value
+    # As many digits as Python reads; what is longer is no number of a database either.
+    return name, int(value) if re.fullmatch(r"-?[0-9]{1,100}", value) else value
+
+
+def point_id(text: str) -> int | str:
+    """An id as it was typed: digits are a number."""
+    return int(text) if re.fullmatch(r"[0-9]{1,100}", text) else text
+
+
+def text_of(file: str, option: str) -> str:
+    """What is in a file; - is stdin.
+
+    Raises:
+        UsageError: it can't be read, or is not UTF-8.
+    """
+    try:
+        with click.open_file(file, encoding="utf-8") as opened:
+            return str(opened.read())
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise click.UsageError(f"{option}: {file} can't be read: {why}", click.get_current_context()) from None
 
 
 def _narrow(given: dict[str, Any]) -> Narrow:
