@@ -37,6 +37,8 @@ class QdrantSettings:
         url: of a server, http or https; None in local mode.
         path: folder of the client's local mode; None with a server.
         grpc_port: the server's gRPC port.
+        grpc_host: where gRPC has a name of its own, behind a proxy; None for the host of `url`.
+        grpc_tls: whether gRPC is encrypted; None where it is as in `url`.
         api_key: from ``QMIGRATE_QDRANT_API_KEY`` or the variable that ``api_key_env`` names; never shown.
         timeout: longest time of one request in seconds.
         nodes: REST URLs of every node of a cluster, for what has to be seen on all of them.
@@ -48,6 +50,8 @@ class QdrantSettings:
     url: Annotated[str | None, read.server_url] = None
     path: Annotated[Path | None, read.path] = None
     grpc_port: Annotated[int, read.whole(1, 65535)] = 6334
+    grpc_host: Annotated[str | None, read.host] = None
+    grpc_tls: Annotated[bool | None, read.automatic(read.flag)] = None
     api_key: str | None = field(default=None, repr=False)
     timeout: Annotated[float, read.duration] = 60.0
     nodes: Annotated[tuple[str, ...], read.listed(read.server_url)] = ()
@@ -230,6 +234,8 @@ class Settings:
             "url": self.qdrant.url,
             "path": str(self.qdrant.path) if self.qdrant.path else None,
             "grpc_port": self.qdrant.grpc_port,
+            "grpc_host": self.qdrant.grpc_host,
+            "grpc_tls": self.qdrant.grpc_tls,
             "api_key": self.qdrant.api_key,
             "timeout": self.qdrant.timeout,
             "nodes": self.qdrant.nodes,

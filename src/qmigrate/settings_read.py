@@ -260,6 +260,15 @@ def server_url(value: Any, at: str) -> str:
     return str(value).strip().rstrip("/")
 
 
+def host(value: Any, at: str) -> str:
+    """The name or address of a host alone."""
+    parts = _split(f"//{value}" if isinstance(value, str) else None)
+    bare = parts is not None and parts.hostname and parts.netloc == str(value).strip() and parts.port is None
+    if not bare or "@" in str(value):
+        raise _wrong(at, "a host such as qdrant.example.com, without https:// and port", value)
+    return str(parts.hostname if parts else value)
+
+
 def split_prefix(url: str | None, prefix: str) -> dict[str, Any]:
     """Url and prefix apart, as the store wants them; a path in the URL is the prefix."""
     inside = urlsplit(url).path.strip("/") if url else ""

@@ -54,6 +54,8 @@ def test_every_documented_key_is_read(here):
         qdrant:
           url: https://localhost:6333
           grpc_port: 7334
+          grpc_host: grpc.example.com
+          grpc_tls: false
           api_key_env: KEY
           timeout: 5m
           nodes: [http://localhost:6333, http://localhost:6433/]
@@ -76,6 +78,8 @@ def test_every_documented_key_is_read(here):
         "url": "https://localhost:6333",
         "path": None,
         "grpc_port": 7334,
+        "grpc_host": "grpc.example.com",
+        "grpc_tls": False,
         "api_key": "k",
         "timeout": 300.0,
         "nodes": ("http://localhost:6333", "http://localhost:6433"),

@@ -6,6 +6,7 @@ that come from qmigrate keep their code, and ``current --check-heads`` answers 3
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -23,6 +24,8 @@ FAILED = 255
 def main(arguments: list[str]) -> int:
     """Run Alembic with `arguments`; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    # gRPC would write every try of a connection to stderr, besides the one error that says it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         alembic(["--raiseerr", *arguments], prog="python -m qmigrate.alembic")
     except (CommandError, QmigrateError) as error:

@@ -95,6 +95,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         # A terminal that can't show an arrow gets a question mark, not a crash in the middle of the work.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     warnings.showwarning = _warned
+    # gRPC would write every try of a connection to stderr, besides the one error that says it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(sys.argv[1:] if args is None else args))
 
 
