@@ -39,6 +39,7 @@ class QdrantSettings:
         grpc_port: the server's gRPC port.
         grpc_host: where gRPC has a name of its own, behind a proxy; None for the host of `url`.
         grpc_tls: whether gRPC is encrypted; None where it is as in `url`.
+        prefer_rest: points go over REST too, behind a proxy that lets no gRPC pass; several times slower.
         api_key: from ``QMIGRATE_QDRANT_API_KEY`` or the variable that ``api_key_env`` names; never shown.
         timeout: longest time of one request in seconds.
         nodes: REST URLs of every node of a cluster, for what has to be seen on all of them.
@@ -52,6 +53,7 @@ class QdrantSettings:
     grpc_port: Annotated[int, read.whole(1, 65535)] = 6334
     grpc_host: Annotated[str | None, read.host] = None
     grpc_tls: Annotated[bool | None, read.automatic(read.flag)] = None
+    prefer_rest: Annotated[bool, read.flag] = False
     api_key: str | None = field(default=None, repr=False)
     timeout: Annotated[float, read.duration] = 60.0
     nodes: Annotated[tuple[str, ...], read.listed(read.server_url)] = ()
@@ -236,6 +238,7 @@ class Settings:
             "grpc_port": self.qdrant.grpc_port,
             "grpc_host": self.qdrant.grpc_host,
             "grpc_tls": self.qdrant.grpc_tls,
+            "prefer_rest": self.qdrant.prefer_rest,
             "api_key": self.qdrant.api_key,
             "timeout": self.qdrant.timeout,
             "nodes": self.qdrant.nodes,

@@ -6,8 +6,8 @@ import pytest
 from tests.conftest import clean
 from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
 
-from qmigrate.commands import rollback as back
 from qmigrate.commands import check, doctor, status, upgrade
+from qmigrate.commands import rollback as back
 from qmigrate.commands.adopt import adopt, stamp
 from qmigrate.errors import (
     DriftError,

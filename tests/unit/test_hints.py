@@ -17,14 +17,12 @@ UUID = str(uuid.UUID(int=7))
     ("refusal", "word", "other"),
     [
         (
-            "Qdrant at q refused a request: Bad request: Index required but not found for \"kind\" of one of the following "
-            "types: [keyword]. Help: Create an index for this key or use a different filter.",
+            "refused a request: Bad request: Index required but not found for 'kind' of one of the following types: …",
             "op.CreatePayloadIndex",
             "limit",
         ),
         (
-            'Qdrant at q refused a request: Bad request: Limit exceeded 9 > 3 for "filter_max_conditions". Help: Reduce '
-            "the amount of conditions of your filter.",
+            "refused a request: Bad request: Limit exceeded 9 > 3 for 'filter_max_conditions'. Help: …",
             "limit of the collection's strict mode",
             "CreatePayloadIndex",
         ),

@@ -56,6 +56,7 @@ def test_every_documented_key_is_read(here):
           grpc_port: 7334
           grpc_host: grpc.example.com
           grpc_tls: false
+          prefer_rest: true
           api_key_env: KEY
           timeout: 5m
           nodes: [http://localhost:6333, http://localhost:6433/]
@@ -80,6 +81,7 @@ def test_every_documented_key_is_read(here):
         "grpc_port": 7334,
         "grpc_host": "grpc.example.com",
         "grpc_tls": False,
+        "prefer_rest": True,
         "api_key": "k",
         "timeout": 300.0,
         "nodes": ("http://localhost:6333", "http://localhost:6433"),

@@ -147,7 +147,10 @@ def _of_tls(where: str, reason: str, settings: tuple[str, str]) -> StoreError | 
 _REACH = "is the server up, and is qdrant.url in qmigrate.yaml its address? qmigrate wait waits for it"
 
 
-_PORT = "qdrant.grpc_port in qmigrate.yaml must be the server's gRPC port, and grpc_host its host behind a proxy"
+_PORT = (
+    "qdrant.grpc_port in qmigrate.yaml must be the server's gRPC port, and grpc_host its host behind a proxy; "
+    "prefer_rest: true where a proxy lets no gRPC pass"
+)
 
 
 def of_rpc(error: grpc.RpcError, label: str, timeout: float) -> StoreError:
