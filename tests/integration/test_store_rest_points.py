@@ -276,7 +276,7 @@ def test_an_upgrade_and_its_rollback_over_rest_alone(qdrant_server, tmp_path):
         made.revise("0002", ADD)
         upgrade.upgrade(made.settings())
         assert made.contents().keys() == before.keys()
-        rollback.rollback(made.settings(), "-1")
+        rollback.rollback(made.settings(), "0001")
         assert made.contents() == before
     finally:
         clean(made)

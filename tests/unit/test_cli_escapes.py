@@ -228,3 +228,18 @@ def test_a_quoted_word_is_one_word(text):
     """Whatever a name holds, a shell reads it back as it is."""
     if "\0" not in text:
         assert shlex.split(f"qmigrate adopt {quote(text)} --take-over") == ["qmigrate", "adopt", text, "--take-over"]
+
+
+@pytest.mark.parametrize("flags", [["-v"], ["-vv"], ["--debug"]])
+def test_no_secret_of_a_url_is_in_a_log_or_a_traceback(flags, capsys, monkeypatch):
+    """What a library logs or raises may quote a URL; what signs it is masked."""
+
+    def lint(*_args, **_more):
+        logging.getLogger("lib").warning("asked %s", "https://b/a?X-Amz-Signature=hush&y=1")
+        raise RuntimeError("https://b/a?sig=hush&y=1")
+
+    monkeypatch.setattr("qmigrate.commands.lint.lint", lint)
+    assert run([*flags, "check", "--offline"]) == 1
+    said = capsys.readouterr()
+    assert "hush" not in said.err + said.out
+    assert said.err.count("=***&y=1") >= 2

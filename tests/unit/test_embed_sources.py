@@ -383,3 +383,12 @@ def test_what_the_ledger_keeps_of_a_point_holds_no_signature():
     (row,) = rows.rows
     assert "=hush" not in f"{row.reason} {row.source}"
     assert shortened(SIGNED) == row.source
+
+
+def test_the_log_of_a_request_holds_no_signature(port, names, caplog):
+    """The client logs every URL that it asks, also into the log of an application."""
+    fetcher = Fetcher("embedder 'p'", Bounds(("good.example",), (ipaddress.ip_network("127.0.0.0/8"),)))
+    with caplog.at_level("INFO", logger="httpx"):
+        fetcher.fetch(f"http://good.example:{port}/none.png?width=3&X-Amz-Signature=hush&sig=hush")
+    assert "width=3&X-Amz-Signature=***&sig=***" in caplog.text
+    assert "hush" not in caplog.text

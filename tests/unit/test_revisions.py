@@ -475,3 +475,11 @@ def test_any_message_makes_a_file_that_reads_it_back(message):
         made = create(Path(folder), message)
         assert made.doc == words
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", made.path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["plain", "my: folder #1", "- x", "'q\"", "{a}", "null", "1e5", "é\u2028x"])
+def test_init_writes_settings_that_read_back(tmp_path, monkeypatch, name):
+    """Whatever the folder of the revisions is called, the settings file names it."""
+    monkeypatch.chdir(tmp_path)
+    init(Settings.load(environ={}, scripts=name))
+    assert Settings.load(environ={}).scripts == tmp_path / name

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.errors import ConfigError, PlanError, QmigrateError, RefusedError, RevisionError
+from qmigrate.errors import ConfigError, PlanError, QmigrateError, RefusedError, RevisionError, without_secrets
 
 if TYPE_CHECKING:
     from qmigrate.cli.shell import Options
@@ -63,7 +63,7 @@ def _trace(error: BaseException, options: Options) -> None:
     if options.debug:
         from qmigrate.cli.shell import echo
 
-        echo("".join(traceback.format_exception(error)), err=True)
+        echo(without_secrets("".join(traceback.format_exception(error))), err=True)
 
 
 def _report(

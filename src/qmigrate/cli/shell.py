@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qmigrate.errors import without_secrets
 from qmigrate.model.words import visible, visible_json
 
 if TYPE_CHECKING:
@@ -183,12 +184,18 @@ def verb_of(context: click.Context | None) -> str:
     return ".".join(words) or "qmigrate"
 
 
+def masked(record: logging.LogRecord) -> bool:
+    """Every record passes, without the secrets of what it quotes, such as the URL that a client asks."""
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return True
+
+
 class _Warnings(logging.Handler):
     """Warnings of libraries where nobody asked for a log: one line each on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it."""
-        echo(f"{self.format(record)}\n", err=True)
+        echo(f"{without_secrets(self.format(record))}\n", err=True)
 
 
 def _set_up_logging(options: Options) -> None:
@@ -200,6 +207,7 @@ def _set_up_logging(options: Options) -> None:
 
     shell = Shell(options)
     handler = RichHandler(console=shell.console(stderr=True), show_path=False, omit_repeated_times=False)
+    handler.addFilter(masked)
     level = logging.INFO if options.verbose == 1 else logging.DEBUG
     logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler], force=True)
 

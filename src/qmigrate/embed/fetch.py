@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 import ssl
 import threading
@@ -16,7 +17,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import httpx
 
 from qmigrate.embed.patience import TransientError, patiently, retry_after
-from qmigrate.errors import EmbedError
+from qmigrate.errors import EmbedError, without_secrets
 from qmigrate.settings_read import redact
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -43,6 +44,15 @@ _NOT_IN_USE: tuple[Network, ...] = (
 )
 #: Interface identifiers of ISATAP, which end in the IPv4 address that a host tunnels to (RFC 5214).
 _ISATAP = (0x00005EFE, 0x02005EFE)
+
+
+def _without_signature(record: logging.LogRecord) -> bool:
+    """The client logs the URL of every request: what signs it is not for a log, whoever keeps one."""
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return True
+
+
+logging.getLogger("httpx").addFilter(_without_signature)
 
 
 @dataclass(frozen=True, slots=True)
