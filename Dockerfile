@@ -1,9 +1,9 @@
-# syntax=docker/dockerfile:1
+# syntax=docker/dockerfile:1.24.0@sha256:87999aa3d42bdc6bea60565083ee17e86d1f3339802f543c0d03998580f9cb89
 # The reference deployment: the image-search service, with qmigrate, its revisions and an entrypoint that migrates.
 #
 #   docker build -t image-search .                     the service
 #   docker build -t image-search:gpu --target gpu .    the same with torch and OpenCLIP, for a job that embeds on a GPU
-ARG PYTHON=3.13.9-slim-bookworm
+ARG PYTHON=3.13.9-slim-bookworm@sha256:b685a4fa58bb19d1814d78a1ec0f0208f351452724f78b20212c984d6e124a34
 
 FROM python:${PYTHON} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

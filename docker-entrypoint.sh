@@ -11,7 +11,7 @@
 #   QMIGRATE_MAX_ESTIMATE   what is expected to take longer is not started here, but by a job of its own; 5m
 #   QMIGRATE_LOCK_TIMEOUT   longest time to wait for another replica that migrates; 10m
 #   QMIGRATE_LOG            text (default), or json: one object per line on stderr, for a collector
-#   QMIGRATE_QDRANT_URL, QMIGRATE_QDRANT_GRPC_PORT, QMIGRATE_QDRANT_API_KEY, QMIGRATE_LEDGER_URL, QMIGRATE_CONFIG, ALEMBIC_CONFIG: where things are
+#   QMIGRATE_QDRANT_URL, QMIGRATE_QDRANT_GRPC_PORT, QMIGRATE_QDRANT_GRPC_HOST, QMIGRATE_QDRANT_API_KEY, QMIGRATE_LEDGER_URL, QMIGRATE_CONFIG, ALEMBIC_CONFIG: where things are
 #
 # Exit code, when the command is not reached: the one of the step that failed, which has said why. 2 a setting is wrong,
 # 3 pending or too long, 4 drift, 6 another replica took too long, 9 a store didn't answer in time, 11 built and held for

@@ -38,7 +38,7 @@ def run_offline() -> None:
 def run_online() -> None:
     """The usual way. One transaction per revision: what a gate has waited for is committed before SQL goes on."""
     if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_engine(url, poolclass=pool.NullPool)
     with engine.connect() as connection:
         qm = qma.integrate(context, connection, settings=settings)

@@ -36,8 +36,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+#: ``name=value`` where the name says that the value opens something: passwords, keys, signatures of presigned URLs.
+#: Short names that also mean other things count only inside the query of a URL.
+_SECRET = re.compile(
+    r"(?i)((?<![\w.%~-])[\w.%~-]*"
+    r"(?:password|passwd|passphrase|api[-_]?key|access[-_]?key|token|secret|signature|credential|authorization)"
+    r"[\w.%~-]*|(?<=[?&;])(?:sig|pwd|key|auth|code|hmac|hash|policy|key-pair-id|googleaccessid))=[^&\s]*"
+)
+
+
+def without_secrets(text: str) -> str:
+    """A text in which ``***`` stands for the values of parameters such as ``X-Amz-Signature=`` and ``token=``."""
+    return _SECRET.sub(r"\1=***", text) if "=" in text else text
 
 
 class QmigrateError(Exception):
@@ -52,9 +66,11 @@ class QmigrateError(Exception):
     exit_code: int = 1
 
     def __init__(self, message: str, *, hint: str | None = None, facts: dict[str, object] | None = None) -> None:
+        # Whatever a message quotes, a URL of a payload or the text of a library: no key is in it.
+        message = without_secrets(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = None if hint is None else without_secrets(hint)
         self.facts = dict(facts or {})
 
 

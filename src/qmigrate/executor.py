@@ -19,6 +19,7 @@ from qmigrate.errors import (
     UnchangedError,
     UsageError,
     VerificationError,
+    without_secrets,
 )
 from qmigrate.ledger.writes import UNCHANGED
 from qmigrate.model.plan import Job
@@ -136,7 +137,8 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         _finish(work, _ending(work, error), error.message)
         raise
     except Exception as error:
-        _finish(work, "aborted" if work.job.repeatable else "failed", f"{type(error).__name__}: {error}")
+        said = without_secrets(f"{type(error).__name__}: {error}")
+        _finish(work, "aborted" if work.job.repeatable else "failed", said)
         raise
     return work.run
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from qmigrate.errors import ConfigError
+from qmigrate.errors import ConfigError, without_secrets
+from qmigrate.model.words import visible_json
 
 #: The environment variable that chooses the form of progress, logs and errors on stderr.
 VARIABLE = "QMIGRATE_LOG"
@@ -51,20 +51,17 @@ def line(event: str, *, at: datetime | None = None, **fields: Any) -> str:
         fields: further keys, in this order.
     """
     known = {name: value for name, value in fields.items() if value not in (None, "")}
-    return json.dumps({"time": stamp(at or now()), "event": event, **known}, ensure_ascii=False, default=str)
+    found = {"time": stamp(at or now()), "event": event, **known}
+    return visible_json(json.dumps(found, ensure_ascii=False, default=str))
 
 
 class JsonFormatter(logging.Formatter):
     """Records of Python's logging as such lines: level, logger, message, and the traceback where there is one."""
 
-    def __init__(self, clean: Callable[[str], str] = str) -> None:
-        super().__init__()
-        self._clean = clean
-
     def format(self, record: logging.LogRecord) -> str:
         """The line of one record."""
-        trace = self.formatException(record.exc_info) if record.exc_info else None
-        message = self._clean(record.getMessage())
+        trace = without_secrets(self.formatException(record.exc_info)) if record.exc_info else None
+        message = without_secrets(record.getMessage())
         moment = datetime.fromtimestamp(record.created, UTC)
         return line(
             "log", at=moment, level=record.levelname.lower(), logger=record.name, message=message, trace=trace

@@ -174,8 +174,13 @@ def _literal(value: str | tuple[str, ...] | None) -> str:
 
 def _docstring(message: str) -> str:
     """The message as it may stand between triple quotes."""
-    escaped = " ".join(message.split()).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return escaped[:-1] + '\\"' if escaped.endswith('"') and not escaped.endswith('\\"') else escaped
+    text = " ".join(message.split())
+    body = text.rstrip('"')
+    # Those at the end would close the docstring together with what follows.
+    closing = len(text) - len(body)
+    escaped = body.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') + '\\"' * closing
+    # What can't be seen, and what a file can't hold: half of a character, a null byte.
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in escaped)
 
 
 def _write_new(path: Path, content: str) -> None:

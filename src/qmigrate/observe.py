@@ -10,6 +10,7 @@ from qmigrate.ledger import Ledger
 from qmigrate.model.names import GENERATION, PROBE_PREFIX, is_internal, is_made
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import CollectionState, Generation, LiveCollection, World
+from qmigrate.model.words import quote
 from qmigrate.ports import Store
 
 
@@ -181,7 +182,7 @@ def check_hidden_name(world: World, name: str) -> None:
         raise RepairNeededError(
             f"the alias {name} hides the old collection of that name since {before}; this is {now}, which "
             "may treat it differently",
-            hint=f"qmigrate gc {name} --now removes the old collection; the alias is an ordinary one then",
+            hint=f"qmigrate gc {quote(name)} --now removes the old collection; the alias is an ordinary one then",
         )
 
 

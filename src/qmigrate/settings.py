@@ -37,6 +37,10 @@ class QdrantSettings:
         url: of a server, http or https; None in local mode.
         path: folder of the client's local mode; None with a server.
         grpc_port: the server's gRPC port; ``QMIGRATE_QDRANT_GRPC_PORT`` wins over the file.
+        grpc_host: where gRPC has a name of its own, behind a proxy; None for the host of `url`;
+            ``QMIGRATE_QDRANT_GRPC_HOST`` wins over the file.
+        grpc_tls: whether gRPC is encrypted; None where it is as in `url`.
+        prefer_rest: points go over REST too, behind a proxy that lets no gRPC pass; several times slower.
         api_key: from ``QMIGRATE_QDRANT_API_KEY`` or the variable that ``api_key_env`` names; never shown.
         timeout: longest time of one request in seconds.
         nodes: REST URLs of every node of a cluster, for what has to be seen on all of them.
@@ -48,6 +52,9 @@ class QdrantSettings:
     url: Annotated[str | None, read.server_url] = None
     path: Annotated[Path | None, read.path] = None
     grpc_port: Annotated[int, read.whole(1, 65535)] = 6334
+    grpc_host: Annotated[str | None, read.host] = None
+    grpc_tls: Annotated[bool | None, read.automatic(read.flag)] = None
+    prefer_rest: Annotated[bool, read.flag] = False
     api_key: str | None = field(default=None, repr=False)
     timeout: Annotated[float, read.duration] = 60.0
     nodes: Annotated[tuple[str, ...], read.listed(read.server_url)] = ()
@@ -69,11 +76,14 @@ class LedgerSettings:
         url: SQLAlchemy URL; may hold a password, so it is never shown.
         schema: PostgreSQL schema of the tables; None for the connection's default.
         defaulted: nobody chose it: SQLite beside the configuration.
+        file_systems: types of file systems, as ``virtiofs``, on which a SQLite file may lie besides those of local
+            disks: no other machine writes there.
     """
 
     url: str = field(default="", repr=False)
     schema: str | None = None
     defaulted: bool = False
+    file_systems: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -159,9 +169,11 @@ class Settings:
             stores: whether Qdrant and the ledger will be used; if not, they need not fit together.
 
         Raises:
-            ConfigError: unknown key, wrong type or unit, unreadable file, remote server with local ledger.
+            ConfigError: unknown key, wrong type or unit, unreadable file, remote server with local ledger; an empty
+                argument, or an empty variable whose name begins with ``QMIGRATE_``.
         """
         environ = os.environ if environ is None else environ
+        read.refuse_empty(environ, config=config, qdrant_url=qdrant_url, ledger_url=ledger_url, scripts=scripts)
         here = Source(Path.cwd(), environ)
         file, data = _read_file(config or environ.get("QMIGRATE_CONFIG"), here)
         source = Source(file.parent, environ) if file else here
@@ -225,6 +237,9 @@ class Settings:
             "url": self.qdrant.url,
             "path": str(self.qdrant.path) if self.qdrant.path else None,
             "grpc_port": self.qdrant.grpc_port,
+            "grpc_host": self.qdrant.grpc_host,
+            "grpc_tls": self.qdrant.grpc_tls,
+            "prefer_rest": self.qdrant.prefer_rest,
             "api_key": self.qdrant.api_key,
             "timeout": self.qdrant.timeout,
             "nodes": self.qdrant.nodes,
@@ -296,10 +311,15 @@ def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSett
     port = source.environ.get("QMIGRATE_QDRANT_GRPC_PORT")
     if port is not None:
         values["grpc_port"] = _port(port)
+    host = source.environ.get("QMIGRATE_QDRANT_GRPC_HOST")
+    if host is not None:
+        values["grpc_host"] = read.text(host, "QMIGRATE_QDRANT_GRPC_HOST")
     key = source.environ.get("QMIGRATE_QDRANT_API_KEY")
-    if not key and named is not None:
+    if key is None and named is not None:
         key = source.environ.get(read.variable_name(named, "qdrant.api_key_env"))
-    return QdrantSettings(**values, api_key=key or None)
+        if key is not None and not key.strip():
+            raise read.empty_variable(named)
+    return QdrantSettings(**values, api_key=key)
 
 
 def _refuse_impossible_ledger(folder: Path) -> None:
@@ -325,18 +345,19 @@ def _port(written: str) -> int:
 
 
 def _ledger(data: dict[str, Any], url: str | None, here: Source, source: Source) -> LedgerSettings:
-    read.check_keys(data, ["url", "url_env", "url_file", "schema"], "ledger")
+    read.check_keys(data, ["url", "url_env", "url_file", "schema", "file_systems"], "ledger")
     schema = None if data.get("schema") is None else read.text(data["schema"], "ledger.schema")
+    systems = read.listed(read.text)(data.get("file_systems") or [], "ledger.file_systems")
     if url:
         chosen = read.sql_url(url, "the URL of the ledger", here, ledger=True)
-        return LedgerSettings(url=chosen, schema=schema)
+        return LedgerSettings(url=chosen, schema=schema, file_systems=systems)
     found, missing = read.indirect_url(data, "ledger", source, ledger=True)
     if missing:
         raise ConfigError(f"ledger: {missing}", hint="set it, or pass --ledger-url")
     if found is not None:
-        return LedgerSettings(url=found, schema=schema)
+        return LedgerSettings(url=found, schema=schema, file_systems=systems)
     default = f"sqlite:///{source.folder / '.qmigrate' / 'ledger.db'}"
-    return LedgerSettings(url=default, schema=schema, defaulted=True)
+    return LedgerSettings(url=default, schema=schema, defaulted=True, file_systems=systems)
 
 
 def _sql(data: dict[str, Any], source: Source) -> SqlSettings:

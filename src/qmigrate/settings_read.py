@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from qmigrate.errors import ConfigError
+from qmigrate.errors import ConfigError, without_secrets
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
 #: Up to the last @, so that a password with odd characters is never shown in part.
 _CREDENTIALS = re.compile(r"(?<=://)(?:([^:@/?#]*)(?::.*)?|.*)@", re.DOTALL)
-_SECRET_PARAMETER = re.compile(r"(?i)\b((?:ssl)?password|passwd|api[-_]?key|token|secret)=[^&\s]*")
 
 Reader = Callable[[Any, str], Any]
 
@@ -31,14 +30,40 @@ class Source:
     environ: Mapping[str, str]
 
 
+def empty_variable(name: str) -> ConfigError:
+    """The error for an environment variable that is set and says nothing: mostly a secret that is missing."""
+    return ConfigError(
+        f"the environment variable {name} is set, but empty", hint=f"give {name} a value, or unset it for the default"
+    )
+
+
+def refuse_empty(environ: Mapping[str, str], **arguments: object) -> None:
+    """Refuse empty values, since the default in their place would be another store.
+
+    Args:
+        environ: of it, every variable whose name begins with ``QMIGRATE_``.
+        arguments: by name; None is not given.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    for name, value in arguments.items():
+        if value is not None and not str(value).strip():
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} is given, but empty", hint=f"give {option} a value, or leave it out")
+    for name in sorted(environ):
+        if name.startswith("QMIGRATE_") and not environ[name].strip():
+            raise empty_variable(name)
+
+
 def redact(url: str) -> str:
-    """A URL for people: user and host stay, passwords and keys become ``***``."""
+    """A URL for people: user and host stay, passwords, keys and signatures become ``***``."""
 
     def masked(match: re.Match[str]) -> str:
         user = match.group(1) or ""
         return f"{user}:***@" if ":" in match.group(0) or not user else f"{user}@"
 
-    return _SECRET_PARAMETER.sub(r"\1=***", _CREDENTIALS.sub(masked, url))
+    return without_secrets(_CREDENTIALS.sub(masked, url))
 
 
 def meant(word: object, known: Iterable[str]) -> str:
@@ -235,6 +260,15 @@ def server_url(value: Any, at: str) -> str:
     return str(value).strip().rstrip("/")
 
 
+def host(value: Any, at: str) -> str:
+    """The name or address of a host alone."""
+    parts = _split(f"//{value}" if isinstance(value, str) else None)
+    bare = parts is not None and parts.hostname and parts.netloc == str(value).strip() and parts.port is None
+    if not bare or "@" in str(value):
+        raise _wrong(at, "a host such as qdrant.example.com, without https:// and port", value)
+    return str(parts.hostname if parts else value)
+
+
 def split_prefix(url: str | None, prefix: str) -> dict[str, Any]:
     """Url and prefix apart, as the store wants them; a path in the URL is the prefix."""
     inside = urlsplit(url).path.strip("/") if url else ""
@@ -313,8 +347,8 @@ def indirect_url(
     name, value = given[0], data[given[0]]
     if name == "url_env":
         found = source.environ.get(variable_name(value, f"{at}.url_env"))
-        if not found:
-            return None, f"the environment variable {value} is not set"
+        if not found or not found.strip():
+            return None, f"the environment variable {value} is {'not set' if found is None else 'set, but empty'}"
         return sql_url(found, f"{at}.url (from {value})", source, ledger=ledger), ""
     if name == "url_file":
         file = source.folder / path(value, f"{at}.url_file")

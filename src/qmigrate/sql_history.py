@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qmigrate.errors import ConfigError, RevisionError
+from qmigrate.model.words import quote
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -46,7 +47,8 @@ def is_applied(wanted: str, heads: tuple[str, ...], config: Path | None) -> bool
         return found.revision in {one.revision for one in before if one is not None}
     except CommandError as error:
         raise RevisionError(
-            f"the SQL revision {wanted} can't be found: {error}", hint=f"look for it with: alembic -c {config} history"
+            f"the SQL revision {wanted} can't be found: {error}",
+            hint=f"look for it with: alembic -c {quote(config)} history",
         ) from error
 
 

@@ -31,7 +31,7 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
         UnavailableError: it can't be written, or another process is writing it.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(path.parent)
         part = path.with_name(path.name + PART)
         with _locked(part) as out:
             try:
@@ -50,6 +50,17 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
         raise UnavailableError(
             f"{path} can't be written: {reason}", hint="choose another folder, or make room"
         ) from error
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder, and what is missing above it, for this user alone; what exists keeps its rights.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    # One by one: of several that `parents` makes, only the last would get the mode.
+    for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
 
 
 def clean(folder: Path, suffix: str) -> None:

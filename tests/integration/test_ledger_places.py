@@ -6,14 +6,21 @@ import os
 import socket
 import stat
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 
+from qmigrate.alembic.lock import only_one
+from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import ConfigError, LedgerError
 from qmigrate.ledger import Ledger
-from qmigrate.ledger.files import network_mount
+from qmigrate.ledger.files import unlisted_mount
+from qmigrate.settings import Settings
+from qmigrate.store.address import ConnectionSettings
+from qmigrate.store.connect import connect
+from qmigrate.whole import writing
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -24,6 +31,15 @@ server:/export /mnt/share nfs4 rw 0 0
 //nas/team /mnt/team\040files cifs rw 0 0
 tmpfs /mnt/over nfs rw 0 0
 tmpfs /mnt/over tmpfs rw 0 0
+10.0.0.1:6789:/ /mnt/ceph ceph rw 0 0
+gv0 /mnt/gluster fuse.glusterfs rw 0 0
+10.0.0.2@tcp:/l /mnt/lustre lustre rw 0 0
+C:\134 /mnt/c 9p rw 0 0
+share /mnt/host virtiofs rw 0 0
+s3fs /mnt/bucket fuse.s3fs rw 0 0
+overlay /mnt/layer overlay rw 0 0
+pool/x /mnt/pool zfs rw 0 0
+brandnew /mnt/new neverheardof rw 0 0
 """
 
 
@@ -37,18 +53,44 @@ tmpfs /mnt/over tmpfs rw 0 0
         ("/mnt/share/local/ledger.db", None),
         ("/mnt/team files/x/ledger.db", "cifs at /mnt/team files"),
         ("/mnt/over/ledger.db", None),
+        ("/mnt/gluster/ledger.db", "fuse.glusterfs at /mnt/gluster"),
+        *[(f"/mnt/{name}/ledger.db", f"{name} at /mnt/{name}") for name in ("ceph", "lustre")],
+        ("/mnt/c/ledger.db", "9p at /mnt/c"),
+        ("/mnt/host/ledger.db", "virtiofs at /mnt/host"),
+        ("/mnt/bucket/ledger.db", "fuse.s3fs at /mnt/bucket"),
+        ("/mnt/layer/ledger.db", None),
+        ("/mnt/pool/ledger.db", None),
+        ("/mnt/new/ledger.db", "neverheardof at /mnt/new"),
     ],
 )
-def test_network_file_systems_are_recognised(path: str, found: str | None) -> None:
-    """The longest mount point counts, whole names only, and of two on one point the later."""
-    assert network_mount(path, MOUNTS) == found
+def test_only_local_file_systems_are_trusted(path: str, found: str | None) -> None:
+    """What is not on the list is not trusted. The longest mount point counts, and of two on one point the later."""
+    assert unlisted_mount(path, MOUNTS) == found
+    if found is not None:
+        assert unlisted_mount(path, MOUNTS, [found.partition(" ")[0]]) is None
 
 
-def test_a_network_file_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is connected or made."""
-    monkeypatch.setattr("qmigrate.ledger.files.network_mount", lambda path, mounts: "nfs at /mnt")
-    with pytest.raises(LedgerError, match="network file system"):
-        Ledger.open("sqlite:////mnt/ledger.db")
+def test_where_mounts_are_not_told_nothing_is_refused() -> None:
+    """A path below no known mount is not judged."""
+    assert unlisted_mount("/mnt/ledger.db", "") is None
+
+
+def test_another_file_system_is_refused_unless_the_settings_allow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is connected or made; ledger.file_systems reaches every opening, the lease's own too."""
+    monkeypatch.setattr("qmigrate.ledger.files.LOCAL_FILE_SYSTEMS", frozenset())
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with pytest.raises(LedgerError, match="not known to be local") as caught:
+        Ledger.open(url)
+    hint = str(caught.value.hint)
+    kind = hint.partition("ledger.file_systems: [")[2].partition("]")[0]
+    assert kind
+    config = tmp_path / "qmigrate.yaml"
+    config.write_text(f"ledger: {{url: '{url}', file_systems: [{kind}]}}")
+    with opened_ledger(Settings.load(config=config, environ={})) as ledger:
+        ledger.prepare()
+        ledger.database.dedicated().close()
 
 
 def test_new_files_and_folders_belong_to_their_user_alone(tmp_path: Path) -> None:
@@ -175,3 +217,39 @@ def test_a_database_that_comes_back_is_used_again(ledger_url: str) -> None:
     assert ledger.identity() == identity
     ledger.close()
     ledger.close()
+
+
+def _by_ledger(folder: Path) -> None:
+    ledger = Ledger.open(f"sqlite:///{folder}/ledger.db")
+    ledger.prepare()
+    ledger.close()
+
+
+def _by_store(folder: Path) -> None:
+    connect(ConnectionSettings(path=str(folder / "qdrant"))).close()
+
+
+def _by_archive(folder: Path) -> None:
+    with writing(folder / "snapshots" / "a.qma") as out:
+        out.write(b"points")
+
+
+def _by_alembic(folder: Path) -> None:
+    engine = create_engine(f"sqlite:///{folder}/app.db")
+    with only_one(engine, "alembic_version", 0):
+        pass
+    engine.dispose()
+
+
+@pytest.mark.parametrize("made_by", [_by_ledger, _by_store, _by_archive, _by_alembic])
+def test_whoever_makes_the_folder_of_the_state_makes_it_private(
+    tmp_path: Path, made_by: Callable[[Path], None]
+) -> None:
+    """Points, exports and the ledger are for one user, whichever of them is written first."""
+    before = os.umask(0o022)
+    try:
+        made_by(tmp_path / "new" / ".qmigrate")
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(folder.stat().st_mode) for folder in (tmp_path / "new", tmp_path / "new" / ".qmigrate")}
+    assert modes == {0o700}

@@ -7,12 +7,13 @@ from tests.conftest import clean
 from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call
 
+from qmigrate.commands import check, doctor, status, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import status, upgrade
 from qmigrate.commands.adopt import adopt, stamp
 from qmigrate.errors import (
     DriftError,
     ForeignLedgerError,
+    LeaseHeldError,
     LedgerError,
     NotFoundError,
     RefusedError,
@@ -20,7 +21,7 @@ from qmigrate.errors import (
     RevisionError,
     UsageError,
 )
-from qmigrate.ledger import Lease
+from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.schema import CollectionSchema
 
 A = {"a": {"size": 8, "distance": "Cosine"}}
@@ -559,3 +560,28 @@ def test_what_can_not_be_adopted_is_named_and_the_rest_is_adopted(made, make_odd
     pattern = f"{made.name}_odd*" if error is RefusedError else f"{made.name}_odd"
     with pytest.raises(error):
         adopt(made.settings(), pattern)
+def test_an_adoption_that_is_refused_leaves_no_revision(made):
+    """Where another process works on the collection nothing is recorded, so no file says that it was."""
+    create(made, f"{made.name}_docs", CollectionSchema(vectors={"": {"size": 4, "distance": "Cosine"}}))
+    versions = made.root / "qdrant_migrations" / "versions"
+    before = sorted(versions.iterdir())
+    ledger = Ledger.open(made.ledger_url)
+    ledger.prepare()
+    with ledger.hold(f"{made.name}_docs", ttl=60, timeout=0), pytest.raises(LeaseHeldError):
+        adopt(made.settings(), f"{made.name}_docs", lock_timeout=0)
+    assert sorted(versions.iterdir()) == before
+    assert ledger.open_runs() == ()
+    ledger.close()
+    adopt(made.settings(), f"{made.name}_docs")
+    assert len(list(versions.glob("*.py"))) == 1
+
+
+def test_a_collection_with_an_alias_is_offered_once(made):
+    """status, doctor and check offer to adopt the alias, and not also the collection that it leads to."""
+    create(made, f"{made.name}_v1", CollectionSchema(vectors={"": {"size": 4, "distance": "Cosine"}}), alias=f"{made.name} live")
+    found = {row.name: row.next_command for row in status.status(made.settings()).collections if row.name.startswith(made.name)}
+    assert found == {f"{made.name} live": f"qmigrate adopt '{made.name} live'", f"{made.name}_v1": None}
+    ways = {fix for row in check.check(made.settings()).collections for one in row.findings for fix in one.fixes}
+    assert f"qmigrate adopt {made.name}_v1" not in ways
+    checks = {one.name: one for one in doctor.doctor(made.settings()).checks}
+    assert f"{made.name}_v1" not in checks["unmanaged"].facts["names"]

@@ -120,10 +120,11 @@ def test_keys(qdrant_with, tmp_path):
     qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 2, "api_key_env": "KEY_OF_THE_TEST"}
     made = Deployment(tmp_path / "project", qdrant, f"sqlite:///{tmp_path}/ledger.db")
     made.revise("0001", CREATE)
-    for key in ("", "a-wrong-key"):
-        for verb in ("status", "upgrade"):
-            words = ("denied access", "missing or wrong", "QMIGRATE_QDRANT_API_KEY")
-            refused(made.root, (verb,), 9, *words, env={"KEY_OF_THE_TEST": key})
+    words = ("denied access", "missing or wrong", "QMIGRATE_QDRANT_API_KEY")
+    for verb in ("status", "upgrade"):
+        refused(made.root, (verb,), 9, *words, env={"KEY_OF_THE_TEST": "a-wrong-key"})
+        refused(made.root, (verb,), 9, *words)
+        refused(made.root, (verb,), 2, "KEY_OF_THE_TEST is set, but empty", env={"KEY_OF_THE_TEST": ""})
     reading = {"KEY_OF_THE_TEST": READ_KEY}
     assert call(made.root, "status", env=reading).code == 0
     assert call(made.root, "plan", env=reading).code == 0
@@ -405,3 +406,67 @@ def test_a_process_of_its_own_says_the_same(local):
     assert said.code == 2
     assert "Traceback" in said.err
     assert "ZeroDivisionError" in said.err
+
+
+DELETE = ("fix", "delete", "NAME", "--reason", "why", "--yes", "--expect", "1")
+SYNC = ("fix", "sync", "NAME", "--field", "v", "--yes")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((*DELETE, "--filter", "@missing.json"), ("--filter: missing.json can't be read: No such file",)),
+        ((*DELETE, "--filter", "@."), ("--filter: . can't be read: Is a directory",)),
+        ((*DELETE, "--filter", "@latin.json"), ("--filter: latin.json can't be read: it is not UTF-8",)),
+        ((*SYNC, "--sql-file", "latin.json"), ("--sql-file: latin.json can't be read: it is not UTF-8",)),
+        ((*DELETE, "--sql", "SELECT :p AS id", "--param", "p"), ("--param p: NAME=VALUE",)),
+        ((*DELETE, "--sql", "SELECT :p AS id", "--param", "p=--5"), ("no database 'app'",)),
+        ((*DELETE, "--sql", "SELECT :p AS id", "--param", "p=\u00b2"), ("no database 'app'",)),
+        ((*DELETE, "--sql", "SELECT :p AS id", "--param", f"p={'9' * 5000}"), ("no database 'app'",)),
+        ((*DELETE, "--id", "\u00b2"), ("is no point id",)),
+        ((*DELETE, "--id", "9" * 5000), ("is no point id",)),
+        ((*DELETE, "--id", "-5"), ("is no point id",)),
+        (
+            (*DELETE, "--filter", '{"filter": {"must": [{"key": "kind", "match": {"value": "a"}}]}}'),
+            ("has the key 'filter'", '{"must": [{"key": "kind", "match": {"value": "a"}}]}'),
+        ),
+        (
+            (*DELETE, "--filter", '{"key": "kind", "match": {"value": "a"}}'),
+            ("has the key 'key'", '{"must": [{"key": "kind", "match": {"value": "a"}}]}'),
+        ),
+        ((*DELETE, "--filter", '{"musst": [{"key": "a"}]}'), ("has the key 'musst'", "must, should, must_not")),
+        ((*DELETE, "--filter", '{"must": []}'), ("selects every point",)),
+        (("fix", "undo", "99", "--yes"), ("there is no fix 99", "qmigrate history --deletions")),
+        (("fix", "undo", "99"), ("there is no fix 99",)),
+        ((*DELETE, "--prefix", "\\"), ("would select every path",)),
+    ],
+)
+def test_what_is_typed_wrong_is_a_usage_error(local, args, words):
+    """Files, numbers and filters that can't be read are exit 2 with what is wrong, and never to be reported."""
+    assert call(local.root, "upgrade").code == 0
+    (local.root / "latin.json").write_bytes(b'{"must": "\xe9"}')
+    refused(local.root, tuple(local.name if one == "NAME" else one for one in args), 2, *words)
+
+
+def test_a_folder_of_windows_is_a_folder(local):
+    r"""--prefix 'C:\photos' selects what lies below it, and not its neighbours."""
+    assert call(local.root, "upgrade").code == 0
+    points, store = local.load(4), local.store()
+    paths = [r"C:\photos\a.jpg", r"C:\photos-old\a.jpg", r"C:\photos", r"D:\photos\a.jpg"]
+    for point, path in zip(points, paths, strict=True):
+        store.overwrite_payload(local.name, point.id, {"path": path})
+    store.close()
+    said = call(local.root, "fix", "delete", local.name, "--prefix", "C:\\photos", "--reason", "why", "--dry-run", "--json")
+    assert said.json["data"]["previews"][0]["changes"] == 2
+
+
+def test_what_comes_back_is_not_counted_among_what_is_there(local):
+    """The undo of a deletion says how many come back, and how many are there."""
+    assert call(local.root, "upgrade").code == 0
+    point = local.load(1)[0]
+    chosen = ("fix", "delete", local.name, "--id", str(point.id), "--reason", "why", "--yes", "--expect", "1")
+    assert call(local.root, *chosen, "--max-share", "1").code == 0
+    said = call(local.root, "fix", "undo", "1", "--dry-run")
+    assert said.code == 0, said.text
+    assert "1 point would come back; 0 points there now" in said.out
+    assert "1 of 0" not in said.text

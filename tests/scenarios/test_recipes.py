@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from tests.harness import Deployment, write
 from tests.scenarios.cli import call
@@ -14,7 +15,8 @@ from tests.scenarios.cli import call
 from qmigrate.commands import deletions
 from qmigrate.model.transform import Point
 
-PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"```(python|console)\n(.*?)```", re.DOTALL)
 FIRST, *RECIPES = re.split(r"^## ", PAGE, flags=re.MULTILINE)
 #: One picture is not there: the recipes say what becomes of such a point.
@@ -88,3 +90,28 @@ def test_every_recipe_is_run():
     """The page has the three that are asked for, each with revisions and commands."""
     assert len(RECIPES) == 3
     assert all({kind for kind, _ in BLOCK.findall(text)} == {"python", "console"} for text in RECIPES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=[text.split("\n", 1)[0] for text in RECIPES])
+def test_a_recipe_passes_the_lint(tmp_path, recipe):
+    """What the page shows is what the product itself would let through."""
+    made = Deployment(
+        tmp_path, {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db", name="images",
+        extra={"embedders": yaml.safe_load(re.search(r"```yaml\n(.*?)```", FIRST, re.DOTALL)[1])["embedders"]},
+    )  # fmt: skip
+    for kind, body in BLOCK.findall(FIRST + recipe):
+        if kind == "python":
+            name = re.match(r"# versions/(\S+)\n", body)
+            (made.root / "qdrant_migrations" / "versions" / name[1]).write_text(body[name.end() :])
+    answer = call(made.root, "check", "--offline", "--json")
+    findings = [(one["code"], one["message"]) for one in answer.json["data"]["findings"] if one["severity"] == "error"]
+    assert (answer.code, findings) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "folder", [".", *sorted(str(found.parent.relative_to(ROOT)) for found in ROOT.glob("examples/*/qmigrate.yaml"))]
+)
+def test_every_example_passes_the_lint(folder):
+    """The reference deployment and every example pass, warnings included."""
+    answer = call(ROOT / folder, "check", "--offline", "--strict")
+    assert answer.code == 0, answer.text

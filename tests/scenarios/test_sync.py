@@ -14,7 +14,7 @@ from qmigrate import fix as program
 from qmigrate.commands import fix, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.commands.fix import Narrow
-from qmigrate.errors import ConfigError, NotFoundError, PlanError, RefusedError, RowsError
+from qmigrate.errors import ConfigError, PlanError, RefusedError, RowsError, UsageError
 
 #: What `drift` makes of sixty points.
 COUNTS = {"rows": 60, "missing": 2, "different": 12, "extra": 2, "without_row": 1, "without_point": 1}
@@ -169,7 +169,7 @@ def test_what_changed_since_it_was_found_is_let_be(app, monkeypatch):
     assert [(one["id"], one["after"]) for one in left.sample] == [(1, {"person": "p7"}), (2, {"person": "p9"})]
     with pytest.raises(RefusedError, match="2 points .* 5 were expected"):
         fix.fix(settings, app.sync(), expect=5)
-    with pytest.raises(NotFoundError, match="no fix 99"):
+    with pytest.raises(UsageError, match="no fix 99"):
         fix.undo(settings, 99)
 
 

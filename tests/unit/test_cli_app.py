@@ -454,3 +454,14 @@ def test_a_closed_pipe_is_no_traceback(here):
     shown = done.stderr.read()
     done.stderr.close()
     assert (done.wait(), shown) == (141, b"")
+
+
+def test_an_empty_url_is_not_the_embedded_qdrant(here, monkeypatch, capsys):
+    """A secret that is missing ends with a settings error, in the environment as on the command line."""
+    monkeypatch.setenv("QMIGRATE_QDRANT_URL", "")
+    assert run(["status"]) == 2
+    assert "QMIGRATE_QDRANT_URL is set, but empty" in capsys.readouterr().err
+    monkeypatch.delenv("QMIGRATE_QDRANT_URL")
+    assert run(["--qdrant-url", "", "status"]) == 2
+    assert "--qdrant-url is given, but empty" in capsys.readouterr().err
+    assert not (here / ".qmigrate").exists()

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SCRIPT = (ROOT / "docker-entrypoint.sh").read_text()
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
-PINNED = re.compile(r":v?\d+\.\d+[\w.-]*$")
+#: A version for people, and the digest that is fetched: a tag can be moved to other bytes.
+PINNED = re.compile(r":v?\d+\.\d+[\w.-]*@sha256:[0-9a-f]{64}$")
 
 
 def instructions() -> list[list[str]]:
@@ -96,6 +97,23 @@ def test_the_locks_satisfy_what_the_project_declares(lock, extras):
         version = pinned.get(canonicalize_name(wanted.name))
         assert version is not None, f"{wanted.name} is not in {lock}: run scripts/lock"
         assert version in wanted.specifier, f"{wanted}: {version} is pinned; run scripts/lock"
+
+
+def test_what_others_made_is_fetched_by_its_digest():
+    """Actions and images of workflows, compose and guide, and the frontend that builds the image, can't be replaced."""
+    files = [ROOT / "docker-compose.yml", ROOT / "docs" / "deploy.md", *(ROOT / ".github/workflows").glob("*.yml")]
+    texts = {file: file.read_text() for file in files}
+    actions = [one for text in texts.values() for one in re.findall(r"uses: (\S+)", text)]
+    assert actions
+    assert all(re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", one) for one in actions)
+    images = [one for text in texts.values() for one in re.findall(r"^\s+image: (\S+)", text, re.MULTILINE)]
+    others = [one for one in images if not one.startswith(("registry.example/", "qdrant/qdrant:${{"))]
+    assert others
+    assert all(PINNED.search(one) for one in others)
+    matrix = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]["strategy"]["matrix"]
+    # The newest server is tried as it is: what it breaks is to be seen.
+    assert all(PINNED.search(f":{one}") for one in matrix["qdrant"] if one != "latest")
+    assert PINNED.search((ROOT / "Dockerfile").read_text().splitlines()[0])
 
 
 def test_everything_that_is_copied_is_there_and_let_through():

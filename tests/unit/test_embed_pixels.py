@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from qmigrate.embed import load, pictures
 from qmigrate.errors import ConfigError, EmbedError
@@ -130,6 +131,33 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(monkeypatch: pytest.Monk
     monkeypatch.setattr(pictures, "MAX_PIXELS", 99)
     with pytest.raises(EmbedError, match="10 x 10 pixels"):
         _embedder().embed([_bytes(Image.new("L", (10, 10)))])
+
+
+@pytest.mark.parametrize("form", [*pictures.FORMATS, "MPO"])
+def test_the_size_is_known_before_anything_is_decoded(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every format that is taken: opening decodes nothing, so a small file can't ask for gigabytes."""
+    if form not in Image.SAVE and form not in Image.SAVE_ALL:
+        pytest.skip(f"this Pillow has no {form}")
+    data = _bytes(Image.new("RGB", (10, 10)), form)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 99)
+
+    def decoded(*_args: object, **_more: object) -> None:
+        pytest.fail("decoded before the size was looked at")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded)
+    with pytest.raises(EmbedError, match="10 x 10 pixels"):
+        _embedder().embed([data])
+
+
+def test_an_icon_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow decodes an icon while it opens it: a picture of any size may lie inside, whatever the header says."""
+    inner = _bytes(Image.new("1", (4000, 4000)), "PNG")
+    bomb = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+    loads: list[object] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: loads.append(image))
+    with pytest.raises(EmbedError, match="in none of the formats JPEG, PNG"):
+        _embedder().embed([bomb])
+    assert loads == []
 
 
 def test_a_decompression_bomb_is_refused() -> None:

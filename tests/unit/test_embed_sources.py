@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from qdrant_client import grpc
 from tests.harness import CREATE, Deployment
 
 from qmigrate.commands import upgrade
@@ -203,6 +204,13 @@ def test_a_certificate_is_that_of_the_name_not_of_the_address(names, tmp_path, m
         ("64:ff9b::808:808", True),
         *[(one, False) for one in ("10.1.2.3", "100.64.0.1", "224.0.0.1", "::1", "fe80::1", "fd00::1")],
         *[(one, False) for one in ("::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "198.18.0.1")],
+        # A network's own NAT64, translated and compatible IPv4, also where what they lead to would be public.
+        *[(one, False) for one in ("64:ff9b:1::a00:1", "64:ff9b:1:ffff::808:808", "64:ff9b:2::1")],
+        *[(one, False) for one in ("::ffff:0:127.0.0.1", "::ffff:0:8.8.8.8", "::127.0.0.1", "::8.8.8.8")],
+        # Of one site, of documents, of no one yet; a tunnel to a private address behind a public prefix.
+        *[(one, False) for one in ("fec0::1", "5f00::1", "4000::1", "3fff::1", "100::1", "ff0e::1", "192.88.99.1")],
+        *[(one, False) for one in ("2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:127.0.0.1")],
+        ("2606:4700::5efe:8.8.8.8", True),
     ],
 )
 def test_addresses_inside_addresses_are_seen(address, public):
@@ -335,3 +343,52 @@ def test_sources_may_be_shared_by_threads(tmp_path):
         one.join()
     assert len(failed) == 8
     assert set(failed) == {"image http://good.example/a.png: embedder 'p' may not fetch from good.example"}
+
+
+SIGNED = "https://good.example/a.png?width=3&X-Amz-Signature=hush&sig=hush&Signature=hush&token=hush#hush=1&sig=hush"
+
+
+@pytest.mark.parametrize("kind", ["bad host", "bad picture", "path", "data", "base64"])
+def test_no_message_about_an_image_holds_its_signature(kind, tmp_path, monkeypatch):
+    """What opens a presigned URL is in no message, whatever is wrong with the image."""
+    from qmigrate.embed.options import Options
+
+    hosts = ["good.example"] if kind == "bad picture" else []
+    options = {"image_roots": [str(tmp_path)], "image_hosts": hosts}
+    sources = ImageSources(Options("p", options | ({"image_base64": True} if kind == "base64" else {})))
+    item = {"path": SIGNED.removeprefix("https://"), "data": f"data:x?sig=hush&{SIGNED}"}.get(kind, SIGNED)
+    if kind == "base64":
+        item = "x?sig=hush"
+    monkeypatch.setattr(Fetcher, "fetch", (lambda _, url: b"no picture") if hosts else Fetcher.fetch)
+    with pytest.raises(EmbedError) as caught:
+        with_picture(*sources.read(item), lambda image: image.load())
+    assert "hush" not in caught.value.message.replace("#hush", "")
+    assert "sig=***" in caught.value.message or kind == "bad host"
+
+
+def test_no_error_holds_a_signature_that_it_quotes():
+    """An error that repeats the text of a library, and its hint, hold no secret of a URL."""
+    error = EmbedError(f"the server said: {SIGNED}", hint=f"look at {SIGNED}")
+    assert "=hush" not in f"{error} {error.message} {error.hint}"
+    assert "width=3" in error.message
+
+
+def test_what_the_ledger_keeps_of_a_point_holds_no_signature():
+    """Reason and input of a point in quarantine are masked before they are recorded."""
+    from qmigrate.steps.quarantine import Failures, shortened
+
+    page = [grpc.RetrievedPoint(id=grpc.PointId(num=1))]
+    rows = Failures("c", page, page, {"v": "keep_without_vector"})
+    rows.add(0, "v", "read", f"httpx.ReadError: {SIGNED}", SIGNED)
+    (row,) = rows.rows
+    assert "=hush" not in f"{row.reason} {row.source}"
+    assert shortened(SIGNED) == row.source
+
+
+def test_the_log_of_a_request_holds_no_signature(port, names, caplog):
+    """The client logs every URL that it asks, also into the log of an application."""
+    fetcher = Fetcher("embedder 'p'", Bounds(("good.example",), (ipaddress.ip_network("127.0.0.0/8"),)))
+    with caplog.at_level("INFO", logger="httpx"):
+        fetcher.fetch(f"http://good.example:{port}/none.png?width=3&X-Amz-Signature=hush&sig=hush")
+    assert "width=3&X-Amz-Signature=***&sig=***" in caplog.text
+    assert "hush" not in caplog.text

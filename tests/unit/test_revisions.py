@@ -7,10 +7,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from qmigrate.commands.init import init, revision
 from qmigrate.errors import ConfigError, RevisionError
@@ -447,3 +450,36 @@ def test_an_unwritable_place_is_a_readable_error(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="can't be written: permission denied"):
         init(Settings.load(environ={}))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@given(
+    st.one_of(
+        st.text(min_size=1),
+        st.text(alphabet="\"'\\ \nn#{}$u0x", min_size=1, max_size=12),
+        st.text(alphabet=st.characters(categories=["Cs", "Cc", "Cf", "Zl", "Lo", "So"]), min_size=1),
+    )
+)
+@example('say "hi"')
+@example('say \\"hi\\"')
+@example('"""')
+@example('\\"""\\')
+@example("ends with a backslash \\")
+@example("${message} <%! x %> ## no")
+@example("null \0, half \ud800, turned \u202e, \x1b]52;c;x\x07")
+def test_any_message_makes_a_file_that_reads_it_back(message):
+    """Quotes, backslashes, line feeds and what is not ASCII: the file is valid, and its docstring is the message."""
+    words = " ".join(message.split())
+    assume(words)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "versions").mkdir()
+        made = create(Path(folder), message)
+        assert made.doc == words
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", made.path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["plain", "my: folder #1", "- x", "'q\"", "{a}", "null", "1e5", "é\u2028x"])
+def test_init_writes_settings_that_read_back(tmp_path, monkeypatch, name):
+    """Whatever the folder of the revisions is called, the settings file names it."""
+    monkeypatch.chdir(tmp_path)
+    init(Settings.load(environ={}, scripts=name))
+    assert Settings.load(environ={}).scripts == tmp_path / name

@@ -54,6 +54,9 @@ def test_every_documented_key_is_read(here):
         qdrant:
           url: https://localhost:6333
           grpc_port: 7334
+          grpc_host: grpc.example.com
+          grpc_tls: false
+          prefer_rest: true
           api_key_env: KEY
           timeout: 5m
           nodes: [http://localhost:6333, http://localhost:6433/]
@@ -76,6 +79,9 @@ def test_every_documented_key_is_read(here):
         "url": "https://localhost:6333",
         "path": None,
         "grpc_port": 7334,
+        "grpc_host": "grpc.example.com",
+        "grpc_tls": False,
+        "prefer_rest": True,
         "api_key": "k",
         "timeout": 300.0,
         "nodes": ("http://localhost:6333", "http://localhost:6433"),
@@ -354,6 +360,14 @@ def test_durations(written, seconds):
         ("postgresql://app@db/x?password=pw&a=b", "postgresql://app@db/x?password=***&a=b"),
         ("http://h:6333/?api-key=abc", "http://h:6333/?api-key=***"),
         ("http://h:6333", "http://h:6333"),
+        ("https://b.s3/a.png?x=1&X-Amz-Signature=ab&y=2", "https://b.s3/a.png?x=1&X-Amz-Signature=***&y=2"),
+        ("https://b/a?X-Amz-Credential=k%2F1&X-Amz-Date=2", "https://b/a?X-Amz-Credential=***&X-Amz-Date=2"),
+        ("https://b/a?X-Amz-Security-Token=t", "https://b/a?X-Amz-Security-Token=***"),
+        ("https://b/a?x-goog-signature=s&x-goog-date=2", "https://b/a?x-goog-signature=***&x-goog-date=2"),
+        ("https://b/a?AWSAccessKeyId=k&Signature=s", "https://b/a?AWSAccessKeyId=***&Signature=***"),
+        ("https://a.blob/c?sv=1&sig=s%3D&se=2", "https://a.blob/c?sv=1&sig=***&se=2"),
+        ("https://b/a?Policy=p&Key-Pair-Id=k", "https://b/a?Policy=***&Key-Pair-Id=***"),
+        ("https://b/a?access_token=t&X%2DAmz%2DSignature=s", "https://b/a?access_token=***&X%2DAmz%2DSignature=***"),
     ],
 )
 def test_redaction(url, shown):
@@ -374,3 +388,36 @@ def test_importing_the_settings_is_light():
     code = f"import sys, qmigrate.settings; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+VARIABLES = ("CONFIG", "QDRANT_URL", "QDRANT_API_KEY", "LEDGER_URL", "SCRIPTS", "ON_START", "MAX_ESTIMATE")
+
+
+@pytest.mark.parametrize("value", ["", "  \n"])
+@pytest.mark.parametrize("name", [f"QMIGRATE_{name}" for name in VARIABLES])
+def test_an_empty_variable_is_an_error(here, name, value):
+    """A variable that is set and says nothing is a secret that is missing: no default takes its place."""
+    with pytest.raises(ConfigError, match=f"variable {name} is set, but empty"):
+        Settings.load(environ={name: value})
+
+
+@pytest.mark.parametrize("argument", ["config", "qdrant_url", "ledger_url", "scripts"])
+def test_an_empty_argument_is_an_error(here, argument):
+    """What a script passes on from a variable that is not set is not taken for nothing."""
+    with pytest.raises(ConfigError, match=f"--{argument.replace('_', '-')} is given, but empty"):
+        Settings.load(environ={}, **{argument: ""})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["qdrant: {api_key_env: KEY}", "ledger: {url_env: KEY}", "sql: {url_env: KEY}"],
+)
+def test_a_variable_that_the_file_names_is_not_empty(here, text):
+    """The variables that the settings name are not allowed to be empty either."""
+    assert "variable KEY is set, but empty" in refusal(text, environ={"KEY": " "}).message
+
+
+def test_a_database_whose_variable_is_empty_says_so(here):
+    """A database of the application is only missed once it is used, and says why."""
+    with pytest.raises(ConfigError, match="variable KEY is set, but empty"):
+        load("databases: {app: {url_env: KEY}}", environ={"KEY": ""}).database("app")

@@ -20,7 +20,7 @@ def offline() -> None:
 
 
 def online() -> None:
-    (FOLDER / ".qmigrate").mkdir(exist_ok=True)
+    (FOLDER / ".qmigrate").mkdir(mode=0o700, exist_ok=True)
     engine = create_engine(URL, poolclass=pool.NullPool)
     with engine.connect() as connection:
         qm = qma.integrate(context, connection, config=FOLDER / "qmigrate.yaml")

@@ -6,6 +6,7 @@ that come from qmigrate keep their code, and ``current --check-heads`` answers 3
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -14,6 +15,7 @@ from alembic.config import main as alembic
 from alembic.util import CommandError
 
 from qmigrate.errors import PendingError, QmigrateError, StoppedError
+from qmigrate.model.words import visible
 
 #: Alembic's own answer to every error.
 FAILED = 255
@@ -22,12 +24,14 @@ FAILED = 255
 def main(arguments: list[str]) -> int:
     """Run Alembic with `arguments`; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    # gRPC would write every try of a connection to stderr, besides the one error that says it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         alembic(["--raiseerr", *arguments], prog="python -m qmigrate.alembic")
     except (CommandError, QmigrateError) as error:
-        sys.stderr.write(f"FAILED: {error}\n")
+        sys.stderr.write(visible(f"FAILED: {error}\n"))
         if not isinstance(error, CommandError) and error.hint:
-            sys.stderr.write(f"  → {error.hint}\n")
+            sys.stderr.write(visible(f"  → {error.hint}\n"))
         return exit_code(error)
     return 0
 

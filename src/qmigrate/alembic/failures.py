@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from alembic.util import CommandError
 
 from qmigrate.errors import QmigrateError
+from qmigrate.model.words import visible
 
 
 class BridgeError(CommandError):
@@ -19,7 +20,8 @@ class BridgeError(CommandError):
 
     def __init__(self, error: QmigrateError) -> None:
         hint = "".join(f"\n  → {line}" for line in (error.hint or "").splitlines())
-        super().__init__(f"{error.message}{hint}")
+        # Alembic writes it to the terminal as it is.
+        super().__init__(visible(f"{error.message}{hint}"))
         self.error = error
 
 

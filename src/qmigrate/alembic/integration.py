@@ -27,7 +27,6 @@ from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import QmigrateError, UsageError
 from qmigrate.json_log import VARIABLE, JsonFormatter, chosen_form
 from qmigrate.settings import CONFIG_NAME, Settings
-from qmigrate.settings_read import redact
 
 #: Key under which a directive finds the integration in Alembic's options.
 OPTION = "qmigrate"
@@ -220,7 +219,7 @@ def _log_as_json() -> None:
     """env.py has set up logging by now (fileConfig): its lines keep their places and become JSON."""
     for logger in (logging.getLogger(), logging.getLogger("alembic")):
         for handler in logger.handlers:
-            handler.setFormatter(JsonFormatter(redact))
+            handler.setFormatter(JsonFormatter())
 
 
 def _no_steps(_heads: Any, _context: MigrationContext) -> Iterable[Any]:

@@ -12,6 +12,7 @@ from qmigrate.alembic.failures import shown_by_alembic
 from qmigrate.alembic.linking import directives_of_script
 from qmigrate.commands import gate
 from qmigrate.errors import PendingError, QmigrateError, RevisionError
+from qmigrate.model.words import visible
 from qmigrate.settings import Settings
 
 
@@ -26,7 +27,7 @@ def print_plan(settings: Settings, environment: EnvironmentContext, steps: Seque
         return
     for step in steps:
         for line in _lines(settings, step):
-            environment.config.print_stdout("%s", line)
+            environment.config.print_stdout("%s", visible(line))
     with shown_by_alembic():
         raise PendingError(
             f"-x qdrant=plan: {len(steps)} Alembic revision(s) are listed above; nothing was changed in SQL or Qdrant",

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from qmigrate.alembic.said import log
 from qmigrate.errors import LeaseHeldError, LedgerError
+from qmigrate.whole import private_folder
 
 #: Seconds between two tries.
 POLL = 0.2
@@ -41,7 +42,7 @@ def only_one(engine: Engine, version_table: str, timeout: float) -> Iterator[Non
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(version_table)})
     elif engine.dialect.name == "sqlite" and is_file(engine):
         file = Path(f"{engine.url.database}.alembic-lock")
-        file.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(file.parent)
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             yield from _held(lambda: _flock(handle), timeout, version_table)

@@ -12,6 +12,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.ledger import tables
 from qmigrate.model.patterns import is_forced
 from qmigrate.model.plan import APPLYING, RESTORED
+from qmigrate.model.words import quote
 from qmigrate.operations.base import Operation
 from qmigrate.revisions import Revisions
 
@@ -97,7 +98,7 @@ def guard_revision(context: MigrationContext, passage: Passage, revisions: Revis
         later = [other.id for other in revisions.order() if one.id in revisions.ancestors(other.id)]
         if one.id in wanted:
             rows += list(_rows(one.id, one.operations, later))
-    _emit(context, passage, rows, f"qmigrate upgrade {found.id}")
+    _emit(context, passage, rows, f"qmigrate upgrade {quote(found.id)}")
 
 
 def guard_inline(context: MigrationContext, passage: Passage, operations: Sequence[Operation]) -> None:

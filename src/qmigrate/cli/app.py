@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 
 from qmigrate.cli import failure
-from qmigrate.cli.shell import Options, global_options
+from qmigrate.cli.shell import Options, echo, global_options
 from qmigrate.cli.verbs import (
     adopt,
     care,
@@ -93,7 +94,22 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         # A terminal that can't show an arrow gets a question mark, not a crash in the middle of the work.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    warnings.showwarning = _warned
+    # gRPC would write every try of a connection to stderr, besides the one error that says it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,  # noqa: ARG001  as Python calls it
+    line: str | None = None,
+) -> None:
+    """As Python shows a warning, but no character of it steers the terminal."""
+    echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
 
 
 def run(args: Sequence[str]) -> int:

@@ -1,10 +1,24 @@
-"""Consoles for stdout and stderr. It decides about colours and width, and prints nothing."""
+"""Consoles for stdout and stderr. It decides about colours, width and control characters, and prints nothing."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from qmigrate.model.words import visible
+
+
+class _Console(Console):
+    """Steers the terminal by itself only: what a text holds of control characters is shown, not obeyed."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Everything that is printed comes by here, tables and progress bars too."""
+        for segment in super().render(renderable, options):
+            shown = segment.text if segment.control else visible(segment.text)
+            yield segment if shown == segment.text else Segment(shown, segment.style)
 
 
 def console(*, stderr: bool = False, plain: bool = False) -> Console:
@@ -15,7 +29,7 @@ def console(*, stderr: bool = False, plain: bool = False) -> Console:
         plain: no colours, like ``NO_COLOR`` in the environment; ``FORCE_COLOR`` asks for them without a
             terminal.
     """
-    return Console(
+    return _Console(
         stderr=stderr,
         color_system=None if plain or os.environ.get("NO_COLOR") else "auto",
         highlight=False,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.errors import ConfigError, PlanError, QmigrateError, RefusedError, RevisionError
+from qmigrate.errors import ConfigError, PlanError, QmigrateError, RefusedError, RevisionError, without_secrets
 
 if TYPE_CHECKING:
     from qmigrate.cli.shell import Options
@@ -64,19 +62,20 @@ def unexpected(error: Exception, options: Options) -> int:
 
 def _trace(error: BaseException, options: Options) -> None:
     if options.debug:
-        traceback.print_exception(error, file=sys.stderr)
+        from qmigrate.cli.shell import echo
+
+        echo(without_secrets("".join(traceback.format_exception(error))), err=True)
 
 
 def _report(
     options: Options, kind: str, message: str, hint: str | None, exit_code: int, facts: dict[str, Any]
 ) -> None:
     if options.json:
-        from qmigrate.cli.plain import to_plain
+        from qmigrate.cli.shell import echo_json
 
         error: dict[str, Any] = {"type": kind, "message": message, "hint": hint, "exit_code": exit_code}
-        error["facts"] = to_plain(facts)
-        envelope = {"schema": f"qmigrate.{options.verb}/1", "ok": False, "error": error}
-        click.echo(json.dumps(envelope, indent=2, ensure_ascii=False))
+        error["facts"] = facts
+        echo_json({"schema": f"qmigrate.{options.verb}/1", "ok": False, "error": error})
         return
     if _logs_json(options):
         from qmigrate.json_log import line as json_line

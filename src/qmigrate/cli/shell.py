@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qmigrate.errors import without_secrets
 from qmigrate.json_log import FORMS, VARIABLE, JsonFormatter, chosen_form
+from qmigrate.model.words import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +49,8 @@ class Options:
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     """A global option may stand before or behind the verb; the later one wins, an absent one does nothing."""
-    if value and parameter.name:
+    # An empty text was given, too: the settings refuse it.
+    if (value or value == "") and parameter.name:
         setattr(ctx.ensure_object(Options), parameter.name, value)
 
 
@@ -128,17 +131,42 @@ class Shell:
     def show(self, result: Result, render: Callable[[Console, Result], None]) -> None:
         """Print the result: as JSON when that was asked for, else with `render`."""
         if self.options.json:
-            from qmigrate.cli.plain import to_plain
-
-            self.data({"schema": f"qmigrate.{self.options.verb}/1", "ok": True, "data": to_plain(result)})
+            self.data({"schema": f"qmigrate.{self.options.verb}/1", "ok": True, "data": result})
         else:
             render(self.console(), result)
 
     def data(self, value: Any) -> None:
         """Print a value as JSON and nothing around it: for formats that others define."""
-        from qmigrate.cli.plain import to_plain
+        echo_json(value)
 
-        click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
+    def document(self, text: str, *, end: str = "\n") -> None:
+        """Print a format of others as it is, since a file gets it; a terminal is not steered by it.
+
+        Not through a console: neither its width nor its colours may change a document.
+        """
+        echo(text + end, exactly=not sys.stdout.isatty())
+
+    def confirm(self, question: str) -> bool:
+        """A yes or no from the terminal."""
+        return click.confirm(visible(question), err=True)
+
+
+def echo(text: str, *, err: bool = False, exactly: bool = False) -> None:
+    """Write a text without a console; it ends its lines itself.
+
+    Args:
+        err: to stderr.
+        exactly: with its control characters.
+    """
+    # With colours, which click would else take out of a file.
+    click.echo(text if exactly else visible(text), err=err, nl=False, color=exactly or None)
+
+
+def echo_json(value: Any) -> None:
+    """Write a value as JSON to stdout."""
+    from qmigrate.cli.plain import to_plain
+
+    echo(visible_json(json.dumps(to_plain(value), indent=2, ensure_ascii=False)) + "\n", exactly=True)
 
 
 def with_shell(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -170,22 +198,37 @@ def log_form(options: Options) -> str:
     return options.log or chosen_form(os.environ.get(VARIABLE))
 
 
+def masked(record: logging.LogRecord) -> bool:
+    """Every record passes, without the secrets of what it quotes, such as the URL that a client asks."""
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return True
+
+
+class _Warnings(logging.Handler):
+    """Warnings of libraries where nobody asked for a log: one line each on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it."""
+        echo(f"{without_secrets(self.format(record))}\n", err=True)
+
+
 def _set_up_logging(options: Options) -> None:
     form = log_form(options)
     if not options.verbose:
+        # Python's own way of last resort would write them as they are.
+        logging.lastResort = _Warnings(logging.WARNING)
         return
     level = logging.INFO if options.verbose == 1 else logging.DEBUG
     if form == "json":
-        from qmigrate.settings_read import redact
-
         lines = logging.StreamHandler()
-        lines.setFormatter(JsonFormatter(redact))
+        lines.setFormatter(JsonFormatter())
         logging.basicConfig(level=level, handlers=[lines], force=True)
         return
     from rich.logging import RichHandler
 
     shell = Shell(options)
     handler = RichHandler(console=shell.console(stderr=True), show_path=False, omit_repeated_times=False)
+    handler.addFilter(masked)
     logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler], force=True)
 
 

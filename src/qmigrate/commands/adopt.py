@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -145,7 +146,11 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         found = replace(found, chosen=tuple(name for name in found.chosen if name not in left))
         if not dry_run:
             choice = _write_baseline(opened, finding, choice)
-            _record(opened, "adopt", found, choice, stop, lock_timeout)
+            try:
+                _record(opened, "adopt", found, choice, stop, lock_timeout)
+            except QmigrateError:
+                _take_back(opened, finding, found)
+                raise
         return _result(opened, found, finding, dry_run=dry_run)
 
 
@@ -304,6 +309,17 @@ def _write_baseline(opened: Session, finding: _Finding, choice: Choice) -> Choic
     opened.revisions = with_inline(Revisions.load(opened.settings.scripts), opened.ledger, opened.store)
     names = {verdict.target.name for verdict in finding.verdicts if verdict.how == "baseline"}
     return replace(choice, baseline=dict.fromkeys(names, made.id))
+
+
+def _take_back(opened: Session, finding: _Finding, found: Candidates) -> None:
+    """Remove the revision again where nothing of it was recorded: denied, or another process works there."""
+    if finding.file is None:
+        return
+    # Where the ledger can't tell, the file stays: without it an interrupted run could not go on.
+    with suppress(QmigrateError):
+        begun = {run.job.collection for run in opened.ledger.open_runs()} & set(found.names)
+        if not begun and finding.file.id not in opened.ledger.applied_checksums():
+            finding.file.path.unlink(missing_ok=True)
 
 
 def _record(

@@ -10,6 +10,7 @@ from qmigrate.errors import NotFoundError, QmigrateError, RefusedError, UsageErr
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.patterns import met
 from qmigrate.model.state import CollectionState, LiveCollection, World
+from qmigrate.model.words import quote
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner.adopt import Target
@@ -153,7 +154,7 @@ def _one_name_each(present: Sequence[CollectionState]) -> tuple[list[str], list[
             error = RefusedError(
                 f"the collection {physical} has several names that match: {named}. One of them becomes its logical "
                 "name, which every later revision moves; the others move with it",
-                hint=f"name the one that the application uses: qmigrate adopt {best[0].name}",
+                hint=f"name the one that the application uses: qmigrate adopt {quote(best[0].name)}",
             )
             if len(by_physical) == 1:
                 raise error
@@ -173,7 +174,7 @@ def _check_alias(state: CollectionState, new: CollectionState) -> None:
     if state.kind != "plain":
         raise UsageError(
             f"{state.name} is an alias already, of {state.physical}: a revision can move it as it is",
-            hint=f"qmigrate adopt {state.name}",
+            hint=f"qmigrate adopt {quote(state.name)}",
         )
     if new.kind == "plain":
         raise RefusedError(f"there is a collection {new.name} already, so it can't become an alias of {state.name}")

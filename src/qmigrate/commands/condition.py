@@ -10,6 +10,7 @@ from qmigrate.drift import differences
 from qmigrate.errors import QmigrateError
 from qmigrate.model.names import GENERATION
 from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership
 
 
@@ -21,14 +22,16 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
             return "running", f"{run.verb} on {run.host}", None
         waiting = held_run(run)
         if waiting is not None:
-            return "held", _held(waiting), f"qmigrate cutover {state.name}"
+            return "held", _held(waiting), f"qmigrate cutover {quote(state.name)}"
         if run.state == "failed":
-            return "failed", run.error or "failed", f"qmigrate upgrade, or qmigrate abort {state.name}"
+            return "failed", run.error or "failed", f"qmigrate upgrade, or qmigrate abort {quote(state.name)}"
         return "interrupted", f"{run.verb} of {run.started_at:%H:%M} on {run.host}", "qmigrate upgrade"
+    if state.kind == "plain" and not state.managed and state.adopted_as != state.name:
+        return "plain", f"a plain collection, reached by the alias {state.adopted_as}", None
     if state.kind == "plain" and not state.managed:
-        return "plain", "a plain collection, not under management", f"qmigrate adopt {state.name}"
+        return "plain", "a plain collection, not under management", f"qmigrate adopt {quote(state.name)}"
     if not state.managed:
-        return "unmanaged", "not under management", f"qmigrate adopt {state.name}"
+        return "unmanaged", "not under management", f"qmigrate adopt {quote(state.name)}"
     try:
         check_ownership(world, state.name)
     except QmigrateError as error:
@@ -39,7 +42,7 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
         return "pending", f"{len(missing)} pending", "qmigrate upgrade"
     differing = drifted(world, state)
     if differing:
-        return "drift", differing, f"qmigrate check --only {state.name}"
+        return "drift", differing, f"qmigrate check --only {quote(state.name)}"
     parent = state.parent()
     back = ""
     if parent is not None:

@@ -10,6 +10,7 @@ from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
+from qmigrate.model.words import counted, number
 from qmigrate.steps.fixes.kinds import look
 from qmigrate.steps.fixes.protocol import Place
 
@@ -40,8 +41,9 @@ def count(opened: Session, name: str, edit: JsonObject, ops: Sequence[OpRef] = (
 
 def figures(found: Found) -> str:
     """``12 of 1,000 points would change (9 different, 3 missing)``."""
-    parts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.counts.items() if number)
-    return f"{found.changes:,} of {found.points:,} points would change" + (f" ({parts})" if parts else "")
+    parts = ", ".join(f"{many:,} {name.replace('_', ' ')}" for name, many in found.counts.items() if many)
+    said = f"{number(found.changes)} of {counted(found.points, 'point')} would change"
+    return said + (f" ({parts})" if parts else "")
 
 
 def _counted(opened: Session, world: World, item: CollectionPlan) -> CollectionPlan:

@@ -14,6 +14,7 @@ from qmigrate.executor import Stop
 from qmigrate.ledger import View
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
+from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner import plan_upgrade
@@ -134,5 +135,5 @@ def _refuse_unmanaged(world: World, name: str) -> None:
     if state.live is not None and state.open_run is None and not state.managed:
         check_ownership(world, name)
         raise RefusedError(
-            f"{name} is there already, and not under management", hint=f"take it over: qmigrate adopt {name}"
+            f"{name} is there already, and not under management", hint=f"take it over: qmigrate adopt {quote(name)}"
         )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qmigrate.model.words import quote
+
 
 @dataclass(frozen=True, slots=True)
 class ErasedPlace:
@@ -82,7 +84,7 @@ def erased_of(facts: Mapping[str, Mapping[str, Any]], target: str | None) -> Era
         places=tuple(ErasedPlace(name, count, left.get(name, 0)) for name, count in counts.items()),
         written_again=verified.get("written_again", 0),
         snapshots=tuple(
-            HoldingSnapshot(**entry, command=f"qmigrate snapshot delete {entry['name']}")
+            HoldingSnapshot(**entry, command=f"qmigrate snapshot delete {quote(entry['name'])}")
             for entry in copies.get("holding", ())
         ),
         made=copies.get("made"),

@@ -15,6 +15,7 @@ from qmigrate.drift import differences
 from qmigrate.errors import DriftError, NotFoundError, PendingError, RefusedError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.ports import Embedder, Store
@@ -131,7 +132,8 @@ def judge(world: World, wanted: Expectation, fingerprint: Callable[[str], Finger
         raise NotFoundError(f"there is no collection {state.name}", hint="create it: qmigrate upgrade")
     if not state.managed:
         raise RefusedError(
-            f"{state.name} is not under management, so nothing is recorded of it", hint=f"qmigrate adopt {state.name}"
+            f"{state.name} is not under management, so nothing is recorded of it",
+            hint=f"qmigrate adopt {quote(state.name)}",
         )
     _revision(state, wanted.revision)
     _vectors(state, wanted.vectors)
@@ -146,13 +148,13 @@ def _revision(state: CollectionState, revision: str | None) -> None:
     if revision is None or revision in applied:
         return
     run = state.open_run
-    hint = f"qmigrate upgrade {revision}"
+    hint = f"qmigrate upgrade {quote(revision)}"
     on_its_way = run is not None and revision in run.job.revisions()
     now = ""
     if run is not None and on_its_way and run.leased:
         now, hint = f" (being applied now, {percent(run) or 0:.0f} %)", "wait until it is done: qmigrate status"
     elif on_its_way and state.held:
-        now, hint = " (built, and held)", f"qmigrate cutover {state.name}"
+        now, hint = " (built, and held)", f"qmigrate cutover {quote(state.name)}"
     raise PendingError(
         f"{state.name} is at {applied[-1] if applied else 'base'}, and this application needs {revision}{now}",
         hint=hint,
@@ -192,7 +194,7 @@ def _live(world: World, state: CollectionState) -> None:
         if lost or (found.kind.startswith(("vector", "sparse")) and found.path.endswith(_DECISIVE)):
             raise DriftError(
                 f"{state.name}: {found.message}, so it is not what the ledger has recorded",
-                hint=f"qmigrate check --only {state.name}",
+                hint=f"qmigrate check --only {quote(state.name)}",
                 facts={"path": found.path, "recorded": found.recorded, "live": found.live},
             )
 
@@ -252,6 +254,6 @@ def _called(embedder: str | Embedder) -> str:
 def _other(name: str, why: str, **facts: Any) -> DriftError:
     return DriftError(
         f"{name} is not what this application declares: {why}",
-        hint=f"deploy the application that fits, or change the collection: qmigrate schema {name}",
+        hint=f"deploy the application that fits, or change the collection: qmigrate schema {quote(name)}",
         facts={"collection": name, **facts},
     )

@@ -20,6 +20,7 @@ from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
 from qmigrate.planner import plan_fix
@@ -85,6 +86,7 @@ class Preview:
         sample: the first of what would change: id, before, after.
         values: what fields and parameters are compared with, and of which type.
         misfits: fields that hold other types than they are compared with.
+        returns: the points that would change are not there now: they come back.
     """
 
     collection: str
@@ -95,6 +97,7 @@ class Preview:
     sample: tuple[JsonObject, ...]
     values: tuple[str, ...] = ()
     misfits: tuple[str, ...] = ()
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +252,8 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
         steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
         for step, what in zip(steps, item.lines[: len(steps)], strict=True):
             seen = count(opened, name, step.edit, step.ops)
-            found.append(preview_of(opened, name, what, seen, step.edit))
+            shown = preview_of(opened, name, what, seen, step.edit)
+            found.append(replace(shown, returns=step.edit.get("kind") == "bring_back"))
         found += [_back_again(opened, item, step) for step in item.job.steps if isinstance(step, GoLive)]
     return found
 
@@ -279,11 +283,11 @@ def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:
     if since and step.writes == "refuse":
         raise RefusedError(
             f"{since:,} points were written to {name} since fix {step.undoes}; going back now would lose them",
-            hint=f"qmigrate fix undo {step.undoes} --overwrite leaves them in {step.source}, which gc removes",
+            hint=f"qmigrate fix undo {quote(step.undoes)} --overwrite leaves them in {step.source}, which gc removes",
             facts={"written_since": since},
         )
     points = opened.store.count(address(opened.store.aliases(), str(step.target)))
-    return Preview(name, item.lines[0], since, points, {"written_since": since}, ())
+    return Preview(name, item.lines[0], since, points, {"written_since": since}, (), returns=True)
 
 
 def _checked(operation: Operation, identifier: object) -> PointId:

@@ -10,6 +10,7 @@ from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import HeldError, PendingError, QmigrateError
 from qmigrate.model.state import OpenRun
+from qmigrate.model.words import quote
 from qmigrate.planner import check_checksums
 from qmigrate.planner.recorded import unfinished
 from qmigrate.revisions import Revisions
@@ -48,8 +49,8 @@ class Gate:
     def command(self) -> str:
         """What opens it."""
         if self.held and set(self.held) >= set(self.pending):
-            return f"qmigrate cutover {' '.join(self.held)}"
-        return f"qmigrate upgrade {self.revision}"
+            return f"qmigrate cutover {' '.join(map(quote, self.held))}"
+        return f"qmigrate upgrade {quote(self.revision)}"
 
     def describe(self) -> str:
         """Why it is closed, for people."""

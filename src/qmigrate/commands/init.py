@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -56,10 +58,14 @@ def _check_writable(folder: Path) -> None:
 
 
 def _content(settings: Settings) -> str:
+    import yaml
+
     template = (resources.files("qmigrate") / "templates" / CONFIG_NAME).read_text(encoding="utf-8")
     scripts = settings.scripts
     shown = scripts.relative_to(settings.folder) if scripts.is_relative_to(settings.folder) else scripts
-    return template.replace("${scripts}", str(shown))
+    # As JSON, which is YAML, where a folder's name has characters that mean something there.
+    plain = re.fullmatch(r"[\w./][\w./-]*", str(shown), re.ASCII) and yaml.safe_load(str(shown)) == str(shown)
+    return template.replace("${scripts}", str(shown) if plain else json.dumps(str(shown), ensure_ascii=False))
 
 
 def _write(path: Path, content: str) -> None:

@@ -17,6 +17,7 @@ from qmigrate.holdings import holdings
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.plan import Build, CollectionPlan, Plan
 from qmigrate.model.state import World
+from qmigrate.model.words import quote
 from qmigrate.planner.estimate import Speed, projected
 from qmigrate.planner.gc import Choice, judge, plan_gc
 from qmigrate.planner.rehearse import plan_rehearsal
@@ -107,7 +108,7 @@ def _rehearse(
         if state.open_run is not None:
             raise RefusedError(
                 f"the {state.open_run.verb} of {name} is not finished, so there is nothing to rehearse on",
-                hint=f"qmigrate upgrade finishes it, qmigrate abort {name} takes it back",
+                hint=f"qmigrate upgrade finishes it, qmigrate abort {quote(name)} takes it back",
             )
         if state.basis() != item.job.basis:
             raise moved_since([name])

@@ -18,6 +18,7 @@ from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.words import quote
 from qmigrate.observe import observe
 from qmigrate.planner import plan_restore, plan_undo
 from qmigrate.planner.plain import way_of
@@ -155,7 +156,8 @@ def find(
     if not chosen:
         what = f"a snapshot {snapshot!r}" if snapshot else "a snapshot"
         raise NotFoundError(
-            f"there is no such thing as {what} of {collection}", hint=f"qmigrate snapshot list '{collection}*'"
+            f"there is no such thing as {what} of {collection}",
+            hint=f"qmigrate snapshot list {quote(collection + '*')}",
         )
     if chosen[0].path is not None:
         return _of_archive(opened, archive.summary(chosen[0].path), collection, into)
@@ -169,7 +171,8 @@ def _of_archive(opened: Session, found: Summary, collection: str, into: str | No
     if header.name != collection:
         raise RefusedError(
             f"{found.path.name} is an archive of {header.name}, not of {collection}",
-            hint=f"qmigrate snapshot restore {header.name} {found.path} --into {into or collection}",
+            hint=f"qmigrate snapshot restore {quote(header.name)} {quote(found.path)} --into "
+            f"{quote(into or collection)}",
         )
     facts = header.facts
     declared = CollectionSchema.from_json(facts["declared"]) if facts.get("declared") else header.schema
@@ -199,7 +202,7 @@ def _of_snapshot(opened: Session, entry: SnapshotEntry) -> Origin:
     if then is None or then.declared is None:
         raise RefusedError(
             f"the ledger does not say at which revision {entry.physical} was when {entry.name} was made",
-            hint=f"qmigrate adopt {entry.collection} takes a collection over",
+            hint=f"qmigrate adopt {quote(entry.collection)} takes a collection over",
         )
     place = address(opened.store.aliases(), entry.physical)
     return Origin(
@@ -224,7 +227,8 @@ def _plan(opened: Session, world: World, name: str, origin: Origin, *, into: str
     state = _state(opened, world, name)
     if into is not None and state.kind != "absent":
         raise RefusedError(
-            f"{into} exists already", hint=f"another name; or over it: qmigrate snapshot restore {into} {origin.name}"
+            f"{into} exists already",
+            hint=f"another name; or over it: qmigrate snapshot restore {quote(into)} {quote(origin.name)}",
         )
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=False)
     return plan_restore(world, opened.revisions, state, origin, plain=plain)

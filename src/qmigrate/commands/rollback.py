@@ -13,6 +13,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
+from qmigrate.model.words import quote
 from qmigrate.observe import check_hidden, observe
 from qmigrate.planner import plan_abort, plan_rollback
 from qmigrate.ports import Progress
@@ -102,7 +103,7 @@ def _check_last(world: World, names: Iterable[str], wanted: str) -> None:
         if later:
             raise RefusedError(
                 f"revision {wanted} can't be taken back from {name} alone: {', '.join(later)} came after it",
-                hint=f"take those back first: qmigrate rollback {wanted} --only {name}",
+                hint=f"take those back first: qmigrate rollback {quote(wanted)} --only {quote(name)}",
             )
 
 
@@ -151,7 +152,7 @@ def _past_resets(opened: Session, world: World) -> Iterator[None]:
         for row in opened.ledger.deletions():
             mine = (row.collection, row.kind, row.facts.get("generation")) == (name, RESET, generation)
             if mine and row.facts.get("left_in") in left:
-                ways = [error.facts.get("first"), f"qmigrate fix undo {row.id}", "then the same command again"]
+                ways = [error.facts.get("first"), f"qmigrate fix undo {quote(row.id)}", "then the same command again"]
                 raise RefusedError(
                     f"{error.message}: fix {row.id} has reset {name} since, and what served before is in "
                     f"{row.facts['left_in']}",

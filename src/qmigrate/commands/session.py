@@ -154,7 +154,8 @@ def read_revisions(settings: Settings, ledger: Ledger) -> Revisions:
 @contextmanager
 def opened_ledger(settings: Settings) -> Iterator[Ledger]:
     """The ledger alone, for what needs neither revisions nor Qdrant; it is closed at the end."""
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
+    wanted = settings.ledger
+    ledger = Ledger.open(wanted.url, schema=wanted.schema, file_systems=wanted.file_systems)
     try:
         yield ledger
     finally:

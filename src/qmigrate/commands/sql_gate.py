@@ -10,6 +10,7 @@ from qmigrate.errors import PendingError
 from qmigrate.ledger.alembic_version import sql_heads
 from qmigrate.lint import alembic_files
 from qmigrate.model.state import World
+from qmigrate.model.words import quote
 from qmigrate.planner.sql_gate import reachable, required
 from qmigrate.settings import Settings
 from qmigrate.sql_history import is_applied
@@ -38,7 +39,7 @@ def within_reach(
 def notes_of(waiting: Mapping[str, str]) -> tuple[str, ...]:
     """One line for each revision that waits."""
     return tuple(
-        f"{revision} waits for the SQL revision {sql}: alembic upgrade {sql}, then qmigrate upgrade"
+        f"{revision} waits for the SQL revision {sql}: alembic upgrade {quote(sql)}, then qmigrate upgrade"
         for revision, sql in waiting.items()
     )
 
@@ -48,7 +49,7 @@ def waits(waiting: Mapping[str, str], who: str) -> PendingError:
     revision, sql = next(iter(waiting.items()))
     return PendingError(
         f"{who} can't go on: the vector revision {revision} waits for the SQL revision {sql}",
-        hint=f"alembic upgrade {sql}",
+        hint=f"alembic upgrade {quote(sql)}",
         facts={"waiting": dict(waiting)},
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from qmigrate.commands.session import Session
 from qmigrate.commands.since import refs_since
-from qmigrate.errors import NotFoundError, RefusedError
+from qmigrate.errors import RefusedError, UsageError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.plan import Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
+from qmigrate.model.words import quote
 from qmigrate.planner import plan_undo_fix
 from qmigrate.planner.reset import plan_undo_reset
 from qmigrate.steps.dropped import AUDIT
@@ -19,16 +20,16 @@ def fixed(opened: Session, log: int) -> DeletionRow:
     """The row of a fix that can be taken back.
 
     Raises:
-        NotFoundError: there is no such fix.
+        UsageError: there is no such fix.
         RefusedError: it has kept nothing to go back by, or was taken back already.
     """
     row = opened.ledger.deletion(log)
     if row is None or row.collection is None or not ("run" in row.facts or row.kind == AUDIT):
-        raise NotFoundError(f"there is no fix {log} in the audit", hint="qmigrate history shows what was done")
+        raise UsageError(f"there is no fix {log} in the audit", hint="qmigrate history --deletions lists them")
     if row.kind == AUDIT:
         raise RefusedError(
             f"row {log} of the audit is of points that could not be embedded: there is nothing to take back",
-            hint=f"qmigrate fix quarantine {row.collection} --retry tries them again",
+            hint=f"qmigrate fix quarantine {quote(row.collection)} --retry tries them again",
         )
     if row.kind == ERASURE:
         raise RefusedError(f"fix {log} has erased points: that can't be undone, by nothing", hint="write them anew")
@@ -41,7 +42,7 @@ def fixed(opened: Session, log: int) -> DeletionRow:
         if later.id > log and later.facts.get("undoes") == log:
             raise RefusedError(
                 f"fix {log} was taken back already, by fix {later.id}",
-                hint=f"take that back: qmigrate fix undo {later.id}" if later.facts.get("undo") else None,
+                hint=f"take that back: qmigrate fix undo {quote(later.id)}" if later.facts.get("undo") else None,
             )
     return row
 

@@ -12,6 +12,7 @@ from qmigrate.drift.schema import Difference, differences, restoration
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, Generation, LiveCollection, OpenRun
+from qmigrate.model.words import quote
 from qmigrate.observe import hidden_since
 
 #: Phases of a go-live that change nothing for anybody.
@@ -81,19 +82,20 @@ def _run(name: str, run: OpenRun) -> Iterator[Finding]:
             "run",
             "run",
             f"{run.verb} is built and held since {run.started_at:%Y-%m-%d}",
-            f"qmigrate cutover {name}",
-            f"qmigrate abort {name}",
+            f"qmigrate cutover {quote(name)}",
+            f"qmigrate abort {quote(name)}",
         )
     elif run.state == "failed":
         said = f": {run.error}" if run.error else ""
-        yield unfinished("run", "run", f"{run.verb} has failed{said}", "qmigrate upgrade", f"qmigrate abort {name}")
+        ways = ("qmigrate upgrade", f"qmigrate abort {quote(name)}")
+        yield unfinished("run", "run", f"{run.verb} has failed{said}", *ways)
     else:
         yield unfinished(
             "run",
             "run",
             f"{run.verb} of {run.started_at:%Y-%m-%d %H:%M} on {run.host} was interrupted",
             "qmigrate upgrade",
-            f"qmigrate abort {name}",
+            f"qmigrate abort {quote(name)}",
         )
 
 
@@ -115,7 +117,7 @@ def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[
             "unmanaged",
             state.name,
             f"is under management of another ledger ({seal['ledger']})",
-            f"qmigrate adopt --take-over {state.name}",
+            f"qmigrate adopt --take-over {quote(state.name)}",
             live=state.physical,
             strict=True,
         )
@@ -124,7 +126,7 @@ def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[
             "unmanaged",
             state.name,
             "is recorded as taken away, and somebody has made it again",
-            f"qmigrate adopt {state.name}",
+            f"qmigrate adopt {quote(state.name)}",
             live=state.physical,
             strict=True,
         )
@@ -133,7 +135,7 @@ def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[
             "unmanaged",
             state.name,
             "is not under management",
-            f"qmigrate adopt {state.name}",
+            f"qmigrate adopt {quote(state.adopted_as)}",
             live=state.physical,
             strict=True,
         )
@@ -147,7 +149,7 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
             "name",
             name,
             f"{expected.physical}, which served {name}, is gone; {now}",
-            f"restore it: qmigrate snapshot list {name}, then qmigrate snapshot restore {name} SNAPSHOT",
+            f"restore it: qmigrate snapshot list {quote(name)}, then qmigrate snapshot restore {quote(name)} SNAPSHOT",
             "is this the right Qdrant for this ledger? qmigrate doctor shows both",
             recorded=expected.physical,
             live=state.physical,
@@ -171,7 +173,7 @@ def _seal(
     state: CollectionState, expected: Generation, live: LiveCollection, around: Surroundings
 ) -> Iterator[Finding]:
     wanted, seal = expected_seal(state, expected, around.ledger_id), live.seal
-    again = f"qmigrate repair --schema {state.name}"
+    again = f"qmigrate repair --schema {quote(state.name)}"
     if seal is None:
         yield drift(
             "seal",
@@ -188,7 +190,7 @@ def _seal(
             "seal.ledger",
             f"{live.physical} is sealed by another ledger, at {seal.get('revision')}",
             "point ledger.url at the database that recorded it",
-            f"qmigrate adopt --take-over {state.name}",
+            f"qmigrate adopt --take-over {quote(state.name)}",
             recorded=around.ledger_id,
             live=seal.get("ledger"),
         )
@@ -236,7 +238,7 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
                 "alias",
                 f"alias {found.name}",
                 f"the further alias {found.name} {words}",
-                f"qmigrate repair --schema {state.name}",
+                f"qmigrate repair --schema {quote(state.name)}",
                 recorded=live.physical,
                 live=holder,
             )
@@ -257,15 +259,13 @@ LOST = frozenset({"vector.add", "sparse.add", "vector.drop", "sparse.drop"})
 
 
 def _ways(name: str, found: Difference, *, restorable: bool) -> tuple[str, ...]:
-    accept = f'qmigrate revision --from-drift --only {name} -m "what was changed by hand"'
+    accept = f'qmigrate revision --from-drift --only {quote(name)} -m "what was changed by hand"'
     if restorable:
-        return (f"restore it: qmigrate repair --schema {name}", f"accept it: {accept}")
+        return (f"restore it: qmigrate repair --schema {quote(name)}", f"accept it: {accept}")
     if found.kind in ("vector.drop", "sparse.drop"):
         return (f"accept it: {accept}", "a later revision may drop it again")
-    return (
-        f"restore it with its values: qmigrate snapshot list {name}, then qmigrate snapshot restore {name} SNAPSHOT",
-        f"accept it: {accept}",
-    )
+    look, bring = f"qmigrate snapshot list {quote(name)}", f"qmigrate snapshot restore {quote(name)} SNAPSHOT"
+    return (f"restore it with its values: {look}, then {bring}", f"accept it: {accept}")
 
 
 def _generations(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
@@ -283,7 +283,7 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     "generation",
                     path,
                     f"{row.physical}, the way back to {base}, is gone",
-                    f"record that it is gone: qmigrate gc {state.name} --now",
+                    f"record that it is gone: qmigrate gc {quote(state.name)} --now",
                     recorded="kept",
                 )
             elif not _is_ours(row, seen, around):
@@ -292,7 +292,7 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     path,
                     f"{row.physical}, the way back to {base}, was made again by somebody: it has "
                     f"about {seen.points:,} points and {'another' if seen.seal else 'no'} seal",
-                    f"save what is in it, remove it, then qmigrate gc {state.name} --now",
+                    f"save what is in it, remove it, then qmigrate gc {quote(state.name)} --now",
                     recorded=around.ledger_id,
                     live=(seen.seal or {}).get("ledger"),
                 )
@@ -353,7 +353,7 @@ def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
             path,
             f"the alias {name} hides the collection {name} since Qdrant {then.group()}, and this is {now}, which may "
             "treat it differently",
-            f"qmigrate gc {name} --now removes the old collection; the alias is an ordinary one then",
+            f"qmigrate gc {quote(name)} --now removes the old collection; the alias is an ordinary one then",
             recorded=then.group(),
             live=now,
         )

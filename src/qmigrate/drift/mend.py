@@ -10,6 +10,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.model.plan import CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.words import quote
 
 
 def plan_restoration(world: World, name: str) -> Plan:
@@ -34,7 +35,7 @@ def plan_restoration(world: World, name: str) -> Plan:
     if not chosen and left:
         raise RefusedError(
             f"nothing of {name} can be restored in place: {'; '.join(left)}",
-            hint=f"accept it: qmigrate revision --from-drift --only {name}",
+            hint=f"accept it: qmigrate revision --from-drift --only {quote(name)}",
         )
     sealed = state.live.seal == {**(state.live.seal or {}), **expected_seal(state, serving, world.ledger_id)}
     if not chosen and sealed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 import ssl
 import threading
@@ -15,7 +16,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import httpx
 
 from qmigrate.embed.patience import TransientError, patiently, retry_after
-from qmigrate.errors import EmbedError
+from qmigrate.errors import EmbedError, without_secrets
 from qmigrate.model.patterns import fits
 from qmigrate.settings_read import redact
 
@@ -32,6 +33,26 @@ RETRIES = 3
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: IPv6 prefix behind which a gateway reaches IPv4 addresses, private ones too (RFC 6052).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: The only IPv6 addresses that are given out on the public Internet. What is outside is of one network, such as its own
+#: NAT64 (64:ff9b:1::/48), or another way to write an IPv4 address (::ffff:0:0:0/96, ::/96).
+_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+#: Inside, but only for documents, and for relays that no longer exist; older versions of Python don't know.
+_NOT_IN_USE: tuple[Network, ...] = (
+    ipaddress.IPv6Network("3fff::/20"),
+    ipaddress.IPv4Network("192.88.99.0/24"),
+    ipaddress.IPv4Network("192.0.0.0/24"),
+)
+#: Interface identifiers of ISATAP, which end in the IPv4 address that a host tunnels to (RFC 5214).
+_ISATAP = (0x00005EFE, 0x02005EFE)
+
+
+def _without_signature(record: logging.LogRecord) -> bool:
+    """The client logs the URL of every request: what signs it is not for a log, whoever keeps one."""
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return True
+
+
+logging.getLogger("httpx").addFilter(_without_signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +219,12 @@ def is_public(address: Address) -> bool:
     """Whether an address is one of the public Internet, also where it carries another address inside."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is None and address in _NAT64:
+        if inner is None and (address in _NAT64 or int(address) >> 32 & 0xFFFFFFFF in _ISATAP):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not address.is_multicast
+        known = address in _GIVEN_OUT or address in _NAT64 or address.ipv4_mapped is not None
+        if not known or inner is not None:
+            return known and inner is not None and is_public(inner)
+    return address.is_global and not address.is_multicast and not any(address in one for one in _NOT_IN_USE)
 
 
 def _within(address: Address, networks: Iterable[Network]) -> bool:

@@ -125,7 +125,7 @@ class Options:
             raise EmbedError(f"embedder {self.name!r} has both {key}_env and {key}_file", hint="keep one of them")
         if variable:
             found = os.environ.get(variable, "").strip()
-            place, why = f"the environment variable {variable}", "is not set"
+            place, why = f"the environment variable {variable}", "is empty" if variable in os.environ else "is not set"
         elif file:
             place, why = f"the file {file}", "is empty"
             try:

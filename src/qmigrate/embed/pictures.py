@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from qmigrate.errors import EmbedError
 
@@ -16,9 +16,10 @@ Result = TypeVar("Result")
 
 #: A picture with more pixels is refused before it is decoded: its memory can't be afforded.
 MAX_PIXELS = 80_000_000
-#: Formats that Pillow decodes itself. Others start programs (EPS) or are rarely exercised parsers.
+#: Formats that Pillow decodes itself, and only after it has told the size. Others start programs (EPS), are rarely
+#: exercised parsers, or decode while they are opened (ICO, ICNS): what their header says would come too late.
 #: AVIF is there where Pillow was built with it; JPEG takes MPO along.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 #: Modes of more than 8 bits per channel: a conversion to RGB cuts off what is above 255, which leaves mostly white.
 DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 
@@ -41,6 +42,9 @@ def with_picture(source: Path | io.BytesIO, label: str, use: Callable[[Image.Ima
             return use(opened)
     except EmbedError:
         raise
+    except UnidentifiedImageError as error:
+        known = ", ".join(_formats())
+        raise EmbedError(f"{label} can't be decoded: it is damaged, or in none of the formats {known}") from error
     except Exception as error:  # a damaged file makes Pillow's plugins raise almost anything
         raise EmbedError(f"{label} can't be decoded: {type(error).__name__}: {error}") from error
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from qmigrate.embed.fetch import MOST_BYTES, SECONDS, Bounds, Fetcher
 from qmigrate.embed.options import Options
-from qmigrate.errors import ConfigError, EmbedError
+from qmigrate.errors import ConfigError, EmbedError, without_secrets
 
 
 class ImageSources:
@@ -57,11 +57,11 @@ class ImageSources:
         if isinstance(item, str) and item[:5].lower() == "data:":
             return self._bytes(self._data_url(item))
         if isinstance(item, str) and item[:8].lower().startswith(("http://", "https://")):
-            return io.BytesIO(self._fetch(item)), f"image {item!r}"
+            return io.BytesIO(self._fetch(item)), _label(item)
         if isinstance(item, str) and self._base64:
             return self._bytes(self._decoded(item))
         if isinstance(item, str | Path):
-            return self._path(item), f"image {str(item)!r}"
+            return self._path(item), _label(item)
         raise EmbedError(
             f"embedder {self._name!r} takes the path or bytes of an image, not {type(item).__name__}"
         )
@@ -74,7 +74,7 @@ class ImageSources:
     def _data_url(self, item: str) -> bytes:
         head, comma, body = item.partition(",")
         if not comma or not head.lower().endswith(";base64"):
-            raise EmbedError(f"image {item[:40]!r} is no data URL in base64")
+            raise EmbedError(f"{_label(item[:40])} is no data URL in base64")
         return self._decoded(body)
 
     def _decoded(self, text: str) -> bytes:
@@ -84,7 +84,7 @@ class ImageSources:
         try:
             return base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError) as error:
-            raise EmbedError(f"image {text[:40]!r} is no base64: {error}") from error
+            raise EmbedError(f"{_label(text[:40])} is no base64: {error}") from error
 
     def _fetch(self, url: str) -> bytes:
         with self._lock:
@@ -101,14 +101,14 @@ class ImageSources:
             inside = [path for path in found if any(path.is_relative_to(root) for root in roots)]
             if not inside:
                 raise EmbedError(
-                    f"image {str(item)!r} is outside the image_roots of embedder {self._name!r}",
+                    f"{_label(item)} is outside the image_roots of embedder {self._name!r}",
                     hint="add its folder to image_roots in qmigrate.yaml, if it may be read",
                 )
             path = next((path for path in inside if path.is_file()), None)
         except (OSError, ValueError, RuntimeError) as error:  # null byte, name too long, circular links
-            raise EmbedError(f"image {str(item)!r} can't be opened: {error}") from error
+            raise EmbedError(f"{_label(item)} can't be opened: {error}") from error
         if path is None:
-            raise EmbedError(f"image {str(item)!r} is not there")
+            raise EmbedError(f"{_label(item)} is not there")
         return path
 
     def _checked_roots(self) -> tuple[Path, ...]:
@@ -127,6 +127,11 @@ class ImageSources:
                 )
         self._resolved = tuple(root.resolve() for root in self._roots)
         return self._resolved
+
+
+def _label(item: str | Path) -> str:
+    """How people know an image; what signs its URL is not for them."""
+    return f"image {without_secrets(str(item))!r}"
 
 
 def _network(options: Options, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

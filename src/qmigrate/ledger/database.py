@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from qmigrate.errors import ConfigError, LedgerError
 from qmigrate.ledger import engines
-from qmigrate.ledger.files import make_file, refuse_network, use_log
+from qmigrate.ledger.files import make_file, refuse_unlisted, use_log
 from qmigrate.ledger.tables import UtcDateTime
 
 #: Parameters of a URL that hold secrets, beside its password.
@@ -38,15 +38,23 @@ class Database:
         url: a SQLAlchemy URL of SQLite or PostgreSQL; any driver of PostgreSQL stands for psycopg 3.
         schema: PostgreSQL schema of the tables, or None for the connection's default.
         connections: the most that are open at once.
+        file_systems: types of file systems on which a SQLite file is allowed beside those known to be local.
 
     Raises:
         ConfigError: the URL can't be used.
-        LedgerError: a SQLite file on a network file system.
+        LedgerError: a SQLite file on a file system that is not known to be local.
     """
 
-    def __init__(self, url: str, schema: str | None = None, *, connections: int = 30) -> None:
+    def __init__(
+        self,
+        url: str,
+        schema: str | None = None,
+        *,
+        connections: int = 30,
+        file_systems: Collection[str] = (),
+    ) -> None:
         parsed = _parse(url)
-        self._given = (url, schema)
+        self._given = (url, schema, file_systems)
         self.schema = schema
         self.file: Path | None = None
         self.is_sqlite = parsed.drivername.startswith("sqlite")
@@ -54,7 +62,7 @@ class Database:
             self.file = _sqlite_file(parsed)
             if schema is not None:
                 raise ConfigError("ledger.schema needs PostgreSQL; a SQLite ledger has no schemas")
-            refuse_network(self.file)
+            refuse_unlisted(self.file, file_systems)
         self._place = engines.Place(parsed, self.file, schema, connections)
         self._secrets = _secrets(parsed)
         self._engine: Engine | None = None
@@ -111,7 +119,8 @@ class Database:
 
     def dedicated(self) -> Database:
         """The same database through a single connection of its own, which nobody else can keep busy."""
-        return Database(*self._given, connections=1)
+        url, schema, file_systems = self._given
+        return Database(url, schema, connections=1, file_systems=file_systems)
 
     def close(self) -> None:
         """Close every connection; the next transaction opens new ones."""

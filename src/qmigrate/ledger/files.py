@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from qmigrate.errors import LedgerError
+from qmigrate.whole import private_folder
 
 #: Seconds that a SQLite statement waits for another writer of the same file.
 BUSY_TIMEOUT = 60.0
 
-#: Their locks and shared memory can't be trusted: two holders could both believe that they are alone.
-NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afs", "ncpfs", "fuse.sshfs", "fuse.smbnetfs"}
+#: File systems of one machine, whose locks and shared memory SQLite relies on. On any other, of a network, of a virtual
+#: machine's host or of a program, two holders could both believe that they are alone.
+LOCAL_FILE_SYSTEMS = frozenset(
+    # On disks; in memory; layers over those; only to be read.
+    {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "reiserfs", "nilfs2", "ufs", "apfs"}
+    | {"hfs", "hfsplus", "ntfs", "ntfs3", "vfat", "exfat", "fuseblk"}
+    | {"tmpfs", "ramfs", "rootfs"}
+    | {"overlay", "aufs", "ecryptfs"}
+    | {"squashfs", "erofs", "iso9660"}
 )
 
 
-def network_mount(path: str, mounts: str) -> str | None:
-    """The network file system that `path` lies on, or None.
+def unlisted_mount(path: str, mounts: str, allowed: Collection[str] = ()) -> str | None:
+    """The file system that `path` lies on, unless it is known to be local; None too where it can't be told.
 
     Args:
         path: absolute and without links.
         mounts: the text of ``/proc/mounts``.
+        allowed: further types of file systems that are taken for local ones.
 
     Returns:
         For people: ``nfs4 at /mnt/share``.
@@ -40,7 +49,7 @@ def network_mount(path: str, mounts: str) -> str | None:
         # Of two mounts on one point the later one covers the earlier.
         if inside and len(point) >= len(best):
             best, kind = point, fields[2]
-    return f"{kind} at {best}" if kind in NETWORK_FILE_SYSTEMS else None
+    return f"{kind} at {best}" if kind and kind not in LOCAL_FILE_SYSTEMS and kind not in allowed else None
 
 
 def _unescaped(field: str) -> str:
@@ -49,21 +58,28 @@ def _unescaped(field: str) -> str:
     return field
 
 
-def refuse_network(file: Path) -> None:
-    """Stop before a SQLite file on a network file system is touched.
+def refuse_unlisted(file: Path, allowed: Collection[str] = ()) -> None:
+    """Stop before a SQLite file is touched on a file system that is not known to be local.
+
+    Args:
+        file: it need not exist yet.
+        allowed: further types of file systems that are taken for local ones.
 
     Raises:
-        LedgerError: it lies on one.
+        LedgerError: it lies on another one.
     """
     try:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
-    found = network_mount(str(file.resolve()), mounts)
+    found = unlisted_mount(str(file.resolve()), mounts, allowed)
     if found is not None:
+        kind = found.partition(" ")[0]
         raise LedgerError(
-            f"the SQLite ledger {file} lies on a network file system ({found}), whose locks can't be trusted",
-            hint="set ledger.url to a local file, or to a PostgreSQL database when several hosts migrate",
+            f"the SQLite ledger {file} lies on a file system that is not known to be local ({found}): others may not "
+            "see its locks",
+            hint="set ledger.url to a file on a local disk, or to a PostgreSQL database when several hosts migrate; "
+            f"if no other machine reaches this file system: ledger.file_systems: [{kind}] in qmigrate.yaml",
         )
 
 
@@ -74,8 +90,7 @@ def make_file(file: Path) -> None:
         LedgerError: the folder or the file can't be made or written.
     """
     try:
-        for folder in reversed([parent for parent in file.parents if not parent.exists()]):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        private_folder(file.parent)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise LedgerError(

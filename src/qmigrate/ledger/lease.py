@@ -20,6 +20,7 @@ from qmigrate.ledger.quarantine import QuarantineWrites
 from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.tables import leases
 from qmigrate.ledger.writes import RunWrites
+from qmigrate.model.words import quote
 
 #: Seconds between two looks at a lease that another process holds.
 POLL = 0.2
@@ -179,7 +180,7 @@ def _described(holder: RowMapping) -> str:
 def _held(collection: str, holder: RowMapping) -> LeaseHeldError:
     return LeaseHeldError(
         f"another process works on {collection}: {_described(holder)}",
-        hint=f"qmigrate status shows it; if it is certainly dead: qmigrate repair --unlock {collection}",
+        hint=f"qmigrate status shows it; if it is certainly dead: qmigrate repair --unlock {quote(collection)}",
         facts={
             "collection": collection,
             "owner": holder["owner"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -41,18 +41,19 @@ class Ledger(ErasureReads):
         self._is_ready = False
 
     @classmethod
-    def open(cls, url: str, *, schema: str | None = None) -> Ledger:
+    def open(cls, url: str, *, schema: str | None = None, file_systems: Collection[str] = ()) -> Ledger:
         """A ledger at a SQLAlchemy URL. Nothing is connected or made yet.
 
         Args:
             url: of SQLite or PostgreSQL.
             schema: PostgreSQL schema of the tables; None for the connection's default.
+            file_systems: where a SQLite file may lie beside file systems that are known to be local.
 
         Raises:
             ConfigError: the URL can't be used.
-            LedgerError: a SQLite file on a network file system.
+            LedgerError: a SQLite file on a file system that is not known to be local.
         """
-        return cls(Database(url, schema))
+        return cls(Database(url, schema, file_systems=file_systems))
 
     def __repr__(self) -> str:
         return f"Ledger({self.url_label!r})"

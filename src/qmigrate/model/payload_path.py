@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,27 +28,36 @@ def values_at(payload: Mapping[str, Any], path: str) -> Iterator[Any]:
 
 
 def folder_name(folder: str) -> str:
-    """A folder without the slash at its end: the one form that points and SQL are compared with."""
-    return folder.rstrip("/")
+    """A folder without the separator at its end: the one form that points and SQL are compared with."""
+    return folder.rstrip(_separators(folder))
 
 
 def below(value: Any, folder: str) -> bool:
-    """Whether a path is a folder or lies in it: ``/photos/2024/a.jpg`` in ``/photos/2024``, ``/photos/2024-old`` not.
+    r"""Whether a path is a folder or lies in it: ``/photos/2024/a.jpg`` in ``/photos/2024``, ``/photos/2024-old`` not.
 
-    Texts are compared byte by byte, as a file system does: ``é`` in one character is another name than in two.
+    ``C:\photos\a.jpg`` lies in ``C:\photos``. Texts are compared byte by byte, as a file system does: ``é`` in one
+    character is another name than in two.
     """
     if not isinstance(value, str):
         return False
+    marks = _separators(folder)
     name = folder_name(folder)
-    return folder_name(value) == name or value.startswith(name + "/")
+    return value.rstrip(marks) == name or value.startswith(tuple(name + mark for mark in marks))
 
 
 def below_filter(path: str, folder: str) -> JsonObject:
     """What :func:`below` says as a filter in REST shape; servers from 1.19 on know it."""
+    marks = _separators(folder)
     name = folder_name(folder)
     return {
         "should": [
             {"key": path, "match": {"value": name}},
-            {"key": path, "match": {"prefix": name + "/"}},
+            *({"key": path, "match": {"prefix": name + mark}} for mark in marks),
         ]
     }
+
+
+def _separators(folder: str) -> str:
+    """What parts the names of a path: a slash, and where the folder is one of Windows a backslash too."""
+    windows = re.match(r"[A-Za-z]:\\|\\\\", folder) or ("\\" in folder and "/" not in folder)
+    return "/\\" if windows else "/"

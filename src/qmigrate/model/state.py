@@ -275,6 +275,12 @@ class CollectionState:
         """Physical name of the collection that serves."""
         return self.live.physical if self.live else None
 
+    @property
+    def adopted_as(self) -> str:
+        """The name to adopt it by: of a plain collection its alias, if it has one: it was made to be used."""
+        aliases = self.live.schema.aliases if self.kind == "plain" and self.live else ()
+        return aliases[0] if aliases else self.name
+
     def generation(self, physical: str | None) -> Generation | None:
         """The ledger's row for a physical name."""
         return next((found for found in self.generations if found.physical == physical), None)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from qmigrate.model import known, patterns
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
+from qmigrate.model.words import quote
 from qmigrate.operations.base import Key, Operation, Wish, assign, leaves, merged, plain, plain_object
 from qmigrate.operations.checks import (
     index_problem,
@@ -106,7 +107,7 @@ class CreateCollection(Operation):
         if problem:
             raise self.error(problem)
         if schema is not None:
-            hint = f"take it over instead: qmigrate adopt {self.pattern}"
+            hint = f"take it over instead: qmigrate adopt {quote(self.pattern)}"
             raise self.error(f"{self.pattern} exists already", hint=hint)
         self._check_vectors()
         for name, params in sorted(self.payload_indexes.items()):

@@ -214,6 +214,12 @@ class DeletePoints(DataFix):
             return None
         if not isinstance(self.filter, Mapping):
             return f"the filter must be an object, not {self.filter!r:.60}"
+        odd = [name for name in self.filter if name not in _CONDITIONS]
+        if odd:
+            return (
+                f"the filter has the key {odd[0]!r}; a filter has {', '.join(_CONDITIONS)}, each with conditions: "
+                f"{_meant_filter(self.filter, odd[0])}"
+            )
         if not any(self.filter.get(name) for name in _CONDITIONS):
             return "the filter has no condition, so it selects every point; a reset is something else"
         try:
@@ -227,7 +233,7 @@ class DeletePoints(DataFix):
     def _prefix_problem(self) -> str | None:
         if self.prefix is None:
             return None
-        if not isinstance(self.prefix, str) or not self.prefix.strip("/ "):
+        if not isinstance(self.prefix, str) or not self.prefix.strip("/\\ "):
             return f"the prefix {self.prefix!r} would select every path"
         return None if isinstance(self.field, str) and self.field else "field must name a payload key"
 
@@ -256,6 +262,17 @@ class DeletePoints(DataFix):
         if not isinstance(self.flag, str) or not KEY.fullmatch(self.flag):
             return f"the flag {self.flag!r} is no payload key"
         return "export=False goes without soft: nothing is deleted yet" if self.soft and not self.export else None
+
+
+def _meant_filter(given: Mapping[str, Any], odd: str) -> str:
+    """The filter that was probably meant, as JSON."""
+    inner = given[odd]
+    meant = {"must": [{"key": "category", "match": {"value": "cat"}}]}
+    if odd == "filter" and isinstance(inner, Mapping) and set(inner) <= set(_CONDITIONS) and inner:
+        meant = dict(inner)
+    elif {"key", "has_id", "is_empty", "is_null", "nested"} & set(given):
+        meant = {"must": [dict(given)]}
+    return json.dumps(meant, ensure_ascii=False, default=str)
 
 
 def _canonical(one: Any) -> Any:

@@ -10,6 +10,7 @@ from qmigrate.model.names import GENERATION
 from qmigrate.model.plan import Adopt, Closing, CollectionPlan, Job, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, LiveCollection, World
+from qmigrate.model.words import quote
 from qmigrate.planner.compare import best_fit, differences
 from qmigrate.planner.members import Link, chain
 from qmigrate.revisions import Revisions
@@ -90,7 +91,8 @@ def judge(target: Target, world: World, revisions: Revisions, choice: Choice) ->
     if target.state.open_run is not None and not (ours and _is_in_order(target) and choice.revision is None):
         raise RepairNeededError(
             f"a run of {target.name} is not finished: {target.state.open_run.verb}",
-            hint=f"qmigrate upgrade --only {target.name} finishes it, qmigrate abort {target.name} takes it back",
+            hint=f"qmigrate upgrade --only {quote(target.name)} finishes it, qmigrate abort "
+            f"{quote(target.name)} takes it back",
         )
     override = None if ours else seal
     if override is not None:
@@ -180,14 +182,14 @@ def _check_override(target: Target, world: World, seal: JsonObject, choice: Choi
             f"{target.name} ({target.live.physical}) is sealed by {owner} at revision {seal.get('revision')}; this "
             f"ledger is {world.ledger_id or 'new'}",
             hint="point ledger.url at the database that recorded it; only when that one is lost for good: "
-            f"qmigrate adopt {target.name} --take-over",
+            f"qmigrate adopt {quote(target.name)} --take-over",
         )
     if _is_building(target.live, world.ledger_id) and choice.revision is None:
         raise RepairNeededError(
             f"{target.name} points to {target.live.physical}, with which a run of {owner} had gone live but was not "
             "finished: late writes to the generation before it may not have been carried over",
             hint="finish it with that ledger. When it is lost for good: qmigrate verify compares the two generations; "
-            f"point the alias to the one to keep, then qmigrate stamp REVISION --only {target.name} --take-over",
+            f"point the alias to the one to keep, then qmigrate stamp REVISION --only {quote(target.name)} --take-over",
         )
     building = [one.physical for one in target.beside if _is_building(one, world.ledger_id)]
     if building:
@@ -218,7 +220,7 @@ def _by_seal(target: Target, world: World, revisions: Revisions, seal: JsonObjec
             f"{found.path.name} was changed after it was applied to {target.name} (sealed "
             f"{str(seal.get('checksum'))[:12]}, now {found.checksum[:12]})",
             hint="restore the file; when the change is meant, and the schema fits it: "
-            f"qmigrate stamp {sealed} --only {target.name} --take-over",
+            f"qmigrate stamp {quote(sealed)} --only {quote(target.name)} --take-over",
         )
     return _at(target, world, revisions, sealed, seal, compare=False)
 
@@ -233,7 +235,7 @@ def _at(
     if recorded is None:
         raise RefusedError(
             f"no revision up to {revision.id} creates {target.name}, so it can't stand there",
-            hint=f"qmigrate adopt {target.name} finds the revision that fits, or writes one",
+            hint=f"qmigrate adopt {quote(target.name)} finds the revision that fits, or writes one",
         )
     found = differences(target.live.schema, recorded, world.capabilities)
     if found and compare:
@@ -263,7 +265,7 @@ def _ambiguous(target: Target, newest: str, rivals: tuple[str, ...]) -> RefusedE
     return RefusedError(
         f"{target.name} fits several revisions ({named}): they have the same schema and differ in what they do to "
         "the points, which nobody can see from outside",
-        hint=f"say which one it is: qmigrate stamp {newest} --only {target.name}, or {rivals[-1]}",
+        hint=f"say which one it is: qmigrate stamp {quote(newest)} --only {quote(target.name)}, or {rivals[-1]}",
         facts={"fits": [*rivals, newest]},
     )
 

@@ -9,6 +9,7 @@ from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
+from qmigrate.model.words import quote
 from qmigrate.planner.members import newest, refs_of
 from qmigrate.planner.plain import refuse_to_uncover
 from qmigrate.planner.position import Position
@@ -59,7 +60,7 @@ def plan_rollback(
         if entries and state.held:
             raise RefusedError(
                 f"{name} is built and held for its cut-over, on top of what would be taken back",
-                hint=f"first qmigrate cutover {name}, or qmigrate abort {name}",
+                hint=f"first qmigrate cutover {quote(name)}, or qmigrate abort {quote(name)}",
             )
         if entries:
             plans.append(_collection(world, revisions, state, entries, writes))
@@ -93,7 +94,7 @@ def _collection(
         lines=tuple(walk.lines),
         reasons=tuple(walk.reasons),
         points=state.live.points if state.live else None,
-        way_back=f"qmigrate upgrade {entries[0].revision} applies {oldest} and later again",
+        way_back=f"qmigrate upgrade {quote(entries[0].revision)} applies {oldest} and later again",
     )
 
 
@@ -102,7 +103,8 @@ def _adopted(state: CollectionState, entry: Applied) -> RefusedError:
     return RefusedError(
         f"revision {entry.revision} was not applied to {state.name} but found there by adopt or stamp, so what was "
         "before it is not known: there is no way back over it",
-        hint=f"name a later target, or leave it out with --only; qmigrate history {state.name} shows what was applied",
+        hint=f"name a later target, or leave it out with --only; qmigrate history {quote(state.name)} shows "
+        "what was applied",
     )
 
 
@@ -128,7 +130,7 @@ def _part_of_group(world: World, revisions: Revisions, walk: _Walk, group: list[
     if missing:
         together = ", ".join(entry.revision for entry in _fused(walk.state, group[0]))
         targets = _quick_targets(walk.state)
-        ways = [f"qmigrate rollback {target} takes milliseconds" for target in targets]
+        ways = [f"qmigrate rollback {quote(target)} takes milliseconds" for target in targets]
         if not ways and group[0].strategy == "create":
             ways = ["qmigrate rollback base takes the name away"]
         ways.append(f"or write a downgrade() in {', '.join(missing)}")
@@ -298,7 +300,7 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
             facts={
                 "collection": walk.state.name,
                 "generation": walk.physical,
-                "first": f"qmigrate rollback {entry.revision}" if walk.steps else None,
+                "first": f"qmigrate rollback {quote(entry.revision)}" if walk.steps else None,
             },
         )
     state = walk.state

@@ -10,6 +10,7 @@ from qmigrate.model import patterns
 from qmigrate.model.plan import FIXED, Closing, CollectionPlan, EditPoints, Erase, Job, OpRef, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.words import quote
 from qmigrate.operations.base import Operation
 
 VERB = "fix"
@@ -77,7 +78,8 @@ def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Seq
     if state.held and not job.beside_held:
         raise RefusedError(
             f"the next generation of {name} is built and waits for its cut-over: a fix would be in one of the two",
-            hint=f"first let it go live (qmigrate cutover {name}) or take it back (qmigrate abort {name})",
+            hint=f"first let it go live (qmigrate cutover {quote(name)}) or take it back (qmigrate abort "
+            f"{quote(name)})",
         )
     undoable = not job.beside_held
     return CollectionPlan(
@@ -123,6 +125,6 @@ def _refuse_unmanaged(operation: Operation, matching: Sequence[CollectionState])
     if matching and matching[0].kind != "absent":
         raise RefusedError(
             f"{operation.pattern} is not under management, so what is changed could not be recorded",
-            hint=f"take it over first: qmigrate adopt {operation.pattern}",
+            hint=f"take it over first: qmigrate adopt {quote(operation.pattern)}",
         )
     raise PlanError(f"there is no collection {operation.pattern}", hint="qmigrate status shows what there is")

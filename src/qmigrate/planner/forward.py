@@ -10,6 +10,7 @@ from qmigrate.model import patterns
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
 from qmigrate.planner.fuse import segments
@@ -156,7 +157,7 @@ def _held_note(world: World, revisions: Revisions, wanted: frozenset[str], name:
     position = run.waiting()
     target = run.job.steps[position].target if position is not None else None
     later = f"; {', '.join(behind)} can only come after it" if behind else ""
-    return f"{name} is built and held as {target}: qmigrate cutover {name} goes live with it{later}"
+    return f"{name} is built and held as {target}: qmigrate cutover {quote(name)} goes live with it{later}"
 
 
 def _named(revision: Revision, drafts: dict[str, _Draft]) -> list[str]:
@@ -190,7 +191,7 @@ def _belongs(
             check_ownership(world, name)
             raise _unmanaged(draft.state, revision, creating=False)
         note = f"{name} matches revision {revision.id}, but is not under management: it is left alone"
-        note += f" (qmigrate adopt {name})" if makers else ""
+        note += f" (qmigrate adopt {quote(name)})" if makers else ""
         if note not in notes:
             notes.append(note)
         return False
@@ -300,11 +301,11 @@ def _unmanaged(state: CollectionState, revision: Revision, *, creating: bool) ->
         return PlanError(
             f"revision {revision.id} ({revision.path.name}) creates {state.name}, but {state.name} exists already: "
             f"{what} that is not under management",
-            hint=f"take it over instead of creating it: qmigrate adopt {state.name}",
+            hint=f"take it over instead of creating it: qmigrate adopt {quote(state.name)}",
         )
     return RefusedError(
         f"revision {revision.id} ({revision.path.name}) changes {state.name}, which is {what} and not under management",
-        hint=f"a plain-named collection has to be taken over first: qmigrate adopt {state.name}",
+        hint=f"a plain-named collection has to be taken over first: qmigrate adopt {quote(state.name)}",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from qmigrate.errors import DriftError, RepairNeededError
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.state import DELETING, CollectionState, OpenRun
+from qmigrate.model.words import quote
 
 
 def check_checksums(files: Mapping[str, tuple[str, str]], applied: Mapping[str, str]) -> None:
@@ -29,7 +30,7 @@ def check_checksums(files: Mapping[str, tuple[str, str]], applied: Mapping[str, 
         if found != checksum:
             raise DriftError(
                 f"{path} was changed after it was applied (recorded {checksum[:12]}, now {found[:12]})",
-                hint=f'restore it, or accept it: qmigrate repair --accept {revision} --reason "…"',
+                hint=f'restore it, or accept it: qmigrate repair --accept {quote(revision)} --reason "…"',
                 facts={"revision": revision, "recorded": checksum, "found": found},
             )
 
@@ -61,5 +62,6 @@ def check_open_run(files: Mapping[str, tuple[str, str]], run: OpenRun) -> None:
         if recorded is not None and found[0] != recorded:
             raise DriftError(
                 f"{found[1]} was changed while run {run.id} of {run.job.collection} was under way",
-                hint=f"restore it and run qmigrate upgrade, or take the run back: qmigrate abort {run.job.collection}",
+                hint=f"restore it and run qmigrate upgrade, or take the run back: qmigrate abort "
+                f"{quote(run.job.collection)}",
             )

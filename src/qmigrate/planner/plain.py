@@ -8,6 +8,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.model.names import generation_name, old_alias
 from qmigrate.model.plan import Build, GoLive, Step
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.words import quote
 from qmigrate.planner.position import Position
 from qmigrate.planner.unknown import refuse_unknown
 
@@ -41,7 +42,7 @@ def settled(before: Position) -> tuple[tuple[Step, ...], Position]:
             f"{before.name} is a plain collection, and its name can become an alias only with a gap of some "
             "milliseconds in which reads fail",
             hint="qmigrate upgrade --allow-gap consents to it; or let the application use another name once: "
-            f"qmigrate adopt {before.name} --alias NAME",
+            f"qmigrate adopt {quote(before.name)} --alias NAME",
         )
     reason = "the plain collection makes room for an alias of its name"
     refuse_unknown(before, reason)
@@ -71,7 +72,7 @@ def refuse_to_uncover(before: Position) -> None:
         raise RefusedError(
             f"the alias {before.name} hides the old collection of that name ({old_alias(before.name)}), which would "
             "serve again if the name was taken away",
-            hint=f"remove it first: qmigrate gc {before.name} --now",
+            hint=f"remove it first: qmigrate gc {quote(before.name)} --now",
         )
 
 

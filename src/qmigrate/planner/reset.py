@@ -10,6 +10,7 @@ from qmigrate.model.names import generation_name
 from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import FIXED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
 from qmigrate.model.state import CollectionState
+from qmigrate.model.words import quote
 from qmigrate.planner.fix import VERB
 from qmigrate.planner.plain import describe, settled
 from qmigrate.planner.position import Position
@@ -36,7 +37,7 @@ def plan_reset(state: CollectionState, *, reason: str, expect: int | None = None
     if not state.managed:
         raise RefusedError(
             f"{state.name} is not under management, so nothing could lead back from a reset",
-            hint=f"take it over first: qmigrate adopt {state.name}",
+            hint=f"take it over first: qmigrate adopt {quote(state.name)}",
         )
     _refuse_held(state)
     before = Position(state.name, state.declared, live.schema, state.physical, state.next_number, state.hides, plain)
@@ -91,7 +92,8 @@ def plan_undo_reset(
         raise RefusedError(
             f"{left}, which fix {log} has left behind, is not at the revisions of {state.name}: {', '.join(newer)} was "
             "applied or taken back since",
-            hint=f"first go to where it was: qmigrate rollback {parent.revisions[-1] if parent.revisions else 'base'}",
+            hint=f"first go to where it was: qmigrate rollback "
+            f"{quote(parent.revisions[-1] if parent.revisions else 'base')}",
         )
     place = "shadow" if left == state.name else "alias"
     names = (state.name, *(state.live.schema.aliases if state.live else ()))
@@ -117,5 +119,6 @@ def _refuse_held(state: CollectionState) -> None:
     if state.held:
         raise RefusedError(
             f"the next generation of {state.name} is built and waits for its cut-over: it would have the points still",
-            hint=f"first let it go live (qmigrate cutover {state.name}) or take it back (qmigrate abort {state.name})",
+            hint=f"first let it go live (qmigrate cutover {quote(state.name)}) or take it back (qmigrate abort "
+            f"{quote(state.name)})",
         )

@@ -11,6 +11,7 @@ from qmigrate.model.origin import SNAPSHOT, Known, Origin
 from qmigrate.model.plan import RESTORED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Capabilities, CollectionState, Moment, World
+from qmigrate.model.words import quote
 from qmigrate.planner.plain import describe, settled
 from qmigrate.planner.position import Position
 from qmigrate.revisions import Revision, Revisions
@@ -114,7 +115,7 @@ def _refuse_unmanaged(state: CollectionState) -> None:
     if state.kind != "absent" and not state.managed:
         raise RefusedError(
             f"{state.name} exists and is not under management, so nothing is restored over it",
-            hint=f"take it over first: qmigrate adopt {state.name}; or restore beside it: --into NAME",
+            hint=f"take it over first: qmigrate adopt {quote(state.name)}; or restore beside it: --into NAME",
         )
 
 
@@ -122,7 +123,8 @@ def _refuse_held(state: CollectionState) -> None:
     if state.held:
         raise RefusedError(
             f"the next generation of {state.name} is built and waits for its cut-over",
-            hint=f"first let it go live (qmigrate cutover {state.name}) or take it back (qmigrate abort {state.name})",
+            hint=f"first let it go live (qmigrate cutover {quote(state.name)}) or take it back (qmigrate abort "
+            f"{quote(state.name)})",
         )
 
 
@@ -226,7 +228,7 @@ def _lines(state: CollectionState, origin: Origin, known: Sequence[Known]) -> tu
 def _way_back(state: CollectionState, physical: str | None) -> str:
     if physical is None:
         return "the name is taken away again; the points stay in the generation until gc"
-    return f"qmigrate snapshot restore {state.name} --undo, in milliseconds, while {physical} is kept"
+    return f"qmigrate snapshot restore {quote(state.name)} --undo, in milliseconds, while {physical} is kept"
 
 
 def _at(known: Sequence[Known]) -> str:

@@ -59,9 +59,24 @@ class PointKeys(Keys):
                 f"{where} is NULL in a row, and a point has an id", hint="leave such rows out: IS NOT NULL"
             )
         hint = "ids are unsigned integers or UUIDs"
-        if isinstance(value, str) and value.isdigit():
-            hint = f"a number in a text column: CAST({column} AS BIGINT)"
+        if isinstance(value, str) and value.isdecimal():
+            hint = f"a number in a text column: CAST({column} AS BIGINT), where every id is a number"
         raise RowsError(f"{where} has {value!r:.60}, which is no point id", hint=hint)
+
+
+    def all_of(self, values: Sequence[Any], column: str, where: str) -> Sequence[PointId]:
+        """See :class:`Keys`."""
+        try:
+            return super().all_of(values, column, where)
+        except RowsError as error:
+            texts = [value for value in values if isinstance(value, str)]
+            if any(map(str.isdecimal, texts)) and any(map(_UUID.fullmatch, texts)):
+                # A CAST of the column would fail at the first of the others.
+                error.hint = (
+                    f"{column} mixes numbers and UUIDs as texts, and no CAST fits both: keep them in a column each; "
+                    "for orphans, compare by a payload field that holds the same texts (--id-field)"
+                )
+            raise
 
 
 class ValueKeys(Keys):

@@ -9,6 +9,7 @@ from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.merge import join
 from qmigrate.model.plan import GoLive
 from qmigrate.model.transform import PointTransform
+from qmigrate.model.words import quote
 from qmigrate.ports import OperationIds
 from qmigrate.steps import again
 from qmigrate.steps.base import base_name, exchanged, unpack
@@ -209,7 +210,7 @@ def rekeys(step: GoLive, work: Work) -> bool:
 def _discarding(step: GoLive, work: Work) -> str:
     """The command that goes back whatever was written since."""
     if step.undoes is not None:
-        return f"qmigrate fix undo {step.undoes} --overwrite"
+        return f"qmigrate fix undo {quote(step.undoes)} --overwrite"
     verb = f"snapshot restore {work.collection} --undo" if step.apart else "rollback …"
     return f"qmigrate {verb} --discard-writes"
 

@@ -7,6 +7,7 @@ import time
 from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import Change, CollectionSchema, changes
+from qmigrate.model.words import quote
 from qmigrate.ports import Snapshot
 from qmigrate.steps import restore
 from qmigrate.steps.base import base_name
@@ -97,7 +98,10 @@ def _make_snapshot(source: str, work: Work, *, cloned: bool) -> tuple[Snapshot, 
 
 def _with_a_way_on(error: StoreError, work: Work) -> StoreError:
     if error.hint is None:
-        error.hint = f"qmigrate upgrade --no-snapshot goes on without one, qmigrate abort {work.collection} ends it"
+        error.hint = (
+            f"qmigrate upgrade --no-snapshot goes on without one, qmigrate abort "
+            f"{quote(work.collection)} ends it"
+        )
     return error
 
 

@@ -30,6 +30,7 @@ from qmigrate.model.names import GENERATION, EpochAlias, generation_name
 from qmigrate.model.plan import Build, Job, Retire
 from qmigrate.model.schema import changes
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.words import quote
 from qmigrate.ports import RECOVER_LOCATIONS, Snapshot
 from qmigrate.steps.owned import own
 from qmigrate.steps.quiet import barrier, measure, nothing_written
@@ -109,7 +110,7 @@ def as_copy(step: Build, work: Work, why: str) -> Build:
         raise RefusedError(
             f"{step.source} can't be cloned by the server ({why}), and a copy would lose settings that this version "
             f"of qmigrate doesn't know: {', '.join(source.unknown)}",
-            hint=f"qmigrate abort {work.collection}; then update qmigrate, or take these settings back",
+            hint=f"qmigrate abort {quote(work.collection)}; then update qmigrate, or take these settings back",
         )
     work.progress.say(f"{work.collection}: copied, not cloned: {why}")
     copied = replace(step, fill="copy", reason=f"{step.reason}; copied, since the server could not clone it: {why}")

@@ -10,6 +10,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Snapshot
 from qmigrate.steps.work import Work
+from qmigrate.whole import private_folder
 
 _CHUNK = 2**20
 
@@ -32,7 +33,7 @@ def export_snapshot(work: Work, address: str, physical: str, snapshot: Snapshot)
     folder = work.settings.fixes.exports / "snapshots" / _plain(physical)
     file = folder / _plain(snapshot.name)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         if not _is_whole(file, snapshot):
             _download(work, address, snapshot, file)
         digest = _digest(file)

@@ -9,6 +9,7 @@ from pathlib import Path
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, VerificationError
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import EditPoints
+from qmigrate.model.words import quote
 from qmigrate.steps.closing import close_edit
 from qmigrate.steps.export import file_name
 from qmigrate.steps.fixes.expiry import expire
@@ -151,7 +152,7 @@ def verify(step: EditPoints, work: Work) -> Facts:
         raise VerificationError(
             f"{len(unchanged):,} points of {work.collection} are what they were before the fix, for example "
             f"{unchanged[0].id}: the server did not take the change",
-            hint=f"run the same command again; qmigrate abort {work.collection} takes it back",
+            hint=f"run the same command again; qmigrate abort {quote(work.collection)} takes it back",
         )
     work.progress.end(f"{counted['verified']:,} verified")
     return counted

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qmigrate.errors import PlanError, RefusedError, VerificationError
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
+from qmigrate.model.words import quote
 from qmigrate.steps.owned import reach
 from qmigrate.steps.restored import Base, need_source, origin_of, settle
 from qmigrate.steps.work import Facts, Work
@@ -56,6 +57,6 @@ def converge(step: Build, work: Work) -> Facts:
         raise VerificationError(
             f"{step.target} was made empty for {work.collection}, and has {points:,} points: somebody writes to it by "
             "that name",
-            hint=f"find that client; qmigrate abort {work.collection} removes {step.target}",
+            hint=f"find that client; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
     return settle(step, work, VerificationReport(source=str(step.source), target=step.target), Base(step, work))

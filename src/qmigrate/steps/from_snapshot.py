@@ -15,6 +15,7 @@ from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import Change, changes
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.words import quote
 from qmigrate.ports import Snapshot
 from qmigrate.steps.clone import is_there, no_room, reasons, recover
 from qmigrate.steps.owned import own
@@ -59,7 +60,7 @@ def shadow(step: Build, work: Work) -> Build:
     if not is_there(step, work):
         raise StoreError(
             f"the server could not recover {origin['name']}: {reasons(work)}",
-            hint=f"qmigrate abort {work.collection}; an archive can be restored instead: "
+            hint=f"qmigrate abort {quote(work.collection)}; an archive can be restored instead: "
             "qmigrate snapshot create --archive makes one",
         )
     found = _found(step, work)
@@ -96,7 +97,7 @@ def converge(step: Build, work: Work) -> Facts:
     if found.inactive or found.status == "red" or found.problem:
         raise VerificationError(
             f"{step.target} is not healthy: {', '.join(found.inactive) or found.problem or 'status red'}",
-            hint=f"{work.collection} was not touched; qmigrate abort {work.collection} removes {step.target}",
+            hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
     counted = work.store.count(step.target)
     report = VerificationReport(source=origin["name"], target=step.target, points=counted)
@@ -133,7 +134,7 @@ def _take(step: Build, work: Work, found: LiveCollection) -> None:
     if marks.get("ledger") != work.ledger_id:
         raise ForeignLedgerError(
             f"{origin_of(step)['name']} is sealed by another ledger ({marks.get('ledger') or 'no seal'})",
-            hint=f"delete {step.target} in Qdrant, then qmigrate abort {work.collection}",
+            hint=f"delete {step.target} in Qdrant, then qmigrate abort {quote(work.collection)}",
         )
     if marks.get("state") == "building" and marks.get("generation") == step.number:
         return
@@ -142,7 +143,7 @@ def _take(step: Build, work: Work, found: LiveCollection) -> None:
         raise VerificationError(
             f"{origin_of(step)['name']} was made at revision {marks.get('revision')}, but the history has "
             f"{wanted} at that time: do the clocks of Qdrant and the database differ?",
-            hint=f"{work.collection} was not touched; qmigrate abort {work.collection} removes {step.target}",
+            hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
     work.note({"embedders": dict(marks.get("embedders") or {})})
     work.store.write_seal(own(work, step.target), seal(step, work))
@@ -170,6 +171,6 @@ def drifted(step: Build, work: Work) -> list[Change]:
         raise VerificationError(
             f"{origin_of(step)['name']} is not what was recorded of revision {origin_of(step)['revision']}: "
             + "; ".join(change.describe() for change in strange),
-            hint=f"{work.collection} was not touched; qmigrate abort {work.collection} removes {step.target}",
+            hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
     return list(found)

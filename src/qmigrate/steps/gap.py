@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from qmigrate.errors import ConflictError, NotFoundError, QmigrateError, RepairNeededError, StoreError
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import GoLive
+from qmigrate.model.words import quote
 from qmigrate.steps.owned import own_pairs, refuse_begun
 from qmigrate.steps.retire import delete_plain
 from qmigrate.steps.work import Work
@@ -48,7 +49,8 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
         raise RepairNeededError(
             f"{source} was deleted by this run, and somebody made a collection of that name again before it became "
             f"an alias: it was left as it is. Every point of the old one is in {target}",
-            hint=f"move what is in the new {source} away (qmigrate verify {source} {target} compares them), delete "
+            hint=f"move what is in the new {source} away (qmigrate verify {quote(source)} {quote(target)} "
+            "compares them), delete "
             "it, and run qmigrate upgrade again",
         )
     if source not in _present(work):

@@ -12,6 +12,7 @@ from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import HOLD
+from qmigrate.model.words import quote
 from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
@@ -167,7 +168,7 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
         raise RepairNeededError(
             f"{work.collection} points to {step.target}, but the base of its proof is gone from the ledger, so late "
             f"writes to {step.source} can't be told from old ones",
-            hint=f"qmigrate verify {step.source} {step.target} lists the differences both ways",
+            hint=f"qmigrate verify {quote(step.source)} {quote(step.target)} lists the differences both ways",
         )
     report = sweep(
         work, sides, since=proof.get("source_ids"), target_since=proof.get("target_ids")

@@ -9,6 +9,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.model.names import old_alias
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
+from qmigrate.model.words import quote
 from qmigrate.steps.owned import is_same, own
 from qmigrate.steps.work import Work
 
@@ -30,7 +31,8 @@ def preflight(step: GoLive, work: Work) -> None:
     if not step.back and not work.store.hides_collections():
         raise RefusedError(
             f"this Qdrant doesn't let an alias take the name of the collection {work.collection}",
-            hint=f"qmigrate abort {work.collection}, then qmigrate upgrade --allow-gap: some milliseconds in which "
+            hint=f"qmigrate abort {quote(work.collection)}, then qmigrate upgrade --allow-gap: some "
+            "milliseconds in which "
             "reads fail, or qmigrate adopt --alias: the application uses another name",
         )
 

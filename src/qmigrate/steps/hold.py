@@ -11,6 +11,7 @@ from qmigrate.errors import DriftError, HeldError, PlanError, RepairNeededError
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import CollectionSchema, changes
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.words import quote
 from qmigrate.steps import hidden
 from qmigrate.steps.build import enforced
 from qmigrate.steps.owned import check_same, holder, reach, release
@@ -35,7 +36,8 @@ def hold(step: GoLive, work: Work) -> Facts:
         work.note({"since": work.facts("hold").get("since") or datetime.now(UTC).isoformat()})
         raise HeldError(
             f"{work.collection} is built and proven as {step.target}, and waits for its cut-over",
-            hint=f"qmigrate cutover {work.collection} goes live with it; qmigrate abort {work.collection} removes it",
+            hint=f"qmigrate cutover {quote(work.collection)} goes live with it; qmigrate abort "
+            f"{quote(work.collection)} removes it",
         )
     _check(step, work)
     return {"asked_at": datetime.now(UTC).isoformat()}
@@ -119,4 +121,4 @@ def _changed(build: Build, what: str, work: Work) -> DriftError:
 
 
 def _over(work: Work) -> str:
-    return f"qmigrate abort {work.collection}, then qmigrate upgrade"
+    return f"qmigrate abort {quote(work.collection)}, then qmigrate upgrade"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from qmigrate.errors import LeaseHeldError, RepairNeededError
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, old_alias, own_alias
 from qmigrate.model.state import DELETING
+from qmigrate.model.words import quote
 from qmigrate.steps.work import Work
 
 
@@ -61,8 +62,8 @@ def check_same(work: Work, physical: str) -> None:
         raise RepairNeededError(
             f"the collection {physical} was deleted by somebody else, or deleted and made again: it is not the one "
             "that the ledger knows",
-            hint=f"qmigrate abort {work.collection} ends this run; then take over what is there now: "
-            f"qmigrate adopt {work.collection}",
+            hint=f"qmigrate abort {quote(work.collection)} ends this run; then take over what is there now: "
+            f"qmigrate adopt {quote(work.collection)}",
         )
 
 

@@ -15,6 +15,7 @@ from qmigrate.ledger import Quarantined
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Payload, PointId, PointTransform
+from qmigrate.model.words import quote
 from qmigrate.operations.values import Compute, Embed
 from qmigrate.ports import PendingWrite, Ready, Store, Stored
 from qmigrate.steps.checksums import Checksums
@@ -204,7 +205,7 @@ class Maker:
             raise VerificationError(
                 f"point {records.point_id(stored)} of {self._work.collection} {error}. The live collection was not "
                 "touched",
-                hint=f"mend the point and run again, or give it up: qmigrate abort {self._work.collection}",
+                hint=f"mend the point and run again, or give it up: qmigrate abort {quote(self._work.collection)}",
             ) from error
 
     def _payload(self, stored: Stored) -> Payload | None:
@@ -380,7 +381,8 @@ def check_models(work: Work, transform: PointTransform, step: int) -> None:
             raise DriftError(
                 f"embedder {filling.embedder!r} is not the one that {work.collection} was begun with: "
                 f"vector {vector!r} would be filled by two models",
-                hint=f"restore it in qmigrate.yaml and run again, or start over: qmigrate abort {work.collection}",
+                hint=f"restore it in qmigrate.yaml and run again, or start over: qmigrate abort "
+                f"{quote(work.collection)}",
             )
 
 

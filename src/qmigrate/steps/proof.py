@@ -10,6 +10,7 @@ from qmigrate.embed.cosine import lowest_cosine
 from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.words import quote
 from qmigrate.steps import rekey
 from qmigrate.steps.dropped import keep
 from qmigrate.steps.owned import reach
@@ -138,6 +139,6 @@ def _failed(work: Work, report: VerificationReport, carrying: bool) -> Verificat
         "The live collection was not touched",
         hint="qmigrate rollback tries again; --discard-writes goes back without what was written since"
         if carrying
-        else f"qmigrate abort {work.collection} removes {report.target}; qmigrate upgrade tries again",
+        else f"qmigrate abort {quote(work.collection)} removes {report.target}; qmigrate upgrade tries again",
         facts={"report": report.to_json()},
     )

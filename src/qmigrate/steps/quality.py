@@ -16,6 +16,7 @@ from qmigrate.errors import UsageError, VerificationError
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.operations.quality import SAMPLE, Recall
 from qmigrate.operations.values import Embed
 from qmigrate.steps.owned import reach
@@ -75,7 +76,7 @@ def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling:
             f"least {gate.at_least:.4g} is wanted (k={gate.k}, {len(queries):,} queries). The live collection was not "
             "touched",
             hint=f"give {step.target} a larger hnsw_config (m, ef_construct) and run qmigrate upgrade again: it is "
-            f"measured anew and goes on; or qmigrate abort {work.collection}",
+            f"measured anew and goes on; or qmigrate abort {quote(work.collection)}",
             facts={"quality": facts},
         )
     return {**facts, "queries": len(queries)}

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from qmigrate.errors import EmbedError, QuarantineError
+from qmigrate.errors import EmbedError, QuarantineError, without_secrets
 from qmigrate.ledger import Quarantined
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.ports import Stored
 from qmigrate.steps.work import Work
 from qmigrate.store.records import digest, point_id
@@ -104,8 +105,9 @@ class Quarantine:
         raise QuarantineError(
             f"{len(self._rows):,} of {points:,} points of {name} could not be embedded so far, and {allowed:,} may: "
             f"{named}. The live collection was not touched",
-            hint=f"qmigrate fix quarantine {name} lists them. Mend them and run qmigrate upgrade again: it goes on "
-            f"from here; limits.max_quarantine lets more pass; qmigrate abort {name} gives it up",
+            hint=f"qmigrate fix quarantine {quote(name)} lists them. Mend them and run qmigrate upgrade again: "
+            "it goes on "
+            f"from here; limits.max_quarantine lets more pass; qmigrate abort {quote(name)} gives it up",
             facts={"quarantined": len(self._rows), "allowed": allowed, "points": points},
         )
 
@@ -138,7 +140,8 @@ def shortened(item: Any) -> str | None:
     """An input, as it is recorded."""
     if not isinstance(item, str):
         return None
-    return item if len(item) <= SHOWN else f"{item[:SHOWN]}…"
+    shown = without_secrets(item)
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
 
 
 class Failures:
@@ -175,4 +178,5 @@ class Failures:
         if outcome == DROPPED:
             self.dropped.add(place)
         source, whole = shortened(item), digest(self._read[place])
-        self.rows.append(Quarantined(identifier, vector, outcome, stage, reason, source, whole))
+        why = without_secrets(reason)
+        self.rows.append(Quarantined(identifier, vector, outcome, stage, why, source, whole))

@@ -10,6 +10,7 @@ from qmigrate.errors import RepairNeededError, VerificationError
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.ports import Stored
 from qmigrate.steps.base import Entry, PageWriter, base_name
 from qmigrate.steps.erasing.spaces import space_of
@@ -53,7 +54,7 @@ def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> F
         named = "; ".join(f"{identifier} {reason}" for identifier, reason in report.failures.named)
         raise VerificationError(
             f"{report.failures.count:,} points of {step.target} are not what {report.source} holds: {named}",
-            hint=f"{work.collection} was not touched; qmigrate abort {work.collection} removes {step.target}",
+            hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
             facts={"report": report.to_json()},
         )
     base.commit()

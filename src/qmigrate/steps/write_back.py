@@ -18,6 +18,7 @@ from qmigrate.errors import ConfigError, DatabaseError, QmigrateError, RepairNee
 from qmigrate.model.plan import Build, WriteRows
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.ports import Store, Stored
 from qmigrate.rows.statement import Statement
 from qmigrate.steps.base import unpack
@@ -74,7 +75,7 @@ def _write_back(step: WriteRows, work: Work) -> Facts:
     if not work.lease.ledger.has_base(step.target):
         raise RepairNeededError(
             f"which points of {step.target} were embedded is not in the ledger any more, so SQL can't be told",
-            hint=f"qmigrate abort {work.collection} ends the run; the vectors serve already",
+            hint=f"qmigrate abort {quote(work.collection)} ends the run; the vectors serve already",
         )
     now = datetime.fromisoformat(work.facts("preflight")["now"])
     known = work.lease.ledger.view(work.collection)
@@ -172,7 +173,7 @@ def _checksum(stored: Stored, vector: str) -> str | None:
 
 def _with_a_way_on(error: QmigrateError, step: WriteRows, work: Work) -> QmigrateError:
     """The same error, which says that the swap stands, and how to go on."""
-    more = f"qmigrate upgrade goes on with it; qmigrate abort {work.collection} leaves SQL as it is"
+    more = f"qmigrate upgrade goes on with it; qmigrate abort {quote(work.collection)} leaves SQL as it is"
     return type(error)(
         f"{work.collection} is live on {step.target}, but SQL was not told all of it: {error.message}",
         hint=f"{error.hint}; then {more}" if error.hint else more,

@@ -12,7 +12,10 @@ class ConnectionSettings:
     Attributes:
         url: REST address of a server, http or https.
         path: folder of local mode, or ``":memory:"``.
-        grpc_port: port of the same host for points; None for 6334.
+        grpc_port: port for points; None for 6334.
+        grpc_host: host for points; None for that of `url`.
+        grpc_tls: whether points go through TLS; None where they do as in `url`.
+        prefer_rest: points go over REST too, where gRPC can't pass.
         api_key: sent with every request, never shown.
         timeout: longest time of one request in seconds.
         nodes: REST addresses of every node of a cluster, for what must be seen on all of them.
@@ -24,6 +27,9 @@ class ConnectionSettings:
     url: str | None = None
     path: str | None = None
     grpc_port: int | None = 6334
+    grpc_host: str | None = None
+    grpc_tls: bool | None = None
+    prefer_rest: bool = False
     api_key: str | None = field(default=None, repr=False)
     timeout: float = 60.0
     nodes: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ _IDENTITY_ONLY = ("grpc.compression_enabled_algorithms_bitset", 1)
 
 def address(settings: ConnectionSettings) -> str:
     """``host:port`` of the gRPC service."""
-    host = urlsplit(str(settings.url)).hostname or ""
+    host = settings.grpc_host or urlsplit(str(settings.url)).hostname or ""
     shown = f"[{host}]" if ":" in host else host
     return f"{shown}:{settings.grpc_port or DEFAULT_PORT}"
 
@@ -41,7 +41,8 @@ def open_channel(settings: ConnectionSettings) -> Any:
     compression = grpc.Compression.Gzip if settings.compression else None
     if compression is None:
         options.append(_IDENTITY_ONLY)
-    if urlsplit(str(settings.url)).scheme == "https":
+    encrypted = urlsplit(str(settings.url)).scheme == "https" if settings.grpc_tls is None else settings.grpc_tls
+    if encrypted:
         credentials = grpc.ssl_channel_credentials(_authorities(settings.ca_cert))
         return grpc.secure_channel(address(settings), credentials, options=options, compression=compression)
     return grpc.insecure_channel(address(settings), options=options, compression=compression)

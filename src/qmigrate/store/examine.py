@@ -101,6 +101,9 @@ class Examiner:
         Raises:
             StoreError: it doesn't.
         """
+        if self._settings.prefer_rest:
+            self._nodes.main.get("/collections")
+            return self._nodes.main.label
         channel = open_channel(self._settings)
         where = address(self._settings)
         try:

@@ -104,12 +104,58 @@ def of_transport(error: httpx.HTTPError, label: str, timeout: float) -> StoreErr
         )
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectError):
-        hint = "does the server speak https, as the address says?" if "SSL" in reason else _REACH
-        return TransientError(f"{where} can't be reached: {reason}", hint=hint, unknown=False)
-    return TransientError(f"{where} can't be reached: {reason}", hint=_REACH)
+        return _of_tls(where, reason, _REST) or TransientError(
+            f"{where} can't be reached: {reason}", hint=_REACH, unknown=False
+        )
+    hint = f"{_REACH}; https:// belongs into it where the server speaks TLS"
+    return TransientError(f"{where} can't be reached: {reason}", hint=hint if _is_plain(error) else _REACH)
+
+
+def _is_plain(error: httpx.HTTPError) -> bool:
+    """Whether a server that closed the connection was asked without TLS."""
+    try:
+        return isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and error.request.url.scheme == "http"
+    except RuntimeError:  # it belongs to no request
+        return False
+
+
+#: Where the name of the server stands, and what is to be done when it doesn't speak TLS.
+_REST = ("qdrant.url", "write http:// in qdrant.url, or the port that speaks TLS")
+_GRPC = ("qdrant.grpc_host", "qdrant.grpc_tls: false in qmigrate.yaml, where only REST is encrypted; or grpc_port")
+
+
+def _of_tls(where: str, reason: str, settings: tuple[str, str]) -> StoreError | None:
+    """The error of a failed handshake, which no repetition mends; None where it is something else."""
+    lower = reason.lower()
+    named, without = settings
+    if re.search(r"(hostname|ip address) mismatch|hostname verification|no match found for server name", lower):
+        return StoreError(
+            f"{where} can't be used: its certificate is for another name",
+            hint=f"{named} must be a name that the certificate has",
+        )
+    if "certificate has expired" in lower:
+        return StoreError(f"{where} can't be used: its certificate has expired", hint="renew it on the server")
+    if "certificate_verify_failed" in lower or "unable to get local issuer" in lower:
+        found = re.search(r"(?:verify failed|VERIFY_FAILED): ([^:(]+)", reason)
+        why = f" ({found.group(1).strip()})" if found else ""
+        return StoreError(
+            f"{where} can't be used: its certificate is not trusted{why}",
+            hint="qdrant.ca_cert names the PEM file of the authority that signed it; of a self-signed one, itself",
+        )
+    if re.search(r"wrong_version_number|record.layer.failure|packet_length_too_long|http_request", lower):
+        return StoreError(f"{where} can't be used: what answers there doesn't speak TLS", hint=without)
+    if "ssl" in lower and "handshake" in lower:
+        return StoreError(f"{where} can't be used: the TLS handshake failed: {_cut(reason)}", hint=without)
+    return None
 
 
 _REACH = "is the server up, and is qdrant.url in qmigrate.yaml its address? qmigrate wait waits for it"
+
+
+_PORT = (
+    "qdrant.grpc_port in qmigrate.yaml must be the server's gRPC port, and grpc_host its host behind a proxy; "
+    "prefer_rest: true where a proxy lets no gRPC pass"
+)
 
 
 def of_rpc(error: grpc.RpcError, label: str, timeout: float) -> StoreError:
@@ -130,11 +176,16 @@ def of_rpc(error: grpc.RpcError, label: str, timeout: float) -> StoreError:
             f"{where} gave no answer within {timeout:g} s", hint="qdrant.timeout in qmigrate.yaml sets the limit"
         )
     if code is grpc.StatusCode.UNAVAILABLE:
-        return TransientError(
-            f"{where} can't be reached: {text}", hint="qdrant.grpc_port in qmigrate.yaml must be the server's gRPC port"
+        if "http1.x server" in text or "parsing HTTP/2" in text:
+            return StoreError(f"{where} can't be used: what answers there doesn't speak gRPC", hint=_PORT)
+        return _of_tls(where, text, _GRPC) or TransientError(
+            f"{where} can't be reached: {text}",
+            hint=_PORT + ("; grpc_tls: true, if it speaks TLS" if "Socket closed" in text else ""),
         )
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
         return RefusedRequestError(f"{where} refused a request: {text}")
+    if code is grpc.StatusCode.UNIMPLEMENTED or re.search(r"http2 header with status: 4\d\d", text):
+        return StoreError(f"{where} can't be used: what answers there doesn't speak Qdrant's gRPC ({text})", hint=_PORT)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED, grpc.StatusCode.UNKNOWN):
         return TransientError(f"{where} failed a request: {text}")
     return StoreError(f"{where} answered {code.name}: {text}")

@@ -13,6 +13,8 @@ from typing import Any
 import portalocker
 from qdrant_client.local.qdrant_local import QdrantLocal
 
+from qmigrate.whole import private_folder
+
 #: The location that stands for no folder.
 MEMORY = ":memory:"
 
@@ -28,9 +30,7 @@ def open_folder(folder: Path) -> Any:
     Raises:
         RuntimeError: another process has it.
     """
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+    private_folder(folder)
     while True:
         _refuse_when_locked(folder)
         # The client reads the folder before it locks it: what another process wrote in between would be lost on it.

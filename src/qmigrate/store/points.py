@@ -1,10 +1,15 @@
-"""Points over gRPC: read in pages, fetch, write and delete, as protobuf messages. It never looks inside a point."""
+"""Points over gRPC, or REST in its place: read in pages, fetched, written and deleted, as protobuf messages.
+
+It never looks inside a point.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import grpc
 from qdrant_client import grpc as messages
@@ -18,6 +23,7 @@ from qmigrate.store import faults, id_pages, wire
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.channel import address, open_channel
 from qmigrate.store.faults import RefusedRequestError, SlowError
+from qmigrate.store.rest_points import RestChannel
 from qmigrate.store.retries import repeated
 
 Result = TypeVar("Result")
@@ -43,11 +49,14 @@ class Points:
 
     def __init__(self, settings: ConnectionSettings, strict_mode: StrictMode) -> None:
         self._label = address(settings)
+        opened: Callable[[ConnectionSettings], Any] = open_channel
+        if settings.prefer_rest:
+            self._label, opened = urlsplit(str(settings.url)).netloc, RestChannel
         self._timeout = settings.timeout
         self._metadata = (("api-key", settings.api_key),) if settings.api_key else ()
         self._strict_mode = strict_mode
         # Reads and writes on a connection each: large pages don't wait for large batches.
-        self._channels = (open_channel(settings), open_channel(settings))
+        self._channels = (opened(settings), opened(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
         # Ids alone are decoded by the page, without a message per point.
         self._scroll_bytes = self._channels[0].unary_unary(
@@ -74,7 +83,7 @@ class Points:
         """The answer of a future, errors translated."""
         try:
             return future.result()
-        except grpc.FutureCancelledError as error:
+        except (grpc.FutureCancelledError, CancelledError) as error:
             raise StoreError(f"a request to Qdrant at {self._label} was cancelled: the store was closed") from error
         except grpc.RpcError as error:
             raise faults.of_rpc(error, self._label, self._timeout) from error

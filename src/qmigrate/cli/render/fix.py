@@ -13,6 +13,7 @@ from qmigrate.cli.render.layout import labelled, short
 from qmigrate.cli.render.words import counted, number, took
 from qmigrate.commands.fix import Preview, Review
 from qmigrate.commands.fixed import Done, FixResult
+from qmigrate.model.words import quote
 
 #: Longest text of a value.
 _VALUE = 40
@@ -56,13 +57,16 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
             console.print(line)
     number_ = next((one.log for one in reversed(result.done) if one.log is not None and one.changed), None)
     if number_ is not None:
-        console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {number_}", "bold")))
+        console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {quote(number_)}", "bold")))
 
 
 def preview_lines(preview: Preview) -> list[Text]:
     """What would change of one collection: figures, and the first of it."""
     head = Text.assemble((preview.collection, "bold"), f"  {preview.what}")
     figures = f"{number(preview.changes)} of {counted(preview.points, 'point')} would change"
+    if preview.returns:
+        # What was deleted is not one of those that are there.
+        figures = f"{counted(preview.changes, 'point')} would come back; {counted(preview.points, 'point')} there now"
     counts = dict(preview.counts)
     estimates = [_estimate(counts, *named) for named in (("strays", "points"), ("missing", "rows"))]
     if "strays_at_most" in preview.counts:

@@ -12,6 +12,7 @@ from qmigrate.cli.render.words import counted, moment, number, size
 from qmigrate.commands.gc import Collected, GcResult, Spared
 from qmigrate.commands.purge import Purge
 from qmigrate.model.holding import KeptSnapshot
+from qmigrate.model.words import quote
 from qmigrate.planner.gc import Verdict
 
 
@@ -50,7 +51,7 @@ def show_gc(console: Console, result: GcResult) -> None:
         for line in _spared(spared):
             console.print(line)
     for done in result.purged:
-        undo = f"; qmigrate fix undo {done.log}" if done.log is not None else ""
+        undo = f"; qmigrate fix undo {quote(done.log)}" if done.log is not None else ""
         said = f"  {counted(done.changed, 'point')} marked as deleted{undo}"
         console.print(Text.assemble("gone    ", (done.collection, "bold"), said))
     if result.collected:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
+from qmigrate.model.words import one_line
+
 Cell = str | Text
 
 
@@ -45,7 +47,7 @@ def _line(row: list[Text], widths: list[int], right: Collection[int], indent: in
 def labelled(label: str, lines: Sequence[str], *, indent: int = 2, width: int = 9) -> list[Text]:
     """Lines behind one dim label: ``  back     to 0002 in milliseconds``."""
     return [
-        Text.assemble(" " * indent, ((label if not place else "").ljust(width), "dim"), line)
+        Text.assemble(" " * indent, ((label if not place else "").ljust(width), "dim"), one_line(line))
         for place, line in enumerate(lines)
     ]
 
@@ -56,4 +58,7 @@ def short(text: str, most: int) -> str:
 
 
 def _text(cell: Cell) -> Text:
-    return cell.copy() if isinstance(cell, Text) else Text(cell)
+    # A cell that began a line of its own could say anything.
+    if isinstance(cell, Text):
+        return Text(one_line(cell.plain), style=cell.style) if one_line(cell.plain) != cell.plain else cell.copy()
+    return Text(one_line(cell))

@@ -10,6 +10,7 @@ from rich.text import Text
 from qmigrate.cli.render.layout import columns, labelled
 from qmigrate.cli.render.words import counted, number, size, took
 from qmigrate.model.plan import Build, CollectionPlan, GoLive, Plan, Step
+from qmigrate.model.words import quote
 
 
 def show_plan(console: Console, plan: Plan, command: str) -> None:
@@ -88,7 +89,7 @@ def _held(group: list[CollectionPlan]) -> tuple[str, ...]:
     """That it waits, and with what it goes on."""
     names = [item.job.collection for item in group if item.holds]
     named = names[0] if len(names) == 1 else "NAME"
-    return (f"built and proven, then it waits for: qmigrate cutover {named}",)
+    return (f"built and proven, then it waits for: qmigrate cutover {quote(named)}",)
 
 
 def _head(item: CollectionPlan) -> tuple[str | Text, ...]:

@@ -8,6 +8,7 @@ from rich.text import Text
 from qmigrate.cli.render.layout import labelled
 from qmigrate.cli.render.words import counted, moment, number, took
 from qmigrate.commands.reset import ResetResult, ResetReview
+from qmigrate.model.words import quote
 
 
 def show_reset_review(console: Console, review: ResetReview) -> None:
@@ -34,4 +35,4 @@ def show_reset(console: Console, result: ResetResult) -> None:
     for line in lines:
         console.print(line)
     if result.log is not None:
-        console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {result.log}", "bold")))
+        console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {quote(result.log)}", "bold")))

@@ -9,6 +9,7 @@ from qmigrate.cli.render.fix import preview_lines
 from qmigrate.cli.render.layout import columns, labelled
 from qmigrate.cli.render.words import counted, moment, number
 from qmigrate.commands.retrain import Retrained, RetrainResult, RetrainReview
+from qmigrate.model.words import quote
 
 
 def show_retrain_review(console: Console, review: RetrainReview) -> None:
@@ -38,5 +39,5 @@ def show_retrain(console: Console, result: RetrainResult) -> None:
 def _row(one: Retrained) -> tuple[str, ...]:
     named = one.rows or {str(place): count for place, count in enumerate(one.marked, 1)}
     marked = ", ".join(f"{name} {'?' if count < 0 else number(count)}" for name, count in named.items()) or "–"
-    undo = f"qmigrate fix undo {one.log}" if one.log is not None and one.deleted else "–"
+    undo = f"qmigrate fix undo {quote(one.log)}" if one.log is not None and one.deleted else "–"
     return str(one.value), number(one.deleted), marked, undo

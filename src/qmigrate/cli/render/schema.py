@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from qmigrate.cli.plain import to_plain
+from qmigrate.model.words import visible_json
 
 if TYPE_CHECKING:
     from qmigrate.commands.schema import Document, Entry, Schemas
@@ -32,7 +33,7 @@ def as_yaml(result: Schemas, *, changelog: bool) -> str:
 
 def as_json(result: Schemas, *, changelog: bool) -> str:
     """The same as JSON."""
-    return json.dumps(as_plain(result, changelog=changelog), indent=2, ensure_ascii=False)
+    return visible_json(json.dumps(as_plain(result, changelog=changelog), indent=2, ensure_ascii=False))
 
 
 def as_markdown(result: Schemas, *, changelog: bool) -> str:

@@ -12,6 +12,7 @@ from qmigrate.cli.render.layout import labelled
 from qmigrate.cli.render.plan import nothing_to_do
 from qmigrate.cli.render.words import counted, moment, number, took
 from qmigrate.commands.results import Held, Outcome, UpgradeResult
+from qmigrate.model.words import quote
 
 
 def show_upgrade(console: Console, result: UpgradeResult) -> None:
@@ -45,7 +46,7 @@ def _waiting_lines(result: UpgradeResult) -> list[Text]:
     if sql is None:
         return []
     what = f"Waiting: {', '.join(waiting)} for the SQL schema. Next: "
-    return [Text.assemble(what, (f"alembic upgrade {sql}", "bold"))]
+    return [Text.assemble(what, (f"alembic upgrade {quote(sql)}", "bold"))]
 
 
 def held_lines(held: Sequence[Held]) -> list[Text]:
@@ -54,7 +55,7 @@ def held_lines(held: Sequence[Held]) -> list[Text]:
         return []
     names = held[0].collection if len(held) == 1 else "--all"
     what = f"Held: {', '.join(one.collection for one in held)}, built and proven. Go live: "
-    return [Text.assemble(what, (f"qmigrate cutover {names}", "bold"))]
+    return [Text.assemble(what, (f"qmigrate cutover {quote(names)}", "bold"))]
 
 
 def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
@@ -148,7 +149,7 @@ def _closing(result: UpgradeResult) -> Text:
         return Text(f"Aborted: {what} in {total}. They stand where they stood before.")
     if result.plan.verb == "rollback":
         forth = revisions[0] if revisions else "head"
-        again = (f"qmigrate upgrade {forth}", "bold")
+        again = (f"qmigrate upgrade {quote(forth)}", "bold")
         return Text.assemble(f"Taken back: {what} in {total}. Forth again: ", again)
     at = f" at {', '.join(result.plan.target)}" if result.plan.target else ""
     done = Text(f"Done: {what}{at} in {total}.")

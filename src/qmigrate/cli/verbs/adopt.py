@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 
 import click
 
@@ -97,7 +98,7 @@ def stamp(
             lock_timeout=lock_timeout,
             progress=progress,
         )
-    again = " ".join(["qmigrate", "stamp", revision, *(f"--only {name}" for name in only)])
+    again = shlex.join(["qmigrate", "stamp", revision, *(word for name in only for word in ("--only", name))])
     shell.show(result, functools.partial(show_adopted, command=again))
 
 

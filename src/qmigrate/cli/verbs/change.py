@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ def show_rest(shell: Shell, render: Callable[..., None]) -> Iterator[None]:
 def _again(verb: str, target: str, default: str, names: tuple[str, ...], *flags: str) -> str:
     """The command line that does what was planned."""
     chosen = [target] if target != default else []
-    return " ".join(["qmigrate", verb, *chosen, *(f"--only {name}" for name in names), *flags])
+    return shlex.join(["qmigrate", verb, *chosen, *(word for name in names for word in ("--only", name)), *flags])
 
 
 def _flags(**given: bool) -> list[str]:

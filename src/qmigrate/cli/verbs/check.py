@@ -6,7 +6,7 @@ import functools
 
 import click
 
-from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.shell import Shell, echo, with_shell
 
 FORMATS = ("text", "json", "github", "sarif")
 
@@ -70,7 +70,7 @@ def _lint(shell: Shell, strict: bool, form: str) -> int:
 
 def _lines(lines: list[str]) -> None:
     for line in lines:
-        click.echo(line)
+        echo(f"{line}\n")
 
 
 VERBS: tuple[click.Command, ...] = (check,)

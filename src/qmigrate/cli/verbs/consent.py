@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-import click
-
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -40,5 +38,5 @@ def ask(
     console = shell.console(stderr=True)
     for line in lines():
         console.print(line)
-    if not click.confirm(question, err=True):
+    if not shell.confirm(question):
         raise RefusedError(otherwise)

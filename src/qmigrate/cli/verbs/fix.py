@@ -218,8 +218,7 @@ def _operation(collection: str, given: dict[str, Any]) -> SyncPayload:
         raise click.UsageError("give the query: --sql, or --sql-file", click.get_current_context())
     sql = given["sql"]
     if sql is None:
-        with click.open_file(given["sql_file"], encoding="utf-8") as file:
-            sql = file.read()
+        sql = text_of(given["sql_file"], "--sql-file")
     pairs = [field.partition("=") for field in given["fields"]]
     return SyncPayload(
         collection,
@@ -290,6 +289,20 @@ def _tenant(given: dict[str, Any]) -> Any:
 
 def _age(given: dict[str, Any]) -> dict[str, Any] | None:
     return None if given["older_than"] is None else {"field": given["age_field"], "age": given["older_than"]}
+
+
+def text_of(file: str, option: str) -> str:
+    """What is in a file; - is stdin.
+
+    Raises:
+        UsageError: it can't be read, or is not UTF-8.
+    """
+    try:
+        with click.open_file(file, encoding="utf-8") as opened:
+            return str(opened.read())
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise click.UsageError(f"{option}: {file} can't be read: {why}", click.get_current_context()) from None
 
 
 def _narrow(given: dict[str, Any]) -> Narrow:

@@ -64,7 +64,7 @@ def _show_audit(shell: Shell, collection: str | None, limit: int, given: dict[st
         limit=limit,
     )
     if given["as_csv"] and not shell.options.json:
-        click.echo(render.as_csv(found), nl=False)
+        shell.document(render.as_csv(found), end="")
         return
     shell.show(found, render.show_deletions)
 

@@ -32,8 +32,7 @@ def metrics(shell: Shell, textfile: Path | None) -> int:
     if textfile is not None:
         write(found, textfile)
     if textfile is None or shell.options.json:
-        # Not through a console: neither its width nor its colours may change a format of others.
-        shell.show(found, lambda _, result: click.echo(exposition(result), nl=False))
+        shell.show(found, lambda _, result: shell.document(exposition(result), end=""))
     return found.exit_code
 
 

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from qmigrate.cli.shell import Duration, Shell
+from qmigrate.model.words import quote
 
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the plan to a file for upgrade --plan."
@@ -38,7 +39,7 @@ def plan_to(shell: Shell, out: Path, target: str, only: tuple[str, ...]) -> None
     from qmigrate.commands import planned as command
 
     made = command.plan_to(shell.settings(), out, target, only or None)
-    shell.show(made, functools.partial(show_plan, command=f"qmigrate upgrade --plan {out}"))
+    shell.show(made, functools.partial(show_plan, command=f"qmigrate upgrade --plan {quote(out)}"))
 
 
 def instead(shell: Shell, context: click.Context, other: Mapping[str, Any]) -> int | None:

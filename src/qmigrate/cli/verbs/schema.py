@@ -44,8 +44,7 @@ def schema(
             shell.console(stderr=True).print(f"note: {note}")
     writers = {"yaml": render.as_yaml, "markdown": render.as_markdown, "json": render.as_json}
     wanted = form == "markdown" if changelog is None else changelog
-    # Not through a console: neither its width nor its colours may change a document.
-    shell.show(found, lambda _, result: click.echo(writers[form](result, changelog=wanted)))
+    shell.show(found, lambda _, result: shell.document(writers[form](result, changelog=wanted)))
 
 
 VERBS: tuple[click.Command, ...] = (schema,)

@@ -118,7 +118,7 @@ def _restore(shell: Shell, collection: str, name: str | None, options: dict[str,
     consent = bool(options["yes"])
     if not consent and shell.may_ask:
         show_restore_plan(shell.console(stderr=True), command.plan(settings, collection, name, **wanted))  # type: ignore[arg-type]
-        consent = click.confirm(f"Restore {options['into'] or collection}?", err=True)
+        consent = shell.confirm(f"Restore {options['into'] or collection}?")
         if not consent:
             raise RefusedError(f"{options['into'] or collection} is left as it is")
     with shell.progress() as progress:
@@ -190,7 +190,7 @@ def delete(
     if not yes and shell.may_ask:
         seen = chosen(names, keep=keep, older_than=older_than, dry_run=True)
         show_deleted(shell.console(stderr=True), seen)
-        if seen.rows and not click.confirm("Delete them for good?", err=True):
+        if seen.rows and not shell.confirm("Delete them for good?"):
             raise RefusedError("every snapshot is left as it is")
         # Exactly what was shown: a newer one may have been made while the question stood there.
         names, keep, older_than, yes = tuple(ExactName(row.name) for row in seen.rows), None, None, True

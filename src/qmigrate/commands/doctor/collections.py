@@ -11,7 +11,7 @@ from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.results import Check
 from qmigrate.errors import QmigrateError
 from qmigrate.model.state import LiveCollection
-from qmigrate.model.words import counted
+from qmigrate.model.words import counted, quote
 from qmigrate.observe import check_hidden_name, check_ownership
 from qmigrate.planner import check_checksums
 
@@ -47,12 +47,13 @@ def recorded(patient: Patient) -> Iterator[Check]:
             yield Check(f"collection {name}", False, error.message, error.hint, error.exit_code)
             continue
         right += state.managed
-        if not state.managed and state.kind != "absent":
+        # One line for a collection, not one for each of its names.
+        if not state.managed and state.kind != "absent" and state.adopted_as == name:
             unmanaged.append(name)
     yield Check("recorded state", True, f"{counted(right, 'collection')} as the ledger has it")
     if unmanaged:
         detail = f"{counted(len(unmanaged), 'collection')} not under management: {some(unmanaged)}"
-        hint = f"qmigrate adopt {unmanaged[0]}" if len(unmanaged) == 1 else "qmigrate adopt 'glob'"
+        hint = f"qmigrate adopt {quote(unmanaged[0])}" if len(unmanaged) == 1 else "qmigrate adopt 'glob'"
         yield Check("unmanaged", None, detail, hint, facts={"names": unmanaged})
 
 

@@ -11,7 +11,7 @@ from qmigrate.commands.doctor.words import some
 from qmigrate.commands.results import Check
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.state import DELETING, CollectionState, Generation, LiveCollection
-from qmigrate.model.words import counted
+from qmigrate.model.words import counted, quote
 from qmigrate.planner import leftovers
 
 REPAIR = "qmigrate repair --leftovers"
@@ -110,7 +110,7 @@ def _targets(state: CollectionState) -> set[str]:
 def _row(name: str, state: CollectionState, row: Generation, there: bool) -> Iterator[Check]:
     if row.state == "retired" and not there:
         detail = f"the ledger keeps it as a way back for {name}, but it is not in Qdrant any more"
-        hint = f"going back is not possible without it: qmigrate snapshot list {name}"
+        hint = f"going back is not possible without it: qmigrate snapshot list {quote(name)}"
         yield Check(f"generation {row.physical}", None, detail, hint, warns=True)
     if row.state == DELETING and there and state.open_run is None:
         detail = f"the deletion of this generation of {name} has begun, and can only be finished"

@@ -10,7 +10,7 @@ from qmigrate.commands.results import Check
 from qmigrate.ledger import examine
 from qmigrate.ledger.schema import HEAD
 from qmigrate.model.state import OpenRun
-from qmigrate.model.words import counted, size
+from qmigrate.model.words import counted, quote, size
 from qmigrate.steps.base import ENTRY_SIZE
 
 #: A ledger whose statements take longer makes an upgrade wait for SQL, in seconds.
@@ -114,7 +114,7 @@ def runs(patient: Patient) -> Iterator[Check]:
         facts = {"run": run.id, "state": run.state, "verb": run.verb, "error": run.error}
         hint = "it goes on when qmigrate cutover is typed"
         if run.state != "held":
-            hint = f"go on with it: qmigrate upgrade; or take it back: qmigrate abort {name}"
+            hint = f"go on with it: qmigrate upgrade; or take it back: qmigrate abort {quote(name)}"
         yield Check(f"run of {name}", None, detail, hint, warns=run.state != "held", facts=facts)
 
 

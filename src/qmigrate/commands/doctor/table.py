@@ -111,6 +111,6 @@ def _not_made(checks: Sequence[Check], waiting: dict[str, list[str]]) -> list[Ch
     names = [name for missed in waiting.values() for name in missed]
     if names:
         broken = any(check.ok is False for check in checks)
-        detail = f"not looked at because of {'the failures above' if broken else 'missing parts'}: {', '.join(names)}"
+        detail = f"because of {'the failures above' if broken else 'missing parts'}: {', '.join(names)}"
         found.append(Check("not looked at", None, detail, "mend them, then: qmigrate doctor", group="doctor"))
     return found

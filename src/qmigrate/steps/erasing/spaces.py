@@ -16,6 +16,7 @@ from qmigrate.ledger import Ledger
 from qmigrate.model.plan import Build
 from qmigrate.model.state import Generation
 from qmigrate.model.transform import PointId, PointTransform
+from qmigrate.model.words import quote
 from qmigrate.ports import Store
 from qmigrate.steps.work import Code, transform_of
 from qmigrate.store import records
@@ -108,7 +109,7 @@ class Spaces:
                 f"whether the points of {build.target} have other ids than those of {build.source} can't be told: "
                 f"{error.message}",
                 hint="bring the revision's file back, or remove what is kept of it first: "
-                f"qmigrate gc {self._collection} --now",
+                f"qmigrate gc {quote(self._collection)} --now",
             ) from error
 
     @cached_property
@@ -145,7 +146,7 @@ class Spaces:
     def _unknown(self, physical: str, why: str) -> RefusedError:
         return RefusedError(
             f"by which ids the points of {physical} go can't be told: {why}; nothing was erased",
-            hint=f"remove the old generations first: qmigrate gc {self._collection} --now",
+            hint=f"remove the old generations first: qmigrate gc {quote(self._collection)} --now",
         )
 
     def spread(self, ids: dict[int, set[PointId]], store: Store, address: Callable[[str], str]) -> None:

@@ -18,6 +18,7 @@ from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.ports import Stored
 from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.export import described, file_name
@@ -182,7 +183,7 @@ class BringBack:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} without the revisions that they were at, and "
                 f"{place.collection} was rebuilt since: {physical} may want other vectors or payloads",
-                hint=f"go back to it first (qmigrate rollback), or write them by hand: zstd -dc {self._path}",
+                hint=f"go back to it first (qmigrate rollback), or write them by hand: zstd -dc {quote(self._path)}",
             )
         return self._opened(header), header
 
@@ -204,7 +205,7 @@ class BringBack:
                 raise RefusedError(
                     f"the points {records.id_of_key(other)} and {old} would both get the id {new} by the revision that "
                     "gave the others new ones",
-                    hint=f"write one of them by hand: zstd -dc {self._path}",
+                    hint=f"write one of them by hand: zstd -dc {quote(self._path)}",
                 )
 
     def _now(self, ids: Sequence[PointId]) -> dict[PointId, Stored]:

@@ -216,8 +216,7 @@ class Removal:
             yield from store.scan(address, page=_PAGE, payload=fields, vectors=False, where=where)
         except RefusedRequestError as error:
             raise RefusedError(
-                f"{self._place.collection} refuses this filter: {error.message}",
-                hint="make the index first (op.CreatePayloadIndex), or select the points by --sql or --id",
+                f"{self._place.collection} refuses this filter: {error.message}", hint=_way_out(error.message)
             ) from error
 
     def _matching(self, ids: Sequence[PointId]) -> set[PointId]:
@@ -274,6 +273,16 @@ class Removal:
             sample = next(iter(self._place.store.scan(self._place.address, page=16)), ())
             self._at_once = records.page_size(sample, most=_AT_ONCE)
         yield from parts(items, self._at_once)
+
+
+def _way_out(refusal: str) -> str:
+    """What helps against the refusal of a filter; the server says why in words only."""
+    lower = refusal.lower()
+    if "index required" in lower or ("index" in lower and "not found" in lower):
+        return "make the index first (op.CreatePayloadIndex), or select the points by --sql or --id"
+    if "strict mode" in lower or "max_" in lower or "limit" in lower:
+        return "a limit of the collection's strict mode: write a smaller filter, or select the points by --sql or --id"
+    return "the server says what is wrong with it: https://qdrant.tech/documentation/concepts/filtering/"
 
 
 def parts(items: Iterator[Item], size: int = 500) -> Iterator[list[Item]]:

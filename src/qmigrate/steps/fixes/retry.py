@@ -11,7 +11,7 @@ from typing import Any
 from qmigrate import archive
 from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.errors import QmigrateError, RepairNeededError
+from qmigrate.errors import QmigrateError, RepairNeededError, without_secrets
 from qmigrate.ledger import Fixed, Quarantined
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import OpRef
@@ -226,7 +226,8 @@ class Retry:
 
     def _failed_again(self, row: Quarantined, why: Failure, item: Any) -> None:
         if self._place.lease is not None:
-            known = (row.point_id, row.vector, row.outcome, why.stage, why.message, shortened(item), row.digest)
+            said = without_secrets(why.message)
+            known = (row.point_id, row.vector, row.outcome, why.stage, said, shortened(item), row.digest)
             self._place.lease.quarantine(row.generation, row.run, [Quarantined(*known)])
 
     def _resolve(self, rows: Sequence[Quarantined], how: str) -> None:

@@ -1,0 +1,61 @@
+"""Hints fit the cause: the same refusal for another reason is told another way out."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from qmigrate.errors import RowsError
+from qmigrate.rows.keys import PointKeys
+from qmigrate.steps.fixes.removal import _way_out
+
+UUID = str(uuid.UUID(int=7))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "word", "other"),
+    [
+        (
+            "refused a request: Bad request: Index required but not found for 'kind' of one of the following types: …",
+            "op.CreatePayloadIndex",
+            "limit",
+        ),
+        (
+            "refused a request: Bad request: Limit exceeded 9 > 3 for 'filter_max_conditions'. Help: …",
+            "limit of the collection's strict mode",
+            "CreatePayloadIndex",
+        ),
+        (
+            "Qdrant at q refused a request: Wrong input: Bad range: gte is larger than lte",
+            "the server says what is wrong",
+            "CreatePayloadIndex",
+        ),
+        (
+            "Qdrant at q (gRPC) refused a request: Malformed geo polygon: the exterior is not closed",
+            "the server says what is wrong",
+            "CreatePayloadIndex",
+        ),
+    ],
+)
+def test_a_refused_filter_is_told_its_own_way_out(refusal, word, other):
+    """An index helps only where the server asks for one."""
+    assert word in _way_out(refusal)
+    assert other not in _way_out(refusal)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["5", "6"], "CAST(id AS BIGINT), where every id is a number"),
+        (["5", UUID], "mixes numbers and UUIDs"),
+        ([UUID, "x", "5"], "mixes numbers and UUIDs"),
+        ([UUID, "x"], "unsigned integers or UUIDs"),
+        (["\u00b2"], "unsigned integers or UUIDs"),
+    ],
+)
+def test_a_key_that_is_not_an_id_is_told_a_cast_that_works(values, words):
+    """No CAST to a number is advised for a column that holds UUIDs as well."""
+    with pytest.raises(RowsError) as caught:
+        PointKeys().all_of(values, "id", "the column 'id'")
+    assert words in str(caught.value.hint)
