@@ -233,7 +233,8 @@ class Store(Protocol):
     def hides_collections(self) -> bool:
         """*Write, on throwaway names.* Whether an alias may take the name of a collection, which it then hides.
 
-        Servers don't document it, so it is tried each time; what was made for it is removed again.
+        Servers don't document it, so it is tried each time; what was made for it is removed again. With more than one
+        node it is not tried and never true: they pass names on and resolve them again, which mixes the two.
         """
 
     def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,6 +90,12 @@ CASES = {
         server.versions,
         {"nodes": (NODE, node(version=(1, 17, 1))), "physical": ("c", "c__g0001")},
         [("versions", "fail")],
+    ),
+    "a shadowed name on one node": (collections.shadowed, {"physical": ("c", "c__g0001")}, [("shadowed names", "warn")]),
+    "a shadowed name on three nodes": (
+        collections.shadowed,
+        {"physical": ("c", "c__g0001"), "store": SimpleNamespace(capabilities=replace(SERVER, peers=3))},
+        [("shadowed names", "fail")],
     ),
     "no operation ids": (
         server.versions, {"nodes": (node(version=(1, 16, 3)),)}, [("versions", "ok"), ("operation ids", "info")]

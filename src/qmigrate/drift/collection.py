@@ -12,7 +12,7 @@ from qmigrate.drift.schema import Difference, differences, restoration
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.state import Capabilities, CollectionState, Generation, LiveCollection, OpenRun
-from qmigrate.observe import hidden_since
+from qmigrate.observe import hidden_on_several, hidden_since
 
 #: Phases of a go-live that change nothing for anybody.
 _HARMLESS = frozenset({"preflight", "hold", "converge"})
@@ -340,6 +340,10 @@ def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
             recorded=name,
             live=around.aliases.get(old_alias(name)),
         )
+        return
+    if around.capabilities.spread:
+        stop = hidden_on_several(name, around.capabilities)
+        yield drift("hidden", path, stop.message, str(stop.hint), recorded=1, live=around.capabilities.peers)
         return
     then = _VERSION.search(hidden_since(state) or "")
     now = ".".join(map(str, around.capabilities.version))

@@ -50,6 +50,20 @@ class Capabilities:
     peers: int = 1
     prefixes: bool = False
 
+    @property
+    def spread(self) -> bool:
+        """Whether there is more than one node, or may be: nodes resolve the names of requests that are passed on again.
+
+        So a collection that an alias of its name hides can't be told from the new one: see ``docs/safety.md``.
+        """
+        return not self.local and (self.peers != 1 or self.nodes > 1)
+
+    @property
+    def peers_words(self) -> str:
+        """How many nodes there are, for people."""
+        most = max(self.peers, self.nodes)
+        return f"{most} nodes" if self.peers and most > 1 else "an unknown number of nodes"
+
 
 @dataclass(frozen=True, slots=True)
 class LiveCollection:

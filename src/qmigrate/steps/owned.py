@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from qmigrate.errors import RepairNeededError
 from qmigrate.model.names import OWN_ALIAS, old_alias
+from qmigrate.observe import hidden_on_several
 from qmigrate.steps.work import Work
 
 
@@ -28,12 +29,17 @@ def reach(work: Work, physical: str) -> str:
 
     A plain collection that an alias of its name hides is not reached by its own name any more: see
     :func:`qmigrate.model.names.old_alias`. Whether it is hidden is looked up each time, since the swap changes it.
+
+    Raises:
+        RepairNeededError: it is hidden, and there are several nodes: no name leads to it, and to nothing else.
     """
     if physical != work.collection:
         return physical
     known = work.store.aliases()
     if physical not in known:
         return physical
+    if work.store.capabilities.spread:
+        raise hidden_on_several(physical, work.store.capabilities)
     return old_alias(physical) if known.get(old_alias(physical)) == physical else own(work, physical)
 
 

@@ -191,8 +191,8 @@ class ServerStore:
         aliases.drop(self._main, alias)
 
     def hides_collections(self) -> bool:
-        """Whether an alias may take the name of a collection, on every node."""
-        return hiding.probe(self._nodes, self._settings.timeout)
+        """Whether an alias may take the name of a collection: never with several nodes, where nothing is tried."""
+        return not self._capabilities.spread and hiding.probe(self._nodes, self._settings.timeout)
 
     def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
         """One request of RenameAlias actions (old, new), and then DeleteAlias: re-points `new` atomically."""

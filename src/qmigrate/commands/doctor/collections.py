@@ -12,7 +12,7 @@ from qmigrate.commands.results import Check
 from qmigrate.errors import QmigrateError
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import counted
-from qmigrate.observe import check_hidden_name, check_ownership
+from qmigrate.observe import check_hidden_name, check_ownership, hidden_on_several
 from qmigrate.planner import check_checksums
 
 #: Limits of strict mode that slow an upgrade down, and below what.
@@ -172,7 +172,11 @@ def shadowed(patient: Patient) -> Iterator[Check]:
     """Plain collections that an alias of their name hides, and what is left of such a time."""
     physical, aliases = set(patient.physical()), patient.aliases()
     hidden = sorted(alias for alias, target in aliases.items() if alias in physical and target != alias)
-    if hidden:
+    if hidden and patient.store().capabilities.spread:
+        stop = hidden_on_several(hidden[0], patient.store().capabilities)
+        facts = {"names": hidden, "peers": patient.store().capabilities.peers}
+        yield Check("shadowed names", False, f"{some(hidden)}: {stop.message}", stop.hint, stop.exit_code, facts=facts)
+    elif hidden:
         detail = f"{some(hidden)}: an alias hides the plain collection of its name, which no Qdrant documents"
         hint = "qmigrate gc before you upgrade Qdrant"
         yield Check("shadowed names", None, detail, hint, warns=True, facts={"names": hidden})
