@@ -221,6 +221,16 @@ class Store(Protocol):
     def drop_collection(self, name: str) -> None:
         """*Write.* Delete a physical collection; no error when it is gone. Only ``steps.retire`` calls it."""
 
+    def place_replicas(self, name: str, factor: int) -> tuple[str, ...]:
+        """*Write.* Order what a cluster lacks, or has too much, of the replicas of each shard; it waits for nothing.
+
+        Setting ``replication_factor`` of a collection that is there makes no replica and takes none away. May be
+        repeated until nothing is left; on fewer nodes than `factor` every node gets one.
+
+        Returns:
+            What is not as it should be yet, one line per shard; empty when all is done, and without a cluster.
+        """
+
     def write_seal(self, name: str, seal: JsonObject | None) -> None:
         """*Write.* Set or remove the metadata key ``qmigrate``."""
 

@@ -194,6 +194,8 @@ def hidden(**changed) -> CollectionState:
     return state(generations=rows, hides=True, **changed)
 
 
+TWICE = schema(config={"replication_factor": 2})
+REPLICATED = {"declared": TWICE, "live": LiveCollection("docs__g0002", TWICE, seal=seal(), replicas=1)}
 BEHIND = around(
     aliases={"docs": "docs__g0002", "docs__old": "docs"},
     physical=frozenset({"docs", "docs__g0002"}),
@@ -224,6 +226,8 @@ COLLECTIONS = (
     ("a way back made again", state(), around(kept={"docs__g0001": LiveCollection("docs__g0001", schema())}), [("generation", "drift", "generation docs__g0001")]),
     ("a generation of nobody", state(), around(physical=frozenset({"docs__g0001", "docs__g0002", "docs__g0009"})), [("generation", "note", "generation docs__g0009")]),
     ("unknown settings", state(live=LiveCollection("docs__g0002", schema(), seal=seal(), unknown=("params.new",))), around(), [("schema", "note", "unknown")]),
+    ("fewer replicas than declared", state(**REPLICATED), replace(around(), capabilities=replace(SERVER, peers=3)), [("schema", "drift", "replicas")]),
+    ("as many replicas as there are nodes", state(**REPLICATED), replace(around(), capabilities=replace(SERVER, peers=1)), []),
     ("hidden", hidden(), BEHIND, [("hidden", "note", "hidden docs")]),
     ("hidden by an older server", hidden(), replace(BEHIND, capabilities=replace(SERVER, version=(1, 19, 0))), [("hidden", "drift", "hidden docs")]),
     ("hidden on three nodes", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=3)), [("hidden", "drift", "hidden docs")]),
@@ -306,6 +310,14 @@ def test_fingerprints(now, broken, wanted):
 def world(of: CollectionState) -> World:
     """One collection on a server."""
     return World("L", SERVER, {of.name: of})
+
+
+def test_replicas_that_are_lacking_are_made_by_a_restoration():
+    """The setting is as declared already; the step says it once more, and its phase makes the replicas."""
+    spread = replace(world(state(**REPLICATED)), capabilities=replace(SERVER, peers=3))
+    (item,) = plan_restoration(spread, "docs").collections
+    assert [(change.name, change.after) for change in item.job.steps[0].changes] == [("replication_factor", 2)]
+    assert not plan_restoration(world(state(**REPLICATED)), "docs").collections
 
 
 def test_a_restoration_is_one_step_without_a_revision():

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from qmigrate.drift.finding import Finding, drift, note, unfinished
-from qmigrate.drift.schema import Difference, differences, restoration
+from qmigrate.drift.schema import Difference, differences, lacking_replicas, restoration
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.state import Capabilities, CollectionState, Generation, LiveCollection, OpenRun
+from qmigrate.model.words import counted
 from qmigrate.observe import hidden_on_several, hidden_since
 
 #: Phases of a go-live that change nothing for anybody.
@@ -218,6 +219,16 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
         )
     if state.declared is None:
         return
+    lacking = lacking_replicas(state.declared, live, around.capabilities.peers)
+    if lacking is not None:
+        yield drift(
+            "schema",
+            "replicas",
+            f"a shard has {counted(live.replicas or 0, 'replica')}, but replication_factor {lacking.after} is declared",
+            f"make them: qmigrate repair --schema {state.name}",
+            recorded=lacking.after,
+            live=live.replicas,
+        )
     local = around.capabilities.local
     changes = {(change.kind, change.name): change for change in restoration(state.declared, live.schema, local=local)}
     for found in differences(state.declared, live.schema, local=local):

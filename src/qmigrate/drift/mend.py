@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qmigrate.drift.collection import LOST, expected_seal
-from qmigrate.drift.schema import restoration
+from qmigrate.drift.schema import lacking_replicas, restoration
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.schema import Change, CollectionSchema
@@ -30,6 +30,9 @@ def plan_restoration(world: World, name: str) -> Plan:
     if state.open_run is not None:
         raise RefusedError(f"a run of {name} is not finished", hint="qmigrate upgrade finishes it")
     found = restoration(state.declared, state.live.schema, local=world.capabilities.local)
+    lacking = lacking_replicas(state.declared, state.live, world.capabilities.peers)
+    if lacking is not None and all(change.name != lacking.name for change in found):
+        found = (*found, lacking)
     chosen, left = _sorted(state.live.schema, found)
     if not chosen and left:
         raise RefusedError(

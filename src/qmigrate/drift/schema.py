@@ -16,6 +16,7 @@ from qmigrate.model.schema import (
     changes,
     declared_differs,
 )
+from qmigrate.model.state import LiveCollection
 from qmigrate.operations.checks import effective
 
 _PLACES = {
@@ -27,6 +28,8 @@ _PLACES = {
 }
 #: A word that tells the server to choose, which it reports by leaving the field out.
 _AUTOMATIC = "auto"
+#: The setting that makes no replica by itself once a collection is there.
+REPLICATION = "replication_factor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +181,15 @@ def _fields_kept(change: Change) -> Any:
         return change.after
     kept: JsonObject = {key: value for key, value in change.after.items() if key not in tunable}
     return kept
+
+
+def lacking_replicas(recorded: CollectionSchema, live: LiveCollection, peers: int) -> Change | None:
+    """The change that makes the replicas that are declared, where a cluster has fewer of a shard.
+
+    The setting alone makes none, and a node that was removed took its own along.
+    """
+    declared = recorded.config.get(REPLICATION)
+    if declared is None or live.replicas is None or peers == 1:
+        return None
+    wanted = min(int(declared), peers) if peers else int(declared)
+    return Change("config.set", REPLICATION, after=declared, before=live.replicas) if live.replicas < wanted else None

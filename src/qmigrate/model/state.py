@@ -79,6 +79,7 @@ class LiveCollection:
         hidden: points that reads don't show yet (deferred), 0 where unknown.
         prevents_unoptimized: whether the collection hides unoptimized points.
         inactive: replicas that are not Active, as ``shard N on peer M: state``.
+        replicas: of the shard that has the fewest, whatever their states; None without a cluster.
         custom_sharding: whether shard keys are used.
         unknown: config fields that this version of qmigrate doesn't know and so couldn't carry, as paths.
         unknown_values: their values, which a clone by the server has to show again.
@@ -93,6 +94,7 @@ class LiveCollection:
     hidden: int = 0
     prevents_unoptimized: bool = False
     inactive: tuple[str, ...] = ()
+    replicas: int | None = None
     custom_sharding: bool = False
     unknown: tuple[str, ...] = ()
     unknown_values: JsonObject = field(default_factory=dict)

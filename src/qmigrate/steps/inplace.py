@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from qmigrate.errors import RefusedError, RepairNeededError, StoreError
 from qmigrate.model.plan import InPlace
 from qmigrate.model.schema import Change, CollectionSchema, changes
@@ -9,6 +11,9 @@ from qmigrate.steps.build import enforced, wait_until_ready
 from qmigrate.steps.closing import close_inplace
 from qmigrate.steps.owned import own, release
 from qmigrate.steps.work import Facts, Phase, Work
+
+#: The setting by which a server makes replicas of a new collection only.
+REPLICAS = "replication_factor"
 
 
 def preflight(step: InPlace, work: Work) -> Facts:
@@ -31,8 +36,33 @@ def change(step: InPlace, work: Work) -> Facts:
         work.tick(0, item.describe())
         # An alias can't point to an alias, so those changes name the collection itself.
         work.store.apply(step.target if item.kind.startswith("alias.") else alias, item)
+        if item.kind == "config.set" and item.name == REPLICAS and item.after is not None:
+            place_replicas(work, step.target, int(item.after))
     work.progress.end(", ".join(item.describe() for item in step.changes))
     return {"changes": len(step.changes)}
+
+
+def place_replicas(work: Work, physical: str, factor: int) -> None:
+    """Make or remove replicas until every shard has `factor`, as far as there are nodes; an interrupted run goes on.
+
+    Raises:
+        StoreError: nothing has moved for ``limits.ready_timeout``.
+    """
+    limit = work.settings.limits.ready_timeout
+    before: tuple[str, ...] = ()
+    deadline, pause = time.monotonic() + limit, 0.05
+    while left := work.store.place_replicas(physical, factor):
+        if left != before:
+            before, deadline = left, time.monotonic() + limit
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"the replicas of {physical} are not as declared after {limit:.0f} s: {'; '.join(left)}",
+                hint="does every node answer? the same command again goes on waiting; limits.ready_timeout sets the "
+                "limit",
+            )
+        work.tick(0, left[0])
+        time.sleep(pause)
+        pause = min(1.0, pause * 1.5)
 
 
 def verify(step: InPlace, work: Work) -> Facts:

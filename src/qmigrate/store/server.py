@@ -23,6 +23,7 @@ from qmigrate.store import (
     payload_edits,
     payloads,
     records,
+    replicas,
     snapshots,
 )
 from qmigrate.store.address import ConnectionSettings
@@ -177,6 +178,10 @@ class ServerStore:
     def drop_collection(self, name: str) -> None:
         """Delete a physical collection; no error when it is gone."""
         collection.drop(self._main, name)
+
+    def place_replicas(self, name: str, factor: int) -> tuple[str, ...]:
+        """Order replicas that are missing or too much; what is left to wait for."""
+        return replicas.place(self._nodes, name, factor)
 
     def write_seal(self, name: str, seal: JsonObject | None) -> None:
         """Set or remove the metadata key ``qmigrate``."""
