@@ -148,7 +148,7 @@ def metrics(settings: Settings) -> Metrics:
 
 
 def _measured(settings: Settings, checks: list[_Check], at: datetime, up: Mapping[str, bool]) -> Metrics:
-    with session(settings, writes=False, unchanged=False) as opened:
+    with session(settings, writes=False, unchanged=False, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         rows = standings(world, opened.revisions)
         changed = changed_files(opened.revisions, opened.ledger)

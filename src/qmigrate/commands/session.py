@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ from qmigrate.ports import Embedder, Progress, Silent, Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings, connect
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -106,6 +109,7 @@ def session(
     progress: Progress | None = None,
     store: Store | None = None,
     unchanged: bool = True,
+    partial: bool = False,
 ) -> Iterator[Session]:
     """Open everything, check applied revisions against their files, and close everything at the end.
 
@@ -113,6 +117,7 @@ def session(
         writes: whether the verb changes anything: only then are the ledger's tables made, or a local folder.
         store: one that is open already, and is left open; None for that of the settings.
         unchanged: stop at an applied file that has changed; only a verb that reports them goes on.
+        partial: go on with the nodes of a cluster that answer; only for a verb that writes nothing.
 
     Raises:
         DriftError: an applied revision file has changed.
@@ -126,7 +131,7 @@ def session(
             settings=settings,
             revisions=files,
             ledger=ledger,
-            store=store or open_store(settings, stack, writes=writes),
+            store=store or open_store(settings, stack, writes=writes, partial=partial and not writes),
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
@@ -146,14 +151,20 @@ def opened_ledger(settings: Settings) -> Iterator[Ledger]:
         ledger.close()
 
 
-def open_store(settings: Settings, stack: ExitStack, *, writes: bool) -> Store:
-    """The store of the settings, closed with `stack`; without `writes` no folder of local mode is made."""
+def open_store(settings: Settings, stack: ExitStack, *, writes: bool, partial: bool = False) -> Store:
+    """The store of the settings, closed with `stack`; without `writes` no folder of local mode is made.
+
+    Args:
+        partial: see :func:`session`; a node that is left out is named in the log, as a warning.
+    """
     wanted = ConnectionSettings(**settings.connection())
     if wanted.path is not None and not writes and not Path(wanted.path).exists():
         # A verb that only reads must not make the folder of a store that isn't there yet.
         wanted = replace(wanted, path=":memory:")
-    store = connect(wanted)
+    store = connect(wanted, partial=partial)
     stack.callback(store.close)
+    for line in store.capabilities.silent:
+        log.warning("%s; what it holds may be missing here", line)
     return store
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qmigrate.commands.condition import condition, eta, percent
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
 from qmigrate.errors import NotFoundError, QmigrateError
 from qmigrate.ledger.links import LINKED, all_links
@@ -17,7 +17,7 @@ from qmigrate.settings import Settings
 
 def status(settings: Settings) -> Status:
     """Per collection: revision, generation, points, health, what is pending, running or interrupted."""
-    with session(settings, writes=False) as opened:
+    with session(settings, writes=False, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         heads = opened.revisions.heads()
         wanted = opened.revisions.resolve("heads", current=frozenset())
@@ -26,6 +26,7 @@ def status(settings: Settings) -> Status:
         new = _to_create(opened, world)
         many = f"{len(heads)} heads: {', '.join(heads)}; merge them: qmigrate revision --merge"
         notes = [many] if len(heads) > 1 else []
+        notes += world.capabilities.silent
         notes += _sql_notes(opened, world, wanted)
         return Status(
             qdrant=world.capabilities.label,
@@ -54,8 +55,8 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
 
 def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
     """What was applied and taken back, newest first."""
-    with session(settings, writes=False) as opened:
-        rows = opened.ledger.history(collection, limit)
+    with opened_ledger(settings) as ledger:
+        rows = ledger.history(collection, limit)
         return History(
             rows=tuple(
                 HistoryEntry(

@@ -37,6 +37,7 @@ class Capabilities:
         nodes: number of nodes that are watched.
         peers: number of nodes that the server says it has, 1 without cluster mode; 0 where it doesn't tell.
         prefixes: filters may ask for texts that begin with something, by an index that is made for it.
+        silent: why nodes that were named gave no answer, one line each; only what reads goes on without them.
     """
 
     local: bool
@@ -49,6 +50,7 @@ class Capabilities:
     nodes: int = 1
     peers: int = 1
     prefixes: bool = False
+    silent: tuple[str, ...] = ()
 
     @property
     def spread(self) -> bool:

@@ -67,9 +67,10 @@ def read(nodes: Nodes) -> Capabilities:
         payload_indexes=True,
         vector_names=oldest >= VECTOR_NAMES_SINCE,
         barrier=oldest >= OPERATION_IDS_SINCE and why_no_barrier(nodes, {nodes.main: cluster}) is None,
-        nodes=len(nodes.watched),
+        nodes=len(nodes.watched) + len(nodes.silent),
         peers=_peers(cluster),
         prefixes=oldest >= PREFIXES_SINCE,
+        silent=nodes.silent,
     )
 
 
@@ -95,6 +96,8 @@ def why_no_barrier(nodes: Nodes, clusters: Mapping[Rest, JsonObject | StoreError
     Args:
         clusters: what nodes have said of their cluster already.
     """
+    if nodes.silent:
+        return nodes.silent[0]
     seen: set[str] = set()
     peers: set[str] = set()
     for node in nodes.watched:

@@ -35,6 +35,8 @@ class Rest:
     def __init__(self, url: str, settings: ConnectionSettings) -> None:
         self.label = urlsplit(url).netloc.rpartition("@")[2]
         self._timeout = settings.timeout
+        self.url = url
+        self._listed = url != settings.url
         prefix = settings.prefix.strip("/")
         self._client = httpx.Client(
             base_url=url.rstrip("/") + (f"/{prefix}" if prefix else ""),
@@ -92,6 +94,7 @@ class Rest:
         *,
         params: Mapping[str, Any] | None = None,
         files: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> httpx.Response:
         """One request, once; errors are translated, a good answer is returned as it came.
 
@@ -101,12 +104,16 @@ class Rest:
             body: sent as JSON.
             params: of the query; None values are left out.
             files: sent as a form instead of a body, streamed: name -> (file name, open file).
+            timeout: in seconds, where it isn't that of the settings.
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
-            response = self._client.request(method, path, json=body, params=given or None, files=files)
+            limit = self._timeout if timeout is None else timeout
+            response = self._client.request(
+                method, path, json=body, params=given or None, files=files, timeout=limit
+            )
         except httpx.HTTPError as error:
-            raise faults.of_transport(error, self.label, self._timeout) from error
+            raise faults.of_transport(error, self.label, limit, listed=self._listed) from error
         if response.status_code >= 300:
             raise faults.of_response(response, self.label)
         return response
@@ -120,7 +127,7 @@ class Rest:
                     raise faults.of_response(response, self.label)
                 yield from response.iter_bytes(_PIECE)
         except httpx.HTTPError as error:
-            raise faults.of_transport(error, self.label, self._timeout) from error
+            raise faults.of_transport(error, self.label, self._timeout, listed=self._listed) from error
 
     def envelope(self, response: httpx.Response) -> Any:
         """The ``result`` inside Qdrant's answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from qmigrate.model.ids import Page
@@ -44,18 +45,28 @@ class ServerStore:
         self._points = Points(settings, lambda name: fence.strict_mode(found.main, name))
 
     @classmethod
-    def open(cls, settings: ConnectionSettings) -> ServerStore:
+    def open(cls, settings: ConnectionSettings, *, partial: bool = False) -> ServerStore:
         """Connect, and read what the server can do.
+
+        Args:
+            partial: go on with the nodes that answer, for what only reads; see ``Capabilities.silent``.
 
         Raises:
             StoreError: it can't be reached, denies the key, or is not Qdrant.
             ServerTooOldError: a node is too old.
         """
-        found = Nodes.of(settings)
+        whole = Nodes.of(settings)
         try:
+            found = whole.answering() if partial else whole
+            for node in whole.everyone():
+                if node not in found.everyone():
+                    node.close()
+            if found.main is not whole.main:
+                # Points travel to the host of this address.
+                settings = replace(settings, url=found.main.url)
             return cls(settings, found, capabilities.read(found))
         except BaseException:
-            found.close()
+            whole.close()
             raise
 
     @property

@@ -116,15 +116,16 @@ class Patient:
         return found
 
     def reached(self) -> NodeHealth:
-        """The node that is asked, when it answers.
+        """The first node that answers.
 
         Raises:
-            StoreError: it doesn't.
+            StoreError: none does.
         """
-        first = self.nodes()[0]
-        if first.problem is not None:
-            raise StoreError(first.problem, hint=first.hint)
-        return first
+        found = self.nodes()
+        answers = next((node for node in found if node.problem is None), None)
+        if answers is None:
+            raise StoreError(str(found[0].problem), hint=found[0].hint)
+        return answers
 
     def cluster(self) -> ClusterHealth:
         """The cluster as one node sees it."""
@@ -143,7 +144,7 @@ class Patient:
 
     def store(self) -> Store:
         """Qdrant, connected."""
-        found: Store = self._once("store", lambda: open_store(self.settings, self._stack, writes=False))
+        found: Store = self._once("store", lambda: open_store(self.settings, self._stack, writes=False, partial=True))
         return found
 
     def physical(self) -> tuple[str, ...]:
