@@ -215,6 +215,10 @@ carries = Table(
     Column("after", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    # Why a person should look at it; NULL where it is proven that nothing else was touched.
+    Column("reason", Text),
+    # Digest of what the new generation had at that moment.
+    Column("met", LargeBinary),
 )
 
 quarantine = Table(
