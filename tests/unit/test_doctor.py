@@ -17,6 +17,7 @@ from qmigrate.errors import DriftError, StoreError
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Peer, Stored
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.weight import Weight
 from qmigrate.planner.leftovers import LONGEST_PROBE, own_aliases, probes
 from qmigrate.store.capabilities import LOCAL
 
@@ -47,6 +48,9 @@ class Patient:
         self.local = self.parts["local"]
         self.left = 1.0
         self.settings = SimpleNamespace(qdrant=SimpleNamespace(path=None))
+
+    def weighed(self, _name, live):
+        return live.points * Weight().per_point(live.schema)
 
     def broken(self, part):
         return isinstance(self.parts.get(part), Exception)

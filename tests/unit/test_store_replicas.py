@@ -49,7 +49,7 @@ def test_one_round(shards, transfers, factor, requests, waits):
 @pytest.mark.parametrize("begins", [1, 2, 3])
 def test_rounds_end_with_as_many_replicas_as_declared(begins, factor):
     """Whatever there was, every order done brings it nearer, on different nodes."""
-    shards = {number: {peer: ON for peer in range(1, begins + 1)} for number in range(4)}
+    shards = {number: dict.fromkeys(range(1, begins + 1), ON) for number in range(4)}
     for _ in range(10):
         waiting, orders = judge(shards_of(told(shards)), [1, 2, 3], factor)
         if not waiting:

@@ -242,13 +242,13 @@ class LateWrite:
     """A write that the generation left acknowledged behind the proof, and what became of it.
 
     Attributes:
-        kind: ``may_undo_delete | may_overwrite | kept | not_made | unknown | already_there | carried``, the most doubtful
-            first; of ``unknown`` an earlier qmigrate has not recorded what it met.
+        kind: ``may_undo_delete | may_overwrite | kept | not_made | unknown | already_there | carried``, the most
+            doubtful first; of ``unknown`` an earlier qmigrate has not recorded what it met.
         reason: the same for people.
         run: id in the ledger.
         direction: ``upgrade`` or ``rollback``.
-        old: of the generation that was left: ``generation``, ``before`` and ``written`` (digests of the point; None where
-            there was none), ``now`` (its payload, shortened; None where it can't be read or isn't there).
+        old: of the generation that was left: ``generation``, ``before`` and ``written`` (digests of the point; None
+            where there was none), ``now`` (its payload, shortened; None where it can't be read or isn't there).
         new: of the generation that serves: ``generation``, ``before`` (as proven), ``met`` (when the write came),
             ``after``, ``now``.
     """

@@ -17,12 +17,14 @@ from qmigrate.errors import EmbedError, RevisionError
 from qmigrate.garbage import seldom_collected
 from qmigrate.ledger import Ledger
 from qmigrate.model.plan import OpRef
+from qmigrate.model.weight import Weight
 from qmigrate.operations.base import Operation
 from qmigrate.planner import check_checksums
 from qmigrate.ports import Embedder, Progress, Silent, Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings, connect
+from qmigrate.store.weigh import weigh
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,13 @@ class Session:
     progress: Progress
     ledger_id: str = ""
     _embedders: dict[str, Embedder] = field(default_factory=dict)
+    _weights: dict[str, Weight] = field(default_factory=dict)
+
+    def weighed(self, name: str) -> Weight:
+        """What the points behind a name take, by a sample that is taken once."""
+        if name not in self._weights:
+            self._weights[name] = weigh(self.store, name)
+        return self._weights[name]
 
     def files(self) -> Mapping[str, tuple[str, str]]:
         """Revision -> (checksum, file) as they are now."""

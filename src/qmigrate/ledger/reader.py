@@ -351,7 +351,7 @@ class Ledger(ErasureReads):
         return [codec.carry_of(row) for row in self._rows(query)]
 
     def late_writes(self, collection: str | None = None) -> Iterator[tuple[int, Job, list[tuple[int, Carry]]]]:
-        """Runs that have carried or listed late writes, newest first: id, job, and (step, late write) of all of them."""
+        """Runs that have carried or listed late writes, newest first: id, job, and (step, late write) of each."""
         runs, table = tables.runs, tables.carries
         query = select(runs.c.id, runs.c.job).where(runs.c.id.in_(select(table.c.run).distinct()))
         if collection is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities
+from qmigrate.model.weight import MOST_ROOM
 from qmigrate.store import faults
 from qmigrate.store.faults import TransientError
 from qmigrate.store.nodes import Nodes
@@ -126,7 +127,8 @@ def disk_size(nodes: Nodes) -> int | None:
     except StoreError:
         return None
     kibibytes = (app.get("system") or {}).get("disk_size")
-    return int(kibibytes) * 1024 if kibibytes else None
+    found = int(kibibytes or 0) * 1024
+    return found if 0 < found < MOST_ROOM else None
 
 
 def _version(node: Rest) -> Version:

@@ -23,6 +23,7 @@ from qdrant_client import grpc as messages
 from qmigrate.errors import StoreError
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Peer, Stored, Version
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.weight import MOST_ROOM
 from qmigrate.store import faults, rights
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.channel import address, open_channel
@@ -170,7 +171,9 @@ def _told(node: NodeHealth, told: JsonObject) -> NodeHealth:
 
 
 def _bytes(value: Any, unit: int) -> int | None:
-    return int(value) * unit if value else None
+    found = int(value) * unit if value else 0
+    # Without a limit a container's is the largest number there is.
+    return found if 0 < found < MOST_ROOM else None
 
 
 def _version(answer: httpx.Response) -> Version:

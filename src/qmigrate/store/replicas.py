@@ -83,7 +83,7 @@ def judge(shards: Iterable[Shard], peers: Iterable[int], factor: int) -> tuple[l
     known = list(shards)
     everyone = list(peers)
     wanted = min(factor, len(everyone))
-    load = Counter({peer: 0 for peer in everyone})
+    load = Counter(dict.fromkeys(everyone, 0))
     load.update(peer for shard in known for peer in shard.replicas)
     waiting: list[str] = []
     orders: list[Order] = []

@@ -20,12 +20,14 @@ from qmigrate.ledger import Ledger
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Stored
 from qmigrate.model.names import GENERATION, is_own_alias
 from qmigrate.model.state import LiveCollection, World
+from qmigrate.model.weight import Weight
 from qmigrate.observe import observe
 from qmigrate.ports import Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings
 from qmigrate.store.examine import Examiner
+from qmigrate.store.weigh import weigh
 
 #: Longest time of one request, in seconds.
 PATIENCE = 10.0
@@ -179,6 +181,12 @@ class Patient:
         """Ledger and Qdrant together."""
         found: World = self._once("world", lambda: observe(self.ledger(), self.store()))
         return found
+
+    def weighed(self, name: str, live: LiveCollection) -> int:
+        """Bytes of the points of a collection, by a sample that is taken once."""
+        way = self._way_to(name)
+        found: Weight = self._once(f"weight {name}", lambda: weigh(self.store(), way) if way else Weight())
+        return live.points * found.per_point(live.schema)
 
     def used(self) -> Mapping[str, LiveCollection]:
         """The collections that applications use: all but generations that no name points to."""
