@@ -59,6 +59,8 @@ class Checked:
         notes: how many are only to be known.
         exit_code: 4 with drift, else 3 with pending work, else 0.
         silent: why nodes of the cluster were left out, one line each.
+        not_compared: collections whose settings were not recorded when something was last applied, so that those which
+            no revision declares can't be compared.
     """
 
     qdrant: str
@@ -70,6 +72,7 @@ class Checked:
     notes: int = 0
     exit_code: int = 0
     silent: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
 
 
 def check(
@@ -116,7 +119,14 @@ def _checked(opened: Session, world: World, only: Iterable[str] | None, *, stric
     files = file_findings(opened.files(), opened.ledger.applied_checksums(), runs)
     seen = [row for row in rows if row is not None]
     checked = _counted(world.capabilities.label, opened.ledger.url_label, seen, files, strict=strict)
-    return replace(checked, silent=world.capabilities.silent)
+    states = [world.collections[row.name] for row in seen if row.name in world.collections]
+    unknown = () if world.capabilities.local else tuple(state.name for state in states if _not_recorded(state))
+    return replace(checked, silent=world.capabilities.silent, not_compared=unknown)
+
+
+def _not_recorded(state: CollectionState) -> bool:
+    """Whether an earlier qmigrate has kept nothing of the settings that no revision declares."""
+    return any(row.state == "live" and row.settings is None for row in state.generations)
 
 
 def _chosen(only: Iterable[str] | None, known: Set[str]) -> set[str]:

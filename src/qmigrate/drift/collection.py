@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from qmigrate.drift.finding import Finding, drift, note, unfinished
 from qmigrate.drift.schema import Difference, differences, lacking_replicas, restoration
+from qmigrate.drift.undeclared import NOT_SET, effective
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.state import Capabilities, CollectionState, Generation, LiveCollection, OpenRun
@@ -230,8 +231,11 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
             live=live.replicas,
         )
     local = around.capabilities.local
-    changes = {(change.kind, change.name): change for change in restoration(state.declared, live.schema, local=local)}
-    for found in differences(state.declared, live.schema, local=local):
+    version = around.capabilities.version
+    recorded = state.declared if local else effective(state, version) or state.declared
+    declared = {one.path for one in differences(state.declared, live.schema, local=local)}
+    changes = {(change.kind, change.name): change for change in restoration(recorded, live.schema, local=local)}
+    for found in differences(recorded, live.schema, local=local):
         if found.kind == "alias.drop":
             yield note(
                 "alias",
@@ -252,11 +256,13 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
                 live=holder,
             )
         else:
-            restorable = changes[found.kind, found.name].possible_in_place() and found.kind not in LOST
+            change = changes[found.kind, found.name]
+            restorable = change.possible_in_place() and found.kind not in LOST and found.recorded != NOT_SET
+            said = "" if found.path in declared else ", and no revision declares it"
             yield drift(
                 "schema",
                 found.path,
-                found.message,
+                found.message + said,
                 *_ways(state.name, found, restorable=restorable),
                 recorded=found.recorded,
                 live=found.live,

@@ -148,7 +148,7 @@ def _leaves(path: str, key: str, declared: Any, live: Any, *, defaults: bool = T
         for inner in sorted(declared):
             yield from _leaves(f"{path}.{inner}", inner, declared[inner], live.get(inner), defaults=defaults)
         return
-    if defaults and live is None and _says_nothing(key, declared):
+    if defaults and live is None and says_nothing(key, declared):
         return
     if defaults and key == "quantization_config" and declared == DISABLED:
         if live != DISABLED:
@@ -158,10 +158,10 @@ def _leaves(path: str, key: str, declared: Any, live: Any, *, defaults: bool = T
         yield path, declared, live
 
 
-def _says_nothing(key: str, declared: Any) -> bool:
+def says_nothing(key: str, declared: Any) -> bool:
     """Whether a declared value is what a server does anyway, and doesn't report."""
     if isinstance(declared, Mapping):
-        return all(_says_nothing(inner, value) for inner, value in declared.items())
+        return all(says_nothing(inner, value) for inner, value in declared.items())
     return declared == _AUTOMATIC or not effective({key: declared})
 
 

@@ -92,6 +92,7 @@ def generation_of(row: RowMapping) -> Generation:
         fence=row["fence"],
         swept=row["swept"],
         server=row["server"],
+        settings=row["settings"],
         changed_at=row["updated_at"],
     )
 
@@ -107,6 +108,7 @@ def generation_columns(generation: Generation) -> dict[str, Any]:
         "held_until": generation.held_until,
         "fence": generation.fence,
         "swept": generation.swept,
+        "settings": generation.settings,
     }
 
 

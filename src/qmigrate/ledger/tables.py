@@ -182,6 +182,8 @@ generations = Table(
     Column("fence", Json),
     Column("swept", Boolean, nullable=False),
     Column("server", Text),
+    # All settings as they were when something was last applied, those too that nothing declares.
+    Column("settings", Json),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
 )

@@ -115,6 +115,8 @@ class Generation:
         swept: nothing can arrive late any more.
         server: label of the server when this generation was recorded first; the ledger fills it in.
         changed_at: when the ledger last changed this row; None before it is stored.
+        settings: all settings as they were when something was last applied, see ``drift.undeclared``; None where an
+            earlier qmigrate recorded none, and in local mode.
     """
 
     number: int
@@ -128,6 +130,7 @@ class Generation:
     swept: bool = False
     server: str | None = None
     changed_at: datetime | None = field(default=None, compare=False)
+    settings: JsonObject | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
