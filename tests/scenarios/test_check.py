@@ -632,7 +632,7 @@ def test_settings_that_nobody_declared_are_seen_and_accepted(bare, body, path, v
 @pytest.mark.server
 @pytest.mark.parametrize(("body", "path", "value"), [row for row in UNDECLARED if "strict" not in row[1]], ids=[row[1] for row in UNDECLARED if "strict" not in row[1]])
 def test_settings_that_nobody_declared_are_restored(bare, body, path, value):
-    """repair --schema brings back what was recorded."""
+    """What was recorded is brought back by `repair --schema`."""
     patch(bare, body)
     assert path in check(bare)[1]
     restore(bare.settings(), bare.name)

@@ -180,6 +180,7 @@ TROUBLES = {
     "a dead replica": ({"inactive": ("shard 0 on peer 7: Dead",)}, "warn", "peer 7: Dead"),
     "hidden points": ({"hidden": 12}, "warn", "12 now"),
     "prevent_unoptimized": ({"prevents_unoptimized": True}, "warn", "hides points"),
+    "shards that can't be asked": ({"unread": "no active replica"}, "fail", "no active replica"),
     "custom sharding": ({"custom_sharding": True}, "warn", "custom sharding"),
 }
 

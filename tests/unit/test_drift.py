@@ -230,6 +230,7 @@ COLLECTIONS = (
     ("unknown settings", state(live=LiveCollection("docs__g0002", schema(), seal=seal(), unknown=("params.new",))), around(), [("schema", "note", "unknown")]),
     ("fewer replicas than declared", state(**REPLICATED), replace(around(), capabilities=replace(SERVER, peers=3)), [("schema", "drift", "replicas")]),
     ("as many replicas as there are nodes", state(**REPLICATED), replace(around(), capabilities=replace(SERVER, peers=1)), []),
+    ("not all there", state(live=replace(DRIFTED, unread="no active replica")), around(), [("schema", "note", "settings")]),
     ("hidden", hidden(), BEHIND, [("hidden", "note", "hidden docs")]),
     ("hidden by an older server", hidden(), replace(BEHIND, capabilities=replace(SERVER, version=(1, 19, 0))), [("hidden", "drift", "hidden docs")]),
     ("hidden on three nodes", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=3)), [("hidden", "drift", "hidden docs")]),

@@ -21,7 +21,10 @@ ANSWERS = {
     "/cluster": {"result": {"status": "enabled", "peer_id": 1, "peers": {"1": {"uri": "a"}, "2": {"uri": "b"}}, "raft_info": {"leader": 1}}},
     "/collections": {"result": {"collections": []}},
     "/aliases": {"result": {"aliases": []}},
-    "/telemetry": {"result": {}},
+    "/telemetry": {"result": {"collections": {"collections": [{"id": "half__g0001", "config": {
+        "params": {"vectors": {"size": 8, "distance": "Cosine"}, "shard_number": 2},
+        "hnsw_config": {"m": 16}, "optimizer_config": {}, "wal_config": {}, "metadata": {"qmigrate": {"ledger": "L"}},
+    }}]}}},
 }
 
 
@@ -30,8 +33,10 @@ class Node(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
-        body = json.dumps(ANSWERS[self.path.partition("?")[0]]).encode()
-        self.send_response(200)
+        path = self.path.partition("?")[0]
+        known = ANSWERS.get(path, {"status": {"error": "Service internal error: no active replica of shard 1"}})
+        body = json.dumps(known).encode()
+        self.send_response(200 if path in ANSWERS else 500)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -69,6 +74,21 @@ def test_what_only_reads_goes_on_with_the_nodes_that_answer(up, asked):
         store.close()
 
 
+def test_a_collection_with_shards_on_a_node_that_is_down_keeps_its_settings(up):
+    """Its seal and settings are what every node knows; why the rest is missing is said, and nothing of it is compared."""
+    down = f"http://127.0.0.1:{free_port()}"
+    store = connect(ConnectionSettings(url=up, nodes=(up, down), timeout=0.2), partial=True)
+    try:
+        found = store.describe("half__g0001")
+        assert found is not None
+        assert (found.seal, found.schema.config["hnsw_config"], found.schema.config["shard_number"]) == ({"ledger": "L"}, {"m": 16}, 2)
+        assert "no active replica" in str(found.unread)
+        with pytest.raises(StoreError, match="no active replica"):
+            store.describe("unknown")
+    finally:
+        store.close()
+
+
 def test_what_writes_needs_every_node_and_names_the_one_that_is_down(up):
     """The hint is about qdrant.nodes, not about qdrant.url, which answers."""
     down = f"http://127.0.0.1:{free_port()}"
@@ -97,7 +117,7 @@ def test_an_examiner_takes_a_node_that_is_down_for_watched(up, asked):
     try:
         assert sorted(node.problem is None for node in examiner.nodes()) == [False, True]
         assert [peer.watched for peer in examiner.cluster().peers] == [True, True]
-        assert examiner.stored() == {}
+        assert set(examiner.stored()) == {"half__g0001"}
     finally:
         examiner.close()
 

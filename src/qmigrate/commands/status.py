@@ -6,7 +6,7 @@ from qmigrate.commands.condition import condition, eta, percent
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
-from qmigrate.errors import NotFoundError, QmigrateError
+from qmigrate.errors import NotFoundError, QmigrateError, StoreError
 from qmigrate.ledger.links import LINKED, all_links
 from qmigrate.model.state import World
 from qmigrate.observe import observe
@@ -110,6 +110,10 @@ def _points(opened: Session, physical: str | None) -> int | None:
         return opened.store.count(physical)
     except NotFoundError:
         return None
+    except StoreError:
+        if opened.store.capabilities.silent:
+            return None
+        raise
 
 
 def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:

@@ -83,6 +83,8 @@ class LiveCollection:
         inactive: replicas that are not Active, as ``shard N on peer M: state``.
         replicas: of the shard that has the fewest, whatever their states; None without a cluster.
         custom_sharding: whether shard keys are used.
+        unread: why only its settings could be read, and neither points nor payload indexes: shards of it are on nodes
+            that give no answer; None where all was read.
         unknown: config fields that this version of qmigrate doesn't know and so couldn't carry, as paths.
         unknown_values: their values, which a clone by the server has to show again.
     """
@@ -98,6 +100,7 @@ class LiveCollection:
     inactive: tuple[str, ...] = ()
     replicas: int | None = None
     custom_sharding: bool = False
+    unread: str | None = None
     unknown: tuple[str, ...] = ()
     unknown_values: JsonObject = field(default_factory=dict)
 

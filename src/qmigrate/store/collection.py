@@ -10,7 +10,7 @@ from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import LiveCollection
 from qmigrate.ports import Readiness
-from qmigrate.store.faults import SlowError
+from qmigrate.store.faults import SlowError, TransientError
 from qmigrate.store.nodes import Nodes, aliases
 from qmigrate.store.replicas import ACTIVE, Shard, shards_of
 from qmigrate.store.rest import Rest, segment
@@ -70,7 +70,12 @@ def describe(nodes: Nodes, name: str) -> LiveCollection | None:
 
 def _described(nodes: Nodes, name: str, known: Mapping[str, str]) -> LiveCollection | None:
     physical = known.get(name, name)
-    info = info_of(nodes.main, name)
+    try:
+        info = info_of(nodes.main, name)
+    except TransientError as error:
+        if not nodes.silent:
+            raise
+        return _told_by_telemetry(nodes.main, physical, known, error)
     if info is None:
         return None
     found = described(info["config"], info["payload_schema"])
@@ -91,6 +96,21 @@ def _described(nodes: Nodes, name: str, known: Mapping[str, str]) -> LiveCollect
         custom_sharding=config.get("sharding_method") == "custom",
         unknown=found.unknown,
         unknown_values=found.unknown_values,
+    )
+
+
+def _told_by_telemetry(
+    node: Rest, physical: str, known: Mapping[str, str], error: TransientError
+) -> LiveCollection:
+    """The settings and the seal, which every node has, of a collection whose shards can't all be asked."""
+    told = node.get("/telemetry", details_level=3).get("collections") or {}
+    config = next((one.get("config") for one in told.get("collections") or () if one.get("id") == physical), None)
+    if config is None:
+        raise error
+    found = described(config, {})
+    pointing = tuple(sorted(alias for alias, target in known.items() if target == physical))
+    return LiveCollection(
+        physical, found.schema.with_(aliases=pointing), seal=found.seal, status="grey", unread=error.message
     )
 
 

@@ -55,18 +55,18 @@ class ServerStore:
             StoreError: it can't be reached, denies the key, or is not Qdrant.
             ServerTooOldError: a node is too old.
         """
-        whole = Nodes.of(settings)
+        found = Nodes.of(settings)
         try:
-            found = whole.answering() if partial else whole
-            for node in whole.everyone():
-                if node not in found.everyone():
-                    node.close()
-            if found.main is not whole.main:
-                # Points travel to the host of this address.
-                settings = replace(settings, url=found.main.url)
+            up = found.answering() if partial else found
+            if up.silent:
+                found.close()
+                # What is on nodes that are down is asked for in vain: not for long. Points travel to this address, too.
+                urls, patience = tuple(node.url for node in up.watched), min(settings.timeout, nodes.PATIENCE)
+                settings = replace(settings, url=up.main.url, nodes=urls, timeout=patience)
+                found = replace(Nodes.of(settings), silent=up.silent)
             return cls(settings, found, capabilities.read(found))
         except BaseException:
-            whole.close()
+            found.close()
             raise
 
     @property

@@ -81,6 +81,8 @@ def _trouble(one: LiveCollection) -> Check | None:
     if one.status == "red" or one.problem:
         hint = "free disk or RAM of the server, then make the optimizer try again: any write does"
         return Check(name, False, f"{one.status}: {one.problem or 'no reason told'}", hint, 9)
+    if one.unread is not None:
+        return Check(name, False, f"not every shard can be asked: {one.unread}", "bring its nodes back", 9)
     if one.inactive:
         detail = f"not every replica is active: {some(one.inactive)}"
         hint = "wait until the cluster has recovered; an upgrade is refused until then"
