@@ -12,7 +12,7 @@ from qmigrate.ports import Store, Stored
 from qmigrate.store import records
 
 #: Points that are looked at, and how many at once: points may be megabytes, and nobody waits long for an estimate.
-POINTS, AT_ONCE = 64, 8
+POINTS, AT_ONCE = 64, 16
 #: Bytes after which enough was seen.
 ENOUGH = 16 * 2**20
 
