@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qmigrate.commands.condition import condition, eta, percent
+from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
@@ -10,8 +11,9 @@ from qmigrate.errors import NotFoundError, QmigrateError, StoreError
 from qmigrate.ledger.links import LINKED, all_links
 from qmigrate.model.state import World
 from qmigrate.observe import observe
+from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
-from qmigrate.revisions import Revision
+from qmigrate.revisions import Revision, Revisions
 from qmigrate.settings import Settings
 
 
@@ -55,7 +57,10 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
 
 def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
     """What was applied and taken back, newest first."""
+    files = Revisions.load(settings.scripts)
+    # Qdrant has nothing to say about it.
     with opened_ledger(settings) as ledger:
+        check_checksums(files_of(with_inline(files, ledger)), ledger.applied_checksums())
         rows = ledger.history(collection, limit)
         return History(
             rows=tuple(
