@@ -170,7 +170,7 @@ def check_hidden_name(world: World, name: str) -> None:
     state = world.collections.get(name)
     if state is None or not state.hides or world.capabilities.local:
         return
-    if world.capabilities.spread:
+    if world.capabilities.several:
         raise hidden_on_several(name, world.capabilities)
     since = hidden_since(state)
     if since is None:

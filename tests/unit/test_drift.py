@@ -234,7 +234,7 @@ COLLECTIONS = (
     ("hidden", hidden(), BEHIND, [("hidden", "note", "hidden docs")]),
     ("hidden by an older server", hidden(), replace(BEHIND, capabilities=replace(SERVER, version=(1, 19, 0))), [("hidden", "drift", "hidden docs")]),
     ("hidden on three nodes", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=3)), [("hidden", "drift", "hidden docs")]),
-    ("hidden where nobody tells how many nodes", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=0)), [("hidden", "drift", "hidden docs")]),
+    ("hidden where nobody tells how many nodes", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=0)), [("hidden", "note", "hidden docs")]),
     ("hidden without a way", hidden(), replace(BEHIND, aliases={"docs": "docs__g0002"}, kept={}), [("hidden", "drift", "hidden docs")]),
     ("hidden by nobody known", state(hides=True), replace(BEHIND, kept={"docs__g0001": KEPT}, physical=frozenset({"docs", "docs__g0001", "docs__g0002"})),
      [("hidden", "drift", "hidden docs")]),

@@ -69,7 +69,7 @@ def test_what_only_reads_goes_on_with_the_nodes_that_answer(up, asked):
         assert store.physical_names() == ()
         assert store.aliases_of_nodes() == ({},)
         assert [down.removeprefix("http://") in line for line in able.silent] == [True]
-        assert (able.spread, able.barrier, able.nodes) == (True, False, 2)
+        assert (able.several, able.barrier, able.nodes) == (True, False, 2)
     finally:
         store.close()
 

@@ -138,7 +138,7 @@ def _looked_up(store: Store, rows: Sequence[LateWrite]) -> tuple[list[LateWrite]
         name = address(aliases, physical)
         if physical not in present:
             notes.append(f"{physical} is gone: digests are all that is left of it")
-        elif physical in aliases and (name == physical or store.capabilities.spread):
+        elif physical in aliases and (name == physical or store.capabilities.several):
             notes.append(f"{physical} is hidden, and nothing leads to it alone: its values can't be read")
         else:
             for first in range(0, len(ids), _AT_ONCE):

@@ -279,6 +279,8 @@ LOST = frozenset({"vector.add", "sparse.add", "vector.drop", "sparse.drop"})
 
 def _ways(name: str, found: Difference, *, restorable: bool) -> tuple[str, ...]:
     accept = f'qmigrate revision --from-drift --only {name} -m "what was changed by hand"'
+    if found.recorded == NOT_SET:
+        return (f"accept it: {accept}", "no server can unset it again: give it a value that does no harm")
     if restorable:
         return (f"restore it: qmigrate repair --schema {name}", f"accept it: {accept}")
     if found.kind in ("vector.drop", "sparse.drop"):
@@ -362,7 +364,7 @@ def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
             live=around.aliases.get(old_alias(name)),
         )
         return
-    if around.capabilities.spread:
+    if around.capabilities.several:
         stop = hidden_on_several(name, around.capabilities)
         yield drift("hidden", path, stop.message, str(stop.hint), recorded=1, live=around.capabilities.peers)
         return

@@ -53,18 +53,22 @@ class Capabilities:
     silent: tuple[str, ...] = ()
 
     @property
-    def spread(self) -> bool:
-        """Whether there is more than one node, or may be: nodes resolve the names of requests that are passed on again.
+    def several(self) -> bool:
+        """Whether there is more than one node: they resolve the names of requests that are passed on again.
 
         So a collection that an alias of its name hides can't be told from the new one: see ``docs/safety.md``.
         """
-        return not self.local and (self.peers != 1 or self.nodes > 1)
+        return not self.local and (self.peers > 1 or self.nodes > 1)
+
+    @property
+    def may_be_several(self) -> bool:
+        """The same, also where the server doesn't tell: nothing that was not hidden yet is hidden then."""
+        return self.several or (not self.local and self.peers == 0)
 
     @property
     def peers_words(self) -> str:
         """How many nodes there are, for people."""
-        most = max(self.peers, self.nodes)
-        return f"{most} nodes" if self.peers and most > 1 else "an unknown number of nodes"
+        return f"{max(self.peers, self.nodes)} nodes" if self.several else "an unknown number of nodes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def way_of(world: World, *, setting: str, allow_gap: bool) -> str:
     if world.capabilities.local:
         # Nobody else is there to see a gap.
         return "gap"
-    if setting == "gap" or world.hiding is False or world.capabilities.spread:
+    if setting == "gap" or world.hiding is False or world.capabilities.may_be_several:
         return "gap" if allow_gap else "refuse"
     return "shadow"
 

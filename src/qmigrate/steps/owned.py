@@ -38,7 +38,7 @@ def reach(work: Work, physical: str) -> str:
     known = work.store.aliases()
     if physical not in known:
         return physical
-    if work.store.capabilities.spread:
+    if work.store.capabilities.several:
         raise hidden_on_several(physical, work.store.capabilities)
     return old_alias(physical) if known.get(old_alias(physical)) == physical else own(work, physical)
 

@@ -208,7 +208,7 @@ class ServerStore:
 
     def hides_collections(self) -> bool:
         """Whether an alias may take the name of a collection: never with several nodes, where nothing is tried."""
-        return not self._capabilities.spread and hiding.probe(self._nodes, self._settings.timeout)
+        return not self._capabilities.may_be_several and hiding.probe(self._nodes, self._settings.timeout)
 
     def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
         """One request of RenameAlias actions (old, new), and then DeleteAlias: re-points `new` atomically."""

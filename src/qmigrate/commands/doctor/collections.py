@@ -174,7 +174,7 @@ def shadowed(patient: Patient) -> Iterator[Check]:
     """Plain collections that an alias of their name hides, and what is left of such a time."""
     physical, aliases = set(patient.physical()), patient.aliases()
     hidden = sorted(alias for alias, target in aliases.items() if alias in physical and target != alias)
-    if hidden and patient.store().capabilities.spread:
+    if hidden and patient.store().capabilities.several:
         stop = hidden_on_several(hidden[0], patient.store().capabilities)
         facts = {"names": hidden, "peers": patient.store().capabilities.peers}
         yield Check("shadowed names", False, f"{some(hidden)}: {stop.message}", stop.hint, stop.exit_code, facts=facts)

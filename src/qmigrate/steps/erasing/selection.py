@@ -89,7 +89,7 @@ class Erasure:
                     self.ids.setdefault(mine, set()).update(ids)
             finally:
                 removal.close()
-        self.spaces.spread(self.ids, self._place.store, lambda physical: self.present[physical])
+        self.spaces.several(self.ids, self._place.store, lambda physical: self.present[physical])
 
     def _count(self) -> None:
         for physical, name in self.present.items():
@@ -133,7 +133,7 @@ def readable(store: Store, physical: str) -> str:
     known = store.aliases()
     if physical not in known:
         return physical
-    if store.capabilities.spread:
+    if store.capabilities.several:
         raise hidden_on_several(physical, store.capabilities)
     if known.get(old_alias(physical)) == physical:
         return old_alias(physical)
