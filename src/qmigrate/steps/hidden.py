@@ -29,7 +29,8 @@ def preflight(step: GoLive, work: Work) -> None:
         )
     if not step.back and not work.store.hides_collections():
         able = work.store.capabilities
-        why = f"has {able.peers_words}, which resolve names again" if able.may_be_several else "doesn't let an alias do so"
+        nodes = f"has {able.peers_words}, which resolve names again"
+        why = nodes if able.may_be_several else "doesn't let an alias do so"
         raise RefusedError(
             f"an alias may not take the name of the collection {work.collection}: this Qdrant {why}",
             hint=f"qmigrate abort {work.collection}, then qmigrate upgrade --allow-gap: some milliseconds in which "

@@ -89,7 +89,7 @@ class Erasure:
                     self.ids.setdefault(mine, set()).update(ids)
             finally:
                 removal.close()
-        self.spaces.several(self.ids, self._place.store, lambda physical: self.present[physical])
+        self.spaces.spread(self.ids, self._place.store, lambda physical: self.present[physical])
 
     def _count(self) -> None:
         for physical, name in self.present.items():
