@@ -9,6 +9,10 @@ from qmigrate.model.holding import Holding, KeptSnapshot
 from qmigrate.model.names import GENERATION, REHEARSAL, is_internal, old_alias
 from qmigrate.model.state import Generation
 from qmigrate.ports import Store
+from qmigrate.store.weigh import weigh
+
+#: Points that the size of a generation is taken from.
+SAMPLE = 16
 
 
 def names_with_holdings(ledger: Ledger, physical: Sequence[str]) -> tuple[str, ...]:
@@ -66,7 +70,7 @@ def _holding(
         row=row,
         seal=live.seal,
         points=live.points,
-        size=live.points * live.schema.bytes_per_point(),
+        size=live.points * weigh(store, address, SAMPLE).per_point(live.schema),
         names=tuple(pointing),
         hidden=hidden,
         snapshots=tuple(

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from qmigrate.errors import ForeignLedgerError, RepairNeededError
 from qmigrate.ledger import Ledger
-from qmigrate.model.names import GENERATION, PROBE_PREFIX, is_internal, is_made
+from qmigrate.model.names import GENERATION, PROBE_PREFIX, is_internal, is_made, old_alias
 from qmigrate.model.plan import Plan
-from qmigrate.model.state import CollectionState, Generation, LiveCollection, World
+from qmigrate.model.state import Capabilities, CollectionState, Generation, LiveCollection, World
 from qmigrate.model.words import quote
 from qmigrate.ports import Store
 
@@ -171,11 +171,15 @@ def check_hidden_name(world: World, name: str) -> None:
     """The same for one name.
 
     Raises:
-        RepairNeededError: it is another version now.
+        RepairNeededError: it is another version now, or there is more than one node.
     """
     state = world.collections.get(name)
-    since = hidden_since(state) if state is not None and state.hides else None
-    if since is None or world.capabilities.local:
+    if state is None or not state.hides or world.capabilities.local:
+        return
+    if world.capabilities.several:
+        raise hidden_on_several(name, world.capabilities)
+    since = hidden_since(state)
+    if since is None:
         return
     before, now = (label.split(" at ")[0] for label in (since, world.capabilities.label))
     if before != now:
@@ -184,6 +188,15 @@ def check_hidden_name(world: World, name: str) -> None:
             "may treat it differently",
             hint=f"qmigrate gc {quote(name)} --now removes the old collection; the alias is an ordinary one then",
         )
+
+
+def hidden_on_several(name: str, capabilities: Capabilities) -> RepairNeededError:
+    """Why work on a name that hides a collection stops where there are several nodes, and the way out."""
+    return RepairNeededError(
+        f"the alias {name} hides the old collection of that name, and this Qdrant has {capabilities.peers_words}: they "
+        f"pass names on and resolve them again, so reads and writes of {old_alias(name)} reach both generations",
+        hint=f"qmigrate gc {name} --now removes the old collection; the alias is an ordinary one then",
+    )
 
 
 def hidden_since(state: CollectionState) -> str | None:

@@ -225,6 +225,16 @@ class Store(Protocol):
             RefusedRequestError: the server refuses it (400), and nothing was changed.
         """
 
+    def place_replicas(self, name: str, factor: int) -> tuple[str, ...]:
+        """*Write.* Order what a cluster lacks, or has too much, of the replicas of each shard; it waits for nothing.
+
+        Setting ``replication_factor`` of a collection that is there makes no replica and takes none away. May be
+        repeated until nothing is left; on fewer nodes than `factor` every node gets one.
+
+        Returns:
+            What is not as it should be yet, one line per shard; empty when all is done, and without a cluster.
+        """
+
     def flush(self, name: str) -> None:
         """*Write that changes nothing*, through every shard's queue, for servers without :meth:`barrier`."""
 
@@ -264,7 +274,8 @@ class Store(Protocol):
     def hides_collections(self) -> bool:
         """*Write, on throwaway names.* Whether an alias may take the name of a collection, which it then hides.
 
-        Servers don't document it, so it is tried each time; what was made for it is removed again.
+        Servers don't document it, so it is tried each time; what was made for it is removed again. With more than one
+        node it is not tried and never true: they pass names on and resolve them again, which mixes the two.
         """
 
     def rename_aliases(self, pairs: Sequence[tuple[EpochAlias, str]], drop: Sequence[str] = ()) -> None:

@@ -313,7 +313,7 @@ def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSett
         values["grpc_port"] = _port(port)
     host = source.environ.get("QMIGRATE_QDRANT_GRPC_HOST")
     if host is not None:
-        values["grpc_host"] = read.text(host, "QMIGRATE_QDRANT_GRPC_HOST")
+        values["grpc_host"] = read.host(host, "QMIGRATE_QDRANT_GRPC_HOST")
     key = source.environ.get("QMIGRATE_QDRANT_API_KEY")
     if key is None and named is not None:
         key = source.environ.get(read.variable_name(named, "qdrant.api_key_env"))

@@ -10,7 +10,7 @@ from tests.harness import Deployment
 from tests.scenarios.test_gc import rebuilt, write_behind
 
 from qmigrate.commands import gc, rehearse
-from qmigrate.ledger import Lease, Ledger, Quarantined
+from qmigrate.ledger import Doubt, Lease, Ledger, Quarantined
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Generation
@@ -107,6 +107,23 @@ def test_a_throwaway_and_carried_writes_are_forgotten(ledger, lease):
     assert ledger.quarantined(generation(-1, "building").physical) == 0
     assert ledger.quarantined("notes__g0001") == 1
     assert (ledger.carries(1, 0), len(ledger.carries(1, 1))) == ([], 1)
+
+
+def test_doubtful_late_writes_outlast_their_generation(ledger, lease):
+    """What is proven goes with it; what a person should look at stays, until its point is erased."""
+    run = lease.open_run("upgrade", Job("notes", "c", ()), {}, actor="a", tool="t", server="s")
+    for identifier in (7, 8, 9):
+        lease.carry(run, 0, identifier, b"a" * 32, b"b" * 32, "done", Doubt("may undo a delete", b"m" * 16))
+    lease.carried_for_sure(run, 0, [8])
+    assert [(one.point_id, one.doubt) for one in ledger.carries(run, 0)] == [
+        (7, Doubt("may undo a delete", b"m" * 16)), (8, Doubt(None, b"m" * 16)), (9, Doubt("may undo a delete", b"m" * 16))
+    ]
+    lease.drop_carries(run, 0)
+    ((found, job, late),) = ledger.late_writes("notes")
+    assert (found, job.collection, [(step, one.point_id) for step, one in late]) == (run, "notes", [(0, 7), (0, 9)])
+    assert list(ledger.late_writes("others")) == []
+    assert lease.forget_doubtful([9, 10]) == 1
+    assert [one.point_id for one in ledger.carries(run, 0)] == [7]
 
 
 def test_gc_and_a_rehearsal_on_every_kind_of_ledger(ledger_url, tmp_path):

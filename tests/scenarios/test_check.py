@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from qdrant_client import QdrantClient, models
@@ -19,6 +20,7 @@ from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 
 from qmigrate.commands import rollback, upgrade
+from qmigrate.commands.drift import from_drift, restore
 from qmigrate.errors import QmigrateError
 from qmigrate.ledger import Ledger
 
@@ -577,3 +579,78 @@ def test_an_adopted_collection_is_clean(deployment):
     assert check(deployment)[1] == {"metadata.team": ("drift", "search", "ads")}
     assert call(deployment.root, "repair", "--schema", deployment.name, "--yes").code == 0
     assert check(deployment) == (0, {})
+
+
+#: What anybody may change of a collection without a word to qmigrate: (PATCH, path, live value).
+UNDECLARED = (
+    ({"hnsw_config": {"m": 32}}, "hnsw_config.m", 32),
+    ({"optimizers_config": {"flush_interval_sec": 9}}, "optimizers_config.flush_interval_sec", 9),
+    ({"quantization_config": {"scalar": {"type": "int8", "always_ram": True}}}, "quantization_config", {"scalar": {"type": "int8", "always_ram": True}}),
+    ({"params": {"on_disk_payload": False}}, "on_disk_payload", False),
+    ({"vectors": {"a": {"on_disk": True}}}, "vectors.a.on_disk", True),
+    ({"vectors": {"a": {"hnsw_config": {"m": 48}}}}, "vectors.a.hnsw_config.m", 48),
+    ({"strict_mode_config": {"enabled": True, "max_query_limit": 77}}, "strict_mode_config.max_query_limit", 77),
+)  # fmt: skip
+BARE = """
+def upgrade():
+    return [op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE)}})]
+"""
+
+
+@pytest.fixture
+def bare(qdrant_server, tmp_path):
+    """A collection of which nothing is declared but its vector, on a real server."""
+    address = {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 5}
+    deployment = Deployment(tmp_path / "project", address, f"sqlite:///{tmp_path}/ledger.db")
+    deployment.revise("0001", BARE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(20)
+    yield deployment
+    clean(deployment)
+
+
+def patch(made: Deployment, body: dict) -> None:
+    """Change settings past qmigrate."""
+    assert httpx.patch(f"{made.qdrant['url']}/collections/{made.name}", json=body, timeout=20).status_code == 200
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("body", "path", "value"), UNDECLARED, ids=[row[1] for row in UNDECLARED])
+def test_settings_that_nobody_declared_are_seen_and_accepted(bare, body, path, value):
+    """Changed by hand: drift that names the path; --from-drift writes it, and once that is applied all is as recorded."""
+    assert check(bare) == (0, {})
+    patch(bare, body)
+    code, found = check(bare)
+    assert code == 4
+    assert found[path][2] == value
+    made = from_drift(bare.settings(), "by hand", revision_id="0002")
+    assert made.missing == ()
+    upgrade.upgrade(bare.settings())
+    assert check(bare) == (0, {})
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("body", "path", "value"), [row for row in UNDECLARED if "strict" not in row[1]], ids=[row[1] for row in UNDECLARED if "strict" not in row[1]])
+def test_settings_that_nobody_declared_are_restored(bare, body, path, value):
+    """What was recorded is brought back by `repair --schema`."""
+    patch(bare, body)
+    assert path in check(bare)[1]
+    restore(bare.settings(), bare.name)
+    assert check(bare) == (0, {})
+
+
+@pytest.mark.server
+def test_what_qmigrate_does_itself_is_no_drift(bare):
+    """Copies, fences, freezes, changes in place, ways back and forth: check finds nothing after any of them."""
+    bare.revise("0002", ADD)
+    upgrade.upgrade(bare.settings())
+    assert check(bare) == (0, {})
+    rollback.rollback(bare.settings(), "0001")
+    assert check(bare)[1].keys() == {"revision"}
+    upgrade.upgrade(bare.settings())
+    bare.revise("0003", 'def upgrade():\n    return [op.UpdateCollection("{name}", optimizers_config=OptimizersConfigDiff(flush_interval_sec=7))]\n')
+    patch(bare, {"hnsw_config": {"m": 40}})
+    upgrade.upgrade(bare.settings())
+    assert check(bare)[1].keys() == {"hnsw_config.m"}
+    rollback.rollback(bare.settings(), "0002")
+    assert check(bare)[1].keys() == {"hnsw_config.m", "revision"}

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 from tests.conftest import clean
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 
+from qmigrate.cli.app import root
+from qmigrate.commands import late_writes, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import upgrade
-from qmigrate.errors import LeaseHeldError, QmigrateError, RefusedError
+from qmigrate.commands.session import opened_ledger
+from qmigrate.errors import LeaseHeldError, NotFoundError, QmigrateError, RefusedError
+from qmigrate.ledger import Doubt
+from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO
 from qmigrate.steps import golive
 from qmigrate.store import capabilities
+from qmigrate.store.records import DIGEST_SIZE
 from qmigrate.store.server import ServerStore
 
 POINTS = 30
@@ -220,3 +227,93 @@ def test_a_holder_of_the_past_cannot_swap_any_more(made, monkeypatch):
     store = made.store()
     assert store.aliases()[made.name] == f"{made.name}__g0001"
     store.close()
+
+
+def rows_of(made, revision="0002"):
+    """(kind, id, written to the old generation, in the new one now) of `history --carried`."""
+    found = late_writes.carried(made.settings(), revision, made.name)
+    return [(row.kind, row.id, row.old["now"], row.new["now"]) for row in found.rows], found
+
+
+@pytest.mark.server
+def test_a_late_insert_that_undoes_a_delete_is_named(made, monkeypatch):
+    """Absent at the proof, inserted late through the old generation, deleted through the name: back, and listed first."""
+
+    def late(store):
+        write(store, f"{made.name}__g0001", [make_point(number, text=f"late {number}") for number in range(100, 140)])
+        write(store, f"{made.name}__g0001", [make_point(3, text="late")])
+
+    before_the_swap(monkeypatch, made, late)
+    after_the_swap(monkeypatch, made, lambda store: store.delete(made.name, [120, 131]))
+    report = sweep_of(upgrade.upgrade(made.settings()))
+    assert {120, 131} <= made.contents().keys()
+    assert (report["may_undo"], report["listed"]["count"]) == (40, 41)
+    assert {reason for _, reason in report["listed"]["named"]} == {MAY_UNDO}
+    rows, found = rows_of(made)
+    assert found.counts == {"may_undo_delete": 40, "may_overwrite": 1}
+    assert {(kind, identifier) for kind, identifier, *_ in rows[:40]} == {("may_undo_delete", n) for n in range(101, 141)}
+    assert all(f"late {identifier - 1}" in old and f"late {identifier - 1}" in new for _, identifier, old, new in rows[:40])
+    assert all(row.old["before"] is None and row.new["met"] is None for row in found.rows[:40])
+
+
+@pytest.mark.server
+def test_what_the_new_generation_kept_is_listed_with_both_values(made, monkeypatch):
+    """Both sides took a write: the kept value and the one that wasn't carried, with what it met."""
+    before_the_swap(monkeypatch, made, lambda store: write(store, f"{made.name}__g0001", [make_point(3, text="old side")]))
+    after_the_swap(monkeypatch, made, lambda store: write(store, made.name, [make_point(3, text="new side")]))
+    upgrade.upgrade(made.settings())
+    (row,), found = rows_of(made)
+    assert row[:2] == ("kept", 4)
+    assert ("old side" in row[2], "new side" in row[3]) == (True, True)
+    assert found.rows[0].new["met"] not in (None, found.rows[0].new["before"])
+
+
+S, T, MET, NONE = (bytes([number]) * DIGEST_SIZE for number in (1, 2, 3, 0))
+#: (state, what is doubtful, kind): every row that the journal may have of a late write.
+JOURNAL = (
+    ("running", Doubt(MAY_UNDO, NONE), "may_undo_delete"),
+    ("done", Doubt(MAY_UNDO, NONE), "may_undo_delete"),
+    ("done", Doubt(MAY_OVERWRITE, MET), "may_overwrite"),
+    ("listed", Doubt(KEPT, MET), "kept"),
+    ("listed", Doubt("it has no text", None), "not_made"),
+    ("listed", None, "unknown"),
+    ("done", None, "unknown"),
+    ("already there", None, "already_there"),
+    ("done", Doubt(None, MET), "carried"),
+)
+
+
+def test_every_kind_of_late_write_is_listed_the_doubtful_first(tmp_path):
+    """All of them, with both digests and what both generations hold today; as text, as JSON, and refused with the audit."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/ledger.db")
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(POINTS, uuids=False)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    with opened_ledger(made.settings()) as ledger, ledger.hold(made.name, timeout=5) as lease:
+        run = ledger.history(made.name)[0].run
+        for number, (state, doubt, _) in reversed(list(enumerate(JOURNAL))):
+            lease.carry(run, 1, number + 1, S + T, MET + T, state, doubt)
+        lease.carry(run, 1, 1000, NONE + NONE, NONE + NONE, "done", Doubt(MAY_UNDO, NONE))
+    rows, found = rows_of(made)
+    assert [row[:2] for row in rows] == [
+        ("may_undo_delete", 1), ("may_undo_delete", 2), ("may_undo_delete", 1000),
+        *((kind, number + 1) for number, (_, _, kind) in enumerate(JOURNAL) if number > 1),
+    ]
+    assert all("text" in old and "text" in new for _, identifier, old, new in rows if identifier < 1000)
+    assert rows[2][2:] == (None, None)
+    assert (found.rows[0].old["written"], found.rows[3].new["met"]) == (MET.hex(), MET.hex())
+    assert found.rows[5].reason == "it has no text"
+    assert late_writes.carried(made.settings(), "0001").rows == ()
+    with pytest.raises(NotFoundError, match="never applied"):
+        late_writes.carried(made.settings(), "0009")
+    runner = CliRunner()
+    arguments = ["--config", str(made.config), "history", "--carried", "0002"]
+    text = runner.invoke(root, arguments)
+    assert text.exit_code == 0, text.output
+    assert "10 late writes around 0002" in text.stdout
+    assert text.stdout.index("may undo delete") < text.stdout.index("may overwrite")
+    told = json.loads(runner.invoke(root, [*arguments, "--json"]).stdout)["data"]
+    assert [row["id"] for row in told["rows"]][:3] == [1, 2, 1000]
+    assert runner.invoke(root, [*arguments, "--deletions"]).exit_code == 2

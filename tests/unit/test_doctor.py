@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from qmigrate.errors import DriftError, StoreError
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Peer, Stored
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.weight import Weight
 from qmigrate.planner.leftovers import LONGEST_PROBE, own_aliases, probes
 from qmigrate.store.capabilities import LOCAL
 
@@ -46,6 +48,9 @@ class Patient:
         self.local = self.parts["local"]
         self.left = 1.0
         self.settings = SimpleNamespace(qdrant=SimpleNamespace(path=None))
+
+    def weighed(self, _name, live):
+        return live.points * Weight().per_point(live.schema)
 
     def broken(self, part):
         return isinstance(self.parts.get(part), Exception)
@@ -89,6 +94,12 @@ CASES = {
         server.versions,
         {"nodes": (NODE, node(version=(1, 17, 1))), "physical": ("c", "c__g0001")},
         [("versions", "fail")],
+    ),
+    "a shadowed name on one node": (collections.shadowed, {"physical": ("c", "c__g0001")}, [("shadowed names", "warn")]),
+    "a shadowed name on three nodes": (
+        collections.shadowed,
+        {"physical": ("c", "c__g0001"), "store": SimpleNamespace(capabilities=replace(SERVER, peers=3))},
+        [("shadowed names", "fail")],
     ),
     "no operation ids": (
         server.versions, {"nodes": (node(version=(1, 16, 3)),)}, [("versions", "ok"), ("operation ids", "info")]
@@ -169,6 +180,7 @@ TROUBLES = {
     "a dead replica": ({"inactive": ("shard 0 on peer 7: Dead",)}, "warn", "peer 7: Dead"),
     "hidden points": ({"hidden": 12}, "warn", "12 now"),
     "prevent_unoptimized": ({"prevents_unoptimized": True}, "warn", "hides points"),
+    "shards that can't be asked": ({"unread": "no active replica"}, "fail", "no active replica"),
     "custom sharding": ({"custom_sharding": True}, "warn", "custom sharding"),
 }
 

@@ -19,14 +19,16 @@ from qmigrate.drift import (
     acceptance,
     collection_findings,
     differences,
+    effective,
     embedders_of,
     fingerprint_findings,
     plan_restoration,
     restoration,
 )
+from qmigrate.drift.undeclared import NOT_SET, settings_after, settings_of, undeclared
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import Build, GoLive, InPlace, Job
-from qmigrate.model.schema import DISABLED, CollectionSchema, changed
+from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed
 from qmigrate.model.state import (
     Applied,
     Capabilities,
@@ -194,6 +196,8 @@ def hidden(**changed) -> CollectionState:
     return state(generations=rows, hides=True, **changed)
 
 
+TWICE = schema(config={"replication_factor": 2})
+REPLICATED = {"declared": TWICE, "live": LiveCollection("docs__g0002", TWICE, seal=seal(), replicas=1)}
 BEHIND = around(
     aliases={"docs": "docs__g0002", "docs__old": "docs"},
     physical=frozenset({"docs", "docs__g0002"}),
@@ -224,12 +228,112 @@ COLLECTIONS = (
     ("a way back made again", state(), around(kept={"docs__g0001": LiveCollection("docs__g0001", schema())}), [("generation", "drift", "generation docs__g0001")]),
     ("a generation of nobody", state(), around(physical=frozenset({"docs__g0001", "docs__g0002", "docs__g0009"})), [("generation", "note", "generation docs__g0009")]),
     ("unknown settings", state(live=LiveCollection("docs__g0002", schema(), seal=seal(), unknown=("params.new",))), around(), [("schema", "note", "unknown")]),
+    ("fewer replicas than declared", state(**REPLICATED), replace(around(), capabilities=replace(SERVER, peers=3)), [("schema", "drift", "replicas")]),
+    ("as many replicas as there are nodes", state(**REPLICATED), replace(around(), capabilities=replace(SERVER, peers=1)), []),
+    ("not all there", state(live=replace(DRIFTED, unread="no active replica")), around(), [("schema", "note", "settings")]),
     ("hidden", hidden(), BEHIND, [("hidden", "note", "hidden docs")]),
     ("hidden by an older server", hidden(), replace(BEHIND, capabilities=replace(SERVER, version=(1, 19, 0))), [("hidden", "drift", "hidden docs")]),
+    ("hidden on three nodes", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=3)), [("hidden", "drift", "hidden docs")]),
+    ("hidden where nobody tells how many nodes", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=0)), [("hidden", "note", "hidden docs")]),
     ("hidden without a way", hidden(), replace(BEHIND, aliases={"docs": "docs__g0002"}, kept={}), [("hidden", "drift", "hidden docs")]),
     ("hidden by nobody known", state(hides=True), replace(BEHIND, kept={"docs__g0001": KEPT}, physical=frozenset({"docs", "docs__g0001", "docs__g0002"})),
      [("hidden", "drift", "hidden docs")]),
 )
+
+
+#: A collection as a server reports it, with nothing declared but its vector.
+REPORTED = schema(
+    {"a": {**A}},
+    config={"hnsw_config": HNSW, "optimizers_config": {"indexing_threshold": 10000, "flush_interval_sec": 5}, "on_disk_payload": True},
+)
+
+
+def reported(**changed) -> CollectionSchema:
+    """The same with some of its settings changed by hand; None takes one away."""
+    config = {**REPORTED.config, **{key: value for key, value in changed.items() if key != "vectors"}}
+    return schema(changed.get("vectors", REPORTED.vectors), config={key: value for key, value in config.items() if value is not None})
+
+
+def served(live: CollectionSchema, *, recorded=REPORTED, declared=None, version=(1, 18, 3), **row) -> CollectionState:
+    """``docs``, whose settings were recorded when 0002 was applied."""
+    then = settings_of(LiveCollection("docs__g0002", recorded), version)
+    generation = Generation(2, "docs__g0002", None, ("0001", "0002"), schema(), "live", settings=then, **row)
+    return state(generations=(generation,), declared=declared or schema(), live=LiveCollection("docs__g0002", live, seal=seal(generation=2)))
+
+
+STRICT = {"enabled": True, "max_query_limit": 10}
+FENCED = {"enabled": True, "write_rate_limit": 1}
+#: (what, recorded, live, more, path -> (recorded, live))
+UNDECLARED = (
+    ("as recorded", REPORTED, REPORTED, {}, {}),
+    ("HNSW", REPORTED, reported(hnsw_config={**HNSW, "m": 32}), {}, {"hnsw_config.m": (16, 32)}),
+    ("optimizers", REPORTED, reported(optimizers_config={"indexing_threshold": 0, "flush_interval_sec": 5}), {}, {"optimizers_config.indexing_threshold": (10000, 0)}),
+    ("place of payloads", REPORTED, reported(on_disk_payload=False), {}, {"on_disk_payload": (True, False)}),
+    ("quantization", REPORTED, reported(quantization_config=SCALAR), {}, {"quantization_config": (DISABLED, SCALAR)}),
+    ("quantization gone", reported(quantization_config=SCALAR), REPORTED, {}, {"quantization_config": (SCALAR, None)}),
+    ("another quantization", reported(quantization_config=SCALAR), reported(quantization_config={"binary": {}}), {}, {"quantization_config.scalar": (SCALAR["scalar"], None)}),
+    ("a field of a quantization", reported(quantization_config=SCALAR), reported(quantization_config={"scalar": {"type": "int8", "always_ram": False}}), {},
+     {"quantization_config.scalar.always_ram": (True, False)}),
+    ("strict mode", REPORTED, reported(strict_mode_config=STRICT), {},
+     {"strict_mode_config.enabled": (False, True), "strict_mode_config.max_query_limit": (NOT_SET, 10)}),
+    ("strict mode off", REPORTED, reported(strict_mode_config={"enabled": False, "max_query_limit": 10}), {}, {}),
+    ("a fence that was lifted", REPORTED, reported(strict_mode_config={"enabled": False, "write_rate_limit": 10**9}), {}, {}),
+    ("a fence lifted from strict mode", reported(strict_mode_config=STRICT), reported(strict_mode_config={**STRICT, "write_rate_limit": 10**9}), {}, {}),
+    ("a fence in force", REPORTED, reported(strict_mode_config=FENCED), {"fence": {}}, {}),
+    ("a vector on disk", REPORTED, reported(vectors={"a": {**A, "on_disk": True}}), {}, {"vectors.a.on_disk": (False, True)}),
+    ("HNSW of a vector", REPORTED, reported(vectors={"a": {**A, "hnsw_config": {"m": 32}}}), {}, {"vectors.a.hnsw_config.m": (16, 32)}),
+    ("HNSW of a vector, as of all", REPORTED, reported(vectors={"a": {**A, "hnsw_config": {"m": 16}}}), {}, {}),
+    ("declared as it is", REPORTED, reported(hnsw_config={**HNSW, "m": 32}), {"declared": schema(config={"hnsw_config": {"m": 32}})}, {}),
+    ("declared, and changed", REPORTED, reported(hnsw_config={**HNSW, "m": 32}), {"declared": schema(config={"hnsw_config": {"m": 16}})}, {"hnsw_config.m": (16, 32)}),
+    ("metadata of an application", REPORTED, reported(metadata={"k": 1}), {}, {}),
+    ("a server that reports more", REPORTED, reported(hnsw_config={**HNSW, "new_limit": 7}), {"version": (1, 17, 1)}, {}),
+    ("a server that reports less", reported(hnsw_config={**HNSW, "old_limit": 7}), REPORTED, {"version": (1, 17, 1)}, {}),
+    ("another value by another server", REPORTED, reported(hnsw_config={**HNSW, "m": 32}), {"version": (1, 17, 1)}, {"hnsw_config.m": (16, 32)}),
+)
+
+
+@pytest.mark.parametrize(("recorded", "live", "more", "wanted"), [row[1:] for row in UNDECLARED], ids=[row[0] for row in UNDECLARED])
+def test_settings_that_no_revision_declares_are_compared(recorded, live, more, wanted):
+    """With what was recorded when something was last applied; what qmigrate and servers do by themselves is no drift."""
+    of = served(live, recorded=recorded, **more)
+    around_it = replace(around(), physical=frozenset({"docs__g0002"}), kept={})
+    seen = {one.path: (one.recorded, one.live) for one in collection_findings(of, around_it) if one.severity == "drift"}
+    assert seen == wanted
+    accepted = acceptance(effective(of, SERVER.version), live, local=False)
+    assert bool(accepted) == bool(wanted)
+    # Once a revision says it, and nothing else, nothing differs any more.
+    declared = changed(of.declared, accepted)
+    assert not [one for one in collection_findings(replace(of, declared=declared), around_it) if one.severity == "drift"]
+
+
+@pytest.mark.parametrize(("recorded", "live", "more", "wanted"), [row[1:] for row in UNDECLARED], ids=[row[0] for row in UNDECLARED])
+def test_undeclared_drift_is_restored_as_far_as_a_server_can(recorded, live, more, wanted):
+    """A restoration brings back what was recorded; what was not set, and can't be unset, stays and is told as such."""
+    of = served(live, recorded=recorded, **more)
+    possible = {path: values for path, values in wanted.items() if values[0] != NOT_SET}
+    plan = plan_restoration(world(of), "docs")
+    steps = [step for item in plan.collections for step in item.job.steps]
+    assert bool(steps and steps[0].changes) == bool(possible)
+
+
+def test_nothing_is_compared_while_a_run_is_open_or_nothing_was_recorded():
+    """What a run has done to settings is recorded when it ends."""
+    of = served(reported(hnsw_config={**HNSW, "m": 32}))
+    assert undeclared(of, SERVER.version)
+    assert not undeclared(replace(of, open_run=run("held", steps=(BUILD, GO))), SERVER.version)
+    bare = replace(of, generations=tuple(replace(row, settings=None) for row in of.generations))
+    assert not undeclared(bare, SERVER.version)
+
+
+def test_what_is_applied_records_only_what_it_touched():
+    """A change of m leaves a change of ef_construct by hand visible; a new vector is recorded whole, a dropped one goes."""
+    prior = settings_of(LiveCollection("c", schema({"a": A, "b": A}, config={"hnsw_config": HNSW})), (1, 18, 3))
+    now = settings_of(LiveCollection("c", schema({"a": A, "c": A}, config={"hnsw_config": {**HNSW, "m": 32, "ef_construct": 7}, "quantization_config": SCALAR})), (1, 19, 0))
+    made = (Change("config.set", "hnsw_config", {"m": 32}), Change("vector.add", "c", A), Change("vector.drop", "b"), Change("index.add", "f", {"type": "float"}))
+    found = settings_after(prior, now, made)
+    assert found["config"]["hnsw_config"] == {**HNSW, "m": 32}
+    assert "quantization_config" not in found["config"]
+    assert (sorted(found["vectors"]), found["indexes"], found["version"]) == (["a", "c"], {}, [1, 18, 3])
 
 
 @pytest.mark.parametrize(("of", "beside", "wanted"), [row[1:] for row in COLLECTIONS], ids=[row[0] for row in COLLECTIONS])
@@ -304,6 +408,14 @@ def test_fingerprints(now, broken, wanted):
 def world(of: CollectionState) -> World:
     """One collection on a server."""
     return World("L", SERVER, {of.name: of})
+
+
+def test_replicas_that_are_lacking_are_made_by_a_restoration():
+    """The setting is as declared already; the step says it once more, and its phase makes the replicas."""
+    spread = replace(world(state(**REPLICATED)), capabilities=replace(SERVER, peers=3))
+    (item,) = plan_restoration(spread, "docs").collections
+    assert [(change.name, change.after) for change in item.job.steps[0].changes] == [("replication_factor", 2)]
+    assert not plan_restoration(world(state(**REPLICATED)), "docs").collections
 
 
 def test_a_restoration_is_one_step_without_a_revision():

@@ -23,10 +23,12 @@ from qmigrate.model.state import (
     Record,
     World,
 )
+from qmigrate.observe import check_hidden_name
 from qmigrate.operations.base import Strategy
 from qmigrate.planner import check_checksums, plan_abort, plan_rollback, plan_upgrade
 from qmigrate.planner.forward import pending
 from qmigrate.planner.guard import check_not_given_up, check_open_run
+from qmigrate.planner.plain import way_of
 from qmigrate.planner.segment import not_beyond_schemas
 
 VECTOR = {"size": 8, "distance": "Cosine"}
@@ -117,6 +119,41 @@ def world(*states):
 
 
 CREATED = Applied("1", "sum-1", "docs__g0001", "create", None)
+
+
+#: (what is known of the nodes, setting, consent, how a plain name becomes an alias)
+WAYS = (
+    ({}, "auto", False, "shadow"),
+    ({}, "gap", False, "refuse"),
+    ({}, "gap", True, "gap"),
+    ({"peers": 3}, "auto", False, "refuse"),
+    ({"peers": 3}, "auto", True, "gap"),
+    ({"peers": 0}, "auto", False, "refuse"),
+    ({"nodes": 2}, "auto", False, "refuse"),
+    ({"local": True, "peers": 3}, "auto", False, "gap"),
+)
+
+
+@pytest.mark.parametrize(("nodes", "setting", "allow_gap", "wanted"), WAYS)
+def test_a_name_is_hidden_only_on_a_single_node(nodes, setting, allow_gap, wanted):
+    """Several nodes resolve a passed name again, so that the hidden collection can't be told from the new one."""
+    seen = World("ledger", replace(SERVER, **nodes), {})
+    assert way_of(seen, setting=setting, allow_gap=allow_gap) == wanted
+    # What was found out by trying changes nothing where there are several nodes.
+    assert way_of(replace(seen, hiding=True), setting=setting, allow_gap=allow_gap) == wanted
+
+
+@pytest.mark.parametrize(("nodes", "says"), [({"peers": 3}, "3 nodes"), ({"nodes": 2}, "2 nodes"), ({"peers": 0}, None), ({}, None)])
+def test_work_on_a_hidden_name_stops_on_several_nodes(nodes, says):
+    """Whatever version hid it, and also where that is not known: the way out is named."""
+    state = CollectionState("docs", "alias", True, hides=True)
+    seen = World("ledger", replace(SERVER, **nodes), {"docs": state})
+    if says is None:
+        check_hidden_name(seen, "docs")
+        return
+    with pytest.raises(RepairNeededError, match=says) as stopped:
+        check_hidden_name(seen, "docs")
+    assert "qmigrate gc docs --now" in str(stopped.value.hint)
 
 
 def test_a_new_collection_is_built_empty_and_named_at_once():

@@ -164,17 +164,17 @@ def speed(collection="c", points=1000, embeds=0, width=WIDTH) -> Speed:
 @pytest.mark.parametrize(
     ("wanted", "speeds", "local", "seconds", "basis"),
     [
-        (Copy("c", 1000, 0, SCHEMA, 1000), [], False, 2 + 2 * 1000 * WIDTH / 1e6 + 50, ASSUMED),
-        (Copy("c", 1000, 1, SCHEMA, 1000), [], False, 2 + 2 * 1000 * WIDTH / 1e6 + 100 + 50, ASSUMED),
-        (Copy("c", 1000, 0, SCHEMA, 1000), [], True, 12, ASSUMED),
-        (Copy("c", 1000, 0, SCHEMA, 1000), [speed()], False, 22, MEASURED),
-        (Copy("c", 2000, 0, SCHEMA, 2000), [speed(width=WIDTH * 2)], False, 22, MEASURED),
-        (Copy("c", 2000, 1, SCHEMA, 2000), [speed(embeds=1, width=WIDTH * 2)], False, 2 + 20 + 10, MEASURED),
-        (Copy("c", 0, 0, SCHEMA, 1000), [speed()], False, 12, MEASURED),
-        (Copy("c", 1000, 0, SCHEMA, 1000), [speed("d", 500), speed("c")], False, 22, MEASURED),
-        (Copy("c", 1000, 0, SCHEMA, 1000), [speed("d", 2000)], False, 12, MEASURED),
-        (Copy("c", 1000, 1, SCHEMA, 1000), [speed()], True, 112, ASSUMED),
-        (Copy("c", 1000, 0, SCHEMA, 1000), [speed(points=estimate.FEWEST_POINTS - 1)], True, 12, ASSUMED),
+        (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [], False, 2 + 2 * 1000 * WIDTH / 1e6 + 50, ASSUMED),
+        (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH), [], False, 2 + 2 * 1000 * WIDTH / 1e6 + 100 + 50, ASSUMED),
+        (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [], True, 12, ASSUMED),
+        (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [speed()], False, 22, MEASURED),
+        (Copy("c", 2000, 0, SCHEMA, 2000, WIDTH), [speed(width=WIDTH * 2)], False, 22, MEASURED),
+        (Copy("c", 2000, 1, SCHEMA, 2000, WIDTH), [speed(embeds=1, width=WIDTH * 2)], False, 2 + 20 + 10, MEASURED),
+        (Copy("c", 0, 0, SCHEMA, 1000, WIDTH), [speed()], False, 12, MEASURED),
+        (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [speed("d", 500), speed("c")], False, 22, MEASURED),
+        (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [speed("d", 2000)], False, 12, MEASURED),
+        (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH), [speed()], True, 112, ASSUMED),
+        (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [speed(points=estimate.FEWEST_POINTS - 1)], True, 12, ASSUMED),
     ],
 )
 def test_a_copy_is_estimated_from_the_nearest_run_or_from_rates(wanted, speeds, local, seconds, basis):
@@ -195,9 +195,9 @@ def test_a_clone_costs_no_copy_and_no_index_of_its_own():
     """What is moved and proven, and only what its changes rebuild."""
     moved = 2 * 1000 * WIDTH / 1e6
     dropped = SCHEMA.with_(indexes={})
-    assert seconds_of_clone(1000, SCHEMA, dropped, RATES) == pytest.approx(2 + moved)
+    assert seconds_of_clone(Copy("c", 1000, 0, dropped, 1000, WIDTH), SCHEMA, RATES) == pytest.approx(2 + moved)
     heavier = SCHEMA.with_(config={"hnsw_config": {"m": 8}})
-    assert seconds_of_clone(1000, SCHEMA, heavier, RATES) == pytest.approx(2 + moved + 50)
+    assert seconds_of_clone(Copy("c", 1000, 0, heavier, 1000, WIDTH), SCHEMA, RATES) == pytest.approx(2 + moved + 50)
 
 
 def test_a_rehearsal_is_projected_by_its_own_speed():

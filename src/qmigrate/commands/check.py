@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qmigrate.commands.session import Session, UserCode, session
@@ -59,6 +59,9 @@ class Checked:
         pending: how many are unfinished work.
         notes: how many are only to be known.
         exit_code: 4 with drift, else 3 with pending work, else 0.
+        silent: why nodes of the cluster were left out, one line each.
+        not_compared: collections whose settings were not recorded when something was last applied, so that those which
+            no revision declares can't be compared.
     """
 
     qdrant: str
@@ -69,6 +72,8 @@ class Checked:
     pending: int = 0
     notes: int = 0
     exit_code: int = 0
+    silent: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
 
 
 def check(
@@ -84,7 +89,7 @@ def check(
     Raises:
         NotFoundError: a name of `only` is nowhere.
     """
-    with session(settings, writes=False, unchanged=False) as opened:
+    with session(settings, writes=False, unchanged=False, partial=True) as opened:
         for _ in range(MOST_LOOKS):
             world = observe(opened.ledger, opened.store)
             found = _checked(opened, world, only, strict=strict, models=models)
@@ -114,7 +119,15 @@ def _checked(opened: Session, world: World, only: Iterable[str] | None, *, stric
     runs = [state.open_run for name, state in world.collections.items() if state.open_run and name in names]
     files = file_findings(opened.files(), opened.ledger.applied_checksums(), runs)
     seen = [row for row in rows if row is not None]
-    return _counted(world.capabilities.label, opened.ledger.url_label, seen, files, strict=strict)
+    checked = _counted(world.capabilities.label, opened.ledger.url_label, seen, files, strict=strict)
+    states = [world.collections[row.name] for row in seen if row.name in world.collections]
+    unknown = () if world.capabilities.local else tuple(state.name for state in states if _not_recorded(state))
+    return replace(checked, silent=world.capabilities.silent, not_compared=unknown)
+
+
+def _not_recorded(state: CollectionState) -> bool:
+    """Whether an earlier qmigrate has kept nothing of the settings that no revision declares."""
+    return any(row.state == "live" and row.settings is None for row in state.generations)
 
 
 def _chosen(only: Iterable[str] | None, known: Set[str]) -> set[str]:

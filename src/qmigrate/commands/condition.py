@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from qmigrate.commands.held import held_run
 from qmigrate.commands.results import Held
-from qmigrate.drift import differences
+from qmigrate.drift import differences, effective
 from qmigrate.errors import QmigrateError
 from qmigrate.model.names import GENERATION
 from qmigrate.model.state import CollectionState, OpenRun, World
@@ -38,6 +38,8 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
         return "failed", error.message, "qmigrate doctor"
     if state.live is not None and (state.live.status == "red" or state.live.problem):
         return "failed", state.live.problem or "status red", "qmigrate doctor"
+    if state.live is not None and state.live.unread is not None:
+        return "failed", state.live.unread, "qmigrate doctor"
     if missing:
         return "pending", f"{len(missing)} pending", "qmigrate upgrade"
     differing = drifted(world, state)
@@ -77,7 +79,9 @@ def drifted(world: World, state: CollectionState) -> str | None:
     """The first field that is live with another value than recorded, in words; `check` knows the rest."""
     if state.declared is None or state.live is None:
         return None
-    found = differences(state.declared, state.live.schema, local=world.capabilities.local)
+    local = world.capabilities.local
+    recorded = state.declared if local else effective(state, world.capabilities.version) or state.declared
+    found = differences(recorded, state.live.schema, local=local)
     # A further alias is somebody's, and moves along.
     counted = [one for one in found if one.kind != "alias.drop"]
     if not counted:

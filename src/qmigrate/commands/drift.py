@@ -9,7 +9,7 @@ from pathlib import Path
 from qmigrate.commands.perform import perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
-from qmigrate.drift import acceptance, plan_restoration
+from qmigrate.drift import acceptance, effective, plan_restoration
 from qmigrate.errors import NotFoundError, PendingError, RevisionError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
@@ -95,7 +95,9 @@ def _source(opened: Session, world: World, state: CollectionState) -> Source | N
     if state.declared is None or state.live is None or not state.managed:
         return None
     check_ownership(world, state.name)
-    found = acceptance(state.declared, state.live.schema, local=world.capabilities.local)
+    local, version = world.capabilities.local, world.capabilities.version
+    recorded = state.declared if local else effective(state, version) or state.declared
+    found = acceptance(recorded, state.live.schema, local=local)
     if not found:
         return None
     wanted = frozenset(revision.id for revision in opened.revisions.order())

@@ -14,6 +14,7 @@ from qmigrate.errors import PendingError, QmigrateError
 from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import OpenRun, World
+from qmigrate.model.weight import Weight
 from qmigrate.operations.values import Embed
 from qmigrate.planner.estimate import (
     ASSUMED,
@@ -159,7 +160,33 @@ def _allowing(seconds: float) -> str:
 
 def _estimated(opened: Session, world: World, known: Sequence[Speed], item: CollectionPlan) -> CollectionPlan:
     seconds, speed = _seconds(opened, world, known, item.job, tuple(enumerate(item.job.steps)))
-    return replace(item, seconds=round(seconds, 1), speed=speed)
+    measured = _bytes(opened, world, item) if item.bytes is not None else None
+    return replace(item, seconds=round(seconds, 1), speed=speed, bytes=item.bytes if measured is None else measured)
+
+
+def _bytes(opened: Session, world: World, item: CollectionPlan) -> int | None:
+    """What the generations that a plan builds from live points take, together; None where it builds none so."""
+    builds = [step for step in item.job.steps if isinstance(step, Build) and step.fill in ("copy", "clone")]
+    state = world.collections.get(item.job.collection)
+    if not builds or state is None or state.live is None:
+        return None
+    each = (_weight(opened, world, item.job, step) for step in builds)
+    return sum(state.live.points * width for width in each)
+
+
+def _weight(opened: Session, world: World, job: Job, build: Build) -> int:
+    """Bytes of a point of a target: the points of today, by a sample, and the new vectors as declared."""
+    state = world.collections.get(job.collection)
+    live = state.live if state else None
+    found = Weight()
+    if live is not None and state is not None:
+        name = job.collection if state.kind == "alias" else live.physical
+        found = opened.weighed(name)
+    before = _before(job, build, live.schema if live else None)
+    if before is None:
+        return found.per_point(build.schema)
+    transform = transform_of(tuple(opened.operation(ref) for ref in build.ops), before)
+    return found.per_point(build.schema, transform.vectors)
 
 
 def _seconds(
@@ -174,10 +201,13 @@ def _seconds(
     for _, step in steps:
         before = _before(job, step, live.schema if live else None)
         if isinstance(step, Build) and step.fill == "clone" and before is not None:
-            total, basis = total + seconds_of_clone(points, before, step.schema, rates), ASSUMED
+            weight = _weight(opened, world, job, step)
+            copy = Copy(job.collection, points, 0, step.schema, points, weight)
+            total, basis = total + seconds_of_clone(copy, before, rates), ASSUMED
         elif isinstance(step, Build) and step.source is not None:
             embeds = _embeds(opened, job, step, live.schema if live else None)
-            copy = Copy(job.collection, points, embeds, step.schema, points)
+            weight = _weight(opened, world, job, step)
+            copy = Copy(job.collection, points, embeds, step.schema, points, weight)
             seconds, speed = seconds_of_copy(copy, known, rates, local=world.capabilities.local)
             total, basis = total + seconds, basis if speed == MEASURED else ASSUMED
         elif isinstance(step, InPlace) and live is not None:
@@ -220,7 +250,8 @@ def _left(opened: Session, world: World, known: Sequence[Speed], run: OpenRun) -
         if isinstance(step, Build) and step.source is not None and position in begun and run.total_points:
             left = max(0, run.total_points - run.done_points)
             embeds = _embeds(opened, run.job, step, live)
-            copy = Copy(run.job.collection, left, embeds, step.schema, run.total_points)
+            weight = _weight(opened, world, run.job, step)
+            copy = Copy(run.job.collection, left, embeds, step.schema, run.total_points, weight)
             total += seconds_of_copy(copy, known, opened.settings.estimates, local=world.capabilities.local)[0]
         else:
             total += _seconds(opened, world, known, run.job, [(position, step)])[0]

@@ -13,7 +13,7 @@ from qmigrate.commands.edits import count
 from qmigrate.commands.fix import Narrow
 from qmigrate.commands.readiness import Parts, Standing, changed_files, standings
 from qmigrate.commands.session import Session, opened_ledger, session
-from qmigrate.errors import ConfigError, NotFoundError, QmigrateError, UnavailableError
+from qmigrate.errors import ConfigError, NotFoundError, QmigrateError, StoreError, UnavailableError
 from qmigrate.ledger.latest import last_migrations
 from qmigrate.model.state import World
 from qmigrate.observe import check_ownership, observe
@@ -148,7 +148,7 @@ def metrics(settings: Settings) -> Metrics:
 
 
 def _measured(settings: Settings, checks: list[_Check], at: datetime, up: Mapping[str, bool]) -> Metrics:
-    with session(settings, writes=False, unchanged=False) as opened:
+    with session(settings, writes=False, unchanged=False, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         rows = standings(world, opened.revisions)
         changed = changed_files(opened.revisions, opened.ledger)
@@ -188,8 +188,8 @@ def _figures(opened: Session, world: World, row: Standing) -> Figures:
     state = world.collections.get(row.name)
     points = None
     if state is not None and state.physical is not None:
-        # It may have been deleted since it was looked at.
-        with suppress(NotFoundError):
+        # It may have been deleted since it was looked at, or be on a node that is down.
+        with suppress(StoreError if opened.store.capabilities.silent else NotFoundError):
             points = opened.store.count(state.physical)
     return Figures(row.name, points, row.revision, row.state, len(row.pending), row.serving)
 

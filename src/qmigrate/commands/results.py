@@ -254,6 +254,48 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class LateWrite:
+    """A write that the generation left acknowledged behind the proof, and what became of it.
+
+    Attributes:
+        kind: ``may_undo_delete | may_overwrite | kept | not_made | unknown | already_there | carried``, the most
+            doubtful first; of ``unknown`` an earlier qmigrate has not recorded what it met.
+        reason: the same for people.
+        run: id in the ledger.
+        direction: ``upgrade`` or ``rollback``.
+        old: of the generation that was left: ``generation``, ``before`` and ``written`` (digests of the point; None
+            where there was none), ``now`` (its payload, shortened; None where it can't be read or isn't there).
+        new: of the generation that serves: ``generation``, ``before`` (as proven), ``met`` (when the write came),
+            ``after``, ``now``.
+    """
+
+    kind: str
+    collection: str
+    id: int | str
+    reason: str
+    revision: str
+    run: int
+    direction: str
+    old: Mapping[str, Any]
+    new: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LateWrites:
+    """`history --carried`: one row per id, the most doubtful first.
+
+    Attributes:
+        counts: how many of each kind.
+        notes: why values of today are missing.
+    """
+
+    revision: str
+    rows: tuple[LateWrite, ...]
+    counts: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotEntry:
     """A server-side snapshot, or an archive.
 

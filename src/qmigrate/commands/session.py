@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,16 @@ from qmigrate.errors import EmbedError, RevisionError
 from qmigrate.garbage import seldom_collected
 from qmigrate.ledger import Ledger
 from qmigrate.model.plan import OpRef
+from qmigrate.model.weight import Weight
 from qmigrate.operations.base import Operation
 from qmigrate.planner import check_checksums
 from qmigrate.ports import Embedder, Progress, Silent, Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings, connect
+from qmigrate.store.weigh import weigh
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -39,6 +44,13 @@ class Session:
     progress: Progress
     ledger_id: str = ""
     _embedders: dict[str, Embedder] = field(default_factory=dict)
+    _weights: dict[str, Weight] = field(default_factory=dict)
+
+    def weighed(self, name: str) -> Weight:
+        """What the points behind a name take, by a sample that is taken once."""
+        if name not in self._weights:
+            self._weights[name] = weigh(self.store, name)
+        return self._weights[name]
 
     def files(self) -> Mapping[str, tuple[str, str]]:
         """Revision -> (checksum, file) as they are now."""
@@ -107,6 +119,7 @@ def session(
     store: Store | None = None,
     unchanged: bool = True,
     looking: bool = False,
+    partial: bool = False,
 ) -> Iterator[Session]:
     """Open everything, check applied revisions against their files, and close everything at the end.
 
@@ -115,6 +128,7 @@ def session(
         store: one that is open already, and is left open; None for that of the settings.
         unchanged: stop at an applied file that has changed; only a verb that reports them goes on.
         looking: the verb looks at points or schemas, whatever manages them: see :func:`read_revisions`.
+        partial: go on with the nodes of a cluster that answer; only for a verb that writes nothing.
 
     Raises:
         DriftError: an applied revision file has changed.
@@ -130,7 +144,7 @@ def session(
             settings=settings,
             revisions=files,
             ledger=ledger,
-            store=store or open_store(settings, stack, writes=writes),
+            store=store or open_store(settings, stack, writes=writes, partial=partial and not writes),
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
@@ -162,14 +176,20 @@ def opened_ledger(settings: Settings) -> Iterator[Ledger]:
         ledger.close()
 
 
-def open_store(settings: Settings, stack: ExitStack, *, writes: bool) -> Store:
-    """The store of the settings, closed with `stack`; without `writes` no folder of local mode is made."""
+def open_store(settings: Settings, stack: ExitStack, *, writes: bool, partial: bool = False) -> Store:
+    """The store of the settings, closed with `stack`; without `writes` no folder of local mode is made.
+
+    Args:
+        partial: see :func:`session`; a node that is left out is named in the log, as a warning.
+    """
     wanted = ConnectionSettings(**settings.connection())
     if wanted.path is not None and not writes and not Path(wanted.path).exists():
         # A verb that only reads must not make the folder of a store that isn't there yet.
         wanted = replace(wanted, path=":memory:")
-    store = connect(wanted)
+    store = connect(wanted, partial=partial)
     stack.callback(store.close)
+    for line in store.capabilities.silent:
+        log.warning("%s; what it holds may be missing here", line)
     return store
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from qmigrate.commands.condition import condition, eta, percent
+from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
-from qmigrate.errors import NotFoundError, QmigrateError
+from qmigrate.errors import NotFoundError, QmigrateError, StoreError
 from qmigrate.ledger.links import LINKED, all_links
 from qmigrate.ledger.writes import UNCHANGED
 from qmigrate.model.state import World
 from qmigrate.observe import observe
+from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
-from qmigrate.revisions import Revision
+from qmigrate.revisions import Revision, Revisions
 from qmigrate.settings import Settings
 
 
 def status(settings: Settings) -> Status:
     """Per collection: revision, generation, points, health, what is pending, running or interrupted."""
-    with session(settings, writes=False) as opened:
+    with session(settings, writes=False, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         heads = opened.revisions.heads()
         wanted = opened.revisions.resolve("heads", current=frozenset())
@@ -27,6 +29,7 @@ def status(settings: Settings) -> Status:
         new = _to_create(opened, world)
         many = f"{len(heads)} heads: {', '.join(heads)}; merge them: qmigrate revision --merge"
         notes = [many] if len(heads) > 1 else []
+        notes += world.capabilities.silent
         notes += _sql_notes(opened, world, wanted)
         return Status(
             qdrant=world.capabilities.label,
@@ -55,8 +58,11 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
 
 def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
     """What was applied and taken back, newest first."""
-    with session(settings, writes=False) as opened:
-        rows = opened.ledger.history(collection, limit)
+    files = Revisions.load(settings.scripts)
+    # Qdrant has nothing to say about it.
+    with opened_ledger(settings) as ledger:
+        check_checksums(files_of(with_inline(files, ledger)), ledger.applied_checksums())
+        rows = ledger.history(collection, limit)
         return History(
             rows=tuple(
                 HistoryEntry(
@@ -120,6 +126,10 @@ def _points(opened: Session, physical: str | None) -> int | None:
         return opened.store.count(physical)
     except NotFoundError:
         return None
+    except StoreError:
+        if opened.store.capabilities.silent:
+            return None
+        raise
 
 
 def _to_create(opened: Session, world: World) -> tuple[CollectionStatus, ...]:

@@ -33,8 +33,9 @@ def plan(settings: Settings, target: str = "head", only: Iterable[str] | None = 
         PlanError: an operation can't be done.
         RefusedError: a collection is not under management.
     """
-    with session(settings, writes=False) as opened:
-        return planned(opened, target, only, models=True)
+    with session(settings, writes=False, partial=True) as opened:
+        made = planned(opened, target, only, models=True)
+        return replace(made, notes=(*opened.store.capabilities.silent, *made.notes))
 
 
 def planned(opened: Session, target: str, only: Iterable[str] | None, *, models: bool = False) -> Plan:

@@ -8,6 +8,7 @@ from qmigrate.drift.finding import Finding
 from qmigrate.drift.mend import plan_restoration
 from qmigrate.drift.models import embedders_of, fingerprint_findings
 from qmigrate.drift.schema import Difference, acceptance, differences, restoration
+from qmigrate.drift.undeclared import effective
 
 __all__ = [
     "Difference",
@@ -16,6 +17,7 @@ __all__ = [
     "acceptance",
     "collection_findings",
     "differences",
+    "effective",
     "embedders_of",
     "file_findings",
     "fingerprint_findings",

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from qmigrate.drift.finding import Finding, drift, note, unfinished
-from qmigrate.drift.schema import Difference, differences, restoration
+from qmigrate.drift.schema import Difference, differences, lacking_replicas, restoration
+from qmigrate.drift.undeclared import NOT_SET, effective
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, Generation, LiveCollection, OpenRun
-from qmigrate.model.words import quote
-from qmigrate.observe import hidden_since
+from qmigrate.model.words import counted, quote
+from qmigrate.observe import hidden_on_several, hidden_since
 
 #: Phases of a go-live that change nothing for anybody.
 _HARMLESS = frozenset({"preflight", "hold", "converge"})
@@ -220,9 +221,26 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
         )
     if state.declared is None:
         return
+    if live.unread is not None:
+        said = f"not compared, since not every shard can be asked: {live.unread}"
+        yield note("schema", "settings", said, "qmigrate doctor")
+        return
+    lacking = lacking_replicas(state.declared, live, around.capabilities.peers)
+    if lacking is not None:
+        yield drift(
+            "schema",
+            "replicas",
+            f"a shard has {counted(live.replicas or 0, 'replica')}, but replication_factor {lacking.after} is declared",
+            f"make them: qmigrate repair --schema {state.name}",
+            recorded=lacking.after,
+            live=live.replicas,
+        )
     local = around.capabilities.local
-    changes = {(change.kind, change.name): change for change in restoration(state.declared, live.schema, local=local)}
-    for found in differences(state.declared, live.schema, local=local):
+    version = around.capabilities.version
+    recorded = state.declared if local else effective(state, version) or state.declared
+    declared = {one.path for one in differences(state.declared, live.schema, local=local)}
+    changes = {(change.kind, change.name): change for change in restoration(recorded, live.schema, local=local)}
+    for found in differences(recorded, live.schema, local=local):
         if found.kind == "alias.drop":
             yield note(
                 "alias",
@@ -243,11 +261,13 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
                 live=holder,
             )
         else:
-            restorable = changes[found.kind, found.name].possible_in_place() and found.kind not in LOST
+            change = changes[found.kind, found.name]
+            restorable = change.possible_in_place() and found.kind not in LOST and found.recorded != NOT_SET
+            said = "" if found.path in declared else ", and no revision declares it"
             yield drift(
                 "schema",
                 found.path,
-                found.message,
+                found.message + said,
                 *_ways(state.name, found, restorable=restorable),
                 recorded=found.recorded,
                 live=found.live,
@@ -260,6 +280,8 @@ LOST = frozenset({"vector.add", "sparse.add", "vector.drop", "sparse.drop"})
 
 def _ways(name: str, found: Difference, *, restorable: bool) -> tuple[str, ...]:
     accept = f'qmigrate revision --from-drift --only {quote(name)} -m "what was changed by hand"'
+    if found.recorded == NOT_SET:
+        return (f"accept it: {accept}", "no server can unset it again: give it a value that does no harm")
     if restorable:
         return (f"restore it: qmigrate repair --schema {quote(name)}", f"accept it: {accept}")
     if found.kind in ("vector.drop", "sparse.drop"):
@@ -344,6 +366,10 @@ def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
             recorded=name,
             live=around.aliases.get(old_alias(name)),
         )
+        return
+    if around.capabilities.several:
+        stop = hidden_on_several(name, around.capabilities)
+        yield drift("hidden", path, stop.message, str(stop.hint), recorded=1, live=around.capabilities.peers)
         return
     then = _VERSION.search(hidden_since(state) or "")
     now = ".".join(map(str, around.capabilities.version))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qmigrate.drift.collection import LOST, expected_seal
-from qmigrate.drift.schema import restoration
+from qmigrate.drift.schema import lacking_replicas, restoration
+from qmigrate.drift.undeclared import effective
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.schema import Change, CollectionSchema
@@ -30,7 +31,12 @@ def plan_restoration(world: World, name: str) -> Plan:
         )
     if state.open_run is not None:
         raise RefusedError(f"a run of {name} is not finished", hint="qmigrate upgrade finishes it")
-    found = restoration(state.declared, state.live.schema, local=world.capabilities.local)
+    local, version = world.capabilities.local, world.capabilities.version
+    recorded = state.declared if local else effective(state, version, restorable=True) or state.declared
+    found = restoration(recorded, state.live.schema, local=local)
+    lacking = lacking_replicas(state.declared, state.live, world.capabilities.peers)
+    if lacking is not None and all(change.name != lacking.name for change in found):
+        found = (*found, lacking)
     chosen, left = _sorted(state.live.schema, found)
     if not chosen and left:
         raise RefusedError(

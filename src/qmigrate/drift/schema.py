@@ -16,6 +16,7 @@ from qmigrate.model.schema import (
     changes,
     declared_differs,
 )
+from qmigrate.model.state import LiveCollection
 from qmigrate.operations.checks import effective
 
 _PLACES = {
@@ -27,6 +28,8 @@ _PLACES = {
 }
 #: A word that tells the server to choose, which it reports by leaving the field out.
 _AUTOMATIC = "auto"
+#: The setting that makes no replica by itself once a collection is there.
+REPLICATION = "replication_factor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ def _leaves(path: str, key: str, declared: Any, live: Any, *, defaults: bool = T
         for inner in sorted(declared):
             yield from _leaves(f"{path}.{inner}", inner, declared[inner], live.get(inner), defaults=defaults)
         return
-    if defaults and live is None and _says_nothing(key, declared):
+    if defaults and live is None and says_nothing(key, declared):
         return
     if defaults and key == "quantization_config" and declared == DISABLED:
         if live != DISABLED:
@@ -155,10 +158,10 @@ def _leaves(path: str, key: str, declared: Any, live: Any, *, defaults: bool = T
         yield path, declared, live
 
 
-def _says_nothing(key: str, declared: Any) -> bool:
+def says_nothing(key: str, declared: Any) -> bool:
     """Whether a declared value is what a server does anyway, and doesn't report."""
     if isinstance(declared, Mapping):
-        return all(_says_nothing(inner, value) for inner, value in declared.items())
+        return all(says_nothing(inner, value) for inner, value in declared.items())
     return declared == _AUTOMATIC or not effective({key: declared})
 
 
@@ -178,3 +181,15 @@ def _fields_kept(change: Change) -> Any:
         return change.after
     kept: JsonObject = {key: value for key, value in change.after.items() if key not in tunable}
     return kept
+
+
+def lacking_replicas(recorded: CollectionSchema, live: LiveCollection, peers: int) -> Change | None:
+    """The change that makes the replicas that are declared, where a cluster has fewer of a shard.
+
+    The setting alone makes none, and a node that was removed took its own along.
+    """
+    declared = recorded.config.get(REPLICATION)
+    if declared is None or live.replicas is None or peers == 1:
+        return None
+    wanted = min(int(declared), peers) if peers else int(declared)
+    return Change("config.set", REPLICATION, after=declared, before=live.replicas) if live.replicas < wanted else None

@@ -15,6 +15,7 @@ from qmigrate.ledger.tables import metadata
 from qmigrate.ledger.values import (
     Carry,
     DeletionRow,
+    Doubt,
     Fixed,
     HistoryRow,
     LeaseRow,
@@ -32,6 +33,7 @@ __all__ = [
     "TABLE_NAMES",
     "Carry",
     "DeletionRow",
+    "Doubt",
     "Fixed",
     "HistoryRow",
     "JoinedLease",

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, Range, RunRow, View
+from qmigrate.ledger.values import Carry, DeletionRow, Doubt, HistoryRow, Range, RunRow, View
 from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun, Record
@@ -92,6 +92,7 @@ def generation_of(row: RowMapping) -> Generation:
         fence=row["fence"],
         swept=row["swept"],
         server=row["server"],
+        settings=row["settings"],
         changed_at=row["updated_at"],
         deletion=row["deletion"],
     )
@@ -109,6 +110,7 @@ def generation_columns(generation: Generation) -> dict[str, Any]:
         "fence": generation.fence,
         "swept": generation.swept,
         "deletion": generation.deletion,
+        "settings": generation.settings,
     }
 
 
@@ -206,7 +208,14 @@ def carry_of(row: RowMapping) -> Carry:
         before=bytes(row["before"]),
         after=bytes(row["after"]),
         state=row["state"],
+        doubt=_doubt_of(row),
     )
+
+
+def _doubt_of(row: RowMapping) -> Doubt | None:
+    if row["reason"] is None and row["met"] is None:
+        return None
+    return Doubt(row["reason"], None if row["met"] is None else bytes(row["met"]))
 
 
 def deletion_of(row: RowMapping) -> DeletionRow:

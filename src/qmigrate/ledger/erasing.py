@@ -78,6 +78,12 @@ class ErasureWrites(Fenced):
         table = tables.carries
         return self._forget(table.c.point_id, ids, table, and_(table.c.run == run, table.c.step == step))
 
+    def forget_doubtful(self, ids: Collection[PointId]) -> int:
+        """Take points out of the doubtful late writes of every run, which outlast their generations; how many."""
+        table = tables.carries
+        runs = select(tables.runs.c.id).where(tables.runs.c.collection == self.collection)
+        return self._forget(table.c.point_id, ids, table, and_(table.c.run.in_(runs), table.c.reason.is_not(None)))
+
     def _forget(
         self, column: Any, ids: Collection[PointId], table: Any, where: Any, noted: Noted | None = None
     ) -> int:

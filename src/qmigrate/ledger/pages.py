@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, delete, select
+from sqlalchemy import Connection, and_, delete, select, update
 
+from qmigrate.ledger import codec
 from qmigrate.ledger.fence import Fenced, next_number, upsert
 from qmigrate.ledger.tables import bases, carries, fingerprints
+from qmigrate.model.transform import PointId
+
+#: Ids of one statement.
+_IDS_AT_ONCE = 500
 
 
 class BaseWrites(Fenced):
@@ -46,10 +51,22 @@ class BaseWrites(Fenced):
             connection.execute(delete(bases).where(bases.c.generation == physical))
         self._sweep(physical)
 
+    def carried_for_sure(self, run: int, step: int, ids: Sequence[PointId]) -> None:
+        """It is proven that these late writes met nothing: there is nothing doubtful about them."""
+        mine = and_(carries.c.run == run, carries.c.step == step)
+        for first in range(0, len(ids), _IDS_AT_ONCE):
+            texts = [codec.id_text(one) for one in ids[first : first + _IDS_AT_ONCE]]
+            with self._write() as connection:
+                connection.execute(update(carries).where(mine, carries.c.point_id.in_(texts)).values(reason=None))
+
     def drop_carries(self, run: int, step: int) -> None:
-        """Forget the late writes of a step: the generation that they were carried from is gone."""
+        """Forget the late writes of a step: the generation that they were carried from is gone.
+
+        The doubtful ones stay: the history names them.
+        """
+        mine = and_(carries.c.run == run, carries.c.step == step, carries.c.reason.is_(None))
         with self._write() as connection:
-            connection.execute(delete(carries).where(carries.c.run == run, carries.c.step == step))
+            connection.execute(delete(carries).where(mine))
 
     def _sweep(self, physical: str) -> None:
         """Delete pages of versions that don't count, range by range: one delete could outlast the lease."""

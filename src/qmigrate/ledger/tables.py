@@ -182,6 +182,8 @@ generations = Table(
     Column("fence", Json),
     Column("swept", Boolean, nullable=False),
     Column("server", Text),
+    # All settings as they were when something was last applied, those too that nothing declares.
+    Column("settings", Json),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("deletion", Json),
@@ -216,6 +218,10 @@ carries = Table(
     Column("after", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    # Why a person should look at it; NULL where it is proven that nothing else was touched.
+    Column("reason", Text),
+    # Digest of what the new generation had at that moment.
+    Column("met", LargeBinary),
 )
 
 quarantine = Table(

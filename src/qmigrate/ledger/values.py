@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointId
@@ -102,14 +102,26 @@ class Range:
     done: bool = False
 
 
+class Doubt(NamedTuple):
+    """Why a late write is doubtful, None once it is known not to be; and the digest of what the new generation had."""
+
+    reason: str | None
+    met: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """A late write to carry over; `before` and `after` are opaque. `state`: ``running | done | listed``."""
+    """A late write to carry over; `before` and `after` are opaque. `state`: ``running | done | listed``.
+
+    Attributes:
+        doubt: why a person should look at it, and what it met; None of one that an earlier qmigrate has carried.
+    """
 
     point_id: PointId
     before: bytes
     after: bytes
     state: str
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from qmigrate.ledger.fence import Fenced, elapsed, upsert
 from qmigrate.ledger.pages import append_committed
 from qmigrate.ledger.phases import journal_in
 from qmigrate.ledger.quarantine import save_quarantined
-from qmigrate.ledger.values import Fixed, Quarantined, Range, View
+from qmigrate.ledger.values import Doubt, Fixed, Quarantined, Range, View
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.permit import Permit
 from qmigrate.model.plan import ASIDE, Closing, Job
@@ -185,8 +185,20 @@ class RunWrites(Fenced):
     def _range_moved(self, number: int, points: int) -> None:
         """It has moved: the checkpoint is committed."""
 
-    def carry(self, run: int, step: int, point_id: PointId, before: bytes, after: bytes, state: str) -> None:
-        """Journal one late write: ``running`` before it is carried over, then ``done``; else ``listed``."""
+    def carry(
+        self,
+        run: int,
+        step: int,
+        point_id: PointId,
+        before: bytes,
+        after: bytes,
+        state: str,
+        doubt: Doubt | None = None,
+    ) -> None:
+        """Journal one late write: ``running`` before it is carried over, then ``done``; else ``listed``.
+
+        What is carried is doubtful from its first row on, until :meth:`carried_for_sure` says otherwise.
+        """
         key = {"run": run, "step": step, "point_id": codec.id_text(point_id)}
         with self._write() as connection:
             values = {
@@ -194,6 +206,8 @@ class RunWrites(Fenced):
                 "after": after,
                 "state": state,
                 "updated_at": self.ledger.database.now(),
+                "reason": None if doubt is None or doubt.reason is None else codec.readable(doubt.reason),
+                "met": None if doubt is None else doubt.met,
             }
             upsert(connection, tables.carries, key, values)
 

@@ -6,6 +6,12 @@ from dataclasses import asdict, dataclass, field
 
 from qmigrate.model.schema import JsonObject
 
+#: Of a late write that inserted what neither side had: a delete of it in between met nothing.
+MAY_UNDO = "inserted although neither side had it at the proof: may undo a delete"
+#: Of another late write that was carried, unless nothing but our own writes reached the new side.
+MAY_OVERWRITE = "carried over while the new generation took other writes"
+#: Of one that was not carried.
+KEPT = "both generations took a write; the new one's was kept"
 #: How many ids a report names; the counts are always complete.
 NAMED_IDS = 20
 
@@ -17,10 +23,13 @@ class Findings:
     count: int = 0
     named: list[tuple[int | str, str]] = field(default_factory=list)
 
-    def add(self, point_id: int | str, reason: str) -> None:
-        """Count one id, and name it while there is room."""
+    def add(self, point_id: int | str, reason: str, *, first: bool = False) -> None:
+        """Count one id, and name it while there is room; one that comes `first` takes the place of others."""
         self.count += 1
-        if len(self.named) < NAMED_IDS:
+        if first:
+            self.named.insert(0, (point_id, reason))
+            del self.named[NAMED_IDS:]
+        elif len(self.named) < NAMED_IDS:
             self.named.append((point_id, reason))
 
 
@@ -75,6 +84,8 @@ class SweepReport:
         rounds: how often the old side was read after the swap; 0 when a barrier showed that nothing came late.
         carried: late writes that now stand in the new generation.
         listed: ids where the new generation had taken another write meanwhile: see ``docs/safety.md``.
+        may_undo: how many of them were on neither side at the proof and were inserted: a delete through the name in
+            between would have met nothing, and is undone by that. All of them: ``qmigrate history --carried``.
         lost: somebody else deleted the old collection, so that late writes can't be told.
     """
 
@@ -82,6 +93,7 @@ class SweepReport:
     carried: int = 0
     listed: Findings = field(default_factory=Findings)
     lost: bool = False
+    may_undo: int = 0
 
     def to_json(self) -> JsonObject:
         """Plain JSON."""

@@ -243,7 +243,9 @@ def declared_differs(found: Any, declared: Any) -> bool:
             return bool(declared)
         return any(_field_differs(key, found.get(key), value) for key, value in declared.items())
     if isinstance(declared, float) or isinstance(found, float):
-        return not (isinstance(found, int | float) and abs(found - declared) <= 1e-6 * max(1.0, abs(declared)))
+        if not isinstance(found, int | float) or not isinstance(declared, int | float):
+            return True
+        return not abs(found - declared) <= 1e-6 * max(1.0, abs(declared))
     return bool(found != declared)
 
 

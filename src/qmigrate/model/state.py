@@ -39,6 +39,7 @@ class Capabilities:
         nodes: number of nodes that are watched.
         peers: number of nodes that the server says it has, 1 without cluster mode; 0 where it doesn't tell.
         prefixes: filters may ask for texts that begin with something, by an index that is made for it.
+        silent: why nodes that were named gave no answer, one line each; only what reads goes on without them.
     """
 
     local: bool
@@ -51,6 +52,25 @@ class Capabilities:
     nodes: int = 1
     peers: int = 1
     prefixes: bool = False
+    silent: tuple[str, ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one node: they resolve the names of requests that are passed on again.
+
+        So a collection that an alias of its name hides can't be told from the new one: see ``docs/safety.md``.
+        """
+        return not self.local and (self.peers > 1 or self.nodes > 1)
+
+    @property
+    def may_be_several(self) -> bool:
+        """The same, also where the server doesn't tell: nothing that was not hidden yet is hidden then."""
+        return self.several or (not self.local and self.peers == 0)
+
+    @property
+    def peers_words(self) -> str:
+        """How many nodes there are, for people."""
+        return f"{max(self.peers, self.nodes)} nodes" if self.several else "an unknown number of nodes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +87,10 @@ class LiveCollection:
         hidden: points that reads don't show yet (deferred), 0 where unknown.
         prevents_unoptimized: whether the collection hides unoptimized points.
         inactive: replicas that are not Active, as ``shard N on peer M: state``.
+        replicas: of the shard that has the fewest, whatever their states; None without a cluster.
         custom_sharding: whether shard keys are used.
+        unread: why only its settings could be read, and neither points nor payload indexes: shards of it are on nodes
+            that give no answer; None where all was read.
         unknown: config fields that this version of qmigrate doesn't know and so couldn't carry, as paths.
         unknown_values: their values, which a clone by the server has to show again.
     """
@@ -81,7 +104,9 @@ class LiveCollection:
     hidden: int = 0
     prevents_unoptimized: bool = False
     inactive: tuple[str, ...] = ()
+    replicas: int | None = None
     custom_sharding: bool = False
+    unread: str | None = None
     unknown: tuple[str, ...] = ()
     unknown_values: JsonObject = field(default_factory=dict)
 
@@ -100,6 +125,8 @@ class Generation:
         server: label of the server when this generation was recorded first; the ledger fills it in.
         changed_at: when the ledger last changed this row; None before it is stored.
         deletion: once its deletion has begun: ``state`` is what it was before, ``epoch`` that of who began it.
+        settings: all settings as they were when something was last applied, see ``drift.undeclared``; None where an
+            earlier qmigrate recorded none, and in local mode.
     """
 
     number: int
@@ -114,6 +141,7 @@ class Generation:
     server: str | None = None
     changed_at: datetime | None = field(default=None, compare=False)
     deletion: JsonObject | None = None
+    settings: JsonObject | None = field(default=None, compare=False)
 
     @property
     def never_served(self) -> bool:

@@ -49,11 +49,11 @@ def counted(value: int, singular: str, plural: str | None = None) -> str:
 
 
 def size(value: int) -> str:
-    """Bytes in decimal units: ``312 B``, ``46 MB``, ``1.3 GB``."""
+    """Bytes in decimal units: ``312 B``, ``46 MB``, ``1.3 GB``, up to ``EB``."""
     if value < 1000:
         return f"{value} B"
     amount, unit = value / 1000, "kB"
-    for larger in ("MB", "GB", "TB"):
+    for larger in ("MB", "GB", "TB", "PB", "EB"):
         if amount < 999.5:
             break
         amount, unit = amount / 1000, larger

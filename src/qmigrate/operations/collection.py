@@ -320,8 +320,9 @@ class UpdateCollection(Operation):
 class Reshard(Operation):
     """Change how a collection is spread over a cluster.
 
-    Another shard number means a copy: every point finds its shard anew. The replication factor alone is a
-    setting of the live collection; it is the cluster that makes or removes replicas.
+    Another shard number means a copy: every point finds its shard again. The replication factor alone is changed on
+    the live collection: the setting, and then the replicas themselves are made or removed, and waited for, at most
+    one on each node.
 
     Args:
         collection: logical name or glob.

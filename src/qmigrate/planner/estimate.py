@@ -22,7 +22,12 @@ _PAYLOAD_INDEX = 50
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What an earlier run measured; see :func:`qmigrate.steps.speed.speed_of`."""
+    """What an earlier run measured; see :func:`qmigrate.steps.speed.speed_of`.
+
+    Attributes:
+        width: bytes of a point by its declaration.
+        weight: the same by a sample; None of runs that took none.
+    """
 
     collection: str
     points: int
@@ -32,6 +37,7 @@ class Speed:
     index: float
     embeds: int
     width: int
+    weight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class Copy:
         embeds: how many vectors are embedded.
         schema: of the target.
         total: to be proven and indexed; more than `points` where a run goes on.
+        weight: bytes of a point of the target, by a sample of the source.
     """
 
     collection: str
@@ -50,6 +57,7 @@ class Copy:
     embeds: int
     schema: CollectionSchema
     total: int
+    weight: int
 
 
 def seconds_of_copy(
@@ -66,15 +74,22 @@ def seconds_of_copy(
         return rates.step + _assumed(wanted, rates, local=local), ASSUMED
     # What is embedded costs what the model costs; everything else what its bytes cost.
     scale = wanted.schema.bytes_per_point() / max(known.width, 1)
+    if known.weight is not None:
+        scale = wanted.weight / max(known.weight, 1)
     fill = wanted.points * known.fill / known.points * (1.0 if wanted.embeds else scale)
     rest = wanted.total * (known.prove + known.index) / known.total * scale
     return rates.step + fill + rest, MEASURED
 
 
-def seconds_of_clone(points: int, before: CollectionSchema, after: CollectionSchema, rates: EstimateSettings) -> float:
-    """Seconds of a clone by the server: the recovery, what is changed in it, and the proof; its index comes along."""
-    moving = 2 * points * before.bytes_per_point() / rates.copy
-    return moving + seconds_of_changes(changes(before, after), points, after, rates)
+def seconds_of_clone(wanted: Copy, before: CollectionSchema, rates: EstimateSettings) -> float:
+    """Seconds of a clone by the server: the recovery, what is changed in it, and the proof; its index comes along.
+
+    Args:
+        wanted: with the weight of the source, of which nothing is left out.
+        before: schema of the source.
+    """
+    moving = 2 * wanted.total * wanted.weight / rates.copy
+    return moving + seconds_of_changes(changes(before, wanted.schema), wanted.total, wanted.schema, rates)
 
 
 def projected(speed: Speed, points: int, schema: CollectionSchema, rates: EstimateSettings, *, local: bool) -> float:
@@ -109,9 +124,8 @@ def _assumed(wanted: Copy, rates: EstimateSettings, *, local: bool) -> float:
     embedding = wanted.points * wanted.embeds / rates.embed
     if local:
         return wanted.total / rates.local + embedding
-    width = wanted.schema.bytes_per_point()
-    copying = wanted.points * width / rates.copy
-    proving = wanted.total * width / rates.copy
+    copying = wanted.points * wanted.weight / rates.copy
+    proving = wanted.total * wanted.weight / rates.copy
     return copying + embedding + proving + wanted.total * _values(wanted.schema) / rates.index
 
 

@@ -24,7 +24,7 @@ def way_of(world: World, *, setting: str, allow_gap: bool) -> str:
     if world.capabilities.local:
         # Nobody else is there to see a gap.
         return "gap"
-    if setting == "gap" or world.hiding is False:
+    if setting == "gap" or world.hiding is False or world.capabilities.may_be_several:
         return "gap" if allow_gap else "refuse"
     return "shadow"
 
@@ -86,4 +86,7 @@ def describe(state: CollectionState, steps: list[Step]) -> list[str]:
         elif isinstance(step, GoLive) and step.place == "gap":
             lines.append(f"a gap of milliseconds: {step.target} is proven identical while writes are refused,")
             lines.append(f"then the plain collection {state.name} is deleted and its name becomes an alias")
+            lines.append(
+                f"on a server it takes consent: --allow-gap; without a gap: qmigrate adopt {state.name} --alias NAME"
+            )
     return lines

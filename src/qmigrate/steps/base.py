@@ -49,10 +49,15 @@ def exchanged(pages: Iterable[bytes]) -> Iterator[bytes]:
         yield pack((key, Entry(entry.target, entry.source)) for key, entry in unpack([page]))
 
 
+def left_and_right(digests: bytes) -> tuple[bytes, bytes]:
+    """The two digests of a carry's ``before`` or ``after``: of the generation left, and of the one that serves."""
+    return digests[:DIGEST_SIZE], digests[DIGEST_SIZE:]
+
+
 def left_by(carries: Iterable[Carry], states: Set[str] | None = None) -> dict[bytes, Entry]:
     """What carries in one of `states` (None: in any) have left behind, by order key: their ids' newest base."""
     return {
-        order_key(carry.point_id): Entry(carry.after[:DIGEST_SIZE], carry.after[DIGEST_SIZE:])
+        order_key(carry.point_id): Entry(*left_and_right(carry.after))
         for carry in carries
         if states is None or carry.state in states
     }

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from qmigrate.drift.undeclared import settings_after, settings_of
 from qmigrate.ledger import Fixed, View
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.origin import NOTHING
@@ -24,7 +25,7 @@ from qmigrate.model.plan import (
     Retire,
     WriteRows,
 )
-from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.work import Work
@@ -72,7 +73,13 @@ def close_golive(
     embedders = _embedders(work, step, declared)
     if target is not None:
         target = replace(
-            target, state="live", revisions=applied, schema=declared or target.schema, held_until=None, swept=False
+            target,
+            state="live",
+            revisions=applied,
+            schema=declared or target.schema,
+            held_until=None,
+            swept=False,
+            settings=_settings(work, target.physical),
         )
         generations.append(target)
         _seal(work, target, applied, embedders)
@@ -115,7 +122,7 @@ def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
         _close(work, [], [], "rehearsal", None, (), report, None)
         return
     closings = _closings(work)
-    generations, embedders = _recorded(work, step.target, closings)
+    generations, embedders = _recorded(work, step.target, closings, step.changes)
     release(work, [step.target])
     changes = tuple(change.to_json() for change in step.changes)
     _close(work, closings, generations, "in_place", step.target, changes, report, embedders)
@@ -148,15 +155,31 @@ def close_edit(
     return _close(work, closings, generations, "edit", step.target, (), report, embedders, fixed, job, also)
 
 
-def _recorded(work: Work, target: str, closings: Sequence[Closing]) -> tuple[list[Generation], JsonObject]:
-    """The row of a generation that stays, with its seal written, and the embedders of its vectors."""
+def _settings(work: Work, physical: str) -> JsonObject | None:
+    """All settings of what serves now; None where they mean nothing, or can't be told."""
+    found = None if work.store.capabilities.local else work.store.describe(reach(work, physical))
+    return settings_of(found, work.store.capabilities.version) if found is not None else None
+
+
+def _recorded(
+    work: Work, target: str, closings: Sequence[Closing], changes: Sequence[Change] | None = None
+) -> tuple[list[Generation], JsonObject]:
+    """The row of a generation that stays, with its seal written, and the embedders of its vectors.
+
+    Args:
+        changes: what was changed of its settings; None where it was about points only.
+    """
     declared = _declared(work, closings)
     generation = work.generation(target)
     applied = _applied_after(work)
     embedders = _kept_embedders(_known_embedders(work), declared)
     if generation is None:
         return [], embedders
-    generation = replace(generation, revisions=applied, schema=declared or generation.schema)
+    settings = generation.settings
+    if changes is not None:
+        now = _settings(work, target)
+        settings = settings_after(settings, now, tuple(changes)) if settings and now else now
+    generation = replace(generation, revisions=applied, schema=declared or generation.schema, settings=settings)
     _seal(work, generation, applied, embedders)
     return [generation], embedders
 
@@ -191,7 +214,15 @@ def close_adopt(work: Work, step: Adopt) -> None:
     rows = [replace(row, state="retired" if row.physical in present else "gone") for row in left]
     rows += _beside(work, step)
     row = known or Generation(step.number, step.target, None, (), declared or CollectionSchema(), "live", swept=True)
-    row = replace(row, state="live", parent=None, revisions=applied, schema=declared or row.schema, held_until=None)
+    row = replace(
+        row,
+        state="live",
+        parent=None,
+        revisions=applied,
+        schema=declared or row.schema,
+        held_until=None,
+        settings=_settings(work, step.target),
+    )
     embedders = _kept_embedders({**_known_embedders(work), **step.embedders}, declared)
     _seal(work, row, applied, embedders)
     release(work, [step.target, *step.beside])

@@ -29,11 +29,13 @@ def preflight(step: GoLive, work: Work) -> None:
             hint="rename it, then run qmigrate upgrade again",
         )
     if not step.back and not work.store.hides_collections():
+        able = work.store.capabilities
+        nodes = f"has {able.peers_words}, which resolve names again"
+        why = nodes if able.may_be_several else "doesn't let an alias do so"
         raise RefusedError(
-            f"this Qdrant doesn't let an alias take the name of the collection {work.collection}",
-            hint=f"qmigrate abort {quote(work.collection)}, then qmigrate upgrade --allow-gap: some "
-            "milliseconds in which "
-            "reads fail, or qmigrate adopt --alias: the application uses another name",
+            f"an alias may not take the name of the collection {work.collection}: this Qdrant {why}",
+            hint=f"qmigrate abort {quote(work.collection)}, then qmigrate upgrade --allow-gap: some milliseconds in "
+            "which reads fail, or qmigrate adopt --alias: the application uses another name",
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from qmigrate.errors import RefusedError, RepairNeededError, StoreError, UnchangedError
 from qmigrate.model.names import EpochAlias, is_own_alias
 from qmigrate.model.plan import InPlace
@@ -12,6 +14,9 @@ from qmigrate.steps.closing import close_inplace
 from qmigrate.steps.owned import own, release
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import RefusedRequestError
+
+#: The setting by which a server makes replicas of a new collection only.
+REPLICAS = "replication_factor"
 
 
 def preflight(step: InPlace, work: Work) -> Facts:
@@ -50,6 +55,8 @@ def _apply(step: InPlace, work: Work, alias: EpochAlias, item: Change) -> None:
         work.store.change_aliases(alias, drop=[item.name])
     else:
         work.store.apply(alias, item)
+        if item.kind == "config.set" and item.name == REPLICAS and item.after is not None:
+            place_replicas(work, step.target, int(item.after))
 
 
 def _settings(found: LiveCollection) -> tuple[CollectionSchema, JsonObject]:
@@ -67,6 +74,30 @@ def _refusal(step: InPlace, work: Work, before: LiveCollection | None, error: St
         return UnchangedError(f"{error.message}; {work.collection} was not changed", hint=error.hint)
     error.hint = f"qmigrate abort {work.collection} takes back what was changed; qmigrate upgrade tries the rest again"
     return error
+
+
+def place_replicas(work: Work, physical: str, factor: int) -> None:
+    """Make or remove replicas until every shard has `factor`, as far as there are nodes; an interrupted run goes on.
+
+    Raises:
+        StoreError: nothing has moved for ``limits.ready_timeout``.
+    """
+    limit = work.settings.limits.ready_timeout
+    before: tuple[str, ...] = ()
+    deadline, pause = time.monotonic() + limit, 0.05
+    work.lease.renew()
+    while left := work.store.place_replicas(physical, factor):
+        if left != before:
+            before, deadline = left, time.monotonic() + limit
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"the replicas of {physical} are not as declared after {limit:.0f} s: {'; '.join(left)}",
+                hint="does every node answer? the same command again goes on waiting; limits.ready_timeout sets the "
+                "limit",
+            )
+        work.tick(0, left[0])
+        time.sleep(pause)
+        pause = min(1.0, pause * 1.5)
 
 
 def verify(step: InPlace, work: Work) -> Facts:

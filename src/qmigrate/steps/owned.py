@@ -14,6 +14,7 @@ from qmigrate.errors import LeaseHeldError, RepairNeededError
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, old_alias, own_alias
 from qmigrate.model.state import DELETING
 from qmigrate.model.words import quote
+from qmigrate.observe import hidden_on_several
 from qmigrate.steps.work import Work
 
 
@@ -30,12 +31,17 @@ def reach(work: Work, physical: str) -> str:
 
     A plain collection that an alias of its name hides is not reached by its own name any more: see
     :func:`qmigrate.model.names.old_alias`. Whether it is hidden is looked up each time, since the swap changes it.
+
+    Raises:
+        RepairNeededError: it is hidden, and there are several nodes: no name leads to it, and to nothing else.
     """
     if physical != work.collection:
         return physical
     known = work.store.aliases()
     if physical not in known:
         return physical
+    if work.store.capabilities.several:
+        raise hidden_on_several(physical, work.store.capabilities)
     return old_alias(physical) if known.get(old_alias(physical)) == physical else own(work, physical)
 
 

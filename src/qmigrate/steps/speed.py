@@ -5,6 +5,7 @@ from __future__ import annotations
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.work import Work
+from qmigrate.store.weigh import weigh
 
 
 def speed_of(work: Work, step: int) -> JsonObject | None:
@@ -15,7 +16,8 @@ def speed_of(work: Work, step: int) -> JsonObject | None:
 
     Returns:
         ``points`` copied in ``fill`` seconds, all of them proven in ``prove`` and indexed in ``index`` seconds;
-        ``total`` points; ``embeds``: how many vectors were embedded; ``width``: estimated bytes of a point.
+        ``total`` points; ``embeds``: how many vectors were embedded; ``width``: bytes of a point as it is declared,
+        ``weight``: by a sample.
     """
     build = work.job.steps[step]
     filled, proven = work.facts("fill", step), work.facts("converge", step)
@@ -30,4 +32,5 @@ def speed_of(work: Work, step: int) -> JsonObject | None:
         "index": work.facts("index", step).get("seconds", 0.0),
         "embeds": len(work.facts("preflight", step).get("embedders") or {}),
         "width": build.schema.bytes_per_point(),
+        "weight": weigh(work.store, build.target).per_point(build.schema),
     }

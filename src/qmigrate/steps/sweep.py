@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
+from typing import NamedTuple
 
 from qmigrate.errors import EmbedError, PlanError, RepairNeededError
+from qmigrate.ledger import Doubt
 from qmigrate.merge import join
-from qmigrate.model.report import SweepReport, VerificationReport
+from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO, SweepReport, VerificationReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Stored
@@ -84,24 +86,25 @@ def sweep(
     now = barrier(work.store, reach(work, sides.source))
     # Carries of an interrupted try: what the new side took beside them can't be told any more.
     known = work.lease.ledger.carries(work.run, work.step)
-    earlier = [carry.point_id for carry in known if carry.state not in (LISTED, ALREADY)]
-    for identifier in earlier:
-        report.listed.add(identifier, "carried over by a run that was interrupted")
+    earlier = [carry for carry in known if carry.state not in (LISTED, ALREADY)]
+    for carry in earlier:
+        undoes = carry.doubt is not None and carry.doubt.reason == MAY_UNDO
+        _list(report, carry.point_id, MAY_UNDO if undoes else "carried over by a run that was interrupted")
     report.carried = len(earlier)
     if nothing_written(work, since, now, delta=delta, own_writes=taken):
         note_left(work, now, delta)
         return report
-    carried: list[PointId] = []
+    carried: dict[PointId, str] = {}
     while report.rounds < MOST_ROUNDS:
         report.rounds += 1
         guard = TokenGuard(work, own(work, sides.source)) if not now else None
         started = time.monotonic()
-        carried += _read_and_carry(work, sides, report, guard)
+        carried |= _read_and_carry(work, sides, report, guard)
         alone = guard is not None and guard.clean()
         taken = work.store.take_tokens(own(work, sides.source))
         before, now = now, barrier(work.store, reach(work, sides.source))
         if alone or is_last(work, before, now, (delta, taken), time.monotonic() - started):
-            _list_unproven(work, sides, report, carried, target_since)
+            _list_unproven(work, sides, report, (carried, report.carried - len(earlier)), target_since)
             _absorb(work, sides)
             note_left(work, now, delta)
             return report
@@ -158,12 +161,32 @@ def is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int,
     return (not now or not exact(work)) and own[1] == 0 and seconds < TOKEN_RETURNS
 
 
-def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenGuard | None) -> list[PointId]:
-    """One reading of the old side against the base, with the carries of this step laid over it."""
-    done = _journaled(work, {"done", LISTED})
-    ours = _journaled(work, {"running", "done"}).keys()
+class Late(NamedTuple):
+    """One id that the old generation took a write of: its point there, the base, the point's digest, what is doubtful.
+
+    The doubt holds until the new side is known to have been left alone.
+    """
+
+    identifier: PointId
+    stored: Stored | None
+    known: Entry
+    whole: bytes
+    doubt: str
+
+
+def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenGuard | None) -> dict[PointId, str]:
+    """One reading of the old side against the base, with the carries of this step laid over it.
+
+    Returns:
+        What was carried, each with what is doubtful about it until the new side is known to have been left alone.
+    """
+    journal = work.lease.ledger.carries(work.run, work.step)
+    done = left_by(journal, {"done", LISTED})
+    ours = left_by(journal, {"running", "done"}).keys()
+    # An id that was inserted once stays doubtful for that, whatever comes late for it afterwards.
+    inserted = {one.point_id for one in journal if one.doubt is not None and one.doubt.reason == MAY_UNDO}
     judge = Judge(sides.maker)
-    carried: list[PointId] = []
+    carried: dict[PointId, str] = {}
     base = unpack(sides.base_pages(work))
     source = keyed(work, sides.source, (None, None), page_of(work, sides.source))
     for key, stored, entry in join(source, base):
@@ -171,9 +194,14 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenG
             guard()
         known = done.get(key, entry or Entry(records.ABSENT, records.ABSENT))
         whole = records.digest(stored) if stored is not None else records.ABSENT
-        late = (key, stored, known, whole)
-        if whole != known.source and _carried(work, sides, judge, late, report, kept=key in ours):
-            carried.append(records.id_of_key(key))
+        if whole == known.source:
+            continue
+        identifier = records.id_of_key(key)
+        # What neither side had may have been deleted through the name before it is carried.
+        fresh = stored is not None and known.target == records.ABSENT
+        late = Late(identifier, stored, known, whole, MAY_UNDO if fresh or identifier in inserted else MAY_OVERWRITE)
+        if _carried(work, sides, judge, late, report, kept=key in ours):
+            carried[identifier] = late.doubt
     return carried
 
 
@@ -181,7 +209,7 @@ def _carried(
     work: Work,
     sides: Sides,
     judge: Judge,
-    late: tuple[bytes, Stored | None, Entry, bytes],
+    late: Late,
     report: SweepReport,
     *,
     kept: bool,
@@ -191,18 +219,21 @@ def _carried(
     Args:
         kept: whether the journal has a carry of it already.
     """
-    identifier = records.id_of_key(late[0])
+    identifier, known, whole = late.identifier, late.known, late.whole
+    met: bytes | None = None
     try:
-        reason = _carry(work, sides, judge, late)
+        reason, met = _carry(work, sides, judge, late)
     except (EmbedError, PlanError) as error:
         reason = error.message
     if reason is None:
         report.carried += 1
         return True
-    known, whole = late[2], late[3]
     if reason != ALREADY:
-        report.listed.add(identifier, reason)
-        work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + known.target, LISTED)
+        _list(report, identifier, reason)
+        # The base stays as it is, whatever was met: a further late write must not take that for its own doing.
+        left = whole + known.target
+        doubt = Doubt(reason, met)
+        work.lease.carry(work.run, work.step, identifier, known.source + known.target, left, LISTED, doubt)
     elif not kept:
         # Kept for gc only, which would take it for written since the name moved.
         work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + known.target, ALREADY)
@@ -210,37 +241,43 @@ def _carried(
 
 
 def _carry(
-    work: Work, sides: Sides, judge: Judge, late: tuple[bytes, Stored | None, Entry, bytes]
-) -> str | None:
+    work: Work, sides: Sides, judge: Judge, late: Late
+) -> tuple[str | None, bytes | None]:
     """Rule 6 for one id. T = base: apply S; T = f(S): it is there already; else T took another write: keep and list.
 
     Returns:
-        Why it was not carried, or None when it was.
+        Why it was not carried, or None when it was; and the digest of T, where it was read.
     """
-    key, stored, known, whole = late
-    identifier = records.id_of_key(key)
+    identifier, stored, known, whole, _ = late
     if sides.rekeys:
-        return "written to the generation left, past its fence; in the other one it has another id: not carried"
+        return "written to the generation left, past its fence; in the other one it has another id: not carried", None
     here = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
     seen = records.digest(here) if here is not None else records.ABSENT
     if seen != known.target:
-        return ALREADY if _already(judge, stored, here) else "both generations took a write; the new one's was kept"
+        return ALREADY if _already(judge, stored, here) else KEPT, seen
     if stored is not None and sides.maker is None:
-        return "written to the generation left; the change has no inverse"
-    work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + seen, "running")
+        return "written to the generation left; the change has no inverse", seen
+    # Doubtful from now on, and for good where this process ends before it is known what else the new side took.
+    before, doubt = known.source + known.target, Doubt(late.doubt, seen)
+    work.lease.carry(work.run, work.step, identifier, before, whole + seen, "running", doubt)
     alias = own(work, sides.target)
     if stored is None:
         work.store.delete(alias, [identifier])
     elif sides.maker is not None:
         made = sides.maker.make([stored])
         if made.dropped:
-            return f"{made.failed[0].reason}; nothing is dropped any more once the name has moved"
+            return f"{made.failed[0].reason}; nothing is dropped any more once the name has moved", seen
         for pending in write(work, alias, sides.maker, made):
             pending.wait()
     now = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
     after = records.digest(now) if now is not None else records.ABSENT
-    work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + after, "done")
-    return None
+    work.lease.carry(work.run, work.step, identifier, before, whole + after, "done", doubt)
+    return None, seen
+
+
+def _list(report: SweepReport, identifier: PointId, reason: str) -> None:
+    report.may_undo += reason == MAY_UNDO
+    report.listed.add(identifier, reason, first=reason == MAY_UNDO)
 
 
 def _already(judge: Judge, stored: Stored | None, here: Stored | None) -> bool:
@@ -250,13 +287,25 @@ def _already(judge: Judge, stored: Stored | None, here: Stored | None) -> bool:
 
 
 def _list_unproven(
-    work: Work, sides: Sides, report: SweepReport, carried: list[PointId], since: OperationIds | None
+    work: Work,
+    sides: Sides,
+    report: SweepReport,
+    carries: tuple[Mapping[PointId, str], int],
+    since: OperationIds | None,
 ) -> None:
-    """List the carries unless the new side shows nothing but our own writes since the proof."""
-    if not carried or work.store.capabilities.local:
+    """List the carries unless the new side shows nothing but our own writes since the proof.
+
+    Args:
+        carries: what was carried, with what is doubtful about it, and in how many writes.
+    """
+    carried, writes = carries
+    if not carried:
         return
-    now = barrier(work.store, reach(work, sides.target))
-    moved = moved_in_all(since, now) if since is not None and exact(work) else None
-    if moved is None or moved != len(now) * delta_of(work) + len(carried):
-        for identifier in carried:
-            report.listed.add(identifier, "carried over while the new generation took other writes")
+    if not work.store.capabilities.local:
+        now = barrier(work.store, reach(work, sides.target))
+        moved = moved_in_all(since, now) if since is not None and exact(work) else None
+        if moved is None or moved != len(now) * delta_of(work) + writes:
+            for identifier, doubt in carried.items():
+                _list(report, identifier, doubt)
+            return
+    work.lease.carried_for_sure(work.run, work.step, list(carried))

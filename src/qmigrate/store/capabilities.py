@@ -10,6 +10,7 @@ from typing import Any
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities
+from qmigrate.model.weight import MOST_ROOM
 from qmigrate.store import faults
 from qmigrate.store.faults import TransientError
 from qmigrate.store.nodes import Nodes
@@ -67,9 +68,10 @@ def read(nodes: Nodes) -> Capabilities:
         payload_indexes=True,
         vector_names=oldest >= VECTOR_NAMES_SINCE,
         barrier=oldest >= OPERATION_IDS_SINCE and why_no_barrier(nodes, {nodes.main: cluster}) is None,
-        nodes=len(nodes.watched),
+        nodes=len(nodes.watched) + len(nodes.silent),
         peers=_peers(cluster),
         prefixes=oldest >= PREFIXES_SINCE,
+        silent=nodes.silent,
     )
 
 
@@ -95,6 +97,8 @@ def why_no_barrier(nodes: Nodes, clusters: Mapping[Rest, JsonObject | StoreError
     Args:
         clusters: what nodes have said of their cluster already.
     """
+    if nodes.silent:
+        return nodes.silent[0]
     seen: set[str] = set()
     peers: set[str] = set()
     for node in nodes.watched:
@@ -123,7 +127,8 @@ def disk_size(nodes: Nodes) -> int | None:
     except StoreError:
         return None
     kibibytes = (app.get("system") or {}).get("disk_size")
-    return int(kibibytes) * 1024 if kibibytes else None
+    found = int(kibibytes or 0) * 1024
+    return found if 0 < found < MOST_ROOM else None
 
 
 def _version(node: Rest) -> Version:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,8 +11,9 @@ from qmigrate.model.permit import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import LiveCollection
 from qmigrate.ports import Readiness
-from qmigrate.store.faults import SlowError
+from qmigrate.store.faults import SlowError, TransientError
 from qmigrate.store.nodes import Nodes, aliases
+from qmigrate.store.replicas import ACTIVE, Shard, shards_of
 from qmigrate.store.rest import Rest, segment
 from qmigrate.store.shapes import DEFERRED, SEAL, create_body, described, new_vector, patch_of
 
@@ -70,12 +71,18 @@ def describe(nodes: Nodes, name: str) -> LiveCollection | None:
 
 def _described(nodes: Nodes, name: str, known: Mapping[str, str]) -> LiveCollection | None:
     physical = known.get(name, name)
-    info = info_of(nodes.main, name)
+    try:
+        info = info_of(nodes.main, name)
+    except TransientError as error:
+        if not nodes.silent:
+            raise
+        return _told_by_telemetry(nodes.main, physical, known, error)
     if info is None:
         return None
     found = described(info["config"], info["payload_schema"])
     pointing = tuple(sorted(alias for alias, target in known.items() if target == physical))
     config = found.schema.config
+    shards = shards_of(_spread(nodes.main, name))
     return LiveCollection(
         physical=physical,
         schema=found.schema.with_(aliases=pointing),
@@ -85,10 +92,26 @@ def _described(nodes: Nodes, name: str, known: Mapping[str, str]) -> LiveCollect
         points=info.get("points_count") or 0,
         hidden=(info.get("update_queue") or {}).get("deferred_points") or 0,
         prevents_unoptimized=bool(config.get("optimizers_config", {}).get("prevent_unoptimized")),
-        inactive=_inactive(nodes.main, name),
+        inactive=_inactive(shards),
+        replicas=min((len(shard.replicas) for shard in shards), default=None),
         custom_sharding=config.get("sharding_method") == "custom",
         unknown=found.unknown,
         unknown_values=found.unknown_values,
+    )
+
+
+def _told_by_telemetry(
+    node: Rest, physical: str, known: Mapping[str, str], error: TransientError
+) -> LiveCollection:
+    """The settings and the seal, which every node has, of a collection whose shards can't all be asked."""
+    told = node.get("/telemetry", details_level=3).get("collections") or {}
+    config = next((one.get("config") for one in told.get("collections") or () if one.get("id") == physical), None)
+    if config is None:
+        raise error
+    found = described(config, {})
+    pointing = tuple(sorted(alias for alias, target in known.items() if target == physical))
+    return LiveCollection(
+        physical, found.schema.with_(aliases=pointing), seal=found.seal, status="grey", unread=error.message
     )
 
 
@@ -97,19 +120,22 @@ def _problem(info: JsonObject) -> str | None:
     return str(status["error"]) if isinstance(status, dict) and status.get("error") else None
 
 
-def _inactive(node: Rest, name: str) -> tuple[str, ...]:
+def _spread(node: Rest, name: str) -> JsonObject:
+    """Where the shards are."""
     try:
-        found = node.get(f"{path_of(name)}/cluster")
+        found: JsonObject = node.get(f"{path_of(name)}/cluster")
     except NotFoundError:
-        # Deleted since its info was read: whoever works on it finds that out, and nobody else cares.
-        return ()
-    here = found.get("peer_id")
-    shards = [{**shard, "peer_id": here} for shard in found.get("local_shards", ())]
-    shards += found.get("remote_shards", ())
+        # Deleted since its info was read: whatever works on it finds that out, and nothing else cares.
+        return {}
+    return found
+
+
+def _inactive(shards: Iterable[Shard]) -> tuple[str, ...]:
     return tuple(
-        f"shard {shard['shard_id']} on peer {shard['peer_id']}: {shard['state']}"
+        f"shard {shard.number} on peer {peer}: {state}"
         for shard in shards
-        if shard["state"] != "Active"
+        for peer, state in shard.replicas.items()
+        if state != ACTIVE
     )
 
 

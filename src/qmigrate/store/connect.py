@@ -9,8 +9,11 @@ from qmigrate.ports import Store
 from qmigrate.store.address import ConnectionSettings
 
 
-def connect(settings: ConnectionSettings) -> Store:
+def connect(settings: ConnectionSettings, *, partial: bool = False) -> Store:
     """Open the store that the settings name, and check that it can be used.
+
+    Args:
+        partial: for what only reads: nodes of a cluster that give no answer are left out, and named.
 
     Raises:
         ConfigError: neither or both of `url` and `path`, or a URL that is not http(s).
@@ -36,4 +39,4 @@ def connect(settings: ConnectionSettings) -> Store:
             )
     from qmigrate.store.server import ServerStore
 
-    return ServerStore.open(settings)
+    return ServerStore.open(settings, partial=partial)

@@ -9,8 +9,10 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,10 +23,11 @@ from qdrant_client import grpc as messages
 from qmigrate.errors import StoreError
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Peer, Stored, Version
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.weight import MOST_ROOM
 from qmigrate.store import faults, rights
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.channel import address, open_channel
-from qmigrate.store.nodes import Nodes
+from qmigrate.store.nodes import PATIENCE, Nodes
 from qmigrate.store.rest import Rest
 
 #: Telemetry counts memory and disks of the machine in these.
@@ -41,6 +44,13 @@ class Examiner:
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
         self._nodes = Nodes.of(settings)
+        self._up: Nodes | None = None
+
+    @property
+    def _answering(self) -> Nodes:
+        if self._up is None:
+            self._up = self._nodes.answering()
+        return self._up
 
     def close(self) -> None:
         """Close the connections."""
@@ -50,7 +60,8 @@ class Examiner:
         """Every node that the settings name, asked side by side."""
         everyone = self._nodes.everyone()
         with ThreadPoolExecutor(len(everyone)) as pool:
-            return tuple(pool.map(_node, everyone))
+            # One that is down is told as such at once; a single one is waited for.
+            return tuple(pool.map(partial(_node, patient=len(everyone) == 1), everyone))
 
     def cluster(self) -> ClusterHealth:
         """The cluster, as the first node sees it; which peers are watched is asked of every node.
@@ -58,11 +69,16 @@ class Examiner:
         Raises:
             StoreError: the node can't be asked, or the key may not ask it.
         """
-        found = self._nodes.main.get("/cluster")
+        up = self._answering
+        found = up.main.get("/cluster")
         if found.get("status") == "disabled":
             return ClusterHealth(enabled=False)
-        versions = _peer_versions(self._telemetry(self._nodes.main, 3))
-        watched = {_peer_id(node) for node in self._nodes.watched}
+        versions = _peer_versions(self._telemetry(up.main, 3))
+        watched = {_peer_id(node) for node in up.watched}
+        unseen = {str(peer) for peer in found.get("peers") or {}} - watched
+        if len(unseen) <= len(up.silent):
+            # A node that is down doesn't say which peer it is; it is named in the settings.
+            watched |= unseen
         peers = tuple(
             Peer(id=str(peer), uri=entry.get("uri", ""), version=versions.get(str(peer)), watched=str(peer) in watched)
             for peer, entry in sorted((found.get("peers") or {}).items(), key=lambda entry: entry[1].get("uri", ""))
@@ -83,7 +99,7 @@ class Examiner:
     def stored(self) -> Mapping[str, Stored]:
         """Physical name -> what it takes on the watched nodes; empty where telemetry doesn't say."""
         found: dict[str, Stored] = {}
-        for node in self._nodes.watched:
+        for node in self._answering.watched:
             told = self._telemetry(node, 3).get("collections") or {}
             running = {entry.get("id"): _running(entry) for entry in told.get("snapshots") or ()}
             for entry in told.get("collections") or ():
@@ -93,7 +109,7 @@ class Examiner:
 
     def rights(self) -> KeyRights:
         """What the key may do; see :mod:`qmigrate.store.rights`."""
-        return rights.tried(self._nodes.main, sent=self._settings.api_key is not None)
+        return rights.tried(self._answering.main, sent=self._settings.api_key is not None)
 
     def points_reachable(self) -> str:
         """Whether the port for points answers: ``host:port``.
@@ -102,10 +118,11 @@ class Examiner:
             StoreError: it doesn't.
         """
         if self._settings.prefer_rest:
-            self._nodes.main.get("/collections")
-            return self._nodes.main.label
-        channel = open_channel(self._settings)
-        where = address(self._settings)
+            self._answering.main.get("/collections")
+            return self._answering.main.label
+        settings = replace(self._settings, url=self._answering.main.url)
+        channel = open_channel(settings)
+        where = address(settings)
         try:
             stub = messages.QdrantStub(channel)
             metadata = (("api-key", self._settings.api_key),) if self._settings.api_key else ()
@@ -122,10 +139,10 @@ class Examiner:
         return found
 
 
-def _node(node: Rest) -> NodeHealth:
+def _node(node: Rest, *, patient: bool) -> NodeHealth:
     try:
         started = time.monotonic()
-        answer = node.repeat(lambda: node.send("GET", "/"))
+        answer = node.repeat(lambda: node.send("GET", "/")) if patient else node.send("GET", "/", timeout=PATIENCE)
         seconds = time.monotonic() - started
         version = _version(answer)
         skew = _skew(answer, seconds)
@@ -157,7 +174,9 @@ def _told(node: NodeHealth, told: JsonObject) -> NodeHealth:
 
 
 def _bytes(value: Any, unit: int) -> int | None:
-    return int(value) * unit if value else None
+    found = int(value) * unit if value else 0
+    # Without a limit a container's is the largest number there is.
+    return found if 0 < found < MOST_ROOM else None
 
 
 def _version(answer: httpx.Response) -> Version:

@@ -91,12 +91,17 @@ def of_response(response: httpx.Response, label: str) -> StoreError:
     return StoreError(f"{where} answered {code}: {text}", hint="is this address Qdrant's own, or a proxy's?")
 
 
-def of_transport(error: httpx.HTTPError, label: str, timeout: float) -> StoreError:
-    """The error of a REST request that got no answer."""
+def of_transport(error: httpx.HTTPError, label: str, timeout: float, *, listed: bool = False) -> StoreError:
+    """The error of a REST request that got no answer.
+
+    Args:
+        listed: the node is one of qdrant.nodes, not the one of qdrant.url.
+    """
+    reach = _REACH_LISTED.format(label=label) if listed else _REACH
     where = f"Qdrant at {label}"
     if isinstance(error, httpx.ConnectTimeout):
         return TransientError(
-            f"{where} can't be reached: no connection within {timeout:g} s", hint=_REACH, unknown=False
+            f"{where} can't be reached: no connection within {timeout:g} s", hint=reach, unknown=False
         )
     if isinstance(error, httpx.TimeoutException):
         return SlowError(
@@ -105,10 +110,10 @@ def of_transport(error: httpx.HTTPError, label: str, timeout: float) -> StoreErr
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectError):
         return _of_tls(where, reason, _REST) or TransientError(
-            f"{where} can't be reached: {reason}", hint=_REACH, unknown=False
+            f"{where} can't be reached: {reason}", hint=reach, unknown=False
         )
-    hint = f"{_REACH}; https:// belongs into it where the server speaks TLS"
-    return TransientError(f"{where} can't be reached: {reason}", hint=hint if _is_plain(error) else _REACH)
+    hint = f"{reach}; https:// belongs into it where the server speaks TLS"
+    return TransientError(f"{where} can't be reached: {reason}", hint=hint if _is_plain(error) else reach)
 
 
 def _is_plain(error: httpx.HTTPError) -> bool:
@@ -150,6 +155,10 @@ def _of_tls(where: str, reason: str, settings: tuple[str, str]) -> StoreError | 
 
 
 _REACH = "is the server up, and is qdrant.url in qmigrate.yaml its address? qmigrate wait waits for it"
+_REACH_LISTED = (
+    "qdrant.nodes in qmigrate.yaml lists {label}: is that node up, and is this its address? Whatever writes needs "
+    "every node; status, plan, check, history and doctor go on without it"
+)
 
 
 _PORT = (

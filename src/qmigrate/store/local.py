@@ -258,6 +258,10 @@ class LocalStore(Absent):
         name = permit.use(0.0)
         self._run(lambda: self._client.delete_collection(name))
 
+    def place_replicas(self, name: str, factor: int) -> tuple[str, ...]:  # noqa: ARG002
+        """There is one node."""
+        return ()
+
     def write_seal(self, name: str, seal: JsonObject | None) -> None:
         """Set or remove the metadata key ``qmigrate``."""
         self._run(lambda: self._client.update_collection(name, metadata={SEAL: seal}))

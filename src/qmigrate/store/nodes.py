@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from qmigrate.errors import NotFoundError
+from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.store.address import ConnectionSettings
+from qmigrate.store.faults import TransientError
 from qmigrate.store.rest import Rest
+
+#: Seconds that one of several nodes may take to answer before it is left out of what only reads.
+PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +21,12 @@ class Nodes:
     Attributes:
         main: takes every request that one node can answer.
         watched: every node whose view counts; `main` alone unless nodes were named.
+        silent: why nodes that were named are left out, one line each.
     """
 
     main: Rest
     watched: tuple[Rest, ...]
+    silent: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: ConnectionSettings) -> Nodes:
@@ -31,6 +38,23 @@ class Nodes:
                 made[url] = Rest(url, settings)
         return cls(main, tuple(made[url] for url in dict.fromkeys(settings.watched)))
 
+    def answering(self) -> Nodes:
+        """Those that answer at once, for what only reads; all of them where none does, so that errors say why.
+
+        Where the asked node is silent, the first that answers takes its place.
+        """
+        everyone = self.everyone()
+        if len(everyone) == 1:
+            return self
+        with ThreadPoolExecutor(len(everyone)) as pool:
+            reasons = dict(zip(everyone, pool.map(_why_silent, everyone), strict=True))
+        up = [node for node in everyone if reasons[node] is None]
+        if not up or len(up) == len(everyone):
+            return self
+        watched = tuple(node for node in self.watched if node in up)
+        silent = tuple(reason for reason in reasons.values() if reason is not None)
+        return Nodes(self.main if self.main in up else up[0], watched or (up[0],), silent)
+
     def everyone(self) -> tuple[Rest, ...]:
         """The asked node and the watched ones, each once."""
         return tuple(dict.fromkeys((self.main, *self.watched)))
@@ -39,6 +63,17 @@ class Nodes:
         """Close all connections."""
         for node in self.everyone():
             node.close()
+
+
+def _why_silent(node: Rest) -> str | None:
+    """Why a node gives no answer, or None when it gives any: whether it is a good one is asked later."""
+    try:
+        node.send("GET", "/", timeout=PATIENCE)
+    except TransientError as error:
+        return error.message
+    except StoreError:
+        return None
+    return None
 
 
 def aliases(node: Rest) -> dict[str, str]:

@@ -35,6 +35,8 @@ class Rest:
     def __init__(self, url: str, settings: ConnectionSettings) -> None:
         self.label = urlsplit(url).netloc.rpartition("@")[2]
         self._timeout = settings.timeout
+        self.url = url
+        self._listed = url != settings.url
         prefix = settings.prefix.strip("/")
         self._client = httpx.Client(
             base_url=url.rstrip("/") + (f"/{prefix}" if prefix else ""),
@@ -102,7 +104,7 @@ class Rest:
         *,
         params: Mapping[str, Any] | None = None,
         files: Mapping[str, Any] | None = None,
-        timeout: httpx.Timeout | None = None,
+        timeout: httpx.Timeout | float | None = None,
     ) -> httpx.Response:
         """One request, once; errors are translated, a good answer is returned as it came.
 
@@ -112,15 +114,17 @@ class Rest:
             body: sent as JSON.
             params: of the query; None values are left out.
             files: sent as a form instead of a body, streamed: name -> (file name, open file).
-            timeout: of its parts; None for those of the settings.
+            timeout: in seconds, or of its parts; None for that of the settings.
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
+        limit = timeout if isinstance(timeout, int | float) else self._timeout
+        chosen = self._client.timeout if timeout is None else timeout
         try:
             response = self._client.request(
-                method, path, json=body, params=given or None, files=files, timeout=timeout or self._client.timeout
+                method, path, json=body, params=given or None, files=files, timeout=chosen
             )
         except httpx.HTTPError as error:
-            raise faults.of_transport(error, self.label, self._timeout) from error
+            raise faults.of_transport(error, self.label, limit, listed=self._listed) from error
         if response.status_code >= 300:
             raise faults.of_response(response, self.label)
         return response
@@ -134,7 +138,7 @@ class Rest:
                     raise faults.of_response(response, self.label)
                 yield from response.iter_bytes(_PIECE)
         except httpx.HTTPError as error:
-            raise faults.of_transport(error, self.label, self._timeout) from error
+            raise faults.of_transport(error, self.label, self._timeout, listed=self._listed) from error
 
     def envelope(self, response: httpx.Response) -> Any:
         """The ``result`` inside Qdrant's answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from qmigrate.model.ids import Page
@@ -25,6 +26,7 @@ from qmigrate.store import (
     payload_edits,
     payloads,
     records,
+    replicas,
     snapshots,
 )
 from qmigrate.store.address import ConnectionSettings
@@ -45,8 +47,11 @@ class ServerStore:
         self._points = Points(settings, lambda name: fence.strict_mode(found.main, name))
 
     @classmethod
-    def open(cls, settings: ConnectionSettings) -> ServerStore:
+    def open(cls, settings: ConnectionSettings, *, partial: bool = False) -> ServerStore:
         """Connect, and read what the server can do.
+
+        Args:
+            partial: go on with the nodes that answer, for what only reads; see ``Capabilities.silent``.
 
         Raises:
             StoreError: it can't be reached, denies the key, or is not Qdrant.
@@ -54,6 +59,13 @@ class ServerStore:
         """
         found = Nodes.of(settings)
         try:
+            up = found.answering() if partial else found
+            if up.silent:
+                found.close()
+                # What is on nodes that are down is asked for in vain: not for long. Points travel to this address, too.
+                urls, patience = tuple(node.url for node in up.watched), min(settings.timeout, nodes.PATIENCE)
+                settings = replace(settings, url=up.main.url, nodes=urls, timeout=patience)
+                found = replace(Nodes.of(settings), silent=up.silent)
             return cls(settings, found, capabilities.read(found))
         except BaseException:
             found.close()
@@ -179,6 +191,10 @@ class ServerStore:
         """Delete a physical collection, by one request; no error when it is gone."""
         collection.drop(self._main, permit)
 
+    def place_replicas(self, name: str, factor: int) -> tuple[str, ...]:
+        """Order replicas that are missing or too much; what is left to wait for."""
+        return replicas.place(self._nodes, name, factor)
+
     def write_seal(self, name: str, seal: JsonObject | None) -> None:
         """Set or remove the metadata key ``qmigrate``."""
         collection.write_seal(self._main, name, seal)
@@ -198,8 +214,8 @@ class ServerStore:
         aliases.guarded(self._main, guard, make=make, drop=drop)
 
     def hides_collections(self) -> bool:
-        """Whether an alias may take the name of a collection, on every node."""
-        return hiding.probe(self._nodes, self._settings.timeout)
+        """Whether an alias may take the name of a collection: never with several nodes, where nothing is tried."""
+        return not self._capabilities.may_be_several and hiding.probe(self._nodes, self._settings.timeout)
 
     def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
         """One request of RenameAlias actions (old, new), and then DeleteAlias: re-points `new` atomically."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 STYLES = {"drift": "bold red", "pending": "yellow", "note": "magenta"}
 #: Longest value shown in a difference; --json has them whole.
 VALUE = 44
+#: Collections that a line names.
+MOST_NAMED = 5
 
 
 def show_check(console: Console, result: Checked) -> None:
@@ -34,6 +36,16 @@ def show_check(console: Console, result: Checked) -> None:
             console.print()
             console.print(_title(row))
             _show(console, row.findings)
+    if result.not_compared:
+        named = ", ".join(result.not_compared[:MOST_NAMED])
+        more = f" and {len(result.not_compared) - MOST_NAMED} more" if len(result.not_compared) > MOST_NAMED else ""
+        console.print()
+        console.print(
+            f"Not compared: settings of {named}{more} that no revision declares; an earlier qmigrate has not recorded "
+            "them, and the next change that is applied does"
+        )
+    for line in result.silent:
+        console.print(f"\nnote: {line}")
     console.print()
     console.print(_summary(result))
 

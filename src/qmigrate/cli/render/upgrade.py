@@ -67,7 +67,7 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
     swap: float | None = None
     for facts in outcome.report.values():
         if isinstance(facts, dict):
-            lines += _learned(facts)
+            lines += _learned(facts, next(iter(outcome.revisions), None))
             swap = facts.get("milliseconds", swap)
     serves = outcome.physical or "nothing: the name is gone"
     if swap is not None:
@@ -79,8 +79,8 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
     return [*lines, *labelled("note", outcome.notes)]
 
 
-def _learned(facts: dict[str, Any]) -> list[Text]:
-    """What one phase found that a person wants to know."""
+def _learned(facts: dict[str, Any], revision: str | None = None) -> list[Text]:
+    """What one phase found that a person wants to know; `revision` is the one that the run is about."""
     lines: list[Text] = []
     if facts.get("cloned"):
         lines += labelled("cloned", [f"by the server, {facts['cloned']}"])
@@ -109,8 +109,10 @@ def _learned(facts: dict[str, Any]) -> list[Text]:
             lines += labelled("late", [f"{counted(carried, 'late write')} carried over"])
         if isinstance(listed, dict) and listed.get("count"):
             named = ", ".join(str(entry[0]) for entry in listed.get("named", [])[:5])
+            undo = sweep.get("may_undo", 0)
             text = f"{counted(listed['count'], 'id')} written on both sides: {named}; see docs/safety.md"
-            lines += labelled("look at", [text])
+            more = [f"{counted(undo, 'id')} of them may undo a delete"] if undo else []
+            lines += labelled("look at", [text, *more, f"all of them: qmigrate history --carried {revision or 'REV'}"])
     return lines
 
 

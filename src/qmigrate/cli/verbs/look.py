@@ -35,11 +35,18 @@ def status(shell: Shell, exit_code: bool) -> int:
 @click.option("--target", metavar="TEXT", help="With --deletions: a part of the target, or a glob.")
 @click.option("--actor", metavar="TEXT", help="With --deletions: a part of who did it, or a glob.")
 @click.option("--csv", "as_csv", is_flag=True, help="With --deletions: comma-separated values.")
+@click.option("--carried", metavar="REV", help="Every write that came late to the generation left instead.")
 @with_shell
-def history(shell: Shell, collection: str | None, limit: int, deletions: bool, **given: Any) -> None:
+def history(
+    shell: Shell, collection: str | None, limit: int, deletions: bool, carried: str | None, **given: Any
+) -> None:
     """Show what was applied and taken back, newest first, of COLLECTION or of all."""
     from qmigrate.cli.render.status import show_history
     from qmigrate.commands import status as command
+
+    if carried is not None:
+        _show_carried(shell, carried, collection, only=not deletions and not any(given.values()))
+        return
 
     if deletions:
         _show_audit(shell, collection, limit, given)
@@ -47,6 +54,15 @@ def history(shell: Shell, collection: str | None, limit: int, deletions: bool, *
     if any(value for value in given.values()):
         raise click.UsageError("that goes with --deletions only", click.get_current_context())
     shell.show(command.history(shell.settings(), collection, limit), show_history)
+
+
+def _show_carried(shell: Shell, revision: str, collection: str | None, *, only: bool) -> None:
+    from qmigrate.cli.render.late_writes import show_late_writes
+    from qmigrate.commands.late_writes import carried
+
+    if not only:
+        raise click.UsageError("--carried goes without --deletions", click.get_current_context())
+    shell.show(carried(shell.settings(), revision, collection), show_late_writes)
 
 
 def _show_audit(shell: Shell, collection: str | None, limit: int, given: dict[str, Any]) -> None:

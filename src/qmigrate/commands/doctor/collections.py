@@ -12,7 +12,7 @@ from qmigrate.commands.results import Check
 from qmigrate.errors import QmigrateError
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import counted, quote
-from qmigrate.observe import check_hidden_name, check_ownership
+from qmigrate.observe import check_hidden_name, check_ownership, hidden_on_several
 from qmigrate.planner import check_checksums
 
 #: Limits of strict mode that slow an upgrade down, and below what.
@@ -82,6 +82,8 @@ def _trouble(one: LiveCollection) -> Check | None:
     if one.status == "red" or one.problem:
         hint = "free disk or RAM of the server, then make the optimizer try again: any write does"
         return Check(name, False, f"{one.status}: {one.problem or 'no reason told'}", hint, 9)
+    if one.unread is not None:
+        return Check(name, False, f"not every shard can be asked: {one.unread}", "bring its nodes back", 9)
     if one.inactive:
         detail = f"not every replica is active: {some(one.inactive)}"
         hint = "wait until the cluster has recovered; an upgrade is refused until then"
@@ -173,7 +175,11 @@ def shadowed(patient: Patient) -> Iterator[Check]:
     """Plain collections that an alias of their name hides, and what is left of such a time."""
     physical, aliases = set(patient.physical()), patient.aliases()
     hidden = sorted(alias for alias, target in aliases.items() if alias in physical and target != alias)
-    if hidden:
+    if hidden and patient.store().capabilities.several:
+        stop = hidden_on_several(hidden[0], patient.store().capabilities)
+        facts = {"names": hidden, "peers": patient.store().capabilities.peers}
+        yield Check("shadowed names", False, f"{some(hidden)}: {stop.message}", stop.hint, stop.exit_code, facts=facts)
+    elif hidden:
         detail = f"{some(hidden)}: an alias hides the plain collection of its name, which no Qdrant documents"
         hint = "qmigrate gc before you upgrade Qdrant"
         yield Check("shadowed names", None, detail, hint, warns=True, facts={"names": hidden})

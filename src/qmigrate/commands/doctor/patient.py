@@ -20,12 +20,14 @@ from qmigrate.ledger import Ledger
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Stored
 from qmigrate.model.names import GENERATION, is_own_alias
 from qmigrate.model.state import LiveCollection, World
+from qmigrate.model.weight import Weight
 from qmigrate.observe import observe
 from qmigrate.ports import Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings
 from qmigrate.store.examine import Examiner
+from qmigrate.store.weigh import weigh
 
 #: Longest time of one request, in seconds.
 PATIENCE = 10.0
@@ -121,15 +123,16 @@ class Patient:
         return found
 
     def reached(self) -> NodeHealth:
-        """The node that is asked, when it answers.
+        """The first node that answers.
 
         Raises:
-            StoreError: it doesn't.
+            StoreError: none does.
         """
-        first = self.nodes()[0]
-        if first.problem is not None:
-            raise StoreError(first.problem, hint=first.hint)
-        return first
+        found = self.nodes()
+        answers = next((node for node in found if node.problem is None), None)
+        if answers is None:
+            raise StoreError(str(found[0].problem), hint=found[0].hint)
+        return answers
 
     def cluster(self) -> ClusterHealth:
         """The cluster as one node sees it."""
@@ -148,7 +151,7 @@ class Patient:
 
     def store(self) -> Store:
         """Qdrant, connected."""
-        found: Store = self._once("store", lambda: open_store(self.settings, self._stack, writes=False))
+        found: Store = self._once("store", lambda: open_store(self.settings, self._stack, writes=False, partial=True))
         return found
 
     def physical(self) -> tuple[str, ...]:
@@ -183,6 +186,12 @@ class Patient:
         """Ledger and Qdrant together."""
         found: World = self._once("world", lambda: observe(self.ledger(), self.store()))
         return found
+
+    def weighed(self, name: str, live: LiveCollection) -> int:
+        """Bytes of the points of a collection, by a sample that is taken once."""
+        way = self._way_to(name)
+        found: Weight = self._once(f"weight {name}", lambda: weigh(self.store(), way) if way else Weight())
+        return live.points * found.per_point(live.schema)
 
     def used(self) -> Mapping[str, LiveCollection]:
         """The collections that applications use: all but generations that no name points to."""

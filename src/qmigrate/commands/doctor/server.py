@@ -13,11 +13,13 @@ from qmigrate.commands.doctor.words import SKEW, some
 from qmigrate.commands.results import Check
 from qmigrate.model.health import ClusterHealth
 from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities, LiveCollection
+from qmigrate.model.weight import Weight
 from qmigrate.model.words import counted, size
-from qmigrate.planner.forward import bytes_per_point
 
 #: Minor versions that client and server may be apart, as the client library has it.
 MOST_APART = 1
+#: Collections whose points are weighed to find the one whose copy takes most.
+WEIGHED = 5
 
 
 def connected(patient: Patient) -> Iterator[Check]:
@@ -241,13 +243,16 @@ def _room(
 def _biggest(patient: Patient) -> tuple[str, int]:
     """The collection whose copy takes most: its physical name ("" where there is none), and the bytes."""
     told = {} if patient.broken("stored") else patient.stored()
-    sizes = {name: told[name].bytes if name in told else None for name in patient.used()}
-    best = {name: sizes[name] or _estimate(live) for name, live in patient.used().items()}
+    sizes = {name: (told[name].bytes if name in told else None) or 0 for name in patient.used()}
+    rough = {name: max(sizes[name], _rough(live)) for name, live in patient.used().items()}
+    largest = sorted(rough, key=lambda name: rough[name], reverse=True)[:WEIGHED]
+    best = {name: max(sizes[name], patient.weighed(name, patient.used()[name])) for name in largest}
     return max(best.items(), key=lambda entry: entry[1], default=("", 0))
 
 
-def _estimate(live: LiveCollection) -> int:
-    return live.points * bytes_per_point(live.schema)
+def _rough(live: LiveCollection) -> int:
+    """By its declaration alone."""
+    return live.points * Weight().per_point(live.schema)
 
 
 def available_memory() -> int | None:

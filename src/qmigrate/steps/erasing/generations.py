@@ -91,6 +91,7 @@ def forget(work: Work, spaces: Spaces, ids: Ids, tally: Tally | None = None) -> 
         if leaving is not None:
             work.lease.forget_carries(leaving.run, leaving.step, mine)
         work.tick()
+    work.lease.forget_doubtful({one for known in ids.values() for one in known})
 
 
 def _out_of_base(work: Work, name: str, ids: Iterable[PointId]) -> None:

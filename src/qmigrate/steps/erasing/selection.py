@@ -11,6 +11,7 @@ from qmigrate.model.fix import Entry, Found
 from qmigrate.model.names import old_alias
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.observe import hidden_on_several
 from qmigrate.ports import Store
 from qmigrate.steps.erasing.spaces import Spaces
 from qmigrate.steps.export import described
@@ -124,10 +125,16 @@ def generations_there(place: Place, live: str) -> dict[str, str]:
 
 
 def readable(store: Store, physical: str) -> str:
-    """The name by which a generation is read, without making one."""
+    """The name by which a generation is read, without making one.
+
+    Raises:
+        RepairNeededError: it is hidden, and nothing leads to it, or there are several nodes, where no name does alone.
+    """
     known = store.aliases()
     if physical not in known:
         return physical
+    if store.capabilities.several:
+        raise hidden_on_several(physical, store.capabilities)
     if known.get(old_alias(physical)) == physical:
         return old_alias(physical)
     raise RepairNeededError(
