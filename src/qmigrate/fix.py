@@ -5,6 +5,10 @@
     from qmigrate import fix
 
     fix.sync_payload("faces", sql="SELECT id, person_id FROM faces", fields=["person_id"], ids=changed_ids)
+
+Every function that changes something takes ``actor`` (who asks for it, in every record), ``metadata`` (plain JSON of
+the caller, for the audit) and, where points are changed one by one, ``max_rate`` (most points per second). Every one takes
+``settings``, or ``config``: the settings file, by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
 """
 
 from __future__ import annotations
@@ -57,10 +61,14 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     key: str = "id",
     database: str = "app",
     parameters: Mapping[str, Any] | None = None,
+    json: Sequence[str] = (),
     max_share: float | None = None,
     reason: str = "",
     ids: Sequence[int | str | uuid.UUID] | None = None,
     since: tuple[str, datetime] | None = None,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -80,8 +88,9 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     """
     from qmigrate.commands import fix as command
 
-    operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, max_share, reason)
-    return command.fix(_settings(settings, config), operation, narrow=_narrow(ids, since))
+    operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, max_share, reason, json)
+    found = _settings(settings, config, actor, metadata)
+    return command.fix(found, operation, narrow=_narrow(ids, since), max_rate=max_rate)
 
 
 def check_payload(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -92,6 +101,7 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     key: str = "id",
     database: str = "app",
     parameters: Mapping[str, Any] | None = None,
+    json: Sequence[str] = (),
     sample: int | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
@@ -99,7 +109,7 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     """What :func:`sync_payload` would change: exact counts, or those of a sample. It writes nothing."""
     from qmigrate.commands import fix as command
 
-    operation = SyncPayload(collection, sql, key, fields, database, parameters or {})
+    operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, json=json)
     return command.review(_settings(settings, config), operation, command.Narrow(sample=sample))
 
 
@@ -125,6 +135,9 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     flag: str = "deleted",
     tenant: str | int | None = None,
     expect: int | None = None,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -137,8 +150,6 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
             that doesn't.
         tenant: whose points, where ``fixes.tenants`` of the settings names a field; ``*`` for those of all.
         expect: how many points may go, exactly; None leaves it to the cap.
-        settings: those of qmigrate; by default read from `config`.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
 
     Returns:
         Counts, and the number for :func:`undo`.
@@ -150,7 +161,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands.erase import erase as erase_points
     from qmigrate.commands.tenants import within
 
-    found = _settings(settings, config)
+    found = _settings(settings, config, actor, metadata)
     operation = DeletePoints(
         # In the order of the operation's own arguments.
         collection, _plain(ids), filter, prefix, field, sql, key, database, parameters or {}, reason, max_share,
@@ -159,8 +170,8 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     )
     operation = within(found, operation, tenant)
     if erase:
-        return erase_points(found, operation, expect=expect, snapshots=snapshots)
-    return command.fix(found, operation, expect=expect)
+        return erase_points(found, operation, expect=expect, snapshots=snapshots, max_rate=max_rate)
+    return command.fix(found, operation, expect=expect, max_rate=max_rate)
 
 
 def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -179,6 +190,9 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     missing: str | Path | Taker | None = None,
     missing_table: str | None = None,
     wait: bool = True,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -204,8 +218,9 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     operation = DeleteOrphans(
         collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field
     )
+    found = _settings(settings, config, actor, metadata)
     with handed(*_missing(missing, missing_table)) as narrow:
-        return command.fix(_settings(settings, config), operation, narrow=narrow, expect=expect, wait=wait)
+        return command.fix(found, operation, narrow=narrow, expect=expect, max_rate=max_rate, wait=wait)
 
 
 def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -274,6 +289,8 @@ def reset(
     reason: str,
     expect: int,
     confirm: str,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> ResetResult:
@@ -291,10 +308,11 @@ def reset(
     """
     from qmigrate.commands import reset as command
 
-    return command.reset(_settings(settings, config), collection, reason=reason, expect=expect, confirm=confirm)
+    found = _settings(settings, config, actor, metadata)
+    return command.reset(found, collection, reason=reason, expect=expect, confirm=confirm)
 
 
-def retrain(
+def retrain(  # noqa: PLR0913  what is trained again, and where it runs
     preset: str,
     values: Sequence[Any],
     *,
@@ -302,6 +320,9 @@ def retrain(
     reason: str = "",
     max_share: float | None = None,
     expect: int | None = None,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> RetrainResult:
@@ -319,14 +340,21 @@ def retrain(
     from qmigrate.commands import retrain as command
 
     wish = command.Wish(preset, values, parameters or {}, reason, max_share=max_share)
-    return command.retrain(_settings(settings, config), wish, expect=expect)
+    return command.retrain(_settings(settings, config, actor, metadata), wish, expect=expect, max_rate=max_rate)
 
 
-def run(*operations: Operation, settings: Settings | None = None, config: str | Path | None = None) -> FixResult:
+def run(
+    *operations: Operation,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> FixResult:
     """Do data fixes of ``qmigrate.op``, in this order; each must allow for its cap."""
     from qmigrate.commands import fix as command
 
-    return command.fix(_settings(settings, config), *operations)
+    return command.fix(_settings(settings, config, actor, metadata), *operations, max_rate=max_rate)
 
 
 def quarantine(
@@ -339,16 +367,29 @@ def quarantine(
 
 
 def retry_quarantine(
-    collection: str | None = None, *, settings: Settings | None = None, config: str | Path | None = None
+    collection: str | None = None,
+    *,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
 ) -> Retried:
     """Embed them again; what goes well is filled in, what fails again stays listed."""
     from qmigrate.commands import quarantine as command
 
-    return command.retry(_settings(settings, config), collection)
+    return command.retry(_settings(settings, config, actor, metadata), collection, max_rate=max_rate)
 
 
 def undo(
-    log: int, *, overwrite: bool = False, settings: Settings | None = None, config: str | Path | None = None
+    log: int,
+    *,
+    overwrite: bool = False,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
 ) -> FixResult:
     """Take back what a fix has changed; what was changed since stays, unless `overwrite`.
 
@@ -357,7 +398,7 @@ def undo(
     """
     from qmigrate.commands import fix as command
 
-    return command.undo(_settings(settings, config), log, overwrite=overwrite)
+    return command.undo(_settings(settings, config, actor, metadata), log, overwrite=overwrite, max_rate=max_rate)
 
 
 def visible(filter: Any = None, *, flag: str = "deleted") -> models.Filter:  # noqa: A002  as Qdrant calls it
@@ -375,10 +416,15 @@ def visible(filter: Any = None, *, flag: str = "deleted") -> models.Filter:  # n
     return found
 
 
-def _settings(settings: Settings | None, config: str | Path | None) -> Settings:
+def _settings(
+    settings: Settings | None,
+    config: str | Path | None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Settings:
     from qmigrate.settings import Settings as Loaded
 
-    return settings or Loaded.load(config=config)
+    return (settings or Loaded.load(config=config)).acting(actor, metadata)
 
 
 def _missing(to: str | Path | Taker | None, table: str | None) -> tuple[Narrow, Taker | None]:

@@ -140,7 +140,7 @@ def fix(
         operations: of ``qmigrate.op``; several on one collection are done in this order.
         narrow: only a part of what they are about.
         expect: points that may change of each collection, exactly; None leaves it to the cap.
-        max_rate: most points per second of a deletion; None for no limit.
+        max_rate: most points per second; None for no limit.
         wait: for the second look at orphans, without the lease; else the first one is kept for a later call.
 
     Raises:
@@ -179,10 +179,14 @@ def undo(
     log: int,
     *,
     overwrite: bool = False,
+    max_rate: float | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> FixResult:
     """Give points back what a fix has taken from them; what was changed since stays, unless `overwrite`.
+
+    Args:
+        max_rate: most points per second; None for no limit. A reset is taken back at once.
 
     Raises:
         As :func:`undo_review`.
@@ -191,7 +195,7 @@ def undo(
         row = fixed(opened, log)
         return run_fix(
             opened,
-            lambda world: plan_undo(opened, world, row, overwrite),
+            lambda world: plan_undo(opened, world, row, overwrite, max_rate),
             lock_timeout,
             same=lambda job: any(isinstance(step, GoLive) and step.undoes == log for step in job.steps),
             names=[str(row.collection)],

@@ -136,10 +136,15 @@ def _consented(job: Job, plan: Plan) -> bool:
 
     That many were agreed to once: when the run is finished, there is nothing left that the number could be about.
     """
-    begun = [getattr(step, "edit", {}) for step in job.steps]
+    begun = [_at_any_rate(getattr(step, "edit", {})) for step in job.steps]
     found = [item.job.steps for item in plan.collections if item.job.collection == job.collection]
-    wanted = [getattr(step, "edit", {}) for steps in found for step in steps]
+    wanted = [_at_any_rate(getattr(step, "edit", {})) for steps in found for step in steps]
     return bool(wanted) and wanted == begun and all(edit.get("expect") is not None for edit in wanted)
+
+
+def _at_any_rate(edit: JsonObject) -> JsonObject:
+    """What an edit does, however fast."""
+    return {name: value for name, value in edit.items() if name != "max_rate"}
 
 
 def _without(plan: Plan, names: Collection[str]) -> Plan:

@@ -30,7 +30,7 @@ ORPHANS, SYNC = "orphans", "sync"
 _PATIENCE = 10.0
 _KEYS = {
     ORPHANS: ("collection", "sql", "key", "database", "parameters"),
-    SYNC: ("collection", "sql", "key", "database", "parameters", "fields", "sample"),
+    SYNC: ("collection", "sql", "key", "database", "parameters", "fields", "json", "sample"),
 }
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -139,7 +136,9 @@ def session(
 @contextmanager
 def opened_ledger(settings: Settings) -> Iterator[Ledger]:
     """The ledger alone, for what needs neither revisions nor Qdrant; it is closed at the end."""
-    ledger = Ledger.open(settings.ledger.url, schema=settings.ledger.schema)
+    ledger = Ledger.open(
+        settings.ledger.url, schema=settings.ledger.schema, actor=settings.actor, metadata=settings.metadata
+    )
     try:
         yield ledger
     finally:
@@ -155,12 +154,3 @@ def open_store(settings: Settings, stack: ExitStack, *, writes: bool) -> Store:
     store = connect(wanted)
     stack.callback(store.close)
     return store
-
-
-def actor() -> str:
-    """Who runs this, for the record: user and host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"

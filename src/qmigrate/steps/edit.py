@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap
 from qmigrate.steps.fixes.sighting import forget
 from qmigrate.steps.owned import own, reach, release
+from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Phase, Work
 
 #: How often a group is sent again when one of its points went away in between.
@@ -82,9 +83,13 @@ def change(step: EditPoints, work: Work) -> Facts:
         return done
     work.progress.begin(work.collection, "change", selected, done["entries"])
     hand = Hand(own(work, step.target), work.store, work.tick)
+    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
     with opened(_place(work, step), step.edit) as fix:
-        for entries in _portions(windows(work.lease.ledger, _journal(work), done["entries"], fix.window), fix):
+        stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
+        for entries in _portions(stored, lambda: throttle.portion(fix.portion())):
             work.tick()
+            # Before the points are looked at again, so that little time lies between that look and the change.
+            throttle.take(len(entries))
             counted = _change(work, step, fix, hand, entries)
             done = {name: done[name] + counted.get(name, 0) for name in done}
             work.note(done)
@@ -93,12 +98,12 @@ def change(step: EditPoints, work: Work) -> Facts:
     return done
 
 
-def _portions(windows_: Iterable[Sequence[Entry]], fix: Fix) -> Iterator[Sequence[Entry]]:
-    """As many at a time as the fix takes at that moment."""
+def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> Iterator[Sequence[Entry]]:
+    """As many at a time as the fix and its rate allow at that moment."""
     for entries in windows_:
         done = 0
         while done < len(entries):
-            some = entries[done : done + fix.portion()]
+            some = entries[done : done + size()]
             yield some
             done += len(some)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import click
@@ -35,7 +36,7 @@ def status(shell: Shell, exit_code: bool) -> int:
 @click.option("--target", metavar="TEXT", help="With --deletions: a part of the target, or a glob.")
 @click.option("--actor", metavar="TEXT", help="With --deletions: a part of who did it, or a glob.")
 @click.option("--csv", "as_csv", is_flag=True, help="With --deletions: comma-separated values.")
-@with_shell
+@partial(with_shell, without=("actor",))
 def history(shell: Shell, collection: str | None, limit: int, deletions: bool, **given: Any) -> None:
     """Show what was applied and taken back, newest first, of COLLECTION or of all."""
     from qmigrate.cli.render.status import show_history

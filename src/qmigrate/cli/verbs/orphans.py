@@ -11,7 +11,7 @@ import click
 
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
-from qmigrate.cli.verbs.fix import consent, expect, max_share, parameter, yes
+from qmigrate.cli.verbs.fix import check_bounded, consent, expect, max_rate, max_share, parameter, yes
 
 if TYPE_CHECKING:
     from qmigrate.commands.presets import OrphanPreset
@@ -39,6 +39,7 @@ _QUERY = ("sql", "key", "id_field", "database")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
 @click.option("--reason", metavar="TEXT", help="Why, for the audit; wanted unless --check, or a preset has one.")
 @max_share
+@max_rate
 @expect
 @yes
 @lock_timeout
@@ -52,7 +53,6 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
     from qmigrate.commands import missing
-    from qmigrate.errors import RefusedError
 
     if given["sample"] is not None and not given["check"]:
         raise click.UsageError("--sample needs --check: what goes is all of them", click.get_current_context())
@@ -71,20 +71,21 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
         found = command.review(settings, operation, look)
         if not found.changes and not (taker or wish.missing or wish.missing_table):
             shell.show(found, functools.partial(show_review, would="would go"))
-            return found.exit_code
+            return 0
         if found.changes:
             consent(shell, found, flags=f"--yes --expect {found.changes}")
         elif expected is None:
             # Nobody has agreed to what comes later.
             expected = 0
-    elif expected is None:
-        raise RefusedError("nothing was deleted: say how many may go", hint="--check counts them; --yes --expect N")
+    else:
+        check_bounded(expected, operation.max_share, look="--check")
     with shell.progress() as progress, missing.handed(narrow, taker) as wanted:
         result = command.fix(
             settings,
             operation,
             narrow=wanted,
             expect=expected,
+            max_rate=given["max_rate"],
             wait=not given["no_wait"],
             lock_timeout=given["lock_timeout"],
             progress=progress,
