@@ -7,8 +7,9 @@
     fix.sync_payload("faces", sql="SELECT id, person_id FROM faces", fields=["person_id"], ids=changed_ids)
 
 Every function that changes something takes ``actor`` (who asks for it, in every record), ``metadata`` (plain JSON of
-the caller, for the audit) and, where points are changed one by one, ``max_rate`` (most points per second). Every one takes
-``settings``, or ``config``: the settings file, by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+the caller, for the audit) and, where points are changed one by one, ``max_rate`` (most points per second). ``ids_to``
+is a file that gets all ids, as JSON Lines. All take ``settings``, or ``config``: the settings file, by default
+``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     reason: str = "",
     ids: Sequence[int | str | uuid.UUID] | None = None,
     since: tuple[str, datetime] | None = None,
+    ids_to: str | Path | None = None,
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -90,7 +92,7 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
 
     operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, max_share, reason, json)
     found = _settings(settings, config, actor, metadata)
-    return command.fix(found, operation, narrow=_narrow(ids, since), max_rate=max_rate)
+    return command.fix(found, operation, narrow=_narrow(ids, since, ids_to), max_rate=max_rate)
 
 
 def check_payload(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -103,6 +105,7 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     parameters: Mapping[str, Any] | None = None,
     json: Sequence[str] = (),
     sample: int | None = None,
+    ids_to: str | Path | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Review:
@@ -110,7 +113,7 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands import fix as command
 
     operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, json=json)
-    return command.review(_settings(settings, config), operation, command.Narrow(sample=sample))
+    return command.review(_settings(settings, config), operation, command.Narrow(sample=sample, ids_to=_text(ids_to)))
 
 
 def delete_points(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -135,6 +138,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     flag: str = "deleted",
     tenant: str | int | None = None,
     expect: int | None = None,
+    ids_to: str | Path | None = None,
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -171,7 +175,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     operation = within(found, operation, tenant)
     if erase:
         return erase_points(found, operation, expect=expect, snapshots=snapshots, max_rate=max_rate)
-    return command.fix(found, operation, expect=expect, max_rate=max_rate)
+    return command.fix(found, operation, narrow=_narrow(None, None, ids_to), expect=expect, max_rate=max_rate)
 
 
 def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -190,6 +194,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     missing: str | Path | Taker | None = None,
     missing_table: str | None = None,
     wait: bool = True,
+    ids_to: str | Path | None = None,
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -219,7 +224,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
         collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field
     )
     found = _settings(settings, config, actor, metadata)
-    with handed(*_missing(missing, missing_table)) as narrow:
+    with handed(*_missing(missing, missing_table, ids_to)) as narrow:
         return command.fix(found, operation, narrow=narrow, expect=expect, max_rate=max_rate, wait=wait)
 
 
@@ -234,6 +239,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     sample: int | None = None,
     missing: str | Path | Taker | None = None,
     missing_table: str | None = None,
+    ids_to: str | Path | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Review:
@@ -249,7 +255,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     operation = DeleteOrphans(
         collection, sql, key, database, parameters or {}, reason="only looked at", id_field=id_field
     )
-    with handed(*_missing(missing, missing_table)) as narrow:
+    with handed(*_missing(missing, missing_table, ids_to)) as narrow:
         return command.review(_settings(settings, config), operation, replace(narrow, sample=sample))
 
 
@@ -427,18 +433,27 @@ def _settings(
     return (settings or Loaded.load(config=config)).acting(actor, metadata)
 
 
-def _missing(to: str | Path | Taker | None, table: str | None) -> tuple[Narrow, Taker | None]:
+def _missing(
+    to: str | Path | Taker | None, table: str | None, ids_to: str | Path | None
+) -> tuple[Narrow, Taker | None]:
     from qmigrate.commands.fix import Narrow
 
     if to is None or isinstance(to, str | Path):
-        return Narrow(missing_to=None if to is None else str(to), missing_table=table), None
-    return Narrow(missing_table=table), to
+        return Narrow(missing_to=_text(to), missing_table=table, ids_to=_text(ids_to)), None
+    return Narrow(missing_table=table, ids_to=_text(ids_to)), to
 
 
-def _narrow(ids: Sequence[int | str | uuid.UUID] | None, since: tuple[str, datetime] | None) -> Any:
+def _narrow(
+    ids: Sequence[int | str | uuid.UUID] | None, since: tuple[str, datetime] | None, ids_to: str | Path | None
+) -> Narrow:
     from qmigrate.commands.fix import Narrow
 
-    return Narrow(ids=_plain(ids), column=since[0] if since else None, since=since[1] if since else None)
+    column, moment = since or (None, None)
+    return Narrow(ids=_plain(ids), column=column, since=moment, ids_to=_text(ids_to))
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _plain(ids: Sequence[int | str | uuid.UUID] | None) -> list[int | str] | None:

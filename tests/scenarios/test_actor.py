@@ -107,7 +107,6 @@ def test_facts_of_the_caller_stand_in_the_audit(made):
     program.undo(done.log, metadata={"ticket": "OPS-8"}, settings=settings)
     program.delete_points(name, ids=[3], reason="r", erase=True, expect=1, metadata={"ticket": "OPS-9"}, settings=settings)
     program.reset(name, reason="r", expect=11, confirm="DELETE ALL VECTORS", metadata={"ticket": "OPS-10"}, settings=settings)
-    program.delete_points(name, ids=[77], reason="r", max_share=1, settings=settings)
     rows = call(made.root, "history", "--deletions", "--json").json["data"]["rows"]
     assert [one["metadata"].get("ticket") for one in rows] == ["OPS-10", "OPS-9", "OPS-8", "OPS-7"]
     assert rows[-1]["metadata"] == own

@@ -16,6 +16,7 @@ from qmigrate.cli.verbs import (
     care,
     change,
     cutover,
+    export,
     fix,
     gc,
     look,
@@ -77,6 +78,7 @@ VERBS = (
     *snapshot.VERBS,
     *gc.VERBS,
     *fix.VERBS,
+    *export.VERBS,
     *monitoring.VERBS,
     *care.VERBS,
 )

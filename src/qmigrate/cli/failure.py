@@ -22,7 +22,7 @@ INTERRUPTED = 130
 def known(error: QmigrateError, options: Options) -> int:
     """An error of ours: what, where, why, and the next command."""
     _trace(error, options)
-    _report(options, type(error).__name__, error.message, error.hint, error.exit_code, error.facts)
+    _report(options, type(error).__name__, error.message, error.hint, error.exit_code, error.facts, error.code)
     if not options.json:
         closing = _closing(error, options)
         if closing:
@@ -67,12 +67,14 @@ def _trace(error: BaseException, options: Options) -> None:
 
 
 def _report(
-    options: Options, kind: str, message: str, hint: str | None, exit_code: int, facts: dict[str, Any]
+    options: Options, kind: str, message: str, hint: str | None, exit_code: int, facts: dict[str, Any], code: str = ""
 ) -> None:
     if options.json:
         from qmigrate.cli.plain import to_plain
 
         error: dict[str, Any] = {"type": kind, "message": message, "hint": hint, "exit_code": exit_code}
+        # What it is beyond the exit code, for those that have a word of their own.
+        error |= {"code": code} if code else {}
         error["facts"] = to_plain(facts)
         envelope = {"schema": f"qmigrate.{options.verb}/1", "ok": False, "error": error}
         click.echo(json.dumps(envelope, indent=2, ensure_ascii=False))

@@ -13,12 +13,14 @@ from qmigrate.commands.fixed import FixResult, run_fix
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.undone import fixed, plan_undo
-from qmigrate.errors import DriftError, PlanError, RefusedError
+from qmigrate.errors import DriftError, PlanError, PointsNotFoundError, RefusedError
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import World
 from qmigrate.model.transform import PointId
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
+from qmigrate.operations.deletion import ASSET
 from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
@@ -36,6 +38,7 @@ class Narrow:
         missing_to: a file that gets the ids of rows without a point, one per line; as JSON values where its name ends
             with ``.jsonl``.
         missing_table: a table beside these rows that gets them, with the collection and the time; each once.
+        ids_to: a file that gets the ids of the points that would change, or have changed, as JSON Lines.
     """
 
     ids: Sequence[PointId] | None = None
@@ -44,6 +47,7 @@ class Narrow:
     sample: int | None = None
     missing_to: str | None = None
     missing_table: str | None = None
+    ids_to: str | None = None
 
     def of(self, operation: Operation) -> JsonObject:
         """The operation's edit, narrowed.
@@ -66,6 +70,7 @@ class Narrow:
             "sample": self.sample,
             "missing_to": self.missing_to and os.path.abspath(self.missing_to),
             "missing_table": self.missing_table or None,
+            "ids_to": self.ids_to and os.path.abspath(self.ids_to),
         }
         return edit | {name: value for name, value in parts.items() if value is not None}
 
@@ -118,7 +123,7 @@ def review(settings: Settings, operation: Operation, narrow: Narrow | None = Non
     """
     edit = (narrow or Narrow()).of(operation)
     with session(settings, writes=False) as opened:
-        plan = plan_fix(observe(opened.ledger, opened.store), [(operation, edit)])
+        plan = _planned(observe(opened.ledger, opened.store), [(operation, edit)])
         return Review(tuple(previews(opened, plan)))
 
 
@@ -145,6 +150,7 @@ def fix(
 
     Raises:
         RefusedError: more would change than the cap or `expect` allow; nothing was changed.
+        PointsNotFoundError: points that were named are not there.
         VerificationError: what was written could not be read back.
     """
     chosen = narrow or Narrow()
@@ -154,7 +160,46 @@ def fix(
     more = {name: value for name, value in given.items() if value is not None}
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
-        return run_fix(opened, lambda world: plan_fix(world, edits), lock_timeout, edits=edits, wait=wait)
+        result = run_fix(opened, lambda world: _planned(world, edits), lock_timeout, edits=edits, wait=wait)
+    if len(operations) == 1 and not result.resumed:
+        # What was interrupted may have deleted them.
+        touched = sum(one.changed + one.changed_meanwhile + one.gone for one in result.done)
+        check_there(operations[0], touched, [one.counts for one in result.done])
+    return result
+
+
+def check_there(operation: Operation, changes: int, counts: Sequence[Mapping[str, int]]) -> None:
+    """See that an asset that was to be deleted is there: who names one should hear that there is none.
+
+    Args:
+        changes: points that would go, or went.
+        counts: what was found of each collection.
+
+    Raises:
+        PointsNotFoundError: nothing of it is there, so that nothing was changed.
+    """
+    edit = operation.edit() or {}
+    if changes or edit.get("type") != ASSET or any(one.get("already") for one in counts):
+        return
+    raise PointsNotFoundError(
+        f"not found: there are no points of {operation.pattern} with {edit['target']}; nothing was changed",
+        hint="ids are numbers or UUIDs, as Qdrant has them; --dry-run shows what a condition selects",
+        facts={"target": edit["target"], "counts": [dict(one) for one in counts]},
+    )
+
+
+def _planned(world: World, edits: Sequence[tuple[Operation, JsonObject]]) -> Plan:
+    """The plan of fixes; a file that gets ids is for one collection.
+
+    Raises:
+        PlanError: several would write the same file.
+    """
+    plan = plan_fix(world, edits)
+    files = [name for _, edit in edits for name in ("ids_to", "missing_to") if edit.get(name)]
+    if files and len(plan.collections) > 1:
+        names = ", ".join(item.job.collection for item in plan.collections[:3])
+        raise PlanError(f"one file can't hold the ids of several collections ({names}, …)", hint="name one of them")
+    return plan
 
 
 def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Review:

@@ -143,8 +143,8 @@ def _consented(job: Job, plan: Plan) -> bool:
 
 
 def _at_any_rate(edit: JsonObject) -> JsonObject:
-    """What an edit does, however fast."""
-    return {name: value for name, value in edit.items() if name != "max_rate"}
+    """What an edit does, however fast, and wherever its ids are written."""
+    return {name: value for name, value in edit.items() if name not in ("max_rate", "ids_to")}
 
 
 def _without(plan: Plan, names: Collection[str]) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from qmigrate.model.plan import EditPoints
 from qmigrate.steps.closing import close_edit
 from qmigrate.steps.export import file_name
 from qmigrate.steps.fixes.expiry import expire
-from qmigrate.steps.fixes.journal import journal_name, windows, write
+from qmigrate.steps.fixes.journal import journal_name, windows, write, write_ids
 from qmigrate.steps.fixes.kinds import opened
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap
@@ -46,6 +47,9 @@ def select(step: EditPoints, work: Work) -> Facts:
     found = Found()
     with opened(_place(work, step), step.edit) as fix:
         write(work.lease, _journal(work), _counted(work, found, fix))
+    if step.edit.get("ids_to"):
+        # Now already, so that a file that can't be written refuses before anything is changed.
+        write_ids(Path(step.edit["ids_to"]), windows(work.lease.ledger, _journal(work)))
     work.progress.end(f"{found.changes:,} of {found.points:,} points to change")
     return found.to_json()
 
@@ -141,14 +145,23 @@ def verify(step: EditPoints, work: Work) -> Facts:
     if not selected:
         return counted
     unchanged: list[Entry] = []
-    work.progress.begin(work.collection, "verify", selected)
-    with opened(_place(work, step), step.edit) as fix:
+
+    def read_back(fix: Fix) -> Iterator[list[Entry]]:
+        """What is as it should be, some at a time; the rest is counted."""
         for entries in windows(work.lease.ledger, _journal(work), size=fix.window):
             states = fix.states(entries)
-            unchanged += [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
+            unchanged.extend(entry for entry, state in zip(entries, states, strict=True) if state == "before")
             for state, name in (("after", "verified"), ("moved", "changed_since"), ("gone", "gone")):
                 counted[name] += states.count(state)
+            yield [entry for entry, state in zip(entries, states, strict=True) if state == "after"]
             work.tick(len(entries))
+
+    work.progress.begin(work.collection, "verify", selected)
+    with opened(_place(work, step), step.edit) as fix:
+        if step.edit.get("ids_to"):
+            write_ids(Path(step.edit["ids_to"]), read_back(fix))
+        else:
+            deque(read_back(fix), maxlen=0)
     # What was let be on purpose may still be what it was.
     if len(unchanged) > int(work.facts("change")["moved"]):
         raise VerificationError(

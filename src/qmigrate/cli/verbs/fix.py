@@ -26,6 +26,9 @@ max_share = click.option(
     type=click.FloatRange(min=0, max=1, min_open=True),
     help="Largest share of the points that may change.  [default: fixes.max_share]",
 )
+ids_to = click.option(
+    "--ids-to", type=click.Path(dir_okay=False), metavar="FILE", help="Write the ids of all points there: JSON Lines."
+)
 max_rate = click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Most points per second.")
 
 
@@ -40,7 +43,7 @@ def fix() -> None:
 @click.option("--sql", metavar="SELECT", help="The query; without ORDER BY.")
 @click.option("--sql-file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="- for stdin.")
 @click.option("--field", "fields", multiple=True, metavar="KEY[=COLUMN]", help="KEY may be a path: metadata.person_id.")
-@click.option("--json-column", "json_columns", multiple=True, metavar="NAME", help="Its texts are JSON; may be repeated.")
+@click.option("--json-column", "json_columns", multiple=True, metavar="NAME", help="A column with JSON as text.")
 @click.option("--key", metavar="COLUMN", help="The column with the point's id.  [default: id]")
 @click.option("--database", metavar="NAME", help="Its name under databases:.  [default: app]")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
@@ -49,6 +52,7 @@ def fix() -> None:
 @click.option("--since-column", metavar="COLUMN", help="The time that --since is compared with.")
 @click.option("--check", is_flag=True, help="Only look; exit with 4 when anything differs.")
 @click.option("--sample", type=click.IntRange(min=1), help="With --check: so many points at random.")
+@ids_to
 @max_share
 @max_rate
 @expect
@@ -113,6 +117,7 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
 @max_rate
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the audit; wanted unless a preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and delete nothing.")
+@ids_to
 @max_share
 @expect
 @yes
@@ -135,10 +140,13 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     else:
         operation = _preset(settings, collection, given)
     if given["erase"]:
+        if given["ids_to"]:
+            raise click.UsageError("--erase keeps no ids, so --ids-to has none", click.get_current_context())
         return erase_points(shell, operation, given)
-    expected = given["expect"]
+    expected, narrow = given["expect"], command.Narrow(ids_to=given["ids_to"])
     if not given["yes"] or given["dry_run"]:
-        found = command.review(settings, operation)
+        found = command.review(settings, operation, narrow)
+        command.check_there(operation, found.changes, [preview.counts for preview in found.previews])
         if given["dry_run"] or not found.changes:
             shell.show(found, functools.partial(show_review, would="would go"))
             return 0
@@ -150,6 +158,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
         result = command.fix(
             settings,
             operation,
+            narrow=narrow,
             expect=expected,
             max_rate=given["max_rate"],
             lock_timeout=given["lock_timeout"],
@@ -335,6 +344,7 @@ def _narrow(given: dict[str, Any]) -> Narrow:
         since=_moment(given["since"]) if given["since"] else None,
         column=given["since_column"],
         sample=given["sample"],
+        ids_to=given["ids_to"],
     )
 
 

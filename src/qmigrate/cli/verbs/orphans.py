@@ -11,7 +11,7 @@ import click
 
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
-from qmigrate.cli.verbs.fix import check_bounded, consent, expect, max_rate, max_share, parameter, yes
+from qmigrate.cli.verbs.fix import check_bounded, consent, expect, ids_to, max_rate, max_share, parameter, yes
 
 if TYPE_CHECKING:
     from qmigrate.commands.presets import OrphanPreset
@@ -38,6 +38,7 @@ _QUERY = ("sql", "key", "id_field", "database")
 @click.option("--no-wait", is_flag=True, help="Look once and exit with 12; the same command later looks again.")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
 @click.option("--reason", metavar="TEXT", help="Why, for the audit; wanted unless --check, or a preset has one.")
+@ids_to
 @max_share
 @max_rate
 @expect
@@ -60,7 +61,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     wish = _wish(settings, collection, given)
     operation = wish.operation
     taker = missing.function_of(wish.missing_call) if wish.missing_call else None
-    look = command.Narrow(sample=given["sample"])
+    look = command.Narrow(sample=given["sample"], ids_to=given["ids_to"])
     narrow = replace(look, missing_to=wish.missing, missing_table=wish.missing_table)
     if given["check"]:
         with missing.handed(narrow, taker) as wanted:
