@@ -12,9 +12,9 @@ from qmigrate.model import statement
 from qmigrate.operations.data import SyncPayload
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.rows import Marking
-from qmigrate.rows.marks import GIVEN
+from qmigrate.rows.marks import GIVEN, QUEUED, named_in
 from qmigrate.settings import Settings
-from qmigrate.settings_read import choice, duration, meant, path, text
+from qmigrate.settings_read import check_keys, choice, duration, meant, path, text
 
 #: What a preset may be, under ``kind``, and which verbs take it.
 DELETION, ORPHANS, SYNC = "deletion", "orphans", "sync"
@@ -185,14 +185,13 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
     """
     entry, at = _entry(settings, name, DELETION)
     given = {**(entry.get("parameters") or {}), **values}
-    written, queue = entry.get("mark") or (), entry.get("queue")
+    written = entry.get("mark") or ()
+    queue, columns = _queue(entry.get("queue"), f"{at}.queue")
     statements = (written,) if isinstance(written, str) else tuple(written)
     if not statements and queue is None:
         hint = "mark: [UPDATE … WHERE … = :value], or queue: TABLE"
         raise ConfigError(f"{at} marks nothing, so nothing would be trained again", hint=hint)
-    if queue is not None and not (isinstance(queue, str) and queue.strip()):
-        raise ConfigError(f"{at}.queue must name a table, not {queue!r:.40}")
-    needed = {"value"} if queue is not None else set()
+    needed = {"value"} | named_in(columns) if queue is not None else set()
     for sql in statements:
         trouble = statement.problem_of_change(sql)
         if trouble:
@@ -205,7 +204,32 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
     if missing:
         raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=…")
     used = {key: value for key, value in given.items() if key in needed}
-    return Marking(str(entry.get("database") or "app"), statements, queue, used)
+    return Marking(str(entry.get("database") or "app"), statements, queue, used, columns)
+
+
+def _queue(said: Any, at: str) -> tuple[str | None, Mapping[str, Any]]:
+    """The table of a queue, and what else its rows get: ``TABLE``, or ``{table: TABLE, columns: {NAME: VALUE}}``.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if said is None:
+        return None, {}
+    table, columns = said, {}
+    if isinstance(said, Mapping):
+        check_keys(said, ("table", "columns"), at)
+        table, columns = said.get("table"), said.get("columns") or {}
+    if not (isinstance(table, str) and table.strip()):
+        raise ConfigError(f"{at} must name a table, not {table!r:.40}")
+    if not isinstance(columns, Mapping) or not all(isinstance(name, str) and name for name in columns):
+        raise ConfigError(f"{at}.columns must be names and values", hint='columns: {category_id: ":category_id"}')
+    taken = sorted(QUEUED.intersection(name.lower() for name in columns))
+    if taken:
+        raise ConfigError(f"{at}.columns has {taken[0]}, which every row gets anyway", hint="leave it out")
+    odd = [name for name, value in columns.items() if not isinstance(value, str | int | float | None)]
+    if odd:
+        raise ConfigError(f"{at}.columns.{odd[0]} must be a :parameter, a text or a number")
+    return table, columns
 
 
 def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any], str]:

@@ -151,7 +151,8 @@ def review(settings: Settings, wish: Wish) -> RetrainReview:
     with session(settings, writes=False) as opened:
         previews = _previews(opened, edits, check=True)
     mark = edits[0][1]["mark"]
-    queue = [f"a row in {mark['queue']}"] if mark["queue"] else []
+    more = f", with {', '.join(mark['columns'])}" if mark.get("columns") else ""
+    queue = [f"a row in {mark['queue']}{more}"] if mark["queue"] else []
     return RetrainReview(tuple(previews), (*mark["statements"], *queue))
 
 

@@ -27,6 +27,7 @@ def to_json(marking: Marking) -> JsonObject:
         "statements": list(marking.statements),
         "queue": marking.queue,
         "parameters": dict(marking.parameters),
+        **({"columns": dict(marking.columns)} if marking.columns else {}),
     }
 
 
@@ -37,7 +38,9 @@ def marks_of(settings: Settings, edit: JsonObject) -> Iterator[Marks | None]:
     if not said:
         yield None
         return
-    marking = Marking(said["database"], tuple(said["statements"]), said["queue"], said["parameters"])
+    marking = Marking(
+        said["database"], tuple(said["statements"]), said["queue"], said["parameters"], said.get("columns") or {}
+    )
     marks = Marks(settings.database(marking.database), marking)
     try:
         yield marks
