@@ -22,6 +22,7 @@ from qmigrate.settings_sections import (
     MetricSettings,
     RebuildSettings,
     SqlSettings,
+    health_of,
 )
 
 # Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
@@ -188,7 +189,9 @@ class Settings:
             fixes=FixSettings(**exports | _values(FixSettings, part["fixes"], "fixes", source)),
             limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
             estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
-            health=HealthSettings(**_values(HealthSettings, part["health"], "health", source)),
+            health=HealthSettings(
+                **_values(HealthSettings, part["health"], "health", source) | health_of(environ)
+            ),
             lint=LintSettings(**_values(LintSettings, part["lint"], "lint", source)),
             metrics=MetricSettings(**_values(MetricSettings, part["metrics"], "metrics", source)),
             collections={name: _override(name, value, source) for name, value in part["collections"].items()},

@@ -218,6 +218,6 @@ def test_a_queue_with_further_columns_takes_their_types(ledger_url, tmp_path):
     assert [marks.run("why", now, 3) for _ in range(2)] == [[1], [0]]
     marks.close()
     with engine.connect() as connection:
-        names = "value, category_id, asked_by, share, none_yet, reason2"
-        assert connection.execute(text(f'SELECT {names} FROM "Odd Queue"')).all() == [("17", 7, "cron", 0.5, None, "why")]
+        query = 'SELECT value, category_id, asked_by, share, none_yet, reason2 FROM "Odd Queue"'
+        assert connection.execute(text(query)).all() == [("17", 7, "cron", 0.5, None, "why")]
     engine.dispose()

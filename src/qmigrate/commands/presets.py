@@ -215,7 +215,8 @@ def _queue(said: Any, at: str) -> tuple[str | None, Mapping[str, Any]]:
     """
     if said is None:
         return None, {}
-    table, columns = said, {}
+    table: Any = said
+    columns: Any = {}
     if isinstance(said, Mapping):
         check_keys(said, ("table", "columns"), at)
         table, columns = said.get("table"), said.get("columns") or {}

@@ -130,9 +130,8 @@ class Marks:
             table = ".".join(self._reading.quoted(part) for part in self._marking.queue.split("."))
             columns = self._marking.columns
             names = "".join(f", {self._reading.quoted(name)}" for name in columns)
-            values = "".join(
-                f", {said if is_parameter(said) else f':{_COLUMN}{place}'}" for place, said in enumerate(columns.values())
-            )
+            named = (one if is_parameter(one) else f":{_COLUMN}{place}" for place, one in enumerate(columns.values()))
+            values = "".join(f", {one}" for one in named)
             # What a killed attempt has inserted already is not inserted again.
             yield (
                 f"INSERT INTO {table} (value, reason, requested_at{names}) "  # noqa: S608
