@@ -204,7 +204,7 @@ class Settings:
         return found
 
     def acting(self, actor: str | None = None, metadata: Mapping[str, Any] | None = None) -> Settings:
-        """The same for somebody else, or with further facts for the audit; None changes nothing.
+        """The same for another actor, or with further facts for the audit; None changes nothing.
 
         Raises:
             ConfigError: an empty name, or facts that are not plain JSON.

@@ -104,6 +104,22 @@ def test_a_file_that_can_not_be_written_refuses_beforehand(app, tmp_path):
     assert not (tmp_path / "ids").exists()
 
 
+def test_a_file_that_can_not_be_written_any_more_stops_nothing(app, tmp_path, monkeypatch):
+    """Another host that goes on has no such folder: the fix is done all the same, and the ledger has the ids."""
+    original, calls = edit.write_ids, []
+
+    def lost(path, entries):
+        calls.append(path)
+        if len(calls) > 1:
+            raise UnavailableError(f"{path} can't be written: gone")
+        return original(path, entries)
+
+    monkeypatch.setattr(edit, "write_ids", lost)
+    done = call(app.made.root, "fix", "delete", app.made.name, "--id", "30", "--reason", "r", "--yes", "--expect", "1", "--ids-to", str(tmp_path / "ids"))
+    assert (done.code, len(calls), "qmigrate export show has them" in done.err) == (0, 2, True), done.text
+    assert call(app.made.root, "export", "show", "1", "--ids", "-q").out == '{"id":30}\n'
+
+
 def test_an_export_is_read(app):
     """By its file or by the number of the fix: points with payload, vectors where wanted, ids alone, the first ones."""
     root, settings = app.made.root, app.made.settings()

@@ -347,7 +347,7 @@ def test_health_comes_from_the_environment_too(tmp_path, environ, expected):
      ("ENABLE_QDRANT", "maybe"), ("QMIGRATE_HEALTH_REQUIRE", "everything"), ("QMIGRATE_HEALTH_LEDGER", " ")],
 )
 def test_a_variable_that_can_not_be_used_is_named(tmp_path, name, value):
-    """Whoever mistypes one hears which, and nothing is asked with another value."""
+    """The message names the variable, and no other value is used instead."""
     (tmp_path / "qmigrate.yaml").write_text("health: {timeout: 400ms}\n")
     with pytest.raises(ConfigError, match=name):
         Settings.load(config=tmp_path / "qmigrate.yaml", environ={name: value})

@@ -64,7 +64,7 @@ def test_a_share_is_consent_and_nothing_left_is_success(app, words, change, poin
     data = done.json["data"]
     assert sum(one.get("changed", one.get("deleted")) for one in data.get("done", data.get("values"))) == points
     if words[1] in ("orphans", "delete"):
-        # Rows without a point are no reason for a clock to call anybody.
+        # Rows without a point are no reason for a clock to fail.
         app.run("INSERT INTO faces (id) VALUES (900)")
     again = call(app.made.root, *words)
     assert again.code == 0, again.text
@@ -205,7 +205,7 @@ def test_what_is_not_an_object_is_never_replaced(deep):
     (undone,) = fix.undo(settings, int(done.log), overwrite=True).done
     assert (undone.changed, undone.counts["newer"], payloads(deep)[1]) == (3, 1, {"metadata": "a text"})
     before = payloads(deep)
-    with pytest.raises(RefusedError, match="point 1 .* something else than an object around metadata.person_id"):
+    with pytest.raises(RefusedError, match="point 1 .* a value that is not an object around metadata.person_id"):
         fix.fix(settings, wanted)
     assert payloads(deep) == before
 

@@ -138,7 +138,7 @@ def _point(one: archive.Archived, *, ids: bool, vectors: bool) -> JsonObject:
 
 
 def _entry(one: Entry, *, ids: bool) -> JsonObject:
-    # Of a deletion only a digest was kept, which says nothing to anybody.
+    # Of a deletion only a digest was kept.
     if ids or not one.after:
         return {"id": one.id}
     return {"id": one.id, "before": one.before, "after": one.after}

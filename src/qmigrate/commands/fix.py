@@ -169,7 +169,7 @@ def fix(
 
 
 def check_there(operation: Operation, changes: int, counts: Sequence[Mapping[str, int]]) -> None:
-    """See that an asset that was to be deleted is there: who names one should hear that there is none.
+    """See that an asset that was to be deleted is there; a deletion of a set may find none.
 
     Args:
         changes: points that would go, or went.

@@ -201,7 +201,8 @@ def _sizes(settings: Settings) -> Mapping[str, int | None]:
     """Physical name -> bytes, of what the server tells; empty where it doesn't, or the key may not read that."""
     if settings.qdrant.path is not None:
         return {}
-    examiner = Examiner(ConnectionSettings(**settings.connection()))
+    patience = min(_PATIENCE, settings.qdrant.timeout)
+    examiner = Examiner(ConnectionSettings(**settings.connection() | {"timeout": patience}))
     try:
         return {name: one.bytes for name, one in examiner.stored().items()}
     except StoreError:

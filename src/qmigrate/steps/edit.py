@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, VerificationError
+from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import EditPoints
 from qmigrate.steps.closing import close_edit
@@ -144,24 +143,16 @@ def verify(step: EditPoints, work: Work) -> Facts:
     counted = {"verified": 0, "changed_since": 0, "gone": 0}
     if not selected:
         return counted
-    unchanged: list[Entry] = []
-
-    def read_back(fix: Fix) -> Iterator[list[Entry]]:
-        """What is as it should be, some at a time; the rest is counted."""
-        for entries in windows(work.lease.ledger, _journal(work), size=fix.window):
-            states = fix.states(entries)
-            unchanged.extend(entry for entry, state in zip(entries, states, strict=True) if state == "before")
-            for state, name in (("after", "verified"), ("moved", "changed_since"), ("gone", "gone")):
-                counted[name] += states.count(state)
-            yield [entry for entry, state in zip(entries, states, strict=True) if state == "after"]
-            work.tick(len(entries))
-
     work.progress.begin(work.collection, "verify", selected)
     with opened(_place(work, step), step.edit) as fix:
         if step.edit.get("ids_to"):
-            write_ids(Path(step.edit["ids_to"]), read_back(fix))
-        else:
-            deque(read_back(fix), maxlen=0)
+            _write_changed(work, step, fix)
+        unchanged: list[Entry] = []
+        for entries, states in _read_back(work, fix):
+            unchanged += [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
+            for state, name in (("after", "verified"), ("moved", "changed_since"), ("gone", "gone")):
+                counted[name] += states.count(state)
+            work.tick(len(entries))
     # What was let be on purpose may still be what it was.
     if len(unchanged) > int(work.facts("change")["moved"]):
         raise VerificationError(
@@ -171,6 +162,28 @@ def verify(step: EditPoints, work: Work) -> Facts:
         )
     work.progress.end(f"{counted['verified']:,} verified")
     return counted
+
+
+def _read_back(work: Work, fix: Fix) -> Iterator[tuple[list[Entry], list[str]]]:
+    """Every selected point and how it is now, some at a time."""
+    for entries in windows(work.lease.ledger, _journal(work), size=fix.window):
+        yield entries, fix.states(entries)
+
+
+def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
+    """Write the ids of what is as it should be into the file that was named.
+
+    It could be written before the change. Where it can't be any more, as on another host that goes on, that is said:
+    the ledger has the ids, and the fix is done.
+    """
+    changed = (
+        [entry for entry, state in zip(entries, states, strict=True) if state == "after"]
+        for entries, states in _read_back(work, fix)
+    )
+    try:
+        write_ids(Path(step.edit["ids_to"]), changed)
+    except UnavailableError as error:
+        work.progress.say(f"the ids are not in the file: {error.message}; qmigrate export show has them")
 
 
 def close(step: EditPoints, work: Work) -> Facts:

@@ -207,7 +207,7 @@ class Sync(PayloadFix):
         except ValueError as error:
             raise RowsError(
                 f"column {column!r} of the row {identifier} on {self._name} is not JSON: {error}",
-                hint="mend the row, or leave it out of the query",
+                hint="repair the row, or leave it out of the query",
             ) from None
 
     def _check_kind(self, identifier: PointId, name: str, value: Any, wanted: Any) -> None:
@@ -218,7 +218,7 @@ class Sync(PayloadFix):
         """
         if value is BLOCKED:
             raise RefusedError(
-                f"point {identifier} of {self._place.collection} has something else than an object around {name}, so "
+                f"point {identifier} of {self._place.collection} has a value that is not an object around {name}, so "
                 "nothing can be set inside it; nothing was changed",
                 hint="leave its row out of the query, or repair that point first",
             )
