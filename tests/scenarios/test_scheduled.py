@@ -13,7 +13,7 @@ from tests.scenarios.cli import call
 from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import fix
-from qmigrate.errors import RefusedError
+from qmigrate.errors import RefusedError, RowsError
 from qmigrate.steps import edit
 
 IDS = "SELECT id FROM faces"
@@ -250,3 +250,23 @@ def test_json_text_in_sql_is_compared_by_what_it_means(deep):
     assert done.code == 0, done.text
     assert payloads(deep) == before | {7: {"metadata": {"own": 7, "person_id": "p7"}, "text": "t"}}
     assert audit(deep.made)[0].kind == "PAYLOAD_SYNC"
+
+
+def test_a_value_inside_json_of_sql_is_synced(deep):
+    """The column is a text, the value lies inside it: it reaches the path of the payload; NULL and absent remove it."""
+    name, settings = deep.made.name, deep.made.settings()
+    deep.run("CREATE TABLE documents (id BIGINT PRIMARY KEY, meta TEXT)")
+    texts = {1: '{"person": {"id": "new", "n": 1}}', 5: '{"person": {"id": "p5"}}', 6: '{"person": null}', 7: "{}", 8: None}
+    deep.run("INSERT INTO documents VALUES (:id, :meta)", [{"id": one, "meta": text} for one, text in texts.items()])
+    query = ["--sql", "SELECT id, meta FROM documents", "--json-column", "meta"]
+    words = ["fix", "sync", name, *query, "--field", "metadata.person_id=meta.person.id", "--field", "n=meta.person.n"]
+    done = call(deep.made.root, *words, "--yes", "--max-share", "1")
+    assert done.code == 0, done.text
+    now = payloads(deep)
+    assert (now[1]["metadata"], now[1]["n"]) == ({"person_id": "new", "own": 1}, 1)
+    assert now[5]["metadata"] == {"person_id": "p5", "own": 5}
+    assert [now[one]["metadata"] for one in (6, 7, 8)] == [{"own": one} for one in (6, 7, 8)]
+    assert call(deep.made.root, *words, "--check").code == 0
+    deep.run("""UPDATE documents SET meta = '{"person": "text"}' WHERE id = 5""")
+    with pytest.raises(RowsError, match="has no object around person.id"):
+        fix.review(settings, op.SyncPayload(name, "SELECT id, meta FROM documents", fields={"a": "meta.person.id"}, json=["meta"]))

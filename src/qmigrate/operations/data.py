@@ -61,7 +61,8 @@ class SyncPayload(DataFix):
         parameters: values of the query's parameters.
         max_share: the largest share of the points that may change; None for ``fixes.max_share`` of the settings.
         reason: for the record.
-        json: columns that hold JSON as text; what it means is compared and set.
+        json: columns that hold JSON, also as text: what it means is compared and set. A field of such a column may be
+            a path into it: ``{"metadata.person_id": "meta.person_id"}``.
     """
 
     named_by: ClassVar[tuple[str, ...]] = ("collection", "key")
@@ -114,9 +115,12 @@ class SyncPayload(DataFix):
             outer = next((one for one in fields if one != name and covers(one, name)), None)
             if outer is not None:
                 raise self.error(f"{name} lies inside {outer}: only one of the two can be synced")
-        unknown = [column for column in self.json if column not in fields.values()]
+        unknown = [column for column in self.json if not any(covers(column, one) for one in fields.values())]
         if unknown:
             raise self.error(f"json names {unknown[0]!r}, which is not a column of fields")
+        paths = [one for one in fields.values() if isinstance(one, str) and not PATH.fullmatch(one)]
+        if paths and any(covers(column, paths[0]) for column in self.json):
+            raise self.error(f"{paths[0]!r} is not a path into a column")
 
     def check_schema(self, schema: CollectionSchema) -> None:
         """Payloads have no schema."""

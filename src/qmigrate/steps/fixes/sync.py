@@ -42,11 +42,15 @@ class Sync(PayloadFix):
         self._edit = edit
         self._fields: dict[str, str] = dict(edit["fields"])
         self._json = frozenset(edit.get("json") or ())
+        # Of a column with JSON a field may be a value inside it: column and path.
+        split = {one: (one.partition(".")[0], one.partition(".")[2]) for one in self._fields.values()}
+        self._columns = {one: split[one] if split[one][0] in self._json else (one, "") for one in split}
         # A path is blocked by what stands at its beginning, so that is what is read.
         self._read = roots(self._fields)
         self._nested = any("." in name for name in self._fields)
         self._name = str(edit["database"])
-        query = Query(edit["sql"], edit["key"], tuple(self._fields.values()), edit.get("parameters") or {})
+        columns = tuple(self._columns[one][0] for one in self._fields.values())
+        query = Query(edit["sql"], edit["key"], columns, edit.get("parameters") or {})
         self._rows = Rows(place.settings.database(self._name), query, name=self._name)
 
     def close(self) -> None:
@@ -166,9 +170,11 @@ class Sync(PayloadFix):
         """What the payload should have; a field that is NULL is absent."""
         found = {}
         for (name, column), value in zip(self._fields.items(), values, strict=True):
-            made = value
-            if column in self._json and isinstance(value, str | bytes):
-                made = self._parsed(value, column, identifier)
+            made, (outer, inside) = value, self._columns[column]
+            if outer in self._json and isinstance(value, str | bytes):
+                made = self._parsed(value, outer, identifier)
+            if inside:
+                made = self._inside(made, inside, outer, identifier)
             if not is_plain(made):
                 made = plain(made, f"column {column!r} of the row {identifier} on {self._name}")
             if made is not None:
@@ -209,6 +215,20 @@ class Sync(PayloadFix):
                 f"column {column!r} of the row {identifier} on {self._name} is not JSON: {error}",
                 hint="repair the row, or leave it out of the query",
             ) from None
+
+    def _inside(self, value: Any, path: str, column: str, identifier: PointId) -> Any:
+        """The value at a path of what a column holds; None where it is not there.
+
+        Raises:
+            RowsError: something that is not an object is on the way.
+        """
+        found = value_at(value, path) if isinstance(value, dict) else None if value is None else BLOCKED
+        if found is BLOCKED:
+            raise RowsError(
+                f"column {column!r} of the row {identifier} on {self._name} has no object around {path}",
+                hint="repair the row, or leave it out of the query",
+            )
+        return found
 
     def _check_kind(self, identifier: PointId, name: str, value: Any, wanted: Any) -> None:
         """Stop where a text would take the place of an object or a list that it seems to mean, or nothing can be set.
