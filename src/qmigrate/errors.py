@@ -27,6 +27,7 @@
     │   ├── EmbedderError              9   an embedding server: unreachable, denied, or out of order
     │   └── ServerTooOldError          9   a planned feature needs a newer server
     ├── RefusedError                  10   needs explicit consent, or is not done on purpose
+    │   ├── PointsNotFoundError       10   points that were named are not there
     │   ├── ArchiveError              10   an archive is damaged, cut off or edited: it is not used
     │   └── QuarantineError           10   more points could not be embedded than the settings allow
     ├── HeldError                     11   built and proven; waits for its cut-over
@@ -64,6 +65,8 @@ class QmigrateError(Exception):
     """
 
     exit_code: int = 1
+    #: For programs, where one exit code stands for several things; else empty.
+    code: str = ""
 
     def __init__(self, message: str, *, hint: str | None = None, facts: dict[str, object] | None = None) -> None:
         # Whatever a message quotes, a URL of a payload or the text of a library: no key is in it.
@@ -192,6 +195,12 @@ class RefusedError(QmigrateError):
     """Not done without explicit consent; nothing was changed."""
 
     exit_code = 10
+
+
+class PointsNotFoundError(RefusedError):
+    """Points that were named are not there; nothing was changed."""
+
+    code = "not_found"
 
 
 class ArchiveError(RefusedError):

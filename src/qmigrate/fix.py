@@ -5,6 +5,11 @@
     from qmigrate import fix
 
     fix.sync_payload("faces", sql="SELECT id, person_id FROM faces", fields=["person_id"], ids=changed_ids)
+
+Every function that changes something takes ``actor`` (who asks for it, in every record), ``metadata`` (plain JSON of
+the caller, for the audit) and, where points are changed one by one, ``max_rate`` (most points per second). ``ids_to``
+is a file that gets all ids, as JSON Lines. All take ``settings``, or ``config``: the settings file, by default
+``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
 """
 
 from __future__ import annotations
@@ -57,10 +62,15 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     key: str = "id",
     database: str = "app",
     parameters: Mapping[str, Any] | None = None,
+    json: Sequence[str] = (),
     max_share: float | None = None,
     reason: str = "",
     ids: Sequence[int | str | uuid.UUID] | None = None,
     since: tuple[str, datetime] | None = None,
+    ids_to: str | Path | None = None,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -80,8 +90,9 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     """
     from qmigrate.commands import fix as command
 
-    operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, max_share, reason)
-    return command.fix(_settings(settings, config), operation, narrow=_narrow(ids, since))
+    operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, max_share, reason, json)
+    found = _settings(settings, config, actor, metadata)
+    return command.fix(found, operation, narrow=_narrow(ids, since, ids_to), max_rate=max_rate)
 
 
 def check_payload(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -92,15 +103,17 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     key: str = "id",
     database: str = "app",
     parameters: Mapping[str, Any] | None = None,
+    json: Sequence[str] = (),
     sample: int | None = None,
+    ids_to: str | Path | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Review:
     """What :func:`sync_payload` would change: exact counts, or those of a sample. It writes nothing."""
     from qmigrate.commands import fix as command
 
-    operation = SyncPayload(collection, sql, key, fields, database, parameters or {})
-    return command.review(_settings(settings, config), operation, command.Narrow(sample=sample))
+    operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, json=json)
+    return command.review(_settings(settings, config), operation, command.Narrow(sample=sample, ids_to=_text(ids_to)))
 
 
 def delete_points(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -125,6 +138,10 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     flag: str = "deleted",
     tenant: str | int | None = None,
     expect: int | None = None,
+    ids_to: str | Path | None = None,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -137,8 +154,6 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
             that doesn't.
         tenant: whose points, where ``fixes.tenants`` of the settings names a field; ``*`` for those of all.
         expect: how many points may go, exactly; None leaves it to the cap.
-        settings: those of qmigrate; by default read from `config`.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
 
     Returns:
         Counts, and the number for :func:`undo`.
@@ -150,7 +165,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands.erase import erase as erase_points
     from qmigrate.commands.tenants import within
 
-    found = _settings(settings, config)
+    found = _settings(settings, config, actor, metadata)
     operation = DeletePoints(
         # In the order of the operation's own arguments.
         collection, _plain(ids), filter, prefix, field, sql, key, database, parameters or {}, reason, max_share,
@@ -159,8 +174,8 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     )
     operation = within(found, operation, tenant)
     if erase:
-        return erase_points(found, operation, expect=expect, snapshots=snapshots)
-    return command.fix(found, operation, expect=expect)
+        return erase_points(found, operation, expect=expect, snapshots=snapshots, max_rate=max_rate)
+    return command.fix(found, operation, narrow=_narrow(None, None, ids_to), expect=expect, max_rate=max_rate)
 
 
 def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -179,6 +194,10 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     missing: str | Path | Taker | None = None,
     missing_table: str | None = None,
     wait: bool = True,
+    ids_to: str | Path | None = None,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -204,8 +223,9 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     operation = DeleteOrphans(
         collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field
     )
-    with handed(*_missing(missing, missing_table)) as narrow:
-        return command.fix(_settings(settings, config), operation, narrow=narrow, expect=expect, wait=wait)
+    found = _settings(settings, config, actor, metadata)
+    with handed(*_missing(missing, missing_table, ids_to)) as narrow:
+        return command.fix(found, operation, narrow=narrow, expect=expect, max_rate=max_rate, wait=wait)
 
 
 def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -219,6 +239,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     sample: int | None = None,
     missing: str | Path | Taker | None = None,
     missing_table: str | None = None,
+    ids_to: str | Path | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Review:
@@ -234,7 +255,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     operation = DeleteOrphans(
         collection, sql, key, database, parameters or {}, reason="only looked at", id_field=id_field
     )
-    with handed(*_missing(missing, missing_table)) as narrow:
+    with handed(*_missing(missing, missing_table, ids_to)) as narrow:
         return command.review(_settings(settings, config), operation, replace(narrow, sample=sample))
 
 
@@ -274,6 +295,8 @@ def reset(
     reason: str,
     expect: int,
     confirm: str,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> ResetResult:
@@ -291,10 +314,11 @@ def reset(
     """
     from qmigrate.commands import reset as command
 
-    return command.reset(_settings(settings, config), collection, reason=reason, expect=expect, confirm=confirm)
+    found = _settings(settings, config, actor, metadata)
+    return command.reset(found, collection, reason=reason, expect=expect, confirm=confirm)
 
 
-def retrain(  # noqa: PLR0913  what is wanted, and where it runs
+def retrain(  # noqa: PLR0913  what is trained again, and where it runs
     preset: str,
     values: Sequence[Any],
     *,
@@ -303,6 +327,9 @@ def retrain(  # noqa: PLR0913  what is wanted, and where it runs
     max_share: float | None = None,
     expect: int | None = None,
     allow_unmarked: bool = False,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> RetrainResult:
@@ -321,14 +348,21 @@ def retrain(  # noqa: PLR0913  what is wanted, and where it runs
     from qmigrate.commands import retrain as command
 
     wish = command.Wish(preset, values, parameters or {}, reason, max_share=max_share, allow_unmarked=allow_unmarked)
-    return command.retrain(_settings(settings, config), wish, expect=expect)
+    return command.retrain(_settings(settings, config, actor, metadata), wish, expect=expect, max_rate=max_rate)
 
 
-def run(*operations: Operation, settings: Settings | None = None, config: str | Path | None = None) -> FixResult:
+def run(
+    *operations: Operation,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> FixResult:
     """Do data fixes of ``qmigrate.op``, in this order; each must allow for its cap."""
     from qmigrate.commands import fix as command
 
-    return command.fix(_settings(settings, config), *operations)
+    return command.fix(_settings(settings, config, actor, metadata), *operations, max_rate=max_rate)
 
 
 def quarantine(
@@ -341,16 +375,29 @@ def quarantine(
 
 
 def retry_quarantine(
-    collection: str | None = None, *, settings: Settings | None = None, config: str | Path | None = None
+    collection: str | None = None,
+    *,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
 ) -> Retried:
     """Embed them again; what goes well is filled in, what fails again stays listed."""
     from qmigrate.commands import quarantine as command
 
-    return command.retry(_settings(settings, config), collection)
+    return command.retry(_settings(settings, config, actor, metadata), collection, max_rate=max_rate)
 
 
 def undo(
-    log: int, *, overwrite: bool = False, settings: Settings | None = None, config: str | Path | None = None
+    log: int,
+    *,
+    overwrite: bool = False,
+    max_rate: float | None = None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
 ) -> FixResult:
     """Take back what a fix has changed; what was changed since stays, unless `overwrite`.
 
@@ -359,7 +406,7 @@ def undo(
     """
     from qmigrate.commands import fix as command
 
-    return command.undo(_settings(settings, config), log, overwrite=overwrite)
+    return command.undo(_settings(settings, config, actor, metadata), log, overwrite=overwrite, max_rate=max_rate)
 
 
 def visible(filter: Any = None, *, flag: str = "deleted") -> models.Filter:  # noqa: A002  as Qdrant calls it
@@ -377,24 +424,38 @@ def visible(filter: Any = None, *, flag: str = "deleted") -> models.Filter:  # n
     return found
 
 
-def _settings(settings: Settings | None, config: str | Path | None) -> Settings:
+def _settings(
+    settings: Settings | None,
+    config: str | Path | None,
+    actor: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Settings:
     from qmigrate.settings import Settings as Loaded
 
-    return settings or Loaded.load(config=config)
+    return (settings or Loaded.load(config=config)).acting(actor, metadata)
 
 
-def _missing(to: str | Path | Taker | None, table: str | None) -> tuple[Narrow, Taker | None]:
+def _missing(
+    to: str | Path | Taker | None, table: str | None, ids_to: str | Path | None
+) -> tuple[Narrow, Taker | None]:
     from qmigrate.commands.fix import Narrow
 
     if to is None or isinstance(to, str | Path):
-        return Narrow(missing_to=None if to is None else str(to), missing_table=table), None
-    return Narrow(missing_table=table), to
+        return Narrow(missing_to=_text(to), missing_table=table, ids_to=_text(ids_to)), None
+    return Narrow(missing_table=table, ids_to=_text(ids_to)), to
 
 
-def _narrow(ids: Sequence[int | str | uuid.UUID] | None, since: tuple[str, datetime] | None) -> Any:
+def _narrow(
+    ids: Sequence[int | str | uuid.UUID] | None, since: tuple[str, datetime] | None, ids_to: str | Path | None
+) -> Narrow:
     from qmigrate.commands.fix import Narrow
 
-    return Narrow(ids=_plain(ids), column=since[0] if since else None, since=since[1] if since else None)
+    column, moment = since or (None, None)
+    return Narrow(ids=_plain(ids), column=column, since=moment, ids_to=_text(ids_to))
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _plain(ids: Sequence[int | str | uuid.UUID] | None) -> list[int | str] | None:

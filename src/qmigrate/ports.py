@@ -46,8 +46,8 @@ class PayloadEdit:
 
     Attributes:
         ids: of the points.
-        values: key -> value that it gets; other keys stay.
-        removed: keys that go; names without a path.
+        values: key, or path as ``a.b``, -> value that it gets; other keys stay.
+        removed: keys and paths that go.
     """
 
     ids: Sequence[PointId]

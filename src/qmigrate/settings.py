@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -21,6 +22,7 @@ from qmigrate.settings_sections import (
     MetricSettings,
     RebuildSettings,
     SqlSettings,
+    health_of,
 )
 
 # Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
@@ -128,6 +130,8 @@ class Settings:
         config: the file that was read, or None.
         embedders: name -> ``type`` and the keys of that type.
         collections: overrides by logical name; use :meth:`for_collection`.
+        actor: who runs it, for every record; None for the user of the system.
+        metadata: further facts of the caller, for the audit.
     """
 
     qdrant: QdrantSettings = field(default_factory=QdrantSettings)
@@ -146,6 +150,8 @@ class Settings:
     collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
     folder: Path = Path()
     config: Path | None = None
+    actor: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(
@@ -155,6 +161,7 @@ class Settings:
         qdrant_url: str | None = None,
         ledger_url: str | None = None,
         scripts: str | Path | None = None,
+        actor: str | None = None,
         environ: Mapping[str, str] | None = None,
         stores: bool = True,
     ) -> Settings:
@@ -165,6 +172,7 @@ class Settings:
             qdrant_url: wins over ``QMIGRATE_QDRANT_URL`` and the file.
             ledger_url: wins over ``QMIGRATE_LEDGER_URL`` and the file.
             scripts: wins over ``QMIGRATE_SCRIPTS`` and the file.
+            actor: wins over ``QMIGRATE_ACTOR``.
             environ: instead of ``os.environ``.
             stores: whether Qdrant and the ledger will be used; if not, they need not fit together.
 
@@ -193,16 +201,31 @@ class Settings:
             fixes=FixSettings(**exports | _values(FixSettings, part["fixes"], "fixes", source)),
             limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
             estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
-            health=HealthSettings(**_values(HealthSettings, part["health"], "health", source)),
+            health=HealthSettings(
+                **_values(HealthSettings, part["health"], "health", source) | health_of(environ)
+            ),
             lint=LintSettings(**_values(LintSettings, part["lint"], "lint", source)),
             metrics=MetricSettings(**_values(MetricSettings, part["metrics"], "metrics", source)),
             collections={name: _override(name, value, source) for name, value in part["collections"].items()},
             folder=source.folder,
             config=file,
+            actor=_actor(environ.get("QMIGRATE_ACTOR")) if actor is None else _actor(actor, "--actor"),
         )
         if stores:
             _refuse_lost_ledger(found)
         return found
+
+    def acting(self, actor: str | None = None, metadata: Mapping[str, Any] | None = None) -> Settings:
+        """The same for another actor, or with further facts for the audit; None changes nothing.
+
+        Raises:
+            ConfigError: an empty name, or facts that are not plain JSON.
+        """
+        return replace(
+            self,
+            actor=self.actor if actor is None else _actor(actor, "actor"),
+            metadata=self.metadata if metadata is None else _facts(metadata),
+        )
 
     def for_collection(self, name: str) -> Settings:
         """These settings with the overrides for a logical name merged in."""
@@ -268,7 +291,43 @@ class Settings:
 #: What may be said of the fixes of one collection; the rest is the same for all.
 _FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 #: The sections of the file.
-_SECTIONS = tuple(entry.name for entry in fields(Settings) if entry.name not in ("folder", "config"))
+_SECTIONS = tuple(
+    entry.name for entry in fields(Settings) if entry.name not in ("folder", "config", "actor", "metadata")
+)
+#: Most characters of an actor's name, and of the facts of a caller as JSON.
+_LONGEST_ACTOR, _LONGEST_FACTS = 255, 65_536
+
+
+def _actor(name: str | None, where: str = "QMIGRATE_ACTOR") -> str | None:
+    """Who acts, as it is recorded.
+
+    Raises:
+        ConfigError: it is empty: a record that should name a person would name nobody.
+    """
+    if name is None:
+        return None
+    found = name.strip()
+    if not found or len(found) > _LONGEST_ACTOR or not found.isprintable():
+        raise ConfigError(
+            f"{where} must name who acts, in 1 to {_LONGEST_ACTOR} printable characters",
+            hint="leave it out, and the user of the system is recorded",
+        )
+    return found
+
+
+def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of the caller, as they are recorded.
+
+    Raises:
+        ConfigError: they are not plain JSON, or too long.
+    """
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"metadata must be plain JSON: {error}") from None
+    if len(text) > _LONGEST_FACTS or not all(isinstance(name, str) for name in metadata):
+        raise ConfigError(f"metadata must have texts as keys, and at most {_LONGEST_FACTS:,} characters as JSON")
+    return dict(metadata)
 
 
 def _read_file(named: str | Path | None, here: Source) -> tuple[Path | None, dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from qmigrate import settings_read as read
+from qmigrate.errors import ConfigError
 
 _WRITES = read.choice("converge", "freeze", "refuse")
 
@@ -175,6 +176,7 @@ class HealthSettings:
 
     Attributes:
         timeout: of one try.
+        first: how long the first answer of a part may take in all: connecting costs more than asking again.
         retries: further tries after one that failed.
         cache: how long an answer is used again; one that failed at most one second.
         qdrant: ask whether Qdrant answers.
@@ -186,6 +188,7 @@ class HealthSettings:
     """
 
     timeout: Annotated[float, read.positive_duration] = 0.3
+    first: Annotated[float, read.duration] = 5.0
     retries: Annotated[int, read.whole(0, 10)] = 2
     cache: Annotated[float, read.duration] = 10.0
     qdrant: Annotated[bool, read.flag] = True
@@ -193,6 +196,43 @@ class HealthSettings:
     schema: Annotated[bool, read.flag] = True
     embedders: Annotated[bool, read.flag] = False
     require: Annotated[tuple[str, ...], read.listed(read.choice("serving", "pending", "drift"))] = ("serving",)
+
+
+#: Further variables of the health settings, as services have them: the key, and the unit of a bare number.
+HEALTH_VARIABLES = {
+    "PROBE_TIMEOUT_MS": ("timeout", "ms"),
+    "PROBE_RETRIES": ("retries", ""),
+    "PROBE_CACHE_SEC": ("cache", "s"),
+    "ENABLE_QDRANT": ("qdrant", ""),
+}
+_FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def health_of(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The health settings that the environment names: ``QMIGRATE_HEALTH_TIMEOUT``, else ``PROBE_TIMEOUT_MS``, ….
+
+    Raises:
+        ConfigError: naming the variable whose value can't be used.
+    """
+    hints = get_type_hints(HealthSettings, include_extras=True)
+    variables = {name: (key, unit) for name, (key, unit) in HEALTH_VARIABLES.items() if name in environ}
+    # Our own names come last, and win.
+    variables |= {name: (key, "") for key in hints if (name := f"QMIGRATE_HEALTH_{key.upper()}") in environ}
+    found = {}
+    for name, (key, unit) in variables.items():
+        written = environ[name].strip()
+        if not written:
+            raise ConfigError(f"{name} is empty", hint="give it a value, or leave it out")
+        value: Any = f"{written}{unit}" if written.replace(".", "", 1).isdigit() else written
+        kind = hints[key].__args__[0] if hasattr(hints[key], "__args__") else hints[key]
+        if kind is bool:
+            value = _FLAGS.get(written.lower(), written)
+        elif kind is int and written.isdigit():
+            value = int(written)
+        elif key == "require":
+            value = [one.strip() for one in written.split(",") if one.strip()]
+        found[key] = hints[key].__metadata__[0](value, name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

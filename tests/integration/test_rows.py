@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from qmigrate.errors import DatabaseError, RowsError
 from qmigrate.model.ids import points_of
 from qmigrate.model.sql_value import plain
-from qmigrate.rows import Query, Rows
+from qmigrate.rows import Marking, Marks, Query, Rows
 from qmigrate.rows.statement import Statement
 from qmigrate.store import records
 
@@ -200,3 +200,24 @@ def test_a_statement_that_is_refused_changes_nothing(database):
     assert read(asked(url, "SELECT id, n FROM assets", "id", ("n",))) == [(1, (1,)), (2, (2,))]
     with closing(Statement(url, "UPDATE nobody SET n = 1 WHERE id = :id", name="app")) as wrong, pytest.raises(RowsError, match="nobody"):
         wrong.check({"id": 1})
+
+
+def test_a_queue_with_further_columns_takes_their_types(ledger_url, tmp_path):
+    """Whole numbers, texts and NULL go into columns of their type, on every database; the rows come once per moment."""
+    url = ledger_url if ledger_url.startswith("postgresql") else f"sqlite:///{tmp_path}/app.db"
+    (tmp_path / "app.db").touch()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        zoned = "TIMESTAMP" if "sqlite" in url else "TIMESTAMPTZ"
+        columns = "category_id BIGINT, asked_by VARCHAR(20), share DOUBLE PRECISION, none_yet BIGINT, reason2 TEXT"
+        connection.execute(text(f'CREATE TABLE "Odd Queue" (value TEXT, reason TEXT, requested_at {zoned}, {columns})'))
+    further = {"category_id": ":category", "asked_by": "cron", "share": 0.5, "none_yet": None, "reason2": ":reason"}
+    marks = Marks(url, Marking("app", (), "Odd Queue", {"value": 17, "category": 7}, further))
+    now = datetime.now(UTC)
+    marks.check()
+    assert [marks.run("why", now, 3) for _ in range(2)] == [[1], [0]]
+    marks.close()
+    with engine.connect() as connection:
+        query = 'SELECT value, category_id, asked_by, share, none_yet, reason2 FROM "Odd Queue"'
+        assert connection.execute(text(query)).all() == [("17", 7, "cron", 0.5, None, "why")]
+    engine.dispose()

@@ -378,3 +378,20 @@ def test_payload_edits_set_and_remove_keys_of_many_points(store, fresh_name):
         assert found[3] == {"kind": "y"}
         assert "n" not in found[4]
         assert found[5].get("kind") != "x"
+
+
+def test_payload_edits_inside_objects(store, fresh_name):
+    """A path changes one value of an object and leaves the others; an object that is missing is made; odd keys too."""
+    make(store, fresh_name)
+    write(store, fresh_name, points([1, 2]))
+    for one in (1, 2):
+        store.overwrite_payload(fresh_name, one, {"a": {"b": 1, "c": 2, "größe": {"x": 1}}, "t": "text"})
+    store.overwrite_payload(fresh_name, 2, {"t": "text"})
+    edit = PayloadEdit([1, 2], {"a.b": 7, "a.größe.y": 8, "t": "new"}, ["a.c", "a.größe.x"])
+    store.edit_payloads(fresh_name, [edit])
+    assert store.payloads(fresh_name, [1, 2]) == {
+        1: {"a": {"b": 7, "größe": {"y": 8}}, "t": "new"},
+        2: {"a": {"b": 7, "größe": {"y": 8}}, "t": "new"},
+    }
+    with pytest.raises(NotFoundError):
+        store.edit_payloads(fresh_name, [PayloadEdit([1, 99], {"a.b": 9})])

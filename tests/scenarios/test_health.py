@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
+from concurrent.futures import wait
 
 import httpx
 import pytest
 from qdrant_client import QdrantClient, models
 from tests.harness import ADD, CREATE, INDEX, Deployment
 from tests.scenarios import peeking_embedder
+from tests.scenarios.cli import environment
 from tests.scenarios.test_read_only import watched
 
 import qmigrate
 from qmigrate.commands import upgrade
 from qmigrate.errors import (
+    ConfigError,
     DriftError,
     EmbedError,
     ForeignLedgerError,
@@ -25,7 +30,9 @@ from qmigrate.errors import (
     UsageError,
 )
 from qmigrate.health import Expectation, Health, Probe, readiness
+from qmigrate.health import probe as probing
 from qmigrate.health.slot import FAILURE_KEPT
+from qmigrate.settings import Settings
 
 #: Patient enough for a busy machine, and never believing an old answer.
 PATIENT = {"timeout": "10s", "cache": 0}
@@ -171,7 +178,7 @@ def test_a_probe_that_hangs_blocks_nobody_and_is_asked_once(tmp_path):
     """Twenty requests at once: one call, the event loop goes on, each is answered without waiting for it."""
     made = Deployment(
         tmp_path / "p", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db",
-        extra={"health": {"timeout": "100ms", "retries": 0, "schema": False, "qdrant": False}},
+        extra={"health": {"timeout": "100ms", "first": 0, "retries": 0, "schema": False, "qdrant": False}},
     )
     gate, calls = threading.Event(), []
 
@@ -225,6 +232,125 @@ def test_answers_are_kept_and_failures_only_briefly(tmp_path):
     assert (probe.check().ready, len(calls)) == (False, 3)
     now[0] += FAILURE_KEPT
     assert (probe.check().ready, len(calls)) == (True, 4)
+
+
+def test_the_first_answer_is_waited_for(tmp_path, monkeypatch):
+    """A part that answers only to who waits longer than usual is ready from the start; later on nobody waits longer."""
+    made = Deployment(
+        tmp_path / "p", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db",
+        extra={"health": {"timeout": "1ms", "first": "30s", "retries": 0, "cache": 0, "schema": False, "qdrant": False, "ledger": False}},
+    )
+    now, gate, waits = [100.0], threading.Event(), []
+
+    def patient(futures, timeout):
+        waits.append(timeout)
+        if timeout > 1:
+            gate.set()
+            return wait(futures, 60)
+        return wait(futures, 0)
+
+    monkeypatch.setattr(probing, "wait", patient)
+    probe = Probe(made.settings(), checks={"slow": lambda: gate.wait(60)}, clock=lambda: now[0])
+    assert (probe.check().ready, waits) == (True, [30.0])
+    gate.clear()
+    assert probe.check().summary == "slow: no answer within 1 ms"
+    gate.set()
+    assert waits == [30.0, 0.001]
+
+
+def test_the_first_answer_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    """Where a part never answers, every request after `first` waits no longer than usual."""
+    made = Deployment(
+        tmp_path / "p", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db",
+        extra={"health": {"timeout": "1ms", "first": "30s", "retries": 0, "schema": False, "qdrant": False, "ledger": False}},
+    )
+    now, gate, waits = [100.0], threading.Event(), []
+    monkeypatch.setattr(probing, "wait", lambda futures, timeout: waits.append(timeout))
+    probe = Probe(made.settings(), checks={"hangs": lambda: gate.wait(60)}, clock=lambda: now[0])
+    for passed in (0, 10, 40):
+        now[0] = 100.0 + passed
+        assert not probe.check().ready
+    gate.set()
+    assert waits == [30.0, 20.0, 0.001]
+
+
+def test_what_is_imported_is_imported_before_the_first_request(tmp_path):
+    """The client library and the driver of the ledger's database are there once a probe is made; nothing is connected."""
+    code = (
+        "import sys\n"
+        "from qmigrate.health import Health\n"
+        "from qmigrate.settings import Settings\n"
+        "Health(Settings.load())\n"
+        "print([name in sys.modules for name in ('qdrant_client', 'psycopg', 'sqlalchemy.dialects.postgresql.psycopg')])\n"
+    )
+    env = {"QMIGRATE_QDRANT_URL": "http://127.0.0.1:1", "QMIGRATE_LEDGER_URL": "postgresql+psycopg://u:p@127.0.0.1:1/none"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment(env), timeout=60, check=True)
+    assert done.stdout.strip() == "[True, True, True]"
+
+
+@pytest.mark.postgres
+def test_a_cold_probe_of_postgresql_is_ready(tmp_path, postgres_database):
+    """The very first request of a fresh process finds the ledger well, with the usual patience and no answer kept."""
+    code = (
+        "from qmigrate.health import Health\n"
+        "from qmigrate.settings import Settings\n"
+        "print(Health(Settings.load()).check().summary)\n"
+    )
+    env = {"QMIGRATE_LEDGER_URL": postgres_database, "QMIGRATE_HEALTH_SCHEMA": "no", "QMIGRATE_HEALTH_FIRST": "60s"}
+    (tmp_path / ".qmigrate" / "qdrant").mkdir(parents=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment(env), timeout=60, check=True)
+    assert done.stdout.strip() == "ok", done.stderr
+
+
+def test_startup_asks_every_part(tmp_path):
+    """The lifespan of ASGI begins to ask, so that the first request finds answers on their way."""
+    made = Deployment(
+        tmp_path / "p", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db",
+        extra={"health": {"schema": False, "qdrant": False, "ledger": False}},
+    )
+    asked, sent = threading.Event(), []
+    app = Health(made.settings(), checks={"part": asked.set})
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> dict:
+        return next(messages)
+
+    async def send(message: dict) -> None:
+        sent.append(message["type"])
+
+    asyncio.run(app({"type": "lifespan"}, receive, send))
+    assert (asked.wait(60), sent) == (True, ["lifespan.startup.complete", "lifespan.shutdown.complete"])
+
+
+#: Variables of the environment, and what the settings are then; the file says 7 retries and 400 ms.
+VARIABLES = [
+    ({}, {"timeout": 0.4, "retries": 7, "cache": 10.0, "qdrant": True}),
+    ({"PROBE_TIMEOUT_MS": "300", "PROBE_RETRIES": "2", "PROBE_CACHE_SEC": "20"}, {"timeout": 0.3, "retries": 2, "cache": 20.0}),
+    ({"PROBE_TIMEOUT_MS": "300", "QMIGRATE_HEALTH_TIMEOUT": "2s"}, {"timeout": 2.0, "retries": 7}),
+    ({"ENABLE_QDRANT": "false", "QMIGRATE_HEALTH_SCHEMA": "0", "QMIGRATE_HEALTH_EMBEDDERS": "Yes"}, {"qdrant": False, "schema": False, "embedders": True}),
+    ({"QMIGRATE_HEALTH_REQUIRE": "serving, drift", "QMIGRATE_HEALTH_FIRST": "90s"}, {"require": ("serving", "drift"), "first": 90.0}),
+    ({"PROBE_CACHE_SEC": "0.5", "QMIGRATE_HEALTH_RETRIES": "0"}, {"cache": 0.5, "retries": 0}),
+]
+
+
+@pytest.mark.parametrize(("environ", "expected"), VARIABLES)
+def test_health_comes_from_the_environment_too(tmp_path, environ, expected):
+    """Our own names win over those that services have, and both over the file."""
+    (tmp_path / "qmigrate.yaml").write_text("health: {timeout: 400ms, retries: 7}\n")
+    found = Settings.load(config=tmp_path / "qmigrate.yaml", environ=environ).health
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PROBE_TIMEOUT_MS", "0"), ("PROBE_TIMEOUT_MS", "soon"), ("PROBE_RETRIES", "-1"), ("PROBE_RETRIES", "1.5"), ("PROBE_CACHE_SEC", ""),
+     ("ENABLE_QDRANT", "maybe"), ("QMIGRATE_HEALTH_REQUIRE", "everything"), ("QMIGRATE_HEALTH_LEDGER", " ")],
+)
+def test_a_variable_that_can_not_be_used_is_named(tmp_path, name, value):
+    """The message names the variable, and no other value is used instead."""
+    (tmp_path / "qmigrate.yaml").write_text("health: {timeout: 400ms}\n")
+    with pytest.raises(ConfigError, match=name):
+        Settings.load(config=tmp_path / "qmigrate.yaml", environ={name: value})
 
 
 @pytest.mark.server

@@ -69,6 +69,10 @@ def test_figures_are_those_of_the_fixes(app, tmp_path):
     assert found["qmigrate_check_rows", "some"] <= 10 < found["qmigrate_check_rows", "persons"]
     assert (found["qmigrate_pending_revisions"], found["qmigrate_collection_state", "pending"]) == (1, 1)
     assert (found["qmigrate_applied_revision", "0001"], found["qmigrate_serving"]) == (1, 1)
+    assert found["qdrant_search_duration_seconds"] > 0
+    assert all(found["qmigrate_request_duration_seconds", one] > 0 for one in ("qdrant", "ledger"))
+    assert ("qdrant_collection_bytes" in found) == ("url" in made.qdrant)
+    assert found.get("qdrant_collection_bytes", 1) > 0
     ledger = Ledger.open(made.ledger_url)
     (row,) = ledger.history(name)
     ledger.close()
@@ -105,7 +109,9 @@ def test_what_cannot_be_measured_is_a_figure_too(app):
     away = call(made.root, "--qdrant-url", "http://127.0.0.1:1", "--ledger-url", made.ledger_url, "metrics")
     found = figures(away.out)
     assert (away.code, found["qmigrate_up", "qdrant"], found["qmigrate_up", "ledger"]) == (9, 0, 1), away.text
-    assert "qdrant_vector_count" not in found
+    assert not {"qdrant_vector_count", "qdrant_collection_bytes", "qdrant_search_duration_seconds"} & found.keys()
+    assert ("qmigrate_request_duration_seconds", "qdrant") not in found
+    assert found["qmigrate_request_duration_seconds", "ledger"] > 0
     assert found["qmigrate_last_migration_timestamp_seconds"] > 0
     lost = call(made.root, "--ledger-url", "postgresql://nobody@127.0.0.1:1/none", "metrics")
     found = figures(lost.out)

@@ -26,7 +26,7 @@ from qmigrate.store import points
 #: REST requests that are no GET and read nevertheless.
 READING_POSTS = re.compile(r"/collections/[^/]+/points/(count|query|scroll)$")
 #: Methods of gRPC that read.
-READING_CALLS = frozenset({"/qdrant.Points/Scroll", "/qdrant.Points/Get", "/qdrant.Points/Count"})
+READING_CALLS = frozenset({"/qdrant.Points/Scroll", "/qdrant.Points/Get", "/qdrant.Points/Count", "/qdrant.Points/QueryBatch"})
 #: The one request of doctor that is no reading: an alias that can't exist is removed, to see whether the key may.
 PROBE = ("POST", "/collections/aliases", "delete_alias", "qmigrate_probe_")
 #: How a statement begins that changes nothing but the session it is sent in.
@@ -58,6 +58,7 @@ def read_only_verbs(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
         "doctor": (("doctor",), 0),
         "snapshot list": (("snapshot", "list", f"{name}*"), 0),
         "snapshot delete --dry-run": (("snapshot", "delete", "--of", f"{name}*", "--keep", "0", "--dry-run"), 0),
+        "metrics": (("metrics",), 0),
         "wait": (("wait", "--timeout", "1s"), 0),
         "check": (("check", "--only", name), 3),
         "check --strict": (("check", "--only", name, "--strict", "--no-models"), 3),

@@ -343,3 +343,47 @@ TABLE_NAMES = [
 def test_a_statement_is_named_by_its_table(sql, table):
     """The table of an UPDATE, INSERT, DELETE or MERGE is the statement's name."""
     assert statement.table_of(sql) == table
+#: Further columns of a queue, what a person adds, and what the row holds then.
+COLUMNS = [
+    ({"category_id": ":category_id", "priority": 5}, ["--param", "category_id=7"], (7, 5, None, None)),
+    ({"category_id": ":category_id", "asked_by": ":who"}, ["--param", "category_id=7", "--param", "who=kim"], (7, None, "kim", None)),
+    ({"asked_by": "cron", "points": ":deleted"}, [], (None, None, "cron", 3)),
+]
+
+
+@pytest.mark.parametrize(("columns", "more", "row"), COLUMNS, ids=["parameter", "two", "constant"])
+def test_a_queue_has_further_columns(app, columns, more, row):
+    """What training needs beside the value stands in the row of the queue, once, however often it is repeated."""
+    for column in ("category_id BIGINT", "priority BIGINT", "asked_by TEXT", "points BIGINT"):
+        app.run(f"ALTER TABLE retrain_queue ADD COLUMN {column}")
+    app.made.extra["fixes"]["presets"]["folder"]["queue"] = {"table": "retrain_queue", "columns": columns}
+    app.made.__post_init__()
+    words = ["fix", "retrain", "--preset", "folder", "--value", "/photos/it's %_" if row[3] is None else "/photos/2025", "--reason", "r"]
+    shown = call(app.made.root, *words, *more, "--dry-run")
+    assert (shown.code, f"with {', '.join(sorted(columns))}" in shown.out) == (0, True), shown.text
+    if more:
+        missing = call(app.made.root, *words, "--yes", "--max-share", "1")
+        assert (missing.code, "needs a value for" in missing.err) == (2, True), missing.text
+    points = FOLDERS["/photos/2025"]
+    done = call(app.made.root, *words, *more, "--yes", "--max-share", "1")
+    assert done.code == 0, done.text
+    expected = (*row[:3], points if row[3] is not None else None)
+    assert app.run("SELECT category_id, priority, asked_by, points FROM retrain_queue") == [expected]
+
+
+def test_a_queue_that_can_not_be_is_refused(app):
+    """Columns that every row has anyway, that the table lacks, or that are no value: nothing is deleted."""
+    before = app.made.contents()
+    for queue, code, said in (
+        ({"table": "retrain_queue", "columns": {"Value": 1}}, 2, "which every row gets anyway"),
+        ({"table": "retrain_queue", "columns": {"a": [1]}}, 2, "must be a :parameter"),
+        ({"table": "retrain_queue", "column": {}}, 2, "columns"),
+        ({"columns": {"a": 1}}, 2, "must name a table"),
+        ({"table": "retrain_queue", "columns": {"nowhere": 1}}, 2, "nowhere"),
+    ):
+        app.made.extra["fixes"]["presets"]["folder"]["queue"] = queue
+        app.made.__post_init__()
+        words = ["fix", "retrain", "--preset", "folder", "--value", "/photos/2025", "--reason", "r", "--yes", "--max-share", "1"]
+        refused = call(app.made.root, *words)
+        assert (refused.code, said in refused.err) == (code, True), refused.text
+    assert app.made.contents() == before

@@ -199,6 +199,7 @@ def test_every_error_has_its_exit_code(commands, capsys, kind):
             "hint": error.hint,
             "exit_code": error.exit_code,
             "facts": {"count": 3},
+            **({"code": kind.code} if kind.code else {}),
         },
     }
 

@@ -23,7 +23,7 @@ AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FULL = Metrics(
     AT,
     {"qdrant": True, "ledger": True},
-    (Figures('a"b\\c', 3, "0002", "pending", 1, True), Figures("new", None, None, "pending", 2, True)),
+    (Figures('a"b\\c', 3, "0002", "pending", 1, True, 4096, {"": 0.25}), Figures("new", None, None, "pending", 2, True)),
     {'a"b\\c': AT},
     False,
     (
@@ -31,6 +31,7 @@ FULL = Metrics(
         CheckFigures("persons", "a", 0.5, 10, drifted=7),
         CheckFigures("broken", "a", error="why", exit_code=2),
     ),
+    request_seconds={"qdrant": 0.002, "ledger": 0.001},
 )
 #: Words of the query language that are no metrics.
 WORDS = {"time", "sum", "min", "max", "by", "or", "absent", "changes", "label_values", "collection"}

@@ -13,7 +13,7 @@ from qmigrate.alembic.mode import Mode
 from qmigrate.alembic.said import Logged, log
 from qmigrate.alembic.watch import Watch
 from qmigrate.commands import gate, inline, rollback, upgrade
-from qmigrate.commands.session import actor, opened_ledger
+from qmigrate.commands.session import opened_ledger
 from qmigrate.commands.sql_gate import waits
 from qmigrate.errors import QmigrateError, RefusedError
 from qmigrate.ledger.links import LINKED, SKIPPED
@@ -92,7 +92,7 @@ def apply(
             _note(bridge, watch, key, directive, LINKED)
             return
         check_outside(watch)
-        inline.record(settings.scripts, ledger, key, operations, watch.where, actor=actor())
+        inline.record(settings.scripts, ledger, key, operations, watch.where, actor=ledger.actor)
         try:
             _run(bridge, watch, gate.look(settings, key), directive, max_estimate)
         except QmigrateError:

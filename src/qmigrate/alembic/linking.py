@@ -13,7 +13,6 @@ from sqlalchemy import Engine, Select, column, inspect, select, table
 
 from qmigrate.alembic.lock import is_file
 from qmigrate.alembic.said import log
-from qmigrate.commands.session import actor
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.links import LINKED, STAMPED, Link, Place, all_links, place_in
 from qmigrate.lint.alembic_files import Statement, directives_of
@@ -28,7 +27,7 @@ class Linking:
         self._place = place
         self._own = Place(ledger.database, ledger.database.schema)
         self._version_table = version_table
-        self._actor = actor()
+        self._actor = ledger.actor
         self._noted: list[Link] = []
         self._waiting: list[Link] = []
         self._gone: list[str] = []

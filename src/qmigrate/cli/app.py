@@ -17,6 +17,7 @@ from qmigrate.cli.verbs import (
     care,
     change,
     cutover,
+    export,
     fix,
     gc,
     look,
@@ -78,6 +79,7 @@ VERBS = (
     *snapshot.VERBS,
     *gc.VERBS,
     *fix.VERBS,
+    *export.VERBS,
     *monitoring.VERBS,
     *care.VERBS,
 )

@@ -21,7 +21,7 @@ INTERRUPTED = 130
 def known(error: QmigrateError, options: Options) -> int:
     """An error of ours: what, where, why, and the next command."""
     _trace(error, options)
-    _report(options, type(error).__name__, error.message, error.hint, error.exit_code, error.facts)
+    _report(options, type(error).__name__, error.message, error.hint, error.exit_code, error.facts, error.code)
     if not options.json and not _logs_json(options):
         closing = _closing(error, options)
         if closing:
@@ -68,19 +68,21 @@ def _trace(error: BaseException, options: Options) -> None:
 
 
 def _report(
-    options: Options, kind: str, message: str, hint: str | None, exit_code: int, facts: dict[str, Any]
+    options: Options, kind: str, message: str, hint: str | None, exit_code: int, facts: dict[str, Any], code: str = ""
 ) -> None:
     if options.json:
         from qmigrate.cli.shell import echo_json
 
         error: dict[str, Any] = {"type": kind, "message": message, "hint": hint, "exit_code": exit_code}
+        # What it is beyond the exit code, for those that have a word of their own.
+        error |= {"code": code} if code else {}
         error["facts"] = facts
         echo_json({"schema": f"qmigrate.{options.verb}/1", "ok": False, "error": error})
         return
     if _logs_json(options):
         from qmigrate.json_log import line as json_line
 
-        _print(options, json_line("error", type=kind, message=message, hint=hint, exit_code=exit_code))
+        _print(options, json_line("error", type=kind, message=message, hint=hint, exit_code=exit_code, code=code))
         return
     from rich.text import Text
 

@@ -37,6 +37,8 @@ class Options:
     qdrant_url: str | None = None
     ledger_url: str | None = None
     scripts: str | None = None
+    actor: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
     json: bool = False
     debug: bool = False
     quiet: bool = False
@@ -54,19 +56,44 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         setattr(ctx.ensure_object(Options), parameter.name, value)
 
 
-def global_options(*, hidden: bool) -> Callable[[Function], Function]:
+def _keep_actor(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """An empty name is kept, to be refused: it may be a variable that is missing."""
+    if value is not None:
+        ctx.ensure_object(Options).actor = value
+
+
+def _keep_metadata(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    """Facts before the verb and behind it belong together."""
+    for one in value:
+        name, mark, said = one.partition("=")
+        if not name or not mark:
+            raise click.BadParameter(f"expected KEY=VALUE, got {one}", ctx, parameter)
+        ctx.ensure_object(Options).metadata[name] = said
+
+
+def global_options(*, hidden: bool, without: tuple[str, ...] = ()) -> Callable[[Function], Function]:
     """The options that every verb takes.
 
     Args:
         hidden: leave them out of the help, since the root's help lists them.
+        without: names that the verb uses for something else.
     """
     made = functools.partial(click.option, expose_value=False, callback=_keep)
     rest = functools.partial(made, hidden=hidden)
+    facts = functools.partial(click.option, expose_value=False, hidden=hidden)
     options = [
         rest("--config", metavar="FILE", help="Settings file.  [QMIGRATE_CONFIG; default: qmigrate.yaml]"),
         rest("--qdrant-url", metavar="URL", help="Qdrant server.  [QMIGRATE_QDRANT_URL]"),
         rest("--ledger-url", metavar="URL", help="SQL database of the ledger.  [QMIGRATE_LEDGER_URL]"),
         rest("--scripts", metavar="FOLDER", help="Folder of the revisions.  [QMIGRATE_SCRIPTS]"),
+        facts("--actor", metavar="NAME", callback=_keep_actor, help="Who acts, for every record.  [QMIGRATE_ACTOR]"),
+        facts(
+            "--metadata",
+            multiple=True,
+            metavar="KEY=VALUE",
+            callback=_keep_metadata,
+            help="A fact of your own, for the audit of fixes; may be repeated.",
+        ),
         made("--json", is_flag=True, help="The result, or the error, as one JSON object on stdout."),
         rest("--debug", is_flag=True, help="Tracebacks."),
         rest("-q", "--quiet", is_flag=True, help="No progress."),
@@ -78,6 +105,8 @@ def global_options(*, hidden: bool) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         for option in reversed(options):
             function = option(function)
+        known: list[click.Option] = getattr(function, "__click_params__", [])
+        known[:] = [one for one in known if one.name not in without]
         return function
 
     return decorate
@@ -107,8 +136,9 @@ class Shell:
             qdrant_url=self.options.qdrant_url,
             ledger_url=self.options.ledger_url,
             scripts=self.options.scripts,
+            actor=self.options.actor,
             stores=stores,
-        )
+        ).acting(metadata=self.options.metadata)
 
     @contextmanager
     def progress(self) -> Iterator[Shown]:
@@ -169,8 +199,12 @@ def echo_json(value: Any) -> None:
     echo(visible_json(json.dumps(to_plain(value), indent=2, ensure_ascii=False)) + "\n", exactly=True)
 
 
-def with_shell(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A verb's function gets a :class:`Shell` as its first argument, and takes the global options."""
+def with_shell(function: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """A verb's function gets a :class:`Shell` as its first argument, and takes the global options.
+
+    Args:
+        without: those that the verb uses for something else; they may stand before it.
+    """
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -180,7 +214,7 @@ def with_shell(function: Callable[..., Any]) -> Callable[..., Any]:
         _set_up_logging(options)
         return function(Shell(options), *args, **kwargs)
 
-    return global_options(hidden=True)(called)
+    return global_options(hidden=True, without=without)(called)
 
 
 def verb_of(context: click.Context | None) -> str:

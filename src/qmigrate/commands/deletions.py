@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from qmigrate.commands.session import opened_ledger
 from qmigrate.ledger import DeletionRow
+from qmigrate.ledger.writes import OWN
 from qmigrate.model.patterns import fits
 from qmigrate.settings import Settings
 
@@ -26,6 +27,7 @@ class Deletion:
         collection: the logical name; None for rows of the application.
         undone_by: the fix that took it back, or None.
         facts: everything else that was recorded.
+        metadata: of these, the caller's own.
     """
 
     id: int
@@ -39,6 +41,7 @@ class Deletion:
     actor: str | None
     undone_by: int | None
     facts: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +103,5 @@ def _plain(row: DeletionRow, undone_by: int | None) -> Deletion:
         actor=row.actor,
         undone_by=undone_by,
         facts=row.facts,
+        metadata=row.facts.get(OWN) or {},
     )

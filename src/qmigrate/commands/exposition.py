@@ -40,6 +40,12 @@ class _Measured:
     def _own(result: Metrics) -> Iterator[GaugeMetricFamily]:
         yield from _gauge("qmigrate_up", "Whether it answers.", ["store"], [([k], v) for k, v in result.up.items()])
         yield from _gauge(
+            "qmigrate_request_duration_seconds",
+            "How long connecting and one small request took.",
+            ["store"],
+            [([k], v) for k, v in result.request_seconds.items()],
+        )
+        yield from _gauge(
             "qmigrate_measured_timestamp_seconds", "When this was measured.", [], [([], result.at.timestamp())]
         )
         yield from _gauge(
@@ -60,6 +66,18 @@ class _Measured:
         named = ["collection"]
         yield from _gauge(
             "qdrant_vector_count", "Points of the collection.", named, [([one.collection], one.points) for one in rows]
+        )
+        yield from _gauge(
+            "qdrant_collection_bytes",
+            "Bytes of vectors and payloads, as the server estimates them.",
+            named,
+            [([one.collection], one.bytes) for one in rows],
+        )
+        yield from _gauge(
+            "qdrant_search_duration_seconds",
+            "How long one search for the ten nearest points took.",
+            [*named, "vector"],
+            [([one.collection, vector], took) for one in rows for vector, took in one.search_seconds.items()],
         )
         yield from _gauge(
             "qmigrate_pending_revisions",

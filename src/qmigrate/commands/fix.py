@@ -14,7 +14,7 @@ from qmigrate.commands.fixed import FixResult, run_fix
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.undone import fixed, plan_undo
-from qmigrate.errors import DriftError, PlanError, RefusedError
+from qmigrate.errors import DriftError, PlanError, PointsNotFoundError, RefusedError
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
 from qmigrate.model.schema import JsonObject
@@ -23,6 +23,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
+from qmigrate.operations.deletion import ASSET
 from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
@@ -40,6 +41,7 @@ class Narrow:
         missing_to: a file that gets the ids of rows without a point, one per line; as JSON values where its name ends
             with ``.jsonl``.
         missing_table: a table beside these rows that gets them, with the collection and the time; each once.
+        ids_to: a file that gets the ids of the points that would change, or have changed, as JSON Lines.
     """
 
     ids: Sequence[PointId] | None = None
@@ -48,6 +50,7 @@ class Narrow:
     sample: int | None = None
     missing_to: str | None = None
     missing_table: str | None = None
+    ids_to: str | None = None
 
     def of(self, operation: Operation) -> JsonObject:
         """The operation's edit, narrowed.
@@ -70,6 +73,7 @@ class Narrow:
             "sample": self.sample,
             "missing_to": self.missing_to and os.path.abspath(self.missing_to),
             "missing_table": self.missing_table or None,
+            "ids_to": self.ids_to and os.path.abspath(self.ids_to),
         }
         return edit | {name: value for name, value in parts.items() if value is not None}
 
@@ -137,7 +141,7 @@ def review(settings: Settings, operation: Operation, narrow: Narrow | None = Non
     edit = (narrow or Narrow()).of(operation)
     with session(settings, writes=False, looking=True) as opened:
         world = observe(opened.ledger, opened.store)
-        plan = plan_fix(world, [(operation, edit)], looking=True)
+        plan = _planned(world, [(operation, edit)], looking=True)
         names = [item.job.collection for item in plan.collections]
         unmanaged = tuple(name for name in names if not world.collections[name].managed)
         return Review(tuple(previews(opened, plan)), plan.notes, unmanaged)
@@ -161,11 +165,12 @@ def fix(
         operations: of ``qmigrate.op``; several on one collection are done in this order.
         narrow: only a part of what they are about.
         expect: points that may change of each collection, exactly; None leaves it to the cap.
-        max_rate: most points per second of a deletion; None for no limit.
+        max_rate: most points per second; None for no limit.
         wait: for the second look at orphans, without the lease; else the first one is kept for a later call.
 
     Raises:
         RefusedError: more would change than the cap or `expect` allow; nothing was changed.
+        PointsNotFoundError: points that were named are not there.
         VerificationError: what was written could not be read back.
     """
     chosen = narrow or Narrow()
@@ -179,13 +184,17 @@ def fix(
         notes: list[tuple[str, ...]] = []
 
         def make(world: World) -> Plan:
-            plan = plan_fix(world, edits)
+            plan = _planned(world, edits)
             if not notes:
                 notes.append(_misfits(opened, plan))
             return plan
 
         result = run_fix(opened, make, lock_timeout, edits=edits, wait=wait)
-        return replace(result, notes=notes[0] if notes else ())
+    if len(operations) == 1 and not result.resumed:
+        # What was interrupted may have deleted them.
+        touched = sum(one.changed + one.changed_meanwhile + one.gone for one in result.done)
+        check_there(operations[0], touched, [one.counts for one in result.done])
+    return replace(result, notes=notes[0] if notes else ())
 
 
 def _misfits(opened: Session, plan: Plan) -> tuple[str, ...]:
@@ -197,6 +206,40 @@ def _misfits(opened: Session, plan: Plan) -> tuple[str, ...]:
         for line in misfits(opened.store, item.job.collection, step.edit)
     )
     return tuple(dict.fromkeys(found))
+
+
+def check_there(operation: Operation, changes: int, counts: Sequence[Mapping[str, int]]) -> None:
+    """See that an asset that was to be deleted is there; a deletion of a set may find none.
+
+    Args:
+        changes: points that would go, or went.
+        counts: what was found of each collection.
+
+    Raises:
+        PointsNotFoundError: nothing of it is there, so that nothing was changed.
+    """
+    edit = operation.edit() or {}
+    if changes or edit.get("type") != ASSET or any(one.get("already") for one in counts):
+        return
+    raise PointsNotFoundError(
+        f"not found: there are no points of {operation.pattern} with {edit['target']}; nothing was changed",
+        hint="ids are numbers or UUIDs, as Qdrant has them; --dry-run shows what a condition selects",
+        facts={"target": edit["target"], "counts": [dict(one) for one in counts]},
+    )
+
+
+def _planned(world: World, edits: Sequence[tuple[Operation, JsonObject]], *, looking: bool = False) -> Plan:
+    """The plan of fixes; a file that gets ids is for one collection.
+
+    Raises:
+        PlanError: several would write the same file.
+    """
+    plan = plan_fix(world, edits, looking=looking)
+    files = [name for _, edit in edits for name in ("ids_to", "missing_to") if edit.get(name)]
+    if files and len(plan.collections) > 1:
+        names = ", ".join(item.job.collection for item in plan.collections[:3])
+        raise PlanError(f"one file can't hold the ids of several collections ({names}, …)", hint="name one of them")
+    return plan
 
 
 def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Review:
@@ -221,10 +264,14 @@ def undo(
     log: int,
     *,
     overwrite: bool = False,
+    max_rate: float | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> FixResult:
     """Give points back what a fix has taken from them; what was changed since stays, unless `overwrite`.
+
+    Args:
+        max_rate: most points per second; None for no limit. A reset is taken back at once.
 
     Raises:
         As :func:`undo_review`.
@@ -233,7 +280,7 @@ def undo(
         row = fixed(opened, log)
         return run_fix(
             opened,
-            lambda world: plan_undo(opened, world, row, overwrite),
+            lambda world: plan_undo(opened, world, row, overwrite, max_rate),
             lock_timeout,
             same=lambda job: any(isinstance(step, GoLive) and step.undoes == log for step in job.steps),
             names=[str(row.collection)],

@@ -173,10 +173,15 @@ def _consented(job: Job, plan: Plan) -> bool:
 
     That many were agreed to once: when the run is finished, there is nothing left that the number could be about.
     """
-    begun = [_said(getattr(step, "edit", {})) for step in job.steps]
+    begun = [_at_any_rate(getattr(step, "edit", {})) for step in job.steps]
     found = [item.job.steps for item in plan.collections if item.job.collection == job.collection]
-    wanted = [_said(getattr(step, "edit", {})) for steps in found for step in steps]
+    wanted = [_at_any_rate(getattr(step, "edit", {})) for steps in found for step in steps]
     return bool(wanted) and wanted == begun and all(edit.get("expect") is not None for edit in wanted)
+
+
+def _at_any_rate(edit: JsonObject) -> JsonObject:
+    """What an edit does, however fast, wherever its ids are written, and without what was added to it here."""
+    return {name: value for name, value in edit.items() if name not in ("max_rate", "ids_to", "log_empty")}
 
 
 def _without(plan: Plan, names: Collection[str]) -> Plan:

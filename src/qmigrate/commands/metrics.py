@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,16 +21,21 @@ from qmigrate.operations.base import Operation
 from qmigrate.operations.data import SyncPayload
 from qmigrate.operations.deletion import DeleteOrphans
 from qmigrate.planner.fix import fixed_by
+from qmigrate.ports import Store
 from qmigrate.settings import Settings
 from qmigrate.settings_read import check_keys, meant, whole
+from qmigrate.store import ConnectionSettings, records
+from qmigrate.store.examine import Examiner
 
 #: What a check compares: ids on both sides, or payloads with columns.
 ORPHANS, SYNC = "orphans", "sync"
 #: How long a store is waited for until it counts as down, in seconds.
 _PATIENCE = 10.0
+#: Points that a search is measured with.
+_NEAREST = 10
 _KEYS = {
     ORPHANS: ("collection", "sql", "key", "database", "parameters"),
-    SYNC: ("collection", "sql", "key", "database", "parameters", "fields", "sample"),
+    SYNC: ("collection", "sql", "key", "database", "parameters", "fields", "json", "sample"),
 }
 
 
@@ -44,6 +49,9 @@ class Figures:
         state: as in `qmigrate status`.
         pending: revisions that it hasn't got.
         serving: its name leads to what the ledger left there.
+        bytes: that its vectors and payloads take, as the server estimates it; None in local mode, or where the key
+            may not read telemetry.
+        search_seconds: dense vector -> how long one search took.
     """
 
     collection: str
@@ -52,6 +60,8 @@ class Figures:
     state: str
     pending: int
     serving: bool
+    bytes: int | None = None
+    search_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,7 @@ class Metrics:
         changed: whether files of applied revisions have changed since; None where that can't be told.
         checks: one entry per check and collection.
         notes: what could not be measured, and why.
+        request_seconds: ``qdrant`` and ``ledger``: how long connecting and one small request took.
         exit_code: 0, also when something is pending or differs; 9 when a store doesn't answer; else the code of the
             first check that could not be done.
     """
@@ -104,6 +115,7 @@ class Metrics:
     changed: bool | None = None
     checks: tuple[CheckFigures, ...] = ()
     notes: tuple[str, ...] = ()
+    request_seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -132,16 +144,17 @@ def metrics(settings: Settings) -> Metrics:
     """
     checks = [_check(name, entry) for name, entry in settings.metrics.checks.items()]
     at = datetime.now(UTC)
-    trouble = _unreachable(settings)
+    trouble, seconds = _asked(settings)
     up = {name: name not in trouble for name in ("qdrant", "ledger")}
     notes = tuple(trouble.values())
     if trouble:
-        return Metrics(at, up, migrated=_migrated(settings) if up["ledger"] else None, notes=notes)
+        migrated = _migrated(settings) if up["ledger"] else None
+        return Metrics(at, up, migrated=migrated, notes=notes, request_seconds=seconds)
     try:
-        return _measured(settings, checks, at, up)
+        return replace(_measured(settings, checks, at, up), request_seconds=seconds)
     except UnavailableError:
         # Did one of the two go away in between?
-        trouble = _unreachable(settings)
+        trouble, _ = _asked(settings)
         if not trouble:
             raise
         return Metrics(at, {name: name not in trouble for name in up}, notes=tuple(trouble.values()))
@@ -153,11 +166,12 @@ def _measured(settings: Settings, checks: list[_Check], at: datetime, up: Mappin
         rows = standings(world, opened.revisions)
         changed = changed_files(opened.revisions, opened.ledger)
         found = tuple(one for check in checks for one in _checked(opened, world, check))
+        sizes = _sizes(settings)
         wrong = (f"check {one.check}, {one.collection}: {one.error}" for one in found if one.error is not None)
         return Metrics(
             at=at,
             up=up,
-            collections=tuple(_figures(opened, world, row) for row in rows),
+            collections=tuple(_figures(opened, world, row, sizes) for row in rows),
             migrated=last_migrations(opened.ledger),
             changed=bool(changed),
             checks=found,
@@ -165,15 +179,49 @@ def _measured(settings: Settings, checks: list[_Check], at: datetime, up: Mappin
         )
 
 
-def _unreachable(settings: Settings) -> dict[str, str]:
-    """The parts that don't answer, with the reason."""
+def _asked(settings: Settings) -> tuple[dict[str, str], dict[str, float]]:
+    """The parts that don't answer, with the reason; and how long it took the others."""
     parts = Parts(settings, min(_PATIENCE, settings.qdrant.timeout))
-    found: dict[str, str] = {}
+    # Opened once before: what importing takes is none of their time.
+    with suppress(UnavailableError, ConfigError), opened_ledger(settings) as ledger:
+        ledger.database.load_driver()
+    trouble: dict[str, str] = {}
+    seconds: dict[str, float] = {}
     for name, ask in (("qdrant", parts.qdrant), ("ledger", parts.ledger)):
+        started = time.monotonic()
         try:
             ask()
+            seconds[name] = time.monotonic() - started
         except UnavailableError as error:
-            found[name] = error.message
+            trouble[name] = error.message
+    return trouble, seconds
+
+
+def _sizes(settings: Settings) -> Mapping[str, int | None]:
+    """Physical name -> bytes, of what the server tells; empty where it doesn't, or the key may not read that."""
+    if settings.qdrant.path is not None:
+        return {}
+    patience = min(_PATIENCE, settings.qdrant.timeout)
+    examiner = Examiner(ConnectionSettings(**settings.connection() | {"timeout": patience}))
+    try:
+        return {name: one.bytes for name, one in examiner.stored().items()}
+    except StoreError:
+        return {}
+    finally:
+        examiner.close()
+
+
+def _searches(store: Store, physical: str) -> dict[str, float]:
+    """Dense vector -> seconds of one search for what is near to a point that is there."""
+    first = next(iter(next(iter(store.scan(physical, page=1)), ())), None)
+    found = {}
+    for name, value in records.vectors_of(first).items() if first is not None else ():
+        # Sparse vectors are mappings, multivectors lists of lists.
+        if isinstance(value, Mapping) or isinstance(value[0], Sequence):
+            continue
+        started = time.monotonic()
+        store.nearest(physical, name, [value], limit=_NEAREST, exact=False)
+        found[name] = time.monotonic() - started
     return found
 
 
@@ -184,14 +232,19 @@ def _migrated(settings: Settings) -> Mapping[str, datetime] | None:
     return None
 
 
-def _figures(opened: Session, world: World, row: Standing) -> Figures:
+def _figures(opened: Session, world: World, row: Standing, sizes: Mapping[str, int | None]) -> Figures:
     state = world.collections.get(row.name)
-    points = None
-    if state is not None and state.physical is not None:
+    physical = state.physical if state is not None else None
+    points, searches = None, dict[str, float]()
+    if physical is not None:
         # It may have been deleted since it was looked at, or be on a node that is down.
         with suppress(StoreError if opened.store.capabilities.silent else NotFoundError):
-            points = opened.store.count(state.physical)
-    return Figures(row.name, points, row.revision, row.state, len(row.pending), row.serving)
+            points = opened.store.count(physical)
+        # Strict mode may forbid it, and a collection in trouble may not answer.
+        with suppress(StoreError):
+            searches = _searches(opened.store, physical)
+    size = sizes.get(str(physical))
+    return Figures(row.name, points, row.revision, row.state, len(row.pending), row.serving, size, searches)
 
 
 def _checked(opened: Session, world: World, check: _Check) -> Iterator[CheckFigures]:

@@ -10,7 +10,7 @@ from qmigrate import __version__
 from qmigrate.commands.failures import Failures, MovedError
 from qmigrate.commands.held import held_run
 from qmigrate.commands.results import Held, Outcome, Resumed
-from qmigrate.commands.session import Session, UserCode, actor
+from qmigrate.commands.session import Session, UserCode
 from qmigrate.commands.workers import hands_of
 from qmigrate.errors import HeldError, QmigrateError, RefusedError, StoppedError
 from qmigrate.executor import Stop, run
@@ -324,7 +324,7 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
     started = time.monotonic()
     held: Held | None = None
     try:
-        run(work, verb, checksums, actor=actor(), stop=stop, found=found)
+        run(work, verb, checksums, actor=work.lease.ledger.actor, stop=stop, found=found)
     except HeldError as error:
         work.progress.say(f"{error.message}: {error.hint}")
         waiting = work.lease.ledger.open_run(work.collection)

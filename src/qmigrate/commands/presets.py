@@ -10,15 +10,20 @@ from qmigrate.commands.tenants import within
 from qmigrate.errors import ConfigError, UsageError
 from qmigrate.model import statement
 from qmigrate.model.payload_path import folder_name
+from qmigrate.operations.data import SyncPayload
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.rows import Marking
-from qmigrate.rows.marks import GIVEN
+from qmigrate.rows.marks import GIVEN, QUEUED, named_in
 from qmigrate.settings import Settings
-from qmigrate.settings_read import choice, duration, meant, path, text
+from qmigrate.settings_read import check_keys, choice, duration, meant, path, text
 
 #: What a preset may be, under ``kind``, and which verbs take it.
-DELETION, ORPHANS = "deletion", "orphans"
-_VERBS = {DELETION: "qmigrate fix delete --preset", ORPHANS: "qmigrate fix orphans --preset"}
+DELETION, ORPHANS, SYNC = "deletion", "orphans", "sync"
+_VERBS = {
+    DELETION: "qmigrate fix delete --preset",
+    ORPHANS: "qmigrate fix orphans --preset",
+    SYNC: "qmigrate fix sync --preset",
+}
 #: Keys of a preset; ``parameters`` are those that are always the same, the last ones are only for a retraining.
 _MARKS = ("mark", "queue")
 KEYS = (
@@ -30,7 +35,9 @@ KEYS = (
 ORPHAN_KEYS = (
     *(field.name for field in dataclasses.fields(DeleteOrphans)), "missing", "missing_table", "missing_call"
 )
-_KEYS_OF = {DELETION: ("kind", *KEYS), ORPHANS: ("kind", *ORPHAN_KEYS)}
+#: Those of one that makes payloads equal to SQL.
+SYNC_KEYS = tuple(field.name for field in dataclasses.fields(SyncPayload))
+_KEYS_OF = {DELETION: ("kind", *KEYS), ORPHANS: ("kind", *ORPHAN_KEYS), SYNC: ("kind", *SYNC_KEYS)}
 #: Keys whose texts may be a ``:parameter``.
 _FILLED = ("filter", "prefix", "older_than", "tenant")
 
@@ -111,21 +118,58 @@ def orphan_preset(
         UsageError: a value is missing, or is used nowhere.
     """
     entry, at = _entry(settings, name, ORPHANS)
-    if not isinstance(entry.get("sql"), str):
-        raise ConfigError(f"{at} has no query", hint="sql: a SELECT that returns the id of every point to keep")
-    given = {**(entry.get("parameters") or {}), **values}
-    used = set(statement.parameters(entry["sql"]))
-    _check_values(name, used, given, values.keys())
-    chosen = {**{key: value for key, value in entry.items() if value is not None}, **over}
+    chosen = _compared(entry, at, name, values, collection) | over
     if "grace" in chosen:
         chosen["grace"] = duration(chosen["grace"], f"{at}.grace")
-    chosen["parameters"] = {key: value for key, value in given.items() if key in used}
-    chosen["collection"] = _collection(entry, at, collection)
     there = {field.name for field in dataclasses.fields(DeleteOrphans)}
     to = {key: text(chosen[key], f"{at}.{key}") for key in ("missing_table", "missing_call") if key in chosen}
     file = str(settings.folder / path(chosen["missing"], f"{at}.missing")) if "missing" in chosen else None
     operation = DeleteOrphans(**{key: value for key, value in chosen.items() if key in there})
     return OrphanPreset(operation, file, **to)
+
+
+def sync_preset(
+    settings: Settings, name: str, values: Mapping[str, Any], *, collection: str | None = None, **over: Any
+) -> SyncPayload:
+    """The payload sync of a preset.
+
+    Args:
+        name: under ``fixes.presets`` in the settings, with ``kind: sync``.
+        values: of the parameters of its query; each must be used.
+        collection: instead of the preset's.
+        over: ``reason`` and ``max_share``, where given.
+
+    Raises:
+        ConfigError: there is no such preset, it is another kind of fix, or a value of it is wrong.
+        UsageError: a value is missing, or is used nowhere.
+    """
+    entry, at = _entry(settings, name, SYNC)
+    chosen = _compared(entry, at, name, values, collection) | over
+    chosen.pop("kind")
+    if not chosen.get("fields"):
+        raise ConfigError(f"{at} names no field", hint="fields: [KEY, …], or KEY: COLUMN")
+    return SyncPayload(**chosen)
+
+
+def _compared(
+    entry: Mapping[str, Any], at: str, name: str, values: Mapping[str, Any], collection: str | None
+) -> dict[str, Any]:
+    """The keys of a preset that compares points with a query, with the values of its parameters.
+
+    Raises:
+        ConfigError: it has no query.
+        UsageError: a value is missing, or is used nowhere.
+    """
+    if not isinstance(entry.get("sql"), str):
+        raise ConfigError(f"{at} has no query", hint="sql: a SELECT that returns the id of every point")
+    given = {**(entry.get("parameters") or {}), **values}
+    used = set(statement.parameters(entry["sql"]))
+    _check_values(name, used, given, values.keys())
+    return {
+        **{key: value for key, value in entry.items() if value is not None},
+        "parameters": {key: value for key, value in given.items() if key in used},
+        "collection": _collection(entry, at, collection),
+    }
 
 
 def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking:
@@ -140,16 +184,15 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
     """
     entry, at = _entry(settings, name, DELETION)
     given = _given(entry, values)
-    written, queue = entry.get("mark") or (), entry.get("queue")
+    written = entry.get("mark") or ()
+    queue, columns = _queue(entry.get("queue"), f"{at}.queue")
     names = tuple(map(str, written)) if isinstance(written, Mapping) else ()
     listed = written.values() if isinstance(written, Mapping) else written
     statements = (listed,) if isinstance(listed, str) else tuple(listed)
     if not statements and queue is None:
         hint = "mark: [UPDATE … WHERE … = :value], or queue: TABLE"
         raise ConfigError(f"{at} marks nothing, so nothing would be trained again", hint=hint)
-    if queue is not None and not (isinstance(queue, str) and queue.strip()):
-        raise ConfigError(f"{at}.queue must name a table, not {queue!r:.40}")
-    needed = {"value"} if queue is not None else set()
+    needed = {"value"} | named_in(columns) if queue is not None else set()
     for sql in statements:
         trouble = statement.problem_of_change(sql)
         if trouble:
@@ -162,7 +205,7 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
     if missing:
         raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=…")
     used = {key: value for key, value in given.items() if key in needed}
-    return Marking(str(entry.get("database") or "app"), statements, queue, used, names)
+    return Marking(str(entry.get("database") or "app"), statements, queue, used, names, columns)
 
 
 def _given(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,6 +230,32 @@ def _parameter(value: Any) -> str | None:
     return value[1:] if named else None
 
 
+def _queue(said: Any, at: str) -> tuple[str | None, Mapping[str, Any]]:
+    """The table of a queue, and what else its rows get: ``TABLE``, or ``{table: TABLE, columns: {NAME: VALUE}}``.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if said is None:
+        return None, {}
+    table: Any = said
+    columns: Any = {}
+    if isinstance(said, Mapping):
+        check_keys(said, ("table", "columns"), at)
+        table, columns = said.get("table"), said.get("columns") or {}
+    if not (isinstance(table, str) and table.strip()):
+        raise ConfigError(f"{at} must name a table, not {table!r:.40}")
+    if not isinstance(columns, Mapping) or not all(isinstance(name, str) and name for name in columns):
+        raise ConfigError(f"{at}.columns must be names and values", hint='columns: {category_id: ":category_id"}')
+    taken = sorted(QUEUED.intersection(name.lower() for name in columns))
+    if taken:
+        raise ConfigError(f"{at}.columns has {taken[0]}, which every row gets anyway", hint="leave it out")
+    odd = [name for name, value in columns.items() if not isinstance(value, str | int | float | None)]
+    if odd:
+        raise ConfigError(f"{at}.columns.{odd[0]} must be a :parameter, a text or a number")
+    return table, columns
+
+
 def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any], str]:
     """A preset as it is written, and where it stands.
 
@@ -201,7 +270,7 @@ def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any],
     entry = known[name]
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{at} must be keys and values")
-    said = choice(DELETION, ORPHANS)(entry.get("kind", DELETION), f"{at}.kind")
+    said = choice(DELETION, ORPHANS, SYNC)(entry.get("kind", DELETION), f"{at}.kind")
     keys = _KEYS_OF[said]
     odd = [key for key in entry if key not in keys]
     if odd:

@@ -91,6 +91,7 @@ def retry(
     collection: str | None = None,
     *,
     reason: str = "",
+    max_rate: float | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Retried:
@@ -98,13 +99,15 @@ def retry(
 
     Args:
         collection: only this one; None for all.
+        max_rate: most points per second; None for no limit.
 
     Raises:
         NotFoundError: the ledger knows no such collection.
     """
+    more = {"reason": reason or None, **({"max_rate": max_rate} if max_rate is not None else {})}
     names = tuple(dict.fromkeys(row.collection for row in quarantine(settings, collection).rows))
     with session(settings, writes=True, progress=progress) as opened:
-        result = run_fix(opened, lambda world: _plan(opened, world, names, reason), lock_timeout)
+        result = run_fix(opened, lambda world: _plan(opened, world, names, more), lock_timeout)
         built = [row.physical for name in names for row in opened.ledger.generations(name) if row.state in BUILT]
         waiting = sum(opened.ledger.quarantined(physical) for physical in built)
     counts = [one.counts for one in result.done]
@@ -118,7 +121,7 @@ def retry(
     )
 
 
-def _plan(opened: Session, world: World, names: Sequence[str], reason: str) -> Plan:
+def _plan(opened: Session, world: World, names: Sequence[str], more: JsonObject) -> Plan:
     planned = []
     for name in names:
         state = world.collections.get(name)
@@ -127,8 +130,9 @@ def _plan(opened: Session, world: World, names: Sequence[str], reason: str) -> P
         live = str(state.physical)
         groups = _groups(opened, state, live)
         if groups:
-            edit = {"kind": "retry", "undo": None, "groups": groups, "live": live, "reason": reason or None}
-            planned.append(planned_fix(world, name, [EditPoints((), live, edit, reason or WORDS)], [WORDS]))
+            edit = {"kind": "retry", "undo": None, "groups": groups, "live": live, **more}
+            step = EditPoints((), live, edit, str(more.get("reason") or WORDS))
+            planned.append(planned_fix(world, name, [step], [WORDS]))
     return Plan(verb="fix", target=(), collections=tuple(planned))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from qmigrate.commands.results import Repaired
-from qmigrate.commands.session import Session, actor, opened_ledger, session
+from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.errors import RefusedError, RevisionError
 from qmigrate.ledger import accept_checksum
 from qmigrate.ledger import unlock as unlock_lease
@@ -33,7 +33,7 @@ def accept(settings: Settings, revision: str, reason: str) -> Repaired:
         ledger.prepare()
         if chosen.id not in ledger.applied_checksums():
             raise RevisionError(f"revision {chosen.id} is not applied, so there is nothing to accept")
-        accept_checksum(ledger, chosen.id, chosen.checksum, reason, actor())
+        accept_checksum(ledger, chosen.id, chosen.checksum, reason, ledger.actor)
     detail = f"{chosen.path.name} is accepted as {chosen.checksum[:12]}"
     return Repaired(action="accept", subject=chosen.id, detail=detail)
 
@@ -48,7 +48,7 @@ def unlock(settings: Settings, collection: str) -> Repaired:
         held = next((row for row in ledger.leases() if row.name == collection and not row.expired), None)
         if held is None:
             raise RefusedError(f"nobody holds the lease of {collection}", hint="qmigrate status")
-        unlock_lease(ledger, collection, actor())
+        unlock_lease(ledger, collection, ledger.actor)
     return Repaired(action="unlock", subject=collection, detail=f"the lease of {held.owner} on {held.host} is ended")
 
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Summary
+from qmigrate.commands.failures import Failures
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address, entries, moment_of, of_archive
-from qmigrate.errors import NotFoundError, RefusedError
-from qmigrate.executor import stop_on_signals
+from qmigrate.errors import NotFoundError, RefusedError, UsageError
+from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, World
 from qmigrate.model.words import quote
-from qmigrate.observe import observe
+from qmigrate.observe import known_names, observe
 from qmigrate.planner import plan_restore, plan_undo
 from qmigrate.planner.plain import way_of
+from qmigrate.planner.restore import was_restored
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 from qmigrate.steps.export import WHOLE, described
@@ -44,8 +49,9 @@ def plan(
         As :func:`restore`, but for consent.
     """
     with session(settings, writes=False) as opened:
-        origin = find(opened, collection, snapshot, folder or settings.archives, into=into)
-        return _plan(opened, observe(opened.ledger, opened.store), into or collection, origin, into=into)
+        origins = _origins(opened, collection, snapshot, folder or settings.archives, into)
+        world = observe(opened.ledger, opened.store)
+        return _together([_plan(opened, world, into or name, origin, into=into) for name, origin in origins.items()])
 
 
 def restore(
@@ -65,7 +71,8 @@ def restore(
     it was this very one, nothing else is done.
 
     Args:
-        collection: the logical name that the snapshot is of.
+        collection: the logical name that the snapshot is of; or a glob, for the newest of each collection that it
+            matches. What refuses one of them does so before the first is restored; one that fails later stops no other.
         snapshot: its name, or the path of an archive; None for the newest of the collection.
         into: another logical name for the points; it must not exist.
         folder: of the archives, else ``.qmigrate/snapshots``.
@@ -76,23 +83,38 @@ def restore(
         RefusedError: without consent, or it can't be restored there.
         NotFoundError: there is no such snapshot.
         VerificationError: what came back is not what the archive holds.
+        CollectionsFailedError: some of several failed; the others are restored.
     """
-    name = into or collection
     if not consent:
-        raise _without_consent(name, plan(settings, collection, snapshot, into=into, folder=folder))
+        raise _without_consent(into or collection, plan(settings, collection, snapshot, into=into, folder=folder))
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
-        origin = find(opened, collection, snapshot, folder or settings.archives, into=into)
-        same = {run.id for run in opened.ledger.open_runs() if run.verb == VERB and _restores(run.job, origin, name)}
-        resumed, finished = finish_open_runs(opened, stop=stop, only=[name], lock_timeout=lock_timeout)
-        if same & {one.run for one in resumed}:
-            return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
-        made, outcomes = perform(
+        origins = _origins(opened, collection, snapshot, folder or settings.archives, into)
+        if len(origins) > 1:
+            world = observe(opened.ledger, opened.store)
+            for name, origin in origins.items():
+                _plan(opened, world, name, origin, into=None)
+        return _each(
             opened,
-            lambda world: _plan(opened, tried(opened, world, name), name, origin, into=into),
-            stop=stop,
-            lock_timeout=lock_timeout,
-            names=[name],
+            list(origins),
+            lambda name: _restored(opened, into or name, origins[name], stop, lock_timeout, into=into),
         )
+
+
+def _restored(
+    opened: Session, name: str, origin: Origin, stop: Stop, lock_timeout: float | None, *, into: str | None
+) -> UpgradeResult:
+    """One collection, restored; an interrupted restore of it is finished first."""
+    same = {run.id for run in opened.ledger.open_runs() if run.verb == VERB and _restores(run.job, origin, name)}
+    resumed, finished = finish_open_runs(opened, stop=stop, only=[name], lock_timeout=lock_timeout)
+    if same & {one.run for one in resumed}:
+        return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
+    made, outcomes = perform(
+        opened,
+        lambda world: _plan(opened, tried(opened, world, name), name, origin, into=into),
+        stop=stop,
+        lock_timeout=lock_timeout,
+        names=[name],
+    )
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
 
 
@@ -108,31 +130,120 @@ def undo(
     """Back to the generation that served before the restore.
 
     Args:
+        collection: the logical name; or a glob, for each collection that serves what was restored.
         writes: ``refuse`` when anything was written since the restore, or ``discard`` (it stays in the restored one).
 
     Raises:
         RefusedError: something was written since, or there is nothing to go back to; nothing was changed.
     """
 
-    def make(opened: Session, world: World) -> Plan:
-        state = _state(opened, world, collection)
-        return plan_undo(state, opened.ledger.moments(collection), writes=writes)
+    def make(opened: Session, world: World, name: str) -> Plan:
+        return plan_undo(_state(opened, world, name), opened.ledger.moments(name), writes=writes)
 
-    if dry_run:
-        with session(settings, writes=False) as opened:
-            return UpgradeResult(make(opened, observe(opened.ledger, opened.store)), (), ())
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
-        resumed, finished = finish_open_runs(opened, stop=stop, only=[collection], lock_timeout=lock_timeout)
+    def undone(opened: Session, name: str, stop: Stop) -> UpgradeResult:
+        resumed, finished = finish_open_runs(opened, stop=stop, only=[name], lock_timeout=lock_timeout)
         if resumed:
             # What was under way may have been this very step; the state says what is left to do.
-            state = _state(opened, observe(opened.ledger, opened.store), collection)
-            moments = opened.ledger.moments(collection)
+            state = _state(opened, observe(opened.ledger, opened.store), name)
+            moments = opened.ledger.moments(name)
             if moments and (moments[-1].physical, moments[-1].strategy) == (state.physical, "undo"):
                 return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
         made, outcomes = perform(
-            opened, lambda world: make(opened, world), stop=stop, lock_timeout=lock_timeout, names=[collection]
+            opened, lambda world: make(opened, world, name), stop=stop, lock_timeout=lock_timeout, names=[name]
         )
-    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+        return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+
+    with session(settings, writes=not dry_run, progress=progress) as opened:
+        names = _restored_names(opened, collection)
+        world = observe(opened.ledger, opened.store)
+        if dry_run:
+            return UpgradeResult(_together([make(opened, world, name) for name in names]), (), ())
+        with stop_on_signals() as stop:
+            return _each(opened, names, lambda name: undone(opened, name, stop))
+
+
+def _each(opened: Session, names: Sequence[str], work: Callable[[str], UpgradeResult]) -> UpgradeResult:
+    """One collection after the other; of several one that fails stops no other.
+
+    Raises:
+        CollectionsFailedError: some of several failed.
+    """
+    failures, results = Failures(opened.progress, keep_going=len(names) > 1), list[UpgradeResult]()
+    for name in names:
+        with failures.of(name):
+            results.append(work(name))
+    found = UpgradeResult(
+        _together([one.plan for one in results]),
+        tuple(resumed for one in results for resumed in one.resumed),
+        tuple(outcome for one in results for outcome in one.outcomes),
+    )
+    failures.raise_any(found)
+    return found
+
+
+def _together(plans: Sequence[Plan]) -> Plan:
+    """Plans of one collection each as one."""
+    if len(plans) == 1:
+        return plans[0]
+    return Plan(
+        VERB,
+        tuple(dict.fromkeys(revision for one in plans for revision in one.target)),
+        tuple(item for one in plans for item in one.collections),
+        tuple(dict.fromkeys(note for one in plans for note in one.notes)),
+        {revision: checksum for one in plans for revision, checksum in (one.checksums or {}).items()},
+    )
+
+
+def _is_glob(opened: Session, pattern: str, known: Collection[str]) -> bool:
+    """A name that is there is that name, whatever signs it has."""
+    there = pattern in known or pattern in known_names(opened.ledger, opened.store)
+    return not there and any(sign in pattern for sign in "*?[")
+
+
+def _origins(
+    opened: Session, pattern: str, snapshot: str | None, folder: Path, into: str | None
+) -> dict[str, Origin]:
+    """What is restored, by the name that it is of.
+
+    Raises:
+        NotFoundError: there is no such snapshot, or one of the collections has none.
+        UsageError: several collections, and something that is of one.
+    """
+    of_archives = {one.header.name for one in archive.summaries(folder)}
+    if not _is_glob(opened, pattern, of_archives):
+        return {pattern: find(opened, pattern, snapshot, folder, into=into)}
+    if snapshot is not None or into is not None:
+        raise UsageError(
+            f"{pattern} may be several collections, and a snapshot, or a name to restore it as, is of one",
+            hint=f"the newest of each: qmigrate snapshot restore '{pattern}' --latest",
+        )
+    world = observe(opened.ledger, opened.store)
+    managed = [name for name, state in world.collections.items() if state.managed and state.live is not None]
+    names = sorted(name for name in {*managed, *of_archives} if fnmatchcase(name, pattern))
+    if not names:
+        raise NotFoundError(f"no collection and no archive matches {pattern}", hint="qmigrate snapshot list")
+    return {name: find(opened, name, None, folder) for name in names}
+
+
+def _restored_names(opened: Session, pattern: str) -> list[str]:
+    """The collections whose restore is taken back.
+
+    Raises:
+        NotFoundError: none of those that a glob matches serves what was restored.
+    """
+    if not _is_glob(opened, pattern, ()):
+        return [pattern]
+    world = observe(opened.ledger, opened.store)
+    open_runs = {run.job.collection for run in opened.ledger.open_runs() if run.verb == VERB}
+    found = [
+        name
+        for name, state in sorted(world.collections.items())
+        if fnmatchcase(name, pattern)
+        and (name in open_runs or was_restored(opened.ledger.moments(name), state.physical))
+    ]
+    if not found:
+        raise NotFoundError(f"no collection that {pattern} matches was restored", hint="qmigrate history")
+    return found
 
 
 def find(
@@ -150,7 +261,7 @@ def find(
     for path in () if snapshot is None else (Path(snapshot), folder / snapshot):
         if path.is_file():
             return _of_archive(opened, archive.summary(path), collection, into)
-    found = [one for one in entries(opened, folder, collection) if one.collection == collection]
+    found = [one for one in entries(opened, folder, escape(collection)) if one.collection == collection]
     found.sort(key=lambda one: one.created_at or datetime.min.replace(tzinfo=UTC))
     chosen = found[-1:] if snapshot is None else [one for one in found if one.name == snapshot]
     if not chosen:
@@ -259,9 +370,11 @@ def _restores(job: Job, origin: Origin, name: str) -> bool:
 
 
 def _without_consent(name: str, plan: Plan) -> RefusedError:
-    (item,) = plan.collections
+    item = plan.collections[0]
+    more = f", and {len(plan.collections) - 1} more of them" if len(plan.collections) > 1 else ""
+    facts = {one.job.collection: {"points": one.points, "lines": list(one.lines)} for one in plan.collections}
     return RefusedError(
-        f"restoring {name} needs consent: {'; '.join(item.lines)}",
+        f"restoring {name} needs consent: {'; '.join(item.lines)}{more}",
         hint="--yes does it; --dry-run shows the plan",
-        facts={"points": item.points, "lines": list(item.lines)},
+        facts={"points": item.points, "lines": list(item.lines), **({"collections": facts} if more else {})},
     )

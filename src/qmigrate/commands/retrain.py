@@ -148,6 +148,11 @@ class Wish:
         return operation, {**(operation.edit() or {}), "mark": to_json(marks, value)}
 
 
+def cap_of(settings: Settings, wish: Wish) -> float | None:
+    """The largest share that the wish or its preset allows; None where neither says."""
+    return wish.edits(settings)[0][0].max_share
+
+
 def review(settings: Settings, wish: Wish) -> RetrainReview:
     """What would be deleted for each value. Statements are only planned by the database, never run.
 
@@ -159,7 +164,8 @@ def review(settings: Settings, wish: Wish) -> RetrainReview:
     with session(settings, writes=False) as opened:
         previews = _previews(opened, edits, check=True)
     mark = edits[0][1]["mark"]
-    queue = [f"a row in {mark['queue']}"] if mark["queue"] else []
+    more = f", with {', '.join(mark['columns'])}" if mark.get("columns") else ""
+    queue = [f"a row in {mark['queue']}{more}"] if mark["queue"] else []
     return RetrainReview(tuple(previews), (*mark["statements"], *queue))
 
 
@@ -168,6 +174,7 @@ def retrain(
     wish: Wish,
     *,
     expect: int | None = None,
+    max_rate: float | None = None,
     reviewed: bool = False,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
@@ -178,6 +185,7 @@ def retrain(
 
     Args:
         expect: points that may go in all, exactly; None leaves it to the cap.
+        max_rate: most points per second; None for no limit.
         reviewed: :func:`review` has just had the database plan the statements. Else that is done for every value
             before the first one's points go; each value does it again when it begins, which may be hours later.
 
@@ -188,7 +196,8 @@ def retrain(
     """
     edits = wish.edits(settings)
     plain = [edit for _, edit in edits]
-    chosen: list[tuple[DeletePoints, JsonObject]] = list(edits)
+    rate: JsonObject = {"max_rate": max_rate} if max_rate is not None else {}
+    chosen: list[tuple[DeletePoints, JsonObject]] = [(operation, edit | rate) for operation, edit in edits]
     name = edits[0][0].collection
 
     with session(settings, writes=True, progress=progress) as opened:
@@ -200,7 +209,7 @@ def retrain(
             own, usual = edits[0][0].max_share, settings.for_collection(name).fixes.max_share
             check_cap(name, total, own if own is not None else usual, expect)
             if expect is not None:
-                pairs = zip(edits, found, strict=True)
+                pairs = zip(tuple(chosen), found, strict=True)
                 chosen[:] = [(operation, {**edit, "expect": seen.changes}) for (operation, edit), seen in pairs]
             if not wish.allow_unmarked:
                 _refuse_unmarked(opened.settings.for_collection(name), edits, found)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
-import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -169,7 +166,13 @@ def read_revisions(settings: Settings, ledger: Ledger) -> Revisions:
 def opened_ledger(settings: Settings) -> Iterator[Ledger]:
     """The ledger alone, for what needs neither revisions nor Qdrant; it is closed at the end."""
     wanted = settings.ledger
-    ledger = Ledger.open(wanted.url, schema=wanted.schema, file_systems=wanted.file_systems)
+    ledger = Ledger.open(
+        wanted.url,
+        schema=wanted.schema,
+        file_systems=wanted.file_systems,
+        actor=settings.actor,
+        metadata=settings.metadata,
+    )
     try:
         yield ledger
     finally:
@@ -191,12 +194,3 @@ def open_store(settings: Settings, stack: ExitStack, *, writes: bool, partial: b
     for line in store.capabilities.silent:
         log.warning("%s; what it holds may be missing here", line)
     return store
-
-
-def actor() -> str:
-    """Who runs this, for the record: user and host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"

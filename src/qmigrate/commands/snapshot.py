@@ -12,7 +12,7 @@ from pathlib import Path
 from qmigrate import __version__, archive
 from qmigrate.archive import Summary
 from qmigrate.commands.results import SnapshotEntry, Snapshots
-from qmigrate.commands.session import Session, actor, session
+from qmigrate.commands.session import Session, session
 from qmigrate.errors import DeniedError, NotFoundError, RefusedError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import old_alias
@@ -308,7 +308,7 @@ def _delete(
     with opened.ledger.hold(name, timeout=limits.lock_timeout, ttl=limits.lease_ttl) as lease:
         needed = _needed(opened.ledger)
         label = opened.store.capabilities.label
-        run = lease.open_run(DELETE, Job(name, "", ()), {}, actor=actor(), tool=__version__, server=label)
+        run = lease.open_run(DELETE, Job(name, "", ()), {}, actor=opened.ledger.actor, tool=__version__, server=label)
         lease.journal(run, 0, "delete", "running", {"snapshots": [one.name for one in rows]})
         for one in rows:
             if one.name in needed:

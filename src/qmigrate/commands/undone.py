@@ -47,7 +47,9 @@ def fixed(opened: Session, log: int) -> DeletionRow:
     return row
 
 
-def plan_undo(opened: Session, world: World, row: DeletionRow, overwrite: bool) -> Plan:
+def plan_undo(
+    opened: Session, world: World, row: DeletionRow, overwrite: bool, max_rate: float | None = None
+) -> Plan:
     """The job that takes a fix back, through what came since.
 
     Raises:
@@ -65,6 +67,7 @@ def plan_undo(opened: Session, world: World, row: DeletionRow, overwrite: bool) 
     known = {name: row.facts.get(name) for name in ("run", "step", "generation", "file")}
     edit = {"kind": row.facts["undo"], "undo": "undo" if row.facts["undo"] == "undo" else None, "log": row.id, **known}
     edit |= _erased_since(opened, row) | ({"overwrite": True} if overwrite else {})
+    edit |= {"max_rate": max_rate} if max_rate is not None else {}
     checksums = {ref.revision: opened.revisions.get(ref.revision).checksum for ref in refs}
     return plan_undo_fix(world, str(row.collection), row.facts, edit, refs, checksums)
 

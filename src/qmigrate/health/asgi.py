@@ -23,6 +23,8 @@ class Health(Probe):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
+            # In the process that serves, so that the first request finds answers that are on their way.
+            self._ask()
             await _lifespan(receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})

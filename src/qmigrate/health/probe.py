@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 
 from qmigrate.commands.expect import Expectation
 from qmigrate.commands.readiness import Look, Parts
+from qmigrate.commands.session import opened_ledger
+from qmigrate.errors import QmigrateError
 from qmigrate.health.report import Report, judged, part, skipped
 from qmigrate.health.slot import Answer, Slot
 from qmigrate.settings import Settings
@@ -65,11 +69,17 @@ class Probe:
         self._wanted = wanted
         self._clock = clock
         self._expects = tuple(dict.fromkeys(one.collection for one in expects))
-        _import_client(known)
+        _import_clients(known)
         near = Parts(known, wanted.timeout, client)
+        # Who asks for the first time has to connect, which takes longer than asking on.
+        cold = Parts(known, max(wanted.first, wanted.timeout), client, _folder=near._folder)
         far = Parts(known, max(LOOK_TIMEOUT, wanted.timeout), client, expects, collections, _folder=near._folder)
+
+        def ask_qdrant() -> None:
+            (near if self._has_answered("qdrant") else cold).qdrant()
+
         functions: dict[str, tuple[bool, Callable[[], Any]]] = {
-            "qdrant": (wanted.qdrant, near.qdrant),
+            "qdrant": (wanted.qdrant, ask_qdrant),
             "ledger": (wanted.ledger, near.ledger),
             # What the application declares can only be told by looking.
             SCHEMA: (wanted.schema or bool(expects), far.look),
@@ -83,13 +93,14 @@ class Probe:
             name: Slot(
                 name,
                 ask,
-                retries=0 if ask in (near.qdrant, far.look) else wanted.retries,
+                retries=0 if ask in (ask_qdrant, far.look) else wanted.retries,
                 cache=wanted.cache,
                 clock=clock,
             )
             for name, (enabled, ask) in functions.items()
             if enabled
         }
+        self._first: tuple[int, float] | None = None
         self._left_out = tuple(name for name, (enabled, _) in functions.items() if not enabled)
 
     def check(self) -> Report:
@@ -107,8 +118,20 @@ class Probe:
         return self._report(asked)
 
     def _ask(self) -> _Asked:
-        tries = self._wanted.retries + 1
-        return _Asked({name: slot.ask() for name, slot in self._slots.items()}, self._wanted.timeout * tries)
+        futures = {name: slot.ask() for name, slot in self._slots.items()}
+        return _Asked(futures, max(self._wanted.timeout * (self._wanted.retries + 1), self._still_cold()))
+
+    def _still_cold(self) -> float:
+        """How much longer than usual to wait, in seconds: only until every part has answered once, or should have."""
+        if all(map(self._has_answered, self._slots)):
+            return 0.0
+        if self._first is None or self._first[0] != os.getpid():
+            # A server that forks its workers: this one has asked nothing yet.
+            self._first = os.getpid(), self._clock()
+        return self._first[1] + self._wanted.first - self._clock()
+
+    def _has_answered(self, name: str) -> bool:
+        return self._slots[name].last is not None
 
     def _report(self, asked: _Asked) -> Report:
         deps: dict[str, Mapping[str, Any]] = {name: skipped() for name in self._left_out}
@@ -132,8 +155,11 @@ class Probe:
         )
 
 
-def _import_client(settings: Settings) -> None:
-    """Now, and not within the first probe: it takes longer than a probe may."""
+def _import_clients(settings: Settings) -> None:
+    """Now, and not within the first probe: it takes longer than a probe may. Nothing is connected."""
+    # What is wrong with the database the probe will tell.
+    with suppress(QmigrateError, ImportError), opened_ledger(settings) as ledger:
+        ledger.database.load_driver()
     if settings.qdrant.path is not None:
         import qmigrate.store.local
     else:

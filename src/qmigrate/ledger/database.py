@@ -82,6 +82,15 @@ class Database:
             make_file(self.file)
             use_log(self.file)
 
+    def load_driver(self) -> None:
+        """Import the driver, so that the first transaction needn't; nothing connects.
+
+        Raises:
+            LedgerError: there is none.
+        """
+        with self.explained():
+            self._made()
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads.
@@ -150,11 +159,14 @@ class Database:
             leaks = any(secret in str(cause) for secret in self._secrets)
             raise failure from (None if leaks else error)
 
-    def _connect(self) -> Connection:
+    def _made(self) -> Engine:
         engine = self._engine
         if engine is None:
             engine = self._engine = engines.take(self._place)
-        return engine.connect()
+        return engine
+
+    def _connect(self) -> Connection:
+        return self._made().connect()
 
 
 def _parse(url: str) -> URL:

@@ -92,7 +92,7 @@ def hold(
 def _acquire(
     ledger: Ledger, collection: str, timeout: float, ttl: float, progress: Callable[[str], None] | None
 ) -> Lease:
-    owner = Owner.current()
+    owner = Owner.current(ledger.named)
     deadline = elapsed() + timeout
     said = False
     while True:

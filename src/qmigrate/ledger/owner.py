@@ -30,18 +30,18 @@ class Owner:
     process_start: int | None
 
     @classmethod
-    def current(cls) -> Owner:
-        """This process."""
+    def current(cls, actor: str | None = None) -> Owner:
+        """This process.
+
+        Args:
+            actor: for whom it works, where that is not the user of the system.
+        """
         pid = os.getpid()
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError):
-            user = str(os.getuid())
-        host = socket.gethostname()
         found = _process(pid)
+        user = system_user()
         return cls(
-            label=f"{user}@{host} (process {pid})",
-            host=host,
+            label=f"{actor} ({user}, process {pid})" if actor else f"{user} (process {pid})",
+            host=socket.gethostname(),
             boot_id=_boot_id(),
             pid_namespace=_pid_namespace(),
             pid=pid,
@@ -65,6 +65,15 @@ class Owner:
             pass
         found = _process(pid)
         return found is not None and (found.start != start or found.is_dead)
+
+
+def system_user() -> str:
+    """User and host of this process, as ``user@host``: who does something, where no other actor is named."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 @dataclass(frozen=True, slots=True)

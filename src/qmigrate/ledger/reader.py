@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from qmigrate.errors import LedgerError
 from qmigrate.ledger import codec, schema, tables
 from qmigrate.ledger.database import Database
 from qmigrate.ledger.erased import ErasureReads
-from qmigrate.ledger.owner import Owner
+from qmigrate.ledger.owner import Owner, system_user
 from qmigrate.ledger.quarantine import of_generations, quarantined_of
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Quarantined, Range, RunRow, View
 from qmigrate.ledger.writes import OPEN_STATES, UNCHANGED
@@ -33,27 +33,48 @@ class Ledger(ErasureReads):
     Attributes:
         database: the connection.
         url_label: where it is, for people, without secrets.
+        named: who writes, as it was said; None for the user of the system.
+        metadata: further facts of the caller, recorded with every run.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, named: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
         self.database = database
         self.url_label = database.label
+        self.named = named
+        self.metadata = dict(metadata or {})
         self._is_ready = False
 
     @classmethod
-    def open(cls, url: str, *, schema: str | None = None, file_systems: Collection[str] = ()) -> Ledger:
+    def open(
+        cls,
+        url: str,
+        *,
+        schema: str | None = None,
+        file_systems: Collection[str] = (),
+        actor: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Ledger:
         """A ledger at a SQLAlchemy URL. Nothing is connected or made yet.
 
         Args:
             url: of SQLite or PostgreSQL.
             schema: PostgreSQL schema of the tables; None for the connection's default.
             file_systems: where a SQLite file may lie beside file systems that are known to be local.
+            actor: who writes, for every record; None for the user of the system.
+            metadata: further facts of the caller, plain JSON; they stand in the audit.
 
         Raises:
             ConfigError: the URL can't be used.
             LedgerError: a SQLite file on a file system that is not known to be local.
         """
-        return cls(Database(url, schema, file_systems=file_systems))
+        return cls(Database(url, schema, file_systems=file_systems), actor, metadata)
+
+    @property
+    def actor(self) -> str:
+        """Who writes, for the record."""
+        return self.named or system_user()
 
     def __repr__(self) -> str:
         return f"Ledger({self.url_label!r})"

@@ -99,6 +99,8 @@ runs = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("error", Text),
+    # Facts of the caller, for the audit.
+    Column("metadata", Json),
 )
 
 history = Table(

@@ -28,6 +28,8 @@ OPEN_STATES = ("running", "failed", "held")
 #: State of a run that ended in an error before it had changed anything; where consent was missing it is ``refused``.
 UNCHANGED = "unchanged"
 CLOSED_STATES = ("done", "refused", UNCHANGED, "aborted")
+#: Key of the audit's facts with those of the caller: none of them can be taken for one of ours.
+OWN = "own"
 #: What `schema_version` holds at least in tables that applications made; the whole id is in `revision`.
 SCHEMA_VERSION_LENGTH = 50
 
@@ -71,6 +73,7 @@ class RunWrites(Fenced):
                     job=job.to_json(),
                     checksums=dict(checksums),
                     actor=codec.readable(actor),
+                    metadata=self.ledger.metadata or None,
                     host=socket.gethostname(),
                     tool=tool,
                     server=server,
@@ -388,6 +391,9 @@ class RunWrites(Fenced):
     ) -> JsonObject:
         if also is not None:
             fixed = replace(fixed, facts={**fixed.facts, **also(connection)})
+        own = connection.scalar(select(tables.runs.c.metadata).where(tables.runs.c.id == run))
+        if own:
+            fixed = replace(fixed, facts={**fixed.facts, OWN: own})
         return {"log": self._log(connection, fixed, self._actor(connection, run))}
 
     def _is_closed(self, connection: Connection, run: int, step: int, phase: str) -> bool:

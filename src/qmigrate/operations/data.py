@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from qmigrate.model import statement
+from qmigrate.model.payload_path import covers
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.operations.base import Key, Operation, Strategy, assign, plain
 
 #: A payload key at the top, without a way to anything inside.
 KEY = re.compile(r"[^\s.\[\]\"'\\:]+")
+#: The same, or the way to a value inside objects: ``metadata.person_id``.
+PATH = re.compile(rf"{KEY.pattern}(\.{KEY.pattern})*")
 
 
 class DataFix(Operation):
@@ -52,11 +55,14 @@ class SyncPayload(DataFix):
         collection: logical name or glob.
         sql: one SELECT without ORDER BY; ``:names`` are parameters.
         key: its column with the point's id.
-        fields: payload key -> column; or names that are both.
+        fields: payload key -> column; or names that are both. ``metadata.person_id`` is the value in an object (its
+            column is ``person_id``, unless said otherwise): what else is in it stays.
         database: name under ``databases:`` in the settings.
         parameters: values of the query's parameters.
         max_share: the largest share of the points that may change; None for ``fixes.max_share`` of the settings.
         reason: for the record.
+        json: columns that hold JSON, also as text: what it means is compared and set. A field of such a column may be
+            a path into it: ``{"metadata.person_id": "meta.person_id"}``.
     """
 
     named_by: ClassVar[tuple[str, ...]] = ("collection", "key")
@@ -69,13 +75,15 @@ class SyncPayload(DataFix):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     max_share: float | None = None
     reason: str = ""
+    json: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Names that are both become pairs."""
+        assign(self, json=(self.json,) if isinstance(self.json, str) else tuple(self.json))
         if isinstance(self.fields, str):
-            assign(self, fields={self.fields: self.fields})
+            assign(self, fields=_columns([self.fields]))
         elif not isinstance(self.fields, Mapping):
-            assign(self, fields={name: name for name in self.fields})
+            assign(self, fields=_columns(self.fields))
 
     def check_words(self) -> None:
         """See the base class."""
@@ -85,9 +93,7 @@ class SyncPayload(DataFix):
             raise self.error(trouble, hint="write one SELECT that returns the ids and the values")
         if not isinstance(self.fields, Mapping) or not self.fields:
             raise self.error("no field is named", hint='fields={"payload key": "column"}')
-        odd = [name for name in self.fields if not isinstance(name, str) or not KEY.fullmatch(name)]
-        if odd:
-            raise self.error(f"{odd[0]!r} is no payload key that can be synced", hint="nested keys are not supported")
+        self._check_fields(self.fields)
         for name, value in (("key", self.key), ("database", self.database), *self.fields.items()):
             if not isinstance(value, str) or not value:
                 raise self.error(f"{name} must be a name, not {value!r}")
@@ -97,6 +103,24 @@ class SyncPayload(DataFix):
         problem = self.share_problem(self.max_share)
         if problem:
             raise self.error(problem)
+
+    def _check_fields(self, fields: Mapping[str, str]) -> None:
+        odd = [name for name in fields if not isinstance(name, str) or not PATH.fullmatch(name)]
+        if odd:
+            raise self.error(
+                f"{odd[0]!r} is not a payload key that can be synced",
+                hint="a key, or a path through objects: metadata.person_id; lists have no path here",
+            )
+        for name in fields:
+            outer = next((one for one in fields if one != name and covers(one, name)), None)
+            if outer is not None:
+                raise self.error(f"{name} lies inside {outer}: only one of the two can be synced")
+        unknown = [column for column in self.json if not any(covers(column, one) for one in fields.values())]
+        if unknown:
+            raise self.error(f"json names {unknown[0]!r}, which is not a column of fields")
+        paths = [one for one in fields.values() if isinstance(one, str) and not PATH.fullmatch(one)]
+        if paths and any(covers(column, paths[0]) for column in self.json):
+            raise self.error(f"{paths[0]!r} is not a path into a column")
 
     def check_schema(self, schema: CollectionSchema) -> None:
         """Payloads have no schema."""
@@ -113,6 +137,7 @@ class SyncPayload(DataFix):
             "parameters": plain(self.parameters, f"{self.label()}: parameters", keep_none=True),
             "max_share": self.max_share,
             "reason": self.reason or None,
+            **({"json": list(self.json)} if self.json else {}),
         }
 
     def describe(self) -> str:
@@ -122,3 +147,8 @@ class SyncPayload(DataFix):
     def touched(self) -> frozenset[Key]:
         """See the base class."""
         return frozenset(("payload", name) for name in self.fields)
+
+
+def _columns(names: Sequence[str]) -> dict[str, str]:
+    """Names that are keys and columns: of a path the last part is the column."""
+    return {name: name.rpartition(".")[2] if isinstance(name, str) else name for name in names}

@@ -14,6 +14,8 @@ from qmigrate.operations.base import Key, Operation, assign, plain
 from qmigrate.operations.data import KEY, DataFix
 from qmigrate.settings_read import parse_duration
 
+#: What the audit calls a deletion of something that was named, by its id or by the application's.
+ASSET = "ASSET"
 _TYPE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 #: A century, in seconds.
 _MOST_AGE = 100 * 366 * 86400.0
@@ -157,7 +159,7 @@ class DeletePoints(DataFix):
         if self.prefix is not None:
             return "DIRECTORY"
         if self.ids is not None:
-            return "ASSET"
+            return ASSET
         return "AGE" if self.older_than is not None and self.filter is None and self.sql is None else "FILTER"
 
     def _manner(self) -> str:

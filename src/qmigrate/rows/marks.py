@@ -19,6 +19,19 @@ from qmigrate.rows.database import Database, bound, with_driver
 
 #: Parameters that every statement may have, whatever the preset says.
 GIVEN = frozenset({"reason", "now", "deleted"})
+#: Columns of the queue that every row has.
+QUEUED = frozenset({"value", "reason", "requested_at"})
+_COLUMN = "qmigrate_column_"
+
+
+def is_parameter(said: object) -> bool:
+    """Whether the value of a further column of the queue is a ``:parameter``."""
+    return isinstance(said, str) and said.startswith(":") and said[1:].isidentifier()
+
+
+def named_in(columns: Mapping[str, Any]) -> frozenset[str]:
+    """The parameters that further columns of the queue name."""
+    return frozenset(said[1:] for said in columns.values() if is_parameter(said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class Marking:
         queue: table that gets a row ``(value, reason, requested_at)``, or None.
         parameters: values of their ``:parameters``; ``value`` is what the queue gets.
         said: names of the statements, where the settings give them some; else their tables are their names.
+        columns: further columns of the queue -> a ``:parameter``, or a value.
     """
 
     database: str
@@ -38,6 +52,7 @@ class Marking:
     queue: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     said: tuple[str, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,13 +82,18 @@ class Marks:
             trouble = statement.problem_of_change(sql)
             if trouble:
                 raise RowsError(f"{trouble}: {sql.strip()[:80]!r}", hint="write one UPDATE or INSERT per statement")
-            missing = statement.parameters(sql) - set(marking.parameters) - GIVEN
-            if missing:
-                raise RowsError(f"a statement on {marking.database} has a parameter :{min(missing)} without a value")
+            self._check_given(marking, statement.parameters(sql))
+        self._check_given(marking, named_in(marking.columns))
         self._marking = marking
         self._url = url
         self._reading = Database(url, marking.database)
         self._writing = Database(url, marking.database, writes=True)
+
+    @staticmethod
+    def _check_given(marking: Marking, names: frozenset[str]) -> None:
+        missing = names - set(marking.parameters) - GIVEN
+        if missing:
+            raise RowsError(f"a statement on {marking.database} has a parameter :{min(missing)} without a value")
 
     def close(self) -> None:
         """Close the connections."""
@@ -131,15 +151,21 @@ class Marks:
             yield statement.body(sql)
         if self._marking.queue is not None:
             table = ".".join(self._reading.quoted(part) for part in self._marking.queue.split("."))
+            columns = self._marking.columns
+            names = "".join(f", {self._reading.quoted(name)}" for name in columns)
+            named = (one if is_parameter(one) else f":{_COLUMN}{place}" for place, one in enumerate(columns.values()))
+            values = "".join(f", {one}" for one in named)
             # What a killed attempt has inserted already is not inserted again.
             yield (
-                f"INSERT INTO {table} (value, reason, requested_at) SELECT :qmigrate_value, :reason, :now "  # noqa: S608
+                f"INSERT INTO {table} (value, reason, requested_at{names}) "  # noqa: S608
+                f"SELECT :qmigrate_value, :reason, :now{values} "
                 f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE value = :qmigrate_value AND requested_at = :now)"
             )
 
     def _do(self, connection: Connection, sql: str, reason: str, now: datetime, deleted: int) -> Any:
         given = {**self._marking.parameters, "reason": reason, "deleted": deleted}
         given["qmigrate_value"] = str(self._marking.parameters.get("value", ""))
+        given |= {f"{_COLUMN}{place}": said for place, said in enumerate(self._marking.columns.values())}
         named = statement.parameters(sql)
         values = [bound(name, value) for name, value in given.items() if name in named]
         return self._writing.execute(connection, sql, *values, *self._moments(named, now))

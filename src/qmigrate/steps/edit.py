@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, VerificationError
+from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.words import quote
 from qmigrate.steps.closing import close_edit
 from qmigrate.steps.export import file_name
 from qmigrate.steps.fixes.expiry import expire
-from qmigrate.steps.fixes.journal import journal_name, windows, write
+from qmigrate.steps.fixes.journal import journal_name, windows, write, write_ids
 from qmigrate.steps.fixes.kinds import opened
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap
 from qmigrate.steps.fixes.sighting import forget
 from qmigrate.steps.owned import own, reach
+from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Phase, Work
 
 #: Kinds of fixes that the audit has although no point was there: somebody has decided that these points go.
@@ -48,6 +49,9 @@ def select(step: EditPoints, work: Work) -> Facts:
     found = Found()
     with opened(_place(work, step), step.edit) as fix:
         write(work.lease, _journal(work), _counted(work, found, fix))
+    if step.edit.get("ids_to"):
+        # Now already, so that a file that can't be written refuses before anything is changed.
+        write_ids(Path(step.edit["ids_to"]), windows(work.lease.ledger, _journal(work)))
     work.progress.end(f"{found.changes:,} of {found.points:,} points to change")
     return found.to_json()
 
@@ -85,9 +89,13 @@ def change(step: EditPoints, work: Work) -> Facts:
         return done
     work.progress.begin(work.collection, "change", selected, done["entries"])
     hand = Hand(own(work, step.target), work.store, work.tick)
+    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
     with opened(_place(work, step), step.edit) as fix:
-        for entries in _portions(windows(work.lease.ledger, _journal(work), done["entries"], fix.window), fix):
+        stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
+        for entries in _portions(stored, lambda: throttle.portion(fix.portion())):
             work.tick()
+            # Before the points are looked at again, so that little time lies between that look and the change.
+            throttle.take(len(entries))
             counted = _change(work, step, fix, hand, entries)
             done = {name: done[name] + counted.get(name, 0) for name in done}
             work.note(done)
@@ -96,12 +104,12 @@ def change(step: EditPoints, work: Work) -> Facts:
     return done
 
 
-def _portions(windows_: Iterable[Sequence[Entry]], fix: Fix) -> Iterator[Sequence[Entry]]:
-    """As many at a time as the fix takes at that moment."""
+def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> Iterator[Sequence[Entry]]:
+    """As many at a time as the fix and its rate allow at that moment."""
     for entries in windows_:
         done = 0
         while done < len(entries):
-            some = entries[done : done + fix.portion()]
+            some = entries[done : done + size()]
             yield some
             done += len(some)
 
@@ -138,11 +146,12 @@ def verify(step: EditPoints, work: Work) -> Facts:
     counted = {"verified": 0, "changed_since": 0, "gone": 0}
     if not selected:
         return counted
-    unchanged: list[Entry] = []
     work.progress.begin(work.collection, "verify", selected)
     with opened(_place(work, step), step.edit) as fix:
-        for entries in windows(work.lease.ledger, _journal(work), size=fix.window):
-            states = fix.states(entries)
+        if step.edit.get("ids_to"):
+            _write_changed(work, step, fix)
+        unchanged: list[Entry] = []
+        for entries, states in _read_back(work, fix):
             unchanged += [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
             for state, name in (("after", "verified"), ("moved", "changed_since"), ("gone", "gone")):
                 counted[name] += states.count(state)
@@ -156,6 +165,28 @@ def verify(step: EditPoints, work: Work) -> Facts:
         )
     work.progress.end(f"{counted['verified']:,} verified")
     return counted
+
+
+def _read_back(work: Work, fix: Fix) -> Iterator[tuple[list[Entry], list[str]]]:
+    """Every selected point and how it is now, some at a time."""
+    for entries in windows(work.lease.ledger, _journal(work), size=fix.window):
+        yield entries, fix.states(entries)
+
+
+def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
+    """Write the ids of what is as it should be into the file that was named.
+
+    It could be written before the change. Where it can't be any more, as on another host that goes on, that is said:
+    the ledger has the ids, and the fix is done.
+    """
+    changed = (
+        [entry for entry, state in zip(entries, states, strict=True) if state == "after"]
+        for entries, states in _read_back(work, fix)
+    )
+    try:
+        write_ids(Path(step.edit["ids_to"]), changed)
+    except UnavailableError as error:
+        work.progress.say(f"the ids are not in the file: {error.message}; qmigrate export show has them")
 
 
 def close(step: EditPoints, work: Work) -> Facts:

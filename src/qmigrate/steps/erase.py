@@ -21,7 +21,7 @@ from qmigrate.steps.fixes.journal import journal_name, windows, write
 from qmigrate.steps.fixes.protocol import Place, check_cap
 from qmigrate.steps.fixes.removal import parts
 from qmigrate.steps.owned import reach, revoke_earlier
-from qmigrate.steps.throttle import Throttle
+from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store import records
 
@@ -81,7 +81,7 @@ def change(step: Erase, work: Work) -> Facts:
         return {"changed": 0, "moved": 0, "gone": 0}
     erasure, ids = _erasure(step, work), _ids(work)
     revoke_earlier(work, list(erasure.present))
-    throttle = Throttle(step.edit.get("max_rate"))
+    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
     work.progress.begin(work.collection, "erase", sum(there.values()))
     for physical in erasure.present:
         generations.delete(work, physical, ids.get(erasure.spaces.of(physical), ()), throttle)

@@ -20,7 +20,7 @@ from qmigrate.steps.owned import own
 from qmigrate.steps.points import Begun, Maker, fill_inputs, send
 from qmigrate.steps.ranges import in_parallel, workers_of
 from qmigrate.steps.streams import Shares, Streams, limit
-from qmigrate.steps.throttle import Throttle
+from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Work
 from qmigrate.steps.written import Written, fits
 from qmigrate.store import records
@@ -108,7 +108,7 @@ def copying(
     """
     assert step.source is not None  # noqa: S101  a new collection is not copied
     page, ahead = _pages(next(iter(work.store.scan(step.source, page=64)), ()), maker, workers)
-    throttle = Throttle(rate, pause=lambda seconds: pause(work, seconds))
+    throttle = Throttle(rate, pause=waiting(work.tick))
     with maker.streaming() as streams:
         target = _Target(alias, page, throttle, ahead, Shares(streams, workers))
         yield Copying(work, step, maker, target, streams)
@@ -144,14 +144,6 @@ def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) 
             in_parallel(work, todo, lambda share: copies.copy(share, again=again))
             stages = copies.stages()
     return {"stages": stages, "limited_by": limit(stages)} if stages else {}
-
-
-def pause(work: Work, seconds: float) -> None:
-    """Sleep, but hear a stop signal."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        work.tick()
-        time.sleep(min(0.2, left))
 
 
 def _copy_range(

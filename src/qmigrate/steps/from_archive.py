@@ -20,13 +20,13 @@ from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.ports import PendingWrite
 from qmigrate.steps.base import base_name
-from qmigrate.steps.fill import CHECKPOINT_EVERY, pause
+from qmigrate.steps.fill import CHECKPOINT_EVERY
 from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import keyed, page_of
 from qmigrate.steps.points import Maker
 from qmigrate.steps.restored import Base, erased_since, need_source, origin_of, position, settle
-from qmigrate.steps.throttle import Throttle
+from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Work
 from qmigrate.store import portable, records
 
@@ -120,7 +120,7 @@ class _Fill:
         self._step = step
         self._work = work
         self._alias = own(work, step.target)
-        self._throttle = Throttle(work.settings.rebuild.max_rate, pause=lambda seconds: pause(work, seconds))
+        self._throttle = Throttle(work.settings.rebuild.max_rate, pause=waiting(work.tick))
         self._points = points
         self._writes: list[PendingWrite] = []
         self._exact: list[Archived] = []

@@ -1,10 +1,22 @@
-"""Keeps a copy below a rate, over all its threads together. It measures nothing of the server."""
+"""Keeps work below a rate, over all its threads together. It measures nothing of the server."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+
+
+def waiting(tick: Callable[[], object]) -> Callable[[float], None]:
+    """A pause that calls `tick` several times a second, so that a stop signal ends it."""
+
+    def pause(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            tick()
+            time.sleep(min(0.2, left))
+
+    return pause
 
 
 class Throttle:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.model.ids import Page, pages_of
+from qmigrate.model.payload_path import drop, put
 from qmigrate.model.permit import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
@@ -162,10 +164,26 @@ class LocalStore(Absent):
         """Set and remove keys, edit by edit."""
         for edit in edits:
             ids = list(edit.ids)
+            if any("." in path for path in (*edit.values, *edit.removed)):
+                self._edit_inside(name, edit)
+                continue
             if edit.values:
                 self._run(partial(self._client.set_payload, name, dict(edit.values), points=ids))
             if edit.removed:
                 self._run(partial(self._client.delete_payload, name, list(edit.removed), points=ids))
+
+    def _edit_inside(self, name: str, edit: PayloadEdit) -> None:
+        """The same inside objects, by whole payloads: older clients know no path here, and no other process writes."""
+        payloads = deepcopy(self.payloads(name, edit.ids))
+        gone = [one for one in edit.ids if one not in payloads]
+        if gone:
+            raise NotFoundError(f"{name} has no point {gone[0]}")
+        for identifier, payload in payloads.items():
+            for path, value in edit.values.items():
+                put(payload, path, value)
+            for path in edit.removed:
+                drop(payload, path)
+            self._run(partial(self._client.overwrite_payload, name, payload, points=[identifier]))
 
     def edit_vectors(self, name: str, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
         """Set these vectors of points that are there."""

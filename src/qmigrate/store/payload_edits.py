@@ -8,6 +8,7 @@ from typing import Any
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import json_to_value
 
+from qmigrate.model.payload_path import spelled
 from qmigrate.ports import PayloadEdit
 from qmigrate.store.points import IDS_PER_REQUEST, add_ids
 
@@ -38,10 +39,16 @@ def requests(name: str, edits: Sequence[PayloadEdit]) -> Iterator[Any]:
 def _operations(ids: Sequence[Any], edit: PayloadEdit) -> Iterator[Any]:
     selected = grpc.PointsSelector()
     add_ids(selected.points.ids, ids)
-    if edit.values:
-        values = {key: json_to_value(value) for key, value in edit.values.items()}
-        change = grpc.PointsUpdateOperation.SetPayload(payload=values, points_selector=selected)
+    # A server sets what lies inside one object at a time.
+    inside: dict[str, dict[str, Any]] = {}
+    for path, value in edit.values.items():
+        parent, _, key = path.rpartition(".")
+        inside.setdefault(parent, {})[key] = json_to_value(value)
+    for parent, values in inside.items():
+        within = {"key": spelled(parent)} if parent else {}
+        change = grpc.PointsUpdateOperation.SetPayload(payload=values, points_selector=selected, **within)
         yield grpc.PointsUpdateOperation(set_payload=change)
     if edit.removed:
-        gone = grpc.PointsUpdateOperation.DeletePayload(keys=list(edit.removed), points_selector=selected)
+        keys = [spelled(path) for path in edit.removed]
+        gone = grpc.PointsUpdateOperation.DeletePayload(keys=keys, points_selector=selected)
         yield grpc.PointsUpdateOperation(delete_payload=gone)

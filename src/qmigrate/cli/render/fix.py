@@ -19,6 +19,8 @@ from qmigrate.model.words import quote
 _VALUE = 40
 #: Points of a sample that are shown.
 _SHOWN = 5
+#: What a sample says of all: the figure, whose it is, and in words.
+_ESTIMATED = (("strays", "points", "are strays"), ("missing", "rows", "are missing"), ("changes", "points", "differ"))
 
 
 def show_review(console: Console, review: Review, would: str = "would") -> None:
@@ -26,7 +28,9 @@ def show_review(console: Console, review: Review, would: str = "would") -> None:
     for line in review_lines(review):
         console.print(line)
     nothing = "Nothing to do." if would != "would" else "In order."
-    console.print(f"Nothing was changed: {counted(review.changes, 'point')} {would}." if review.changes else nothing)
+    sampled = sum(preview.counts.get("sampled", 0) for preview in review.previews)
+    points = f"{number(review.changes)} of {counted(sampled, 'point')}" if sampled else counted(review.changes, "point")
+    console.print(f"Nothing was changed: {points} {would}." if review.changes else nothing)
 
 
 def review_lines(review: Review) -> list[Text]:
@@ -63,26 +67,28 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
 def preview_lines(preview: Preview) -> list[Text]:
     """What would change of one collection: figures, and the first of it."""
     head = Text.assemble((preview.collection, "bold"), f"  {preview.what}")
-    figures = f"{number(preview.changes)} of {counted(preview.points, 'point')} would change"
+    counts = dict(preview.counts)
+    estimates = [_estimate(counts, *named) for named in _ESTIMATED]
+    sampled = counts.pop("sampled", None)
+    looked_at = preview.points if sampled is None else sampled
+    figures = f"{number(preview.changes)} of {counted(looked_at, 'point')} would change"
     if preview.returns:
         # What was deleted is not one of those that are there.
         figures = f"{counted(preview.changes, 'point')} would come back; {counted(preview.points, 'point')} there now"
-    counts = dict(preview.counts)
-    estimates = [_estimate(counts, *named) for named in (("strays", "points"), ("missing", "rows"))]
-    if "strays_at_most" in preview.counts:
-        figures = f"{figures}, of {number(counts.pop('sampled'))} that were looked at"
+    if sampled is not None:
+        figures += f" (a sample of {number(preview.points)})"
     lines = [head, *labelled("values", preview.values), *labelled("changes", [figures])]
     lines += [*labelled("types", preview.misfits), *labelled("found", [_counts(counts)])]
     lines += labelled("estimate", [one for one in estimates if one])
     return [*lines, *labelled("sample", [_sample(one) for one in preview.sample[:_SHOWN]])]
 
 
-def _estimate(counts: dict[str, int], name: str, unit: str) -> str | None:
+def _estimate(counts: dict[str, int], name: str, unit: str, are: str) -> str | None:
     """What a sample says of all; it takes its figures away."""
     low, high = counts.pop(f"{name}_at_least", None), counts.pop(f"{name}_at_most", None)
     if low is None or high is None:
         return None
-    return f"{number(low)} to {number(high)} {unit} are {name} (95 %)"
+    return f"{number(low)} to {number(high)} {unit} {are} (95 %)"
 
 
 def _done(one: Done, unit: str) -> list[Text]:

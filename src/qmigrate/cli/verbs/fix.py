@@ -27,6 +27,10 @@ max_share = click.option(
     type=click.FloatRange(min=0, max=1, min_open=True),
     help="Largest share of the points that may change.  [default: fixes.max_share]",
 )
+ids_to = click.option(
+    "--ids-to", type=click.Path(dir_okay=False), metavar="FILE", help="Write the ids of all points there: JSON Lines."
+)
+max_rate = click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Most points per second.")
 
 
 @click.group()
@@ -35,25 +39,29 @@ def fix() -> None:
 
 
 @fix.command("sync", short_help="Make payload fields equal to columns of SQL.")
-@click.argument("collection")
+@click.argument("collection", required=False)
+@click.option("--preset", metavar="NAME", help="Of fixes.presets, with kind: sync; query and fields are its own then.")
 @click.option("--sql", metavar="SELECT", help="The query; without ORDER BY.")
 @click.option("--sql-file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="- for stdin.")
-@click.option("--field", "fields", multiple=True, required=True, metavar="KEY[=COLUMN]", help="May be repeated.")
-@click.option("--key", default="id", show_default=True, metavar="COLUMN", help="The column with the point's id.")
-@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
+@click.option("--field", "fields", multiple=True, metavar="KEY[=COLUMN]", help="KEY may be a path: metadata.person_id.")
+@click.option("--json-column", "json_columns", multiple=True, metavar="NAME", help="A column with JSON as text.")
+@click.option("--key", metavar="COLUMN", help="The column with the point's id.  [default: id]")
+@click.option("--database", metavar="NAME", help="Its name under databases:.  [default: app]")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this point; may be repeated.")
 @click.option("--since", metavar="TIME", help="Only rows that changed: 2026-03-01T12:00Z, or 1h ago.")
 @click.option("--since-column", metavar="COLUMN", help="The time that --since is compared with.")
 @click.option("--check", is_flag=True, help="Only look; exit with 4 when anything differs.")
 @click.option("--sample", type=click.IntRange(min=1), help="With --check: so many points at random.")
+@ids_to
 @max_share
+@max_rate
 @expect
 @reason
 @yes
 @lock_timeout
 @with_shell
-def sync(shell: Shell, collection: str, **given: Any) -> int:
+def sync(shell: Shell, collection: str | None, **given: Any) -> int:
     """Make payload fields of COLLECTION equal to columns of a query, row by row; NULL removes the key.
 
     Points without a row are left alone. Without --yes it shows what would change, and asks.
@@ -62,9 +70,9 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
     from qmigrate.commands import fix as command
 
     settings = shell.settings()
-    operation, narrow = _operation(collection, given), _narrow(given)
+    operation, narrow = _sync(settings, collection, given), _narrow(given)
     if given["sample"] is not None and not given["check"]:
-        raise click.UsageError("--sample needs --check: what is mended is all of it", click.get_current_context())
+        raise click.UsageError("--sample needs --check: what is changed is all of it", click.get_current_context())
     expected = given["expect"]
     if given["check"] or not given["yes"]:
         found = command.review(settings, operation, narrow)
@@ -79,6 +87,7 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
             operation,
             narrow=narrow,
             expect=expected,
+            max_rate=given["max_rate"],
             lock_timeout=given["lock_timeout"],
             progress=progress,
         )
@@ -106,9 +115,10 @@ def sync(shell: Shell, collection: str, **given: Any) -> int:
 @click.option("--flag", default="deleted", show_default=True, metavar="KEY", help="Key of the mark.")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
 @with_erase
-@click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Most points per second.")
+@max_rate
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the audit; wanted unless a preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and delete nothing.")
+@ids_to
 @max_share
 @expect
 @yes
@@ -124,7 +134,6 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
     from qmigrate.commands.tenants import within
-    from qmigrate.errors import RefusedError
 
     settings = shell.settings()
     if given["preset"] is None:
@@ -132,23 +141,25 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     else:
         operation = _preset(settings, collection, given)
     if given["erase"]:
+        if given["ids_to"]:
+            raise click.UsageError("--erase keeps no ids, so --ids-to has none", click.get_current_context())
         return erase_points(shell, operation, given)
-    expected = given["expect"]
+    expected, narrow = given["expect"], command.Narrow(ids_to=given["ids_to"])
     if not given["yes"] or given["dry_run"]:
-        found = command.review(settings, operation)
+        found = command.review(settings, operation, narrow)
+        command.check_there(operation, found.changes, [preview.counts for preview in found.previews])
         if given["dry_run"] or not found.changes:
             shell.show(found, functools.partial(show_review, would="would go"))
             return 0
         consent(shell, found, flags=f"--yes --expect {found.changes}")
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
-    elif expected is None and given["max_share"] is None:
-        raise RefusedError(
-            "nothing was deleted: say how many may go", hint="--dry-run counts them; --yes --expect N, or --max-share"
-        )
+    else:
+        check_bounded(expected, operation.max_share, look="--dry-run")
     with shell.progress() as progress:
         result = command.fix(
             settings,
             operation,
+            narrow=narrow,
             expect=expected,
             max_rate=given["max_rate"],
             lock_timeout=given["lock_timeout"],
@@ -161,12 +172,11 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
 @fix.command("quarantine", short_help="Points that could not be embedded: list them, or try them again.")
 @click.argument("collection", required=False)
 @click.option("--retry", is_flag=True, help="Embed them again, and fill in what goes well.")
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+@reason
+@max_rate
 @lock_timeout
 @with_shell
-def quarantine(
-    shell: Shell, collection: str | None, retry: bool, reason: str, lock_timeout: float | None
-) -> int:
+def quarantine(shell: Shell, collection: str | None, retry: bool, **given: Any) -> int:
     """List the points of COLLECTION, or of all, that have no vector since they could not be embedded.
 
     With --retry they go through their embedder again: vectors are filled in, points that were dropped come back.
@@ -179,7 +189,7 @@ def quarantine(
         shell.show(command.quarantine(settings, collection), show_quarantine)
         return 0
     with shell.progress() as progress:
-        result = command.retry(settings, collection, reason=reason, lock_timeout=lock_timeout, progress=progress)
+        result = command.retry(settings, collection, **given, progress=progress)
     shell.show(result, show_retried)
     return result.exit_code
 
@@ -188,12 +198,11 @@ def quarantine(
 @click.argument("number", type=click.IntRange(min=1))
 @click.option("--overwrite", is_flag=True, help="Also points that were changed since.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@max_rate
 @yes
 @lock_timeout
 @with_shell
-def undo(
-    shell: Shell, number: int, overwrite: bool, dry_run: bool, yes: bool, lock_timeout: float | None
-) -> int:
+def undo(shell: Shell, number: int, overwrite: bool, dry_run: bool, yes: bool, **given: Any) -> int:
     """Give points back what the fix NUMBER has taken from them; what was changed since stays."""
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
@@ -206,14 +215,26 @@ def undo(
             return 0
         consent(shell, found)
     with shell.progress() as progress:
-        result = command.undo(settings, number, overwrite=overwrite, lock_timeout=lock_timeout, progress=progress)
+        result = command.undo(settings, number, overwrite=overwrite, **given, progress=progress)
     shell.show(result, functools.partial(show_done, unit="restored"))
     return 0
 
 
-def _operation(collection: str, given: dict[str, Any]) -> SyncPayload:
+def _sync(settings: Settings, collection: str | None, given: dict[str, Any]) -> SyncPayload:
+    from qmigrate.commands.presets import sync_preset
     from qmigrate.operations import SyncPayload
 
+    parameters = dict(parameter(one) for one in given["params"])
+    said = {name: given[name] for name in ("reason", "max_share") if given[name] not in (None, "")}
+    query = {name: given[name] for name in ("key", "database") if given[name] is not None}
+    if given["preset"] is not None:
+        if query or any(given[name] for name in ("sql", "sql_file", "fields", "json_columns")):
+            message = "with --preset query and fields are those of the preset"
+            raise click.UsageError(message, click.get_current_context())
+        return sync_preset(settings, given["preset"], parameters, collection=collection, **said)
+    if collection is None or not given["fields"]:
+        message = "name a COLLECTION, the query and at least one --field, or a --preset"
+        raise click.UsageError(message, click.get_current_context())
     if (given["sql"] is None) == (given["sql_file"] is None):
         raise click.UsageError("give the query: --sql, or --sql-file", click.get_current_context())
     sql = given["sql"]
@@ -223,12 +244,11 @@ def _operation(collection: str, given: dict[str, Any]) -> SyncPayload:
     return SyncPayload(
         collection,
         sql=sql,
-        key=given["key"],
-        fields={name: column or name for name, _, column in pairs},
-        database=given["database"],
-        parameters=dict(parameter(one) for one in given["params"]),
-        max_share=given["max_share"],
-        reason=given["reason"],
+        fields={name: column or name.rpartition(".")[2] for name, _, column in pairs},
+        parameters=parameters,
+        json=given["json_columns"],
+        **query,
+        **said,
     )
 
 
@@ -313,6 +333,7 @@ def _narrow(given: dict[str, Any]) -> Narrow:
         since=_moment(given["since"]) if given["since"] else None,
         column=given["since_column"],
         sample=given["sample"],
+        ids_to=given["ids_to"],
     )
 
 
@@ -329,6 +350,25 @@ def _moment(text: str) -> datetime:
         message = f"--since {text}: a time such as 2026-03-01T12:00+00:00 is wanted, or 1h for the last hour"
         raise click.UsageError(message, click.get_current_context()) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def check_bounded(expected: int | None, share: float | None, *, look: str) -> None:
+    """See that somebody has said how many points may go, where nobody is asked.
+
+    Args:
+        expected: exactly so many.
+        share: at most this share of the collection, from the command line or the preset.
+        look: the option that counts them.
+
+    Raises:
+        RefusedError: neither was said.
+    """
+    from qmigrate.errors import RefusedError
+
+    if expected is None and share is None:
+        raise RefusedError(
+            "nothing was deleted: say how many may go", hint=f"{look} counts them; --yes --expect N, or --max-share"
+        )
 
 
 def consent(shell: Shell, found: Review, flags: str = "--yes") -> None:

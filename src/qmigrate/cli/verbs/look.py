@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import click
@@ -36,7 +37,7 @@ def status(shell: Shell, exit_code: bool) -> int:
 @click.option("--actor", metavar="TEXT", help="With --deletions: a part of who did it, or a glob.")
 @click.option("--csv", "as_csv", is_flag=True, help="With --deletions: comma-separated values.")
 @click.option("--carried", metavar="REV", help="Every write that came late to the generation left instead.")
-@with_shell
+@partial(with_shell, without=("actor",))
 def history(
     shell: Shell, collection: str | None, limit: int, deletions: bool, carried: str | None, **given: Any
 ) -> None:

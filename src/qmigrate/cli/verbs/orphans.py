@@ -12,7 +12,7 @@ import click
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.values import parameter
 from qmigrate.cli.verbs.change import lock_timeout
-from qmigrate.cli.verbs.fix import consent, expect, max_share, yes
+from qmigrate.cli.verbs.fix import check_bounded, consent, expect, ids_to, max_rate, max_share, yes
 
 if TYPE_CHECKING:
     from qmigrate.commands.presets import OrphanPreset
@@ -39,7 +39,9 @@ _QUERY = ("sql", "key", "id_field", "database")
 @click.option("--no-wait", is_flag=True, help="Look once and exit with 12; the same command later looks again.")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
 @click.option("--reason", metavar="TEXT", help="Why, for the audit; wanted unless --check, or a preset has one.")
+@ids_to
 @max_share
+@max_rate
 @expect
 @yes
 @lock_timeout
@@ -53,7 +55,6 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
     from qmigrate.commands import missing
-    from qmigrate.errors import RefusedError
 
     if given["sample"] is not None and not given["check"]:
         raise click.UsageError("--sample needs --check: what goes is all of them", click.get_current_context())
@@ -61,7 +62,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     wish = _wish(settings, collection, given)
     operation = wish.operation
     taker = missing.function_of(wish.missing_call) if wish.missing_call else None
-    look = command.Narrow(sample=given["sample"])
+    look = command.Narrow(sample=given["sample"], ids_to=given["ids_to"])
     narrow = replace(look, missing_to=wish.missing, missing_table=wish.missing_table)
     if given["check"]:
         with missing.handed(narrow, taker) as wanted:
@@ -72,20 +73,21 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
         found = command.review(settings, operation, look)
         if not found.changes and not (taker or wish.missing or wish.missing_table):
             shell.show(found, functools.partial(show_review, would="would go"))
-            return found.exit_code
+            return 0
         if found.changes:
             consent(shell, found, flags=f"--yes --expect {found.changes}")
         elif expected is None:
             # Nobody has agreed to what comes later.
             expected = 0
-    elif expected is None:
-        raise RefusedError("nothing was deleted: say how many may go", hint="--check counts them; --yes --expect N")
+    else:
+        check_bounded(expected, operation.max_share, look="--check")
     with shell.progress() as progress, missing.handed(narrow, taker) as wanted:
         result = command.fix(
             settings,
             operation,
             narrow=wanted,
             expect=expected,
+            max_rate=given["max_rate"],
             wait=not given["no_wait"],
             lock_timeout=given["lock_timeout"],
             progress=progress,

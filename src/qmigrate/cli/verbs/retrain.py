@@ -10,7 +10,7 @@ from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.values import parameter, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
-from qmigrate.cli.verbs.fix import expect, max_share, yes
+from qmigrate.cli.verbs.fix import check_bounded, expect, max_rate, max_share, yes
 
 if TYPE_CHECKING:
     from qmigrate.commands.retrain import RetrainReview, Wish
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show what would go, and run no statement.")
 @click.option("--allow-unmarked", is_flag=True, help="Also where points would go and no row would be marked.")
 @max_share
+@max_rate
 @expect
 @yes
 @lock_timeout
@@ -37,7 +38,6 @@ def retrain(shell: Shell, collection: str | None, **given: Any) -> int:
     """
     from qmigrate.cli.render.retrain import show_retrain, show_retrain_review
     from qmigrate.commands import retrain as command
-    from qmigrate.errors import RefusedError
 
     settings, wish, expected = shell.settings(), _wish(collection, given), given["expect"]
     shown = not given["yes"] or given["dry_run"]
@@ -48,15 +48,14 @@ def retrain(shell: Shell, collection: str | None, **given: Any) -> int:
             return 0
         _consent(shell, found)
         expected = found.changes if expected is None else expected
-    elif expected is None and given["max_share"] is None:
-        raise RefusedError(
-            "nothing was deleted: say how many may go", hint="--dry-run counts them; --yes --expect N, or --max-share"
-        )
+    else:
+        check_bounded(expected, command.cap_of(settings, wish), look="--dry-run")
     with shell.progress() as progress:
         result = command.retrain(
             settings,
             wish,
             expect=expected,
+            max_rate=given["max_rate"],
             reviewed=shown,
             lock_timeout=given["lock_timeout"],
             progress=progress,

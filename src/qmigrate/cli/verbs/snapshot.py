@@ -89,6 +89,7 @@ def restore(
 ) -> None:
     """Make the next generation of COLLECTION from SNAPSHOT (a name, or the file of an archive) and go live with it.
 
+    COLLECTION may be a glob, for the --latest of each. What refuses one does so before the first is restored.
     What serves now is not touched and kept; what was written since the snapshot stays there.
     """
     given = [one for one in (snapshot, archived, latest or None, undo or None) if one is not None]

@@ -24,6 +24,7 @@ NEEDS: Mapping[str, str] = {
     "schema": "none",
     "repair --accept": "none",
     "repair --unlock": "none",
+    "export show": "none",
     "wait": "any",
     "doctor": "any",
     "history": "any",

@@ -6,15 +6,17 @@ It reads, and keeps what it saw in the ledger; no point is changed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from qmigrate.ledger import Lease
 from qmigrate.ledger.clock import clock
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.export import described
+from qmigrate.steps.fixes.journal import write_ids
 from qmigrate.steps.fixes.orphans import Orphans
 from qmigrate.steps.fixes.protocol import Place, check_cap
-from qmigrate.steps.fixes.sighting import Keeping, Sighting, query_of
+from qmigrate.steps.fixes.sighting import Keeping, Sighting, entries, query_of
 
 #: What a second look may find beside these is its own.
 _KEPT = ("rows", "strays", "missing", "without_id")
@@ -42,6 +44,8 @@ def look(lease: Lease, place: Place, edit: JsonObject) -> Sighting:
     counts = {name: found.counts[name] for name in _KEPT if name in found.counts}
     seen = Sighting(query_of(edit), physical, began, moment, found.points, keeping.strays, counts)
     keeping.keep(seen)
+    if edit.get("ids_to"):
+        write_ids(Path(edit["ids_to"]), entries(place.ledger, place.collection))
     return seen
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import repeat
+from pathlib import Path
 
 import zstandard
 
@@ -15,6 +16,7 @@ from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.fix import Entry
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.whole import writing
 
 #: Entries of a stored page.
 PAGE = 2000
@@ -66,6 +68,20 @@ def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Itera
             found = found[size:]
     if found:
         yield found
+
+
+def write_ids(path: Path, entries: Iterable[Sequence[Entry]]) -> int:
+    """Write the ids of entries as JSON Lines, whole or not at all, for its owner alone; how many there are.
+
+    Raises:
+        UnavailableError: the file can't be written.
+    """
+    count = 0
+    with writing(path) as out:
+        for some in entries:
+            out.write("".join(f"{json.dumps(entry.id)}\n" for entry in some).encode())
+            count += len(some)
+    return count
 
 
 def without(page: bytes, ids: Set[PointId]) -> tuple[bytes, int]:

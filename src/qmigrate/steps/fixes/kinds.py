@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from qmigrate.errors import RepairNeededError
 from qmigrate.model.fix import Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.erasing.selection import Erasure
 from qmigrate.steps.fixes.bring_back import BringBack
+from qmigrate.steps.fixes.journal import write_ids
 from qmigrate.steps.fixes.orphans import Orphans
 from qmigrate.steps.fixes.protocol import Fix, Place
 from qmigrate.steps.fixes.removal import Removal
@@ -59,5 +61,8 @@ def look(place: Place, edit: JsonObject) -> Found:
         found.changes = sum(1 for _ in Erasure(place, edit).find(found))
         return found
     with opened(place, edit) as fix:
-        found.changes = sum(1 for _ in fix.find(found))
+        if edit.get("ids_to"):
+            found.changes = write_ids(Path(edit["ids_to"]), ((entry,) for entry in fix.find(found)))
+        else:
+            found.changes = sum(1 for _ in fix.find(found))
     return found

@@ -33,6 +33,7 @@ def to_json(marking: Marking, value: Any) -> JsonObject:
         "statements": list(marking.statements),
         "queue": marking.queue,
         "parameters": dict(marking.parameters),
+        **({"columns": dict(marking.columns)} if marking.columns else {}),
     }
 
 
@@ -53,7 +54,8 @@ def marks_of(settings: Settings, edit: JsonObject) -> Iterator[Marks | None]:
 
 def _marking(said: JsonObject) -> Marking:
     names = tuple(said.get("said") or ())
-    return Marking(said["database"], tuple(said["statements"]), said["queue"], said["parameters"], names)
+    columns = said.get("columns") or {}
+    return Marking(said["database"], tuple(said["statements"]), said["queue"], said["parameters"], names, columns)
 
 
 def rows_of(settings: Settings, edit: JsonObject, deleted: int) -> dict[str, int]:

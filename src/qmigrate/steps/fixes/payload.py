@@ -7,6 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from qmigrate.model.fix import Entry, same_keys
+from qmigrate.model.payload_path import picked, roots
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit
@@ -30,13 +31,16 @@ class PayloadFix:
         return {}
 
     def payloads(self, entries: Sequence[Entry]) -> dict[PointId, Payload]:
-        """What these points have now under the keys that change."""
+        """What these points have now under the keys that change; a key ``a.b`` is the path to a value in an object."""
         keys: set[str] = set()
         for entry in entries:
             keys.update(entry.before, entry.after)
         ids = [entry.id for entry in entries]
-        points = self._place.store.fetch(self._place.address, ids, payload=sorted(keys), vectors=False)
-        return {records.point_id(stored): records.plain_payload(stored) for stored in points}
+        points = self._place.store.fetch(self._place.address, ids, payload=sorted(roots(keys)), vectors=False)
+        payloads = {records.point_id(stored): records.plain_payload(stored) for stored in points}
+        if any("." in key for key in keys):
+            return {one: picked(payload, keys) for one, payload in payloads.items()}
+        return payloads
 
     def portion(self) -> int:
         """All of a window."""

@@ -139,7 +139,7 @@ def check_cap(name: str, found: Found, share: float | None, expected: int | None
     if share is not None and found.changes > share * found.points:
         raise RefusedError(
             f"{found.changes:,} of {found.points:,} points of {name} would change, more than the cap of "
-            f"{share:.0%}; nothing was changed",
+            f"{share * 100:.6g}%; nothing was changed",
             hint="if that is right, raise it for this once: --max-share 1 (max_share= in a revision)",
             facts=facts | {"max_share": share},
         )

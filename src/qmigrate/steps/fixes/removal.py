@@ -22,7 +22,6 @@ from qmigrate.steps.export import described
 from qmigrate.steps.fixes.age import older_than
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.quiet import Undisturbed, lone_barrier
-from qmigrate.steps.throttle import Throttle
 from qmigrate.steps.work import Tick
 from qmigrate.store import portable, records
 from qmigrate.store.faults import RefusedRequestError
@@ -61,7 +60,6 @@ class Removal:
             self._filter = {"must": [old, *([self._filter] if self._filter else [])]}
         self._prefix: tuple[str, str] | None = tuple(edit["prefix"]) if edit.get("prefix") else None
         self._rows: Rows | None = None
-        self._throttle = Throttle(edit.get("max_rate"))
         others = ("filter", "prefix", "sql")
         self._exports = bool(edit.get("export", True))
         self._by_id_alone = self._ids is not None and not self._exports and not any(map(edit.get, others))
@@ -72,9 +70,8 @@ class Removal:
             self._rows = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
 
     def portion(self) -> int:
-        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; few where they are looked at, or a rate holds."""
-        most = self.window if self._by_id_alone or self._undisturbed.holds() else _WINDOW
-        return self._throttle.portion(most)
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; few where they are looked at."""
+        return self.window if self._by_id_alone or self._undisturbed.holds() else _WINDOW
 
     def close(self) -> None:
         """Close the database."""
@@ -130,10 +127,8 @@ class Removal:
         """A point that is gone is as it should be; one that is not what it was is left alone.
 
         What ids alone select goes whatever it is by now, and a second deletion of it does nothing. What was exported
-        is not read again while nobody else writes to the collection. A rate is waited for before the look.
+        is not read again while no other client writes to the collection.
         """
-        if writing:
-            self._throttle.take(len(entries))
         if writing and (self._by_id_alone or self._undisturbed.holds()):
             return ["before"] * len(entries)
         ids = [entry.id for entry in entries]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from qmigrate.errors import RefusedError
+from qmigrate.errors import RefusedError, RowsError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found, same, same_keys
+from qmigrate.model.payload_path import BLOCKED, covers, picked, placed, roots, value_at
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.share import between
 from qmigrate.model.sql_value import is_plain, plain
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.rows import Query, Row, Rows
@@ -37,8 +41,16 @@ class Sync(PayloadFix):
         self._place = place
         self._edit = edit
         self._fields: dict[str, str] = dict(edit["fields"])
+        self._json = frozenset(edit.get("json") or ())
+        # Of a column with JSON a field may be a value inside it: column and path.
+        split = {one: (one.partition(".")[0], one.partition(".")[2]) for one in self._fields.values()}
+        self._columns = {one: split[one] if split[one][0] in self._json else (one, "") for one in split}
+        # A path is blocked by what stands at its beginning, so that is what is read.
+        self._read = roots(self._fields)
+        self._nested = any("." in name for name in self._fields)
         self._name = str(edit["database"])
-        query = Query(edit["sql"], edit["key"], tuple(self._fields.values()), edit.get("parameters") or {})
+        columns = tuple(self._columns[one][0] for one in self._fields.values())
+        query = Query(edit["sql"], edit["key"], columns, edit.get("parameters") or {})
         self._rows = Rows(place.settings.database(self._name), query, name=self._name)
 
     def close(self) -> None:
@@ -56,11 +68,16 @@ class Sync(PayloadFix):
         found.counts.update(dict.fromkeys(("without_row", "without_point"), 0))
         given = [name for name in ("ids", "since", "sample") if self._edit.get(name) is not None]
         pairs = self._by_id(found, given[0]) if given else self._all(found)
+        changes = 0
         for identifier, values, payload in pairs:
             entry = self._entry(found, identifier, values, payload)
             if entry is not None:
                 found.show(entry)
+                changes += 1
                 yield entry
+        if "sampled" in found.counts:
+            low, high = between(changes, found.counts["sampled"], found.points)
+            found.counts.update(changes_at_least=low, changes_at_most=high)
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those whose row says the same as when it was found."""
@@ -68,9 +85,22 @@ class Sync(PayloadFix):
         kept = []
         for entry in entries:
             values = now.get(entry.id)
-            if values is not None and same_keys(self._wanted(entry.id, values), entry.after, entry.keys):
+            if values is not None and self._says(self._wanted(entry.id, values), entry):
                 kept.append(entry)
         return kept
+
+    def _says(self, wanted: Payload, entry: Entry) -> bool:
+        """Whether a row says what an entry makes of its point."""
+        if not self._nested:
+            return same_keys(wanted, entry.after, entry.keys)
+        for path in entry.keys:
+            for name in self._fields:
+                if covers(path, name):
+                    inside = name.removeprefix(path).removeprefix(".")
+                    made = entry.after.get(path)
+                    if not same(value_at(made, inside) if inside and made is not None else made, wanted.get(name)):
+                        return False
+        return True
 
     def audit(self, facts: JsonObject) -> Fixed:
         """It deletes no vector, so its count is 0."""
@@ -103,7 +133,7 @@ class Sync(PayloadFix):
     def _pages(self) -> Iterator[dict[PointId, Payload]]:
         """All points as id -> the fields that are compared, ascending, some at a time."""
         store, address = self._place.store, self._place.address
-        for page in store.scan(address, page=_PAGE, payload=list(self._fields), vectors=False):
+        for page in store.scan(address, page=_PAGE, payload=self._read, vectors=False):
             yield {records.point_id(stored): records.plain_payload(stored) for stored in page}
 
     def _by_id(self, found: Found, how: str) -> Iterator[tuple[PointId, tuple[Any, ...], Payload]]:
@@ -112,7 +142,7 @@ class Sync(PayloadFix):
         found.points = store.count(address)
         for rows, ids in self._portions(found, how):
             found.add("rows", len(rows))
-            points = store.fetch(address, ids, payload=list(self._fields), vectors=False)
+            points = store.fetch(address, ids, payload=self._read, vectors=False)
             payloads = {records.point_id(stored): records.plain_payload(stored) for stored in points}
             found.add("without_row", sum(identifier not in rows for identifier in payloads))
             for identifier, values in rows.items():
@@ -140,24 +170,87 @@ class Sync(PayloadFix):
         """What the payload should have; a field that is NULL is absent."""
         found = {}
         for (name, column), value in zip(self._fields.items(), values, strict=True):
-            made = value
-            if not is_plain(value):
-                made = plain(value, f"column {column!r} of the row {identifier} on {self._name}")
+            made, (outer, inside) = value, self._columns[column]
+            if outer in self._json and isinstance(value, str | bytes):
+                made = self._parsed(value, outer, identifier)
+            if inside:
+                made = self._inside(made, inside, outer, identifier)
+            if not is_plain(made):
+                made = plain(made, f"column {column!r} of the row {identifier} on {self._name}")
             if made is not None:
                 found[name] = made
         return found
 
     def _entry(self, found: Found, identifier: PointId, values: Sequence[Any], payload: Payload) -> Entry | None:
         wanted = self._wanted(identifier, values)
-        keys = [name for name in self._fields if not same(payload.get(name), wanted.get(name))]
+        there = picked(payload, self._fields) if self._nested else payload
+        keys = [name for name in self._fields if not same(there.get(name), wanted.get(name))]
+        if self._nested:
+            # What can't be there needs no removal.
+            keys = [name for name in keys if name in wanted or there.get(name) is not BLOCKED]
         if not keys:
             return None
         for name in keys:
-            kind = "missing" if payload.get(name) is None else "different" if name in wanted else "extra"
+            kind = "missing" if there.get(name) is None else "different" if name in wanted else "extra"
             found.add(kind)
-            self._check_exact(identifier, name, payload.get(name))
-        before = {name: payload[name] for name in keys if name in payload}
-        return Entry(identifier, before, {name: wanted[name] for name in keys if name in wanted})
+            self._check_exact(identifier, name, there.get(name))
+            self._check_kind(identifier, name, there.get(name), wanted.get(name))
+        if not self._nested:
+            before = {name: payload[name] for name in keys if name in payload}
+            return Entry(identifier, before, {name: wanted[name] for name in keys if name in wanted})
+        after: dict[str, Any] = {}
+        changed = [placed(payload, name, wanted[name], after) if name in wanted else name for name in keys]
+        return Entry(identifier, picked(payload, dict.fromkeys(changed)), after)
+
+    def _parsed(self, value: str | bytes, column: str, identifier: PointId) -> Any:
+        """The value of a text that is JSON.
+
+        Raises:
+            RowsError: it is not.
+        """
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise RowsError(
+                f"column {column!r} of the row {identifier} on {self._name} is not JSON: {error}",
+                hint="repair the row, or leave it out of the query",
+            ) from None
+
+    def _inside(self, value: Any, path: str, column: str, identifier: PointId) -> Any:
+        """The value at a path of what a column holds; None where it is not there.
+
+        Raises:
+            RowsError: something that is not an object is on the way.
+        """
+        found = value_at(value, path) if isinstance(value, dict) else None if value is None else BLOCKED
+        if found is BLOCKED:
+            raise RowsError(
+                f"column {column!r} of the row {identifier} on {self._name} has no object around {path}",
+                hint="repair the row, or leave it out of the query",
+            )
+        return found
+
+    def _check_kind(self, identifier: PointId, name: str, value: Any, wanted: Any) -> None:
+        """Stop where a text would take the place of an object or a list that it seems to mean, or nothing can be set.
+
+        Raises:
+            RefusedError: so it would.
+        """
+        if value is BLOCKED:
+            raise RefusedError(
+                f"point {identifier} of {self._place.collection} has a value that is not an object around {name}, so "
+                "nothing can be set inside it; nothing was changed",
+                hint="leave its row out of the query, or repair that point first",
+            )
+        if isinstance(value, dict | list) and isinstance(wanted, str):
+            with suppress(ValueError):
+                if isinstance(json.loads(wanted), type(value)):
+                    column = self._fields[name]
+                    raise RefusedError(
+                        f"point {identifier} of {self._place.collection} has an object or a list in {name}, and the "
+                        f"column {column!r} on {self._name} is a text with JSON; nothing was changed",
+                        hint=f"--json-column {column} (json= in Python) compares what the text means",
+                    )
 
     def _check_exact(self, identifier: PointId, name: str, value: Any) -> None:
         """Stop at what could not be given back: an integer of 2^63 and more is read as a double."""
@@ -175,8 +268,6 @@ def _gathered(rows: Iterator[Row], name: str) -> Iterator[tuple[dict[PointId, tu
     Raises:
         RowsError: an id comes twice.
     """
-    from qmigrate.errors import RowsError
-
     seen: set[PointId] = set()
     part: dict[PointId, tuple[Any, ...]] = {}
     for identifier, values in rows:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found, same_keys
+from qmigrate.model.payload_path import BLOCKED
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.fixes.journal import journal_name, windows
 from qmigrate.steps.fixes.other_ids import OtherIds
@@ -83,6 +84,9 @@ class Undo(PayloadFix):
                 found.add("gone")
             elif same_keys(payload, entry.before, entry.keys):
                 continue
+            elif BLOCKED in payload.values():
+                # Nothing can be set inside what is not an object any more, and what it is now is not ours.
+                found.add("newer")
             elif same_keys(payload, entry.after, entry.keys) or self._edit.get("overwrite"):
                 now = {key: payload[key] for key in entry.keys if key in payload}
                 found.show(made := Entry(entry.id, now, entry.before))
