@@ -71,7 +71,7 @@ def converge(step: Build, work: Work) -> Facts:
     """
     origin = origin_of(step)
     report = VerificationReport(source=origin["name"], target=step.target)
-    judge = Judge(_maker(step, work))
+    judge = Judge(_maker(step, work), None)
     base = Base(step, work)
     work.progress.begin(work.collection, "verify", int(work.facts("preflight", position(step, work)).get("points", 0)))
     page = page_of(work, step.target)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
-from qmigrate.ledger import Quarantined
+from qmigrate.ledger import ANY_RANGE, Quarantined
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Payload, PointId, PointTransform
 from qmigrate.operations.values import Compute, Embed
@@ -138,7 +138,8 @@ class Maker:
 
     def finish(self, begun: Begun) -> Made:
         """Wait for the vectors of a page; see :meth:`make` for errors."""
-        failures = Failures(self._work.collection, begun.page, begun.read, self.on_failure)
+        digest = self.quarantine.digest if self.quarantine is not None else None
+        failures = Failures(self._work.collection, begun.page, begun.read, self.on_failure, digest)
         values: list[dict[str, Any]] = [{} for _ in begun.page]
         for vector, (inputs, answer) in begun.asked.items():
             for place, value in enumerate(_answered(inputs, answer())):
@@ -348,8 +349,11 @@ def send(work: Work, alias: str, made: Made) -> list[PendingWrite]:
     return [work.store.upsert(alias, batch) for batch in records.batches(made.ready)]
 
 
-def try_again(work: Work, source: str, alias: str, maker: Maker) -> None:
-    """Make those points anew that could not be embedded so far.
+def try_again(work: Work, source: str, alias: str, maker: Maker, base: str) -> None:
+    """Make those points again that could not be embedded so far.
+
+    Args:
+        base: name of the base, which says nothing about them from here on.
 
     Raises:
         QuarantineError: still too many.
@@ -358,6 +362,7 @@ def try_again(work: Work, source: str, alias: str, maker: Maker) -> None:
     ids = [*maker.quarantine.ids(KEPT), *maker.quarantine.ids(DROPPED)]
     for start in range(0, len(ids), AGAIN):
         part = ids[start : start + AGAIN]
+        work.lease.mark_dirty(base, ANY_RANGE, [records.order_key(one) for one in part])
         for pending in write(work, alias, maker, maker.make(work.store.fetch(source, part))):
             pending.wait()
         work.tick()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Set
 from dataclasses import replace
+from typing import NamedTuple
 
 from qmigrate.errors import EmbedError, PlanError, RepairNeededError
 from qmigrate.merge import join
@@ -158,11 +159,33 @@ def is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int,
     return (not now or not exact(work)) and own[1] == 0 and seconds < TOKEN_RETURNS
 
 
+class _Late(NamedTuple):
+    """A point of the old side that differs from what is known of it.
+
+    Attributes:
+        stored: as it is now, or None.
+        known: its base, with the carries of this step.
+        whole: the digest of `stored`.
+        begun: a process that died was about to carry it.
+    """
+
+    key: bytes
+    stored: Stored | None
+    known: Entry
+    whole: bytes
+    begun: bool
+
+
 def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenGuard | None) -> list[PointId]:
-    """One reading of the old side against the base, with the carries of this step laid over it."""
+    """One reading of the old side against the base, with the carries of this step laid over it.
+
+    A carry that was begun by a process that died is gone into again, whatever the old side holds now: what that
+    process wrote may be made of something that the old side does not hold any more.
+    """
     done = _journaled(work, {"done", LISTED})
     ours = _journaled(work, {"running", "done"}).keys()
-    judge = Judge(sides.maker)
+    begun = _journaled(work, {"running"}).keys()
+    judge = Judge(sides.maker, sides.digest(work))
     carried: list[PointId] = []
     base = unpack(sides.base_pages(work))
     source = keyed(work, sides.source, (None, None), page_of(work, sides.source))
@@ -170,28 +193,22 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenG
         if guard is not None:
             guard()
         known = done.get(key, entry or Entry(records.ABSENT, records.ABSENT))
-        whole = records.digest(stored) if stored is not None else records.ABSENT
-        late = (key, stored, known, whole)
-        if whole != known.source and _carried(work, sides, judge, late, report, kept=key in ours):
+        whole = judge.digest(stored) if stored is not None else records.ABSENT
+        late = _Late(key, stored, known, whole, begun=key in begun)
+        if (whole != known.source or late.begun) and _carried(work, sides, judge, late, report, kept=key in ours):
             carried.append(records.id_of_key(key))
     return carried
 
 
 def _carried(
-    work: Work,
-    sides: Sides,
-    judge: Judge,
-    late: tuple[bytes, Stored | None, Entry, bytes],
-    report: SweepReport,
-    *,
-    kept: bool,
+    work: Work, sides: Sides, judge: Judge, late: _Late, report: SweepReport, *, kept: bool
 ) -> bool:
     """Carry one id; what can't be made or must not be overwritten is listed, once, and stops nobody.
 
     Args:
         kept: whether the journal has a carry of it already.
     """
-    identifier = records.id_of_key(late[0])
+    identifier = records.id_of_key(late.key)
     try:
         reason = _carry(work, sides, judge, late)
     except (EmbedError, PlanError) as error:
@@ -199,7 +216,7 @@ def _carried(
     if reason is None:
         report.carried += 1
         return True
-    known, whole = late[2], late[3]
+    known, whole = late.known, late.whole
     if reason != ALREADY:
         report.listed.add(identifier, reason)
         work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + known.target, LISTED)
@@ -209,22 +226,25 @@ def _carried(
     return False
 
 
-def _carry(
-    work: Work, sides: Sides, judge: Judge, late: tuple[bytes, Stored | None, Entry, bytes]
-) -> str | None:
+def _carry(work: Work, sides: Sides, judge: Judge, late: _Late) -> str | None:
     """Rule 6 for one id. T = base: apply S; T = f(S): it is there already; else T took another write: keep and list.
 
     Returns:
         Why it was not carried, or None when it was.
     """
-    key, stored, known, whole = late
-    identifier = records.id_of_key(key)
+    stored, known, whole = late.stored, late.known, late.whole
+    identifier = records.id_of_key(late.key)
     if sides.rekeys:
         return "written to the generation left, past its fence; in the other one it has another id: not carried"
     here = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
-    seen = records.digest(here) if here is not None else records.ABSENT
+    seen = judge.digest(here) if here is not None else records.ABSENT
     if seen != known.target:
-        return ALREADY if _already(judge, stored, here) else "both generations took a write; the new one's was kept"
+        if not _already(judge, stored, here):
+            return "both generations took a write; the new one's was kept"
+        # What can be compared is equal; vectors that are made can't be, and may be made of another source.
+        stale = late.begun and sides.maker is not None and bool(sides.maker.transform.filled)
+        if stored is None or not stale:
+            return ALREADY
     if stored is not None and sides.maker is None:
         return "written to the generation left; the change has no inverse"
     work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + seen, "running")
@@ -238,7 +258,7 @@ def _carry(
         for pending in write(work, alias, sides.maker, made):
             pending.wait()
     now = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
-    after = records.digest(now) if now is not None else records.ABSENT
+    after = judge.digest(now) if now is not None else records.ABSENT
     work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + after, "done")
     return None
 

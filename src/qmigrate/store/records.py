@@ -6,8 +6,9 @@ bytes without decoding them can take the place of these functions.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -25,10 +26,14 @@ from qmigrate.store import wire
 BATCH_BYTES = 6 * 2**20
 #: Bytes of an order key: a kind byte and sixteen of the id.
 KEY_SIZE = 17
-#: Bytes of a digest (XXH3, 128 bits).
+#: Bytes of a digest.
 DIGEST_SIZE = 16
 #: The digest of a point that isn't there.
 ABSENT = bytes(DIGEST_SIZE)
+#: Makes the digest of a whole point: payload and all vectors, whatever order the server sent its maps in.
+Digest = Callable[[Stored], bytes]
+#: How a digest with a key begins where it is kept as text; one of the time before has only hexadecimal digits.
+_KEYED = "sha256:"
 
 
 class Tolerance(NamedTuple):
@@ -84,9 +89,33 @@ def id_of_key(key: bytes) -> PointId:
     return str(uuid.UUID(bytes=key[1:]))
 
 
-def digest(stored: Stored) -> bytes:
-    """XXH3-128 of the whole point, payload and all vectors, whatever order the server sent its maps in."""
-    return xxhash.xxh3_128_digest(stored.SerializeToString(deterministic=True))
+def digest_under(key: bytes | None) -> Digest:
+    """What makes digests under a key of a ledger: 128 bits of SHA-256 over the key and the point.
+
+    Whoever writes payloads but doesn't know the key can't make two points with one digest. None is for bases of the
+    time before there were keys, which go on as they were begun: XXH3-128, for which anybody can.
+    """
+    if key is None:
+        return lambda stored: xxhash.xxh3_128_digest(stored.SerializeToString(deterministic=True))
+    sha256 = hashlib.sha256
+    return lambda stored: sha256(key + stored.SerializeToString(deterministic=True)).digest()[:DIGEST_SIZE]
+
+
+def digest_text(stored: Stored, key: bytes) -> str:
+    """The digest of a point under a key, as a journal keeps it."""
+    return _KEYED + digest_under(key)(stored).hex()
+
+
+def has_digest(stored: Stored, text: str, key: bytes) -> bool:
+    """Whether a point has the digest that a journal has kept, with the key or of the time before there was one."""
+    kept = text.removeprefix(_KEYED)
+    return digest_under(key if kept != text else None)(stored).hex() == kept
+
+
+def same(one: Stored, other: Stored) -> bool:
+    """Whether two points are equal bit by bit, id and all, whatever order the server sent their maps in."""
+    first, second = (stored.SerializeToString(deterministic=True) for stored in (one, other))
+    return bool(first == second)
 
 
 def payload_of(stored: Stored) -> Payload:

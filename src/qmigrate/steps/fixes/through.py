@@ -67,7 +67,8 @@ class Through:
         source = _Source(place.collection, place.store, place.code, place.settings)
         self._maker = Maker(source, self._transform, schema)
         self._known: dict[PointId, Sequence[str]] = {}
-        self._judge = Judge(self._maker, lacking=lambda identifier, name: name in self._known.get(identifier, ()))
+        lacking = lambda identifier, name: name in self._known.get(identifier, ())  # noqa: E731
+        self._judge = Judge(self._maker, None, lacking=lacking)
         self._name = place.collection
         self._lacking = sorted(set(self._transform.vectors) - schema.vector_names())
         self.changes = not self._transform.is_identity()
@@ -139,5 +140,5 @@ class Through:
     def is_it(self, one: Archived, stored: Stored) -> bool:
         """Whether a point that is there now is this one."""
         if not self.changes:
-            return records.digest(one.stored) == records.digest(stored)
+            return records.same(one.stored, stored)
         return self._judge.why_not(one.stored, stored, VerificationReport(source="", target="")) is None
