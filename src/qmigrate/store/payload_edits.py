@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qdrant_client import grpc
-from qdrant_client.conversions.conversion import json_to_value
 
 from qmigrate.ports import PayloadEdit
+from qmigrate.store.exact import value_of
 from qmigrate.store.points import IDS_PER_REQUEST, add_ids
 
 #: Operations of one request, and its bytes.
@@ -39,7 +39,7 @@ def _operations(ids: Sequence[Any], edit: PayloadEdit) -> Iterator[Any]:
     selected = grpc.PointsSelector()
     add_ids(selected.points.ids, ids)
     if edit.values:
-        values = {key: json_to_value(value) for key, value in edit.values.items()}
+        values = {key: value_of(value) for key, value in edit.values.items()}
         change = grpc.PointsUpdateOperation.SetPayload(payload=values, points_selector=selected)
         yield grpc.PointsUpdateOperation(set_payload=change)
     if edit.removed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from qmigrate.model.ids import Page
@@ -16,6 +17,7 @@ from qmigrate.store import (
     capabilities,
     collection,
     counts,
+    exact,
     fence,
     filters,
     hiding,
@@ -40,7 +42,7 @@ class ServerStore:
         self._nodes = found
         self._main = found.main
         self._capabilities = able
-        self._points = Points(settings, lambda name: fence.strict_mode(found.main, name))
+        self._points = Points(settings, lambda name: fence.strict_mode(found.main, name), self.payloads)
 
     @classmethod
     def open(cls, settings: ConnectionSettings) -> ServerStore:
@@ -199,8 +201,15 @@ class ServerStore:
         aliases.rename(self._main, pairs, drop)
 
     def upsert(self, name: str, points: Sequence[Ready]) -> PendingWrite:
-        """Start replacing or inserting points."""
-        return self._points.upsert(name, points)
+        """Start replacing or inserting points; those that gRPC can't carry go over REST, and are waited for later."""
+        marked = [point for point in points if exact.is_marked(point)]
+        if not marked:
+            return self._points.upsert(name, points)
+        left = [point for point in points if not exact.is_marked(point)]
+        others = self._points.upsert(name, left) if left else None
+        return payloads.ExactUpsert(
+            self._main, name, others, marked, lambda point: self._points.upsert(name, [point])
+        )
 
     def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
         """Delete points and wait; missing ids are no error. The operation id of the last request."""
@@ -208,8 +217,13 @@ class ServerStore:
 
     def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
         """Set and remove payload keys, in this order, and wait."""
-        for request in payload_edits.requests(name, edits):
-            self._points.update(request)
+        for large, group in groupby(edits, key=lambda edit: exact.holds_beyond(dict(edit.values))):
+            if large:
+                for edit in group:
+                    payloads.edit(self._main, name, edit)
+            else:
+                for request in payload_edits.requests(name, list(group)):
+                    self._points.update(request)
 
     def edit_vectors(self, name: str, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
         """Set these vectors of points that are there, and wait."""

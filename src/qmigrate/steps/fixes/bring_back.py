@@ -132,10 +132,6 @@ class BringBack:
         for batch in records.batches(through.ready([archived[entry.after["from"]] for entry in entries])):
             hand.store.upsert(hand.alias, batch).wait()
             hand.tick()
-        for entry in entries:
-            exact = through.exact(archived[entry.after["from"]])
-            if exact is not None:
-                hand.store.overwrite_payload(hand.alias, entry.id, exact)
 
     def audit(self, facts: JsonObject) -> Fixed:
         """It deletes no vector, so its count is 0."""

@@ -36,7 +36,7 @@ class PayloadFix:
             keys.update(entry.before, entry.after)
         ids = [entry.id for entry in entries]
         points = self._place.store.fetch(self._place.address, ids, payload=sorted(keys), vectors=False)
-        return {records.point_id(stored): records.plain_payload(stored) for stored in points}
+        return {records.point_id(stored): records.payload_of(stored) for stored in points}
 
     def portion(self) -> int:
         """All of a window."""

@@ -263,7 +263,7 @@ class Removal:
                     for entry in part
                     if entry.id in points and records.has_digest(points[entry.id], entry.before["digest"], key)
                 ]
-                yield portable.page_to_json(place.store, place.address, same)
+                yield portable.page_to_json(same)
                 tick()
 
     def _parts(self, items: Iterator[Item]) -> Iterator[list[Item]]:
