@@ -52,16 +52,28 @@ class Tolerance(NamedTuple):
 def tolerance_of(params: Mapping[str, Any]) -> Tolerance:
     """What the datatype and the distance of a vector do to its values.
 
-    uint8 truncates (a value outside 0 to 255 is lost, and is not close); float16 has 11 bits; cosine normalises,
-    but not uint8.
+    uint8 holds what may be written to it exactly (see :func:`cut_off`); float16 has 11 bits; cosine normalises, but not
+    uint8.
     """
     if params.get("datatype") == "uint8":
-        return Tolerance(0.999999, 0.0, unit=False)
+        return Tolerance(0.0, 0.0, unit=False)
     normalised = params.get("distance") == "Cosine"
     if params.get("datatype") == "float16":
         return Tolerance(1e-6, 1e-3, normalised)
     return Tolerance(1e-6, 1e-6, normalised)
 
+
+
+def cut_off(values: NDArray[Any], params: Mapping[str, Any]) -> float | None:
+    """The first of these values that a vector of such parameters would not keep, or None where it keeps them all.
+
+    uint8 keeps whole numbers from 0 to 255, and cuts others off without a word. Values that aren't finite are found by
+    whoever looks for them.
+    """
+    if params.get("datatype") != "uint8":
+        return None
+    lost = values[np.isfinite(values) & ((values != np.floor(values)) | (values < 0) | (values > 255))]
+    return float(lost.flat[0]) if lost.size else None
 
 
 def point_id(stored: Stored) -> PointId:
