@@ -118,6 +118,9 @@ def test_points_that_are_made_again_stay_known_until_a_pass_is_committed(ledger:
     lease.discard_stage("g")
     lease.commit_base("g", seen=False)
     assert len(list(ledger.dirty("g"))) == 4
+    lease.forget_dirty("g", {b"a", b"e", b"x"})
+    lease.forget_dirty("g", set())
+    assert sorted(ledger.dirty("g")) == [b"", b"b", b"c", b"d"]
     lease.commit_base("g")
     assert list(ledger.dirty("g")) == []
     lease.drop_base("other")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+import httpx
 import pytest
 from tests.faults import forked
 from tests.harness import write
@@ -13,7 +14,7 @@ from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
 from qmigrate.errors import StoreError
 from qmigrate.ledger import Lease, Ledger
-from qmigrate.steps import build, proof, sweep
+from qmigrate.steps import build, golive
 
 POINTS = 12
 
@@ -90,30 +91,40 @@ def test_a_killed_pass_leaves_no_stale_vector(deployment, label):
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
 def test_an_interrupted_carry_leaves_no_stale_vector(deployment, monkeypatch):
-    """v2 comes late and is carried, the run ends before that is noted, v1 comes later still: v1 serves."""
+    """v2 comes late and is carried, the run ends before that is noted, v1 comes later still: v1 serves, and is listed."""
     begin(deployment)
     old = f"{deployment.name}__g0001"
-    monkeypatch.setattr(sweep, "fence", lambda work, physical: None)
-    after(monkeypatch, proof, "last_pass", lambda work: write(work.store, old, [stale.point(5, turned=True)]))
-    original = Lease.carry
+    swap = golive.swap
 
-    def carry(self, run, step, identifier, before, entry, state):
+    def late(work, target, names):
+        write(work.store, old, [stale.point(5, turned=True)])
+        swap(work, target, names)
+
+    carry = Lease.carry
+
+    def ends(self, run, step, identifier, before, entry, state):
         if state == "done":
             raise StoreError("the process ends here")
-        original(self, run, step, identifier, before, entry, state)
+        carry(self, run, step, identifier, before, entry, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lease, "carry", carry)
+        patch.setattr(golive, "swap", late)
+        patch.setattr(Lease, "carry", ends)
         with pytest.raises(StoreError, match="ends here"):
             upgrade.upgrade(deployment.settings())
+    assert vectors(deployment)[5] == stale.values(5, turned=True)[::-1]
+    # The one write that the fence of a minute later lets pass.
+    limits = {"strict_mode_config": {"write_rate_limit": 1000}}
+    httpx.patch(f"{deployment.qdrant['url']}/collections/{old}", json=limits).raise_for_status()
     store = deployment.store()
     write(store, old, [stale.point(5)])
     store.close()
     result = upgrade.upgrade(deployment.settings())
     assert vectors(deployment) == expected()
-    (report,) = [facts["sweep"] for facts in result.outcomes[-1].report.values() if isinstance(facts.get("sweep"), dict)]
-    assert 5 in {identifier for identifier, _ in report["listed"]["named"]}
+    reports = [facts["sweep"] for facts in result.outcomes[-1].report.values() if isinstance(facts.get("sweep"), dict)]
+    assert 5 in {identifier for identifier, _ in reports[-1]["listed"]["named"]}
 
 
 def with_no_dirty(deployment) -> None:

@@ -5,9 +5,9 @@ Beside it stand the points that a pass is about to make again: see :meth:`BaseWr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, and_, delete, select
+from sqlalchemy import Connection, and_, delete, select, update
 
 from qmigrate.ledger.fence import Fenced, next_number, upsert
 from qmigrate.ledger.tables import bases, carries, dirty, fingerprints
@@ -67,6 +67,18 @@ class BaseWrites(Fenced):
             where = and_(dirty.c.generation == physical, dirty.c.range_number == range_number)
             values = {"range_number": range_number, "page": next_number(connection, dirty.c.page, where)}
             connection.execute(dirty.insert().values(generation=physical, **values, body=b"".join(keys)))
+
+    def forget_dirty(self, physical: str, keys: Collection[bytes]) -> None:
+        """Take order keys out of what :meth:`mark_dirty` has kept; their entries must be out of the base already."""
+        size = len(next(iter(keys), b"?"))
+        mine = dirty.c.generation == physical
+        with self._write() as connection:
+            for row in connection.execute(select(dirty).where(mine)).all():
+                kept = (row.body[at : at + size] for at in range(0, len(row.body), size))
+                body = b"".join(key for key in kept if key not in keys)
+                where = and_(mine, dirty.c.range_number == row.range_number, dirty.c.page == row.page)
+                if body != row.body:
+                    connection.execute(update(dirty).where(where).values(body=body))
 
     def discard_stage(self, physical: str) -> None:
         """Forget staged pages, also those that a dead process left behind."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from qdrant_client.conversions.conversion import json_to_value
 
-from qmigrate.model.transform import Payload, PointId
+from qmigrate.model.transform import Payload, PointId, nearly
 from qmigrate.ports import Ready, Stored
 from qmigrate.store import wire
 
@@ -27,17 +27,26 @@ _FIELD = 1000
 _MARK = b"qmigrate-integer:"
 #: A double from 2^63 to 2^64 in a server's answer: the length of its message, its tag, eight bytes with the exponent.
 _LARGE_DOUBLE = re.compile(rb"\x09\x11.{6}[\xe0-\xf0]\x43", re.DOTALL)
-#: How far a double may be from what was written, in units of its last place: a server parses its own JSON in a hurry,
-#: by a multiplication or two, each of which rounds.
-_LAST_DIGITS = 4
 _Value: Any = type(json_to_value(None))
+
+
+def new_value(plain: Any) -> Any:
+    """What user code has made, as a message.
+
+    Raises:
+        TypeError, ValueError: it is not JSON, or an integer is beyond 64 bits, which a server would keep as a double.
+    """
+    made = value_of(plain)
+    if made.WhichOneof("kind") != "string_value" and holds_beyond(plain, -BEYOND_INT64, 2 * BEYOND_INT64):
+        raise ValueError("an integer is beyond 64 bits")
+    return made
 
 
 def value_of(plain: Any) -> Any:
     """A payload value as a message, whatever the size of its integers.
 
     Raises:
-        TypeError, ValueError: it is no JSON.
+        TypeError, ValueError: it is not JSON.
     """
     with suppress(ValueError):
         return json_to_value(plain)
@@ -84,9 +93,9 @@ def nearly_equal(one: Any, other: Any) -> bool:
         return False
     if kind == "double_value":
         first, second = number_of(one), number_of(other)
-        if type(first) is not float or type(second) is not float or not math.isfinite(first - second):
-            return bool(one == other)
-        return abs(first - second) <= _LAST_DIGITS * math.ulp(max(abs(first), abs(second)))
+        if type(first) is type(second) is float:
+            return nearly(first, second) or (math.isnan(first) and math.isnan(second))
+        return type(first) is type(second) and first == second
     if kind == "struct_value":
         fields, others = one.struct_value.fields, other.struct_value.fields
         return fields.keys() == others.keys() and all(nearly_equal(fields[key], others[key]) for key in fields)

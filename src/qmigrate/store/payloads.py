@@ -39,7 +39,8 @@ def edit(node: Rest, name: str, change: PayloadEdit) -> None:
     """Set and remove keys of some points and wait; for values that gRPC can't carry."""
     ids, path = list(change.ids), f"{path_of(name)}/points/payload"
     _check(change.values, f"the points {ids[0]}, …" if len(ids) > 1 else f"point {ids[0]}")
-    waited(node, "POST", path, {"points": ids, "payload": dict(change.values)})
+    if change.values:
+        waited(node, "POST", path, {"points": ids, "payload": dict(change.values)})
     if change.removed:
         waited(node, "POST", f"{path}/delete", {"points": ids, "keys": list(change.removed)})
 
@@ -50,7 +51,7 @@ class ExactUpsert:
     Args:
         others: the write of those that can, which is under way; None where there are none.
         points: those that can't.
-        over_grpc: writes a point so all the same: one whose vectors JSON can't carry.
+        over_grpc: writes a point without its payload: one whose vectors JSON can't carry.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class ExactUpsert:
             try:
                 json.dumps(form["vector"], allow_nan=False)
             except ValueError:
-                self._over_grpc(point).wait()
+                self._over_grpc(records.without_payload(point)).wait()
                 overwrite(self._node, self._name, form["id"], form["payload"])
             else:
                 finite.append(form)

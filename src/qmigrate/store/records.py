@@ -194,7 +194,7 @@ def new_payload(stored: Stored, transform: PointTransform) -> Payload | None:
             raise TypeError(f"{name} returned {type(payload).__name__}, not a dict")
         if position < last or transform.filled:
             # Whoever reads it next, gets what it would read from the collection: lists for tuples, and so on.
-            payload = {key: plain_value(exact.value_of(value)) for key, value in payload.items()}
+            payload = {key: plain_value(exact.new_value(value)) for key, value in payload.items()}
         point = Point(point.id, payload, point.vectors)
     return point.payload
 
@@ -256,7 +256,7 @@ def make_ready(
             ready.payload[key].CopyFrom(source[key])
     else:
         for key, plain in payload.items():
-            ready.payload[key].CopyFrom(exact.value_of(plain))
+            ready.payload[key].CopyFrom(exact.new_value(plain))
     parts = {name: found.SerializeToString() for name, found in _carried(stored, transform)}
     parts.update({name: vector_wire(value) for name, value in values.items()})
     _set_vectors(ready, parts)
@@ -286,6 +286,13 @@ def rest_form(ready: Ready) -> dict[str, Any]:
     vectors = vectors_of(point)
     vector = vectors[""] if set(vectors) == {""} else vectors
     return {"id": point_id(point), "payload": payload_of(point), "vector": vector}
+
+
+def without_payload(ready: Ready) -> Ready:
+    """A point that is ready to be written, with its vectors alone."""
+    point = grpc.PointStruct.FromString(ready)
+    point.ClearField("payload")
+    return bytes(point.SerializeToString())
 
 
 def vector_wire(value: Any) -> bytes:
@@ -395,7 +402,7 @@ def _payload_bytes(stored: Stored, payload: Payload | None) -> bytes:
             holder.payload[key].CopyFrom(source[key])
     else:
         for key, plain in payload.items():
-            holder.payload[key].CopyFrom(exact.value_of(plain))
+            holder.payload[key].CopyFrom(exact.new_value(plain))
     return bytes(holder.SerializeToString(deterministic=True))
 
 
