@@ -31,7 +31,7 @@ import zstandard
 
 from qmigrate.errors import ArchiveError
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.transform import Payload, PointId
+from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.store import portable, records
 from qmigrate.whole import clean, writing
@@ -109,13 +109,11 @@ class Archived(NamedTuple):
         line: its number, for messages.
         key: order key of the id.
         stored: the point as a server hands it out.
-        exact: its payload where gRPC can't carry it (integers of 2^63 and more); else None.
     """
 
     line: int
     key: bytes
     stored: Stored
-    exact: Payload | None
 
     @property
     def id(self) -> PointId:
@@ -286,8 +284,7 @@ class _Reader:
 
     def _point(self, data: JsonObject) -> Archived:
         stored = portable.from_json(data)
-        exact = portable.exact_payload(data)
-        return Archived(self.number, records.order_key(records.point_id(stored)), stored, exact)
+        return Archived(self.number, records.order_key(records.point_id(stored)), stored)
 
     def _close(self, told: int, count: int, lines: Iterator[bytes]) -> None:
         if told != count:

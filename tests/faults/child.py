@@ -27,6 +27,7 @@ JOURNAL = (
     "fix_ranges",
     "checkpoint",
     "stage_base",
+    "mark_dirty",
     "commit_base",
     "carry",
     "amend_run",

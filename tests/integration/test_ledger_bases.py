@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from qmigrate.errors import LedgerError, QmigrateError
-from qmigrate.ledger import Lease, Ledger, Quarantined, tables
+from qmigrate.ledger import ANY_RANGE, Lease, Ledger, Quarantined, pages, tables
 from qmigrate.model.plan import Job
 
 pytestmark = pytest.mark.timeout(120)
@@ -102,6 +102,53 @@ def test_an_empty_base_is_a_base(ledger: Ledger, lease: Lease) -> None:
     lease.commit_base("g")
     assert list(ledger.base_pages("g")) == []
     assert ledger.has_base("g")
+
+
+def test_points_that_are_made_again_stay_known_until_a_pass_is_committed(ledger: Ledger, lease: Lease) -> None:
+    """By range, or of any; discarding a stage keeps them, so does a base that no pass has read; dropping forgets."""
+    lease.mark_dirty("g", 0, [b"a", b"b"])
+    lease.mark_dirty("g", 0, [])
+    lease.mark_dirty("g", 0, [b"c"])
+    lease.mark_dirty("g", 1, [b"d"])
+    lease.mark_dirty("g", ANY_RANGE, [b"e"])
+    lease.mark_dirty("other", 0, [b"f"])
+    assert sorted(ledger.dirty("g")) == [b"ab", b"c", b"d", b"e"]
+    assert sorted(ledger.dirty("g", 1)) == [b"d", b"e"]
+    lease.stage_base("g", 0, [b"page"])
+    lease.discard_stage("g")
+    lease.commit_base("g", seen=False)
+    assert len(list(ledger.dirty("g"))) == 4
+    lease.forget_dirty("g", {b"a", b"e", b"x"})
+    lease.forget_dirty("g", set())
+    assert sorted(ledger.dirty("g")) == [b"", b"b", b"c", b"d"]
+    lease.commit_base("g")
+    assert list(ledger.dirty("g")) == []
+    lease.drop_base("other")
+    assert list(ledger.dirty("other")) == []
+
+
+def test_a_base_keeps_the_kind_of_digest_that_it_was_begun_with(
+    ledger: Ledger, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was begun before there was a key goes on without one, and so does what takes its entries; else keyed."""
+    with monkeypatch.context() as before:
+        before.setattr(pages, "KEYED", None)
+        lease.stage_base("old", 0, [b"one"])
+        lease.commit_base("old")
+    lease.stage_base("old", 0, [b"two"])
+    lease.commit_base("old")
+    lease.stage_base("new", 0, [b"one"])
+    assert (ledger.digest_key("old"), ledger.digest_key("new")) == (None, ledger.own_key())
+    assert ledger.digest_key("none yet") == ledger.own_key()
+    for like, name in (("old", "old<"), ("new", "new<"), ("none yet", "yet<")):
+        lease.begin_base(name, like=like)
+        assert not ledger.has_base(name)
+        assert ledger.digest_key(name) == ledger.digest_key(like)
+    lease.begin_base("new<", like="old")
+    assert ledger.digest_key("new<") is None
+    lease.drop_base("old")
+    lease.stage_base("old", 0, [b"one"])
+    assert ledger.digest_key("old") == ledger.own_key()
 
 
 def test_bases_of_other_generations_are_left_alone(ledger: Ledger, lease: Lease) -> None:

@@ -86,6 +86,7 @@ def everything_read(ledger: Ledger) -> list[object]:
         ledger.ranges(1, 0),
         list(ledger.base_pages("a")),
         ledger.has_base("a"),
+        list(ledger.dirty("a")),
         ledger.carries(1, 0),
         ledger.quarantined("a"),
     ]
@@ -94,7 +95,7 @@ def everything_read(ledger: Ledger) -> list[object]:
 def test_reading_a_database_without_tables_writes_nothing(ledger_url: str) -> None:
     """Every reading method answers "nothing", and neither a file nor a table is made."""
     ledger = Ledger.open(ledger_url)
-    assert [bool(answer) for answer in everything_read(ledger)] == [False] * 18
+    assert [bool(answer) for answer in everything_read(ledger)] == [False] * 19
     ledger.close()
     if ledger_url.startswith("sqlite"):
         assert not os.path.exists(os.path.dirname(ledger_url.removeprefix("sqlite:///")))
@@ -149,6 +150,40 @@ def test_an_earlier_quarantine_is_kept(ledger_url: str) -> None:
     assert (found["u"].vector, found["u"].reason, found["u"].outcome, found["u"].digest) == ("", "odd", "kept", None)
     with ledger.database.reading() as connection:
         assert set(connection.scalars(select(tables.quarantine.c.collection))) == {"notes"}
+    ledger.close()
+
+
+def test_a_ledger_of_before_there_were_keys_gets_one_for_good(ledger_url: str) -> None:
+    """Its bases stay as they are; every ledger has a key of its own, and a ledger without tables none that is kept."""
+    ledger = Ledger.open(ledger_url)
+    other = Ledger.open(ledger_url)
+    assert ledger.own_key() == ledger.own_key() != other.own_key()
+    other.close()
+    ledger.prepare()
+    first = ledger.own_key()
+    with ledger.hold("notes", timeout=5) as lease:
+        lease.stage_base("g", 0, [b"page"])
+        lease.commit_base("g")
+    ledger.close()
+    with plainly(ledger_url) as connection:
+        connection.execute(text("DROP TABLE qdrant_copy_dirty"))
+        connection.execute(text("ALTER TABLE qdrant_ledger DROP COLUMN digest_key"))
+        connection.execute(text("ALTER TABLE qdrant_copy_bases DROP COLUMN digest"))
+        connection.execute(text("UPDATE qdrant_ledger_version SET version_num = '0004'"))
+    ledger = Ledger.open(ledger_url)
+    ledger.prepare()
+    second = ledger.own_key()
+    assert (len(first), len(second), first == second) == (32, 32, False)
+    assert (ledger.digest_key("g"), list(ledger.base_pages("g"))) == (None, [b"page"])
+    assert ledger.digest_key("h") == second
+    ledger.prepare()
+    ledger.close()
+    with plainly(ledger_url) as connection:
+        assert connection.scalar(select(tables.ledger.c.digest_key)) == second
+        connection.execute(text("UPDATE qdrant_ledger SET digest_key = NULL"))
+    ledger = Ledger.open(ledger_url)
+    with pytest.raises(LedgerError, match="no key"):
+        ledger.own_key()
     ledger.close()
 
 

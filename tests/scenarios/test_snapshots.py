@@ -93,13 +93,13 @@ def generations(made: Deployment) -> list[str]:
 
 
 def digests(made: Deployment, name: str | None = None) -> dict:
-    """Id -> digest of everything behind a name, and its exact payload where gRPC can't carry it."""
+    """Id -> digest of everything behind a name, integers that gRPC can't carry included."""
     store = made.store()
     try:
         found = {}
         for page in store.scan(name or made.name):
             for stored in page:
-                found[records.point_id(stored)] = records.digest(stored)
+                found[records.point_id(stored)] = records.digest_under(None)(stored)
         return found
     finally:
         store.close()

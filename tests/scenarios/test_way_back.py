@@ -214,7 +214,8 @@ def test_a_name_that_was_moved_back_by_hand_stops_the_resume(deployment, monkeyp
 @pytest.mark.parametrize(
     ("params", "stored", "close"),
     [
-        ({"datatype": "uint8"}, [10.0, 200.0], True),
+        ({"datatype": "uint8"}, [10.0, 200.0], False),
+        ({"datatype": "uint8"}, [10.7, 200.4], True),
         ({"datatype": "uint8"}, [12.0, 200.0], False),
         ({"datatype": "uint8"}, [0.0, 0.0], False),
         ({"datatype": "float16"}, [10.703125, 200.375], True),
@@ -224,7 +225,7 @@ def test_a_name_that_was_moved_back_by_hand_stops_the_resume(deployment, monkeyp
     ],
 )
 def test_a_converted_vector_is_compared_as_its_new_form_allows(params, stored, close):
-    """uint8 truncates, float16 rounds, cosine normalises; everything else is different."""
+    """uint8 keeps what may be written to it, float16 rounds, cosine normalises; everything else is different."""
     import numpy as np
 
     wanted = np.array([10.7, 200.4], dtype=np.float32)

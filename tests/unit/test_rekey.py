@@ -121,7 +121,9 @@ class Two:
         self.bases: dict[str, list[bytes]] = {}
         self.ledger = SimpleNamespace(
             ranges=lambda *_: [SimpleNamespace(number=0, start=None, stop=5), SimpleNamespace(number=1, start=5, stop=None)],
-            base_pages=lambda name: iter(self.bases[name]),
+            base_pages=lambda name, *_: iter(self.bases[name]),
+            dirty=lambda *_: iter(()),
+            digest_key=lambda _: bytes(32),
         )
 
     def aliases(self):
@@ -147,6 +149,9 @@ class Two:
             self.sides[name].pop(one, None)
 
     def discard_stage(self, name):
+        self.bases[name] = []
+
+    def begin_base(self, name, like):
         self.bases[name] = []
 
     def stage_base(self, name, number, pages):

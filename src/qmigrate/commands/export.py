@@ -132,7 +132,7 @@ def _of_fix(settings: Settings, ledger: Ledger, log: int, *, ids: bool, vectors:
 def _point(one: archive.Archived, *, ids: bool, vectors: bool) -> JsonObject:
     if ids:
         return {"id": one.id}
-    payload = one.exact if one.exact is not None else records.payload_of(one.stored)
+    payload = records.payload_of(one.stored)
     more: dict[str, Any] = {"vectors": records.vectors_of(one.stored)} if vectors else {}
     return {"id": one.id, "payload": payload, **more}
 

@@ -53,7 +53,7 @@ def _compare(
         report.failures.add(identifier, f"is only in {report.source}")
         return
     reason = None
-    if records.digest(left) != records.digest(right):
+    if not records.same(left, right):
         wanted, seen = records.expected(left, transform, None), records.found(right, transform)
         reason = records.difference(wanted, seen, {})
     if reason is None:

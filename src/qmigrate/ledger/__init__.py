@@ -9,6 +9,7 @@ from __future__ import annotations
 from qmigrate.ledger.decisions import accept_checksum, unlock
 from qmigrate.ledger.joined import JoinedLease, join
 from qmigrate.ledger.lease import Lease
+from qmigrate.ledger.pages import ANY_RANGE
 from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.schema import VERSION_TABLE
 from qmigrate.ledger.tables import metadata
@@ -30,6 +31,7 @@ from qmigrate.ledger.values import (
 TABLE_NAMES = frozenset({VERSION_TABLE, *metadata.tables})
 
 __all__ = [
+    "ANY_RANGE",
     "TABLE_NAMES",
     "Carry",
     "DeletionRow",

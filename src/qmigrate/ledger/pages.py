@@ -1,21 +1,25 @@
 """Writing the base of a rebuild: pages per generation, in versions of which one counts; and forgetting it.
 
-It reads no page.
+Beside it stand the points that a pass is about to make again: see :meth:`BaseWrites.mark_dirty`. It reads no page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, and_, delete, select, update
 
 from qmigrate.ledger import codec
 from qmigrate.ledger.fence import Fenced, next_number, upsert
-from qmigrate.ledger.tables import bases, carries, fingerprints
+from qmigrate.ledger.tables import bases, carries, dirty, fingerprints
 from qmigrate.model.transform import PointId
 
 #: Ids of one statement.
 _IDS_AT_ONCE = 500
+#: How a base that is begun now digests its points: SHA-256 with the ledger's key, 128 bits of it.
+KEYED = "sha256-128"
+#: Where the range of a point is not known.
+ANY_RANGE = -1
 
 
 class BaseWrites(Fenced):
@@ -27,28 +31,71 @@ class BaseWrites(Fenced):
             committed, staged = _head(connection, physical)
             if staged is None:
                 staged = (committed or 0) + 1
-                upsert(connection, bases, {"generation": physical}, {"staged": staged})
+                _put(connection, physical, staged=staged)
             append_pages(connection, physical, staged, range_number, pages)
 
-    def commit_base(self, physical: str) -> None:
-        """The staged pages, or none when nothing was staged, replace the committed base at once."""
+    def begin_base(self, physical: str, like: str) -> None:
+        """Begin again under a name, with digests of the same kind as another base, whose entries it takes."""
+        with self._write() as connection:
+            other = connection.execute(select(bases.c.digest).where(bases.c.generation == like)).first()
+            values = {"committed": None, "staged": None, "digest": KEYED if other is None else other.digest}
+            upsert(connection, bases, {"generation": physical}, values)
+        self._sweep(physical)
+
+    def commit_base(self, physical: str, *, seen: bool = True) -> None:
+        """The staged pages, or none when nothing was staged, replace the committed base at once.
+
+        Args:
+            seen: they are what a pass over all points has read, so those that it has made again count again.
+        """
         with self._write() as connection:
             committed, staged = _head(connection, physical)
-            now = staged if staged is not None else (committed or 0) + 1
-            upsert(connection, bases, {"generation": physical}, {"committed": now, "staged": None})
+            _put(connection, physical, committed=staged if staged is not None else (committed or 0) + 1, staged=None)
+            if seen:
+                connection.execute(delete(dirty).where(dirty.c.generation == physical))
         self._sweep(physical)
+
+    def mark_dirty(self, physical: str, range_number: int, keys: Sequence[bytes]) -> None:
+        """These points are about to be made again: until the next commit the base says nothing about them.
+
+        Else a process that dies before it leaves a target that was made of a source that no base has seen, and a
+        source that is written back meanwhile would look as if nothing had happened.
+
+        Args:
+            range_number: of the base; :data:`ANY_RANGE` where it isn't known.
+            keys: order keys, all of one length.
+        """
+        if not keys:
+            return
+        with self._write() as connection:
+            where = and_(dirty.c.generation == physical, dirty.c.range_number == range_number)
+            values = {"range_number": range_number, "page": next_number(connection, dirty.c.page, where)}
+            connection.execute(dirty.insert().values(generation=physical, **values, body=b"".join(keys)))
+
+    def forget_dirty(self, physical: str, keys: Collection[bytes]) -> None:
+        """Take order keys out of what :meth:`mark_dirty` has kept; their entries must be out of the base already."""
+        size = len(next(iter(keys), b"?"))
+        mine = dirty.c.generation == physical
+        with self._write() as connection:
+            for row in connection.execute(select(dirty).where(mine)).all():
+                kept = (row.body[at : at + size] for at in range(0, len(row.body), size))
+                body = b"".join(key for key in kept if key not in keys)
+                where = and_(mine, dirty.c.range_number == row.range_number, dirty.c.page == row.page)
+                if body != row.body:
+                    connection.execute(update(dirty).where(where).values(body=body))
 
     def discard_stage(self, physical: str) -> None:
         """Forget staged pages, also those that a dead process left behind."""
         with self._write() as connection:
             if _head(connection, physical)[1] is not None:
-                upsert(connection, bases, {"generation": physical}, {"staged": None})
+                _put(connection, physical, staged=None)
         self._sweep(physical)
 
     def drop_base(self, physical: str) -> None:
         """Forget the base altogether; no error when there is none."""
         with self._write() as connection:
             connection.execute(delete(bases).where(bases.c.generation == physical))
+            connection.execute(delete(dirty).where(dirty.c.generation == physical))
         self._sweep(physical)
 
     def carried_for_sure(self, run: int, step: int, ids: Sequence[PointId]) -> None:
@@ -96,7 +143,7 @@ def append_committed(connection: Connection, physical: str, range_number: int, p
     committed, _ = _head(connection, physical)
     if committed is None:
         committed = 1
-        upsert(connection, bases, {"generation": physical}, {"committed": committed})
+        _put(connection, physical, committed=committed)
     append_pages(connection, physical, committed, range_number, pages)
 
 
@@ -123,6 +170,10 @@ def append_pages(
         for page, body in enumerate(pages, first)
     ]
     connection.execute(fingerprints.insert(), rows)
+
+
+def _put(connection: Connection, physical: str, **values: int | None) -> None:
+    upsert(connection, bases, {"generation": physical}, values, digest=KEYED)
 
 
 def _head(connection: Connection, physical: str) -> tuple[int | None, int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -14,6 +15,7 @@ from qmigrate.ledger import codec, schema, tables
 from qmigrate.ledger.database import Database
 from qmigrate.ledger.erased import ErasureReads
 from qmigrate.ledger.owner import Owner, system_user
+from qmigrate.ledger.pages import ANY_RANGE
 from qmigrate.ledger.quarantine import of_generations, quarantined_of
 from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Quarantined, Range, RunRow, View
 from qmigrate.ledger.writes import OPEN_STATES, UNCHANGED
@@ -45,6 +47,8 @@ class Ledger(ErasureReads):
         self.named = named
         self.metadata = dict(metadata or {})
         self._is_ready = False
+        self._key: bytes | None = None
+        self._passing_key = secrets.token_bytes(schema.KEY_SIZE)
 
     @classmethod
     def open(
@@ -328,6 +332,43 @@ class Ledger(ErasureReads):
     def _committed(self, physical: str) -> int | None:
         rows = self._rows(select(tables.bases.c.committed).where(tables.bases.c.generation == physical))
         return rows[0]["committed"] if rows else None
+
+    def digest_key(self, physical: str) -> bytes | None:
+        """The key under which the points of a base are digested; None where it was begun before there was one.
+
+        Raises:
+            LedgerError: the ledger has no key.
+        """
+        found = self._rows(select(tables.bases.c.digest).where(tables.bases.c.generation == physical))
+        return None if found and found[0]["digest"] is None else self.own_key()
+
+    def own_key(self) -> bytes:
+        """The ledger's own key, under which digests are made from now on.
+
+        While there are no tables, so that no digest can be kept, it is one that goes with this object.
+
+        Raises:
+            LedgerError: it has none.
+        """
+        if self._key is None:
+            rows = self._rows(select(tables.ledger.c.digest_key))
+            if not rows:
+                return self._passing_key
+            if rows[0]["digest_key"] is None:
+                raise LedgerError(
+                    f"the ledger ({self.url_label}) has no key for digests: its row of qdrant_ledger was changed",
+                    hint="bring that row back from a backup of the ledger",
+                )
+            self._key = bytes(rows[0]["digest_key"])
+        return self._key
+
+    def dirty(self, physical: str, range_number: int | None = None) -> Iterator[bytes]:
+        """Pages of order keys of points about which the base says nothing: see :meth:`BaseWrites.mark_dirty`."""
+        table = tables.dirty
+        query = select(table.c.body).where(table.c.generation == physical)
+        if range_number is not None:
+            query = query.where(table.c.range_number.in_([range_number, ANY_RANGE]))
+        return (bytes(row["body"]) for row in self._rows(query))
 
     def base_pages(self, physical: str, range_number: int | None = None) -> Iterator[bytes]:
         """The committed base, in the order of ranges and pages; read in portions, no transaction stays open.

@@ -7,11 +7,12 @@ Alembic run around it, and migrations of the application may well call qmigrate.
 
 from __future__ import annotations
 
+import secrets
 import uuid
 import zlib
 from pathlib import Path
 
-from sqlalchemy import Connection, column, inspect, select, table, text
+from sqlalchemy import Connection, column, inspect, select, table, text, update
 from sqlalchemy.schema import CreateSchema
 
 from qmigrate.errors import LedgerError
@@ -24,6 +25,8 @@ VERSION_TABLE = "qdrant_ledger_version"
 #: The newest revision in ``versions/``.
 HEAD = "0010"
 _LOCK = zlib.crc32(VERSION_TABLE.encode())
+#: Bytes of the key of the digests.
+KEY_SIZE = 32
 
 
 def version(connection: Connection, schema: str | None) -> str | None:
@@ -114,8 +117,12 @@ def _evolve(connection: Connection, database: Database) -> None:
 
 
 def _identity(connection: Connection, database: Database) -> str:
-    found = connection.scalar(select(tables.ledger.c.id))
+    """The row of the ledger itself: made once, and given a key where an earlier version has made it without one."""
+    found = connection.execute(select(tables.ledger.c.id, tables.ledger.c.digest_key)).first()
     if found is None:
-        found = uuid.uuid4().hex
-        connection.execute(tables.ledger.insert().values(id=found, created_at=database.now()))
-    return str(found)
+        values = {"id": uuid.uuid4().hex, "created_at": database.now(), "digest_key": secrets.token_bytes(KEY_SIZE)}
+        connection.execute(tables.ledger.insert().values(**values))
+        return str(values["id"])
+    if found.digest_key is None:
+        connection.execute(update(tables.ledger).values(digest_key=secrets.token_bytes(KEY_SIZE)))
+    return str(found.id)

@@ -60,6 +60,8 @@ ledger = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("created_at", UtcDateTime, nullable=False),
+    # Secret: whoever knows it can make two points with one digest. See `qdrant_copy_bases.digest`.
+    Column("digest_key", LargeBinary),
 )
 
 views = Table(
@@ -198,6 +200,8 @@ bases = Table(
     Column("generation", Name, primary_key=True),
     Column("committed", Integer),
     Column("staged", Integer),
+    # How its points are digested; NULL where it was begun before there was a key, and goes on without one.
+    Column("digest", String(16)),
 )
 
 fingerprints = Table(
@@ -205,6 +209,16 @@ fingerprints = Table(
     metadata,
     Column("generation", Name, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("range_number", Integer, primary_key=True, autoincrement=False),
+    Column("page", Integer, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+# Points that are made again while a pass works: until the pass is committed, no base says anything about them.
+dirty = Table(
+    "qdrant_copy_dirty",
+    metadata,
+    Column("generation", Name, primary_key=True),
     Column("range_number", Integer, primary_key=True, autoincrement=False),
     Column("page", Integer, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),

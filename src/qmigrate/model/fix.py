@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.transform import PointId
+from qmigrate.model.transform import PointId, nearly
 
 #: Entries of a sample that people look at.
 SAMPLE = 10
@@ -70,11 +70,14 @@ class Found:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two payload values say the same: 1 and 1.0 do, and two texts of one moment; 1 and True don't."""
+    """Whether two payload values say the same: 1 and 1.0 do, and two texts of one moment; 1 and True don't.
+
+    Nor do doubles differ whose last digits do: a server may change these at every reading.
+    """
     kind = type(one)
     # Most values are of these kinds, and this is asked of every point.
     if kind is type(other) and kind in _SCALARS:
-        return one is other or bool(one == other)
+        return one is other or bool(one == other) or (kind is float and nearly(one, other))
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, Mapping) and isinstance(other, Mapping):

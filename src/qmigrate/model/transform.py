@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,6 +11,17 @@ PointId = int | str
 Payload = dict[str, Any]
 #: A vector as plain values: dense, sparse ``{"indices", "values"}``, or rows of a multivector.
 VectorValue = list[float] | dict[str, list[Any]] | list[list[float]]
+#: How far a payload double may be from what was written, in units of its last place: a server parses the JSON that it
+#: has stored by a multiplication or two, each of which rounds.
+LAST_DIGITS = 4
+
+
+def nearly(one: float, other: float) -> bool:
+    """Whether two payload doubles differ in their last digits at most, which a server may change at every reading."""
+    if one == other:
+        return True
+    apart = abs(one - other)
+    return math.isfinite(apart) and apart <= LAST_DIGITS * math.ulp(max(abs(one), abs(other)))
 
 
 @dataclass(frozen=True, slots=True)

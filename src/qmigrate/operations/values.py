@@ -93,7 +93,7 @@ class Compute:
     Args:
         function: gets a :class:`~qmigrate.model.transform.Point` (the old vectors, the new payload) and
             returns a list of floats, rows of them for a multivector, or ``{"indices": …, "values": …}``. It
-            must give the same for the same point.
+            must give the same for the same point. For a uint8 vector these must be whole numbers from 0 to 255.
 
     Raises:
         PlanError: it can't be called.
@@ -122,6 +122,8 @@ class Compute:
 @dataclass(frozen=True, slots=True)
 class CopyOf:
     """The values of another vector of the same point, as they are stored.
+
+    Into a uint8 vector only whole numbers from 0 to 255 can be copied: every value is checked before anything is made.
 
     Args:
         vector: its name; ``""`` is the unnamed one.

@@ -100,10 +100,26 @@ class VectorOperation(Operation):
                 "by vectors of length 1, not by the originals",
                 hint=f"{hint}; values=CopyOf({source!r}, allow_normalised=True) accepts the loss",
             )
-        if new.get("datatype") == "uint8" != old.get("datatype") and explicit is None:
+        if new.get("datatype") == "uint8" != old.get("datatype"):
+            self._check_whole(old, source, explicit)
+
+    def _check_whole(self, old: JsonObject, source: str, explicit: CopyOf | None) -> None:
+        """Whether values may become uint8: cosine ones can't be whole numbers, of others every one is checked later.
+
+        Raises:
+            PlanError: they may not.
+        """
+        hint = "values=Compute(…) can scale and round them, for example round(127.5 * (value + 1))"
+        if old.get("distance") == "Cosine":
+            raise self.error(
+                f"vector {shown(source)} is cosine, so its values are between -1 and 1, and uint8 keeps whole numbers "
+                "from 0 to 255 only: nearly all of them would become 0",
+                hint=hint,
+            )
+        if explicit is None:
             raise self.error(
                 "uint8 keeps whole numbers from 0 to 255 only: other values would be cut off",
-                hint=f"{hint}; values=CopyOf({source!r}) says that all values are such numbers",
+                hint=f"{hint}; values=CopyOf({source!r}) says that all values are such numbers, which is checked",
             )
 
 

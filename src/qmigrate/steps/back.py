@@ -12,7 +12,7 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.model.words import quote
 from qmigrate.ports import OperationIds
 from qmigrate.steps import again
-from qmigrate.steps.base import base_name, exchanged, unpack
+from qmigrate.steps.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.steps.owned import own, reach
 from qmigrate.steps.passes import Sides, keyed, page_of
 from qmigrate.steps.points import Maker
@@ -155,7 +155,7 @@ def _count(step: GoLive, work: Work) -> WritesSince:
     _need_base(step, work)
     since = WritesSince()
     source = str(step.source)
-    base = unpack(_forward_pages(step, work))
+    base, digest = unpack(_forward_pages(step, work)), digest_of(work.lease.ledger, _forward(step, work))
     live = keyed(work, source, (None, None), page_of(work, source))
     # They are done again where it goes back to, so nothing of them is lost.
     by_fixes = {records.order_key(identifier) for identifier in again.deleted_since(step, work)}
@@ -167,17 +167,22 @@ def _count(step: GoLive, work: Work) -> WritesSince:
             since.deleted += int(entry.source != records.ABSENT and key not in by_fixes)
         elif entry.source == records.ABSENT:
             since.added += 1
-        elif records.digest(stored) != entry.source:
+        elif digest(stored) != entry.source:
             since.changed += 1
     return since
 
 
 def _forward_pages(step: GoLive, work: Work) -> Iterator[bytes]:
     """What the proof of the live generation saw, in the order of its ids and from its point of view."""
-    ledger = work.lease.ledger
+    pages = committed(work.lease.ledger, _forward(step, work))
+    return pages if rekeys(step, work) else exchanged(pages)
+
+
+def _forward(step: GoLive, work: Work) -> str:
+    """Name of the base that the proof of the live generation has left, in the order of its ids."""
     if rekeys(step, work):
-        return ledger.base_pages(base_name(step.source, step.target, back=True))
-    return exchanged(ledger.base_pages(base_name(step.target, step.source, back=False)))
+        return base_name(step.source, step.target, back=True)
+    return base_name(step.target, step.source, back=False)
 
 
 def _need_base(step: GoLive, work: Work) -> None:
@@ -242,9 +247,9 @@ def lift(step: GoLive, work: Work) -> None:
 
 def _exchange(step: GoLive, work: Work) -> None:
     """The forward base with its sides exchanged, in one range: the parent is what it was, the fence saw to that."""
-    name = base_name(step.source, step.target, back=True)
+    name, forward = base_name(step.source, step.target, back=True), base_name(step.target, step.source, back=False)
     work.lease.fix_ranges(work.run, work.step, [(None, None)])
-    work.lease.discard_stage(name)
-    for page in exchanged(work.lease.ledger.base_pages(base_name(step.target, step.source, back=False))):
+    work.lease.begin_base(name, like=forward)
+    for page in exchanged(committed(work.lease.ledger, forward)):
         work.lease.stage_base(name, 0, [page])
-    work.lease.commit_base(name)
+    work.lease.commit_base(name, seen=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 from typing import TYPE_CHECKING, NamedTuple
 
-from qmigrate.store.records import DIGEST_SIZE, KEY_SIZE, order_key
+from qmigrate.store.records import DIGEST_SIZE, KEY_SIZE, Digest, digest_under, order_key
 
 if TYPE_CHECKING:
-    from qmigrate.ledger import Carry
+    from qmigrate.ledger import Carry, Ledger
 
 ENTRY_SIZE = KEY_SIZE + 2 * DIGEST_SIZE
 #: Entries of a stored page.
@@ -34,6 +34,26 @@ def unpack(pages: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
         for offset in range(0, len(page), ENTRY_SIZE):
             row = page[offset : offset + ENTRY_SIZE]
             yield row[:KEY_SIZE], Entry(row[KEY_SIZE:middle], row[middle:])
+
+
+def committed(ledger: Ledger, name: str, number: int | None = None) -> Iterator[bytes]:
+    """The pages of a base that counts, without the points that an unfinished pass has made again.
+
+    Args:
+        number: of one range; None for all in order.
+    """
+    keys = {page[offset : offset + KEY_SIZE] for page in ledger.dirty(name, number) for offset in _places(page)}
+    for page in ledger.base_pages(name, number):
+        yield without(page, keys) if keys else page
+
+
+def _places(page: bytes) -> range:
+    return range(0, len(page), KEY_SIZE)
+
+
+def digest_of(ledger: Ledger, name: str) -> Digest:
+    """What makes the digests of a base, and of all that is compared with it."""
+    return digest_under(ledger.digest_key(name))
 
 
 def without(page: bytes, keys: Set[bytes]) -> bytes:

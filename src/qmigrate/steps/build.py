@@ -158,7 +158,8 @@ def fill(step: Build, work: Work) -> Facts:
     work.lease.progress(work.run, done, points)
     if maker.quarantine is not None and maker.quarantine.is_over():
         # What stopped the run may have been mended since.
-        try_again(work, step.source, own(work, step.target), maker)
+        base = base_name(step.source, step.target, back=False)
+        try_again(work, step.source, own(work, step.target), maker, base)
     stages = copy_ranges(work, step, maker, ranges)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(f"{copied:,} points")

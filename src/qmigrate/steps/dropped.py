@@ -51,7 +51,7 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
             kept = [portable.stored_of(ready) for ready in maker.without_vectors(found)]
             # The exact payload is the source's as long as no function changes it.
             yield (
-                portable.page_to_json(work.store, reach(work, source), kept)
+                portable.page_to_json(kept)
                 if maker.transform.keeps_payload
                 else [portable.to_json(one) for one in kept]
             )

@@ -207,13 +207,13 @@ def _unchanged(work: Work, ids: set[PointId]) -> set[PointId]:
         if entry.id in ids and "digest" in entry.before
     }
     found = set()
-    step = work.job.steps[work.step]
-    for part in parts(iter(sorted(ids, key=records.order_key))):
+    step, key = work.job.steps[work.step], work.lease.ledger.own_key()
+    for part in parts(iter(sorted(before, key=records.order_key))):
         points: list[Stored] = work.store.fetch(reach(work, str(step.target)), part)
         found |= {
             records.point_id(stored)
             for stored in points
-            if records.digest(stored).hex() == before.get(records.point_id(stored))
+            if records.has_digest(stored, before[records.point_id(stored)], key)
         }
     return found
 

@@ -39,7 +39,7 @@ def export(
 
     def pages() -> Iterator[Sequence[JsonObject]]:
         for page in store.scan(address, page=size):
-            yield portable.page_to_json(store, address, page)
+            yield portable.page_to_json(page)
             if tick is not None:
                 tick(len(page))
 

@@ -14,7 +14,7 @@ from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build
 from qmigrate.model.transform import PointId
 from qmigrate.ports import PendingWrite, Stored
-from qmigrate.steps.base import Entry, PageWriter, base_name
+from qmigrate.steps.base import Entry, PageWriter, base_name, digest_of
 from qmigrate.steps.crew import copy_by_crew, places_of
 from qmigrate.steps.owned import own
 from qmigrate.steps.points import Begun, Maker, fill_inputs, send
@@ -63,13 +63,18 @@ class _Flight:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Where the ranges write to, in pages of how many points, how fast, and how many pages are on their way."""
+    """Where the ranges write to, in pages of how many points, how fast, and how many pages are on their way.
+
+    Attributes:
+        digest: what makes the digests of the base.
+    """
 
     alias: EpochAlias
     page: int
     throttle: Throttle
     ahead: int
     shares: Shares
+    digest: records.Digest
 
 
 class Copying:
@@ -110,7 +115,8 @@ def copying(
     page, ahead = _pages(next(iter(work.store.scan(step.source, page=64)), ()), maker, workers)
     throttle = Throttle(rate, pause=waiting(work.tick))
     with maker.streaming() as streams:
-        target = _Target(alias, page, throttle, ahead, Shares(streams, workers))
+        digest = digest_of(work.lease.ledger, base_name(step.source, step.target, back=False))
+        target = _Target(alias, page, throttle, ahead, Shares(streams, workers), digest)
         yield Copying(work, step, maker, target, streams)
 
 
@@ -184,7 +190,7 @@ def _land(work: Work, step: Build, maker: Maker, state: _Progress, target: _Targ
     """Write the page that has been on its way for longest."""
     flight = state.flights.popleft()
     made = maker.finish(flight.begun)
-    keys = [(records.order_key(records.point_id(stored)), records.digest(stored)) for stored in flight.page]
+    keys = [(records.order_key(records.point_id(stored)), target.digest(stored)) for stored in flight.page]
     began = time.monotonic()
     _settle(state)
     if maker.quarantine is not None:

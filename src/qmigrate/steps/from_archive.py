@@ -71,7 +71,7 @@ def converge(step: Build, work: Work) -> Facts:
     """
     origin = origin_of(step)
     report = VerificationReport(source=origin["name"], target=step.target)
-    judge = Judge(_maker(step, work))
+    judge = Judge(_maker(step, work), None)
     base = Base(step, work)
     work.progress.begin(work.collection, "verify", int(work.facts("preflight", position(step, work)).get("points", 0)))
     page = page_of(work, step.target)
@@ -82,7 +82,7 @@ def converge(step: Build, work: Work) -> Facts:
             report.failures.add(identifier, "is not in the archive")
             continue
         report.points += 1
-        reason = judge.why_not(line.stored, counterpart, report) or _inexact(work, step.target, line)
+        reason = judge.why_not(line.stored, counterpart, report)
         if reason is not None or counterpart is None:
             report.failures.add(identifier, reason or "is missing")
             continue
@@ -123,7 +123,6 @@ class _Fill:
         self._throttle = Throttle(work.settings.rebuild.max_rate, pause=waiting(work.tick))
         self._points = points
         self._writes: list[PendingWrite] = []
-        self._exact: list[Archived] = []
         self._last: PointId | None = None
         self._saved_at = time.monotonic()
 
@@ -146,16 +145,13 @@ class _Fill:
         ready = [portable.ready(one.stored) for one in fresh]
         self._settle()
         self._writes = [self._work.store.upsert(self._alias, batch) for batch in records.batches(ready)]
-        self._exact = [one for one in fresh if one.exact is not None]
         self._points += len(fresh)
         self._last = fresh[-1].id
 
     def _settle(self) -> None:
         for pending in self._writes:
             pending.wait()
-        for one in self._exact:
-            self._work.store.overwrite_payload(self._alias, one.id, one.exact or {})
-        self._writes, self._exact = [], []
+        self._writes = []
 
     def _checkpoint(self, *, done: bool) -> None:
         self._settle()
@@ -176,9 +172,3 @@ def _maker(step: Build, work: Work) -> Maker:
         transform = replace(transform, converted=frozenset(changing))
     return Maker(work, transform, step.schema, step.target)
 
-
-def _inexact(work: Work, target: str, line: Archived) -> str | None:
-    """Integers that gRPC can't carry are compared over REST."""
-    if line.exact is None or work.store.payloads(target, [line.id]).get(line.id) == line.exact:
-        return None
-    return "the payload differs in an integer of 2^63 or more"

@@ -13,6 +13,7 @@ from qmigrate.ports import Stored
 from qmigrate.steps.base import Entry
 from qmigrate.steps.points import Maker
 from qmigrate.store import records
+from qmigrate.store.records import Digest
 
 
 class Judge:
@@ -20,18 +21,30 @@ class Judge:
 
     Args:
         maker: f, or None where only "unchanged since the base" can be said.
+        digest: what makes the digests of the base; None where nothing is compared with a base.
         based: whether there is a base. Without one (a clone: no point went through this process) being equal is all
             that can be said, and enough, as long as f makes nothing anew that could be stale.
         lacking: says whether a point, by its new id, may lack a filled vector; by default its quarantine knows.
     """
 
     def __init__(
-        self, maker: Maker | None, *, based: bool = True, lacking: Callable[[PointId, str], bool] | None = None
+        self,
+        maker: Maker | None,
+        digest: Digest | None,
+        *,
+        based: bool = True,
+        lacking: Callable[[PointId, str], bool] | None = None,
     ) -> None:
         self._maker = maker
+        self._digest = digest
         self._lacking = lacking
         self._equal_is_enough = not based and maker is not None and not maker.transform.filled
         self._loose = maker.tolerances() if maker is not None else {}
+
+    def digest(self, stored: Stored) -> bytes:
+        """The digest of a point, as the base has it."""
+        assert self._digest is not None  # noqa: S101  whoever has a base says how it digests
+        return self._digest(stored)
 
     def proven(
         self, stored: Stored | None, counterpart: Stored | None, entry: Entry | None, report: VerificationReport
@@ -43,15 +56,15 @@ class Judge:
         """
         if stored is None or counterpart is None or self._is_dropped(stored):
             return self._left_out(stored, counterpart, entry, report)
-        whole = records.digest(stored)
+        whole = self.digest(stored)
         if entry is None:
             if not self._equal_is_enough or self.why_not(stored, counterpart, report) is not None:
                 return None
             report.proven += 1
-            return Entry(whole, records.digest(counterpart))
+            return Entry(whole, self.digest(counterpart))
         if entry.source != whole:
             return None
-        seen = records.digest(counterpart)
+        seen = self.digest(counterpart)
         if entry.target != seen:
             if self._maker is None or self.why_not(stored, counterpart, report) is not None:
                 return None
@@ -69,9 +82,9 @@ class Judge:
                 return None
             report.proven += 1
             report.dropped += 1
-            return Entry(records.digest(stored), records.ABSENT)
+            return Entry(self.digest(stored), records.ABSENT)
         # Going back: what the way forward has dropped is where it was.
-        seen = records.digest(counterpart)
+        seen = self.digest(counterpart)
         if entry is None or entry.source != records.ABSENT or entry.target != seen:
             return None
         return Entry(records.ABSENT, seen)
@@ -82,7 +95,7 @@ class Judge:
             # The usual case: no point is asked for its id.
             return False
         identifier = records.point_id(stored)
-        return identifier in quarantine and quarantine.dropped(identifier, records.digest(stored))
+        return identifier in quarantine and quarantine.dropped(identifier, stored)
 
     def why_not(self, stored: Stored, counterpart: Stored | None, report: VerificationReport) -> str | None:
         """Why the counterpart is not f(stored), or None when it is."""
@@ -97,7 +110,7 @@ class Judge:
             return "changed, and the change can't be carried back"
         transform = self._maker.transform
         if transform.is_identity():
-            return None if records.digest(stored) == records.digest(counterpart) else self._explain(stored, counterpart)
+            return None if records.same(stored, counterpart) else self._explain(stored, counterpart)
         reason = self._explain(stored, counterpart)
         if reason is None:
             reason = self._filled_wrong(stored, counterpart)
@@ -129,7 +142,7 @@ class Judge:
         if self._lacking is not None:
             return self._lacking(records.point_id(counterpart), name)
         quarantine = self._maker.quarantine if self._maker is not None else None
-        return quarantine is not None and quarantine.lacks(records.point_id(counterpart), name, records.digest(stored))
+        return quarantine is not None and quarantine.lacks(records.point_id(counterpart), name, stored)
 
     def _count_filled(self, counterpart: Stored, report: VerificationReport) -> None:
         assert self._maker is not None  # noqa: S101  the caller looked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from qmigrate.errors import RefusedError
@@ -12,7 +11,7 @@ from qmigrate.merge import join
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.report import Findings
 from qmigrate.ports import OperationIds
-from qmigrate.steps.base import Entry, base_name, exchanged, left_by, unpack
+from qmigrate.steps.base import Entry, base_name, committed, digest_of, exchanged, left_by, unpack
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import keyed, page_of
 from qmigrate.steps.quiet import TokenGuard, barrier, exact, measure, nothing_written
@@ -43,8 +42,7 @@ def check_left(work: Work, physical: str) -> Facts:
     taken, now = _barrier(work, address)
     if told and now and nothing_written(work, told["ids"], now, delta=delta, own_writes=taken):
         return _facts(work, now, delta, started)
-    pages = _base(work, leaving)
-    if leaving is None or pages is None:
+    if leaving is None or _base_of(work, leaving) is None:
         _refuse_unknown(work, physical, leaving, now)
         return _facts(work, now, delta, started)
     work.progress.begin(work.collection, f"compare {physical}", None)
@@ -120,32 +118,38 @@ def _facts(work: Work, now: OperationIds, delta: int, taken_at: float) -> Facts:
     return {"ids": dict(now), "barrier_delta": delta, "epoch": work.lease.epoch, "taken_at": taken_at}
 
 
-def _base(work: Work, leaving: Leaving | None) -> Iterator[bytes] | None:
-    """Pages with the points of the generation as they were read last, or None when nobody kept any."""
-    if leaving is None or leaving.given_up:
+def _base_of(work: Work, leaving: Leaving) -> tuple[str, bool] | None:
+    """Name of the base with the points of the generation as they were read last, and whether its sides are exchanged.
+
+    None when no process has kept any.
+    """
+    if leaving.given_up:
         return None
     ledger = work.lease.ledger
     forward = base_name(leaving.target, leaving.source, back=False)
     mine = base_name(leaving.source, leaving.target, back=leaving.back)
     if ledger.has_base(mine):
-        return ledger.base_pages(mine)
+        return mine, False
     if leaving.back and ledger.has_base(forward):
         # Nothing had been written since the way forward, so the rollback made no base of its own.
-        return exchanged(ledger.base_pages(forward))
+        return forward, True
     return None
 
 
 def _written_since(work: Work, address: str, leaving: Leaving, guard: TokenGuard | None) -> Findings:
     """Read the generation against its base, with the late writes that were carried from it laid over."""
     found = Findings()
-    late = sorted(left_by(work.lease.ledger.carries(leaving.run, leaving.step)).items())
-    base = ((key, carried or kept) for key, kept, carried in join(unpack(_base(work, leaving) or ()), late))
+    ledger = work.lease.ledger
+    late = sorted(left_by(ledger.carries(leaving.run, leaving.step)).items())
+    name, turned = _base_of(work, leaving) or ("", False)
+    pages = exchanged(committed(ledger, name)) if turned else committed(ledger, name)
+    base, digest = ((key, carried or kept) for key, kept, carried in join(unpack(pages), late)), digest_of(ledger, name)
     unknown = Entry(records.ABSENT, records.ABSENT)
     points = keyed(work, address, (None, None), page_of(work, address))
     for key, stored, entry in join(points, base):
         if guard is not None:
             guard()
-        seen = records.digest(stored) if stored is not None else records.ABSENT
+        seen = digest(stored) if stored is not None else records.ABSENT
         known = (entry or unknown).source
         if seen != known:
             how = "new" if known == records.ABSENT else "deleted" if stored is None else "changed"

@@ -6,6 +6,7 @@ sides, repairs what it finds, and is the proof: after it every point of the sour
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,13 +17,14 @@ from qmigrate.model.names import EpochAlias
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
-from qmigrate.steps.base import Entry, PageWriter, exchanged, unpack
+from qmigrate.steps.base import Entry, PageWriter, committed, digest_of, exchanged, unpack
 from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import reach
 from qmigrate.steps.points import Maker, write
 from qmigrate.steps.ranges import in_parallel
 from qmigrate.steps.work import Work
 from qmigrate.store import records
+from qmigrate.store.records import Digest
 
 #: Points that are redone in one batch.
 REDO_BATCH = 256
@@ -56,8 +58,12 @@ class Sides:
 
     def base_pages(self, work: Work, number: int | None = None) -> Iterator[bytes]:
         """The committed base of one range, or of all in order, from the point of view of these sides."""
-        pages = work.lease.ledger.base_pages(self.base, number)
+        pages = committed(work.lease.ledger, self.base, number)
         return exchanged(pages) if self.exchange else pages
+
+    def digest(self, work: Work) -> Digest:
+        """What makes the digests of the base."""
+        return digest_of(work.lease.ledger, self.base)
 
 
 @dataclass(slots=True)
@@ -86,12 +92,12 @@ def keyed(work: Work, name: str, share: tuple[PointId | None, PointId | None], p
 
 def source_pass(work: Work, sides: Sides) -> PassCounts:
     """Read the source once and redo what differs from the base, which is replaced at the end."""
-    counts = PassCounts()
+    counts, digest = PassCounts(), sides.digest(work)
     size = page_of(work, sides.source)
     work.lease.discard_stage(sides.base)
     ranges = work.lease.ledger.ranges(work.run, sides.step)
     for share in ranges:
-        redo = _Redo(work, sides)
+        redo = _Redo(work, sides, share.number)
         pages = PageWriter()
         base = unpack(sides.base_pages(work, share.number))
         for key, stored, entry in join(keyed(work, sides.source, (share.start, share.stop), size), base):
@@ -102,7 +108,7 @@ def source_pass(work: Work, sides: Sides) -> PassCounts:
                 counts.removed += 1
                 continue
             counts.points += 1
-            whole = records.digest(stored)
+            whole = digest(stored)
             if entry is None or entry.source != whole:
                 redo.add(stored)
                 counts.redone += 1
@@ -128,10 +134,12 @@ class Sample:
 
     share: float
     pairs: list[tuple[Stored, Stored]] = field(default_factory=list)
+    # Another one each time: nobody can choose ids that are never picked.
+    _seed: int = field(default_factory=lambda: secrets.randbits(64))
 
     def offer(self, key: bytes, stored: Stored, counterpart: Stored) -> None:
         """Keep the pair when its id is picked."""
-        if xxhash.xxh3_64_intdigest(key) < self.share * 2**64:
+        if xxhash.xxh3_64_intdigest(key, self._seed) < self.share * 2**64:
             self.pairs.append((stored, counterpart))
 
 
@@ -147,7 +155,7 @@ def last_pass(work: Work, sides: Sides, sample: Sample) -> VerificationReport:
     report = VerificationReport(source=sides.source, target=sides.target)
     size = page_of(work, sides.source)
     work.lease.discard_stage(sides.base)
-    judge = Judge(sides.maker, based=work.lease.ledger.has_base(sides.base))
+    judge = Judge(sides.maker, sides.digest(work), based=work.lease.ledger.has_base(sides.base))
     ranges = work.lease.ledger.ranges(work.run, sides.step)
     shares = [_Share(number=share.number, start=share.start, stop=share.stop, sample=sample) for share in ranges]
     in_parallel(work, shares, lambda share: _prove_share(work, sides, judge, share, size))
@@ -222,7 +230,7 @@ def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes
     present = [(key, stored) for key, stored in share.suspects if stored is not None]
     gone = [records.id_of_key(key) for key, stored in share.suspects if stored is None]
     share.report.repaired += len(share.suspects)
-    redo = _Redo(work, sides)
+    redo = _Redo(work, sides, share.number)
     for identifier in gone:
         redo.remove(identifier)
     for _, stored in present:
@@ -239,7 +247,7 @@ def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes
         reason = judge.why_not(stored, counterpart, share.report)
         if reason is None:
             there = counterpart is not None
-            mended[key] = Entry(records.digest(stored), records.digest(counterpart) if there else records.ABSENT)
+            mended[key] = Entry(judge.digest(stored), judge.digest(counterpart) if there else records.ABSENT)
             share.report.proven += 1
             if there:
                 share.sample.offer(key, stored, counterpart)
@@ -255,16 +263,21 @@ def _forgive(maker: Maker | None, gone: Sequence[PointId]) -> None:
 
 
 class _Redo:
-    """Points that are made anew and ids that are deleted, in batches, each waited for."""
+    """Points that are made again and ids that are deleted, in batches, each waited for.
 
-    def __init__(self, work: Work, sides: Sides) -> None:
+    Before a batch is sent the ledger knows its points: whatever becomes of this process, no base decides about them
+    that was not committed after it.
+    """
+
+    def __init__(self, work: Work, sides: Sides, number: int) -> None:
         self._work = work
         self._sides = sides
+        self._number = number
         self._points: list[Stored] = []
         self._gone: list[PointId] = []
 
     def add(self, stored: Stored) -> None:
-        """Make one point anew."""
+        """Make one point again."""
         self._points.append(stored)
         if len(self._points) >= REDO_BATCH:
             self.flush()
@@ -277,6 +290,8 @@ class _Redo:
 
     def flush(self) -> None:
         """Send what is collected and wait until it is acknowledged."""
+        ids = [*map(records.point_id, self._points), *self._gone]
+        self._work.lease.mark_dirty(self._sides.base, self._number, [records.order_key(one) for one in ids])
         if self._points and self._sides.maker is not None:
             made = self._sides.maker.make(self._points)
             for pending in write(self._work, self._sides.alias, self._sides.maker, made):

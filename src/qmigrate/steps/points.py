@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
-from qmigrate.ledger import Quarantined
+from qmigrate.ledger import ANY_RANGE, Quarantined
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Payload, PointId, PointTransform
@@ -109,6 +111,8 @@ class Maker:
         if target is not None:
             assert isinstance(work, Work)  # noqa: S101  only a step's work builds
             self.quarantine = Quarantine(work, target, transform.filled)
+        #: Target vectors of which every value is looked at: see :meth:`check_values`.
+        self._narrow = [name for name, params in schema.vectors.items() if params.get("datatype") == "uint8"]
         self._check_drop()
 
     @contextmanager
@@ -134,19 +138,54 @@ class Maker:
     def begin(self, read: Sequence[Stored]) -> Begun:
         """Start with a page; see :meth:`make` for errors."""
         page = [self.renamed(stored) for stored in read] if self.transform.rekeys else read
+        self.check_values(page)
         payloads = [self._payload(stored) for stored in page]
         asked = {vector: self._ask(vector, page, payloads) for vector in self.transform.filled}
         return Begun(read, page, payloads, asked)
 
+    @property
+    def narrows(self) -> bool:
+        """Whether values are carried into a vector that doesn't keep every value."""
+        return any(name in self.transform.converted for name in self._narrow)
+
+    def check_values(self, page: Sequence[Stored]) -> None:
+        """See that no carried value is cut off by the datatype of its target.
+
+        Raises:
+            PlanError: one would be; names the point.
+        """
+        for name in self._narrow:
+            if name not in self.transform.converted:
+                continue
+            for stored in page:
+                message = records.vector_messages(stored).get(self.transform.vectors[name])
+                if message is not None:
+                    self._check_kept(name, stored, records.array_of(message))
+
+    def _check_kept(self, vector: str, stored: Stored, value: Any) -> None:
+        if vector not in self._narrow or isinstance(value, Mapping):
+            return
+        lost = records.cut_off(np.asarray(value), self.schema.vectors[vector])
+        if lost is not None:
+            raise PlanError(
+                f"vector {vector!r} of point {records.point_id(stored)} of {self._work.collection} would get the value "
+                f"{lost:g}: uint8 keeps whole numbers from 0 to 255 only, and cuts others off. The live collection was "
+                "not touched",
+                hint="scale and round them, values=Compute(…): for example round(127.5 * (value + 1)) for -1 to 1; or "
+                "choose another datatype",
+            )
+
     def finish(self, begun: Begun) -> Made:
         """Wait for the vectors of a page; see :meth:`make` for errors."""
-        failures = Failures(self._work.collection, begun.page, begun.read, self.on_failure)
+        digest = self.quarantine.digest if self.quarantine is not None else None
+        failures = Failures(self._work.collection, begun.page, begun.read, self.on_failure, digest)
         values: list[dict[str, Any]] = [{} for _ in begun.page]
         for vector, (inputs, answer) in begun.asked.items():
             for place, value in enumerate(_answered(inputs, answer())):
                 if isinstance(value, Failure):
                     failures.add(place, vector, value.stage, value.message, inputs[place])
                 else:
+                    self._check_kept(vector, begun.page[place], value)
                     values[place][vector] = value
         # Who is who is only asked where a point may fail.
         ids = [records.point_id(stored) for stored in begun.page] if begun.asked else []
@@ -350,8 +389,11 @@ def send(work: Work, alias: EpochAlias, made: Made) -> list[PendingWrite]:
     return [work.store.upsert(alias, batch) for batch in records.batches(made.ready)]
 
 
-def try_again(work: Work, source: str, alias: EpochAlias, maker: Maker) -> None:
-    """Make those points anew that could not be embedded so far.
+def try_again(work: Work, source: str, alias: EpochAlias, maker: Maker, base: str) -> None:
+    """Make those points again that could not be embedded so far.
+
+    Args:
+        base: name of the base, which says nothing about them from here on.
 
     Raises:
         QuarantineError: still too many.
@@ -360,6 +402,7 @@ def try_again(work: Work, source: str, alias: EpochAlias, maker: Maker) -> None:
     ids = [*maker.quarantine.ids(KEPT), *maker.quarantine.ids(DROPPED)]
     for start in range(0, len(ids), AGAIN):
         part = ids[start : start + AGAIN]
+        work.lease.mark_dirty(base, ANY_RANGE, [records.order_key(one) for one in part])
         for pending in write(work, alias, maker, maker.make(work.store.fetch(source, part))):
             pending.wait()
         work.tick()

@@ -93,10 +93,17 @@ def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = Fa
 
 
 def _try_some(work: Work, step: Build, transform: PointTransform) -> None:
-    """The user's code on a few points: what it does wrong to every point shows before anything is made."""
+    """The user's code on a few points: what it does wrong to every point shows before anything is made.
+
+    Where a datatype doesn't keep every value, all that are carried into it are looked at.
+    """
+    maker = Maker(work, transform, step.schema)
     if transform.filled or not transform.keeps_payload:
-        page = next(iter(work.store.scan(str(step.source), page=TRIED)), ())
-        Maker(work, transform, step.schema).make(page)
+        maker.make(next(iter(work.store.scan(str(step.source), page=TRIED)), ()))
+    if maker.narrows:
+        for page in work.store.scan(str(step.source), payload=False):
+            maker.check_values(page)
+            work.tick(len(page))
 
 
 def _is_new_enough(work: Work) -> bool:

@@ -12,8 +12,9 @@ from qmigrate.ledger import Quarantined
 from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.ports import Stored
+from qmigrate.steps.base import digest_of
 from qmigrate.steps.work import Work
-from qmigrate.store.records import digest, point_id
+from qmigrate.store.records import Digest, point_id
 
 KEPT, DROPPED = "kept", "dropped"
 #: What is allowed where the settings say nothing: a share of the points, and a count for few points.
@@ -39,6 +40,8 @@ class Quarantine:
         self._work = work
         self._physical = physical
         self._lock = threading.Lock()
+        #: Of its points, as the base of the generation has them.
+        self.digest = digest_of(work.lease.ledger, physical)
         self._rows: dict[PointId, dict[str, Quarantined]] = {}
         for row in work.lease.ledger.quarantine([physical]) if filled else ():
             self._put(row)
@@ -59,15 +62,16 @@ class Quarantine:
         """Points of which this became."""
         return list(dict.fromkeys(row.point_id for row in self.rows() if row.outcome == outcome))
 
-    def lacks(self, identifier: PointId, vector: str, whole: bytes) -> bool:
+    def lacks(self, identifier: PointId, vector: str, source: Stored) -> bool:
         """Whether this reading of a point is known to have no such vector."""
         row = self._rows.get(identifier, {}).get(vector)
-        return row is not None and row.outcome == KEPT and row.digest == whole
+        return row is not None and row.outcome == KEPT and row.digest == self.digest(source)
 
-    def dropped(self, identifier: PointId, whole: bytes) -> bool:
+    def dropped(self, identifier: PointId, source: Stored) -> bool:
         """Whether this reading of a point is not in the generation on purpose."""
         if identifier not in self._rows:
             return False
+        whole = self.digest(source)
         return any(row.outcome == DROPPED and row.digest == whole for row in self._rows[identifier].values())
 
     def learn(self, page: Iterable[PointId], failed: Sequence[Quarantined]) -> list[PointId]:
@@ -152,13 +156,22 @@ class Failures:
         page: the points, as they will be known.
         read: the same, as they were read.
         how: vector -> ``stop``, ``keep_without_vector`` or ``drop``.
+        digest: of the points as they were read; None where nothing is kept.
     """
 
-    def __init__(self, name: str, page: Sequence[Stored], read: Sequence[Stored], how: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        page: Sequence[Stored],
+        read: Sequence[Stored],
+        how: Mapping[str, str],
+        digest: Digest | None,
+    ) -> None:
         self._name = name
         self._page = page
         self._read = read
         self._how = how
+        self._digest = digest
         self.rows: list[Quarantined] = []
         self.dropped: set[int] = set()
 
@@ -177,6 +190,6 @@ class Failures:
         outcome = DROPPED if how == "drop" else KEPT
         if outcome == DROPPED:
             self.dropped.add(place)
-        source, whole = shortened(item), digest(self._read[place])
-        why = without_secrets(reason)
+        whole = self._digest(self._read[place]) if self._digest is not None else None
+        source, why = shortened(item), without_secrets(reason)
         self.rows.append(Quarantined(identifier, vector, outcome, stage, why, source, whole))

@@ -17,7 +17,7 @@ from qmigrate.model.plan import GoLive
 from qmigrate.model.report import Findings, VerificationReport
 from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.ports import Stored
-from qmigrate.steps.base import Entry, PageWriter, base_name, unpack
+from qmigrate.steps.base import Entry, PageWriter, base_name, committed, digest_of, unpack
 from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import reach
 from qmigrate.steps.passes import REDO_BATCH, Sides, keyed, page_of
@@ -157,7 +157,7 @@ def _forwards(work: Work, sides: Sides) -> VerificationReport:
     size = page_of(work, sides.source)
     work.lease.discard_stage(sides.base)
     with closing(IdTable()) as table:
-        run = _Pass(work, sides, Judge(sides.maker), table, report)
+        run = _Pass(work, sides, Judge(sides.maker, sides.digest(work)), table, report)
         for share in work.lease.ledger.ranges(work.run, sides.step):
             pages = PageWriter()
             source = reach(work, sides.source)
@@ -178,7 +178,10 @@ def _back_base(sides: Sides) -> str:
 
 
 def _prove_page(run: _Pass, page: Sequence[Stored]) -> list[tuple[bytes, Entry]]:
-    """Compare a page with its counterparts, make anew what differs, and compare that again."""
+    """Compare a page with its counterparts, make again what differs, and compare that again.
+
+    Nothing is made beside the id, so what can be compared is all there is, and no base has to say more.
+    """
     maker, report = run.sides.maker, run.report
     assert maker is not None  # noqa: S101  the caller looked
     run.work.tick(len(page))
@@ -199,14 +202,14 @@ def _prove_page(run: _Pass, page: Sequence[Stored]) -> list[tuple[bytes, Entry]]
             report.failures.add(records.point_id(stored), reason or "is missing in the new generation")
             continue
         report.proven += 1
-        entries.append((stored, new, Entry(records.digest(stored), records.digest(counterpart))))
+        entries.append((stored, new, Entry(run.judge.digest(stored), run.judge.digest(counterpart))))
     run.table.settle((records.order_key(new), entry) for _, new, entry in entries)
     return [(records.order_key(records.point_id(stored)), entry) for stored, _, entry in entries]
 
 
 def _why_not(run: _Pass, stored: Stored, new: PointId, counterpart: Stored | None) -> str | None:
     """Why the counterpart is not this point under its new id, or None when it is."""
-    if counterpart is not None and records.digest(records.with_id(stored, new)) == records.digest(counterpart):
+    if counterpart is not None and records.same(records.with_id(stored, new), counterpart):
         return None
     return run.judge.why_not(stored, counterpart, run.report)
 
@@ -220,14 +223,14 @@ def _counterparts(run: _Pass, ids: Sequence[PointId]) -> dict[PointId, Stored]:
 def _other_side(run: _Pass, size: int) -> None:
     """Read the target in its own order against the ids that were given: nothing else may be there."""
     work, base = run.work, _back_base(run.sides)
-    work.lease.discard_stage(base)
+    work.lease.begin_base(base, like=run.sides.base)
     pages = PageWriter()
     target = keyed(work, run.sides.target, (None, None), size)
     for key, stored, entry in join(target, run.table.in_order()):
         if entry is None:
             run.strays.append(records.id_of_key(key))
             continue
-        if entry.source != records.ABSENT and (stored is None or records.digest(stored) != entry.source):
+        if entry.source != records.ABSENT and (stored is None or run.judge.digest(stored) != entry.source):
             run.report.failures.add(records.id_of_key(key), "changed in the new generation while it was proven")
         pages.add(key, entry)
         if pages.full:
@@ -251,9 +254,9 @@ def _backwards(work: Work, sides: Sides) -> VerificationReport:
     ledger = work.lease.ledger
     forward = base_name(sides.target, sides.source, back=False)
     for name, base in ((sides.source, sides.base), (sides.target, forward)):
-        points = keyed(work, name, (None, None), page_of(work, name))
-        for key, stored, entry in join(points, unpack(ledger.base_pages(base))):
-            seen = records.digest(stored) if stored is not None else records.ABSENT
+        points, digest = keyed(work, name, (None, None), page_of(work, name)), digest_of(ledger, base)
+        for key, stored, entry in join(points, unpack(committed(ledger, base))):
+            seen = digest(stored) if stored is not None else records.ABSENT
             same = entry is not None and seen == entry.source
             if name == sides.source:
                 report.points += 1

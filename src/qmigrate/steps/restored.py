@@ -12,7 +12,7 @@ from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.ports import Stored
-from qmigrate.steps.base import Entry, PageWriter, base_name
+from qmigrate.steps.base import Entry, PageWriter, base_name, digest_of
 from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.owned import reach
 from qmigrate.steps.quiet import barrier, delta_of
@@ -27,11 +27,12 @@ class Base:
         self._work = work
         self._name = base_name(step.source, step.target, back=False)
         self._pages = PageWriter()
+        self._digest = digest_of(work.lease.ledger, self._name)
         work.lease.discard_stage(self._name)
 
     def add(self, key: bytes, stored: Stored) -> None:
         """One more point, in key order."""
-        self._pages.add(key, Entry(records.ABSENT, records.digest(stored)))
+        self._pages.add(key, Entry(records.ABSENT, self._digest(stored)))
         if self._pages.full:
             self._stage()
 

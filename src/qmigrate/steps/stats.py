@@ -81,7 +81,7 @@ def tally(store: Store, name: str, schema: CollectionSchema, wanted: Wanted) -> 
     selected = sorted({*left, *([wanted.paths] if wanted.paths is not None else [])})
     for page in store.scan(name, page=_PAGE, payload=selected, vectors=False):
         for stored in page:
-            payload = records.plain_payload(stored)
+            payload = records.payload_of(stored)
             if folders is not None:
                 paths = [one for one in _values(payload, folders.by) if isinstance(one, str)]
                 inside = {("str", one) for one in map(folder_of, paths) if _is_in(one, wanted.prefix)}

@@ -162,9 +162,14 @@ def is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int,
 
 
 class Late(NamedTuple):
-    """One id that the old generation took a write of: its point there, the base, the point's digest, what is doubtful.
+    """One id that the old generation took a write of.
 
-    The doubt holds until the new side is known to have been left alone.
+    Attributes:
+        stored: its point there as it is now, or None.
+        known: its base, with the carries of this step.
+        whole: the digest of `stored`.
+        doubt: what is doubtful about a carry, until the new side is known to have been left alone.
+        begun: a process that died was about to carry it.
     """
 
     identifier: PointId
@@ -172,10 +177,14 @@ class Late(NamedTuple):
     known: Entry
     whole: bytes
     doubt: str
+    begun: bool
 
 
 def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenGuard | None) -> dict[PointId, str]:
     """One reading of the old side against the base, with the carries of this step laid over it.
+
+    A carry that was begun by a process that died is gone into again, whatever the old side holds now: what that
+    process wrote may be made of something that the old side does not hold any more.
 
     Returns:
         What was carried, each with what is doubtful about it until the new side is known to have been left alone.
@@ -183,9 +192,10 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenG
     journal = work.lease.ledger.carries(work.run, work.step)
     done = left_by(journal, {"done", LISTED})
     ours = left_by(journal, {"running", "done"}).keys()
+    begun = left_by(journal, {"running"}).keys()
     # An id that was inserted once stays doubtful for that, whatever comes late for it afterwards.
     inserted = {one.point_id for one in journal if one.doubt is not None and one.doubt.reason == MAY_UNDO}
-    judge = Judge(sides.maker)
+    judge = Judge(sides.maker, sides.digest(work))
     carried: dict[PointId, str] = {}
     base = unpack(sides.base_pages(work))
     source = keyed(work, sides.source, (None, None), page_of(work, sides.source))
@@ -193,26 +203,21 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenG
         if guard is not None:
             guard()
         known = done.get(key, entry or Entry(records.ABSENT, records.ABSENT))
-        whole = records.digest(stored) if stored is not None else records.ABSENT
-        if whole == known.source:
+        whole = judge.digest(stored) if stored is not None else records.ABSENT
+        if whole == known.source and key not in begun:
             continue
         identifier = records.id_of_key(key)
         # What neither side had may have been deleted through the name before it is carried.
         fresh = stored is not None and known.target == records.ABSENT
-        late = Late(identifier, stored, known, whole, MAY_UNDO if fresh or identifier in inserted else MAY_OVERWRITE)
+        doubt = MAY_UNDO if fresh or identifier in inserted else MAY_OVERWRITE
+        late = Late(identifier, stored, known, whole, doubt, begun=key in begun)
         if _carried(work, sides, judge, late, report, kept=key in ours):
             carried[identifier] = late.doubt
     return carried
 
 
 def _carried(
-    work: Work,
-    sides: Sides,
-    judge: Judge,
-    late: Late,
-    report: SweepReport,
-    *,
-    kept: bool,
+    work: Work, sides: Sides, judge: Judge, late: Late, report: SweepReport, *, kept: bool
 ) -> bool:
     """Carry one id; what can't be made or must not be overwritten is listed, once, and stops nobody.
 
@@ -240,21 +245,24 @@ def _carried(
     return False
 
 
-def _carry(
-    work: Work, sides: Sides, judge: Judge, late: Late
-) -> tuple[str | None, bytes | None]:
+def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | None, bytes | None]:
     """Rule 6 for one id. T = base: apply S; T = f(S): it is there already; else T took another write: keep and list.
 
     Returns:
         Why it was not carried, or None when it was; and the digest of T, where it was read.
     """
-    identifier, stored, known, whole, _ = late
+    identifier, stored, known, whole = late.identifier, late.stored, late.known, late.whole
     if sides.rekeys:
         return "written to the generation left, past its fence; in the other one it has another id: not carried", None
     here = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
-    seen = records.digest(here) if here is not None else records.ABSENT
+    seen = judge.digest(here) if here is not None else records.ABSENT
     if seen != known.target:
-        return ALREADY if _already(judge, stored, here) else KEPT, seen
+        if not _already(judge, stored, here):
+            return KEPT, seen
+        # What can be compared is equal; vectors that are made can't be, and may be made of another source.
+        stale = late.begun and sides.maker is not None and bool(sides.maker.transform.filled)
+        if stored is None or not stale:
+            return ALREADY, seen
     if stored is not None and sides.maker is None:
         return "written to the generation left; the change has no inverse", seen
     # Doubtful from now on, and for good where this process ends before it is known what else the new side took.
@@ -270,7 +278,7 @@ def _carry(
         for pending in write(work, alias, sides.maker, made):
             pending.wait()
     now = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
-    after = records.digest(now) if now is not None else records.ABSENT
+    after = judge.digest(now) if now is not None else records.ABSENT
     work.lease.carry(work.run, work.step, identifier, before, whole + after, "done", doubt)
     return None, seen
 

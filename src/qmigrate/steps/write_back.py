@@ -21,7 +21,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.ports import Store, Stored
 from qmigrate.rows.statement import Statement
-from qmigrate.steps.base import unpack
+from qmigrate.steps.base import committed, unpack
 from qmigrate.steps.closing import close_write_back
 from qmigrate.steps.owned import reach
 from qmigrate.steps.work import Facts, Phase, Work
@@ -143,7 +143,7 @@ def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | N
     border = records.order_key(cursor) if cursor is not None else b""
     embedded = (
         identifier
-        for key, entry in unpack(work.lease.ledger.base_pages(step.target))
+        for key, entry in unpack(committed(work.lease.ledger, step.target))
         if key > border and entry.target != records.ABSENT and (identifier := records.id_of_key(key)) not in lacking
     )
     while portion := list(islice(embedded, PORTION)):

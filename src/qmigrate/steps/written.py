@@ -33,7 +33,7 @@ class Written:
     def __init__(self, work: Work, physical: str, maker: Maker) -> None:
         self._work = work
         self._physical = physical
-        self._judge = Judge(maker)
+        self._judge = Judge(maker, None)
         self._over = False
 
     def without(self, page: Sequence[Stored]) -> Sequence[Stored]:

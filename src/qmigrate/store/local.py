@@ -24,13 +24,12 @@ from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit, PendingWrite, Readiness, Ready, Stored
-from qmigrate.store import capabilities, faults, filters, local_shapes, records
+from qmigrate.store import capabilities, exact, faults, filters, local_shapes, records
 from qmigrate.store.aliases import MOVED_ASIDE
 from qmigrate.store.local_absent import Absent
 from qmigrate.store.local_folder import MEMORY, in_memory, open_folder
 from qmigrate.store.local_shapes import Settings
 from qmigrate.store.local_unit import cosine_vectors, in_unit_form
-from qmigrate.store.portable import narrowed
 from qmigrate.store.shapes import SEAL
 
 Result = TypeVar("Result")
@@ -315,7 +314,7 @@ class LocalStore(Absent):
         """Replace or insert points; it is done when this returns, and a failure shows in ``wait``."""
         try:
             cosine = self._cosine(name)
-            found = [GrpcToRest.convert_point_struct(grpc.PointStruct.FromString(point)) for point in points]
+            found = [_struct_of(point) for point in points]
             for point in found:
                 point.vector = in_unit_form(point.vector, cosine)
             if found:
@@ -330,9 +329,7 @@ class LocalStore(Absent):
     def _stored(self, rows: Sequence[models.Record], cosine: frozenset[str]) -> list[Stored]:
         for row in rows:
             row.vector = in_unit_form(row.vector, cosine)
-            # None where it wasn't asked for, which the conversion doesn't take.
-            row.payload = narrowed(row.payload or {})
-        return [RestToGrpc.convert_record(row) for row in rows]
+        return [_message_of(row) for row in rows]
 
     def fetch_ids(self, name: str, ids: Sequence[PointId]) -> set[PointId]:
         """Those of these ids that exist."""
@@ -355,6 +352,25 @@ def _creation(alias: str, target: str) -> models.CreateAliasOperation:
 
 def _renaming(old: str, new: str) -> models.RenameAliasOperation:
     return models.RenameAliasOperation(rename_alias=models.RenameAlias(old_alias_name=old, new_alias_name=new))
+
+
+def _message_of(row: models.Record) -> Stored:
+    """A record as a message, with payload numbers of any size; the conversion of the library takes 64 bits."""
+    payload, row.payload = row.payload or {}, {}
+    message = RestToGrpc.convert_record(row)
+    for key, plain in payload.items():
+        message.payload[key].CopyFrom(exact.value_of(plain))
+    return message
+
+
+def _struct_of(point: Ready) -> models.PointStruct:
+    """The inverse, for a point that is ready to be written."""
+    message = grpc.PointStruct.FromString(point)
+    payload = records.payload_of(message)
+    message.ClearField("payload")
+    made: models.PointStruct = GrpcToRest.convert_point_struct(message)
+    made.payload = payload
+    return made
 
 
 def _deletion(alias: str) -> models.DeleteAliasOperation:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qdrant_client import grpc
-from qdrant_client.conversions.conversion import json_to_value
 
 from qmigrate.model.payload_path import spelled
 from qmigrate.ports import PayloadEdit
+from qmigrate.store.exact import value_of
 from qmigrate.store.points import IDS_PER_REQUEST, add_ids
 
 #: Operations of one request, and its bytes.
@@ -43,7 +43,7 @@ def _operations(ids: Sequence[Any], edit: PayloadEdit) -> Iterator[Any]:
     inside: dict[str, dict[str, Any]] = {}
     for path, value in edit.values.items():
         parent, _, key = path.rpartition(".")
-        inside.setdefault(parent, {})[key] = json_to_value(value)
+        inside.setdefault(parent, {})[key] = value_of(value)
     for parent, values in inside.items():
         within = {"key": spelled(parent)} if parent else {}
         change = grpc.PointsUpdateOperation.SetPayload(payload=values, points_selector=selected, **within)

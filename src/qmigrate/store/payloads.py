@@ -1,11 +1,18 @@
-"""Payloads over REST, which has every JSON number: integers of 2^63 and more are doubles over gRPC."""
+"""Points and payloads over REST, which has every JSON number: integers of 2^63 and more are doubles over gRPC."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 
+from qmigrate.errors import RefusedError
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
+from qmigrate.ports import PayloadEdit, PendingWrite, Ready
+from qmigrate.store import records
 from qmigrate.store.collection import path_of, waited
+from qmigrate.store.exact import BEYOND_INT64, holds_beyond
+from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.rest import Rest
 
 #: Points of one request.
@@ -26,3 +33,84 @@ def read(node: Rest, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload
 def overwrite(node: Rest, name: str, identifier: PointId, payload: Payload) -> None:
     """Replace the payload of one point and wait."""
     waited(node, "PUT", f"{path_of(name)}/points/payload", {"points": [identifier], "payload": payload})
+
+
+def edit(node: Rest, name: str, change: PayloadEdit) -> None:
+    """Set and remove keys of some points and wait; for values that gRPC can't carry."""
+    ids, path = list(change.ids), f"{path_of(name)}/points/payload"
+    _check(change.values, f"the points {ids[0]}, …" if len(ids) > 1 else f"point {ids[0]}")
+    if change.values:
+        waited(node, "POST", path, {"points": ids, "payload": dict(change.values)})
+    if change.removed:
+        waited(node, "POST", f"{path}/delete", {"points": ids, "keys": list(change.removed)})
+
+
+class ExactUpsert:
+    """A :class:`qmigrate.ports.PendingWrite` of points of which some can't go over gRPC.
+
+    Args:
+        others: the write of those that can, which is under way; None where there are none.
+        points: those that can't.
+        over_grpc: writes a point without its payload: one whose vectors JSON can't carry.
+    """
+
+    def __init__(
+        self,
+        node: Rest,
+        name: str,
+        others: PendingWrite | None,
+        points: Sequence[Ready],
+        over_grpc: Callable[[Ready], PendingWrite],
+    ) -> None:
+        self._node = node
+        self._name = name
+        self._others = others
+        self._points = list(points)
+        self._over_grpc = over_grpc
+
+    def wait(self) -> None:
+        """Return when the server reports all of them *completed*.
+
+        Raises:
+            RefusedError: a payload integer is of a size that no server keeps.
+            StoreError: it failed, or its outcome stayed unknown after the retries.
+        """
+        if self._others is not None:
+            self._others.wait()
+        finite = []
+        for point in self._points:
+            form = records.rest_form(point)
+            _check(form["payload"], f"point {form['id']}")
+            try:
+                json.dumps(form["vector"], allow_nan=False)
+            except ValueError:
+                self._over_grpc(records.without_payload(point)).wait()
+                overwrite(self._node, self._name, form["id"], form["payload"])
+            else:
+                finite.append(form)
+        if finite:
+            self._put(finite)
+        self._others, self._points = None, []
+
+    def _put(self, points: list[JsonObject]) -> None:
+        try:
+            waited(self._node, "PUT", f"{path_of(self._name)}/points", {"points": points})
+        except RefusedRequestError:
+            # Strict mode may allow no so large a batch.
+            if len(points) == 1:
+                raise
+            for point in points:
+                self._put([point])
+
+
+def _check(payload: object, what: str) -> None:
+    """Stop before a server turns an integer into a double.
+
+    Raises:
+        RefusedError: one is beyond 64 bits.
+    """
+    if holds_beyond(payload, -BEYOND_INT64, 2 * BEYOND_INT64):
+        raise RefusedError(
+            f"{what} would get a payload integer beyond 64 bits, which Qdrant keeps as a double",
+            hint="keep such a number as a text",
+        )

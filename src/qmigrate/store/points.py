@@ -1,6 +1,6 @@
 """Points over gRPC, or REST in its place: read in pages, fetched, written and deleted, as protobuf messages.
 
-It never looks inside a point.
+It looks inside a point in one case only: a payload integer that gRPC has no place for is read again, see ``exact``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from qdrant_client import grpc as messages
 from qmigrate.errors import StoreError
 from qmigrate.model.ids import Page, points_of
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.transform import PointId
+from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Ready, Stored
-from qmigrate.store import faults, id_pages, wire
+from qmigrate.store import exact, faults, id_pages, wire
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.channel import address, open_channel
-from qmigrate.store.faults import RefusedRequestError, SlowError
+from qmigrate.store.faults import RefusedRequestError, SlowError, TooDeepError
 from qmigrate.store.rest_points import RestChannel
 from qmigrate.store.retries import repeated
 
 Result = TypeVar("Result")
 StrictMode = Callable[[str], JsonObject]
+WriteOverRest = Callable[[str, Sequence[Ready]], None]
+ReadPayloads = Callable[[str, Sequence[PointId]], Mapping[PointId, Payload]]
 
 #: Number of the field ``points`` in ``UpsertPoints``.
 POINTS_FIELD = 3
@@ -45,9 +47,13 @@ class Points:
     Args:
         settings: address, key, timeout.
         strict_mode: reads the strict mode of a collection; asked only after a request was refused.
+        payloads: reads payloads of a collection's points exactly.
+        over_rest: writes points that can't go over gRPC.
     """
 
-    def __init__(self, settings: ConnectionSettings, strict_mode: StrictMode) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, strict_mode: StrictMode, payloads: ReadPayloads, over_rest: WriteOverRest
+    ) -> None:
         self._label = address(settings)
         opened: Callable[[ConnectionSettings], Any] = open_channel
         if settings.prefer_rest:
@@ -55,9 +61,22 @@ class Points:
         self._timeout = settings.timeout
         self._metadata = (("api-key", settings.api_key),) if settings.api_key else ()
         self._strict_mode = strict_mode
+        self._payloads = payloads
+        self._over_rest = over_rest
         # Reads and writes on a connection each: large pages don't wait for large batches.
         self._channels = (opened(settings), opened(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
+        # Whether payload numbers have to be read again shows in the bytes of an answer.
+        self._scroll = self._channels[0].unary_unary(
+            "/qdrant.Points/Scroll",
+            request_serializer=messages.ScrollPoints.SerializeToString,
+            response_deserializer=lambda raw: (messages.ScrollResponse.FromString(raw), exact.may_hold_large(raw)),
+        )
+        self._get = self._channels[0].unary_unary(
+            "/qdrant.Points/Get",
+            request_serializer=messages.GetPoints.SerializeToString,
+            response_deserializer=lambda raw: (messages.GetResponse.FromString(raw), exact.may_hold_large(raw)),
+        )
         # Ids alone are decoded by the page, without a message per point.
         self._scroll_bytes = self._channels[0].unary_unary(
             "/qdrant.Points/Scroll", request_serializer=messages.ScrollPoints.SerializeToString
@@ -111,11 +130,16 @@ class Points:
         if start is not None:
             request.offset.CopyFrom(wire_id(start))
 
-        def parsed(found: Any) -> tuple[Sequence[Stored], Any]:
+        def parsed(answer: tuple[Any, bool]) -> tuple[Sequence[Stored], Any]:
+            found, large = answer
             rows, ended = _before(found.result, stop)
-            return rows, found.next_page_offset if not ended and found.HasField("next_page_offset") else None
+            following = found.next_page_offset if not ended and found.HasField("next_page_offset") else None
+            return self._settled(name, rows) if large else rows, following
 
-        return self._scrolled(self._reads.Scroll, request, parsed)
+        return self._scrolled(self._scroll, request, parsed)
+
+    def _settled(self, name: str, rows: Sequence[Stored]) -> Sequence[Stored]:
+        return exact.settled(rows, lambda row: _plain_id(row.id), lambda ids: self._payloads(name, ids))
 
     def scan_ids(self, name: str, *, page: int, where: Any = None) -> Iterator[Page]:
         """All ids in Qdrant's order, decoded from the bytes of the answers."""
@@ -164,7 +188,8 @@ class Points:
                 with_vectors=messages.WithVectorsSelector(enable=vectors),
             )
             add_ids(request.ids, part)
-            found.extend(self.repeated(self._reads.Get, request).result)
+            answer, large = self.repeated(self._get, request)
+            found.extend(self._settled(name, answer.result) if large else answer.result)
         return found
 
     def fetch_ids(self, name: str, ids: Sequence[PointId]) -> set[PointId]:
@@ -241,7 +266,9 @@ class Points:
         except RefusedRequestError as error:
             most = self._smaller(name, "upsert_max_batchsize", len(points), error)
             for part in _parts(points, most):
-                self.written(self._upsert, _upsert_request(name, part))
+                self.finish_upsert(name, part, *self.begin_upsert(name, part))
+        except TooDeepError:
+            self._over_rest(name, points)
 
     def written(self, method: Any, request: Any, first: Any = None) -> int | None:
         """Wait until the server reports a write *completed*; the operation id that it got, where the server tells it.

@@ -21,18 +21,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from qdrant_client import grpc
-from qdrant_client.conversions.conversion import json_to_value
 
 from qmigrate.errors import StoreError
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.transform import Payload, PointId, PointTransform
-from qmigrate.ports import Ready, Store, Stored
+from qmigrate.model.transform import PointId, PointTransform
+from qmigrate.ports import Ready, Stored
 from qmigrate.store import records, wire
+from qmigrate.store.exact import value_of
 
-#: Payload integers from here on have no place in gRPC: they are handed out as doubles.
-BEYOND_INT64 = 2**63
-#: Up to here a double may be such an integer.
-_BEYOND_UINT64 = float(2**64)
 _CARRIES_ALL = PointTransform.identity(frozenset())
 
 
@@ -40,20 +36,13 @@ class NotPortableError(ValueError):
     """A JSON object is not a point as :func:`to_json` writes it; the message says why."""
 
 
-def page_to_json(store: Store, name: str, page: Sequence[Stored]) -> list[JsonObject]:
-    """The points of a page; payloads with a double that may be a large integer are read again, exactly.
+def page_to_json(page: Sequence[Stored]) -> list[JsonObject]:
+    """The points of a page.
 
     Raises:
         StoreError: a point has a shard key, which this form can't hold.
     """
-    found = [to_json(stored) for stored in page]
-    doubtful = [point for point in found if _holds(point["payload"], float)]
-    if doubtful:
-        exact = store.payloads(name, [point["id"] for point in doubtful])
-        for point in doubtful:
-            # One that was deleted meanwhile stays as it was read.
-            point["payload"] = exact.get(point["id"], point["payload"])
-    return found
+    return [to_json(stored) for stored in page]
 
 
 def to_json(stored: Stored) -> JsonObject:
@@ -67,7 +56,7 @@ def to_json(stored: Stored) -> JsonObject:
             f"point {records.point_id(stored)} has a shard key, which an archive can't hold",
             hint="collections with custom sharding can't be archived",
         )
-    point: JsonObject = {"id": records.point_id(stored), "payload": records.plain_payload(stored)}
+    point: JsonObject = {"id": records.point_id(stored), "payload": records.payload_of(stored)}
     if stored.HasField("vectors"):
         kind = stored.vectors.WhichOneof("vectors_options")
         if kind == "vector":
@@ -79,7 +68,7 @@ def to_json(stored: Stored) -> JsonObject:
 
 
 def from_json(point: JsonObject) -> Stored:
-    """The inverse of :func:`to_json`; integers beyond gRPC become doubles, as a server hands them out.
+    """The inverse of :func:`to_json`.
 
     Raises:
         NotPortableError: it is not such an object.
@@ -88,12 +77,6 @@ def from_json(point: JsonObject) -> Stored:
         return _stored(point)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, binascii.Error) as error:
         raise NotPortableError(f"{type(error).__name__}: {error}") from error
-
-
-def exact_payload(point: JsonObject) -> Payload | None:
-    """The payload when it has to be written (and compared) exactly, past gRPC; else None."""
-    payload: Payload = point["payload"]
-    return payload if _holds(payload, int) else None
 
 
 def ready(stored: Stored) -> Ready:
@@ -124,7 +107,7 @@ def _stored(point: JsonObject) -> Stored:
         # A name that is no UUID would have no place in the order.
         records.order_key(identifier)
     for key, value in point["payload"].items():
-        made.payload[key].CopyFrom(json_to_value(narrowed(value)))
+        made.payload[key].CopyFrom(value_of(value))
     if "vector" in point:
         made.vectors.vector.MergeFromString(_message(point["vector"]))
     elif "vectors" in point:
@@ -134,26 +117,6 @@ def _stored(point: JsonObject) -> Stored:
             for name, vector in point["vectors"].items():
                 made.vectors.vectors.vectors[name].MergeFromString(_message(vector))
     return made
-
-
-def narrowed(value: Any) -> Any:
-    """A payload value with integers beyond gRPC as doubles, which is what a server makes of them."""
-    if isinstance(value, dict):
-        return {key: narrowed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [narrowed(item) for item in value]
-    if type(value) is int and not -BEYOND_INT64 <= value < BEYOND_INT64:
-        return float(value)
-    return value
-
-
-def _holds(value: Any, kind: type[int | float]) -> bool:
-    """Whether a number of this type is in the range of large unsigned integers."""
-    if isinstance(value, dict):
-        return any(_holds(item, kind) for item in value.values())
-    if isinstance(value, list):
-        return any(_holds(item, kind) for item in value)
-    return type(value) is kind and bool(BEYOND_INT64 <= value <= _BEYOND_UINT64)
 
 
 def _vector(message: Any) -> Any:

@@ -6,8 +6,9 @@ bytes without decoding them can take the place of these functions.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -15,20 +16,23 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 from qdrant_client import grpc
-from qdrant_client.conversions.conversion import grpc_to_payload, json_to_value
 
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, VectorValue
 from qmigrate.ports import Ready, Stored
-from qmigrate.store import wire
+from qmigrate.store import exact, wire
 
 #: Bytes of one upsert request; the server takes more, but memory and latency grow with it.
 BATCH_BYTES = 6 * 2**20
 #: Bytes of an order key: a kind byte and sixteen of the id.
 KEY_SIZE = 17
-#: Bytes of a digest (XXH3, 128 bits).
+#: Bytes of a digest.
 DIGEST_SIZE = 16
 #: The digest of a point that isn't there.
 ABSENT = bytes(DIGEST_SIZE)
+#: Makes the digest of a whole point: payload and all vectors, whatever order the server sent its maps in.
+Digest = Callable[[Stored], bytes]
+#: How a digest with a key begins where it is kept as text; one of the time before has only hexadecimal digits.
+_KEYED = "sha256:"
 
 
 class Tolerance(NamedTuple):
@@ -48,16 +52,28 @@ class Tolerance(NamedTuple):
 def tolerance_of(params: Mapping[str, Any]) -> Tolerance:
     """What the datatype and the distance of a vector do to its values.
 
-    uint8 truncates (a value outside 0 to 255 is lost, and is not close); float16 has 11 bits; cosine normalises,
-    but not uint8.
+    uint8 holds what may be written to it exactly (see :func:`cut_off`); float16 has 11 bits; cosine normalises, but not
+    uint8.
     """
     if params.get("datatype") == "uint8":
-        return Tolerance(0.999999, 0.0, unit=False)
+        return Tolerance(0.0, 0.0, unit=False)
     normalised = params.get("distance") == "Cosine"
     if params.get("datatype") == "float16":
         return Tolerance(1e-6, 1e-3, normalised)
     return Tolerance(1e-6, 1e-6, normalised)
 
+
+
+def cut_off(values: NDArray[Any], params: Mapping[str, Any]) -> float | None:
+    """The first of these values that a vector of such parameters would not keep, or None where it keeps them all.
+
+    uint8 keeps whole numbers from 0 to 255, and cuts others off without a word. Values that aren't finite are found by
+    whoever looks for them.
+    """
+    if params.get("datatype") != "uint8":
+        return None
+    lost = values[np.isfinite(values) & ((values != np.floor(values)) | (values < 0) | (values > 255))]
+    return float(lost.flat[0]) if lost.size else None
 
 
 def point_id(stored: Stored) -> PointId:
@@ -84,18 +100,37 @@ def id_of_key(key: bytes) -> PointId:
     return str(uuid.UUID(bytes=key[1:]))
 
 
-def digest(stored: Stored) -> bytes:
-    """XXH3-128 of the whole point, payload and all vectors, whatever order the server sent its maps in."""
-    return xxhash.xxh3_128_digest(stored.SerializeToString(deterministic=True))
+def digest_under(key: bytes | None) -> Digest:
+    """What makes digests under a key of a ledger: 128 bits of SHA-256 over the key and the point.
+
+    Whoever writes payloads but doesn't know the key can't make two points with one digest. None is for bases of the
+    time before there were keys, which go on as they were begun: XXH3-128, for which anybody can.
+    """
+    if key is None:
+        return lambda stored: xxhash.xxh3_128_digest(stored.SerializeToString(deterministic=True))
+    sha256 = hashlib.sha256
+    return lambda stored: sha256(key + stored.SerializeToString(deterministic=True)).digest()[:DIGEST_SIZE]
+
+
+def digest_text(stored: Stored, key: bytes) -> str:
+    """The digest of a point under a key, as a journal keeps it."""
+    return _KEYED + digest_under(key)(stored).hex()
+
+
+def has_digest(stored: Stored, text: str, key: bytes) -> bool:
+    """Whether a point has the digest that a journal has kept, with the key or of the time before there was one."""
+    kept = text.removeprefix(_KEYED)
+    return digest_under(key if kept != text else None)(stored).hex() == kept
+
+
+def same(one: Stored, other: Stored) -> bool:
+    """Whether two points are equal bit by bit, id and all, whatever order the server sent their maps in."""
+    first, second = (stored.SerializeToString(deterministic=True) for stored in (one, other))
+    return bool(first == second)
 
 
 def payload_of(stored: Stored) -> Payload:
-    """The payload as plain values."""
-    return dict(grpc_to_payload(stored.payload))
-
-
-def plain_payload(stored: Stored) -> Payload:
-    """The same, several times as fast for few keys; NaN stays a number."""
+    """The payload as plain values, with every number as it is."""
     source = stored.payload
     return {key: plain_value(source[key]) for key in source}
 
@@ -110,6 +145,8 @@ def plain_value(value: Any) -> Any:
         return {key: plain_value(fields[key]) for key in fields}
     if kind == "list_value":
         return [plain_value(item) for item in value.list_value.values]
+    if kind == "double_value":
+        return exact.number_of(value)
     return None if kind in (None, "null_value") else getattr(value, kind)
 
 
@@ -157,7 +194,7 @@ def new_payload(stored: Stored, transform: PointTransform) -> Payload | None:
             raise TypeError(f"{name} returned {type(payload).__name__}, not a dict")
         if position < last or transform.filled:
             # Whoever reads it next, gets what it would read from the collection: lists for tuples, and so on.
-            payload = dict(grpc_to_payload({key: json_to_value(value) for key, value in payload.items()}))
+            payload = {key: plain_value(exact.new_value(value)) for key, value in payload.items()}
         point = Point(point.id, payload, point.vectors)
     return point.payload
 
@@ -172,7 +209,7 @@ def new_id(stored: Stored, transform: PointTransform) -> PointId:
         return point_id(stored)
     reads = getattr(transform.new_id, "reads", None)
     wanted = stored.payload if reads is None else [key for key in reads() if key in stored.payload]
-    payload = dict(grpc_to_payload({key: stored.payload[key] for key in wanted}))
+    payload = {key: plain_value(stored.payload[key]) for key in wanted}
     try:
         made: Any = transform.new_id(Point(point_id(stored), payload, {}))
     except ValueError:
@@ -219,7 +256,7 @@ def make_ready(
             ready.payload[key].CopyFrom(source[key])
     else:
         for key, plain in payload.items():
-            ready.payload[key].CopyFrom(json_to_value(plain))
+            ready.payload[key].CopyFrom(exact.new_value(plain))
     parts = {name: found.SerializeToString() for name, found in _carried(stored, transform)}
     parts.update({name: vector_wire(value) for name, value in values.items()})
     _set_vectors(ready, parts)
@@ -241,6 +278,21 @@ def _set_vectors(ready: Any, parts: Mapping[str, bytes]) -> None:
     ready.vectors.vectors.SetInParent()
     for name, part in parts.items():
         ready.vectors.vectors.vectors[name].MergeFromString(part)
+
+
+def rest_form(ready: Ready) -> dict[str, Any]:
+    """A point that is ready to be written as a REST request has it: with every number of its payload as it is."""
+    point = grpc.PointStruct.FromString(ready)
+    vectors = vectors_of(point)
+    vector = vectors[""] if set(vectors) == {""} else vectors
+    return {"id": point_id(point), "payload": payload_of(point), "vector": vector}
+
+
+def without_payload(ready: Ready) -> Ready:
+    """A point that is ready to be written, with its vectors alone."""
+    point = grpc.PointStruct.FromString(ready)
+    point.ClearField("payload")
+    return bytes(point.SerializeToString())
 
 
 def vector_wire(value: Any) -> bytes:
@@ -298,10 +350,12 @@ def found(stored: Stored, transform: PointTransform) -> Pure:
 def difference(wanted: Pure, seen: Pure, loose: Mapping[str, Tolerance]) -> str | None:
     """Why the pure parts differ, in a few words, or None when they are equal bit by bit.
 
+    Bit by bit but for the last digits of payload doubles, which a server may change each time it reads its own JSON.
+
     Args:
         loose: vectors that are stored in another form on purpose, with the tolerance of each.
     """
-    if wanted.payload != seen.payload:
+    if wanted.payload != seen.payload and not _nearly_equal(wanted.payload, seen.payload):
         return "the payload differs"
     if wanted.vectors.keys() != seen.vectors.keys():
         odd = sorted(wanted.vectors.keys() ^ seen.vectors.keys())
@@ -313,6 +367,12 @@ def difference(wanted: Pure, seen: Pure, loose: Mapping[str, Tolerance]) -> str 
         if name not in loose or not _close(array_of(message), array_of(other), loose[name]):
             return f"vector {name!r} differs{_not_finite(message)}"
     return None
+
+
+def _nearly_equal(wanted: bytes, seen: bytes) -> bool:
+    """Whether two payloads differ in nothing but the last digits of doubles."""
+    one, other = (grpc.RetrievedPoint.FromString(payload).payload for payload in (wanted, seen))
+    return one.keys() == other.keys() and all(exact.nearly_equal(one[key], other[key]) for key in one)
 
 
 def _not_finite(message: Any) -> str:
@@ -342,7 +402,7 @@ def _payload_bytes(stored: Stored, payload: Payload | None) -> bytes:
             holder.payload[key].CopyFrom(source[key])
     else:
         for key, plain in payload.items():
-            holder.payload[key].CopyFrom(json_to_value(plain))
+            holder.payload[key].CopyFrom(exact.new_value(plain))
     return bytes(holder.SerializeToString(deterministic=True))
 
 

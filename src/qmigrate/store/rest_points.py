@@ -11,11 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from qdrant_client import grpc as messages
-from qdrant_client.conversions.conversion import GrpcToRest, json_to_value
+from qdrant_client.conversions.conversion import GrpcToRest
 
 from qmigrate.errors import StoreError
 from qmigrate.model.schema import JsonObject
-from qmigrate.store import portable, records
+from qmigrate.store import exact, records
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.rest import Rest, segment
 
@@ -104,7 +104,7 @@ def _upsert(rest: Rest, request: bytes) -> Any:
     parsed = messages.UpsertPoints.FromString(request)
     answer = None
     for part in _parts(parsed.points):
-        points = [{**_located(one), "payload": records.plain_payload(one)} for one in part]
+        points = [{**_located(one), "payload": records.payload_of(one)} for one in part]
         answer = _written(_sent(rest, "PUT", parsed, "/points?wait=true", {"points": points}))
         if answer.result.status != messages.UpdateStatus.Completed:
             break
@@ -235,10 +235,10 @@ def _located(point: Any) -> JsonObject:
 
 
 def _retrieved(point: JsonObject) -> Any:
-    """A stored point; integers beyond gRPC become doubles, as a server hands them out there."""
+    """A stored point; integers beyond gRPC are there as they are, see :mod:`qmigrate.store.exact`."""
     made = messages.RetrievedPoint(id=_id(point["id"]))
     for key, value in (point.get("payload") or {}).items():
-        made.payload[key].CopyFrom(json_to_value(portable.narrowed(value)))
+        made.payload[key].CopyFrom(exact.value_of(value))
     vector = point.get("vector")
     if isinstance(vector, Mapping):
         made.vectors.vectors.SetInParent()

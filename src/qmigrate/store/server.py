@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from qmigrate.model.ids import Page
@@ -19,6 +20,7 @@ from qmigrate.store import (
     capabilities,
     collection,
     counts,
+    exact,
     fence,
     filters,
     hiding,
@@ -30,7 +32,7 @@ from qmigrate.store import (
     snapshots,
 )
 from qmigrate.store.address import ConnectionSettings
-from qmigrate.store.faults import RefusedRequestError
+from qmigrate.store.faults import RefusedRequestError, TooDeepError
 from qmigrate.store.nodes import Nodes
 from qmigrate.store.points import Points
 from qmigrate.store.recover import Recoveries
@@ -44,7 +46,12 @@ class ServerStore:
         self._nodes = found
         self._main = found.main
         self._capabilities = able
-        self._points = Points(settings, lambda name: fence.strict_mode(found.main, name))
+        self._points = Points(
+            settings,
+            lambda name: fence.strict_mode(found.main, name),
+            self.payloads,
+            lambda name, points: self._over_rest(name, None, points).wait(),
+        )
 
     @classmethod
     def open(cls, settings: ConnectionSettings, *, partial: bool = False) -> ServerStore:
@@ -222,8 +229,17 @@ class ServerStore:
         aliases.rename(self._main, pairs, drop)
 
     def upsert(self, name: str, points: Sequence[Ready]) -> PendingWrite:
-        """Start replacing or inserting points."""
-        return self._points.upsert(name, points)
+        """Start replacing or inserting points; those that gRPC can't carry go over REST, and are waited for later."""
+        marked = [point for point in points if exact.is_marked(point)]
+        if not marked:
+            return self._points.upsert(name, points)
+        left = [point for point in points if not exact.is_marked(point)]
+        return self._over_rest(name, self._points.upsert(name, left) if left else None, marked)
+
+    def _over_rest(self, name: str, others: PendingWrite | None, points: Sequence[Ready]) -> PendingWrite:
+        return payloads.ExactUpsert(
+            self._main, name, others, points, lambda point: self._points.upsert(name, [point])
+        )
 
     def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
         """Delete points and wait; missing ids are no error. The operation id of the last request."""
@@ -231,8 +247,18 @@ class ServerStore:
 
     def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
         """Set and remove payload keys, in this order, and wait."""
-        for request in payload_edits.requests(name, edits):
-            self._points.update(request)
+        for large, group in groupby(edits, key=lambda edit: exact.holds_beyond(dict(edit.values))):
+            same = list(group)
+            if not large:
+                try:
+                    for request in payload_edits.requests(name, same):
+                        self._points.update(request)
+                    continue
+                except TooDeepError:
+                    # Some of them may be done: they may be made again.
+                    pass
+            for edit in same:
+                payloads.edit(self._main, name, edit)
 
     def edit_vectors(self, name: str, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
         """Set these vectors of points that are there, and wait."""

@@ -8,6 +8,8 @@ wire. So a copy changes a tag per payload entry, and a new named vector is one m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
 
 _PAYLOAD, _PAYLOAD_OUT = 0x12, 0x1A
 _VECTORS = 0x22
@@ -15,6 +17,12 @@ _ID = 0x0A
 #: ``vectors { vectors {} }``: without it a point that has no vector is refused.
 _NO_VECTORS = b"\x22\x02\x12\x00"
 _NAMED = 0x12
+
+
+with suppress(ImportError, AttributeError):
+    # The library reads messages of 100 levels, of which one of a payload takes three: a point of 33 and more, as a
+    # collection may hold it, could be written but not be read. Its only switch for that is named after something else.
+    import_module("google._upb._message").SetAllowOversizeProtos(True)
 
 
 def varint(number: int) -> bytes:

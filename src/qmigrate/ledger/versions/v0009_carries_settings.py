@@ -20,7 +20,7 @@ from sqlalchemy import (
 from qmigrate.ledger.extend import create_or_extend
 
 revision = "0009"
-down_revision = "0005"
+down_revision = "0006"
 
 metadata = MetaData()
 Number = BigInteger().with_variant(Integer, "sqlite")

@@ -98,6 +98,7 @@ def _out_of_base(work: Work, name: str, ids: Iterable[PointId]) -> None:
     keys = {records.order_key(one) for one in ids}
     if keys:
         work.lease.rewrite_pages(name, lambda page: without(page, keys))
+        work.lease.forget_dirty(name, keys)
 
 
 def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:

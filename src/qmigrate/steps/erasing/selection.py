@@ -55,7 +55,7 @@ class Erasure:
 
         The digest of a point that is live goes with it, so that one that is written again is told from one that stays.
         """
-        place, space = self._place, self.spaces.of(self.live)
+        place, space, key = self._place, self.spaces.of(self.live), self._place.ledger.own_key()
         # The live one may be empty since a reset; a share of what is kept is meant.
         found.points = max(place.store.count(name) for name in self.present.values())
         self._collect(space)
@@ -71,7 +71,7 @@ class Erasure:
                 if place.tick is None:
                     # Only a preview shows values: what a run finds is recorded.
                     found.show(Entry(identifier, records.payload_of(stored) if stored is not None else {}, {}))
-                yield Entry(identifier, {"digest": records.digest(stored).hex()} if stored is not None else {}, {})
+                yield Entry(identifier, {"digest": records.digest_text(stored, key)} if stored is not None else {}, {})
 
     def _collect(self, space: int) -> None:
         """Ask every generation for its points, then carry the ids across."""

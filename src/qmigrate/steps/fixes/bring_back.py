@@ -75,7 +75,7 @@ class BringBack:
             return
         through, header = self._checked()
         found.counts.update({"newer": 0, "there": 0, "erased": int(header.facts.get(archive.ERASED, 0))})
-        points = archive.read(self._path)
+        points, key = archive.read(self._path), place.ledger.own_key()
         with ExitStack() as stack:
             taken = stack.enter_context(closing(IdTable())) if through.rekeys else None
             while part := list(islice(points, _AT_ONCE)):
@@ -98,7 +98,7 @@ class BringBack:
                     elif there is not None and not self._edit.get("overwrite"):
                         found.add("newer")
                     else:
-                        before = {"digest": records.digest(there).hex()} if there is not None else {}
+                        before = {"digest": records.digest_text(there, key)} if there is not None else {}
                         found.show(Entry(wanted[one.id], {}, records.payload_of(one.stored)))
                         found.add("without_vector", bool(lacking))
                         yield Entry(wanted[one.id], before, {"from": one.id, **({"lacks": lacking} if lacking else {})})
@@ -113,12 +113,12 @@ class BringBack:
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """As it should be is what the point of the file becomes; else by the digest of the whole point."""
-        now = self._now([entry.id for entry in entries])
+        now, key = self._now([entry.id for entry in entries]), self._place.ledger.own_key()
         through = self._opened()
         archived = self._archived([entry.after["from"] for entry in entries])
         through.know({entry.id: entry.after["lacks"] for entry in entries if "lacks" in entry.after})
         return [
-            _state(through, archived[entry.after["from"]], now.get(entry.id), entry.before.get("digest"))
+            _state(through, archived[entry.after["from"]], now.get(entry.id), entry.before.get("digest"), key)
             for entry in entries
         ]
 
@@ -133,10 +133,6 @@ class BringBack:
         for batch in records.batches(through.ready([archived[entry.after["from"]] for entry in entries])):
             hand.store.upsert(hand.alias, batch).wait()
             hand.tick()
-        for entry in entries:
-            exact = through.exact(archived[entry.after["from"]])
-            if exact is not None:
-                hand.store.overwrite_payload(hand.alias, entry.id, exact)
 
     def audit(self, facts: JsonObject) -> Fixed:
         """It deletes no vector, so its count is 0."""
@@ -233,8 +229,8 @@ class BringBack:
         raise RefusedError(f"{self._path.name} does not hold all points that are to be given back any more")
 
 
-def _state(through: Through, one: Archived, stored: Stored | None, before: str | None) -> str:
+def _state(through: Through, one: Archived, stored: Stored | None, before: str | None, key: bytes) -> str:
     if stored is not None and through.is_it(one, stored):
         return "after"
-    digest = None if stored is None else records.digest(stored).hex()
-    return "before" if digest == before else "moved"
+    same = stored is None if before is None else stored is not None and records.has_digest(stored, before, key)
+    return "before" if same else "moved"

@@ -143,7 +143,7 @@ class ByField:
         Raises:
             RefusedError: it is no id.
         """
-        values = list(values_at(records.plain_payload(stored), self._field))
+        values = list(values_at(records.payload_of(stored), self._field))
         if not values or values == [None]:
             return None
         value = values[0]

@@ -37,7 +37,7 @@ class PayloadFix:
             keys.update(entry.before, entry.after)
         ids = [entry.id for entry in entries]
         points = self._place.store.fetch(self._place.address, ids, payload=sorted(roots(keys)), vectors=False)
-        payloads = {records.point_id(stored): records.plain_payload(stored) for stored in points}
+        payloads = {records.point_id(stored): records.payload_of(stored) for stored in points}
         if any("." in key for key in keys):
             return {one: picked(payload, keys) for one, payload in payloads.items()}
         return payloads

@@ -243,11 +243,11 @@ class Removal:
         found = {}
         for part in self._parts(iter(ids)):
             for stored in place.store.fetch(place.address, part):
-                found[records.point_id(stored)] = {"digest": records.digest(stored).hex()}
+                found[records.point_id(stored)] = {"digest": records.digest_text(stored, place.ledger.own_key())}
         return found
 
     def _pages(self, entries: Iterable[Sequence[Entry]], tick: Tick) -> Iterator[list[JsonObject]]:
-        place = self._place
+        place, key = self._place, self._place.ledger.own_key()
         for window in entries:
             for part in self._parts(iter(window)):
                 found = place.store.fetch(place.address, [entry.id for entry in part])
@@ -255,9 +255,9 @@ class Removal:
                 same = [
                     points[entry.id]
                     for entry in part
-                    if entry.id in points and records.digest(points[entry.id]).hex() == entry.before["digest"]
+                    if entry.id in points and records.has_digest(points[entry.id], entry.before["digest"], key)
                 ]
-                yield portable.page_to_json(place.store, place.address, same)
+                yield portable.page_to_json(same)
                 tick()
 
     def _parts(self, items: Iterator[Item]) -> Iterator[list[Item]]:

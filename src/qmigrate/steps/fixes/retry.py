@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from qmigrate import archive
 from qmigrate.embed.inputs import ImageName, read_input
@@ -196,19 +198,19 @@ class Retry:
         checksums = Checksums(self._place)
         inputs = checksums.checked(filling, ids, lambda at: records.payload_of(points[ids[at]]), inputs)
         fit = [place for place, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)]
-        embedder = self._place.code.embedder(filling.embedder)
-        made = embed_all(embedder, [inputs[place] for place in fit], size=self._size(key))
-        vectors = dict(zip(fit, made, strict=True))
+        embedder, params = self._place.code.embedder(filling.embedder), self._params(key)
+        made = embed_all(embedder, [inputs[place] for place in fit], size=params.get("size"))
+        vectors = {place: _kept(value, params) for place, value in zip(fit, made, strict=True)}
         nothing = Failure(0, "read", "its source field is missing, empty or not text")
         for place, row in enumerate(rows):
             item = inputs[place]
             value = vectors.get(place, item if isinstance(item, Failure) else nothing)
             yield row, None if isinstance(item, Failure) else item, value
 
-    def _size(self, key: tuple[str, str]) -> int | None:
+    def _params(self, key: tuple[str, str]) -> JsonObject:
+        """Of the vector as it is called now; empty where it isn't there, or isn't dense."""
         live = self._place.store.describe(self._place.address)
-        size = live.schema.vectors.get(self._groups[key]["now"], {}).get("size") if live is not None else None
-        return int(size) if size is not None else None
+        return dict(live.schema.vectors.get(self._groups[key]["now"]) or {}) if live is not None else {}
 
     def _filling(self, key: tuple[str, str]) -> Embed:
         """What filled the vector, as its revision says it."""
@@ -263,6 +265,14 @@ class Retry:
         assert code is not None  # noqa: S101  it was needed for the filling
         named = [ref.revision for ref in refs if filling in code.operation(ref).embeds().values()]
         return named[-1] if named else refs[-1].revision
+
+
+def _kept(value: Any, params: JsonObject) -> Any:
+    """A vector, or why its datatype would not keep it."""
+    lost = None if isinstance(value, Failure | Mapping) else records.cut_off(np.asarray(value), params)
+    if lost is None:
+        return value
+    return Failure(0, "check", f"it would get the value {lost:g}, and uint8 keeps whole numbers from 0 to 255 only")
 
 
 def _carrying(stored: Stored) -> PointTransform:

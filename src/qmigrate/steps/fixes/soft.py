@@ -66,7 +66,7 @@ class SoftRemoval(PayloadFix, Removal):
     def _flags(self, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         place = self._place
         points = place.store.fetch(place.address, list(ids), payload=[self._flag], vectors=False)
-        return {records.point_id(stored): records.plain_payload(stored) for stored in points}
+        return {records.point_id(stored): records.payload_of(stored) for stored in points}
 
     def _is_marked(self, identifier: PointId, value: Any) -> bool:
         if value is None:

@@ -134,7 +134,7 @@ class Sync(PayloadFix):
         """All points as id -> the fields that are compared, ascending, some at a time."""
         store, address = self._place.store, self._place.address
         for page in store.scan(address, page=_PAGE, payload=self._read, vectors=False):
-            yield {records.point_id(stored): records.plain_payload(stored) for stored in page}
+            yield {records.point_id(stored): records.payload_of(stored) for stored in page}
 
     def _by_id(self, found: Found, how: str) -> Iterator[tuple[PointId, tuple[Any, ...], Payload]]:
         """Rows with their points, looked up by id."""
@@ -143,7 +143,7 @@ class Sync(PayloadFix):
         for rows, ids in self._portions(found, how):
             found.add("rows", len(rows))
             points = store.fetch(address, ids, payload=self._read, vectors=False)
-            payloads = {records.point_id(stored): records.plain_payload(stored) for stored in points}
+            payloads = {records.point_id(stored): records.payload_of(stored) for stored in points}
             found.add("without_row", sum(identifier not in rows for identifier in payloads))
             for identifier, values in rows.items():
                 if identifier in payloads:

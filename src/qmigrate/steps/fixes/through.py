@@ -13,7 +13,7 @@ from qmigrate.archive import Archived
 from qmigrate.errors import RefusedError
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.model.transform import Payload, PointId
+from qmigrate.model.transform import PointId
 from qmigrate.ports import Ready, Store, Stored
 from qmigrate.steps.export import described
 from qmigrate.steps.fixes.protocol import Place
@@ -67,7 +67,8 @@ class Through:
         source = _Source(place.collection, place.store, place.code, place.settings)
         self._maker = Maker(source, self._transform, schema)
         self._known: dict[PointId, Sequence[str]] = {}
-        self._judge = Judge(self._maker, lacking=lambda identifier, name: name in self._known.get(identifier, ()))
+        lacking = lambda identifier, name: name in self._known.get(identifier, ())  # noqa: E731
+        self._judge = Judge(self._maker, None, lacking=lacking)
         self._name = place.collection
         self._lacking = sorted(set(self._transform.vectors) - schema.vector_names())
         self.changes = not self._transform.is_identity()
@@ -132,12 +133,6 @@ class Through:
         """These points may go without these vectors; those of before are forgotten."""
         self._known = dict(lacking)
 
-    def exact(self, one: Archived) -> Payload | None:
-        """Its payload where gRPC can't carry it, and nothing has changed it since."""
-        return one.exact if self._transform.keeps_payload else None
-
     def is_it(self, one: Archived, stored: Stored) -> bool:
         """Whether a point that is there now is this one."""
-        if not self.changes:
-            return records.digest(one.stored) == records.digest(stored)
         return self._judge.why_not(one.stored, stored, VerificationReport(source="", target="")) is None
