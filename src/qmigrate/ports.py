@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
@@ -330,6 +331,9 @@ class Store(Protocol):
             NotFoundError: there is none of that name.
             StoreError: the connection broke; what came so far is not the whole.
         """
+
+    def client(self) -> AbstractContextManager[Any]:
+        """What has the methods of ``qdrant_client.QdrantClient``, for code of the user's; closed at the end."""
 
     def close(self) -> None:
         """Release connections and locks."""

@@ -243,6 +243,7 @@ CASES = {
     "QM711": (change(synced("SELECT id, v FROM t ORDER BY id")), change(synced("SELECT id, row_number() OVER (ORDER BY at) AS v FROM t"))),
     "QM712": (change(synced("SELECT * FROM t")), change(synced("SELECT id, v FROM (SELECT * FROM t) AS x"))),
     "QM713": (change(synced("SELECT number, v FROM t")), change(synced("SELECT t.id, v FROM t"))),
+    "QM714": (change('op.SetPayload("docs", {"n": 1})'), change('op.SetPayload("docs", {"n": 1}, max_share=1), op.DeletePayload("docs", "m", filter={"must": [{"is_empty": {"key": "n"}}]})')),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -314,6 +315,10 @@ class LocalStore(Absent):
         """Delete points; missing ids are no error. There are no operation ids."""
         if ids:
             self._run(lambda: self._client.delete(name, points_selector=list(ids), wait=True))
+
+    def client(self) -> AbstractContextManager[Any]:
+        """The client itself, which is left open: it is the only one that the folder lets in."""
+        return nullcontext(self._client)
 
     def close(self) -> None:
         """Close the files and release the lock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 from qmigrate.model.ids import Page
@@ -30,6 +31,7 @@ from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.nodes import Nodes
 from qmigrate.store.points import Points
 from qmigrate.store.recover import Recoveries
+from qmigrate.store.rest import own_client
 
 
 class ServerStore:
@@ -263,6 +265,10 @@ class ServerStore:
     def read_snapshot(self, name: str, snapshot: str) -> Iterator[bytes]:
         """The file of one snapshot, in pieces."""
         return snapshots.read(self._main, name, snapshot)
+
+    def client(self) -> AbstractContextManager[Any]:
+        """A client of its own, with the address, key and certificate of the settings."""
+        return closing(own_client(self._settings))
 
     def close(self) -> None:
         """Release connections."""

@@ -9,6 +9,7 @@ from qmigrate.errors import RepairNeededError
 from qmigrate.model.fix import Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.erasing.selection import Erasure
+from qmigrate.steps.fixes.assign import Assign
 from qmigrate.steps.fixes.bring_back import BringBack
 from qmigrate.steps.fixes.orphans import Orphans
 from qmigrate.steps.fixes.protocol import Fix, Place
@@ -25,6 +26,7 @@ Opener = Callable[[Place, JsonObject], Fix]
 
 _KINDS: Mapping[str, Opener] = {
     "sync": Sync,
+    "assign": Assign,
     "undo": Undo,
     "delete": Removal,
     "soft": SoftRemoval,

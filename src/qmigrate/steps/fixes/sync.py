@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.sql_value import is_plain, plain
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.rows import Query, Row, Rows
-from qmigrate.steps.fixes.payload import PayloadFix
+from qmigrate.steps.fixes.payload import PayloadFix, check_exact
 from qmigrate.steps.fixes.protocol import Place
 from qmigrate.store import records
 
@@ -21,7 +20,6 @@ from qmigrate.store import records
 _AT_ONCE = 2000
 #: Points of a page that holds a few fields only.
 _PAGE = 5000
-_INT64 = 2.0**63
 
 
 class Sync(PayloadFix):
@@ -155,18 +153,9 @@ class Sync(PayloadFix):
         for name in keys:
             kind = "missing" if payload.get(name) is None else "different" if name in wanted else "extra"
             found.add(kind)
-            self._check_exact(identifier, name, payload.get(name))
+            check_exact(self._place.collection, identifier, name, payload.get(name))
         before = {name: payload[name] for name in keys if name in payload}
         return Entry(identifier, before, {name: wanted[name] for name in keys if name in wanted})
-
-    def _check_exact(self, identifier: PointId, name: str, value: Any) -> None:
-        """Stop at what could not be given back: an integer of 2^63 and more is read as a double."""
-        if isinstance(value, float) and not -_INT64 < value < _INT64:
-            raise RefusedError(
-                f"point {identifier} of {self._place.collection} has {name} = {value:g}, which can't be recorded "
-                "exactly, so it could not be undone",
-                hint="leave its row out of the query, or write that point by hand",
-            )
 
 
 def _gathered(rows: Iterator[Row], name: str) -> Iterator[tuple[dict[PointId, tuple[Any, ...]], list[PointId]]]:
