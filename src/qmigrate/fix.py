@@ -5,6 +5,10 @@
     from qmigrate import fix
 
     fix.sync_payload("faces", sql="SELECT id, person_id FROM faces", fields=["person_id"], ids=changed_ids)
+
+Every function takes ``client``, the application's own, which is left open: in local mode its folder lets no other
+client in. They wait for SQL and Qdrant: an event loop calls them in a thread, ``await asyncio.to_thread(fix.undo, 7)``.
+Several threads at once are let in one after the other, for up to ``limits.lock_timeout``.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 if TYPE_CHECKING:
     import uuid
 
-    from qdrant_client import models
+    from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
     from qmigrate.commands.fix import Narrow, Review
     from qmigrate.commands.fixed import FixResult
@@ -61,6 +65,7 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     reason: str = "",
     ids: Sequence[int | str | uuid.UUID] | None = None,
     since: tuple[str, datetime] | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -81,7 +86,7 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     from qmigrate.commands import fix as command
 
     operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, max_share, reason)
-    return command.fix(_settings(settings, config), operation, narrow=_narrow(ids, since))
+    return command.fix(_settings(settings, config, client), operation, narrow=_narrow(ids, since))
 
 
 def check_payload(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -93,6 +98,7 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     database: str = "app",
     parameters: Mapping[str, Any] | None = None,
     sample: int | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Review:
@@ -100,7 +106,7 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands import fix as command
 
     operation = SyncPayload(collection, sql, key, fields, database, parameters or {})
-    return command.review(_settings(settings, config), operation, command.Narrow(sample=sample))
+    return command.review(_settings(settings, config, client), operation, command.Narrow(sample=sample))
 
 
 def delete_points(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -125,6 +131,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     flag: str = "deleted",
     tenant: str | int | None = None,
     expect: int | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -150,7 +157,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands.erase import erase as erase_points
     from qmigrate.commands.tenants import within
 
-    found = _settings(settings, config)
+    found = _settings(settings, config, client)
     operation = DeletePoints(
         # In the order of the operation's own arguments.
         collection, _plain(ids), filter, prefix, field, sql, key, database, parameters or {}, reason, max_share,
@@ -179,6 +186,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     missing: str | Path | Taker | None = None,
     missing_table: str | None = None,
     wait: bool = True,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -205,7 +213,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
         collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field
     )
     with handed(*_missing(missing, missing_table)) as narrow:
-        return command.fix(_settings(settings, config), operation, narrow=narrow, expect=expect, wait=wait)
+        return command.fix(_settings(settings, config, client), operation, narrow=narrow, expect=expect, wait=wait)
 
 
 def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -219,6 +227,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     sample: int | None = None,
     missing: str | Path | Taker | None = None,
     missing_table: str | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Review:
@@ -235,7 +244,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
         collection, sql, key, database, parameters or {}, reason="only looked at", id_field=id_field
     )
     with handed(*_missing(missing, missing_table)) as narrow:
-        return command.review(_settings(settings, config), operation, replace(narrow, sample=sample))
+        return command.review(_settings(settings, config, client), operation, replace(narrow, sample=sample))
 
 
 def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
@@ -248,6 +257,7 @@ def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
     sql: str | None = None,
     key: str | None = None,
     database: str = "app",
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Statistics:
@@ -265,7 +275,7 @@ def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
     if folders is None and (not fields or depth or prefix is not None):
         folders = "path"
     wanted = Wanted(fields, folders, depth, prefix)
-    return command.stats(_settings(settings, config), collection, wanted, sql=sql, key=key, database=database)
+    return command.stats(_settings(settings, config, client), collection, wanted, sql=sql, key=key, database=database)
 
 
 def reset(
@@ -274,6 +284,7 @@ def reset(
     reason: str,
     expect: int,
     confirm: str,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> ResetResult:
@@ -291,10 +302,10 @@ def reset(
     """
     from qmigrate.commands import reset as command
 
-    return command.reset(_settings(settings, config), collection, reason=reason, expect=expect, confirm=confirm)
+    return command.reset(_settings(settings, config, client), collection, reason=reason, expect=expect, confirm=confirm)
 
 
-def retrain(
+def retrain(  # noqa: PLR0913  what is wanted, and where it runs
     preset: str,
     values: Sequence[Any],
     *,
@@ -302,6 +313,7 @@ def retrain(
     reason: str = "",
     max_share: float | None = None,
     expect: int | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> RetrainResult:
@@ -319,36 +331,54 @@ def retrain(
     from qmigrate.commands import retrain as command
 
     wish = command.Wish(preset, values, parameters or {}, reason, max_share=max_share)
-    return command.retrain(_settings(settings, config), wish, expect=expect)
+    return command.retrain(_settings(settings, config, client), wish, expect=expect)
 
 
-def run(*operations: Operation, settings: Settings | None = None, config: str | Path | None = None) -> FixResult:
+def run(
+    *operations: Operation,
+    client: QdrantClient | AsyncQdrantClient | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
+) -> FixResult:
     """Do data fixes of ``qmigrate.op``, in this order; each must allow for its cap."""
     from qmigrate.commands import fix as command
 
-    return command.fix(_settings(settings, config), *operations)
+    return command.fix(_settings(settings, config, client), *operations)
 
 
 def quarantine(
-    collection: str | None = None, *, settings: Settings | None = None, config: str | Path | None = None
+    collection: str | None = None,
+    *,
+    client: QdrantClient | AsyncQdrantClient | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
 ) -> Quarantine:
     """Points that could not be embedded; see ``qmigrate fix quarantine``."""
     from qmigrate.commands import quarantine as command
 
-    return command.quarantine(_settings(settings, config), collection)
+    return command.quarantine(_settings(settings, config, client), collection)
 
 
 def retry_quarantine(
-    collection: str | None = None, *, settings: Settings | None = None, config: str | Path | None = None
+    collection: str | None = None,
+    *,
+    client: QdrantClient | AsyncQdrantClient | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
 ) -> Retried:
     """Embed them again; what goes well is filled in, what fails again stays listed."""
     from qmigrate.commands import quarantine as command
 
-    return command.retry(_settings(settings, config), collection)
+    return command.retry(_settings(settings, config, client), collection)
 
 
 def undo(
-    log: int, *, overwrite: bool = False, settings: Settings | None = None, config: str | Path | None = None
+    log: int,
+    *,
+    overwrite: bool = False,
+    client: QdrantClient | AsyncQdrantClient | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
 ) -> FixResult:
     """Take back what a fix has changed; what was changed since stays, unless `overwrite`.
 
@@ -357,7 +387,7 @@ def undo(
     """
     from qmigrate.commands import fix as command
 
-    return command.undo(_settings(settings, config), log, overwrite=overwrite)
+    return command.undo(_settings(settings, config, client), log, overwrite=overwrite)
 
 
 def visible(filter: Any = None, *, flag: str = "deleted") -> models.Filter:  # noqa: A002  as Qdrant calls it
@@ -375,10 +405,10 @@ def visible(filter: Any = None, *, flag: str = "deleted") -> models.Filter:  # n
     return found
 
 
-def _settings(settings: Settings | None, config: str | Path | None) -> Settings:
+def _settings(settings: Settings | None, config: str | Path | None, client: object | None) -> Settings:
     from qmigrate.settings import Settings as Loaded
 
-    return settings or Loaded.load(config=config)
+    return (settings or Loaded.load(config=config)).with_client(client)
 
 
 def _missing(to: str | Path | Taker | None, table: str | None) -> tuple[Narrow, Taker | None]:

@@ -118,6 +118,7 @@ class Settings:
         config: the file that was read, or None.
         embedders: name -> ``type`` and the keys of that type.
         collections: overrides by logical name; use :meth:`for_collection`.
+        client: the application's own client, by which Qdrant is reached: see :meth:`with_client`.
     """
 
     qdrant: QdrantSettings = field(default_factory=QdrantSettings)
@@ -136,6 +137,7 @@ class Settings:
     collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
     folder: Path = Path()
     config: Path | None = None
+    client: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def load(
@@ -204,6 +206,15 @@ class Settings:
             embedders={**self.embedders, **override.embedders},
         )
 
+    def with_client(self, client: object | None) -> Settings:
+        """The same for an application that has a client open: in local mode its folder lets nobody else in.
+
+        Args:
+            client: a ``QdrantClient`` or ``AsyncQdrantClient`` of the Qdrant that these settings name; it is left open.
+                None changes nothing.
+        """
+        return self if client is None else replace(self, client=client)
+
     def with_engine(self, engine: str | None) -> Settings:
         """The same with another ``rebuild.engine`` for every collection; None changes nothing."""
         if engine is None:
@@ -253,7 +264,7 @@ class Settings:
 #: What may be said of the fixes of one collection; the rest is the same for all.
 _FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 #: The sections of the file.
-_SECTIONS = tuple(entry.name for entry in fields(Settings) if entry.name not in ("folder", "config"))
+_SECTIONS = tuple(entry.name for entry in fields(Settings) if entry.name not in ("folder", "config", "client"))
 
 
 def _read_file(named: str | Path | None, here: Source) -> tuple[Path | None, dict[str, Any]]:

@@ -59,7 +59,11 @@ def perform(  # noqa: PLR0913  what the verbs may choose
     failures = failures or Failures(session.progress)
     outcomes: list[Outcome] = []
     first: Plan | None = None
-    for _ in range(MOST_PLANS):
+    patience = session.settings.limits.lock_timeout if lock_timeout is None else lock_timeout
+    tried, until = 0, time.monotonic() + patience
+    # Several that wait for each other move the state one after the other: each of them may have to plan again.
+    while tried < MOST_PLANS or time.monotonic() < until:
+        tried += 1
         world = observe(session.ledger, session.store, only=chosen)
         plan = make_plan(world)
         first = first or plan
@@ -83,7 +87,7 @@ def perform(  # noqa: PLR0913  what the verbs may choose
             continue
         return first, outcomes
     raise QmigrateError(
-        f"the state moved {MOST_PLANS} times while planning", hint="is another deployment running? qmigrate status"
+        f"the state moved {tried} times while planning", hint="is another deployment running? qmigrate status"
     )
 
 

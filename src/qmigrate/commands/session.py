@@ -147,12 +147,25 @@ def opened_ledger(settings: Settings) -> Iterator[Ledger]:
 
 
 def open_store(settings: Settings, stack: ExitStack, *, writes: bool) -> Store:
-    """The store of the settings, closed with `stack`; without `writes` no folder of local mode is made."""
+    """The store of the settings, closed with `stack`; without `writes` no folder of local mode is made.
+
+    A client that the settings hold is used for it, and left open.
+    """
     wanted = ConnectionSettings(**settings.connection())
+    if settings.client is not None:
+        # Only here: it needs the client's local mode, which nobody else loads.
+        from qmigrate.store.borrowed import Borrowed
+
+        borrowed = Borrowed(settings.client)
+        stack.callback(borrowed.close)
+        lent, own = borrowed.store(wanted)
+        if own:
+            stack.callback(lent.close)
+        return lent
     if wanted.path is not None and not writes and not Path(wanted.path).exists():
         # A verb that only reads must not make the folder of a store that isn't there yet.
         wanted = replace(wanted, path=":memory:")
-    store = connect(wanted)
+    store = connect(wanted, patience=settings.limits.lock_timeout)
     stack.callback(store.close)
     return store
 
