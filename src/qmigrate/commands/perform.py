@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 
 from qmigrate import __version__
 from qmigrate.commands.failures import Failures, MovedError
 from qmigrate.commands.held import held_run
+from qmigrate.commands.parallel import chains, each
 from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode, actor
 from qmigrate.commands.workers import hands_of
@@ -21,6 +22,7 @@ from qmigrate.model.state import HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner import plan_abort
 from qmigrate.planner.guard import check_open_run
+from qmigrate.ports import beside
 from qmigrate.steps.freeze import thaw
 from qmigrate.steps.owned import revoke_earlier
 from qmigrate.steps.work import Work
@@ -73,10 +75,7 @@ def perform(  # noqa: PLR0913  what the verbs may choose
                     check_ownership(world, item.job.collection)
         options = {"snapshot": snapshot, "unfinished": unfinished, "owned": owned}
         try:
-            for item in plan.collections:
-                if item.job.collection not in failures.found:
-                    with failures.of(item.job.collection):
-                        outcomes.append(_run_planned(session, plan, item, stop, lock_timeout, **options))
+            _run_all(session, plan, failures, outcomes, (stop, lock_timeout, options))
         except MovedError:
             session.progress.say("somebody else changed a collection meanwhile: planning again")
             if not unfinished:
@@ -89,6 +88,33 @@ def perform(  # noqa: PLR0913  what the verbs may choose
     raise QmigrateError(
         f"the state moved {tried} times while planning", hint="is another deployment running? qmigrate status"
     )
+
+
+def _run_all(
+    session: Session,
+    plan: Plan,
+    failures: Failures,
+    outcomes: list[Outcome],
+    how: tuple[Stop, float | None, Mapping[str, bool]],
+) -> None:
+    """Every job of a plan, several collections at a time; what ran is in `outcomes`, in the order of the plan.
+
+    Raises:
+        MovedError: a collection is not what the plan was made on; the others that were begun have run.
+    """
+    stop, lock_timeout, options = how
+    places = {item.job.collection: place for place, item in enumerate(plan.collections)}
+    begun: list[Outcome] = []
+
+    def one(item: CollectionPlan) -> None:
+        if item.job.collection not in failures.found:
+            with failures.of(item.job.collection):
+                begun.append(_run_planned(session, plan, item, stop, lock_timeout, **options))
+
+    try:
+        each(chains(plan.collections, lambda item: item.job), one, session.parallel, session.progress)
+    finally:
+        outcomes += sorted(begun, key=lambda outcome: places.get(outcome.collection, len(places)))
 
 
 def finish_open_runs(
@@ -115,33 +141,50 @@ def finish_open_runs(
     failures = failures or Failures(session.progress)
     chosen = frozenset(only) if only is not None else None
     _end_left_over(session, lock_timeout)
-    resumed: list[Resumed] = []
-    outcomes: list[Outcome] = []
     # What runs beside a held run is newer, and hides it until it is over.
-    for found in sorted(session.ledger.open_runs(), key=lambda run: not run.job.beside_held):
-        name = found.job.collection
-        if (chosen is not None and name not in chosen) or verb not in (None, found.verb):
-            continue
-        if (found.state == "held" and not cutover) or name in failures.found:
-            continue
-        with failures.of(name), hold_lease(session, name, lock_timeout) as lease:
-            current = session.ledger.open_run(name)
-            if current is None or current.id != found.id or (current.state == "held" and not cutover):
-                continue
-            if current.job.repeatable:
-                _finish_repeatable(session, lease, current, stop)
-                continue
-            if current.job.throwaway and current.job.supersedes is None:
-                _end_rehearsal(session, lease, name, stop)
-                continue
-            check_open_run(session.files(), current)
-            resumed.append(_resumed(current))
-            session.progress.say(_announcement(resumed[-1], cutover=cutover))
-            state = observe(session.ledger, session.store, only=[name]).collections[name]
-            work = _work(session, lease, state, current.job, snapshot=snapshot)
-            work.consent = current.waiting() if cutover else None
-            outcomes.append(_timed(work, current.verb, {}, stop, current))
-    return resumed, outcomes
+    found = sorted(session.ledger.open_runs(), key=lambda run: not run.job.beside_held)
+    mine = [
+        begun
+        for begun in found
+        if (chosen is None or begun.job.collection in chosen)
+        and verb in (None, begun.verb)
+        and (begun.state != "held" or cutover)
+    ]
+
+    def one(begun: OpenRun) -> tuple[Resumed, Outcome] | None:
+        name = begun.job.collection
+        if name in failures.found:
+            return None
+        with failures.of(name):
+            return _finish_one(session, begun, stop, lock_timeout, snapshot=snapshot, cutover=cutover)
+
+    groups = chains(mine, lambda begun: begun.job)
+    made = [pair for pair in each(groups, one, session.parallel, session.progress) if pair is not None]
+    return [resumed for resumed, _ in made], [outcome for _, outcome in made]
+
+
+def _finish_one(
+    session: Session, found: OpenRun, stop: Stop, lock_timeout: float | None, *, snapshot: bool, cutover: bool
+) -> tuple[Resumed, Outcome] | None:
+    """Go on with one run; None where it was over by then, or left nothing to report."""
+    name = found.job.collection
+    with hold_lease(session, name, lock_timeout) as lease:
+        current = session.ledger.open_run(name)
+        if current is None or current.id != found.id or (current.state == "held" and not cutover):
+            return None
+        if current.job.repeatable:
+            _finish_repeatable(session, lease, current, stop)
+            return None
+        if current.job.throwaway and current.job.supersedes is None:
+            _end_rehearsal(session, lease, name, stop)
+            return None
+        check_open_run(session.files(), current)
+        resumed = _resumed(current)
+        session.progress.say(_announcement(resumed, cutover=cutover))
+        state = observe(session.ledger, session.store, only=[name]).collections[name]
+        work = _work(session, lease, state, current.job, snapshot=snapshot)
+        work.consent = current.waiting() if cutover else None
+        return resumed, _timed(work, current.verb, {}, stop, current)
 
 
 def _end_left_over(session: Session, lock_timeout: float | None) -> None:
@@ -313,7 +356,7 @@ def _work(session: Session, lease: Lease, state: CollectionState, job: Job, *, s
         lease=lease,
         code=UserCode(session, settings),
         settings=settings,
-        progress=session.progress,
+        progress=beside(session.progress) if session.parallel > 1 else session.progress,
         state=state,
         job=job,
         ledger_id=session.ledger_id,

@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from qmigrate.planner import check_checksums
 from qmigrate.ports import Embedder, Progress, Silent, Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
+from qmigrate.steps.work import Turn
 from qmigrate.store import ConnectionSettings, connect
 
 
@@ -30,6 +32,8 @@ class Session:
 
     Attributes:
         ledger_id: identity of the ledger; empty while it has none.
+        parallel: how many collections are worked on at a time.
+        turn: whose code and models are at work.
     """
 
     settings: Settings
@@ -38,6 +42,9 @@ class Session:
     store: Store
     progress: Progress
     ledger_id: str = ""
+    parallel: int = 1
+    turn: Turn = field(default_factory=Turn)
+    _loading: threading.Lock = field(default_factory=threading.Lock)
     _embedders: dict[str, Embedder] = field(default_factory=dict)
 
     def files(self) -> Mapping[str, tuple[str, str]]:
@@ -61,9 +68,10 @@ class Session:
             EmbedError: unknown, or it can't be loaded.
         """
         key = name + json.dumps(configured.get(name), sort_keys=True, default=str)
-        if key not in self._embedders:
-            self._embedders[key] = configured_embedder(name, configured)
-        return self._embedders[key]
+        with self._loading:
+            if key not in self._embedders:
+                self._embedders[key] = configured_embedder(name, configured)
+            return self._embedders[key]
 
 
 def configured_embedder(name: str, configured: Mapping[str, Mapping[str, object]]) -> Embedder:
@@ -88,6 +96,11 @@ class UserCode:
 
     session: Session
     settings: Settings
+
+    @property
+    def turn(self) -> Turn:
+        """Whose code and models are at work."""
+        return self.session.turn
 
     def operation(self, ref: OpRef) -> Operation:
         """The operation that a reference names."""

@@ -46,7 +46,8 @@ def change(step: RunCode, work: Work) -> Facts:
     with work.store.client() as client:
         calling = Calling(work.collection, alias, operation.name, client, lambda: work.tick())
         try:
-            returned = operation.function(calling)
+            with work.code.turn.of(work, work.tick):
+                returned = operation.function(calling)
         except QmigrateError:
             raise
         except Exception as error:

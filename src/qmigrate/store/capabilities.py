@@ -116,14 +116,25 @@ def why_no_barrier(nodes: Nodes, clusters: Mapping[Rest, JsonObject | StoreError
 
 def disk_size(nodes: Nodes) -> int | None:
     """Bytes of the disk under the server's data, used or not; None when it doesn't tell."""
+    kibibytes = _system(nodes).get("disk_size")
+    return int(kibibytes) * 1024 if kibibytes else None
+
+
+def cores(nodes: Nodes) -> int | None:
+    """Processor cores of the server; None when it doesn't tell."""
+    found = _system(nodes).get("cores")
+    return int(found) if found else None
+
+
+def _system(nodes: Nodes) -> JsonObject:
+    """What the server says of its machine; nothing where it doesn't."""
     try:
         app = nodes.main.get("/telemetry", details_level=1).get("app") or {}
     except TransientError:
         raise
     except StoreError:
-        return None
-    kibibytes = (app.get("system") or {}).get("disk_size")
-    return int(kibibytes) * 1024 if kibibytes else None
+        return {}
+    return app.get("system") or {}
 
 
 def _version(node: Rest) -> Version:

@@ -320,6 +320,10 @@ class LocalStore(Absent):
         if ids:
             self._run(lambda: self._client.delete(name, points_selector=list(ids), wait=True))
 
+    def cores(self) -> int | None:
+        """There is no server."""
+        return None
+
     def client(self) -> AbstractContextManager[Any]:
         """The client itself, which is left open: it is the only one that the folder lets in."""
         return nullcontext(self._client)

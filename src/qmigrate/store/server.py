@@ -266,6 +266,10 @@ class ServerStore:
         """The file of one snapshot, in pieces."""
         return snapshots.read(self._main, name, snapshot)
 
+    def cores(self) -> int | None:
+        """Processor cores of the node that is asked."""
+        return capabilities.cores(self._nodes)
+
     def client(self) -> AbstractContextManager[Any]:
         """A client of its own, with the address, key and certificate of the settings."""
         return closing(own_client(self._settings))
