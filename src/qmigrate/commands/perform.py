@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 from qmigrate import __version__
 from qmigrate.commands.failures import Failures, MovedError
@@ -26,6 +27,9 @@ from qmigrate.ports import beside
 from qmigrate.steps.freeze import thaw
 from qmigrate.steps.owned import revoke_earlier
 from qmigrate.steps.work import Work
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: How often a plan is made anew because somebody else was faster.
 MOST_PLANS = 5
@@ -112,9 +116,18 @@ def _run_all(
                 begun.append(_run_planned(session, plan, item, stop, lock_timeout, **options))
 
     try:
-        each(chains(plan.collections, lambda item: item.job), one, session.parallel, session.progress)
+        _each(session, chains(plan.collections, lambda item: item.job), one)
     finally:
         outcomes += sorted(begun, key=lambda outcome: places.get(outcome.collection, len(places)))
+
+
+def _each(session: Session, groups: Sequence[Sequence[Item]], work: Callable[[Item], Result]) -> list[Result]:
+    """As many at a time as the session allows."""
+    session.several = session.parallel > 1 and len(groups) > 1
+    try:
+        return each(groups, work, session.parallel, session.progress)
+    finally:
+        session.several = False
 
 
 def finish_open_runs(
@@ -158,8 +171,7 @@ def finish_open_runs(
         with failures.of(name):
             return _finish_one(session, begun, stop, lock_timeout, snapshot=snapshot, cutover=cutover)
 
-    groups = chains(mine, lambda begun: begun.job)
-    made = [pair for pair in each(groups, one, session.parallel, session.progress) if pair is not None]
+    made = [pair for pair in _each(session, chains(mine, lambda begun: begun.job), one) if pair is not None]
     return [resumed for resumed, _ in made], [outcome for _, outcome in made]
 
 
@@ -356,7 +368,7 @@ def _work(session: Session, lease: Lease, state: CollectionState, job: Job, *, s
         lease=lease,
         code=UserCode(session, settings),
         settings=settings,
-        progress=beside(session.progress) if session.parallel > 1 else session.progress,
+        progress=beside(session.progress) if session.several else session.progress,
         state=state,
         job=job,
         ledger_id=session.ledger_id,

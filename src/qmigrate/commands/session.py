@@ -32,7 +32,8 @@ class Session:
 
     Attributes:
         ledger_id: identity of the ledger; empty while it has none.
-        parallel: how many collections are worked on at a time.
+        parallel: how many collections are worked on at a time, at most.
+        several: whether more than one is being worked on, so that a display can't be that of one alone.
         turn: whose code and models are at work.
     """
 
@@ -43,6 +44,7 @@ class Session:
     progress: Progress
     ledger_id: str = ""
     parallel: int = 1
+    several: bool = False
     turn: Turn = field(default_factory=Turn)
     _loading: threading.Lock = field(default_factory=threading.Lock)
     _embedders: dict[str, Embedder] = field(default_factory=dict)
