@@ -12,7 +12,7 @@ from tests.harness import CREATE, Deployment, audit, make_point, write
 
 from qmigrate import fix as program
 from qmigrate import op
-from qmigrate.commands import fix, status, upgrade
+from qmigrate.commands import fix, rehearse, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import LedgerError, PlanError, RefusedError, UsageError, VerificationError
 from qmigrate.ledger import Lease
@@ -206,6 +206,8 @@ def test_a_function_is_called_once_and_recorded(made, tmp_path):
     assert ([step.kind for step in item.job.steps], log.exists()) == (["call"], False)
     assert any("call refresh (key refresh-1)" in line for line in item.lines)
     assert ("downgrade()" in item.way_back, item.edits) == (True, ())
+    rehearse.rehearse(made.settings(), 5)
+    assert not log.exists()
     upgrade.upgrade(made.settings())
     assert upgrade.upgrade(made.settings()).outcomes == ()
     assert log.read_text() == f"{made.name} refresh-1\n"
