@@ -157,6 +157,18 @@ def test_a_stop_reaches_all_of_them_and_all_go_on(six, monkeypatch):
     assert states(six) == DONE
 
 
+@pytest.mark.usefixtures("three_at_once")
+def test_a_plan_file_is_done_several_at_a_time(six, tmp_path):
+    """The jobs of a file run beside each other as well; the same file again finds all of them done."""
+    for number in (1, 2):
+        if number == 1:
+            assert call(six.root, "plan", "--out", str(tmp_path / "plan")).code == 0
+        done = call(six.root, "upgrade", "--plan", str(tmp_path / "plan"), "--parallel", "3", "--json")
+        assert done.code == 0, done.text
+        assert [one["collection"][-1] for one in done.json["data"]["outcomes"]] == (list(LETTERS) if number == 1 else [])
+    assert states(six) == DONE
+
+
 def test_on_the_command_line(six):
     """Lines of several collections stand between each other, and each names its own; JSON has the order of the plan."""
     done = call(six.root, "upgrade", "--parallel", "3", "--json")

@@ -116,18 +116,23 @@ def _run_all(
                 begun.append(_run_planned(session, plan, item, stop, lock_timeout, **options))
 
     try:
-        _each(session, chains(plan.collections, lambda item: item.job), one)
+        _each(session, plan.collections, lambda item: item.job, one)
     finally:
         outcomes += sorted(begun, key=lambda outcome: places.get(outcome.collection, len(places)))
 
 
-def _each(session: Session, groups: Sequence[Sequence[Item]], work: Callable[[Item], Result]) -> list[Result]:
-    """As many at a time as the session allows."""
-    session.several = session.parallel > 1 and len(groups) > 1
+def _each(
+    session: Session, items: Sequence[Item], job: Callable[[Item], Job], work: Callable[[Item], Result]
+) -> list[Result]:
+    """The work for every item, as many at a time as the session allows; the results in the order of the items."""
+    groups = chains(items, job) if session.parallel > 1 else [list(items)]
+    session.several = len(groups) > 1
+    places = {id(item): place for place, item in enumerate(items)}
     try:
-        return each(groups, work, session.parallel, session.progress)
+        found = each(groups, lambda item: (places[id(item)], work(item)), session.parallel, session.progress)
     finally:
         session.several = False
+    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
 
 def finish_open_runs(
@@ -171,7 +176,7 @@ def finish_open_runs(
         with failures.of(name):
             return _finish_one(session, begun, stop, lock_timeout, snapshot=snapshot, cutover=cutover)
 
-    made = [pair for pair in _each(session, chains(mine, lambda begun: begun.job), one) if pair is not None]
+    made = [pair for pair in _each(session, mine, lambda begun: begun.job, one) if pair is not None]
     return [resumed for resumed, _ in made], [outcome for _, outcome in made]
 
 
@@ -228,19 +233,17 @@ def perform_exactly(
     """Run the jobs of a plan as they are; nothing is planned again.
 
     Raises:
-        RefusedError: a collection is not what its job was planned on; the jobs before it are done.
+        RefusedError: a collection is not what its job was planned on; the jobs that were begun before are done.
     """
-    outcomes = []
-    for item in plan.collections:
+    options = {"snapshot": snapshot, "unfinished": False, "owned": True}
+
+    def one(item: CollectionPlan) -> Outcome:
         try:
-            outcomes.append(
-                _run_planned(
-                    session, plan, item, stop, lock_timeout, snapshot=snapshot, unfinished=False, owned=True
-                )
-            )
+            return _run_planned(session, plan, item, stop, lock_timeout, **options)
         except MovedError:
             raise moved_since([item.job.collection]) from None
-    return outcomes
+
+    return _each(session, plan.collections, lambda item: item.job, one)
 
 
 def moved_since(names: Iterable[str]) -> RefusedError:
