@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from qdrant_client import QdrantClient
+    from qdrant_client import AsyncQdrantClient, QdrantClient
 
     from qmigrate.commands.ensure import Ensured
     from qmigrate.commands.expect import Expected
@@ -46,7 +46,11 @@ __all__ = [
 
 
 def ensure(
-    client: QdrantClient, name: str, *, settings: Settings | None = None, config: str | Path | None = None
+    client: QdrantClient | AsyncQdrantClient,
+    name: str,
+    *,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
 ) -> Ensured:
     """Make sure that a collection is there and under management; see :func:`qmigrate.commands.ensure.ensure`."""
     from qmigrate.commands.ensure import ensure as run
@@ -60,7 +64,7 @@ def expect(
     revision: str | None = None,
     embedder: str | Embedder | Mapping[str, str | Embedder] | None = None,
     vectors: Mapping[str, Any] | None = None,
-    client: QdrantClient | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Expected:

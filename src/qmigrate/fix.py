@@ -10,6 +10,9 @@ Every function that changes something takes ``actor`` (who asks for it, in every
 the caller, for the audit) and, where points are changed one by one, ``max_rate`` (most points per second). ``ids_to``
 is a file that gets all ids, as JSON Lines. All take ``settings``, or ``config``: the settings file, by default
 ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+All take ``client``, too, the application's own, which is left open: in local mode its folder lets no other client in.
+They wait for SQL and Qdrant: an event loop calls them in a thread, ``await asyncio.to_thread(fix.undo, 7)``.
+Several threads at once are let in one after the other, for up to ``limits.lock_timeout``.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 if TYPE_CHECKING:
     import uuid
 
-    from qdrant_client import models
+    from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
     from qmigrate.commands.fix import Narrow, Review
     from qmigrate.commands.fixed import FixResult
@@ -71,6 +74,7 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -91,7 +95,7 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     from qmigrate.commands import fix as command
 
     operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, max_share, reason, json)
-    found = _settings(settings, config, actor, metadata)
+    found = _settings(settings, config, client, actor, metadata)
     return command.fix(found, operation, narrow=_narrow(ids, since, ids_to), max_rate=max_rate)
 
 
@@ -106,6 +110,7 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     json: Sequence[str] = (),
     sample: int | None = None,
     ids_to: str | Path | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Review:
@@ -113,7 +118,8 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands import fix as command
 
     operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, json=json)
-    return command.review(_settings(settings, config), operation, command.Narrow(sample=sample, ids_to=_text(ids_to)))
+    narrow = command.Narrow(sample=sample, ids_to=_text(ids_to))
+    return command.review(_settings(settings, config, client), operation, narrow)
 
 
 def delete_points(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -142,6 +148,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -165,7 +172,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands.erase import erase as erase_points
     from qmigrate.commands.tenants import within
 
-    found = _settings(settings, config, actor, metadata)
+    found = _settings(settings, config, client, actor, metadata)
     operation = DeletePoints(
         # In the order of the operation's own arguments.
         collection, _plain(ids), filter, prefix, field, sql, key, database, parameters or {}, reason, max_share,
@@ -198,6 +205,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -223,7 +231,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     operation = DeleteOrphans(
         collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field
     )
-    found = _settings(settings, config, actor, metadata)
+    found = _settings(settings, config, client, actor, metadata)
     with handed(*_missing(missing, missing_table, ids_to)) as narrow:
         return command.fix(found, operation, narrow=narrow, expect=expect, max_rate=max_rate, wait=wait)
 
@@ -240,6 +248,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     missing: str | Path | Taker | None = None,
     missing_table: str | None = None,
     ids_to: str | Path | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Review:
@@ -256,7 +265,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
         collection, sql, key, database, parameters or {}, reason="only looked at", id_field=id_field
     )
     with handed(*_missing(missing, missing_table, ids_to)) as narrow:
-        return command.review(_settings(settings, config), operation, replace(narrow, sample=sample))
+        return command.review(_settings(settings, config, client), operation, replace(narrow, sample=sample))
 
 
 def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
@@ -269,6 +278,7 @@ def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
     sql: str | None = None,
     key: str | None = None,
     database: str = "app",
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Statistics:
@@ -286,10 +296,10 @@ def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
     if folders is None and (not fields or depth or prefix is not None):
         folders = "path"
     wanted = Wanted(fields, folders, depth, prefix)
-    return command.stats(_settings(settings, config), collection, wanted, sql=sql, key=key, database=database)
+    return command.stats(_settings(settings, config, client), collection, wanted, sql=sql, key=key, database=database)
 
 
-def reset(
+def reset(  # noqa: PLR0913  what is emptied, the consent to it, and where it runs
     collection: str,
     *,
     reason: str,
@@ -297,6 +307,7 @@ def reset(
     confirm: str,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> ResetResult:
@@ -314,7 +325,7 @@ def reset(
     """
     from qmigrate.commands import reset as command
 
-    found = _settings(settings, config, actor, metadata)
+    found = _settings(settings, config, client, actor, metadata)
     return command.reset(found, collection, reason=reason, expect=expect, confirm=confirm)
 
 
@@ -330,6 +341,7 @@ def retrain(  # noqa: PLR0913  what is trained again, and where it runs
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> RetrainResult:
@@ -348,7 +360,7 @@ def retrain(  # noqa: PLR0913  what is trained again, and where it runs
     from qmigrate.commands import retrain as command
 
     wish = command.Wish(preset, values, parameters or {}, reason, max_share=max_share, allow_unmarked=allow_unmarked)
-    return command.retrain(_settings(settings, config, actor, metadata), wish, expect=expect, max_rate=max_rate)
+    return command.retrain(_settings(settings, config, client, actor, metadata), wish, expect=expect, max_rate=max_rate)
 
 
 def run(
@@ -356,22 +368,27 @@ def run(
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
     """Do data fixes of ``qmigrate.op``, in this order; each must allow for its cap."""
     from qmigrate.commands import fix as command
 
-    return command.fix(_settings(settings, config, actor, metadata), *operations, max_rate=max_rate)
+    return command.fix(_settings(settings, config, client, actor, metadata), *operations, max_rate=max_rate)
 
 
 def quarantine(
-    collection: str | None = None, *, settings: Settings | None = None, config: str | Path | None = None
+    collection: str | None = None,
+    *,
+    client: QdrantClient | AsyncQdrantClient | None = None,
+    settings: Settings | None = None,
+    config: str | Path | None = None,
 ) -> Quarantine:
     """Points that could not be embedded; see ``qmigrate fix quarantine``."""
     from qmigrate.commands import quarantine as command
 
-    return command.quarantine(_settings(settings, config), collection)
+    return command.quarantine(_settings(settings, config, client), collection)
 
 
 def retry_quarantine(
@@ -380,13 +397,14 @@ def retry_quarantine(
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> Retried:
     """Embed them again; what goes well is filled in, what fails again stays listed."""
     from qmigrate.commands import quarantine as command
 
-    return command.retry(_settings(settings, config, actor, metadata), collection, max_rate=max_rate)
+    return command.retry(_settings(settings, config, client, actor, metadata), collection, max_rate=max_rate)
 
 
 def undo(
@@ -396,6 +414,7 @@ def undo(
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
@@ -406,7 +425,8 @@ def undo(
     """
     from qmigrate.commands import fix as command
 
-    return command.undo(_settings(settings, config, actor, metadata), log, overwrite=overwrite, max_rate=max_rate)
+    found = _settings(settings, config, client, actor, metadata)
+    return command.undo(found, log, overwrite=overwrite, max_rate=max_rate)
 
 
 def visible(filter: Any = None, *, flag: str = "deleted") -> models.Filter:  # noqa: A002  as Qdrant calls it
@@ -427,12 +447,13 @@ def visible(filter: Any = None, *, flag: str = "deleted") -> models.Filter:  # n
 def _settings(
     settings: Settings | None,
     config: str | Path | None,
+    client: object | None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Settings:
     from qmigrate.settings import Settings as Loaded
 
-    return (settings or Loaded.load(config=config)).acting(actor, metadata)
+    return (settings or Loaded.load(config=config)).acting(actor, metadata).with_client(client)
 
 
 def _missing(

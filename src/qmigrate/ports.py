@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
@@ -376,6 +377,12 @@ class Store(Protocol):
             StoreError: the connection broke; what came so far is not the whole.
         """
 
+    def cores(self) -> int | None:
+        """Processor cores of the server that is asked, or None where it doesn't tell."""
+
+    def client(self) -> AbstractContextManager[Any]:
+        """What has the methods of ``qdrant_client.QdrantClient``, for code of the user's; closed at the end."""
+
     def close(self) -> None:
         """Release connections and locks."""
 
@@ -420,6 +427,19 @@ class Progress(Protocol):
 
     def say(self, line: str) -> None:
         """One line that a person should read."""
+
+
+class Beside(Protocol):
+    """A :class:`Progress` that can show several collections at a time."""
+
+    def beside(self) -> Progress:
+        """A display for one of them; it may be used until this one is closed."""
+
+
+def beside(progress: Progress) -> Progress:
+    """A display for one of several collections that are worked on at a time; the same where it has no such thing."""
+    made: Progress = getattr(progress, "beside", lambda: progress)()
+    return made
 
 
 class Silent:

@@ -132,6 +132,7 @@ class Settings:
         collections: overrides by logical name; use :meth:`for_collection`.
         actor: who runs it, for every record; None for the user of the system.
         metadata: further facts of the caller, for the audit.
+        client: the application's own client, by which Qdrant is reached: see :meth:`with_client`.
     """
 
     qdrant: QdrantSettings = field(default_factory=QdrantSettings)
@@ -152,6 +153,7 @@ class Settings:
     config: Path | None = None
     actor: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    client: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def load(
@@ -239,6 +241,15 @@ class Settings:
             embedders={**self.embedders, **override.embedders},
         )
 
+    def with_client(self, client: object | None) -> Settings:
+        """The same for an application that has a client open: in local mode its folder lets nobody else in.
+
+        Args:
+            client: a ``QdrantClient`` or ``AsyncQdrantClient`` of the Qdrant that these settings name; it is left open.
+                None changes nothing.
+        """
+        return self if client is None else replace(self, client=client)
+
     def with_engine(self, engine: str | None) -> Settings:
         """The same with another ``rebuild.engine`` for every collection; None changes nothing."""
         if engine is None:
@@ -292,7 +303,7 @@ class Settings:
 _FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 #: The sections of the file.
 _SECTIONS = tuple(
-    entry.name for entry in fields(Settings) if entry.name not in ("folder", "config", "actor", "metadata")
+    entry.name for entry in fields(Settings) if entry.name not in ("folder", "config", "actor", "metadata", "client")
 )
 #: Most characters of an actor's name, and of the facts of a caller as JSON.
 _LONGEST_ACTOR, _LONGEST_FACTS = 255, 65_536

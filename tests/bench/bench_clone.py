@@ -24,7 +24,7 @@ from qmigrate.model.state import CollectionState
 from qmigrate.ports import Silent
 from qmigrate.settings import Settings
 from qmigrate.steps import build
-from qmigrate.steps.work import Work
+from qmigrate.steps.work import Turn, Work
 from qmigrate.store import ConnectionSettings, connect
 
 SOURCE = "bench__g0001"
@@ -35,6 +35,8 @@ READY = ("snapshot", "shadow", "fill", "index")
 
 class Code:
     """The one operation of the revision."""
+
+    turn = Turn()
 
     def operation(self, ref: OpRef):
         """It is always this one."""

@@ -45,7 +45,7 @@ from qmigrate.model.state import CollectionState
 from qmigrate.ports import Silent
 from qmigrate.settings import Settings
 from qmigrate.steps.streams import shown
-from qmigrate.steps.work import Work
+from qmigrate.steps.work import Turn, Work
 from qmigrate.store import ConnectionSettings, connect
 
 SOURCE = "bench__g0001"
@@ -75,6 +75,8 @@ class Case:
 
 class Code:
     """One operation, one embedder."""
+
+    turn = Turn()
 
     def __init__(self, embedder, operation) -> None:
         self.made, self.wanted = embedder, operation

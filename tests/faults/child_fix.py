@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.faults.child import Points, watch
-from tests.scenarios.app_sql import ERASED, FACES, IN_SQL, RETRAINED
+from tests.scenarios.app_sql import ERASED, FACES, IN_SQL, RETRAINED, WRITES
 
 from qmigrate import op
 from qmigrate.commands import erase, fix, retrain
@@ -15,7 +15,7 @@ from qmigrate.settings import Settings
 
 
 def main() -> int:
-    """``child_fix.py CONFIG COLLECTION sync|delete|retrain|erase|abort KILL_AT LOG``."""
+    """``child_fix.py CONFIG COLLECTION sync|set|unset|delete|retrain|erase|abort KILL_AT LOG``."""
     config, name, verb, kill_at, log = sys.argv[1:6]
     watch(Points(int(kill_at) if kill_at != "-" else None, Path(log) if log != "-" else None))
     settings = Settings.load(config=Path(config))
@@ -27,6 +27,8 @@ def main() -> int:
         retrain.retrain(settings, RETRAINED)
     elif verb == "delete":
         fix.fix(settings, op.DeletePoints(name, sql=IN_SQL, max_share=1.0, reason="test"))
+    elif verb in WRITES:
+        fix.fix(settings, WRITES[verb](name))
     else:
         fix.fix(settings, op.SyncPayload(name, FACES, fields={"person": "person", "score": "score"}, max_share=1.0))
     return 0

@@ -10,7 +10,7 @@ from tests.conftest import clean
 from tests.faults import forked
 from tests.faults.stride import thinned
 from tests.harness import Deployment
-from tests.scenarios.app_sql import IN_SQL, PERSON, RETRAINED, App, application, drift
+from tests.scenarios.app_sql import IN_SQL, PERSON, RETRAINED, WRITES, App, application, drift
 
 from qmigrate import op
 from qmigrate.commands import fix, retrain
@@ -65,9 +65,9 @@ def points_of(log: Path) -> tuple[list[int], list[str]]:
     return numbers, labels
 
 
-KINDS = {"sync": ("PAYLOAD_SYNC", CHANGED), "delete": ("FILTER", 22), "retrain": ("PERSON", 12)}
+KINDS = {"sync": ("PAYLOAD_SYNC", CHANGED), "set": ("SET_PAYLOAD", 12), "unset": ("DELETE_PAYLOAD", 12), "delete": ("FILTER", 22), "retrain": ("PERSON", 12)}
 #: Of the chosen points, every how many-th.
-STEPS = {"sync": 1, "delete": 2, "retrain": 3}
+STEPS = {"sync": 1, "set": 2, "unset": 2, "delete": 2, "retrain": 3}
 
 
 def again(app: App, verb: str) -> None:
@@ -75,6 +75,9 @@ def again(app: App, verb: str) -> None:
     settings = app.made.settings()
     if verb == "retrain":
         retrain.retrain(settings, RETRAINED, expect=KINDS[verb][1])
+        return
+    if verb in WRITES:
+        fix.fix(settings, WRITES[verb](app.made.name))
         return
     wish = app.sync() if verb == "sync" else op.DeletePoints(app.made.name, sql=IN_SQL, max_share=1.0, reason="test")
     fix.fix(settings, wish)
@@ -141,3 +144,53 @@ def test_a_killed_abort_of_a_fix_is_repeated(qdrant_config, tmp_path):
         back.abort(app.made.settings(), app.made.name)
         assert (app.payloads(), recorded(app), app.made.row().state) == (before, ([], 0), "ready")
         clean(app.made)
+
+
+CALL = '''
+from pathlib import Path
+
+def count_up(calling):
+    with Path({log!r}).open("a") as out:
+        out.write(calling.key + "\\n")
+    calling.client.set_payload(calling.alias, {{{{"called": True}}}}, points=[1, 2, 3])
+
+def upgrade():
+    return [op.Call("{{name}}", count_up, key="once")]
+'''
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_call_is_called_again_or_ended(qdrant_config, tmp_path):
+    """Before it is noted as done it is called again, afterwards never; an abort ends the run and records nothing."""
+    local = "path" in qdrant_config
+
+    def begun(folder: Path) -> tuple[App, Path]:
+        app = prepare(folder, qdrant_config)
+        app.made.revise("0002", CALL.format(log=str(folder / "called")))
+        return app, folder / "called"
+
+    def upgraded(app: App, *, kill_at=None, log=None):
+        return forked.run(
+            "tests.faults.child", str(app.made.config), "upgrade", "head", str(kill_at or "-"), str(log or "-"), "-"
+        )
+
+    probe, called = begun(tmp_path / "probe")
+    done = upgraded(probe, log=tmp_path / "points")
+    assert (done.returncode, called.read_text()) == (0, "once\n"), done.stderr
+    labels = (tmp_path / "points").read_text().splitlines()
+    begins, noted = labels.index("after journal change running") + 1, labels.index("after journal change done") + 1
+    opened = labels.index("after open_run") + 1
+    for place, number in enumerate(thinned([one for one, label in enumerate(labels, 1) if label.startswith("before")])):
+        app, called = begun(tmp_path / f"kill{number}")
+        assert upgraded(app, kill_at=number).returncode == -signal.SIGKILL
+        if place % 2 and opened < number:
+            back.abort(app.made.settings(), app.made.name)
+            assert (app.made.row().revision, app.made.row().state) == ("0001", "pending"), labels[number - 1]
+        assert upgraded(app).returncode == 0
+        times = len(called.read_text().splitlines())
+        aborted = bool(place % 2 and opened < number)
+        assert times in ((1, 2) if begins < number <= noted or aborted else (1,)), labels[number - 1]
+        marked_points = {one for one, (payload, _) in app.made.contents().items() if payload.get("called")}
+        assert (marked_points, app.made.row().revision, app.made.row().state) == ({1, 2, 3}, "0002", "ready")
+        if not local:
+            clean(app.made)

@@ -27,6 +27,12 @@ PERSON = {
     "reason": "test",
 }
 RETRAINED = Wish("person", ["p9"], {})
+P4 = {"must": [{"key": "person", "match": {"value": "p4"}}]}
+#: Payload keys that are written without SQL, for twelve of the points: what selects them is what changes.
+WRITES = {
+    "set": lambda name: op.SetPayload(name, {"person": "p7", "score": -1.0}, filter=P4, max_share=1.0),
+    "unset": lambda name: op.DeletePayload(name, ["person", "score"], filter=P4, max_share=1.0),
+}
 
 
 @dataclass

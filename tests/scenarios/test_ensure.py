@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client import QdrantClient, models
 from tests.conftest import clean
 from tests.harness import Deployment
 
@@ -183,9 +183,7 @@ def test_what_cannot_be_ensured_is_said(made, client, tmp_path):
     """Wrong clients, wrong places and names that nothing creates are errors, each with its own words."""
     with pytest.raises(RevisionError, match="no revision creates"):
         ensure(client, f"{made.name}_other", config=made.config)
-    with pytest.raises(UsageError, match="AsyncQdrantClient"):
-        ensure(AsyncQdrantClient(":memory:"), f"{made.name}_tenant_a", config=made.config)
-    with pytest.raises(UsageError, match="not str"):
+    with pytest.raises(UsageError, match="got str"):
         ensure("http://localhost", f"{made.name}_tenant_a", config=made.config)
     with pytest.raises(UsageError, match="form of qmigrate's own names"):
         ensure(client, f"{made.name}_tenant_a__g0001", config=made.config)

@@ -37,11 +37,14 @@ EVERY = [
     op.UpdateCollection("docs", hnsw_config={"m": 32}),
     op.Reshard("docs", shard_number=3),
     op.SetAlias("other", "docs"),
+    op.SetPayload("docs", {"a": {"$is": "mine", "$tuple": [1]}, "b": {"$object": 1}}, filter={"must": [{"is_empty": {"key": "a"}}]}),
+    op.DeletePayload("docs", ["a"], max_share=1.0, reason="r"),
     op.AddVector("docs", "c", DENSE, values=Empty()),
 ]
 CODE = [
     op.AddVector("docs", "c", DENSE, values=Compute(len)),
     op.TransformPoints("docs", lambda point: point.payload),
+    op.Call("docs", print),
 ]
 
 

@@ -304,7 +304,7 @@ def test_settings_that_are_wrong_are_2(here, capsys):
             (
                 "upgrade",
                 ("+1",),
-                {"only": None, "dry_run": False, "lock_timeout": 300.0, "no_snapshot": True, "allow_gap": False, "keep_going": False},
+                {"only": None, "dry_run": False, "lock_timeout": 300.0, "no_snapshot": True, "allow_gap": False, "keep_going": False, "parallel": None},
             ),
         ),
         (
@@ -312,25 +312,25 @@ def test_settings_that_are_wrong_are_2(here, capsys):
             (
                 "upgrade",
                 ("head",),
-                {"only": None, "dry_run": False, "lock_timeout": None, "no_snapshot": False, "allow_gap": False, "keep_going": True},
+                {"only": None, "dry_run": False, "lock_timeout": None, "no_snapshot": False, "allow_gap": False, "keep_going": True, "parallel": None},
             ),
         ),
         (
             ["rollback"],
-            ("rollback", ("-1",), {"only": None, "writes": "refuse", "dry_run": False, "lock_timeout": None}),
+            ("rollback", ("-1",), {"only": None, "writes": "refuse", "dry_run": False, "lock_timeout": None, "parallel": None}),
         ),
         (
             ["rollback", "-2", "--carry-writes", "--only", "c"],
-            ("rollback", ("-2",), {"only": ("c",), "writes": "carry", "dry_run": False, "lock_timeout": None}),
+            ("rollback", ("-2",), {"only": ("c",), "writes": "carry", "dry_run": False, "lock_timeout": None, "parallel": None}),
         ),
         (
             ["rollback", "--discard-writes", "0002", "--dry-run"],
-            ("rollback", ("0002",), {"only": None, "writes": "discard", "dry_run": True, "lock_timeout": None}),
+            ("rollback", ("0002",), {"only": None, "writes": "discard", "dry_run": True, "lock_timeout": None, "parallel": None}),
         ),
         (["rollback", "--", "-1", "--now"], None),
         (
             ["rollback", "--now", "--", "-1"],
-            ("rollback", ("-1",), {"only": None, "writes": "now", "dry_run": False, "lock_timeout": None}),
+            ("rollback", ("-1",), {"only": None, "writes": "now", "dry_run": False, "lock_timeout": None, "parallel": None}),
         ),
         (["abort", "c"], ("abort", ("c",), {"lock_timeout": None})),
     ],

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from qmigrate.cli.progress import EVERY, Bars, JsonLines, Lines, shown_for
+from qmigrate.ports import Silent, beside
 
 MOMENT = datetime(2026, 11, 30, 1, 2, 3, tzinfo=UTC)
 STAMP = "2026-11-30T01:02:03Z"
@@ -191,3 +192,27 @@ def test_the_display_fits_the_place(monkeypatch):
     quiet.say("x")
     quiet.close()
     assert (file.getvalue(), quiet.used) == ("", True)
+
+
+@pytest.mark.parametrize("kind", [Lines, Bars])
+def test_several_collections_at_a_time_are_whole_lines(kind):
+    """Each line names its collection, whoever is in between; what begins is not said."""
+    shown, file, clock = made(kind, force_terminal=False)
+    one, two = (beside(shown) for _ in range(2))
+    one.begin("docs", "fill", 100)
+    two.begin("faces", "fill", 10)
+    clock.now += EVERY
+    one.advance(50)
+    two.advance(10)
+    two.end("10 points")
+    one.end("100 points")
+    assert shown.used
+    assert [line.split(",")[0] for line in lines_of(file)] == [
+        "docs: fill 50 %", "faces: fill 100 %", "faces: fill done in 30 s", "docs: fill done in 30 s",
+    ]
+
+
+def test_a_display_of_the_users_own_serves_all():
+    """A progress that knows nothing of several collections gets what all of them report."""
+    silent = Silent()
+    assert beside(silent) is silent

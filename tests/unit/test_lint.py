@@ -243,6 +243,7 @@ CASES = {
     "QM711": (change(synced("SELECT id, v FROM t ORDER BY id")), change(synced("SELECT id, row_number() OVER (ORDER BY at) AS v FROM t"))),
     "QM712": (change(synced("SELECT * FROM t")), change(synced("SELECT id, v FROM (SELECT * FROM t) AS x"))),
     "QM713": (change(synced("SELECT number, v FROM t")), change(synced("SELECT t.id, v FROM t"))),
+    "QM714": (change('op.SetPayload("docs", {"n": 1})'), change('op.SetPayload("docs", {"n": 1}, max_share=1), op.DeletePayload("docs", "m", filter={"must": [{"is_empty": {"key": "n"}}]})')),
 }
 
 
@@ -286,6 +287,12 @@ MORE = (
     ("QM109", single(f'op.CreateCollection("qmigrate_probe_x", {A8})'), True),
     ("QM109", change('op.SetAlias("docs__old", "docs")'), True),
     ("QM109", single(f'op.CreateCollection("my__gallery", {A8})'), False),
+    # A function that is only called may ask the clock, the network and files.
+    *((code, change('op.Call("docs", change)', before=function("import httpx, time\nopen(str(time.time()))\nhttpx.get('http://x')")), False) for code in ("QM204", "QM205", "QM206")),
+    ("QM303", change('op.Call("docs", change)', before=function("return None")), True),
+    ("QM302", change('op.Call("docs", change)', before=function("return None")), False),
+    ("QM702", change('op.DeletePayload("docs", "n", max_share=1)'), False),
+    ("QM702", change('op.DeletePayload("docs", "n", filter={"must": [{"is_empty": {"key": "m"}}]}, max_share=1)'), True),
     ("QM202", change(TRANSFORM, before="\nFILE = open('/dev/null')\n" + function("return point.payload")), True),
     ("QM202", change(TRANSFORM, more="import time\nMADE = time.time()\n", before=function("return point.payload")), True),
     ("QM204", change(TRANSFORM, more="from datetime import datetime\n", before=function("return {'at': str(datetime.now())}")), True),

@@ -25,6 +25,7 @@ from qmigrate.steps import rekey
 from qmigrate.steps.base import unpack
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker
+from qmigrate.steps.work import Turn
 from qmigrate.store import records
 
 BY_DOC = Uuid5(uuid.NAMESPACE_URL, "{org}:{doc}:{meta.model}")
@@ -165,7 +166,7 @@ def proven(two: Two, maker: bool = True):
     """One last pass, forwards or backwards."""
     work = SimpleNamespace(
         store=two, lease=two, collection="docs", run=1, step=0, tick=lambda *_: None, progress=Silent(),
-        state=SimpleNamespace(name="docs", hides=False),
+        state=SimpleNamespace(name="docs", hides=False), code=SimpleNamespace(turn=Turn()),
     )
     transform = PointTransform({"a": "a"}, new_id=lambda point: point.payload["key"])
     if maker:

@@ -49,6 +49,9 @@ class Shown(Protocol):
     def close(self) -> None:
         """Take the display away."""
 
+    def beside(self) -> ports.Progress:
+        """A display for one of several collections that are worked on at a time."""
+
 
 def shown_for(console: Console, *, quiet: bool = False, form: str = "text") -> Shown:
     """The display that fits: none, a live bar, lines, or lines of JSON.
@@ -141,6 +144,11 @@ class Lines:
         with self._lock:
             self._phase = None
 
+    def beside(self) -> ports.Progress:
+        """Whole lines, each with its collection, so that those of several collections may stand between each other."""
+        self.used = True
+        return OfOne(self._console, self._clock, self._lock)
+
     def _started(self, phase: _Phase) -> None:
         points = f", {number(phase.total)} points" if phase.total is not None else ""
         resumed = f", {number(phase.done)} of them done before" if phase.done else ""
@@ -191,6 +199,23 @@ class JsonLines(Lines):
 
     def _print(self, line: str) -> None:
         self._console.print(line)
+
+
+class OfOne(Lines):
+    """One of several collections at a time: a line when a phase ends, and one every 30 seconds of a long one.
+
+    Args:
+        console: on stderr, shared with the others.
+        clock: seconds that only grow.
+        lock: of that console.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float], lock: threading.RLock) -> None:
+        super().__init__(console, clock)
+        self._lock = lock
+
+    def _started(self, phase: _Phase) -> None:
+        """What begins is not said: it would stand lines away from its end."""
 
 
 class Bars(Lines):

@@ -14,6 +14,7 @@ from typing import Any
 from qmigrate.commands.candidates import Candidates, Left, find
 from qmigrate.commands.inline import with_inline
 from qmigrate.commands.names import named
+from qmigrate.commands.parallel import at_once
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError
@@ -109,6 +110,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
     revision_id: str | None = None,
     dry_run: bool = False,
     lock_timeout: float | None = None,
+    parallel: int | None = 1,
     progress: Progress | None = None,
 ) -> AdoptResult:
     """Take the collections that match under management, as they are.
@@ -128,6 +130,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         message: of the baseline revision.
         revision_id: of the baseline revision, instead of the next number.
         dry_run: find out and show, write nothing.
+        parallel: collections at a time; None for as many as suit the server.
 
     Raises:
         DriftError: a collection fits no revision, although one creates it; lists the differences.
@@ -136,6 +139,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         NotFoundError: nothing matches.
     """
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
+        opened.parallel = at_once(opened.store, parallel)
         found = find(opened, pattern, alias)
         if not dry_run:
             _finish(opened, found, stop, lock_timeout)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from qmigrate.commands.failures import Failures
 from qmigrate.commands.held import held_collections
+from qmigrate.commands.parallel import at_once
 from qmigrate.commands.perform import finish_open_runs
 from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, session
@@ -52,6 +53,7 @@ def cutover(
     dry_run: bool = False,
     lock_timeout: float | None = None,
     keep_going: bool = False,
+    parallel: int | None = 1,
     progress: Progress | None = None,
 ) -> CutoverResult:
     """Converge and verify again what is held, then go live with it; an interrupted cut-over is finished.
@@ -61,6 +63,7 @@ def cutover(
         every: everything that is held.
         dry_run: only say what would be cut over.
         keep_going: when one fails, go on with the others, and raise at the end.
+        parallel: collections at a time; None for as many as suit the server.
 
     Raises:
         CollectionsFailedError: with `keep_going`, for all that failed; it holds the result of the others.
@@ -75,6 +78,7 @@ def cutover(
         if dry_run:
             waiting = tuple(one for one in held_collections(opened, chosen))
             return CutoverResult(chosen=chosen, held=waiting, notes=notes, dry_run=True)
+        opened.parallel = at_once(opened.store, parallel)
         failures = Failures(opened.progress, keep_going=keep_going)
         resumed, outcomes = finish_open_runs(
             opened, stop=stop, only=chosen, lock_timeout=lock_timeout, cutover=True, failures=failures

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qmigrate.commands.session import Session, UserCode
 from qmigrate.model.fix import Found
-from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan
+from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan, RunCode
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.model.words import counted, number
@@ -47,7 +47,9 @@ def figures(found: Found) -> str:
 
 
 def _counted(opened: Session, world: World, item: CollectionPlan) -> CollectionPlan:
-    steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
+    edits = [step for step in item.job.steps if isinstance(step, EditPoints)]
+    # Nobody can say what the user's code would do but by calling it.
+    steps = [step for step in edits if not isinstance(step, RunCode)]
     if not steps:
         return item
     state = world.collections.get(item.job.collection)

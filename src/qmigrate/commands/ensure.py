@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,22 +54,27 @@ def ensure(
     pending revision is the business of ``qmigrate upgrade``. Several callers at once: one creates, the others wait.
 
     Args:
-        client: the application's own ``QdrantClient``; in local mode its folder is used through it.
+        client: the application's own ``QdrantClient`` or ``AsyncQdrantClient``; in local mode its folder is used
+            through it. All of it waits: an event loop calls it as ``await asyncio.to_thread(ensure, client, name)``.
         name: the logical name; a revision must create it, by this name or by a glob.
         settings: those of qmigrate; by default read from `config`.
         config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
 
     Raises:
-        UsageError: `client` is asynchronous, or no client; or no collection can have this name.
+        UsageError: `client` is not a client, or no collection can have this name.
         ConfigError: the client looks at another Qdrant than the settings.
         RevisionError: no revision creates it, or one has dropped it.
         RefusedError: it is there, but not under management.
     """
-    borrowed = Borrowed(client)
-    problem = logical_name_problem(name, "the name")
-    if problem:
-        raise UsageError(problem)
-    known = settings or Settings.load(config=config)
+    with ExitStack() as stack:
+        borrowed = stack.enter_context(closing(Borrowed(client)))
+        problem = logical_name_problem(name, "the name")
+        if problem:
+            raise UsageError(problem)
+        return _made_sure(borrowed, name, settings or Settings.load(config=config))
+
+
+def _made_sure(borrowed: Borrowed, name: str, known: Settings) -> Ensured:
     found = _known(known, name)
     if found is not None and borrowed.sees(name):
         return found

@@ -20,8 +20,6 @@ from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.ports import Embedder, Store
 from qmigrate.settings import Settings
-from qmigrate.store import ConnectionSettings
-from qmigrate.store.borrowed import Borrowed
 
 #: Fields of a vector that decide whether a search can use it; other settings are tuning.
 _DECISIVE = ("size", "distance", "datatype", "multivector_config")
@@ -80,7 +78,8 @@ def expect(
 
     Args:
         wanted: what the application declares.
-        client: the application's own ``QdrantClient``; needed in local mode where it has the folder open.
+        client: the application's own ``QdrantClient`` or ``AsyncQdrantClient``; needed in local mode where it has the
+            folder open.
         settings: those of qmigrate; by default read from `config`.
         config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
 
@@ -103,13 +102,7 @@ def opened(settings: Settings, client: object | None) -> Iterator[tuple[Ledger, 
     """Ledger and store without the revision files, which a service needn't have."""
     with ExitStack() as stack:
         ledger = stack.enter_context(opened_ledger(settings))
-        if client is None:
-            yield ledger, open_store(settings, stack, writes=False)
-            return
-        store, own = Borrowed(client).store(ConnectionSettings(**settings.connection()))
-        if own:
-            stack.callback(store.close)
-        yield ledger, store
+        yield ledger, open_store(settings.with_client(client), stack, writes=False)
 
 
 def _fingerprint(settings: Settings, collection: str, name: str) -> Fingerprint:

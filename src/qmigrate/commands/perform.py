@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 from qmigrate import __version__
 from qmigrate.commands.failures import Failures, MovedError
 from qmigrate.commands.held import held_run
+from qmigrate.commands.parallel import chains, each
 from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode
 from qmigrate.commands.workers import hands_of
@@ -21,9 +23,13 @@ from qmigrate.model.state import HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner import plan_abort
 from qmigrate.planner.guard import check_not_given_up, check_open_run
+from qmigrate.ports import beside
 from qmigrate.steps.freeze import thaw
 from qmigrate.steps.owned import revoke_earlier
 from qmigrate.steps.work import Work
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: How often a plan is made anew because somebody else was faster.
 MOST_PLANS = 5
@@ -59,7 +65,11 @@ def perform(  # noqa: PLR0913  what the verbs may choose
     failures = failures or Failures(session.progress)
     outcomes: list[Outcome] = []
     first: Plan | None = None
-    for _ in range(MOST_PLANS):
+    patience = session.settings.limits.lock_timeout if lock_timeout is None else lock_timeout
+    tried, until = 0, time.monotonic() + patience
+    # Several that wait for each other move the state one after the other: each of them may have to plan again.
+    while tried < MOST_PLANS or time.monotonic() < until:
+        tried += 1
         world = observe(session.ledger, session.store, only=chosen)
         plan = make_plan(world)
         first = first or plan
@@ -69,10 +79,7 @@ def perform(  # noqa: PLR0913  what the verbs may choose
                     check_ownership(world, item.job.collection)
         options = {"snapshot": snapshot, "unfinished": unfinished, "owned": owned}
         try:
-            for item in plan.collections:
-                if item.job.collection not in failures.found:
-                    with failures.of(item.job.collection):
-                        outcomes.append(_run_planned(session, plan, item, stop, lock_timeout, **options))
+            _run_all(session, plan, failures, outcomes, (stop, lock_timeout, options))
         except MovedError:
             session.progress.say("somebody else changed a collection meanwhile: planning again")
             if not unfinished:
@@ -83,8 +90,49 @@ def perform(  # noqa: PLR0913  what the verbs may choose
             continue
         return first, outcomes
     raise QmigrateError(
-        f"the state moved {MOST_PLANS} times while planning", hint="is another deployment running? qmigrate status"
+        f"the state moved {tried} times while planning", hint="is another deployment running? qmigrate status"
     )
+
+
+def _run_all(
+    session: Session,
+    plan: Plan,
+    failures: Failures,
+    outcomes: list[Outcome],
+    how: tuple[Stop, float | None, Mapping[str, bool]],
+) -> None:
+    """Every job of a plan, several collections at a time; what ran is in `outcomes`, in the order of the plan.
+
+    Raises:
+        MovedError: a collection is not what the plan was made on; the others that were begun have run.
+    """
+    stop, lock_timeout, options = how
+    places = {item.job.collection: place for place, item in enumerate(plan.collections)}
+    begun: list[Outcome] = []
+
+    def one(item: CollectionPlan) -> None:
+        if item.job.collection not in failures.found:
+            with failures.of(item.job.collection):
+                begun.append(_run_planned(session, plan, item, stop, lock_timeout, **options))
+
+    try:
+        _each(session, plan.collections, lambda item: item.job, one)
+    finally:
+        outcomes += sorted(begun, key=lambda outcome: places.get(outcome.collection, len(places)))
+
+
+def _each(
+    session: Session, items: Sequence[Item], job: Callable[[Item], Job], work: Callable[[Item], Result]
+) -> list[Result]:
+    """The work for every item, as many at a time as the session allows; the results in the order of the items."""
+    groups = chains(items, job) if session.parallel > 1 else [list(items)]
+    session.several = len(groups) > 1
+    places = {id(item): place for place, item in enumerate(items)}
+    try:
+        found = each(groups, lambda item: (places[id(item)], work(item)), session.parallel, session.progress)
+    finally:
+        session.several = False
+    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
 
 def finish_open_runs(
@@ -111,34 +159,50 @@ def finish_open_runs(
     failures = failures or Failures(session.progress)
     chosen = frozenset(only) if only is not None else None
     _end_left_over(session, lock_timeout)
-    resumed: list[Resumed] = []
-    outcomes: list[Outcome] = []
     # What runs beside a held run is newer, and hides it until it is over.
-    for found in sorted(session.ledger.open_runs(), key=lambda run: not run.job.beside_held):
-        name = found.job.collection
-        if (chosen is not None and name not in chosen) or verb not in (None, found.verb):
-            continue
-        if (found.state == "held" and not cutover) or name in failures.found:
-            continue
-        with failures.of(name), hold_lease(session, name, lock_timeout) as lease:
-            current = session.ledger.open_run(name)
-            if current is None or current.id != found.id or (current.state == "held" and not cutover):
-                continue
-            if current.job.repeatable:
-                _finish_repeatable(session, lease, current, stop)
-                continue
-            if current.job.throwaway and current.job.supersedes is None:
-                _end_rehearsal(session, lease, name, stop)
-                continue
-            check_open_run(session.files(), current)
-            resumed.append(_resumed(current))
-            session.progress.say(_announcement(resumed[-1], cutover=cutover))
-            state = observe(session.ledger, session.store, only=[name]).collections[name]
-            check_not_given_up(state, current)
-            work = _work(session, lease, state, current.job, snapshot=snapshot)
-            work.consent = current.waiting() if cutover else None
-            outcomes.append(_timed(work, current.verb, {}, stop, current))
-    return resumed, outcomes
+    found = sorted(session.ledger.open_runs(), key=lambda run: not run.job.beside_held)
+    mine = [
+        begun
+        for begun in found
+        if (chosen is None or begun.job.collection in chosen)
+        and verb in (None, begun.verb)
+        and (begun.state != "held" or cutover)
+    ]
+
+    def one(begun: OpenRun) -> tuple[Resumed, Outcome] | None:
+        name = begun.job.collection
+        if name in failures.found:
+            return None
+        with failures.of(name):
+            return _finish_one(session, begun, stop, lock_timeout, snapshot=snapshot, cutover=cutover)
+
+    made = [pair for pair in _each(session, mine, lambda begun: begun.job, one) if pair is not None]
+    return [resumed for resumed, _ in made], [outcome for _, outcome in made]
+
+
+def _finish_one(
+    session: Session, found: OpenRun, stop: Stop, lock_timeout: float | None, *, snapshot: bool, cutover: bool
+) -> tuple[Resumed, Outcome] | None:
+    """Go on with one run; None where it was over by then, or left nothing to report."""
+    name = found.job.collection
+    with hold_lease(session, name, lock_timeout) as lease:
+        current = session.ledger.open_run(name)
+        if current is None or current.id != found.id or (current.state == "held" and not cutover):
+            return None
+        if current.job.repeatable:
+            _finish_repeatable(session, lease, current, stop)
+            return None
+        if current.job.throwaway and current.job.supersedes is None:
+            _end_rehearsal(session, lease, name, stop)
+            return None
+        check_open_run(session.files(), current)
+        resumed = _resumed(current)
+        session.progress.say(_announcement(resumed, cutover=cutover))
+        state = observe(session.ledger, session.store, only=[name]).collections[name]
+        check_not_given_up(state, current)
+        work = _work(session, lease, state, current.job, snapshot=snapshot)
+        work.consent = current.waiting() if cutover else None
+        return resumed, _timed(work, current.verb, {}, stop, current)
 
 
 def _end_left_over(session: Session, lock_timeout: float | None) -> None:
@@ -170,19 +234,17 @@ def perform_exactly(
     """Run the jobs of a plan as they are; nothing is planned again.
 
     Raises:
-        RefusedError: a collection is not what its job was planned on; the jobs before it are done.
+        RefusedError: a collection is not what its job was planned on; the jobs that were begun before are done.
     """
-    outcomes = []
-    for item in plan.collections:
+    options = {"snapshot": snapshot, "unfinished": False, "owned": True}
+
+    def one(item: CollectionPlan) -> Outcome:
         try:
-            outcomes.append(
-                _run_planned(
-                    session, plan, item, stop, lock_timeout, snapshot=snapshot, unfinished=False, owned=True
-                )
-            )
+            return _run_planned(session, plan, item, stop, lock_timeout, **options)
         except MovedError:
             raise moved_since([item.job.collection]) from None
-    return outcomes
+
+    return _each(session, plan.collections, lambda item: item.job, one)
 
 
 def moved_since(names: Iterable[str]) -> RefusedError:
@@ -310,7 +372,7 @@ def _work(session: Session, lease: Lease, state: CollectionState, job: Job, *, s
         lease=lease,
         code=UserCode(session, settings),
         settings=settings,
-        progress=session.progress,
+        progress=beside(session.progress) if session.several else session.progress,
         state=state,
         job=job,
         ledger_id=session.ledger_id,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qmigrate.commands.estimate import refuse_longer
 from qmigrate.commands.held import held_collections
+from qmigrate.commands.parallel import at_once
 from qmigrate.commands.perform import finish_open_runs, moved_since, perform_exactly
 from qmigrate.commands.plan_file import SavedPlan, check_place, load, save
 from qmigrate.commands.results import UpgradeResult
@@ -44,6 +45,7 @@ def upgrade_planned(
     no_snapshot: bool = False,
     allow_gap: bool = False,
     max_estimate: float | None = None,
+    parallel: int | None = 1,
     progress: Progress | None = None,
 ) -> UpgradeResult:
     """Run the jobs of a plan file. The same file again goes on after a crash, and does nothing when all is done.
@@ -56,6 +58,7 @@ def upgrade_planned(
         no_snapshot: don't make a snapshot of the sources first.
         allow_gap: consent to some milliseconds in which reads fail, where the plan has such a step.
         max_estimate: refuse what is expected to take longer than these seconds.
+        parallel: collections at a time; None for as many as suit the server.
 
     Raises:
         UsageError: the file can't be read, or was changed.
@@ -65,6 +68,7 @@ def upgrade_planned(
     """
     saved = load(path)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        opened.parallel = at_once(opened.store, parallel)
         check_place(opened, saved)
         if not opened.store.capabilities.local:
             _check_consent(saved.plan, allow_gap)

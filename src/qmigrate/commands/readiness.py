@@ -25,8 +25,6 @@ from qmigrate.planner.forward import pending, to_create
 from qmigrate.ports import Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
-from qmigrate.store import ConnectionSettings
-from qmigrate.store.borrowed import Borrowed
 
 #: How a run is called for a program that polls it.
 PROCESSING, WAITING, FAILED = "processing", "pending", "failed"
@@ -131,13 +129,7 @@ class Parts:
             StoreError: it doesn't answer, or denies the key.
         """
         with self._turn(), ExitStack() as stack:
-            if self.client is None:
-                store = open_store(self._patient(), stack, writes=False)
-            else:
-                store, own = Borrowed(self.client).store(ConnectionSettings(**self._patient().connection()))
-                if own:
-                    stack.callback(store.close)
-            store.aliases()
+            open_store(self._patient().with_client(self.client), stack, writes=False).aliases()
 
     def ledger(self) -> None:
         """Reach the ledger's database, and read the version of its tables.

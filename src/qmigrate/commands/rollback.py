@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from qmigrate.commands.names import chosen_names, named
+from qmigrate.commands.parallel import at_once
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
@@ -29,6 +30,7 @@ def rollback(
     writes: str = "refuse",
     dry_run: bool = False,
     lock_timeout: float | None = None,
+    parallel: int | None = 1,
     progress: Progress | None = None,
 ) -> UpgradeResult:
     """Take back every applied revision behind `target`.
@@ -37,6 +39,7 @@ def rollback(
         target: a revision id or unique prefix, ``base``, or ``-N``.
         writes: what becomes of writes since: ``refuse``, ``carry`` (bring them along), ``discard`` (lose them),
             ``now`` (flip first, count afterwards: for an outage).
+        parallel: collections at a time; None for as many as suit the server.
 
     Raises:
         RefusedError: something was written since, or can't be taken back; nothing was changed.
@@ -47,6 +50,7 @@ def rollback(
             names = chosen_names(opened, only)
             return UpgradeResult(plan=_plan(opened, world, target, names, writes), resumed=(), outcomes=())
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         keep: list[frozenset[str]] = []

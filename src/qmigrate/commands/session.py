@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from qmigrate.planner import check_checksums
 from qmigrate.ports import Embedder, Progress, Silent, Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
+from qmigrate.steps.work import Turn
 from qmigrate.store import ConnectionSettings, connect
 from qmigrate.store.weigh import weigh
 
@@ -32,6 +34,9 @@ class Session:
 
     Attributes:
         ledger_id: identity of the ledger; empty while it has none.
+        parallel: how many collections are worked on at a time, at most.
+        several: whether more than one is being worked on, so that a display can't be that of one alone.
+        turn: whose code and models are at work.
     """
 
     settings: Settings
@@ -40,6 +45,10 @@ class Session:
     store: Store
     progress: Progress
     ledger_id: str = ""
+    parallel: int = 1
+    several: bool = False
+    turn: Turn = field(default_factory=Turn)
+    _loading: threading.Lock = field(default_factory=threading.Lock)
     _embedders: dict[str, Embedder] = field(default_factory=dict)
     _weights: dict[str, Weight] = field(default_factory=dict)
 
@@ -70,9 +79,10 @@ class Session:
             EmbedError: unknown, or it can't be loaded.
         """
         key = name + json.dumps(configured.get(name), sort_keys=True, default=str)
-        if key not in self._embedders:
-            self._embedders[key] = configured_embedder(name, configured)
-        return self._embedders[key]
+        with self._loading:
+            if key not in self._embedders:
+                self._embedders[key] = configured_embedder(name, configured)
+            return self._embedders[key]
 
 
 def configured_embedder(name: str, configured: Mapping[str, Mapping[str, object]]) -> Embedder:
@@ -97,6 +107,11 @@ class UserCode:
 
     session: Session
     settings: Settings
+
+    @property
+    def turn(self) -> Turn:
+        """Whose code and models are at work."""
+        return self.session.turn
 
     def operation(self, ref: OpRef) -> Operation:
         """The operation that a reference names."""
@@ -182,14 +197,26 @@ def opened_ledger(settings: Settings) -> Iterator[Ledger]:
 def open_store(settings: Settings, stack: ExitStack, *, writes: bool, partial: bool = False) -> Store:
     """The store of the settings, closed with `stack`; without `writes` no folder of local mode is made.
 
+    A client that the settings hold is used for it, and left open.
+
     Args:
         partial: see :func:`session`; a node that is left out is named in the log, as a warning.
     """
     wanted = ConnectionSettings(**settings.connection())
+    if settings.client is not None:
+        # Only here: it needs the client's local mode, which nobody else loads.
+        from qmigrate.store.borrowed import Borrowed
+
+        borrowed = Borrowed(settings.client)
+        stack.callback(borrowed.close)
+        lent, own = borrowed.store(wanted)
+        if own:
+            stack.callback(lent.close)
+        return lent
     if wanted.path is not None and not writes and not Path(wanted.path).exists():
         # A verb that only reads must not make the folder of a store that isn't there yet.
         wanted = replace(wanted, path=":memory:")
-    store = connect(wanted, partial=partial)
+    store = connect(wanted, partial=partial, patience=settings.limits.lock_timeout)
     stack.callback(store.close)
     for line in store.capabilities.silent:
         log.warning("%s; what it holds may be missing here", line)

@@ -12,6 +12,7 @@ from qmigrate.commands.gc import collect_due
 from qmigrate.commands.held import held_collections
 from qmigrate.commands.models import with_models
 from qmigrate.commands.names import chosen_names
+from qmigrate.commands.parallel import at_once
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
@@ -73,6 +74,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     no_snapshot: bool = False,
     allow_gap: bool = False,
     keep_going: bool = False,
+    parallel: int | None = 1,
     progress: Progress | None = None,
 ) -> UpgradeResult:
     """Bring every collection that a pending revision names to `target`.
@@ -89,6 +91,8 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         no_snapshot: don't make a snapshot of the source first.
         allow_gap: consent to some milliseconds in which reads fail, where a plain name can't become an alias without.
         keep_going: when a collection fails, go on with the others, and raise at the end.
+        parallel: collections at a time; None for as many as suit the server. Without `keep_going` a failure lets those
+            that were begun end, and begins no further one.
 
     Raises:
         VerificationError: the proof failed; the live collection is untouched.
@@ -98,6 +102,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     if dry_run:
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         failures = Failures(opened.progress, keep_going=keep_going)
         resumed, finished = finish_open_runs(

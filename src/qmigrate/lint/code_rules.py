@@ -12,6 +12,7 @@ from qmigrate.lint.project import Project
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.lint.source import Source, span
 from qmigrate.operations.base import Operation
+from qmigrate.operations.call import Call
 from qmigrate.revision_file import Revision
 
 #: Libraries that take seconds to load, or that only talk to something outside.
@@ -216,7 +217,9 @@ def functions_of(revision: Revision) -> Iterator[Callable[..., Any]]:
 
 
 def functions_of_operation(operation: Operation) -> Iterator[Callable[..., Any]]:
-    """Functions over points: the operation's own, and those that compute a vector."""
+    """Functions over points: the operation's own, and those that compute a vector; not one that is only called."""
+    if isinstance(operation, Call):
+        return
     for holder in (operation, *operation.filled().values()):
         for attribute in ("function", "inverse"):
             found = getattr(holder, attribute, None)

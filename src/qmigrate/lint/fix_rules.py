@@ -11,6 +11,7 @@ from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.model import statement
 from qmigrate.operations.data import DataFix
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
+from qmigrate.operations.payload import DeletePayload, SetPayload
 
 #: Statements that change something, wherever they stand in a query.
 _WRITES = re.compile(r"\b(insert\s+into|update|delete\s+from|merge\s+into|truncate|nextval)\b", re.IGNORECASE)
@@ -51,7 +52,16 @@ def _mixed(project: Project) -> Iterator[Hit]:
 
 
 def _no_cap(fix: DataFix) -> str | None:
+    # Without a filter every point is what it says.
+    if isinstance(fix, SetPayload | DeletePayload) and fix.filter is None:
+        return None
     return "it may change every point" if getattr(fix, "max_share", None) == 1 else None
+
+
+def _capped(fix: DataFix) -> str | None:
+    if isinstance(fix, SetPayload | DeletePayload) and fix.filter is None and fix.max_share is None:
+        return "it is about every point, and has the cap of the settings"
+    return None
 
 
 def _glob(fix: DataFix) -> str | None:
@@ -254,5 +264,14 @@ RULES = (
         "The upgrade would stop before its first write.",
         "name the column in the SELECT: … AS id, or say key=",
         _asked(_no_key),
+    ),
+    Rule(
+        "QM714",
+        "every-point-capped",
+        WARNING,
+        "payload write for every point below a cap",
+        "The upgrade stops before its first write wherever more than the cap would change (a tenth by default).",
+        "max_share=1 says that every point is meant, or a filter which are",
+        _hits(_capped),
     ),
 )

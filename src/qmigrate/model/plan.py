@@ -126,6 +126,19 @@ class Erase(EditPoints):
 
 
 @dataclass(frozen=True, slots=True)
+class RunCode(EditPoints):
+    """Call a function of the user's own for the live generation `target`: see ``steps/call.py``."""
+
+    kind: ClassVar[str] = "call"
+
+
+def edit_step(ops: tuple[OpRef, ...], target: str, edit: JsonObject, reason: str) -> EditPoints:
+    """The step that does what an operation's ``edit()`` says."""
+    made = next((one for one in (Erase, RunCode) if one.kind == edit.get("kind")), EditPoints)
+    return made(ops, target, edit, reason)
+
+
+@dataclass(frozen=True, slots=True)
 class Retire:
     """Delete generation `target`, which nothing points to.
 
@@ -372,7 +385,7 @@ def _step_from_json(data: JsonObject) -> Step:
     return step
 
 
-_KINDS = (Build, GoLive, InPlace, EditPoints, Erase, Retire, Adopt, WriteRows)
+_KINDS = (Build, GoLive, InPlace, EditPoints, Erase, RunCode, Retire, Adopt, WriteRows)
 _STEPS: Mapping[str, Any] = {step.kind: step for step in _KINDS}
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from qmigrate.operations.alias import SetAlias
+from qmigrate.operations.call import Call
 from qmigrate.operations.collection import CreateCollection, DropCollection, Reshard, UpdateCollection
 from qmigrate.operations.data import SyncPayload
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.operations.index import CreatePayloadIndex, DropPayloadIndex
+from qmigrate.operations.payload import DeletePayload, SetPayload
 from qmigrate.operations.points import TransformPoints
 from qmigrate.operations.rekey import Rekey
 from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
@@ -14,9 +16,11 @@ from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reemb
 __all__ = [
     "AddVector",
     "AlterVector",
+    "Call",
     "CreateCollection",
     "CreatePayloadIndex",
     "DeleteOrphans",
+    "DeletePayload",
     "DeletePoints",
     "DropCollection",
     "DropPayloadIndex",
@@ -26,6 +30,7 @@ __all__ = [
     "RenameVector",
     "Reshard",
     "SetAlias",
+    "SetPayload",
     "SyncPayload",
     "TransformPoints",
     "UpdateCollection",

@@ -15,8 +15,9 @@ from qmigrate.operations.base import Operation, assign
 from qmigrate.operations.quality import Recall
 from qmigrate.operations.rekey import Uuid5
 
-#: Marks an object of ours among plain JSON; no parameter of Qdrant begins like that.
-_KIND, _TUPLE = "$is", "$tuple"
+#: Marks an object of ours among plain JSON, and one of the user's own that would look like it.
+_KIND, _TUPLE, _OBJECT = "$is", "$tuple", "$object"
+_MARKS = frozenset({_KIND, _TUPLE, _OBJECT})
 
 
 def to_text(found: Iterable[Operation]) -> str:
@@ -46,16 +47,17 @@ def _out(value: Any, within: Operation) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _out(item, within) for key, item in value.items()}
+        said = {key: _out(item, within) for key, item in value.items()}
+        return {_OBJECT: said} if _MARKS & said.keys() else said
     if isinstance(value, list):
         return [_out(item, within) for item in value]
     if isinstance(value, tuple):
         return {_TUPLE: [_out(item, within) for item in value]}
     if _class(type(value).__name__) is type(value) and is_dataclass(value):
         # What is as it is anyway is left out: an argument that comes with a later version changes no recorded text.
-        said = {one.name: getattr(value, one.name) for one in fields(value)}
-        told = {one.name for one in fields(value) if not _equal(said[one.name], _default(one))}
-        return {_KIND: type(value).__name__, **{name: _out(said[name], within) for name in sorted(told)}}
+        given = {one.name: getattr(value, one.name) for one in fields(value)}
+        told = {one.name for one in fields(value) if not _equal(given[one.name], _default(one))}
+        return {_KIND: type(value).__name__, **{name: _out(given[name], within) for name in sorted(told)}}
     raise PlanError(
         f"{within.label()} holds {type(value).__name__} {getattr(value, '__name__', '')}".rstrip()
         + ", which can't be kept without a file",
@@ -68,6 +70,8 @@ def _in(value: Any) -> Any:
         return [_in(item) for item in value]
     if not isinstance(value, dict):
         return value
+    if set(value) == {_OBJECT} and isinstance(value[_OBJECT], dict):
+        return {key: _in(item) for key, item in value[_OBJECT].items()}
     if set(value) == {_TUPLE}:
         return tuple(_in(item) for item in value[_TUPLE])
     if _KIND not in value:

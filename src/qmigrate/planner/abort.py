@@ -16,9 +16,11 @@ from qmigrate.model.plan import (
     Job,
     Plan,
     Retire,
+    RunCode,
     Step,
     WriteRows,
 )
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World
 from qmigrate.planner.segment import kept
 
@@ -67,6 +69,11 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
             )
         elif isinstance(step, WriteRows):
             lines.append("the application's SQL is told nothing more; what it was told stays, and so does the swap")
+        elif isinstance(step, RunCode):
+            # Nothing is taken back, but the collection may have been sealed at the revision already.
+            steps.append(_undone(run, step, position, {"kind": "undo", "nothing": True}))
+            if run.record(position, "change") is not None:
+                lines.append(f"what {step.edit['function']} has done so far stays: it is your own code")
         elif isinstance(step, EditPoints):
             steps.append(_taken_back(run, step, position))
             lines.append("take back what the fix has changed")
@@ -170,9 +177,12 @@ def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
             "from: it can only be finished",
             hint="finish it: qmigrate upgrade goes on with it",
         )
+    return _undone(run, step, position, {"kind": undo or "undo", "nothing": not begun})
+
+
+def _undone(run: OpenRun, step: EditPoints, position: int, edit: JsonObject) -> EditPoints:
     where = {"run": run.id, "step": position, "generation": step.target}
-    edit = {"kind": undo or "undo", **where, "drops": True, "nothing": not begun}
-    return EditPoints((), step.target, edit, f"abort of run {run.id}")
+    return EditPoints((), step.target, {**edit, **where, "drops": True}, f"abort of run {run.id}")
 
 
 def _undo(state: CollectionState, run: OpenRun, step: InPlace, capabilities: Capabilities) -> InPlace:

@@ -249,6 +249,7 @@ def _reverse(world: World, revisions: Revisions, walk: _Walk) -> None:
             undo, covered = [], []
             _downgrade(world, revisions, walk, entry)
             continue
+        _refuse_code(revisions, walk, entry)
         made = [Change.from_json(change) for change in reversed(entry.changes)]
         made = [change for change in made if kept(change, world.capabilities)]
         for change in made:
@@ -285,6 +286,20 @@ def _refuse_lossy(revisions: Revisions, walk: _Walk, entry: Applied, change: Cha
         f"revision {entry.revision} can't be taken back from {walk.state.name} in place: {change.describe()}: {why}",
         hint="write a downgrade() in the revision that says what should stand there instead",
     )
+
+
+def _refuse_code(revisions: Revisions, walk: _Walk, entry: Applied) -> None:
+    """A data fix that can't be undone by itself later: going back over it would only seem to take it back."""
+    if entry.strategy != "edit" or walk.state.declared is None:
+        return
+    for _, operation in refs_of(revisions.get(entry.revision), walk.state.name, exists=True):
+        why = operation.irreversible_reason(walk.state.declared)
+        if why:
+            raise RefusedError(
+                f"revision {entry.revision} can't be taken back from {walk.state.name}: {why}",
+                hint="write a downgrade() in the revision that takes it back; one that returns [] says that there is "
+                "nothing to take back",
+            )
 
 
 def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) -> None:

@@ -7,7 +7,17 @@ from typing import Any
 
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model import patterns
-from qmigrate.model.plan import FIXED, Closing, CollectionPlan, EditPoints, Erase, Job, OpRef, Plan
+from qmigrate.model.plan import (
+    FIXED,
+    Closing,
+    CollectionPlan,
+    EditPoints,
+    Job,
+    OpRef,
+    Plan,
+    RunCode,
+    edit_step,
+)
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
 from qmigrate.model.words import quote
@@ -26,8 +36,15 @@ def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> li
         PlanError: it is no data fix, or there is no such collection.
         RefusedError: a collection that it names is not under management, or its next generation waits.
     """
-    if operation.edit() is None:
+    edit = operation.edit()
+    if edit is None:
         raise operation.error("is no data fix", hint="put it into a revision: qmigrate revision")
+    if edit.get("kind") == RunCode.kind:
+        # A run that was interrupted finds the function again by its revision alone.
+        raise operation.error(
+            "is done by a revision only, where an interrupted run finds the function again",
+            hint="write it into one: qmigrate revision",
+        )
     operation = operation.bound(world.known)
     matching = [state for name, state in sorted(world.collections.items()) if operation.matches(name)]
     found = [state for state in matching if state.managed and state.live is not None]
@@ -56,8 +73,7 @@ def plan_fix(
     for operation, edit in edits:
         for state in fixed_by(world, operation, looking=looking):
             reason = str(edit.get("reason") or operation.describe())
-            made = Erase if edit.get("kind") == Erase.kind else EditPoints
-            steps.setdefault(state.name, []).append(made((), str(state.physical), edit, reason))
+            steps.setdefault(state.name, []).append(edit_step((), str(state.physical), edit, reason))
             lines.setdefault(state.name, []).append(operation.describe())
     planned = [planned_fix(world, name, made, lines[name]) for name, made in steps.items()]
     notes = dict.fromkeys(note for operation, _ in edits for note in _met_notes(world, operation, looking))

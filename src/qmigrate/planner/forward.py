@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model import patterns
-from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, Step
+from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, RunCode, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, World
 from qmigrate.model.words import quote
@@ -284,6 +284,9 @@ def _way_back(draft: _Draft, done: list[Segment]) -> str:
     rebuilt = [(found, source) for found, source in rebuilt if source is not None]
     if not rebuilt:
         before = draft.state.applied_revisions()
+        calls = any(isinstance(step, RunCode) for found in done for step in found.steps)
+        if before and calls:
+            return f"to {before[-1]} by the downgrade() of the revision, where it has one; else it stays"
         if before and all(found.strategy == "edit" for found in done):
             return f"to {before[-1]} in the record; the points by qmigrate fix undo"
         return f"to {before[-1]} by the reverse changes" if before else "to base: the name is taken away again"

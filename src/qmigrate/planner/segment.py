@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from qmigrate.errors import PlanError
 from qmigrate.model.names import generation_name
-from qmigrate.model.plan import Build, Closing, EditPoints, GoLive, InPlace, OpRef, Step
+from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step, edit_step
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.model.transform import PointTransform
@@ -226,7 +226,7 @@ def _segment(position: Position, parts: Sequence[Part]) -> Segment:
         return Segment(tuple(parts), steps, after, new, "create")
     if parts[0].edits:
         edits = tuple(
-            EditPoints((ref,), str(position.physical), edit, edit.get("reason") or words)
+            edit_step((ref,), str(position.physical), edit, edit.get("reason") or words)
             for ref, edit, words in parts[0].edits
         )
         return Segment(tuple(parts), edits, after, "data fix, on the live collection", "edit")

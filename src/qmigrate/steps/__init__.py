@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qmigrate.model.plan import Adopt, Build, EditPoints, Erase, GoLive, InPlace, Retire, Step, WriteRows
-from qmigrate.steps import adopt, build, edit, erase, golive, inplace, retire, write_back
+from qmigrate.model.plan import Adopt, Build, EditPoints, Erase, GoLive, InPlace, Retire, RunCode, Step, WriteRows
+from qmigrate.steps import adopt, build, call, edit, erase, golive, inplace, retire, write_back
 from qmigrate.steps.work import Phase
 
 _CHECKLISTS = {
@@ -14,6 +14,7 @@ _CHECKLISTS = {
     InPlace.kind: inplace.PHASES,
     EditPoints.kind: edit.PHASES,
     Erase.kind: erase.PHASES,
+    RunCode.kind: call.PHASES,
     Retire.kind: retire.PHASES,
     Adopt.kind: adopt.PHASES,
     WriteRows.kind: write_back.PHASES,

@@ -149,7 +149,8 @@ def close_edit(
     closings = _closings(work)
     generations: list[Generation] = []
     embedders = None
-    if any(closing.direction != FIXED for closing in closings):
+    # An abort, too: the run that it ends may have sealed the revision already, and died before it was recorded.
+    if work.job.supersedes is not None or any(closing.direction != FIXED for closing in closings):
         generations, embedders = _recorded(work, step.target, closings)
     release(work, [step.target])
     return _close(work, closings, generations, "edit", step.target, (), report, embedders, fixed, job, also)

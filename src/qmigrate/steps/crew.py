@@ -67,7 +67,8 @@ def copy_by_crew(
     _let_go(work, transform)
     crew = _Crew(work, step, transform, places[: len(todo)], again)
     try:
-        in_parallel(work, todo, crew.copy, crew.slots)
+        with work.code.turn.of(work, work.tick):
+            in_parallel(work, todo, crew.copy, crew.slots)
         crew.outlast_the_lost()
         return crew.stages()
     finally:

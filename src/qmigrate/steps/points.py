@@ -238,7 +238,7 @@ class Maker:
             VerificationError: it can't be given one.
         """
         try:
-            with self._lock:
+            with self._alone():
                 return records.with_id(stored, records.new_id(stored, self.transform))
         except ValueError as error:
             raise VerificationError(
@@ -247,11 +247,17 @@ class Maker:
                 hint=f"mend the point and run again, or give it up: qmigrate abort {quote(self._work.collection)}",
             ) from error
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While the block runs, no other code of the user's does: of this collection or of another one."""
+        with self._work.code.turn.of(self._work), self._lock:
+            yield
+
     def _payload(self, stored: Stored) -> Payload | None:
         if self.transform.keeps_payload:
             return None
         try:
-            with self._lock:
+            with self._alone():
                 return records.new_payload(stored, self.transform)
         except Exception as error:
             raise PlanError(
@@ -317,7 +323,7 @@ class Maker:
     def _called(self, function: Callable[[Payload], Any], payload: Payload) -> Any:
         """What a function of the revision takes from a payload; a failure where it raises or returns something else."""
         try:
-            with self._lock:
+            with self._alone():
                 found = function(payload)
         except Exception as error:  # whatever the user's code raises is about this point
             said = f"{type(error).__name__}: {error}"
@@ -332,7 +338,7 @@ class Maker:
     def _values(self, filling: Any, items: list[Any], size: int | None) -> list[Any]:
         if not items:
             return []
-        with self._lock:
+        with self._alone():
             if isinstance(filling, Compute):
                 return embed_all(_Computed(filling), items, size=size)
             return embed_all(self._work.code.embedder(filling.embedder), items, size=size)

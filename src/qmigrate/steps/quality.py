@@ -135,7 +135,8 @@ def _from_file(step: Build, work: Work, vector: str, name: str, filling: Any) ->
             f"{path.name} holds texts, and vector {vector!r} has no embedder",
             hint="write the queries as lists of numbers",
         )
-    made = iter(embed_all(work.code.embedder(filling.embedder), texts, size=size) if texts else ())
+    with work.code.turn.of(work, work.tick):
+        made = iter(embed_all(work.code.embedder(filling.embedder), texts, size=size) if texts else ())
     found: list[Any] = [next(made) if isinstance(one, str) else one for one in lines]
     for one in found:
         if isinstance(one, Failure):

@@ -29,6 +29,7 @@ class Streams:
         self._work = work
         self._lock = threading.Lock()
         self._pipelines: dict[tuple[str, int | None], Pipeline] = {}
+        self._has_turn = False
 
     def __enter__(self) -> Streams:
         return self
@@ -36,8 +37,13 @@ class Streams:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for pipeline in self._pipelines.values():
-            pipeline.close()
+        try:
+            for pipeline in self._pipelines.values():
+                pipeline.close()
+        finally:
+            if self._has_turn:
+                self._has_turn = False
+                self._work.code.turn.give()
 
     @property
     def used(self) -> bool:
@@ -54,6 +60,10 @@ class Streams:
             return list
         with self._lock:
             key = (embedder, size)
+            if not self._has_turn:
+                # Until all is embedded: a device takes one batch at a time anyway.
+                self._work.code.turn.take(self._work, self._work.tick)
+                self._has_turn = True
             if key not in self._pipelines:
                 self._pipelines[key] = Pipeline(self._work.code.embedder(embedder), size)
             pipeline = self._pipelines[key]

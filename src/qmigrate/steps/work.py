@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,8 +40,53 @@ def _no_tick(count: int = 0, note: str = "") -> None:
     """Before a run begins nothing is counted."""
 
 
+class Turn:
+    """The user's functions and models work for one collection at a time: nobody has promised that they bear more.
+
+    The threads of that collection share it, and each may take it several times.
+    """
+
+    def __init__(self) -> None:
+        self._bell = threading.Condition()
+        self._owner: object = None
+        self._depth = 0
+
+    @contextmanager
+    def of(self, owner: object, tick: Tick | None = None) -> Iterator[None]:
+        """While the block runs it is the owner's; see :meth:`take`."""
+        self.take(owner, tick)
+        try:
+            yield
+        finally:
+            self.give()
+
+    def take(self, owner: object, tick: Tick | None = None) -> None:
+        """Wait until it is nobody's, or the owner's already; `tick` is called meanwhile."""
+        while True:
+            with self._bell:
+                if self._owner in (None, owner):
+                    self._owner = owner
+                    self._depth += 1
+                    return
+                self._bell.wait(0.2)
+            if tick is not None:
+                tick()
+
+    def give(self) -> None:
+        """Give it back, once for each time it was taken."""
+        with self._bell:
+            self._depth -= 1
+            if not self._depth:
+                self._owner = None
+                self._bell.notify_all()
+
+
 class Code(Protocol):
     """The user's code behind references: operations of revision files, embedders of the settings."""
+
+    @property
+    def turn(self) -> Turn:
+        """Whose code and models are at work."""
 
     def operation(self, ref: OpRef) -> Operation:
         """The operation that a reference names."""

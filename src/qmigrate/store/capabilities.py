@@ -120,15 +120,25 @@ def why_no_barrier(nodes: Nodes, clusters: Mapping[Rest, JsonObject | StoreError
 
 def disk_size(nodes: Nodes) -> int | None:
     """Bytes of the disk under the server's data, used or not; None when it doesn't tell."""
+    found = int(_system(nodes).get("disk_size") or 0) * 1024
+    return found if 0 < found < MOST_ROOM else None
+
+
+def cores(nodes: Nodes) -> int | None:
+    """Processor cores of the server; None when it doesn't tell."""
+    found = _system(nodes).get("cores")
+    return int(found) if found else None
+
+
+def _system(nodes: Nodes) -> JsonObject:
+    """What the server says of its machine; nothing where it doesn't."""
     try:
         app = nodes.main.get("/telemetry", details_level=1).get("app") or {}
     except TransientError:
         raise
     except StoreError:
-        return None
-    kibibytes = (app.get("system") or {}).get("disk_size")
-    found = int(kibibytes or 0) * 1024
-    return found if 0 < found < MOST_ROOM else None
+        return {}
+    return app.get("system") or {}
 
 
 def _version(node: Rest) -> Version:

@@ -9,17 +9,18 @@ from qmigrate.ports import Store
 from qmigrate.store.address import ConnectionSettings
 
 
-def connect(settings: ConnectionSettings, *, partial: bool = False) -> Store:
+def connect(settings: ConnectionSettings, *, partial: bool = False, patience: float = 0.0) -> Store:
     """Open the store that the settings name, and check that it can be used.
 
     Args:
         partial: for what only reads: nodes of a cluster that give no answer are left out, and named.
+        patience: seconds to wait for another thread of this process that has the folder of local mode open.
 
     Raises:
         ConfigError: neither or both of `url` and `path`, or a URL that is not http(s).
         StoreError: the server can't be reached, denies the key, or is not Qdrant.
         ServerTooOldError: a node is older than collection metadata, where the seal lives.
-        LeaseHeldError: another process uses the folder of local mode.
+        LeaseHeldError: another client has the folder of local mode open.
     """
     if (settings.url is None) == (settings.path is None):
         raise ConfigError(
@@ -29,7 +30,7 @@ def connect(settings: ConnectionSettings, *, partial: bool = False) -> Store:
     if settings.path is not None:
         from qmigrate.store.local import LocalStore
 
-        return LocalStore.open(settings.path)
+        return LocalStore.open(settings.path, patience=patience)
     for url in (settings.url or "", *settings.nodes):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:

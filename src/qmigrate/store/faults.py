@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from typing import Any
 
 import grpc
@@ -216,8 +217,14 @@ def of_local(error: Exception, path: str) -> QmigrateError:
     where = f"local Qdrant in {path}"
     if _STALE_LOCK in text:
         return LeaseHeldError(
-            f"{where} is in use by another process, and local mode is for one process only",
-            hint="wait until it has ended, or run a Qdrant server and set qdrant.url",
+            f"{where} is in use by another process or client, and local mode is for one client only",
+            hint="wait until it has ended, or run a Qdrant server and set qdrant.url; an application hands over the "
+            "client that it has open: client=",
+        )
+    if isinstance(error, sqlite3.ProgrammingError) and "thread" in text:
+        return StoreError(
+            f"{where} was opened in another thread, which alone may use it",
+            hint="open the client with force_disable_check_same_thread=True, or call from the thread that opened it",
         )
     if isinstance(error, OSError):
         reason = error.strerror or text or type(error).__name__

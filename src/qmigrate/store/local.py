@@ -6,8 +6,10 @@ The file lock of the folder proves that nobody else writes, so barriers and fenc
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,7 @@ from qmigrate.ports import PayloadEdit, PendingWrite, Readiness, Ready, Stored
 from qmigrate.store import capabilities, exact, faults, filters, local_shapes, records
 from qmigrate.store.aliases import MOVED_ASIDE
 from qmigrate.store.local_absent import Absent
-from qmigrate.store.local_folder import MEMORY, in_memory, open_folder
+from qmigrate.store.local_folder import MEMORY, TURNS, in_memory, open_folder
 from qmigrate.store.local_shapes import Settings
 from qmigrate.store.local_unit import cosine_vectors, in_unit_form
 from qmigrate.store.shapes import SEAL
@@ -45,17 +47,20 @@ class LocalStore(Absent):
         self._capabilities = capabilities.local(path)
 
     @classmethod
-    def open(cls, path: str) -> LocalStore:
+    def open(cls, path: str, *, patience: float = 0.0) -> LocalStore:
         """Open a folder, made with rights for its owner only when it isn't there; or ``":memory:"``.
 
+        Args:
+            patience: seconds to wait for another thread of this process that has it open.
+
         Raises:
-            LeaseHeldError: another process uses it.
+            LeaseHeldError: another client uses it.
             StoreError: it can't be made or read.
         """
         if path == MEMORY:
             return cls(in_memory(), path)
         try:
-            client = open_folder(Path(path))
+            client = TURNS.wait(path, patience, lambda: open_folder(Path(path)))
         except (OSError, ValueError, RuntimeError) as error:
             raise faults.of_local(error, path) from error
         return cls(client, path)
@@ -64,7 +69,7 @@ class LocalStore(Absent):
         with self._lock:
             try:
                 return call()
-            except (ValueError, KeyError, RuntimeError, NotImplementedError, OSError) as error:
+            except (ValueError, KeyError, RuntimeError, NotImplementedError, OSError, sqlite3.Error) as error:
                 raise faults.of_local(error, self._path) from error
 
     @property
@@ -340,10 +345,19 @@ class LocalStore(Absent):
         if ids:
             self._run(lambda: self._client.delete(name, points_selector=list(ids), wait=True))
 
+    def cores(self) -> int | None:
+        """There is no server."""
+        return None
+
+    def client(self) -> AbstractContextManager[Any]:
+        """The client itself, which is left open: it is the only one that the folder lets in."""
+        return nullcontext(self._client)
+
     def close(self) -> None:
         """Close the files and release the lock."""
         with self._lock:
             self._client.close()
+        TURNS.over(self._path, self._client)
 
 
 def _creation(alias: str, target: str) -> models.CreateAliasOperation:

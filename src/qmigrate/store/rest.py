@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import ssl
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -150,6 +152,25 @@ class Rest:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def own_client(settings: ConnectionSettings) -> Any:
+    """A ``qdrant_client.QdrantClient`` for the same server, over REST."""
+    from qdrant_client import QdrantClient
+
+    with warnings.catch_warnings():
+        # The settings have been judged already, among them a key without TLS.
+        warnings.simplefilter("ignore")
+        return QdrantClient(
+            url=str(settings.url),
+            # Without one in the address it is that of http or https, as everywhere else.
+            port=None,
+            api_key=settings.api_key,
+            prefix=settings.prefix or None,
+            timeout=max(1, math.ceil(settings.timeout)),
+            verify=_verification(str(settings.url), settings.ca_cert),
+            check_compatibility=False,
+        )
 
 
 def _verification(url: str, ca_cert: str | None) -> ssl.SSLContext | bool:

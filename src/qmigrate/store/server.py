@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -36,6 +37,7 @@ from qmigrate.store.faults import RefusedRequestError, TooDeepError
 from qmigrate.store.nodes import Nodes
 from qmigrate.store.points import Points
 from qmigrate.store.recover import Recoveries
+from qmigrate.store.rest import own_client
 
 
 class ServerStore:
@@ -312,6 +314,14 @@ class ServerStore:
     def read_snapshot(self, name: str, snapshot: str) -> Iterator[bytes]:
         """The file of one snapshot, in pieces."""
         return snapshots.read(self._main, name, snapshot)
+
+    def cores(self) -> int | None:
+        """Processor cores of the node that is asked."""
+        return capabilities.cores(self._nodes)
+
+    def client(self) -> AbstractContextManager[Any]:
+        """A client of its own, with the address, key and certificate of the settings."""
+        return closing(own_client(self._settings))
 
     def close(self) -> None:
         """Release connections."""

@@ -8,6 +8,7 @@ import shlex
 import click
 
 from qmigrate.cli.shell import Duration, Shell, with_shell
+from qmigrate.cli.verbs.change import parallel
 
 take_over = click.option(
     "--take-over", is_flag=True, help="Override the seal of another ledger, which is lost for good."
@@ -28,8 +29,9 @@ lock_timeout = click.option(
 @click.option("--rev-id", metavar="ID", help="Of the baseline revision, instead of the next number.")
 @dry_run
 @lock_timeout
+@parallel
 @with_shell
-def adopt(
+def adopt(  # noqa: PLR0913  the options of the verb
     shell: Shell,
     pattern: str,
     alias: str | None,
@@ -38,6 +40,7 @@ def adopt(
     rev_id: str | None,
     dry_run: bool,
     lock_timeout: float | None,
+    parallel: int | None,
 ) -> int:
     """Take the collections that match PATTERN under management, as they are.
 
@@ -57,6 +60,7 @@ def adopt(
             revision_id=rev_id,
             dry_run=dry_run,
             lock_timeout=lock_timeout,
+            parallel=parallel,
             progress=progress,
         )
     flags = [f"--alias {alias}"] if alias else []

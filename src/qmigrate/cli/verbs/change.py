@@ -22,6 +22,12 @@ lock_timeout = click.option(
     help="How long to wait for another process.  [default: limits.lock_timeout]",
 )
 
+parallel = click.option(
+    "--parallel",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Collections at a time.  [default: as many as the server has cores, at most 4; 1 in local mode]",
+)
 keep_going = click.option("--keep-going", is_flag=True, help="When a collection fails, go on with the others.")
 
 
@@ -76,6 +82,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
 @click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
 @click.option("--allow-gap", is_flag=True, help="Let reads of a plain name fail for some milliseconds, if need be.")
 @keep_going
+@parallel
 @planned.plan_option
 @planned.max_estimate_option
 @planned.rehearse_option
@@ -120,6 +127,7 @@ def upgrade(
             no_snapshot=no_snapshot,
             allow_gap=allow_gap,
             keep_going=keep_going,
+            parallel=other["parallel"],
             progress=progress,
         )
     again = _again("upgrade", target, "head", only, *_flags(no_snapshot=no_snapshot, allow_gap=allow_gap))
@@ -138,6 +146,7 @@ def upgrade(
 @click.option("--now", is_flag=True, help="Go back first and count afterwards: for an outage.")
 @dry_run
 @lock_timeout
+@parallel
 @with_shell
 def rollback(
     shell: Shell,
@@ -145,6 +154,7 @@ def rollback(
     only: tuple[str, ...],
     dry_run: bool,
     lock_timeout: float | None,
+    parallel: int | None,
     **choices: bool,
 ) -> int:
     """Go back to TARGET; refused when something was written since, unless you say what becomes of it.
@@ -167,6 +177,7 @@ def rollback(
             writes=writes,
             dry_run=dry_run,
             lock_timeout=lock_timeout,
+            parallel=parallel,
             progress=progress,
         )
     if dry_run and not shell.options.json:

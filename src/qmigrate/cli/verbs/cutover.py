@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from qmigrate.cli.shell import Shell, with_shell
-from qmigrate.cli.verbs.change import dry_run, keep_going, lock_timeout, show_rest
+from qmigrate.cli.verbs.change import dry_run, keep_going, lock_timeout, parallel, show_rest
 
 
 @click.command(short_help="Go live with what is built and held.")
@@ -14,6 +14,7 @@ from qmigrate.cli.verbs.change import dry_run, keep_going, lock_timeout, show_re
 @dry_run
 @lock_timeout
 @keep_going
+@parallel
 @with_shell
 def cutover(
     shell: Shell,
@@ -22,6 +23,7 @@ def cutover(
     dry_run: bool,
     lock_timeout: float | None,
     keep_going: bool,
+    parallel: int | None,
 ) -> int:
     """Converge and verify again what is held under NAME (or a glob), then go live with it.
 
@@ -38,6 +40,7 @@ def cutover(
             dry_run=dry_run,
             lock_timeout=lock_timeout,
             keep_going=keep_going,
+            parallel=parallel,
             progress=progress,
         )
     shell.show(result, show_cutover)

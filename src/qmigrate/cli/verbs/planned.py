@@ -29,7 +29,7 @@ rehearse_option = click.option(
     "--rehearse", type=click.IntRange(min=1), metavar="N", help="Play it on N points in throwaway collections."
 )
 #: Parameters of `upgrade` that may go with each of them.
-_WITH_PLAN = ("plan", "max_estimate", "lock_timeout", "no_snapshot", "allow_gap")
+_WITH_PLAN = ("plan", "max_estimate", "lock_timeout", "no_snapshot", "allow_gap", "parallel")
 _WITH_REHEARSAL = ("rehearse", "target", "only", "lock_timeout")
 
 

@@ -10,6 +10,7 @@ from qmigrate.errors import RepairNeededError
 from qmigrate.model.fix import Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.steps.erasing.selection import Erasure
+from qmigrate.steps.fixes.assign import Assign
 from qmigrate.steps.fixes.bring_back import BringBack
 from qmigrate.steps.fixes.journal import write_ids
 from qmigrate.steps.fixes.orphans import Orphans
@@ -27,6 +28,7 @@ Opener = Callable[[Place, JsonObject], Fix]
 
 _KINDS: Mapping[str, Opener] = {
     "sync": Sync,
+    "assign": Assign,
     "undo": Undo,
     "delete": Removal,
     "soft": SoftRemoval,

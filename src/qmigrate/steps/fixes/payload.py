@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
+from qmigrate.errors import RefusedError
 from qmigrate.model.fix import Entry, same_keys
 from qmigrate.model.payload_path import picked, roots
 from qmigrate.model.schema import JsonObject
@@ -17,6 +19,7 @@ from qmigrate.store import records
 
 #: Ids and operations that go to the server at once.
 _IDS, _OPERATIONS = 10_000, 1000
+_INT64 = 2.0**63
 
 
 class PayloadFix:
@@ -49,7 +52,17 @@ class PayloadFix:
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the keys that change."""
         now = self.payloads(entries)
-        return [_state(now.get(entry.id), entry) for entry in entries]
+        return [self.state(now.get(entry.id), entry) for entry in entries]
+
+    @staticmethod
+    def state(payload: Payload | None, entry: Entry) -> str:
+        """How a point is now, by the keys that change."""
+        if payload is None:
+            return "gone"
+        keys = entry.keys
+        if same_keys(payload, entry.after, keys):
+            return "after"
+        return "before" if same_keys(payload, entry.before, keys) else "moved"
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
         """Equal changes in one operation, many operations in one request."""
@@ -58,13 +71,23 @@ class PayloadFix:
             hand.tick()
 
 
-def _state(payload: Payload | None, entry: Entry) -> str:
-    if payload is None:
-        return "gone"
-    keys = entry.keys
-    if same_keys(payload, entry.after, keys):
-        return "after"
-    return "before" if same_keys(payload, entry.before, keys) else "moved"
+def check_exact(collection: str, identifier: PointId, name: str, value: Any) -> None:
+    """Stop at what could not be given back: an integer of 2^63 and more is read as a double.
+
+    Raises:
+        RefusedError: names point and key; nothing was changed.
+    """
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            check_exact(collection, identifier, name, one)
+    elif isinstance(value, float) and not -_INT64 < value < _INT64:
+        raise RefusedError(
+            f"point {identifier} of {collection} has {name} = {value:g}, which can't be recorded exactly, so it could "
+            "not be undone",
+            hint="leave the point out of what is selected, or write it by hand",
+        )
 
 
 def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:

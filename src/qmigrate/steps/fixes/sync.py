@@ -17,7 +17,7 @@ from qmigrate.model.share import between
 from qmigrate.model.sql_value import is_plain, plain
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.rows import Query, Row, Rows
-from qmigrate.steps.fixes.payload import PayloadFix
+from qmigrate.steps.fixes.payload import PayloadFix, check_exact
 from qmigrate.steps.fixes.protocol import Place
 from qmigrate.store import records
 
@@ -25,7 +25,6 @@ from qmigrate.store import records
 _AT_ONCE = 2000
 #: Points of a page that holds a few fields only.
 _PAGE = 5000
-_INT64 = 2.0**63
 
 
 class Sync(PayloadFix):
@@ -193,7 +192,7 @@ class Sync(PayloadFix):
         for name in keys:
             kind = "missing" if there.get(name) is None else "different" if name in wanted else "extra"
             found.add(kind)
-            self._check_exact(identifier, name, there.get(name))
+            check_exact(self._place.collection, identifier, name, there.get(name))
             self._check_kind(identifier, name, there.get(name), wanted.get(name))
         if not self._nested:
             before = {name: payload[name] for name in keys if name in payload}
@@ -251,15 +250,6 @@ class Sync(PayloadFix):
                         f"column {column!r} on {self._name} is a text with JSON; nothing was changed",
                         hint=f"--json-column {column} (json= in Python) compares what the text means",
                     )
-
-    def _check_exact(self, identifier: PointId, name: str, value: Any) -> None:
-        """Stop at what could not be given back: an integer of 2^63 and more is read as a double."""
-        if isinstance(value, float) and not -_INT64 < value < _INT64:
-            raise RefusedError(
-                f"point {identifier} of {self._place.collection} has {name} = {value:g}, which can't be recorded "
-                "exactly, so it could not be undone",
-                hint="leave its row out of the query, or write that point by hand",
-            )
 
 
 def _gathered(rows: Iterator[Row], name: str) -> Iterator[tuple[dict[PointId, tuple[Any, ...]], list[PointId]]]:
