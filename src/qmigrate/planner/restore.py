@@ -11,7 +11,7 @@ from qmigrate.model.origin import SNAPSHOT, Known, Origin
 from qmigrate.model.plan import RESTORED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Capabilities, CollectionState, Moment, World
-from qmigrate.planner.plain import describe, settled
+from qmigrate.planner.plain import describe, in_order, settled
 from qmigrate.planner.position import Position
 from qmigrate.revisions import Revision, Revisions
 
@@ -50,7 +50,7 @@ def plan_restore(
     aliases = (state.name, *(live.aliases if live else ()))
     place = "shadow" if before.physical == state.name else "alias"
     golive = GoLive((), before.physical, target, aliases, place=place, apart=True)
-    steps = (*first, build, golive)
+    steps = in_order(first, build, golive)
     closes = _closings(state, known, origin.declared, len(steps) - 1)
     item = CollectionPlan(
         job=Job(state.name, state.basis(), steps, closes),

@@ -279,7 +279,11 @@ def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> J
     for (number, phase), facts in work.learned.items():
         if phase not in ("preflight", "shadow"):
             continue
-        if "models" in facts and getattr(work.job.steps[number], "target", None) == step.target:
+        made = work.job.steps[number]
+        if isinstance(made, Build) and made.target != step.target:
+            # What stands beside it, or went live earlier in the run: the view has that.
+            continue
+        if "models" in facts and made.target == step.target:
             known = dict(facts["models"])
         else:
             known.update(facts.get("embedders") or {})

@@ -70,7 +70,7 @@ def _converge(step: GoLive, work: Work) -> Facts:
     check_same(work, step.source)
     rekeyed = must_freeze(step, work)
     if rekeyed:
-        check_time(work, float(work.facts("converge", build_step(work)).get("seconds", 0.0)))
+        check_time(work, float(work.facts("converge", work.build_step()).get("seconds", 0.0)))
     if rekeyed or step.place == "gap" or work.settings.rebuild.writes == "freeze":
         return freeze.prove_frozen(
             work, sides_of(step, work), since=_proof(work).get("source_ids"), delta=delta_of(work)
@@ -83,8 +83,9 @@ def _converge(step: GoLive, work: Work) -> Facts:
     if proof.get("epoch") == work.lease.epoch and (quiet or unknown):
         # The sweep compares with the newest barrier: this one moved the ids too.
         return {"source_ids": dict(now)}
-    # After days on hold much may have been written: then passes come first, so that the last one is short.
-    since = proof.get("source_ids") if step.hold else None
+    # After days on hold, or while a plain name made room, much may have been written: then passes come first, so that
+    # the last one is short.
+    since = proof.get("source_ids") if step.hold or work.build_step() < work.step - 1 else None
     return prove(work, sides_of(step, work), since=since, delta=delta_of(work))
 
 
@@ -228,27 +229,22 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     if source is None or target is None:
         raise RepairNeededError(f"a generation of {work.collection} disappeared during the run")
     transform = transform_of(work.operations(step.ops), source.schema)
-    check_models(work, transform, build_step(work))
+    check_models(work, transform, work.build_step())
     return Sides(
         source=step.source,
         target=step.target,
         alias=own(work, step.target),
         base=base_name(step.source, step.target, back=False),
-        step=build_step(work),
+        step=work.build_step(),
         maker=Maker(work, transform, target.schema, step.target),
         rekeys=transform.rekeys,
     )
 
 
-def build_step(work: Work) -> int:
-    """Position of the build that this step goes live with: its ranges are walked again."""
-    return work.step - 1
-
-
 def _proof(work: Work) -> JsonObject:
     """The newest facts of the proof: the build's, and what this step has learned since."""
     step = work.job.steps[work.step]
-    built = {} if getattr(step, "back", False) else work.facts("converge", build_step(work))
+    built = {} if getattr(step, "back", False) else work.facts("converge", work.build_step())
     return {**built, **work.facts("converge")}
 
 
@@ -286,19 +282,19 @@ def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeede
 
 
 def _report(work: Work) -> JsonObject:
-    snapshot = work.facts("snapshot", build_step(work))
+    snapshot = work.facts("snapshot", work.build_step())
     return {
         "verification": _proof(work).get("report"),
         "dropped": _proof(work).get("dropped"),
-        "quality": work.facts("quality", build_step(work)).get("quality"),
-        "stages": work.facts("fill", build_step(work)).get("stages"),
+        "quality": work.facts("quality", work.build_step()).get("quality"),
+        "stages": work.facts("fill", work.build_step()).get("stages"),
         "sweep": work.facts("sweep").get("sweep"),
         "swap": work.facts("swap"),
         "writes_since": work.facts("preflight").get("writes_since"),
         "deleted_again": work.facts("converge").get("deleted_again", 0),
         "snapshot": snapshot.get("snapshot") or snapshot.get("archive"),
         "barrier_delta": delta_of(work),
-        "speed": None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, build_step(work)),
+        "speed": None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, work.build_step()),
     }
 
 

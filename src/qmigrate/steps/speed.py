@@ -17,6 +17,8 @@ def speed_of(work: Work, step: int) -> JsonObject | None:
         ``points`` copied in ``fill`` seconds, all of them proven in ``prove`` and indexed in ``index`` seconds;
         ``total`` points; ``embeds``: how many vectors were embedded; ``width``: estimated bytes of a point.
     """
+    if step < 0:
+        return None
     build = work.job.steps[step]
     filled, proven = work.facts("fill", step), work.facts("converge", step)
     total = int((proven.get("report") or {}).get("points", 0))
