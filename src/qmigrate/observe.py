@@ -56,7 +56,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
         )
         for name in chosen
     }
-    return World(ledger_id=ledger.identity() or "", capabilities=store.capabilities, collections=collections)
+    return World(ledger.identity() or "", store.capabilities, collections, physical=physical)
 
 
 def known_names(ledger: Ledger, store: Store) -> list[str]:
@@ -120,10 +120,7 @@ def check_ownership(world: World, name: str) -> None:
     state = world.collections.get(name)
     if state is None or state.live is None:
         if state is not None and state.applied and state.open_run is None and _serves(state):
-            raise RepairNeededError(
-                f"the ledger has {name} at {state.applied[-1].revision}, but Qdrant has no such name",
-                hint="is this the right Qdrant for this ledger? qmigrate doctor shows both",
-            )
+            raise _without_name(world, state)
         return
     seal = state.live.seal
     if seal is not None and seal.get("ledger") != world.ledger_id:
@@ -137,8 +134,9 @@ def check_ownership(world: World, name: str) -> None:
     expected = next((row.physical for row in state.generations if row.state == "live"), None)
     if expected is not None and expected != state.live.physical:
         raise RepairNeededError(
-            f"{name} points to {state.live.physical}, but the ledger left it on {expected}: somebody moved the alias",
-            hint=f"point it back to {expected}, or find out who moved it",
+            f"{name} points to {state.live.physical}, but the ledger left it on {expected}: another client moved it",
+            hint=f"{_put_back(name)} points it back to {expected}",
+            facts={"next": _put_back(name)},
         )
     recorded = seal.get("revision") if seal else None
     if seal is not None and recorded is not None and recorded not in state.applied_revisions():
@@ -147,6 +145,30 @@ def check_ownership(world: World, name: str) -> None:
             "restored from a backup?",
             hint="use the newer ledger; qmigrate history shows what this one knows",
         )
+
+
+def _without_name(world: World, state: CollectionState) -> RepairNeededError:
+    """Nothing has a name that the ledger has as serving: put back where its collection is still there."""
+    at = f"the ledger has {state.name} at {state.applied[-1].revision}, but Qdrant has no such name"
+    expected = next(row.physical for row in state.generations if row.state == "live")
+    if world.physical is not None and expected not in world.physical:
+        return RepairNeededError(
+            f"{at}, and {expected}, which served it, is gone",
+            hint=f"is this the right Qdrant for this ledger? qmigrate doctor shows both; else: {_restore(state.name)}",
+        )
+    return RepairNeededError(
+        f"{at}: another client removed the alias of {expected}",
+        hint=f"{_put_back(state.name)} puts it back",
+        facts={"next": _put_back(state.name)},
+    )
+
+
+def _put_back(name: str) -> str:
+    return f"qmigrate repair --name {name}"
+
+
+def _restore(name: str) -> str:
+    return f"qmigrate snapshot restore {name}, from what qmigrate snapshot list {name} shows"
 
 
 def check_hidden(world: World, plan: Plan) -> None:

@@ -180,7 +180,7 @@ def test_a_plain_collection_is_hidden_or_makes_room_first():
         ("golive", "docs__g0003"),
         ("golive", "docs__g0004"),
     ]
-    assert (job.steps[2].source, job.steps[3].place) == ("docs__g0003", "alias")
+    assert (job.steps[1].source, job.steps[3].place) == ("docs__g0003", "alias")
     assert {one.step for one in job.closes} == {3}
     with pytest.raises(RefusedError, match="gap"):
         planned(plain, origin("0001"), plain="refuse")

@@ -25,6 +25,8 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
         if run.state == "failed":
             return "failed", run.error or "failed", f"qmigrate upgrade, or qmigrate abort {state.name}"
         return "interrupted", f"{run.verb} of {run.started_at:%H:%M} on {run.host}", "qmigrate upgrade"
+    if world.is_foreign(state.name):
+        return "foreign", _foreign(state), None
     if state.kind == "plain" and not state.managed:
         return "plain", "a plain collection, not under management", f"qmigrate adopt {state.name}"
     if not state.managed:
@@ -32,7 +34,7 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
     try:
         check_ownership(world, state.name)
     except QmigrateError as error:
-        return "failed", error.message, "qmigrate doctor"
+        return "failed", error.message, str(error.facts.get("next", "qmigrate doctor"))
     if state.live is not None and (state.live.status == "red" or state.live.problem):
         return "failed", state.live.problem or "status red", "qmigrate doctor"
     if missing:
@@ -40,6 +42,11 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
     differing = drifted(world, state)
     if differing:
         return "drift", differing, f"qmigrate check --only {state.name}"
+    lost = world.vanished(state)
+    if lost:
+        more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+        gone = lost[0].physical
+        return "drift", f"{gone}, a way back, is gone{more}", f"qmigrate repair --vanished {gone}"
     parent = state.parent()
     back = ""
     if parent is not None:
@@ -51,6 +58,12 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
     if state.live is not None and state.live.status != "green":
         back = f"{state.live.status}: optimizing" + (f", {back}" if back else "")
     return "ready", back, None
+
+
+def _foreign(state: CollectionState) -> str:
+    """Whose it is: another application's, with a ledger of its own."""
+    seal = (state.live.seal if state.live else None) or {}
+    return f"under management of another ledger ({seal.get('ledger')}, at {seal.get('revision')})"
 
 
 def _held(held: Held) -> str:

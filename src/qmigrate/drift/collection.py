@@ -54,6 +54,8 @@ def collection_findings(state: CollectionState, around: Surroundings) -> tuple[F
     else:
         found += _seal(state, expected, state.live, around)
         found += _schema(state, state.live, around)
+    if any(one.kind == "foreign" for one in found):
+        return tuple(found)
     found += _generations(state, around)
     found += _hidden(state, around)
     return tuple(found)
@@ -111,14 +113,9 @@ def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[
         return
     seal = (state.live.seal if state.live else None) or {}
     if seal.get("ledger") not in (None, around.ledger_id):
-        yield note(
-            "unmanaged",
-            state.name,
-            f"is under management of another ledger ({seal['ledger']})",
-            f"qmigrate adopt --take-over {state.name}",
-            live=state.physical,
-            strict=True,
-        )
+        # Another application's: none of this ledger's business, and nothing to adopt.
+        whose = f"is under management of another ledger ({seal['ledger']}), at {seal.get('revision')}"
+        yield note("foreign", state.name, whose, live=state.physical)
     elif state.managed:
         yield note(
             "unmanaged",
@@ -153,14 +150,15 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
             live=state.physical,
         )
         return
-    back = f"point it back: POST /collections/aliases {_create_alias(name, expected.physical)}"
-    if state.kind == "plain":
-        back = f"remove the collection {name} that somebody made (save its points first), then {back}"
+    back = f"qmigrate repair --name {name}"
+    ours = ((state.live.seal if state.live else None) or {}).get("ledger") == around.ledger_id
+    if state.kind == "plain" and not ours:
+        back = f"remove the collection {name} that another client made (save its points first), then {back}"
     found = "the name is gone" if state.live is None else f"{name} serves {state.physical}"
     yield drift(
         "name",
         name,
-        f"{found}, but the ledger left it on {expected.physical}: somebody moved it",
+        f"{found}, but the ledger left it on {expected.physical}: another client moved it",
         back,
         recorded=expected.physical,
         live=state.physical,
@@ -283,16 +281,16 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     "generation",
                     path,
                     f"{row.physical}, the way back to {base}, is gone",
-                    f"record that it is gone: qmigrate gc {state.name} --now",
+                    f"record that it is gone: qmigrate repair --vanished {row.physical}",
                     recorded="kept",
                 )
             elif not _is_ours(row, seen, around):
                 yield drift(
                     "generation",
                     path,
-                    f"{row.physical}, the way back to {base}, was made again by somebody: it has "
+                    f"{row.physical}, the way back to {base}, was made again by another client: it has "
                     f"about {seen.points:,} points and {'another' if seen.seal else 'no'} seal",
-                    f"save what is in it, remove it, then qmigrate gc {state.name} --now",
+                    f"save what is in it, remove it, then qmigrate repair --vanished {row.physical}",
                     recorded=around.ledger_id,
                     live=(seen.seal or {}).get("ledger"),
                 )

@@ -305,9 +305,24 @@ class World:
         capabilities: of the connected Qdrant.
         collections: by logical name.
         hiding: whether an alias may take the name of a collection; None while it wasn't tried.
+        physical: names of all physical collections; None where nobody has looked.
     """
 
     ledger_id: str
     capabilities: Capabilities
     collections: Mapping[str, CollectionState]
     hiding: bool | None = None
+    physical: frozenset[str] | None = None
+
+    def vanished(self, state: CollectionState) -> tuple[Generation, ...]:
+        """Generations that the ledger keeps as ways back, and that are not in Qdrant any more."""
+        if self.physical is None:
+            return ()
+        return tuple(row for row in state.generations if row.state == "retired" and row.physical not in self.physical)
+
+    def is_foreign(self, name: str) -> bool:
+        """Whether another ledger has sealed what serves a name that this one doesn't have under management."""
+        state = self.collections.get(name)
+        seal = (state.live.seal if state is not None and state.live is not None else None) or {}
+        managed = state is not None and (state.managed or state.open_run is not None)
+        return not managed and seal.get("ledger") not in (None, self.ledger_id)

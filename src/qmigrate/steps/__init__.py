@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qmigrate.model.plan import Adopt, Build, EditPoints, Erase, GoLive, InPlace, Retire, Step, WriteRows
-from qmigrate.steps import adopt, build, edit, erase, golive, inplace, retire, write_back
+from qmigrate.model.plan import (
+    Adopt,
+    Build,
+    EditPoints,
+    Erase,
+    GoLive,
+    InPlace,
+    PutBack,
+    RecordLoss,
+    Retire,
+    Step,
+    WriteRows,
+)
+from qmigrate.steps import adopt, build, edit, erase, golive, inplace, repair, retire, write_back
 from qmigrate.steps.work import Phase
 
 _CHECKLISTS = {
@@ -17,6 +29,8 @@ _CHECKLISTS = {
     Retire.kind: retire.PHASES,
     Adopt.kind: adopt.PHASES,
     WriteRows.kind: write_back.PHASES,
+    PutBack.kind: repair.PUT_BACK,
+    RecordLoss.kind: repair.RECORD_LOSS,
 }
 
 

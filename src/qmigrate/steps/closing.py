@@ -164,6 +164,18 @@ def close_retire(work: Work, step: Retire, *, spared: bool = False) -> None:
     _close(work, [], gone, "retire", step.target, (), {"reason": step.reason}, None)
 
 
+def close_repair(work: Work, how: str, physical: str, report: JsonObject, *, gone: bool = False) -> None:
+    """Record what was repaired; what is applied, and where, stays as it is recorded.
+
+    Args:
+        gone: whether the generation is not there any more.
+    """
+    generation = work.generation(physical)
+    rows = [replace(generation, state="gone", fence=None)] if gone and generation is not None else []
+    serving = next((row.physical for row in work.state.generations if row.state == "live"), None)
+    _close(work, _closings(work), rows, how, physical if not gone else serving, (), report, None)
+
+
 def close_write_back(work: Work, step: WriteRows) -> None:
     """Record that the application's SQL knows."""
     _close(work, [], [], "write_back", step.target, (), {}, None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from qmigrate.errors import RepairNeededError, StoreError
+from qmigrate.errors import RepairNeededError
 from qmigrate.model.names import is_internal
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
@@ -16,7 +16,7 @@ from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
 from qmigrate.steps.hold import hold
-from qmigrate.steps.owned import check_same, holder, own, reach, release, swap
+from qmigrate.steps.owned import check_same, holder, own, reach, read_back, release, swap
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
@@ -104,7 +104,7 @@ def swap_names(step: GoLive, work: Work) -> Facts:
     took = (time.monotonic() - started) * 1000
     for alias in dropped:
         work.store.drop_alias(alias)
-    _read_back(step, work, names)
+    read_back(work, names, step.target)
     freeze.over(work)
     return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat(), "place": step.place}
 
@@ -250,27 +250,6 @@ def _proof(work: Work) -> JsonObject:
 
 def _is_live(step: GoLive, work: Work) -> bool:
     return step.target is not None and holder(work) == step.target
-
-
-def _read_back(step: GoLive, work: Work, names: Sequence[str]) -> None:
-    """Wait until every node shows every name on the target."""
-    deadline = time.monotonic() + max(10.0, work.store.request_timeout)
-    while True:
-        nodes = work.store.aliases_of_nodes()
-        if all(_shows(aliases, name, step.target) for aliases in nodes for name in names):
-            return
-        if time.monotonic() > deadline:
-            raise StoreError(
-                f"not every node shows {work.collection} on {step.target} yet",
-                hint="run the same command again: it goes on from here",
-            )
-        work.tick()
-        time.sleep(0.02)
-
-
-def _shows(aliases: Mapping[str, str], name: str, target: str | None) -> bool:
-    """Whether a node has the name on the target: by an alias, or by none where the target has that very name."""
-    return aliases.get(name) == (None if name == target else target)
 
 
 def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeededError:
