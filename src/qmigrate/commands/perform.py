@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from qmigrate import __version__
 from qmigrate.commands.failures import Failures, MovedError
 from qmigrate.commands.held import held_run
+from qmigrate.commands.meanings import meanings_of
 from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode, actor
 from qmigrate.commands.workers import hands_of
@@ -274,6 +275,7 @@ def _run_planned(
             check_ownership(world, name)
         work = _work(session, lease, state, item.job, snapshot=snapshot)
         _check_rights(work)
+        lease.keep_meanings(meanings_of(session, item.job.revisions()))
         needed = item.job.revisions()
         checksums = {one: value for one, value in (plan.checksums or {}).items() if one in needed}
         return _timed(work, plan.verb, checksums, stop, None)

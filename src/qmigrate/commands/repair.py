@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from qmigrate.commands.meanings import CHANGED, SAME, Compared, compare, says
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Repaired
 from qmigrate.commands.session import Session, actor, opened_ledger, session
@@ -18,31 +19,69 @@ from qmigrate.ledger import accept_checksum
 from qmigrate.ledger import unlock as unlock_lease
 from qmigrate.model.names import OWN_ALIAS
 from qmigrate.model.plan import REPAIRED, Plan
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.observe import observe
 from qmigrate.planner import leftovers as names
 from qmigrate.ports import Progress
+from qmigrate.revision_file import Revision
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.steps.retire import drop_probe
 
 
-def accept(settings: Settings, revision: str, reason: str) -> Repaired:
-    """Accept that an applied revision file has changed; who and why is recorded.
+def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: bool = False) -> Repaired:
+    """Accept that an applied revision file has changed; who, why and what differs stands in the history.
+
+    What the file says is compared with what was applied: words, comments and layout may differ.
+
+    Args:
+        changed_meaning: accept also another meaning, or one that can't be compared. What is applied stays as it is;
+            where the revision is applied from now on, something else is done.
 
     Raises:
         RevisionError: no such revision, or it is not applied anywhere.
+        RefusedError: it says something else than what was applied, or nobody can tell.
     """
     if not reason.strip():
         raise RevisionError("accepting a changed revision needs a reason", hint='--reason "…"')
     chosen = Revisions.load(settings.scripts).get(revision)
     with opened_ledger(settings) as ledger:
         ledger.prepare()
-        if chosen.id not in ledger.applied_checksums():
+        before = ledger.applied_checksums().get(chosen.id)
+        if before is None:
             raise RevisionError(f"revision {chosen.id} is not applied, so there is nothing to accept")
-        accept_checksum(ledger, chosen.id, chosen.checksum, reason, actor())
-    detail = f"{chosen.path.name} is accepted as {chosen.checksum[:12]}"
-    return Repaired(action="accept", subject=chosen.id, detail=detail)
+        if before == chosen.checksum:
+            return Repaired("accept", chosen.id, f"{chosen.path.name} is what was applied, so nothing was done")
+        found = compare(ledger, chosen, before)
+        if found.meaning != SAME and not changed_meaning:
+            raise _another_meaning(chosen, found)
+        report: JsonObject = {"meaning": found.meaning, "differences": list(found.differences)}
+        accepted = (chosen.id, chosen.checksum)
+        accept_checksum(ledger, accepted, reason, actor(), before=before, meaning=says(chosen), report=report)
+    told = {SAME: "it says what was applied, only words differ", CHANGED: "; ".join(found.differences)}
+    detail = f"{chosen.path.name} is accepted as {chosen.checksum[:12]}: "
+    detail += told.get(found.meaning, "what was applied is not recorded, so it was not compared")
+    return Repaired("accept", chosen.id, detail, meaning=found.meaning, differences=found.differences)
+
+
+def _another_meaning(chosen: Revision, found: Compared) -> RefusedError:
+    listed = "".join(f"\n    {line}" for line in found.differences)
+    if found.meaning == CHANGED:
+        message = f"{chosen.path.name} says something else than what was applied as {chosen.id}:{listed}"
+    elif found.differences:
+        message = f"{chosen.path.name} makes another schema than what was applied as {chosen.id}:{listed}"
+    else:
+        message = (
+            f"{chosen.path.name} makes the same schema as before, but an earlier qmigrate applied {chosen.id}, and "
+            "what it said about the points is not recorded: nobody can tell whether more than words changed"
+        )
+    return RefusedError(
+        message,
+        hint="restore the file, and say what is to change in a new revision; or accept another meaning: "
+        f'qmigrate repair --accept {chosen.id} --reason "…" --changed-meaning',
+        facts={"meaning": found.meaning, "differences": list(found.differences)},
+    )
 
 
 def unlock(settings: Settings, collection: str) -> Repaired:

@@ -368,8 +368,12 @@ class Repaired:
         action: ``accept``, ``name``, ``vanished``, ``unlock`` or ``leftovers``.
         subject: revision, collection or generation; the names that were removed.
         detail: what was done.
+        meaning: of an accepted file, beside what was applied: ``same``, ``changed``, or ``unknown``.
+        differences: in what they differ, one line each.
     """
 
     action: str
     subject: str
     detail: str
+    meaning: str | None = None
+    differences: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ from qmigrate.ledger.engines import LOCK_TIMEOUT
 #: Never ``alembic_version``, which is the user's.
 VERSION_TABLE = "qdrant_ledger_version"
 #: The newest revision in ``versions/``.
-HEAD = "0004"
+HEAD = "0008"
 _LOCK = zlib.crc32(VERSION_TABLE.encode())
 
 

@@ -11,6 +11,7 @@ from qmigrate.cli.verbs.consent import ask
 @click.command(short_help="Record a decision that only a human can make.")
 @click.option("--accept", metavar="REVISION", help="Accept that an applied revision file has changed.")
 @click.option("--reason", metavar="TEXT", help="Why, for the record; goes with --accept.")
+@click.option("--changed-meaning", is_flag=True, help="With --accept: also where more than words has changed.")
 @click.option("--name", metavar="COLLECTION", help="Point a moved name back to where the ledger left it.")
 @click.option("--vanished", metavar="GENERATION", help="Record that a generation is gone; no other one is touched.")
 @click.option("--unlock", metavar="COLLECTION", help="End the lease of a process that is known to be dead.")
@@ -22,6 +23,7 @@ def repair(  # noqa: PLR0913  the options of the verb
     shell: Shell,
     accept: str | None,
     reason: str | None,
+    changed_meaning: bool,
     name: str | None,
     vanished: str | None,
     unlock: str | None,
@@ -51,7 +53,8 @@ def repair(  # noqa: PLR0913  the options of the verb
     if accept is not None:
         if not reason or not reason.strip():
             raise click.UsageError("--accept needs a --reason", context)
-        shell.show(command.accept(shell.settings(), accept, reason), show_repaired)
+        done = command.accept(shell.settings(), accept, reason, changed_meaning=changed_meaning)
+        shell.show(done, show_repaired)
     elif unlock is not None:
         settings = shell.settings()
         _consent(shell, unlock, yes)
