@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -223,6 +223,20 @@ class Moment:
     declared: CollectionSchema | None
     direction: str
     strategy: str
+
+
+def moments_of(
+    moments: Sequence[Moment], generations: Sequence[Generation], physical: str
+) -> tuple[Moment, ...]:
+    """The moments of one generation.
+
+    One that the history doesn't name took the place of a plain collection as its identical copy, and nothing was
+    applied with it: it stands where its parent stood.
+    """
+    found = tuple(moment for moment in moments if moment.physical == physical)
+    row = next((one for one in generations if one.physical == physical), None)
+    parent = next((one for one in generations if row is not None and one.number == row.parent), None)
+    return found or (moments_of(moments, generations, parent.physical) if parent is not None else ())
 
 
 @dataclass(frozen=True, slots=True)

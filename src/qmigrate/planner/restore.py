@@ -10,7 +10,7 @@ from qmigrate.model.names import generation_name
 from qmigrate.model.origin import SNAPSHOT, Known, Origin
 from qmigrate.model.plan import RESTORED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.model.state import Capabilities, CollectionState, Moment, World
+from qmigrate.model.state import Capabilities, CollectionState, Moment, World, moments_of
 from qmigrate.planner.plain import describe, in_order, settled
 from qmigrate.planner.position import Position
 from qmigrate.revisions import Revision, Revisions
@@ -86,7 +86,7 @@ def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str 
             f"the generation that served {state.name} before the restore is not kept any more",
             hint="restore a later snapshot: qmigrate snapshot list",
         )
-    there = [moment for moment in moments if moment.physical == parent.physical]
+    there = moments_of(moments, state.generations, parent.physical)
     known = tuple(Known(*entry) for entry in there[-1].applied) if there else ()
     live = state.live.schema if state.live else CollectionSchema()
     place = "shadow" if parent.physical == state.name else "alias"
