@@ -176,8 +176,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     operation = DeletePoints(
         # In the order of the operation's own arguments.
         collection, _plain(ids), filter, prefix, field, sql, key, database, parameters or {}, reason, max_share,
-        export=export,
-        type=type, older_than=older_than, soft=soft, flag=flag,
+        export=export, type=type, older_than=older_than, soft=soft, flag=flag,
     )
     operation = within(found, operation, tenant)
     if erase:

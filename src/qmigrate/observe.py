@@ -62,6 +62,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
         capabilities=store.capabilities,
         collections=collections,
         names=frozenset(names),
+        physical=physical,
     )
 
 
@@ -126,10 +127,7 @@ def check_ownership(world: World, name: str) -> None:
     state = world.collections.get(name)
     if state is None or state.live is None:
         if state is not None and state.applied and state.open_run is None and _serves(state):
-            raise RepairNeededError(
-                f"the ledger has {name} at {state.applied[-1].revision}, but Qdrant has no such name",
-                hint="is this the right Qdrant for this ledger? qmigrate doctor shows both",
-            )
+            raise _without_name(world, state)
         return
     seal = state.live.seal
     if seal is not None and seal.get("ledger") != world.ledger_id:
@@ -143,8 +141,9 @@ def check_ownership(world: World, name: str) -> None:
     expected = next((row.physical for row in state.generations if row.state == "live"), None)
     if expected is not None and expected != state.live.physical:
         raise RepairNeededError(
-            f"{name} points to {state.live.physical}, but the ledger left it on {expected}: somebody moved the alias",
-            hint=f"point it back to {expected}, or find out who moved it",
+            f"{name} points to {state.live.physical}, but the ledger left it on {expected}: another client moved it",
+            hint=f"{_put_back(name)} points it back to {expected}",
+            facts={"next": _put_back(name)},
         )
     recorded = seal.get("revision") if seal else None
     if seal is not None and recorded is not None and recorded not in state.applied_revisions():
@@ -153,6 +152,30 @@ def check_ownership(world: World, name: str) -> None:
             "restored from a backup?",
             hint="use the newer ledger; qmigrate history shows what this one knows",
         )
+
+
+def _without_name(world: World, state: CollectionState) -> RepairNeededError:
+    """Nothing has a name that the ledger has as serving: put back where its collection is still there."""
+    at = f"the ledger has {state.name} at {state.applied[-1].revision}, but Qdrant has no such name"
+    expected = next(row.physical for row in state.generations if row.state == "live")
+    if world.physical is not None and expected not in world.physical:
+        return RepairNeededError(
+            f"{at}, and {expected}, which served it, is gone",
+            hint=f"is this the right Qdrant for this ledger? qmigrate doctor shows both; else: {_restore(state.name)}",
+        )
+    return RepairNeededError(
+        f"{at}: another client removed the alias of {expected}",
+        hint=f"{_put_back(state.name)} puts it back",
+        facts={"next": _put_back(state.name)},
+    )
+
+
+def _put_back(name: str) -> str:
+    return f"qmigrate repair --name {name}"
+
+
+def _restore(name: str) -> str:
+    return f"qmigrate snapshot restore {name}, from what qmigrate snapshot list {name} shows"
 
 
 def check_hidden(world: World, plan: Plan) -> None:

@@ -148,3 +148,109 @@ def test_a_collection_that_comes_later_gets_the_inline_step_too(tmp_path):
         client.close()
     assert found.revision == "more"
     assert set(vectors) == {"a", "b"}
+
+
+# --- where the database takes no schema change back -------------------------------------------------------------------
+
+#: As the first idea of it was written: SQL and vectors in one revision, SQL first.
+TOGETHER = """
+def upgrade():
+    op.add_column("people", sa.Column("relationship_embedding", sa.LargeBinary()))
+    STEP
+
+def downgrade():
+    op.execute("DELETE FROM people")
+    qdrant.revert("KEY")
+"""
+STEPS = {
+    "add_vector_dimension": 'qdrant.add_vector_dimension(collection="NAME_*", vector_name="relationship", size=384)',
+    "apply": 'qdrant.apply("more", vectors.AddVector("NAME_*", "x", {"size": 4, "distance": "Dot"}, values=Empty()))',
+    "run": 'qdrant.run("0002")',
+    "in a helper": "vector_step()",
+    "under a condition": 'if True:\n        qdrant.run("0002")',
+}
+HELPER = '\n\ndef vector_step():\n    qdrant.run("0002")\n'
+
+
+def together(tmp_path, step: str) -> AlembicProject:
+    """A table, two collections, and the revision that changes both; the next file revision is pending."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/sql.db")
+    made.revise("0001", CREATE_TWO)
+    upgrade.upgrade(made.settings())
+    made.revise("0002", LATER)
+    found = AlembicProject(made, f"sqlite:///{tmp_path}/sql.db")
+    found.revise("a1", 'def upgrade():\n    op.create_table("people", sa.Column("id", sa.Integer()))')
+    found.upgrade()
+    body = TOGETHER.replace("STEP", STEPS[step]).replace("KEY", key(made)) + (HELPER if "helper" in step else "")
+    found.revise("a2", body)
+    return found
+
+
+def columns(project: AlembicProject) -> set[str]:
+    """Of the table."""
+    from sqlalchemy import create_engine, inspect
+
+    engine = create_engine(project.url)
+    try:
+        return {one["name"] for one in inspect(engine).get_columns("people")}
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_sql_before_a_vector_step_is_refused_before_it_runs_where_it_would_stay(tmp_path, step):
+    """SQLite takes no column back: the refusal comes before the first statement, and the mended revision runs."""
+    project = together(tmp_path, step)
+    for _ in range(2):
+        with pytest.raises(BridgeError, match="executes SQL before its vector step") as caught:
+            project.upgrade()
+        assert isinstance(caught.value.error, RefusedError)
+        assert columns(project) == {"id"}, "nothing of the refused revision is left"
+        assert project.version() == "a1"
+    file = next((project.folder / "versions").glob("*a2*"))
+    sql = '    op.add_column("people", sa.Column("relationship_embedding", sa.LargeBinary()))\n'
+    text = file.read_text().replace(sql, "")
+    behind = "\n\ndef downgrade"
+    file.write_text(text.replace(behind, f"\n{sql}{behind}", 1))
+    project.upgrade()
+    assert (columns(project), project.version()) == ({"id", "relationship_embedding"}, "a2")
+
+
+def test_a_vector_step_that_is_done_already_may_stand_behind_sql(tmp_path):
+    """Nothing can be refused any more: the SQL runs, and the step is recorded."""
+    project = together(tmp_path, "run")
+    upgrade.upgrade(project.made.settings())
+    project.upgrade()
+    assert (columns(project), project.version()) == ({"id", "relationship_embedding"}, "a2")
+
+
+def test_going_back_is_refused_before_its_sql_as_well(tmp_path):
+    """A revert behind SQL of the same downgrade(): nothing is executed."""
+    project = together(tmp_path, "add_vector_dimension")
+    with pytest.raises(BridgeError):
+        project.upgrade()
+    file = next((project.folder / "versions").glob("*a2*"))
+    add = '    op.add_column("people", sa.Column("relationship_embedding", sa.LargeBinary()))\n'
+    file.write_text(file.read_text().replace(add, ""))
+    project.upgrade()
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(project.url)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO people VALUES (1)"))
+    with pytest.raises(BridgeError, match="executes SQL before its vector step"):
+        project.downgrade("a1")
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM people")) == 1
+    engine.dispose()
+    assert project.version() == "a2"
+
+
+def test_reading_before_a_vector_step_is_no_reason(tmp_path):
+    """A SELECT leaves nothing behind, so it may come first."""
+    project = together(tmp_path, "run")
+    file = next((project.folder / "versions").glob("*a2*"))
+    add = 'op.add_column("people", sa.Column("relationship_embedding", sa.LargeBinary()))'
+    file.write_text(file.read_text().replace(add, 'op.execute("SELECT 1")'))
+    project.upgrade()
+    assert project.version() == "a2"

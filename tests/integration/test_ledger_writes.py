@@ -318,9 +318,9 @@ def test_the_newest_checksum_of_an_applied_revision_counts(ledger: Ledger, lease
     close(lease, opened(lease), closing("0002", checksum="two"))
     close(lease, opened(lease), closing("0002", "rollback"))
     assert ledger.applied_checksums() == {"0001": "one"}
-    accept_checksum(ledger, "0001", "first", "typo", "ann")
-    accept_checksum(ledger, "0001", "second", "another", "ann")
-    accept_checksum(ledger, "0002", "never", "why", "ann")
+    accept_checksum(ledger, ("0001", "first"), "typo", "ann")
+    accept_checksum(ledger, ("0001", "second"), "another", "ann")
+    accept_checksum(ledger, ("0002", "never"), "why", "ann")
     assert ledger.accepted() == {"0001": "second", "0002": "never"}
     assert ledger.applied_checksums() == {"0001": "second"}
     close(lease, opened(lease), closing("0001", "rollback"))

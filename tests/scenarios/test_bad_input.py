@@ -312,7 +312,7 @@ def test_revisions_that_do_not_fit_together(local, spoil, words):
         (("rollback", "--carry-writes", "--discard-writes"), ("--carry-writes and --discard-writes can't go",)),
         (("rollback", "--now", "--carry-writes"), ("can't go together",)),
         (("upgrade", "--lock-timeout", "soon"), ("'soon' is no duration",)),
-        (("repair",), ("choose one of --accept, --unlock, --leftovers and --schema",)),
+        (("repair",), ("choose one of --accept, --name, --vanished, --unlock",)),
         (("repair", "--accept", "0001"), ("--accept needs a --reason",)),
         (("repair", "--accept", "0009", "--reason", "x"), ('there is no revision "0009"',)),
         (("repair", "--accept", "0002", "--reason", "x"), ("0002 is not applied",)),

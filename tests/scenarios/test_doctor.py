@@ -213,7 +213,7 @@ WRONG = {
     "probe collection": Wrong(_collection(f"{PROBE}a"), "probes", "warn", f"{PROBE}a", REPAIR),
     "probe alias": Wrong(_alias(f"{PROBE}c", "NAME__g0001"), "probes", "warn", f"{PROBE}c", REPAIR),
     "alias moved by hand": Wrong(
-        _alias("NAME", "NAME__g0001"), "collection NAME", "fail", "somebody moved the alias", "point it back", 7
+        _alias("NAME", "NAME__g0001"), "collection NAME", "fail", "another client moved it", "qmigrate repair --name NAME", 7
     ),
     "foreign seal": Wrong(
         lambda made: with_store(made, lambda store: store.write_seal(f"{made.name}__g0002", {"ledger": "abc"})),

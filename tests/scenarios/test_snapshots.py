@@ -17,6 +17,7 @@ from tests.conftest import clean
 from tests.conftest_qdrant import free_port
 from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
 from tests.scenarios.cli import call
+from tests.scenarios.plain_names import plain
 from tests.unit.test_archive import every_change, lines_of
 
 from qmigrate import archive
@@ -818,3 +819,69 @@ def test_a_collection_with_custom_sharding_is_not_archived(qdrant_with, tmp_path
     with pytest.raises(RefusedError, match="uses custom sharding, and an archive can't hold shard keys"):
         archived(made)
     assert not made.settings().archives.exists()
+
+
+# --- a plain collection's first upgrade -------------------------------------------------------------------------------
+
+FIRST = ["local", pytest.param("auto", marks=pytest.mark.server), pytest.param("gap", marks=pytest.mark.server)]
+
+
+@pytest.fixture
+def upgraded(request, tmp_path, way):
+    """A plain collection under management, and its first rebuild; what it held before comes along."""
+    config = {"path": str(tmp_path / "qdrant")}
+    if way != "local":
+        server = request.getfixturevalue("qdrant_server")
+        config = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 2}
+    extra = {} if way == "local" else {"rebuild": {"plain_names": way}}
+    made = Deployment(tmp_path / "project", config, f"sqlite:///{tmp_path}/ledger.db", extra=extra)
+    plain(made, 20)
+    before = made.contents()
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings(), allow_gap=True)
+    yield made, before
+    if way != "local":
+        clean(made)
+
+
+@pytest.mark.parametrize("way", FIRST)
+def test_the_newest_snapshot_of_a_first_upgrade_is_restored(upgraded):
+    """It was made of the plain collection or of its identical copy: either way it is known at which revision."""
+    made, before = upgraded
+    assert {row.revision for row in snapshot.list_(made.settings(), made.name).rows} == {"0001"}
+    said = call(made.root, "snapshot", "restore", made.name, "--latest", "--yes")
+    assert said.code == 0, said.text
+    assert made.contents() == before
+    assert made.row().revision == "0001"
+    assert call(made.root, "check", "--only", made.name).code == 3, "0002 is pending again, and nothing else differs"
+
+
+@pytest.mark.parametrize("way", ["local"])
+def test_an_archive_without_a_revision_is_known_by_the_ledger(upgraded, monkeypatch):
+    """As earlier versions wrote them: whose copy its generation was stands in the ledger."""
+    made, before = upgraded
+    from qmigrate.commands import restore as command
+
+    found = archive.summary
+    monkeypatch.setattr(
+        command.archive,
+        "summary",
+        lambda path: (one := found(path)) and replace(
+            one, header=replace(one.header, facts={**one.header.facts, "revisions": [], "declared": None})
+        ),
+    )
+    restore.restore(made.settings(), made.name, consent=True)
+    assert made.contents() == before
+    assert made.row().revision == "0001"
+
+
+@pytest.mark.parametrize("way", ["local"])
+def test_a_restore_over_a_plain_name_goes_back_to_its_revisions(deployment, way):
+    """Taking the restore back leads to the identical copy of the plain collection, which is at its revisions."""
+    made = deployment
+    plain(made, 20)
+    taken = archived(made)
+    restore.restore(made.settings(), made.name, taken.name, consent=True)
+    restore.undo(made.settings(), made.name)
+    assert made.row().revision == "0001"
+    assert made.row().state == "ready"

@@ -252,7 +252,7 @@ def test_ctrl_c_is_130(commands, capsys):
         (["verify", "a"], "Missing argument 'B'"),
         (["wait", "--timeout", "soon"], "'soon' is no duration such as 60s"),
         (["rollback", "--now", "--carry-writes"], "--now and --carry-writes can't go together"),
-        (["repair"], "choose one of --accept, --unlock, --leftovers and --schema"),
+        (["repair"], "choose one of --accept, --name, --vanished, --unlock, --leftovers and --schema"),
         (["repair", "--accept", "1", "--unlock", "c"], "choose one of"),
         (["repair", "--accept", "1", "--reason", " "], "--accept needs a --reason"),
         (["revision"], "Missing option '-m' / '--message'"),

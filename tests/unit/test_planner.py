@@ -670,3 +670,21 @@ def test_a_copy_that_is_asked_for_is_made():
         frozenset({"1", "2"}),
     )
     assert [step.kind for step in plan.collections[0].job.steps] == ["build", "golive"]
+
+
+def test_abort_behind_a_gap_removes_what_was_built_before_it():
+    """The plain collection became an alias, then the run failed: only what was to go live next is removed."""
+    identical = Build((), "docs", "docs__g0001", 1, SCHEMA, "copy", "room")
+    build = Build((), "docs__g0001", "docs__g0002", 2, SCHEMA, "copy", "values change")
+    steps = (
+        identical,
+        build,
+        GoLive((), "docs", "docs__g0001", ("docs",), place="gap"),
+        GoLive((), "docs__g0001", "docs__g0002", ("docs",)),
+    )
+    begun = [Record(number, "preflight", "done") for number in range(2)]
+    (item,) = plan_abort(world(managed(CREATED, run=open_run(Job("docs", "", steps), *begun)))).collections
+    assert [step.target for step in item.job.steps] == ["docs__g0002", "docs__g0001"], "the copy of a copy goes first"
+    closed = [*begun, Record(2, "swap", "done"), Record(2, "close", "done"), Record(3, "preflight", "done")]
+    (item,) = plan_abort(world(managed(CREATED, run=open_run(Job("docs", "", steps), *closed)))).collections
+    assert [step.target for step in item.job.steps] == ["docs__g0002"], "what serves now stays"

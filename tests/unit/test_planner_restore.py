@@ -176,11 +176,11 @@ def test_a_plain_collection_is_hidden_or_makes_room_first():
     _, job = planned(plain, origin("0001"), plain="gap")
     assert [(step.kind, step.target) for step in job.steps] == [
         ("build", "docs__g0003"),
-        ("golive", "docs__g0003"),
         ("build", "docs__g0004"),
+        ("golive", "docs__g0003"),
         ("golive", "docs__g0004"),
     ]
-    assert (job.steps[2].source, job.steps[3].place) == ("docs__g0003", "alias")
+    assert (job.steps[1].source, job.steps[3].place) == ("docs__g0003", "alias")
     assert {one.step for one in job.closes} == {3}
     with pytest.raises(RefusedError, match="gap"):
         planned(plain, origin("0001"), plain="refuse")

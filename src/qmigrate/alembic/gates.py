@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 from alembic.runtime.migration import MigrationContext
 
@@ -11,12 +12,13 @@ from qmigrate.alembic import offline
 from qmigrate.alembic.integration import Integration, version_table
 from qmigrate.alembic.mode import Mode
 from qmigrate.alembic.said import Logged, log
-from qmigrate.alembic.watch import Watch
+from qmigrate.alembic.watch import Watch, refusal
 from qmigrate.commands import gate, inline, rollback, upgrade
 from qmigrate.commands.session import opened_ledger
 from qmigrate.commands.sql_gate import waits
-from qmigrate.errors import QmigrateError, RefusedError
+from qmigrate.errors import QmigrateError, RevisionError
 from qmigrate.ledger.links import LINKED, SKIPPED
+from qmigrate.lint.alembic_files import directives_behind_sql
 from qmigrate.operations.base import Operation
 from qmigrate.revisions import Revisions
 
@@ -45,6 +47,7 @@ def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
 def _gate(bridge: Integration, revision: str, directive: str, max_estimate: float | None) -> None:
     """A step that is done lets both pass; one that isn't is run where the directive or the mode says so."""
     watch = _watch(bridge)
+    watch.reached(revision)
     if bridge.offline:
         _guard(bridge, watch, revision, directive)
         return
@@ -77,6 +80,7 @@ def apply(
         PlanError: they can't be done, or hold code.
     """
     watch, settings = _watch(bridge), bridge.settings
+    watch.reached(key)
     if bridge.offline:
         _guard(bridge, watch, key, directive, operations)
         return
@@ -100,6 +104,36 @@ def apply(
             raise
 
 
+def late_steps(bridge: Integration, file: Path, function: str) -> tuple[str, ...]:
+    """Vector steps of a revision that stand behind its SQL and are not done: refused there, so that SQL would stay.
+
+    Where the database takes schema changes back, nothing would.
+
+    Args:
+        file: of the Alembic revision.
+        function: ``upgrade`` or ``downgrade``.
+    """
+    watch = _watch(bridge)
+    if bridge.offline or watch.context.impl.transactional_ddl or bridge.wish.mode is Mode.SKIP:
+        return ()
+    changing = {"run", "apply", "fix", "revert"} | ({"require"} if bridge.wish.mode is Mode.RUN else set())
+    found = [one for one in directives_behind_sql(file, function) if one.kind in changing and one.step is not None]
+    return tuple(str(one.step) for one in found if not _is_done(bridge, str(one.step), back=one.kind == "revert"))
+
+
+def _is_done(bridge: Integration, step: str, *, back: bool) -> bool:
+    with opened_ledger(bridge.settings) as ledger:
+        applied = {one.revision for entries in ledger.all_applied().values() for one in entries}
+        if back:
+            return step not in applied
+        try:
+            inline.resolve(bridge.settings.scripts, ledger, step)
+        except RevisionError:
+            # An inline step that was never begun.
+            return False
+    return gate.look(bridge.settings, step).is_open
+
+
 def revert(bridge: Integration, revision: str, writes: str) -> None:
     """Take a revision back where it is applied, here and now.
 
@@ -107,6 +141,7 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
         RefusedError: something was written since, or later revisions came after it.
     """
     watch, settings = _watch(bridge), bridge.settings
+    watch.reached(revision)
     if bridge.offline:
         if bridge.wish.mode is not Mode.SKIP:
             raise offline.refuse(watch.context, f"taking vector revision {revision} back")
@@ -154,10 +189,9 @@ def check_outside(watch: Watch) -> None:
         RefusedError: it has executed SQL.
     """
     if watch.statement is not None:
-        raise RefusedError(
+        raise refusal(
             f"{watch.where} has executed SQL before its vector step ({watch.statement}): the step runs outside "
-            "Alembic's transaction, so that SQL would be committed without the version, and fail when it is repeated",
-            hint="put the vector step first, or into an Alembic revision of its own",
+            "Alembic's transaction, so that SQL would be committed without the version, and fail when it is repeated"
         )
 
 

@@ -165,11 +165,22 @@ class Integration:
             return
         for step in self._steps(heads, context, **kwargs):
             watch.begin(step)
+            with shown_by_alembic():
+                watch.late = self._late(step)
             yield step
             if linking is not None:
                 with shown_by_alembic():
                     linking.committed()
         watch.end()
+
+    def _late(self, step: Any) -> tuple[str, ...]:
+        """Vector steps behind the SQL of the revision that is about to run; see ``Watch.late``."""
+        path = getattr(getattr(step, "revision", None), "path", None)
+        if path is None or not self.changes:
+            return ()
+        from qmigrate.alembic.gates import late_steps
+
+        return late_steps(self, Path(path), "upgrade" if step.is_upgrade else "downgrade")
 
     def _version_applied(self, *, ctx: MigrationContext, step: Any, **_: Any) -> None:
         """Alembic's callback after the version row is written and before it is committed."""

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import tables
 from qmigrate.model.patterns import is_forced
-from qmigrate.model.plan import APPLYING, RESTORED
+from qmigrate.model.plan import APPLYING, ASIDE
 from qmigrate.model.words import quote
 from qmigrate.operations.base import Operation
 from qmigrate.revisions import Revisions
@@ -25,7 +25,7 @@ BEGIN
   END IF;
   WITH counted AS (
     SELECT DISTINCT ON (collection, revision) id, collection, revision, direction
-    FROM {history_table} WHERE direction <> {restored} ORDER BY collection, revision, id DESC
+    FROM {history_table} WHERE direction NOT IN ({aside}) ORDER BY collection, revision, id DESC
   ), applied AS (
     SELECT id, collection, revision FROM counted WHERE direction IN ({applying})
   ), first AS (
@@ -143,7 +143,7 @@ def _emit(context: MigrationContext, passage: Passage, rows: list[str], hint: st
         _GUARD.format(
             history=_text(history),
             history_table=history,
-            restored=_text(RESTORED),
+            aside=", ".join(_text(one) for one in sorted(ASIDE)),
             applying=", ".join(_text(one) for one in sorted(APPLYING)),
             wanted=",\n           ".join(rows or ["('', '', NULL::boolean, '{}'::text[], NULL::text)"]),
             message=_text(f"{who} needs the vector revision {passage.step}"),

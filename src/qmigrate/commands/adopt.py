@@ -140,7 +140,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
     """
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         opened.parallel = at_once(opened.store, parallel)
-        found = find(opened, pattern, alias)
+        found = find(opened, pattern, alias, take_over=take_over)
         if not dry_run:
             _finish(opened, found, stop, lock_timeout)
         choice = Choice(take_over=take_over)

@@ -96,8 +96,11 @@ class Candidates:
         return Target(new, named, _beside(opened, new), alias=new.live is None)
 
 
-def find(opened: Session, pattern: str, alias: str | None) -> Candidates:
-    """The collections that a pattern means.
+def find(opened: Session, pattern: str, alias: str | None, *, take_over: bool = False) -> Candidates:
+    """The collections that a pattern means; a glob never means those of another ledger, unless they are taken over.
+
+    Args:
+        take_over: whether they are.
 
     Raises:
         NotFoundError: none.
@@ -114,7 +117,9 @@ def find(opened: Session, pattern: str, alias: str | None) -> Candidates:
             f"no collection matches {pattern!r}",
             hint="qmigrate status lists what is there; names are matched, with * and ? as in a shell",
         )
+    present, foreign = (present, []) if pattern in every else _without_foreign(world, present, take_over=take_over)
     chosen, notes, left = _one_name_each(present)
+    left += foreign
     if alias is not None:
         if len(chosen) != 1:
             raise UsageError(f"--alias is for one collection; {pattern!r} matches {len(chosen)}: {', '.join(chosen)}")
@@ -122,6 +127,37 @@ def find(opened: Session, pattern: str, alias: str | None) -> Candidates:
         if problem or alias == chosen[0]:
             raise UsageError(problem or f"{alias} is the name of the collection itself")
     return Candidates(tuple(chosen), tuple(every), alias, tuple(notes), tuple(left))
+
+
+def _without_foreign(
+    world: World, present: list[CollectionState], *, take_over: bool
+) -> tuple[list[CollectionState], list[Left]]:
+    """The collections that a glob means, and what to know of those that another application has under management.
+
+    Raises:
+        RefusedError: a take-over would meet the collections of several ledgers.
+    """
+    owners: dict[str, list[str]] = {}
+    for state in present:
+        if world.is_foreign(state.name):
+            seal = (state.live.seal if state.live else None) or {}
+            owners.setdefault(str(seal.get("ledger")), []).append(state.name)
+    if take_over and len(owners) > 1:
+        listed = "; ".join(f"{owner}: {', '.join(names)}" for owner, names in owners.items())
+        raise RefusedError(
+            f"the names are under management of several other ledgers, not all of which may be lost: {listed}",
+            hint="name the collections one by one: qmigrate adopt NAME --take-over",
+        )
+    own = [state for state in present if not world.is_foreign(state.name)]
+    if take_over or not own:
+        # Nothing else is meant: each says whose it is.
+        return present, []
+    theirs = "it is under management of another ledger"
+    return own, [
+        Left(name, f"{theirs} ({owner})", f"qmigrate adopt {quote(name)} --take-over", 0)
+        for owner, names in owners.items()
+        for name in names
+    ]
 
 
 def _refuse_other_name(opened: Session, name: str) -> None:

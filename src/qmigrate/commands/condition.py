@@ -26,6 +26,8 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
         if run.state == "failed":
             return "failed", run.error or "failed", f"qmigrate upgrade, or qmigrate abort {quote(state.name)}"
         return "interrupted", f"{run.verb} of {run.started_at:%H:%M} on {run.host}", "qmigrate upgrade"
+    if world.is_foreign(state.name):
+        return "foreign", _foreign(state), None
     if state.kind == "plain" and not state.managed and state.adopted_as != state.name:
         return "plain", f"a plain collection, reached by the alias {state.adopted_as}", None
     if state.kind == "plain" and not state.managed:
@@ -35,7 +37,7 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
     try:
         check_ownership(world, state.name)
     except QmigrateError as error:
-        return "failed", error.message, "qmigrate doctor"
+        return "failed", error.message, str(error.facts.get("next", "qmigrate doctor"))
     if state.live is not None and (state.live.status == "red" or state.live.problem):
         return "failed", state.live.problem or "status red", "qmigrate doctor"
     if state.live is not None and state.live.unread is not None:
@@ -45,6 +47,11 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
     differing = drifted(world, state)
     if differing:
         return "drift", differing, f"qmigrate check --only {quote(state.name)}"
+    lost = world.vanished(state)
+    if lost:
+        more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+        gone = lost[0].physical
+        return "drift", f"{gone}, a way back, is gone{more}", f"qmigrate repair --vanished {quote(gone)}"
     parent = state.parent()
     back = ""
     if parent is not None:
@@ -56,6 +63,12 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
     if state.live is not None and state.live.status != "green":
         back = f"{state.live.status}: optimizing" + (f", {back}" if back else "")
     return "ready", back, None
+
+
+def _foreign(state: CollectionState) -> str:
+    """Whose it is: another application's, with a ledger of its own."""
+    seal = (state.live.seal if state.live else None) or {}
+    return f"under management of another ledger ({seal.get('ledger')}, at {seal.get('revision')})"
 
 
 def _held(held: Held) -> str:

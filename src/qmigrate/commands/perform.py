@@ -10,6 +10,7 @@ from typing import TypeVar
 from qmigrate import __version__
 from qmigrate.commands.failures import Failures, MovedError
 from qmigrate.commands.held import held_run
+from qmigrate.commands.meanings import meanings_of
 from qmigrate.commands.parallel import chains, each
 from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode
@@ -337,6 +338,7 @@ def _run_planned(
             check_ownership(world, name)
         work = _work(session, lease, state, item.job, snapshot=snapshot)
         _check_rights(work)
+        lease.keep_meanings(meanings_of(session, item.job.revisions()))
         needed = item.job.revisions()
         checksums = {one: value for one, value in (plan.checksums or {}).items() if one in needed}
         return _timed(work, plan.verb, checksums, stop, None)

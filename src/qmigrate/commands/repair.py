@@ -6,36 +6,82 @@ It touches no collection that anybody uses, and no point.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from qmigrate.commands.meanings import CHANGED, SAME, Compared, compare, says
+from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Repaired
 from qmigrate.commands.session import Session, opened_ledger, session
-from qmigrate.errors import RefusedError, RevisionError
+from qmigrate.drift import plan_loss, plan_put_back
+from qmigrate.errors import NotFoundError, RefusedError, RevisionError
+from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.ledger import accept_checksum
 from qmigrate.ledger import unlock as unlock_lease
 from qmigrate.model.names import OWN_ALIAS, as_own, as_probe
+from qmigrate.model.plan import REPAIRED, Plan
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import World
+from qmigrate.observe import observe
 from qmigrate.planner import leftovers as names
 from qmigrate.ports import Progress
+from qmigrate.revision_file import Revision
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.steps.retire import drop_probe
 
 
-def accept(settings: Settings, revision: str, reason: str) -> Repaired:
-    """Accept that an applied revision file has changed; who and why is recorded.
+def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: bool = False) -> Repaired:
+    """Accept that an applied revision file has changed; who, why and what differs stands in the history.
+
+    What the file says is compared with what was applied: words, comments and layout may differ.
+
+    Args:
+        changed_meaning: accept also another meaning, or one that can't be compared. What is applied stays as it is;
+            where the revision is applied from now on, something else is done.
 
     Raises:
         RevisionError: no such revision, or it is not applied anywhere.
+        RefusedError: it says something else than what was applied, or nobody can tell.
     """
     if not reason.strip():
         raise RevisionError("accepting a changed revision needs a reason", hint='--reason "…"')
     chosen = Revisions.load(settings.scripts).get(revision)
     with opened_ledger(settings) as ledger:
         ledger.prepare()
-        if chosen.id not in ledger.applied_checksums():
+        before = ledger.applied_checksums().get(chosen.id)
+        if before is None:
             raise RevisionError(f"revision {chosen.id} is not applied, so there is nothing to accept")
-        accept_checksum(ledger, chosen.id, chosen.checksum, reason, ledger.actor)
-    detail = f"{chosen.path.name} is accepted as {chosen.checksum[:12]}"
-    return Repaired(action="accept", subject=chosen.id, detail=detail)
+        if before == chosen.checksum:
+            return Repaired("accept", chosen.id, f"{chosen.path.name} is what was applied, so nothing was done")
+        found = compare(ledger, chosen, before)
+        if found.meaning != SAME and not changed_meaning:
+            raise _another_meaning(chosen, found)
+        report: JsonObject = {"meaning": found.meaning, "differences": list(found.differences)}
+        accepted = (chosen.id, chosen.checksum)
+        accept_checksum(ledger, accepted, reason, ledger.actor, before=before, meaning=says(chosen), report=report)
+    told = {SAME: "it says what was applied, only words differ", CHANGED: "; ".join(found.differences)}
+    detail = f"{chosen.path.name} is accepted as {chosen.checksum[:12]}: "
+    detail += told.get(found.meaning, "what was applied is not recorded, so it was not compared")
+    return Repaired("accept", chosen.id, detail, meaning=found.meaning, differences=found.differences)
+
+
+def _another_meaning(chosen: Revision, found: Compared) -> RefusedError:
+    listed = "".join(f"\n    {line}" for line in found.differences)
+    if found.meaning == CHANGED:
+        message = f"{chosen.path.name} says something else than what was applied as {chosen.id}:{listed}"
+    elif found.differences:
+        message = f"{chosen.path.name} makes another schema than what was applied as {chosen.id}:{listed}"
+    else:
+        message = (
+            f"{chosen.path.name} makes the same schema as before, but an earlier qmigrate applied {chosen.id}, and "
+            "what it said about the points is not recorded: nobody can tell whether more than words changed"
+        )
+    return RefusedError(
+        message,
+        hint="restore the file, and say what is to change in a new revision; or accept another meaning: "
+        f'qmigrate repair --accept {chosen.id} --reason "…" --changed-meaning',
+        facts={"meaning": found.meaning, "differences": list(found.differences)},
+    )
 
 
 def unlock(settings: Settings, collection: str) -> Repaired:
@@ -50,6 +96,95 @@ def unlock(settings: Settings, collection: str) -> Repaired:
             raise RefusedError(f"nobody holds the lease of {collection}", hint="qmigrate status")
         unlock_lease(ledger, collection, ledger.actor)
     return Repaired(action="unlock", subject=collection, detail=f"the lease of {held.owner} on {held.host} is ended")
+
+
+def name(
+    settings: Settings,
+    collection: str,
+    *,
+    agreed: Callable[[Plan], None] | None = None,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> Repaired:
+    """Point a name that was moved or removed by hand back to the generation where the ledger left it.
+
+    Args:
+        collection: the logical name.
+        agreed: called with the plan before anything is written; raises where nobody agrees.
+
+    Raises:
+        NotFoundError: the ledger has no such name.
+        RepairNeededError: that generation is gone, or another client made a collection of this name.
+        RefusedError: a run of it is not finished.
+    """
+    if agreed is not None:
+        with session(settings, writes=False) as opened:
+            made = plan_put_back(observe(opened.ledger, opened.store, only=[collection]), collection)
+        if made.collections:
+            agreed(made)
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        resumed = _finish(opened, collection, stop, lock_timeout)
+        plan, _ = perform(
+            opened,
+            lambda world: plan_put_back(world, collection),
+            stop=stop,
+            lock_timeout=lock_timeout,
+            names=[collection],
+            owned=False,
+        )
+    if plan.collections or resumed:
+        lines = [line for item in plan.collections for line in item.lines] or ["put back, as an interrupted run began"]
+        return Repaired("name", collection, "; ".join(lines))
+    return Repaired("name", collection, "it is where the ledger left it, so nothing was done")
+
+
+def vanished(
+    settings: Settings,
+    generation: str,
+    *,
+    lock_timeout: float | None = None,
+    progress: Progress | None = None,
+) -> Repaired:
+    """Record that one generation is not in Qdrant any more. Nothing is deleted, and no other way back is touched.
+
+    Args:
+        generation: its physical name.
+
+    Raises:
+        NotFoundError: the ledger has no such generation.
+        RefusedError: it is there, or a run is not finished.
+    """
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        owner = opened.ledger.physicals().get(generation)
+        if owner is None:
+            raise NotFoundError(
+                f"the ledger has no generation {generation}, or has it as gone already",
+                hint="qmigrate check names those that are missing",
+            )
+        _finish(opened, owner, stop, lock_timeout)
+        plan, _ = perform(
+            opened,
+            lambda world: _loss(opened, world, owner, generation),
+            stop=stop,
+            lock_timeout=lock_timeout,
+            names=[owner],
+            owned=False,
+        )
+    lines = [line for item in plan.collections for line in item.lines]
+    return Repaired("vanished", generation, "; ".join(lines) or "recorded, as an interrupted run began")
+
+
+def _loss(opened: Session, world: World, owner: str, generation: str) -> Plan:
+    if opened.ledger.physicals().get(generation) is None:
+        # An interrupted run has recorded it.
+        return Plan(REPAIRED, (), ())
+    return plan_loss(world, owner, generation)
+
+
+def _finish(opened: Session, collection: str, stop: Stop, lock_timeout: float | None) -> bool:
+    """Go on with an interrupted repair of the collection; an upgrade is not this verb's business."""
+    found = finish_open_runs(opened, stop=stop, only=[collection], verb=REPAIRED, lock_timeout=lock_timeout)[0]
+    return bool(found)
 
 
 def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repaired:
@@ -83,7 +218,7 @@ def _aliases(opened: Session) -> list[str]:
             for alias, physical in opened.store.aliases().items():
                 match = OWN_ALIAS.match(alias)
                 ours = match is not None and match["physical"] == physical and int(match["epoch"]) < lease.epoch
-                if ours and names.collection_of(physical) == name:
+                if ours and names.collection_of(physical) == name and not _is_foreign(opened, alias):
                     opened.store.drop_alias(as_own(alias))
                     removed.append(alias)
     return sorted(removed)
@@ -92,7 +227,13 @@ def _aliases(opened: Session) -> list[str]:
 def _left(opened: Session) -> list[names.OwnAlias]:
     open_runs = {run.job.collection for run in opened.ledger.open_runs()}
     known = names.own_aliases(opened.store.aliases(), opened.ledger.leases(), open_runs)
-    return [one for one in known if one.state == "left"]
+    return [one for one in known if one.state == "left" and not _is_foreign(opened, one.alias)]
+
+
+def _is_foreign(opened: Session, alias: str) -> bool:
+    """Whether another ledger has sealed what an alias leads to: two may have held a lease of the same name."""
+    found = opened.store.describe(alias)
+    return ((found.seal if found else None) or {}).get("ledger") not in (None, opened.ledger_id)
 
 
 def _probes(opened: Session) -> tuple[list[str], list[str]]:

@@ -21,7 +21,7 @@ from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.model.state import CollectionState, World
+from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.model.words import quote
 from qmigrate.observe import known_names, observe
 from qmigrate.planner import plan_restore, plan_undo
@@ -287,6 +287,12 @@ def _of_archive(opened: Session, found: Summary, collection: str, into: str | No
         )
     facts = header.facts
     declared = CollectionSchema.from_json(facts["declared"]) if facts.get("declared") else header.schema
+    revisions = tuple(Known(revision, checksum) for revision, checksum in facts.get("revisions") or ())
+    if not revisions and header.ledger == opened.ledger_id:
+        # Written by an earlier version, of the identical copy that took the place of a plain collection.
+        then = _then(opened, header.name, header.physical, header.created_at)
+        if then is not None:
+            revisions, declared = tuple(Known(*known) for known in then.applied), then.declared or declared
     # Local mode keeps neither indexes nor settings: there only the record has them.
     schema = declared if facts.get("local") else header.schema
     entry = of_archive(found)
@@ -302,14 +308,14 @@ def _of_archive(opened: Session, found: Summary, collection: str, into: str | No
         points=found.points,
         schema=schema.with_(aliases=()),
         declared=declared,
-        revisions=tuple(Known(revision, checksum) for revision, checksum in facts.get("revisions") or ()),
+        revisions=revisions,
         embedders=facts.get("embedders") or {},
         exact=bool(facts.get("local")) == opened.store.capabilities.local,
     )
 
 
 def _of_snapshot(opened: Session, entry: SnapshotEntry) -> Origin:
-    then = moment_of(opened.ledger.moments(entry.collection), entry.physical, entry.created_at)
+    then = _then(opened, entry.collection, entry.physical, entry.created_at)
     if then is None or then.declared is None:
         raise RefusedError(
             f"the ledger does not say at which revision {entry.physical} was when {entry.name} was made",
@@ -332,6 +338,12 @@ def _of_snapshot(opened: Session, entry: SnapshotEntry) -> Origin:
         embedders=None,
         custom_sharding=described(opened.store, place).custom_sharding,
     )
+
+
+def _then(opened: Session, name: str, physical: str, when: datetime | None) -> Moment | None:
+    """What was applied to a generation at a time, as far as the history tells it."""
+    ledger = opened.ledger
+    return moment_of(moments_of(ledger.moments(name), ledger.generations(name), physical), when)
 
 
 def _plan(opened: Session, world: World, name: str, origin: Origin, *, into: str | None) -> Plan:

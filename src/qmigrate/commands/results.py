@@ -177,7 +177,8 @@ class CollectionStatus:
         revision_doc: first line of its docstring.
         generation: ``g0002``, or ``plain``; None when nothing serves.
         points: exact count, or None.
-        state: ``ready | pending | drift | running | held | interrupted | failed | unmanaged | plain``.
+        state: ``ready | pending | drift | running | held | interrupted | failed | unmanaged | plain |
+            foreign``.
         pending: revisions to come.
         detail: the state in words.
         phase: of an unfinished run.
@@ -422,11 +423,15 @@ class Repaired:
     """`repair`.
 
     Attributes:
-        action: ``accept``, ``unlock`` or ``leftovers``.
-        subject: revision or collection; the names that were removed.
+        action: ``accept``, ``name``, ``vanished``, ``unlock`` or ``leftovers``.
+        subject: revision, collection or generation; the names that were removed.
         detail: what was done.
+        meaning: of an accepted file, beside what was applied: ``same``, ``changed``, or ``unknown``.
+        differences: in what they differ, one line each.
     """
 
     action: str
     subject: str
     detail: str
+    meaning: str | None = None
+    differences: tuple[str, ...] = ()

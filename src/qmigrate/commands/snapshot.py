@@ -19,7 +19,7 @@ from qmigrate.model.names import old_alias
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT
 from qmigrate.model.patterns import met, met_by_any
 from qmigrate.model.plan import Build, Job
-from qmigrate.model.state import CollectionState, Moment, World
+from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.observe import observe
 from qmigrate.ports import Progress, Silent, Snapshot
 from qmigrate.settings import Settings
@@ -169,13 +169,16 @@ def address(aliases: Mapping[str, str], physical: str) -> str:
     return behind if physical in aliases and aliases.get(behind) == physical else physical
 
 
-def moment_of(moments: Sequence[Moment], physical: str, when: datetime | None) -> Moment | None:
+def moment_of(there: Sequence[Moment], when: datetime | None) -> Moment | None:
     """What was applied to a generation at a time; what it went live with where that is before all.
 
     A server tells the time of a snapshot in whole seconds, so what was recorded within that second counts as before.
     Where that is wrong, the revision in the snapshot's own seal says so once it is recovered.
+
+    Args:
+        there: the moments of the generation.
+        when: None for the newest.
     """
-    there = [moment for moment in moments if moment.physical == physical]
     if when is not None and when.microsecond == 0:
         when += timedelta(seconds=1)
     before = [moment for moment in there if when is None or moment.created_at <= when]
@@ -208,7 +211,7 @@ def _of_snapshot(
     state: CollectionState, moments: Sequence[Moment], physical: str, made: Snapshot
 ) -> SnapshotEntry:
     generation = state.generation(physical)
-    then = moment_of(moments, physical, made.created_at)
+    then = moment_of(moments_of(moments, state.generations, physical), made.created_at)
     return SnapshotEntry(
         state.name,
         physical,

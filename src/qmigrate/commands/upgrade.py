@@ -22,8 +22,10 @@ from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, check_ownership, observe
 from qmigrate.planner import plan_upgrade
+from qmigrate.planner.members import made_by_glob
 from qmigrate.planner.plain import way_of
 from qmigrate.ports import Progress
+from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 
 
@@ -168,7 +170,25 @@ def _plan(
         fuse_by_name=fuse,
     )
     check_hidden(world, made)
+    check_names(world, opened.revisions, only)
     return replace(made, waiting=waiting, notes=(*made.notes, *notes_of(waiting)))
+
+
+def check_names(world: World, revisions: Revisions, only: Iterable[str] | None) -> None:
+    """Nothing to do is no answer while a name isn't where the ledger left it.
+
+    A collection that only a glob speaks of may come and go: the application makes it, and may delete it.
+
+    Raises:
+        RepairNeededError: another client moved or removed the name, or the collection behind it is gone.
+        ForeignLedgerError: another ledger has sealed it, or a newer state of this one.
+    """
+    for name, state in sorted(world.collections.items()):
+        if not state.managed or (only is not None and name not in only):
+            continue
+        lost = world.physical is not None and all(row.physical not in world.physical for row in state.generations)
+        if not (state.live is None and lost and made_by_glob(revisions, name)):
+            check_ownership(world, name)
 
 
 def _tried(opened: Session, world: World) -> World:

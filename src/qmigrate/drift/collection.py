@@ -56,6 +56,8 @@ def collection_findings(state: CollectionState, around: Surroundings) -> tuple[F
     else:
         found += _seal(state, expected, state.live, around)
         found += _schema(state, state.live, around)
+    if any(one.kind == "foreign" for one in found):
+        return tuple(found)
     found += _generations(state, around)
     found += _hidden(state, around)
     return tuple(found)
@@ -114,14 +116,9 @@ def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[
         return
     seal = (state.live.seal if state.live else None) or {}
     if seal.get("ledger") not in (None, around.ledger_id):
-        yield note(
-            "unmanaged",
-            state.name,
-            f"is under management of another ledger ({seal['ledger']})",
-            f"qmigrate adopt --take-over {quote(state.name)}",
-            live=state.physical,
-            strict=True,
-        )
+        # Another application's: none of this ledger's business, and nothing to adopt.
+        whose = f"is under management of another ledger ({seal['ledger']}), at {seal.get('revision')}"
+        yield note("foreign", state.name, whose, live=state.physical)
     elif state.managed:
         yield note(
             "unmanaged",
@@ -156,14 +153,15 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
             live=state.physical,
         )
         return
-    back = f"point it back: POST /collections/aliases {_create_alias(name, expected.physical)}"
-    if state.kind == "plain":
-        back = f"remove the collection {name} that somebody made (save its points first), then {back}"
+    back = f"qmigrate repair --name {name}"
+    ours = ((state.live.seal if state.live else None) or {}).get("ledger") == around.ledger_id
+    if state.kind == "plain" and not ours:
+        back = f"remove the collection {name} that another client made (save its points first), then {back}"
     found = "the name is gone" if state.live is None else f"{name} serves {state.physical}"
     yield drift(
         "name",
         name,
-        f"{found}, but the ledger left it on {expected.physical}: somebody moved it",
+        f"{found}, but the ledger left it on {expected.physical}: another client moved it",
         back,
         recorded=expected.physical,
         live=state.physical,
@@ -225,16 +223,7 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
         said = f"not compared, since not every shard can be asked: {live.unread}"
         yield note("schema", "settings", said, "qmigrate doctor")
         return
-    lacking = lacking_replicas(state.declared, live, around.capabilities.peers)
-    if lacking is not None:
-        yield drift(
-            "schema",
-            "replicas",
-            f"a shard has {counted(live.replicas or 0, 'replica')}, but replication_factor {lacking.after} is declared",
-            f"make them: qmigrate repair --schema {state.name}",
-            recorded=lacking.after,
-            live=live.replicas,
-        )
+    yield from _replicas(state, state.declared, live, around)
     local = around.capabilities.local
     version = around.capabilities.version
     recorded = state.declared if local else effective(state, version) or state.declared
@@ -274,6 +263,21 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
             )
 
 
+def _replicas(
+    state: CollectionState, declared: CollectionSchema, live: LiveCollection, around: Surroundings
+) -> Iterator[Finding]:
+    lacking = lacking_replicas(declared, live, around.capabilities.peers)
+    if lacking is not None:
+        yield drift(
+            "schema",
+            "replicas",
+            f"a shard has {counted(live.replicas or 0, 'replica')}, but replication_factor {lacking.after} is declared",
+            f"make them: qmigrate repair --schema {quote(state.name)}",
+            recorded=lacking.after,
+            live=live.replicas,
+        )
+
+
 #: What no change of a schema brings back: values that are gone, or that somebody wants to keep.
 LOST = frozenset({"vector.add", "sparse.add", "vector.drop", "sparse.drop"})
 
@@ -305,16 +309,16 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     "generation",
                     path,
                     f"{row.physical}, the way back to {base}, is gone",
-                    f"record that it is gone: qmigrate gc {quote(state.name)} --now",
+                    f"record that it is gone: qmigrate repair --vanished {quote(row.physical)}",
                     recorded="kept",
                 )
             elif not _is_ours(row, seen, around):
                 yield drift(
                     "generation",
                     path,
-                    f"{row.physical}, the way back to {base}, was made again by somebody: it has "
+                    f"{row.physical}, the way back to {base}, was made again by another client: it has "
                     f"about {seen.points:,} points and {'another' if seen.seal else 'no'} seal",
-                    f"save what is in it, remove it, then qmigrate gc {quote(state.name)} --now",
+                    f"save what is in it, remove it, then qmigrate repair --vanished {quote(row.physical)}",
                     recorded=around.ledger_id,
                     live=(seen.seal or {}).get("ledger"),
                 )

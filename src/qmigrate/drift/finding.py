@@ -13,7 +13,8 @@ class Finding:
     """One thing that differs, is unfinished, or should be known.
 
     Attributes:
-        kind: ``schema | seal | name | alias | generation | hidden | embedder | file | run | revision | unmanaged``.
+        kind: ``schema | seal | name | alias | generation | hidden | embedder | file | run | revision | unmanaged |
+            foreign``.
         severity: ``drift``, ``pending`` or ``note``.
         path: where, outermost part first: ``vectors.a.hnsw_config.m``, ``seal.revision``, ``alias docs_read``.
         message: one sentence.

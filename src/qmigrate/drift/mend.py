@@ -1,4 +1,4 @@
-"""The plan that makes a live schema the recorded one again, in place. Pure; it decides nothing about values."""
+"""Plans that make what is there the recorded state again: a schema, a name, a loss. Pure; no point is touched."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from qmigrate.drift.collection import LOST, expected_seal
 from qmigrate.drift.schema import lacking_replicas, restoration
 from qmigrate.drift.undeclared import effective
-from qmigrate.errors import RefusedError
-from qmigrate.model.plan import CollectionPlan, InPlace, Job, Plan
+from qmigrate.errors import ForeignLedgerError, NotFoundError, RefusedError, RepairNeededError
+from qmigrate.model.plan import REPAIRED, Closing, CollectionPlan, InPlace, Job, Plan, PutBack, RecordLoss, Step
 from qmigrate.model.schema import Change, CollectionSchema
-from qmigrate.model.state import CollectionState, World
+from qmigrate.model.state import CollectionState, Generation, World
 from qmigrate.model.words import quote
 
 
@@ -48,6 +48,92 @@ def plan_restoration(world: World, name: str) -> Plan:
         return Plan("repair", (), ())
     step = InPlace((), serving.physical, chosen, "the recorded schema, made again on the live collection")
     return Plan("repair", (), (_planned(state, step),), notes=tuple(f"{name}: {line}" for line in left))
+
+
+def plan_put_back(world: World, name: str) -> Plan:
+    """The logical name on the generation that the ledger has as the live one; empty where it is there.
+
+    Raises:
+        NotFoundError: the ledger has no such name.
+        RefusedError: a run of it is not finished.
+        RepairNeededError: that generation is gone, or a collection of somebody else has the name.
+    """
+    state, serving = _managed(world, name)
+    if state.live is not None and state.live.physical == serving.physical:
+        return Plan(REPAIRED, (), ())
+    if world.physical is not None and serving.physical not in world.physical:
+        raise RepairNeededError(
+            f"{serving.physical}, which served {name}, is not in Qdrant any more, so no name can be put back to it",
+            hint=f"restore it: qmigrate snapshot list {name}, then qmigrate snapshot restore {name} SNAPSHOT",
+        )
+    seen = (state.live.seal if state.live else None) or {}
+    if state.kind == "plain" and (seen.get("ledger") != world.ledger_id or state.generation(name) is None):
+        raise RepairNeededError(
+            f"{name} is a collection that another client made while the name was away, and the ledger left the name on "
+            f"{serving.physical}",
+            hint=f"save what is in it and delete it, then qmigrate repair --name {name}",
+        )
+    left = f", and not to {state.physical} any more; what was written there stays there" if state.physical else ""
+    step = PutBack(serving.physical, state.physical, "the name was moved or removed by hand")
+    return _repair(state, step, f"point {name} to {serving.physical}{left}")
+
+
+def plan_loss(world: World, name: str, physical: str) -> Plan:
+    """Record that one generation is gone, and nothing else.
+
+    Args:
+        name: the logical name that it belongs to.
+        physical: its own.
+
+    Raises:
+        RefusedError: it is there, it serves, or a run is not finished.
+    """
+    state = world.collections[name]
+    _refuse_run(state)
+    row = state.generation(physical)
+    assert row is not None  # noqa: S101  the caller has found it in the ledger
+    if world.physical is not None and physical in world.physical:
+        raise RefusedError(
+            f"{physical} is in Qdrant, so its loss can't be recorded",
+            hint=f"qmigrate gc {name} shows what can go; where another client made it again: save what is in it, "
+            "remove it, then run this again",
+        )
+    if row.state == "live" and state.live is not None:
+        raise RefusedError(
+            f"{physical} is what the ledger has behind {name}, which leads to {state.physical} now",
+            hint="qmigrate check says what to do",
+        )
+    base = row.revisions[-1] if row.revisions else "base"
+    meaning = f"which served {name}" if row.state == "live" else f"the way back to {base}"
+    return _repair(state, RecordLoss(physical, "it is not in Qdrant any more"), f"{physical}, {meaning}, is gone")
+
+
+def _managed(world: World, name: str) -> tuple[CollectionState, Generation]:
+    state = world.collections.get(name)
+    serving = next((row for row in state.generations if row.state == "live"), None) if state else None
+    if world.is_foreign(name):
+        raise ForeignLedgerError(f"{name} is under management of another ledger", hint="qmigrate doctor shows both")
+    if state is None or serving is None:
+        raise NotFoundError(f"the ledger has nothing that serves {name}", hint="qmigrate status lists what is there")
+    _refuse_run(state)
+    return state, serving
+
+
+def _refuse_run(state: CollectionState) -> None:
+    if state.open_run is not None:
+        raise RefusedError(
+            f"a {state.open_run.verb} of {state.name} is not finished",
+            hint=f"qmigrate upgrade finishes it, qmigrate abort {state.name} takes it back",
+        )
+
+
+def _repair(state: CollectionState, step: Step, line: str) -> Plan:
+    """A job of one step that is recorded in the history, at the revision where the collection stands."""
+    newest = state.applied[-1] if state.applied else None
+    revision, checksum = (newest.revision, newest.checksum) if newest else ("base", "")
+    closing = Closing(0, revision, REPAIRED, checksum, state.declared, state.declared)
+    job = Job(state.name, state.basis(), (step,), (closing,))
+    return Plan(REPAIRED, (), (CollectionPlan(job, (line,), ()),))
 
 
 def _planned(state: CollectionState, step: InPlace) -> CollectionPlan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from qmigrate.ledger.decisions import accept_checksum, unlock
 from qmigrate.ledger.joined import JoinedLease, join
 from qmigrate.ledger.lease import Lease
+from qmigrate.ledger.meanings import known_meanings, meaning
 from qmigrate.ledger.pages import ANY_RANGE
 from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.schema import VERSION_TABLE
@@ -49,5 +50,7 @@ __all__ = [
     "View",
     "accept_checksum",
     "join",
+    "known_meanings",
+    "meaning",
     "unlock",
 ]

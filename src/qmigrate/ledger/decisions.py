@@ -2,30 +2,86 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, update
+from sqlalchemy import Connection, and_, select, update
 
-from qmigrate.ledger import tables
+from qmigrate.ledger import codec, tables
 from qmigrate.ledger.codec import readable
+from qmigrate.ledger.meanings import keep
 from qmigrate.ledger.reader import Ledger
+from qmigrate.model.plan import REPAIRED
+from qmigrate.model.schema import JsonObject
+
+#: Of the history rows that say so: no run has made them.
+NO_RUN = 0
 
 
-def accept_checksum(ledger: Ledger, revision: str, checksum: str, reason: str, actor: str) -> None:
+def accept_checksum(
+    ledger: Ledger,
+    revision: tuple[str, str],
+    reason: str,
+    actor: str,
+    *,
+    before: str | None = None,
+    meaning: JsonObject | None = None,
+    report: JsonObject | None = None,
+) -> None:
     """Accept that the file of an applied revision has changed; the tables must be there.
+
+    Every collection that it is applied to gets a row in its history, in the same transaction.
+
+    Args:
+        revision: its id, and the checksum of the file as it is now.
+        before: the checksum that was recorded until now.
+        meaning: what the file says from now on.
+        report: for the history, beside reason and checksums.
 
     Raises:
         LedgerError: the database can't be written.
     """
-    database = ledger.database
+    database, (key, checksum) = ledger.database, revision
+    names = [name for name, entries in ledger.all_applied().items() if key in {one.revision for one in entries}]
+    facts = {**(report or {}), "reason": readable(reason), "old": before, "new": checksum}
     with database.writing() as connection:
         connection.execute(
             tables.accepted.insert().values(
-                revision=revision,
+                revision=key,
                 checksum=checksum,
                 reason=readable(reason),
                 actor=readable(actor),
                 created_at=database.now(),
             )
         )
+        if meaning is not None:
+            keep(connection, database, {revision: meaning})
+        for name in sorted(names):
+            _add_row(connection, ledger, name, revision, readable(actor), facts)
+
+
+def _add_row(
+    connection: Connection, ledger: Ledger, name: str, revision: tuple[str, str], actor: str, facts: JsonObject
+) -> None:
+    views = tables.views
+    mine = select(views).where(views.c.collection_name == name, views.c.updated_at.is_not(None))
+    row = connection.execute(mine).mappings().first()
+    view = codec.view_of(row) if row is not None else None
+    declared = codec.schema_json(view.declared) if view else None
+    connection.execute(
+        tables.history.insert().values(
+            collection=name,
+            run=NO_RUN,
+            revision=revision[0],
+            direction=REPAIRED,
+            checksum=revision[1],
+            strategy="accept",
+            physical=view.physical if view else None,
+            declared=declared,
+            prior=declared,
+            changes=[],
+            report=facts,
+            actor=actor,
+            created_at=ledger.database.now(),
+        )
+    )
 
 
 def unlock(ledger: Ledger, collection: str, actor: str) -> bool:

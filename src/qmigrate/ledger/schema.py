@@ -23,7 +23,7 @@ from qmigrate.ledger.engines import LOCK_TIMEOUT
 #: Never ``alembic_version``, which is the user's.
 VERSION_TABLE = "qdrant_ledger_version"
 #: The newest revision in ``versions/``.
-HEAD = "0010"
+HEAD = "0009"
 _LOCK = zlib.crc32(VERSION_TABLE.encode())
 #: Bytes of the key of the digests.
 KEY_SIZE = 32

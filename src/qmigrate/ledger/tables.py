@@ -303,6 +303,16 @@ accepted = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+# What a revision said when it was applied, by the checksum of its file: what a changed file is compared with.
+meanings = Table(
+    "qdrant_revision_meanings",
+    metadata,
+    Column("revision", Name, primary_key=True),
+    Column("checksum", String(64), primary_key=True),
+    Column("meaning", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
 alembic_links = Table(
     "qdrant_alembic_links",
     metadata,

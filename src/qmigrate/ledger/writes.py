@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, delete, select, update
 from qmigrate.errors import QmigrateError, RepairNeededError
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.fence import Fenced, elapsed, upsert
+from qmigrate.ledger.meanings import keep
 from qmigrate.ledger.pages import append_committed
 from qmigrate.ledger.phases import journal_in
 from qmigrate.ledger.quarantine import save_quarantined
@@ -114,6 +115,12 @@ class RunWrites(Fenced):
             raise QmigrateError(f"the lease of {self.collection} was asked to amend a run of {job.collection}")
         with self._write() as connection:
             self._run_update(connection, run, {"job": job.to_json()})
+
+    def keep_meanings(self, found: Mapping[tuple[str, str], JsonObject]) -> None:
+        """Record what revisions say, by (revision, checksum); what is recorded already stays."""
+        if found:
+            with self._write() as connection:
+                keep(connection, self.ledger.database, found)
 
     def supersede(self, run: int) -> None:
         """Another run takes the place of this one; nothing happens when it is ended already."""

@@ -144,6 +144,14 @@ def directives_of(file: Path, function: str) -> tuple[Statement, ...]:
     return tuple(one for one in found if one.kind in DIRECTIVES)
 
 
+def directives_behind_sql(file: Path, function: str) -> tuple[Statement, ...]:
+    """Those of them that stand behind a statement of SQL in the same function, in order."""
+    source = Source.parse(file)
+    found = list(_statements(source, function, dict(_constants(source.tree))))
+    first = next((number for number, one in enumerate(found) if one.kind == "sql"), len(found))
+    return tuple(one for one in found[first:] if one.kind in DIRECTIVES)
+
+
 def _from_config(file: Path, *, must: bool) -> SqlProject | None:
     source = Source(file)
     # A pyproject.toml that has nothing to do with Alembic is none of our business.

@@ -15,8 +15,10 @@ REBUILDS = ("copy", "clone")
 RESTORED = "restore"
 #: Direction of a history row that says that points were changed on purpose, and nothing of what is applied.
 FIXED = "fix"
+#: Direction of a history row that says what a person has repaired or accepted, and nothing of what is applied.
+REPAIRED = "repair"
 #: Directions that leave what is applied as it is.
-ASIDE = frozenset({RESTORED, FIXED})
+ASIDE = frozenset({RESTORED, FIXED, REPAIRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,37 @@ class Adopt:
     report: JsonObject = field(default_factory=dict)
 
 
-Step = Build | GoLive | InPlace | EditPoints | Retire | Adopt | WriteRows
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Point the logical name back to `target`, where the ledger left it; no point is touched.
+
+    Attributes:
+        target: physical name of the generation that the ledger has as the live one.
+        serving: what the name leads to instead; None where nothing has it.
+        reason: why, for the record.
+    """
+
+    kind: ClassVar[str] = "put_back"
+    target: str
+    serving: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLoss:
+    """Record that generation `target` is not in Qdrant any more; nothing is deleted, and no other one is touched.
+
+    Attributes:
+        target: physical name.
+        reason: why, for the record.
+    """
+
+    kind: ClassVar[str] = "record_loss"
+    target: str
+    reason: str
+
+
+Step = Build | GoLive | InPlace | EditPoints | Retire | Adopt | WriteRows | PutBack | RecordLoss
 #: Directions of history rows that make a revision count as applied.
 APPLYING = frozenset({"upgrade", "stamp"})
 
@@ -211,8 +243,8 @@ class Closing:
     Attributes:
         step: position in the job; its close phase writes the history row.
         revision: full revision id.
-        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record changes; ``restore`` and
-            ``fix`` for rows that record one and apply nothing.
+        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record changes; ``restore``,
+            ``fix`` and ``repair`` for rows that record one and apply nothing.
         checksum: of the revision file.
         declared: the recorded schema afterwards (only what revisions declared); None when the name is gone.
         prior: the recorded schema before.
@@ -328,7 +360,7 @@ class Plan:
     """What a changing verb will do.
 
     Attributes:
-        verb: upgrade, rollback, abort, adopt, stamp, gc, rehearse, fix.
+        verb: upgrade, rollback, abort, adopt, stamp, gc, rehearse, fix, repair.
         target: the full revision ids that it goes to.
         collections: one entry per collection with work, in the order of execution.
         notes: what a person should know (empty globs, declared but not enforced, …).
@@ -385,7 +417,7 @@ def _step_from_json(data: JsonObject) -> Step:
     return step
 
 
-_KINDS = (Build, GoLive, InPlace, EditPoints, Erase, RunCode, Retire, Adopt, WriteRows)
+_KINDS = (Build, GoLive, InPlace, EditPoints, Erase, RunCode, Retire, Adopt, WriteRows, PutBack, RecordLoss)
 _STEPS: Mapping[str, Any] = {step.kind: step for step in _KINDS}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -263,6 +263,20 @@ class Moment:
     strategy: str
 
 
+def moments_of(
+    moments: Sequence[Moment], generations: Sequence[Generation], physical: str
+) -> tuple[Moment, ...]:
+    """The moments of one generation.
+
+    One that the history doesn't name took the place of a plain collection as its identical copy, and nothing was
+    applied with it: it stands where its parent stood.
+    """
+    found = tuple(moment for moment in moments if moment.physical == physical)
+    row = next((one for one in generations if one.physical == physical), None)
+    parent = next((one for one in generations if row is not None and one.number == row.parent), None)
+    return found or (moments_of(moments, generations, parent.physical) if parent is not None else ())
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionState:
     """All that is known of one logical name.
@@ -350,6 +364,7 @@ class World:
         collections: by logical name.
         hiding: whether an alias may take the name of a collection; None while it wasn't tried.
         names: every logical name that there is, also of those that were not looked at.
+        physical: names of all physical collections; None where nobody has looked.
     """
 
     ledger_id: str
@@ -357,8 +372,22 @@ class World:
     collections: Mapping[str, CollectionState]
     hiding: bool | None = None
     names: frozenset[str] = frozenset()
+    physical: frozenset[str] | None = None
 
     @property
     def known(self) -> Set[str]:
         """Every logical name that there is, as far as it was asked."""
         return self.names | self.collections.keys()
+
+    def vanished(self, state: CollectionState) -> tuple[Generation, ...]:
+        """Generations that the ledger keeps as ways back, and that are not in Qdrant any more."""
+        if self.physical is None:
+            return ()
+        return tuple(row for row in state.generations if row.state == "retired" and row.physical not in self.physical)
+
+    def is_foreign(self, name: str) -> bool:
+        """Whether another ledger has sealed what serves a name that this one doesn't have under management."""
+        state = self.collections.get(name)
+        seal = (state.live.seal if state is not None and state.live is not None else None) or {}
+        managed = state is not None and (state.managed or state.open_run is not None)
+        return not managed and seal.get("ledger") not in (None, self.ledger_id)

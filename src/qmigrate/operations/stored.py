@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
@@ -43,21 +43,34 @@ def checksum_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _out(value: Any, within: Operation) -> Any:
+def arguments_of(operation: Operation, code: Callable[[Any], Any]) -> dict[str, Any]:
+    """What an operation is told, by argument, as plain JSON; what is as it is anyway is left out.
+
+    Args:
+        code: makes plain JSON of what can't be kept without a file.
+    """
+    said: dict[str, Any] = _out(operation, operation, code)
+    return {name: value for name, value in said.items() if name != _KIND}
+
+
+def _out(value: Any, within: Operation, code: Callable[[Any], Any] | None = None) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        said = {key: _out(item, within) for key, item in value.items()}
+        said = {key: _out(item, within, code) for key, item in value.items()}
         return {_OBJECT: said} if _MARKS & said.keys() else said
     if isinstance(value, list):
-        return [_out(item, within) for item in value]
+        return [_out(item, within, code) for item in value]
     if isinstance(value, tuple):
-        return {_TUPLE: [_out(item, within) for item in value]}
-    if _class(type(value).__name__) is type(value) and is_dataclass(value):
+        return {_TUPLE: [_out(item, within, code) for item in value]}
+    known = code is not None or _class(type(value).__name__) is type(value)
+    if known and is_dataclass(value) and not isinstance(value, type):
         # What is as it is anyway is left out: an argument that comes with a later version changes no recorded text.
-        given = {one.name: getattr(value, one.name) for one in fields(value)}
-        told = {one.name for one in fields(value) if not _equal(given[one.name], _default(one))}
-        return {_KIND: type(value).__name__, **{name: _out(given[name], within) for name in sorted(told)}}
+        said = {one.name: getattr(value, one.name) for one in fields(value)}
+        told = {one.name for one in fields(value) if not _equal(said[one.name], _default(one))}
+        return {_KIND: type(value).__name__, **{name: _out(said[name], within, code) for name in sorted(told)}}
+    if code is not None:
+        return code(value)
     raise PlanError(
         f"{within.label()} holds {type(value).__name__} {getattr(value, '__name__', '')}".rstrip()
         + ", which can't be kept without a file",

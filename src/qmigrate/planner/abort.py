@@ -47,13 +47,14 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
     _refuse_begun(state, run)
     for position in _unfinished(run):
         step = run.job.steps[position]
-        if isinstance(step, GoLive):
+        if isinstance(step, Build):
+            # Later ones first: they may have been made from the earlier ones.
+            steps.insert(0, Retire(step.target, f"abort of run {run.id}"))
+            lines.insert(0, f"remove {step.target}, which nothing points to")
+        elif isinstance(step, GoLive):
             _refuse_moved(state, run, step)
             _refuse_gap(state, run, step, position)
             _refuse_carried(state, run, step, position)
-        elif isinstance(step, Build):
-            steps.append(Retire(step.target, f"abort of run {run.id}"))
-            lines.append(f"remove {step.target}, which nothing points to")
         elif isinstance(step, Adopt) and run.record(position, "name") is not None:
             raise RefusedError(
                 f"run {run.id} has begun to take {state.name} under management: it can only be finished",
@@ -125,10 +126,19 @@ def _remove_all(state: CollectionState, run: OpenRun) -> CollectionPlan:
 
 
 def _unfinished(run: OpenRun) -> list[int]:
-    """Steps that were begun and not recorded, in the order of the job; those of a completed revision are left."""
-    last = max((position for position in range(len(run.job.steps)) if _done(run, position)), default=-1)
-    begun = {record.step for record in run.records}
-    return [position for position in range(len(run.job.steps)) if position > last and position in begun]
+    """Steps that were begun and not recorded, in the order of the job; those of a completed revision are left.
+
+    A build is recorded by the go-live with what it has built, which may come later than other go-lives.
+    """
+    steps = run.job.steps
+    last = max((position for position in range(len(steps)) if _done(run, position)), default=-1)
+    live = {step.target for position, step in enumerate(steps) if isinstance(step, GoLive) and _done(run, position)}
+    begun = sorted({record.step for record in run.records if record.step < len(steps)})
+    return [
+        position
+        for position in begun
+        if (steps[position].target not in live if isinstance(steps[position], Build) else position > last)
+    ]
 
 
 def _done(run: OpenRun, step: int) -> bool:

@@ -191,7 +191,10 @@ def _belongs(
             check_ownership(world, name)
             raise _unmanaged(draft.state, revision, creating=False)
         note = f"{name} matches revision {revision.id}, but is not under management: it is left alone"
-        note += f" (qmigrate adopt {quote(name)})" if makers else ""
+        if world.is_foreign(name):
+            note = f"{name} matches revision {revision.id}, but belongs to another ledger: it is left alone"
+        elif makers:
+            note += f" (qmigrate adopt {quote(name)})"
         if note not in notes:
             notes.append(note)
         return False

@@ -62,6 +62,16 @@ def settled(before: Position) -> tuple[tuple[Step, ...], Position]:
     return (build, golive), replace(before, physical=target, number=before.number + 1)
 
 
+def in_order(room: tuple[Step, ...], build: Build, golive: GoLive) -> tuple[Step, ...]:
+    """Everything is built and proven before the plain collection is deleted: only builds refuse what nobody foresaw.
+
+    Args:
+        room: the steps of :func:`settled`, or none.
+    """
+    builds = tuple(step for step in room if isinstance(step, Build))
+    return (*builds, build, *(step for step in room if step not in builds), golive)
+
+
 def refuse_to_uncover(before: Position) -> None:
     """Taking the alias away would bring the hidden collection to light.
 
@@ -84,6 +94,8 @@ def describe(state: CollectionState, steps: list[Step]) -> list[str]:
             lines.append(f"no gap: an alias hides the old collection, which stays as {old_alias(state.name)} until gc")
             lines.append("the name leaves get_collections: qmigrate.ensure, not create_collection")
         elif isinstance(step, GoLive) and step.place == "gap":
+            if any(isinstance(one, Build) and one.source == step.target for one in steps):
+                lines.append("first everything is built and proven; until then nothing is deleted")
             lines.append(f"a gap of milliseconds: {step.target} is proven identical while writes are refused,")
             lines.append(f"then the plain collection {state.name} is deleted and its name becomes an alias")
             lines.append(

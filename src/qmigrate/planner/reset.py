@@ -12,7 +12,7 @@ from qmigrate.model.plan import FIXED, Build, Closing, CollectionPlan, GoLive, J
 from qmigrate.model.state import CollectionState
 from qmigrate.model.words import quote
 from qmigrate.planner.fix import VERB
-from qmigrate.planner.plain import describe, settled
+from qmigrate.planner.plain import describe, in_order, settled
 from qmigrate.planner.position import Position
 
 _REASON = "it begins empty, with the settings of what serves now; no point is copied or deleted"
@@ -50,7 +50,7 @@ def plan_reset(state: CollectionState, *, reason: str, expect: int | None = None
     build = Build((), before.physical, target, before.number, schema, "restore", _REASON, origin=origin)
     aliases = (state.name, *live.schema.aliases)
     place = "shadow" if before.physical == state.name else "alias"
-    steps = (*first, build, GoLive((), before.physical, target, aliases, place=place, apart=True))
+    steps = in_order(first, build, GoLive((), before.physical, target, aliases, place=place, apart=True))
     item = CollectionPlan(
         job=Job(state.name, state.basis(), steps, (_closing(state, len(steps) - 1),)),
         lines=(f"reset: {target} begins empty; {live.points:,} points stay in {before.physical} until gc",),

@@ -10,9 +10,9 @@ from qmigrate.model.names import generation_name
 from qmigrate.model.origin import SNAPSHOT, Known, Origin
 from qmigrate.model.plan import RESTORED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.model.state import Capabilities, CollectionState, Moment, World
+from qmigrate.model.state import Capabilities, CollectionState, Moment, World, moments_of
 from qmigrate.model.words import quote
-from qmigrate.planner.plain import describe, settled
+from qmigrate.planner.plain import describe, in_order, settled
 from qmigrate.planner.position import Position
 from qmigrate.revisions import Revision, Revisions
 
@@ -51,7 +51,7 @@ def plan_restore(
     aliases = (state.name, *(live.aliases if live else ()))
     place = "shadow" if before.physical == state.name else "alias"
     golive = GoLive((), before.physical, target, aliases, place=place, apart=True)
-    steps = (*first, build, golive)
+    steps = in_order(first, build, golive)
     closes = _closings(state, known, origin.declared, len(steps) - 1)
     item = CollectionPlan(
         job=Job(state.name, state.basis(), steps, closes),
@@ -87,7 +87,7 @@ def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str 
             f"the generation that served {state.name} before the restore is not kept any more",
             hint="restore a later snapshot: qmigrate snapshot list",
         )
-    there = [moment for moment in moments if moment.physical == parent.physical]
+    there = moments_of(moments, state.generations, parent.physical)
     known = tuple(Known(*entry) for entry in there[-1].applied) if there else ()
     live = state.live.schema if state.live else CollectionSchema()
     place = "shadow" if parent.physical == state.name else "alias"

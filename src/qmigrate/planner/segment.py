@@ -12,7 +12,7 @@ from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.base import LIGHT, Operation, Strategy, check_contradictions
-from qmigrate.planner.plain import refuse_to_uncover, settled
+from qmigrate.planner.plain import in_order, refuse_to_uncover, settled
 from qmigrate.planner.position import Position
 from qmigrate.planner.unknown import refuse_unknown
 
@@ -292,7 +292,7 @@ def _rebuild(
     place = "shadow" if before.physical == before.name else "alias"
     golive = GoLive(refs, before.physical, target, (before.name, *after.live.aliases), place=place)
     position = replace(after, physical=target, number=before.number + 1, hides=before.hides or place == "shadow")
-    return (*first, build, golive), position
+    return in_order(first, build, golive), position
 
 
 def closings(parts: Sequence[Part], last_step: int, direction: str) -> list[Closing]:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qmigrate.model.plan import Adopt, Build, EditPoints, Erase, GoLive, InPlace, Retire, RunCode, Step, WriteRows
-from qmigrate.steps import adopt, build, call, edit, erase, golive, inplace, retire, write_back
+from qmigrate.model.plan import (
+    Adopt,
+    Build,
+    EditPoints,
+    Erase,
+    GoLive,
+    InPlace,
+    PutBack,
+    RecordLoss,
+    Retire,
+    RunCode,
+    Step,
+    WriteRows,
+)
+from qmigrate.steps import adopt, build, call, edit, erase, golive, inplace, repair, retire, write_back
 from qmigrate.steps.work import Phase
 
 _CHECKLISTS = {
@@ -18,6 +31,8 @@ _CHECKLISTS = {
     Retire.kind: retire.PHASES,
     Adopt.kind: adopt.PHASES,
     WriteRows.kind: write_back.PHASES,
+    PutBack.kind: repair.PUT_BACK,
+    RecordLoss.kind: repair.RECORD_LOSS,
 }
 
 

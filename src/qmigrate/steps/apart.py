@@ -23,10 +23,10 @@ def converge(step: GoLive, work: Work) -> Facts:
         return {}
     if step.source is not None:
         check_same(work, step.source)
-    if work.facts("converge", work.step - 1).get("epoch") == work.lease.epoch:
+    if work.facts("converge", work.build_step()).get("epoch") == work.lease.epoch:
         return {}
-    built = work.job.steps[work.step - 1]
-    if not isinstance(built, Build):
+    built = _built(work)
+    if built is None:
         raise RepairNeededError(f"the stored job of {step.target} does not say what was restored")
     return restore.converge(built, work)
 
@@ -43,13 +43,13 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
         again: Facts = {"run": work.run, "step": work.step, "generation": step.target, "changed": back_again}
         left = {"left_in": step.source, "counts": {"written_since": since}, "undo": None, "undoes": step.undoes}
         return Fixed("UNDO", f"fix {step.undoes}", 0, None, again | left)
-    built = work.job.steps[work.step - 1] if work.step else None
-    origin = built.origin if isinstance(built, Build) else None
+    built = _built(work)
+    origin = built.origin if built is not None else None
     if origin is None or origin.get("kind") != NOTHING:
         return None
     # Fenced by now, so that this number stays.
     left_behind = work.store.count(reach(work, str(step.source)))
-    counted = int(work.facts("preflight", work.step - 1)["left"])
+    counted = int(work.facts("preflight", work.build_step())["left"])
     facts: Facts = {
         "run": work.run,
         "step": work.step,
@@ -61,3 +61,9 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
         "undo": "reset",
     }
     return Fixed(RESET, work.collection, left_behind, origin.get("reason"), facts)
+
+
+def _built(work: Work) -> Build | None:
+    """The build whose target this step goes live with."""
+    found = work.job.steps[work.build_step()] if work.build_step() >= 0 else None
+    return found if isinstance(found, Build) else None

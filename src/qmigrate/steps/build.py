@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError
 from qmigrate.model.plan import Build
@@ -33,7 +34,14 @@ SETTLED_READINGS = 3
 
 
 def preflight(step: Build, work: Work) -> Facts:
-    """Only reads."""
+    """Only reads; what is built from this very copy is checked too, on what it will be a copy of."""
+    for later in work.job.steps[work.step + 1 :]:
+        if isinstance(later, Build) and later.source == step.target and step.fill == "copy" and not step.ops:
+            _check(replace(later, source=step.source), work)
+    return _check(step, work)
+
+
+def _check(step: Build, work: Work) -> Facts:
     return restore.preflight(step, work) if step.fill == "restore" else check_build(step, work)
 
 

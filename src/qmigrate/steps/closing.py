@@ -196,6 +196,18 @@ def close_retire(work: Work, step: Retire, *, spared: bool = False) -> None:
     _close(work, [], gone, "retire", step.target, (), {"reason": step.reason}, None)
 
 
+def close_repair(work: Work, how: str, physical: str, report: JsonObject, *, gone: bool = False) -> None:
+    """Record what was repaired; what is applied, and where, stays as it is recorded.
+
+    Args:
+        gone: whether the generation is not there any more.
+    """
+    generation = work.generation(physical)
+    rows = [replace(generation, state="gone", fence=None)] if gone and generation is not None else []
+    serving = next((row.physical for row in work.state.generations if row.state == "live"), None)
+    _close(work, _closings(work), rows, how, physical if not gone else serving, (), report, None)
+
+
 def close_write_back(work: Work, step: WriteRows) -> None:
     """Record that the application's SQL knows."""
     _close(work, [], [], "write_back", step.target, (), {}, None)
@@ -318,7 +330,11 @@ def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> J
     for (number, phase), facts in work.learned.items():
         if phase not in ("preflight", "shadow"):
             continue
-        if "models" in facts and getattr(work.job.steps[number], "target", None) == step.target:
+        made = work.job.steps[number]
+        if isinstance(made, Build) and made.target != step.target:
+            # What stands beside it, or went live earlier in the run: the view has that.
+            continue
+        if "models" in facts and made.target == step.target:
             known = dict(facts["models"])
         else:
             known.update(facts.get("embedders") or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from qmigrate import archive
 from qmigrate.archive import Header, Summary
 from qmigrate.errors import NotFoundError, RefusedError
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.state import Capabilities, CollectionState, Generation, LiveCollection, Moment
+from qmigrate.model.state import (
+    Capabilities,
+    CollectionState,
+    Generation,
+    LiveCollection,
+    Moment,
+    moments_of,
+)
 from qmigrate.ports import Store
 from qmigrate.steps.owned import reach
 from qmigrate.steps.work import Facts, Work
@@ -65,7 +73,7 @@ def header_of(
             hint="make a server-side snapshot: qmigrate snapshot create without --archive",
         )
     generation = state.generation(live.physical)
-    there = [moment for moment in moments if moment.physical == live.physical]
+    there = moments_of(moments, state.generations, live.physical)
     declared = there[-1].declared if there else generation.schema if generation else None
     facts: JsonObject = {
         "revisions": [[revision, checksum] for revision, checksum, _ in there[-1].applied] if there else [],
@@ -117,7 +125,9 @@ def save(work: Work, source: str) -> Facts:
     address = reach(work, source)
     live = described(work.store, address)
     ledger, can = work.lease.ledger, work.store.capabilities
-    header = header_of(work.state, live, ledger.moments(work.collection), ledger=work.ledger_id, can=can)
+    # The run itself may have made what is read.
+    state = replace(work.state, generations=ledger.generations(work.collection))
+    header = header_of(state, live, ledger.moments(work.collection), ledger=work.ledger_id, can=can)
     path = work.settings.archives / file_name(source, f"run{work.run}")
     work.progress.begin(work.collection, "archive", live.points)
     made = export(work.store, address, path, header, work.tick)

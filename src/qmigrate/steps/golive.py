@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from qmigrate.errors import RepairNeededError, StoreError
+from qmigrate.errors import RepairNeededError
 from qmigrate.model.names import is_internal
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
@@ -17,7 +17,7 @@ from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
 from qmigrate.steps.hold import hold
-from qmigrate.steps.owned import check_same, holder, own, reach, refuse_begun, swap
+from qmigrate.steps.owned import check_same, holder, own, reach, read_back, refuse_begun, swap
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
@@ -72,7 +72,7 @@ def _converge(step: GoLive, work: Work) -> Facts:
     check_same(work, step.source)
     rekeyed = must_freeze(step, work)
     if rekeyed:
-        check_time(work, float(work.facts("converge", build_step(work)).get("seconds", 0.0)))
+        check_time(work, float(work.facts("converge", work.build_step()).get("seconds", 0.0)))
     if rekeyed or step.place == "gap" or work.settings.rebuild.writes == "freeze":
         return freeze.prove_frozen(
             work, sides_of(step, work), since=_proof(work).get("source_ids"), delta=delta_of(work)
@@ -85,8 +85,9 @@ def _converge(step: GoLive, work: Work) -> Facts:
     if proof.get("epoch") == work.lease.epoch and (quiet or unknown):
         # The sweep compares with the newest barrier: this one moved the ids too.
         return {"source_ids": dict(now)}
-    # After days on hold much may have been written: then passes come first, so that the last one is short.
-    since = proof.get("source_ids") if step.hold else None
+    # After days on hold, or while a plain name made room, much may have been written: then passes come first, so that
+    # the last one is short.
+    since = proof.get("source_ids") if step.hold or work.build_step() < work.step - 1 else None
     return prove(work, sides_of(step, work), since=since, delta=delta_of(work))
 
 
@@ -105,7 +106,7 @@ def swap_names(step: GoLive, work: Work) -> Facts:
     took = (time.monotonic() - started) * 1000
     if dropped:
         work.store.change_aliases(own(work, str(step.target)), drop=dropped)
-    _read_back(step, work, names)
+    read_back(work, names, step.target)
     freeze.over(work)
     work.progress.end(f"{step.target} serves, name moved in {took:.0f} ms" if step.target else "the name is gone")
     return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat(), "place": step.place}
@@ -230,53 +231,27 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     if source is None or target is None:
         raise RepairNeededError(f"a generation of {work.collection} disappeared during the run")
     transform = transform_of(work.operations(step.ops), source.schema)
-    check_models(work, transform, build_step(work))
+    check_models(work, transform, work.build_step())
     return Sides(
         source=step.source,
         target=step.target,
         alias=own(work, step.target),
         base=base_name(step.source, step.target, back=False),
-        step=build_step(work),
+        step=work.build_step(),
         maker=Maker(work, transform, target.schema, step.target),
         rekeys=transform.rekeys,
     )
 
 
-def build_step(work: Work) -> int:
-    """Position of the build that this step goes live with: its ranges are walked again."""
-    return work.step - 1
-
-
 def _proof(work: Work) -> JsonObject:
     """The newest facts of the proof: the build's, and what this step has learned since."""
     step = work.job.steps[work.step]
-    built = {} if getattr(step, "back", False) else work.facts("converge", build_step(work))
+    built = {} if getattr(step, "back", False) else work.facts("converge", work.build_step())
     return {**built, **work.facts("converge")}
 
 
 def _is_live(step: GoLive, work: Work) -> bool:
     return step.target is not None and holder(work) == step.target
-
-
-def _read_back(step: GoLive, work: Work, names: Sequence[str]) -> None:
-    """Wait until every node shows every name on the target."""
-    deadline = time.monotonic() + max(10.0, work.store.request_timeout)
-    while True:
-        nodes = work.store.aliases_of_nodes()
-        if all(_shows(aliases, name, step.target) for aliases in nodes for name in names):
-            return
-        if time.monotonic() > deadline:
-            raise StoreError(
-                f"not every node shows {work.collection} on {step.target} yet",
-                hint="run the same command again: it goes on from here",
-            )
-        work.tick()
-        time.sleep(0.02)
-
-
-def _shows(aliases: Mapping[str, str], name: str, target: str | None) -> bool:
-    """Whether a node has the name on the target: by an alias, or by none where the target has that very name."""
-    return aliases.get(name) == (None if name == target else target)
 
 
 def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeededError:
@@ -288,19 +263,19 @@ def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeede
 
 
 def _report(work: Work) -> JsonObject:
-    snapshot = work.facts("snapshot", build_step(work))
+    snapshot = work.facts("snapshot", work.build_step())
     return {
         "verification": _proof(work).get("report"),
         "dropped": _proof(work).get("dropped"),
-        "quality": work.facts("quality", build_step(work)).get("quality"),
-        "stages": work.facts("fill", build_step(work)).get("stages"),
+        "quality": work.facts("quality", work.build_step()).get("quality"),
+        "stages": work.facts("fill", work.build_step()).get("stages"),
         "sweep": work.facts("sweep").get("sweep"),
         "swap": work.facts("swap"),
         "writes_since": work.facts("preflight").get("writes_since"),
         "deleted_again": work.facts("converge").get("deleted_again", 0),
         "snapshot": snapshot.get("snapshot") or snapshot.get("archive"),
         "barrier_delta": delta_of(work),
-        "speed": None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, build_step(work)),
+        "speed": None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, work.build_step()),
     }
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from qmigrate.errors import LeaseHeldError, RepairNeededError
+from qmigrate.errors import LeaseHeldError, RepairNeededError, StoreError
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, old_alias, own_alias
 from qmigrate.model.state import DELETING
 from qmigrate.model.words import quote
 from qmigrate.observe import hidden_on_several
 from qmigrate.steps.work import Work
+
+#: How long every node may take to show where a name leads, in seconds.
+READ_BACK = 10.0
 
 
 def holder(work: Work) -> str | None:
@@ -132,6 +135,31 @@ def swap(work: Work, target: str, names: Sequence[str]) -> None:
     refuse_begun(work, target)
     pairs = own_pairs(work, target, names)
     work.store.rename_aliases(pairs, [name for name in names if name == target])
+
+
+def read_back(work: Work, names: Sequence[str], target: str | None) -> None:
+    """Wait until every node shows every name on the target.
+
+    Raises:
+        StoreError: one of them doesn't in time.
+    """
+    deadline = time.monotonic() + max(READ_BACK, work.store.request_timeout)
+    while True:
+        nodes = work.store.aliases_of_nodes()
+        if all(_shows(aliases, name, target) for aliases in nodes for name in names):
+            return
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"not every node shows {work.collection} on {target} yet",
+                hint="run the same command again: it goes on from here",
+            )
+        work.tick()
+        time.sleep(0.02)
+
+
+def _shows(aliases: Mapping[str, str], name: str, target: str | None) -> bool:
+    """Whether a node has the name on the target: by an alias, or by none where the target has that very name."""
+    return aliases.get(name) == (None if name == target else target)
 
 
 def own_pairs(work: Work, target: str, names: Sequence[str]) -> list[tuple[EpochAlias, str]]:

@@ -164,7 +164,7 @@ class TokenGuard:
 
 def delta_of(work: Work) -> int:
     """The measured reach of one barrier on this step's collections, from the journal; 0 in local mode."""
-    for step, phase in ((work.step, "converge"), (work.step, "shadow"), (work.step - 1, "shadow")):
+    for step, phase in ((work.step, "converge"), (work.step, "shadow"), (work.build_step(), "shadow")):
         if "barrier_delta" in work.facts(phase, step):
             return int(work.facts(phase, step)["barrier_delta"])
     return 0

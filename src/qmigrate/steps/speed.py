@@ -19,6 +19,8 @@ def speed_of(work: Work, step: int) -> JsonObject | None:
         ``total`` points; ``embeds``: how many vectors were embedded; ``width``: bytes of a point as it is declared,
         ``weight``: by a sample.
     """
+    if step < 0:
+        return None
     build = work.job.steps[step]
     filled, proven = work.facts("fill", step), work.facts("converge", step)
     total = int((proven.get("report") or {}).get("points", 0))

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from qmigrate import children
 from qmigrate.errors import NotFoundError, QmigrateError, StoreError
 from qmigrate.model.names import EpochAlias, as_own
 from qmigrate.model.schema import JsonObject
@@ -21,8 +23,9 @@ from qmigrate.ports import Store
 from qmigrate.steps.owned import own
 from qmigrate.steps.work import Work
 
-#: Seconds that the helper may take to start.
+#: Seconds that the helper may take to start, and to end once it is not needed any more.
 START_LIMIT = 60.0
+END_LIMIT = 10.0
 READY = "ready"
 DONE = "done"
 
@@ -54,7 +57,7 @@ class Watch:
         }
         # The order goes through the pipe: it holds the key, and arguments can be read by everybody.
         process = subprocess.Popen(
-            [sys.executable, "-m", "qmigrate.steps.watch"],
+            command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -62,10 +65,19 @@ class Watch:
             start_new_session=True,
         )
         watch = cls(process)
-        watch.tell({"order": order})
-        answer = process.stdout.readline().strip() if process.stdout else ""
-        if answer != READY:
-            raise StoreError(f"the helper that ends a freeze could not be started: {answer or 'it ended at once'}")
+        try:
+            watch.tell({"order": order})
+            answer = children.first_line(process, START_LIMIT, work.tick)
+            if answer != READY:
+                silent = f"it said nothing within {START_LIMIT:g} s, and was killed"
+                raise StoreError(
+                    f"the helper that ends a freeze of {source} could not be started: "
+                    f"{silent if answer is None else answer or 'it ended at once'}",
+                    hint="nothing was frozen; is the machine overloaded? The same command goes on from here",
+                )
+        except BaseException:
+            watch.kill()
+            raise
         return watch
 
     def tell(self, message: Mapping[str, Any]) -> None:
@@ -83,10 +95,31 @@ class Watch:
         self.tell({"gap": [list(pair) for pair in pairs]})
 
     def release(self) -> None:
-        """It is not needed any more."""
+        """It is not needed any more; one that doesn't end is killed, which does no harm by now."""
         self.tell({DONE: True})
+        self._end(END_LIMIT)
+
+    def kill(self) -> None:
+        """It must not do anything any more."""
         if self._process is not None:
-            self._process.communicate()
+            self._process.kill()
+        self._end(END_LIMIT)
+
+    def _end(self, patience: float) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # The end of its input alone would mean that we are dead.
+        children.end(process, patience)
+        for stream in (process.stdin, process.stdout):
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
+
+
+def command() -> list[str]:
+    """What the helper is started by."""
+    return children.command("qmigrate.steps.watch")
 
 
 def watch(lines: Sequence[str] | Any, opened: Any) -> None:

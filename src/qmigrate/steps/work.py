@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qmigrate.model.plan import Job, OpRef
+from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import CollectionState, Generation
 from qmigrate.model.transform import PointTransform
@@ -149,6 +149,18 @@ class Work:
         """The ledger's row of a physical name as it is now: earlier steps of the job may have changed it."""
         rows = self.lease.ledger.generations(self.collection)
         return next((row for row in rows if row.physical == physical), None)
+
+    def build_step(self) -> int:
+        """Position of the build that made what this step goes live with, or the one that it is; -1 where there is none.
+
+        Steps of other builds may stand between the two.
+        """
+        target = self.job.steps[self.step].target if self.step < len(self.job.steps) else None
+        for position in range(min(self.step, len(self.job.steps) - 1), -1, -1):
+            step = self.job.steps[position]
+            if isinstance(step, Build) and step.target == target:
+                return position
+        return -1
 
     def operations(self, refs: Sequence[OpRef]) -> tuple[Operation, ...]:
         """The operations behind references, in order."""

@@ -19,6 +19,7 @@ STYLES = {
     "interrupted": "bold yellow",
     "failed": "bold red",
     "unmanaged": "magenta",
+    "foreign": "dim",
     "plain": "magenta",
 }
 HEADER = ("collection", "revision", "generation", "points", "state")

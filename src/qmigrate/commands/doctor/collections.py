@@ -38,8 +38,12 @@ def recorded(patient: Patient) -> Iterator[Check]:
     known = with_inline(patient.revisions(), patient.ledger())
     check_checksums(files_of(known), patient.ledger().applied_checksums())
     world = patient.world()
-    right, unmanaged = 0, []
+    right, unmanaged, foreign = 0, [], []
+    named = {one.pattern for revision in known.order() for one in revision.operations if not one.is_glob}
     for name, state in world.collections.items():
+        if world.is_foreign(name) and name not in named:
+            foreign.append(name)
+            continue
         try:
             check_ownership(world, name)
             check_hidden_name(world, name)
@@ -55,6 +59,9 @@ def recorded(patient: Patient) -> Iterator[Check]:
         detail = f"{counted(len(unmanaged), 'collection')} not under management: {some(unmanaged)}"
         hint = f"qmigrate adopt {quote(unmanaged[0])}" if len(unmanaged) == 1 else "qmigrate adopt 'glob'"
         yield Check("unmanaged", None, detail, hint, facts={"names": unmanaged})
+    if foreign:
+        detail = f"{counted(len(foreign), 'collection')} under management of another ledger: {some(foreign)}"
+        yield Check("foreign", None, detail, "another application's; nothing to do", facts={"names": foreign})
 
 
 def health(patient: Patient) -> Iterator[Check]:

@@ -23,8 +23,11 @@ def own_aliases(patient: Patient) -> Iterator[Check]:
     open_runs = {run.job.collection for run in ledger.open_runs()}
     found = leftovers.own_aliases(patient.aliases(), ledger.leases(), open_runs)
     by_state: dict[str, list[str]] = {}
+    live, ours = patient.live(), (None, patient.world().ledger_id)
     for one in found:
-        by_state.setdefault(one.state, []).append(one.alias)
+        seal = (live[one.physical].seal if one.physical in live else None) or {}
+        state = one.state if seal.get("ledger") in ours else "foreign"
+        by_state.setdefault(state, []).append(one.alias)
     left, foreign = by_state.get("left", []), by_state.get("foreign", [])
     if left:
         detail = f"{counted(len(left), 'alias', 'aliases')} of a process that is gone: {some(left)}"
@@ -91,9 +94,24 @@ def generations(patient: Patient) -> Iterator[Check]:
         detail = f"{counted(len(late), 'generation')} past the holdover: {some(late)}"
         yield Check("holdover", None, detail, "qmigrate gc", facts={"names": late})
     served = {state.physical for state in world.collections.values()}
+    foreign: list[str] = []
     for physical, one in sorted(live.items()):
-        if GENERATION.match(physical) and physical not in known and physical not in served:
+        match = GENERATION.match(physical)
+        if match and physical not in known and physical not in served:
+            owner = (one.seal or {}).get("ledger")
+            if owner not in (None, world.ledger_id) and not _is_ours(patient, match["name"]):
+                foreign.append(physical)
+                continue
             yield _unexplained(patient, physical, one)
+    if foreign:
+        detail = f"{counted(len(foreign), 'generation')} sealed by another ledger: {some(foreign)}"
+        yield Check("foreign generations", None, detail, "another application's; leave them", facts={"names": foreign})
+
+
+def _is_ours(patient: Patient, name: str) -> bool:
+    """Whether this ledger has had the name under management."""
+    state = patient.world().collections.get(name)
+    return (state is not None and state.managed) or bool(patient.ledger().generations(name))
 
 
 def _is_past(row: Generation) -> bool:
@@ -110,7 +128,8 @@ def _targets(state: CollectionState) -> set[str]:
 def _row(name: str, state: CollectionState, row: Generation, there: bool) -> Iterator[Check]:
     if row.state == "retired" and not there:
         detail = f"the ledger keeps it as a way back for {name}, but it is not in Qdrant any more"
-        hint = f"going back is not possible without it: qmigrate snapshot list {quote(name)}"
+        hint = f"qmigrate repair --vanished {quote(row.physical)} records that; "
+        hint += f"qmigrate snapshot list {quote(name)} may have it"
         yield Check(f"generation {row.physical}", None, detail, hint, warns=True)
     if row.state == DELETING and there and state.open_run is None:
         detail = f"the deletion of this generation of {name} has begun, and can only be finished"

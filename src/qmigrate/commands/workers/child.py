@@ -9,13 +9,19 @@ import signal
 import socket
 import sys
 import threading
+import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qmigrate.commands.workers.line import GarbledError, Line
 
+if TYPE_CHECKING:
+    from qmigrate.commands.workers.body import Body
+
 #: Seconds between two reports.
 REPORT_EVERY = 0.5
+#: Seconds that ranges may take to stop, once they are told to.
+LAST = 120.0
 
 
 def main() -> int:
@@ -26,21 +32,23 @@ def main() -> int:
     words = _heard(line)
     if words is None:
         return 1
+    made: list[Body] = []
+    ended = threading.Event()
+    threading.Thread(target=_report, args=(line, made, ended), daemon=True).start()
     # The folders that the user's code is found in may have been added by the parent.
     sys.path[:] = words[1]
-    from qmigrate.commands.workers.body import Body
+    from qmigrate.commands.workers.body import Body as Made
     from qmigrate.commands.workers.carried import from_json
     from qmigrate.commands.workers.words import said
     from qmigrate.steps.hands import Order
 
     try:
-        body = Body(from_json(words[2]), Order(**words[3]))
+        body = Made(from_json(words[2]), Order(**words[3]))
     except BaseException as error:
         line.say("refused", said(error))
         return 1
     line.say("ready")
-    ended = threading.Event()
-    threading.Thread(target=_report, args=(line, body, ended), daemon=True).start()
+    made.append(body)
     threads: list[threading.Thread] = []
 
     def copy(number: int, again: bool) -> None:
@@ -57,8 +65,10 @@ def main() -> int:
         thread.start()
         threads.append(thread)
     body.stop()
+    deadline = time.monotonic() + LAST
     for thread in threads:
-        thread.join()
+        # Nobody may be there any more who would end this process.
+        thread.join(max(0.0, deadline - time.monotonic()))
     ended.set()
     body.close()
     return 0
@@ -72,9 +82,13 @@ def _heard(line: Line) -> list[Any] | None:
         return None
 
 
-def _report(line: Line, body: Any, ended: threading.Event) -> None:
+def _report(line: Line, made: list[Any], ended: threading.Event) -> None:
+    """How far it is, or that it is there at all: whoever says nothing counts as stalled."""
     while not ended.is_set():
-        line.say("report", asdict(body.report()))
+        if made:
+            line.say("report", asdict(made[0].report()))
+        else:
+            line.say("loading")
         ended.wait(REPORT_EVERY)
 
 

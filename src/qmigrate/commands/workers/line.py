@@ -60,6 +60,11 @@ class Line:
             raise GarbledError(f"{len(message):,} bytes of JSON that are no message")
         return words
 
+    def hang_up(self) -> None:
+        """Nothing is said or heard any more, whoever still has the other end: :meth:`hear` ends."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Hang up."""
         with suppress(OSError):

@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from qmigrate import children
 from qmigrate.commands.workers.carried import to_json
 from qmigrate.commands.workers.line import GarbledError, Line
 from qmigrate.commands.workers.words import heard
@@ -22,7 +24,11 @@ from qmigrate.steps.hands import LostError, Order, Report
 #: What somebody waits for: that it is done, how it failed, or that the worker is gone.
 _Answer = Literal["done", "lost"] | QmigrateError
 #: Seconds between two looks at the stop signal, the lease and the display.
-LOOK = 0.2
+LOOK = children.LOOK
+#: Seconds without a word after which a worker counts as stalled; it says several a second, also while a model loads.
+SILENCE = 120.0
+#: Seconds in which the last words of a worker that has ended arrive.
+LAST_WORDS = 2.0
 #: Seconds that a worker gets beyond the longest request to end at a checkpoint.
 PATIENCE = 15.0
 
@@ -84,7 +90,8 @@ class ProcessHand:
         self._answers: dict[int | str, queue.SimpleQueue[_Answer]] = {"": queue.SimpleQueue()}
         self._report = Report()
         self._lost = False
-        self._garbled = ""
+        self._why = ""
+        self._heard_at = time.monotonic()
         # What the user's code prints there must not get into the result of this process.
         self._process = subprocess.Popen(
             command(its.fileno()), pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -114,12 +121,10 @@ class ProcessHand:
     def close(self) -> None:
         """See ``steps.hands``."""
         self._line.say("stop")
-        try:
-            self._process.wait(self._patience)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
+        children.end(self._process, self._patience)
+        # Whatever it has started may still hold the other end, which nobody waits for.
+        self._line.hang_up()
+        self._reader.join(children.KILLED)
         self._line.close()
 
     def _wait(self, about: int | str, look: Callable[[], None]) -> None:
@@ -128,6 +133,7 @@ class ProcessHand:
                 answer = self._answers[about].get(timeout=LOOK)
             except queue.Empty:
                 look()
+                self._check_silence()
                 continue
             if answer == "lost":
                 raise LostError(self._ending())
@@ -135,19 +141,35 @@ class ProcessHand:
                 raise answer
             return
 
+    def _check_silence(self) -> None:
+        """End a worker that is there, and does nothing: stopped, swapped out, or blocked for good."""
+        silence, there = time.monotonic() - self._heard_at, self._process.poll() is None
+        if silence <= (SILENCE if there else LAST_WORDS):
+            return
+        if there:
+            self._why = self._why or f"killed, since it said nothing for {SILENCE:g} s"
+            children.end(self._process, 0.0)
+        # Whatever it has started may still hold the other end, so that no end of it is ever heard.
+        self._line.hang_up()
+
     def _ending(self) -> str:
-        code = self._process.wait()
-        if self._garbled:
-            return self._garbled
+        # Its end of the line is closed, so that it has ended or is about to.
+        children.end(self._process, self._patience)
+        if self._why:
+            return self._why
+        code = self._process.returncode
+        if code is None:
+            return "killed, and not gone yet"
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
     def _read(self) -> None:
         try:
             while (words := self._line.hear()) is not None:
+                self._heard_at = time.monotonic()
                 self._take(*words)
         except (GarbledError, LookupError, TypeError, ValueError) as error:
             why = str(error) if isinstance(error, GarbledError) else "a message that none should be"
-            self._garbled = f"ended, since it sent what nobody understands: {why}"
+            self._why = f"ended, since it sent what nobody understands: {why}"
             self._process.kill()
         with self._lock:
             self._lost = True
@@ -167,6 +189,8 @@ class ProcessHand:
             self._answers[number].put(heard(error))
         elif word == "report":
             self._report = Report(**more[0])
+        elif word == "loading":
+            return
         else:
             raise GarbledError("a message of another kind")
 
@@ -177,4 +201,4 @@ def command(number: int) -> list[str]:
     Args:
         number: of the open socket that it inherits.
     """
-    return [sys.executable, "-m", "qmigrate.commands.workers.child", str(number)]
+    return children.command("qmigrate.commands.workers.child", str(number))

@@ -20,7 +20,7 @@ from typing import Any
 
 from tenacity import Retrying, stop_after_attempt
 
-from qmigrate.commands.workers.local import LOOK, PATIENCE
+from qmigrate.commands.workers.local import LOOK, PATIENCE, SILENCE
 from qmigrate.commands.workers.words import heard, said
 from qmigrate.errors import ConfigError, UnavailableError
 from qmigrate.settings import Settings
@@ -148,11 +148,14 @@ class RayHand:
         self._lock = threading.Lock()
         self._asked: Any = None
         self._asked_at = 0.0
+        self._begun = False
         self._report = Report()
 
     def begin(self, order: Order, config: str, look: Callable[[], None]) -> None:
         """Wait until it has room and is ready."""
+        # How long a cluster takes to have room is nobody's fault; from then on it answers.
         self._outcome(self._actor.begin.remote(asdict(order), config), look)
+        self._begun = True
 
     def copy(self, number: int, *, again: bool, look: Callable[[], None]) -> None:
         """See ``steps.hands``."""
@@ -179,12 +182,22 @@ class RayHand:
     def _outcome(self, answer: Any, look: Callable[[], None]) -> None:
         while not self._ray.wait([answer], timeout=LOOK)[0]:
             look()
+            if self._is_silent():
+                with suppress(self._ray.exceptions.RayError, ValueError):
+                    self._ray.kill(self._actor)
+                raise LostError(f"killed, since it said nothing for {SILENCE:g} s")
         try:
             words = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
             raise LostError(str(error).strip().splitlines()[0]) from error
         if words is not None:
             raise heard(words)
+
+    def _is_silent(self) -> bool:
+        """Whether it was asked how far it is, long ago, and has not answered."""
+        self.report()
+        with self._lock:
+            return self._begun and self._asked is not None and time.monotonic() - self._asked_at > SILENCE
 
 
 class RemoteWorker:

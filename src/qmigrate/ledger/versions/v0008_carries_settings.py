@@ -19,8 +19,8 @@ from sqlalchemy import (
 
 from qmigrate.ledger.extend import create_or_extend
 
-revision = "0009"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 metadata = MetaData()
 Number = BigInteger().with_variant(Integer, "sqlite")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from alembic.operations import Operations
 from sqlalchemy import JSON, Column, inspect
 
-revision = "0010"
-down_revision = "0009"
+revision = "0009"
+down_revision = "0008"
 
 TABLE = "qdrant_migration_runs"
 

@@ -1,0 +1,96 @@
+"""What revisions say, for the record, and compared with what was recorded. It accepts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from qmigrate.commands.session import Session
+from qmigrate.errors import PlanError
+from qmigrate.ledger import Ledger, known_meanings, meaning
+from qmigrate.model.schema import CollectionSchema, JsonObject, changes
+from qmigrate.model.state import Applied
+from qmigrate.operations.meaning import differences, meaning_of
+from qmigrate.planner.members import refs_of
+from qmigrate.revision_file import Revision
+
+#: What a comparison has found.
+SAME, CHANGED, UNKNOWN = "same", "changed", "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A changed file against what was applied from it.
+
+    Attributes:
+        meaning: ``same``: only words differ; ``changed``; ``unknown``: what was applied is not recorded.
+        differences: one line each.
+    """
+
+    meaning: str
+    differences: tuple[str, ...] = ()
+
+
+def says(revision: Revision) -> JsonObject:
+    """What a revision says, as it is recorded."""
+    source = "" if revision.inline else revision.path.read_text(encoding="utf-8")
+    return meaning_of(
+        revision.operations,
+        source,
+        down_revision=list(revision.down),
+        requires_sql=revision.requires_sql,
+        irreversible=revision.irreversible is not None,
+    )
+
+
+def meanings_of(session: Session, wanted: Collection[str]) -> dict[tuple[str, str], JsonObject]:
+    """What is not recorded yet of these revisions, and of applied ones whose files are what was applied.
+
+    Args:
+        wanted: ids of those that a job is about to use.
+    """
+    applied, known = session.ledger.applied_checksums(), known_meanings(session.ledger)
+    return {
+        (one.id, one.checksum): says(one)
+        for one in session.revisions.order()
+        if (one.id in wanted or applied.get(one.id) == one.checksum) and (one.id, one.checksum) not in known
+    }
+
+
+def compare(ledger: Ledger, revision: Revision, applied: str) -> Compared:
+    """Whether a file still says what was applied.
+
+    Args:
+        revision: as its file is now.
+        applied: checksum of what was applied.
+    """
+    before = meaning(ledger, revision.id, applied)
+    if before is not None:
+        found = differences(before, says(revision))
+        return Compared(CHANGED if found else SAME, found)
+    lines: list[str] = []
+    for name, entries in sorted(ledger.all_applied().items()):
+        for entry in entries:
+            if entry.revision == revision.id:
+                recorded = ledger.moments(name)[-1].applied
+                schema = next((after for one, _, after in recorded if one == revision.id), None)
+                lines += _of_schemas(revision, name, entry, schema)
+    return Compared(UNKNOWN, tuple(lines))
+
+
+def _of_schemas(
+    revision: Revision, name: str, entry: Applied, recorded: CollectionSchema | None
+) -> Iterator[str]:
+    """How the schema that was recorded differs from what the file would make of the one before it."""
+    made = entry.prior
+    try:
+        for _, operation in refs_of(revision, name, exists=made is not None):
+            operation.check(made)
+            made = operation.apply(made)
+    except PlanError as error:
+        yield f"{name}: {error.message}"
+        return
+    if recorded is not None and made is not None:
+        yield from (f"{name}: {change.describe()}" for change in changes(recorded, made))
+    elif (recorded is None) != (made is None):
+        yield f"{name}: {'it is made' if recorded is None else 'it is taken away'} by the file of now"

@@ -1,0 +1,340 @@
+"""repair: what somebody did by hand is put back or recorded, and nothing else is touched."""
+
+from __future__ import annotations
+
+import pytest
+from tests.harness import ADD, CREATE, INDEX, Deployment
+from tests.scenarios.cli import call
+from tests.scenarios.plain_names import plain
+
+from qmigrate.commands import repair, status, upgrade
+from qmigrate.commands import rollback as back
+from qmigrate.errors import NotFoundError, QmigrateError, RefusedError, RepairNeededError
+from qmigrate.model.names import old_alias
+from qmigrate.model.schema import CollectionSchema
+
+OTHER = CollectionSchema(vectors={"x": {"size": 4, "distance": "Dot"}})
+
+
+@pytest.fixture
+def made(deployment):
+    """A collection at its third revision: two ways back are kept."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(20)
+    deployment.revise("0002", ADD)
+    upgrade.upgrade(deployment.settings())
+    deployment.revise("0003", ADD.replace('"b"', '"c"'))
+    upgrade.upgrade(deployment.settings())
+    return deployment
+
+
+def by_hand(made: Deployment, change) -> None:
+    """Somebody else's change, with the names of the deployment."""
+    store = made.store()
+    try:
+        change(store, made.name)
+    finally:
+        store.close()
+
+
+def aliases(made: Deployment) -> dict[str, str]:
+    """Of the deployment, own ones too."""
+    store = made.store()
+    try:
+        return {name: target for name, target in store.aliases().items() if name.startswith(made.name)}
+    finally:
+        store.close()
+
+
+def states(made: Deployment) -> dict[str, str]:
+    """Physical name -> state of every generation, as the ledger has it."""
+    from qmigrate.ledger import Ledger
+
+    ledger = Ledger.open(made.ledger_url)
+    try:
+        return {row.physical.replace(made.name, "NAME"): row.state for row in ledger.generations(made.name)}
+    finally:
+        ledger.close()
+
+
+def repairs(made: Deployment) -> list[tuple[str, str, str | None]]:
+    """(strategy, revision, physical) of what repair has recorded, newest first."""
+    rows = status.history(made.settings(), made.name).rows
+    return [(row.strategy, row.revision, row.physical) for row in rows if row.direction == "repair"]
+
+
+def removed(store, name: str) -> None:
+    """The alias is deleted."""
+    store.drop_alias(name)
+
+
+def moved(store, name: str) -> None:
+    """The alias leads to a generation of before."""
+    store.drop_alias(name)
+    store.create_alias(name, f"{name}__g0001")
+
+
+def moved_elsewhere(store, name: str) -> None:
+    """The alias leads to a collection that nobody knows."""
+    store.create_collection(f"{name}_other", OTHER, seal=None, defer_index=False)
+    store.drop_alias(name)
+    store.create_alias(name, f"{name}_other")
+
+
+BY_HAND = [removed, moved, moved_elsewhere]
+
+
+@pytest.mark.parametrize("change", BY_HAND, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("pending", [False, True], ids=["nothing pending", "pending"])
+def test_a_name_that_somebody_moved_is_never_nothing_to_do(made, change, pending):
+    """plan, upgrade and a dry run: exit 7 with the command that puts it back; check, status and doctor name it, too."""
+    by_hand(made, change)
+    if pending:
+        made.revise("0004", INDEX)
+    wanted = f"qmigrate repair --name {made.name}"
+    for args in (("plan",), ("upgrade",), ("upgrade", "--dry-run"), ("upgrade", "--only", made.name)):
+        said = call(made.root, *args)
+        assert (said.code, wanted in said.err) == (7, True), f"{args}: {said.text}"
+    assert made.row().next_command == wanted
+    assert wanted in call(made.root, "check", "--only", made.name).out
+    assert wanted in call(made.root, "doctor", "--json").out
+
+
+@pytest.mark.parametrize("change", BY_HAND, ids=lambda change: change.__name__)
+def test_a_name_is_put_back_and_recorded(made, change):
+    """The recorded generation serves again with all of its points; the history says who did what, and nothing is left."""
+    before, names, there = made.contents(), aliases(made), states(made)
+    by_hand(made, change)
+    with pytest.raises(RefusedError, match="needs consent"):
+        _refuse(made)
+    result = repair.name(made.settings(), made.name)
+    assert f"{made.name}__g0003" in result.detail
+    assert (made.contents(), aliases(made), states(made)) == (before, names, there)
+    assert repairs(made) == [("name", "0003", f"{made.name}__g0003")]
+    assert made.row().state == "ready"
+    assert call(made.root, "upgrade").code == 0
+    assert "nothing was done" in repair.name(made.settings(), made.name).detail
+    back.rollback(made.settings(), "0002")
+    assert made.row().revision == "0002"
+
+
+def _refuse(made: Deployment) -> None:
+    def disagree(plan) -> None:
+        raise RefusedError("needs consent")
+
+    before = aliases(made)
+    try:
+        repair.name(made.settings(), made.name, agreed=disagree)
+    finally:
+        assert aliases(made) == before
+
+
+def test_a_collection_that_somebody_made_under_the_name_is_left_alone(made):
+    """Its points are somebody's: they are saved and removed by a person, then the name is put back."""
+
+    def made_again(store, name):
+        store.drop_alias(name)
+        store.create_collection(name, OTHER, seal=None, defer_index=False)
+
+    by_hand(made, made_again)
+    with pytest.raises(RepairNeededError, match="another client made"):
+        repair.name(made.settings(), made.name)
+    assert call(made.root, "upgrade").code == 7
+    by_hand(made, lambda store, name: store.drop_collection(name))
+    repair.name(made.settings(), made.name)
+    assert made.row().state == "ready"
+
+
+def test_a_name_whose_generation_is_gone_is_not_put_back(made):
+    """Nothing is guessed: the message says how it is restored."""
+    by_hand(made, lambda store, name: store.drop_collection(f"{name}__g0003"))
+    with pytest.raises(RepairNeededError, match="not in Qdrant any more") as refused:
+        repair.name(made.settings(), made.name)
+    assert "snapshot restore" in str(refused.value.hint)
+    assert call(made.root, "upgrade").code == 7
+
+
+def test_only_names_under_management_are_put_back(made):
+    """A name that the ledger doesn't have is not found; one with an unfinished run waits for that."""
+    with pytest.raises(NotFoundError, match="nothing that serves"):
+        repair.name(made.settings(), f"{made.name}x")
+
+
+@pytest.mark.server
+def test_a_hidden_name_is_put_back(qdrant_server, tmp_path):
+    """The alias in front of a plain collection is removed, so that the old points serve again: put back as it was."""
+    from tests.conftest import clean
+
+    made = Deployment(
+        tmp_path / "project",
+        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2},
+        f"sqlite:///{tmp_path}/ledger.db",
+    )
+    plain(made)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    before, names = made.contents(), aliases(made)
+    assert old_alias(made.name) in names
+    by_hand(made, removed)
+    assert call(made.root, "upgrade").code == 7
+    repair.name(made.settings(), made.name)
+    assert (made.contents(), aliases(made)) == (before, names)
+    clean(made)
+
+
+@pytest.mark.parametrize("lost", ["__g0001", "__g0002"])
+def test_the_loss_of_one_way_back_is_recorded_and_the_other_is_kept(made, lost):
+    """What check, status and doctor advise records just the loss: every other generation is there and kept."""
+    physical = made.name + lost
+    by_hand(made, lambda store, _: store.drop_collection(physical))
+    wanted = f"qmigrate repair --vanished {physical}"
+    assert made.row().next_command == wanted
+    assert wanted in call(made.root, "doctor", "--json").out
+    said = call(made.root, "check", "--only", made.name)
+    assert (said.code, wanted in said.out, "--now" in said.out) == (4, True, False)
+    there = states(made)
+    assert call(made.root, *wanted.split()[1:]).code == 0
+    assert states(made) == {**there, f"NAME{lost}": "gone"}
+    assert repairs(made) == [("vanished", "0003", f"{made.name}__g0003")]
+    assert call(made.root, "check", "--only", made.name).code == 0
+    assert made.row().state == "ready"
+    if lost == "__g0001":
+        back.rollback(made.settings(), "0002")
+        assert made.row().revision == "0002"
+
+
+def test_the_loss_of_what_is_there_is_not_recorded(made):
+    """A generation that is in Qdrant, serves, or is nobody's: refused, and the ledger stays as it is."""
+    there = states(made)
+    for generation, kind, words in (
+        (f"{made.name}__g0001", RefusedError, "is in Qdrant"),
+        (f"{made.name}__g0003", RefusedError, "is in Qdrant"),
+        (f"{made.name}__g0009", NotFoundError, "no generation"),
+        (made.name, NotFoundError, "no generation"),
+    ):
+        with pytest.raises(kind, match=words):
+            repair.vanished(made.settings(), generation)
+    assert states(made) == there
+
+
+def test_what_served_and_was_deleted_can_be_recorded_as_lost(made):
+    """A collection that somebody deleted on purpose: recorded, never made again, and in nobody's way."""
+
+    def deleted(store, name):
+        store.drop_collection(f"{name}__g0003")
+
+    by_hand(made, deleted)
+    made.revise("0004", INDEX)
+    assert call(made.root, "upgrade").code == 7
+    repair.vanished(made.settings(), f"{made.name}__g0003")
+    assert states(made)["NAME__g0003"] == "gone"
+    said = call(made.root, "upgrade")
+    assert said.code == 0, said.text
+    assert made.name not in aliases(made)
+
+
+def test_a_repair_that_was_interrupted_is_finished(made, monkeypatch):
+    """Stopped between the move and its record: the next one records it, and so does an upgrade."""
+    from qmigrate.steps import repair as steps
+
+    by_hand(made, removed)
+    with monkeypatch.context() as patch:
+
+        def stop(*_):
+            raise QmigrateError("stopped here")
+
+        patch.setattr(steps, "read_back", stop)
+        with pytest.raises(QmigrateError, match="stopped here"):
+            repair.name(made.settings(), made.name)
+    assert made.row().state == "failed"
+    assert "interrupted" in repair.name(made.settings(), made.name).detail
+    assert repairs(made) == [("name", "0003", f"{made.name}__g0003")]
+    assert made.row().state == "ready"
+
+
+# --- two applications, a ledger each, one Qdrant ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(made, tmp_path):
+    """Another application beside `made`, with a ledger of its own and a collection that nobody has adopted."""
+    mine = Deployment(
+        tmp_path / "mine", made.qdrant, f"sqlite:///{tmp_path}/mine.db", name=f"{made.name}_mine"
+    )
+    mine.revise("0001", CREATE)
+    upgrade.upgrade(mine.settings())
+    by_hand(mine, lambda store, name: store.create_collection(f"{name}_free", OTHER, seal=None, defer_index=False))
+    return made, mine
+
+
+def whole(made: Deployment) -> dict:
+    """Every collection of the other application with its seal, and every alias."""
+    store = made.store()
+    try:
+        physical = [name for name in store.physical_names() if name.startswith(f"{made.name}__")]
+        return {name: (store.describe(name).seal, store.count(name)) for name in physical}
+    finally:
+        store.close()
+
+
+def test_what_another_ledger_has_sealed_is_foreign_and_nothing_to_do(two):
+    """status, check and doctor of one application name the other's collections as foreign, and advise nothing."""
+    other, mine = two
+    rows = {row.name: row for row in status.status(mine.settings()).collections}
+    row = rows[other.name]
+    assert (row.state, row.next_command) == ("foreign", None)
+    for flags in ((), ("--strict",)):
+        said = call(mine.root, "check", *flags, "--only", other.name, "--json")
+        (found,) = [one for one in said.json["data"]["collections"] if one["name"] == other.name]
+        assert [(one["kind"], one["severity"], one["fixes"]) for one in found["findings"]] == [("foreign", "note", [])]
+        assert said.code == 0
+    doctor = call(mine.root, "doctor", "--json")
+    sizes = ("RAM", "disk")
+    every = [one for one in doctor.json["data"]["checks"] if one["name"] not in sizes]
+    about = [one for one in every if other.name + "__" in str(one) or one["name"] == "foreign"]
+    assert {one["name"] for one in about} == {"foreign", "foreign generations"}
+    assert all(one["ok"] is None for one in about)
+    assert doctor.code == 0, doctor.text
+
+
+def test_a_glob_adopts_nothing_of_another_ledger(two):
+    """A glob takes what is nobody's, and names what it leaves alone; by its name it is refused."""
+    other, mine = two
+    before = whole(other)
+    said = call(mine.root, "adopt", f"{other.name}*")
+    assert said.code == 0, said.text
+    assert "another ledger" in said.text
+    assert other.name not in {row.name for row in status.status(mine.settings()).collections if row.state == "ready"}
+    assert mine.row().state == "ready"
+    assert whole(other) == before
+    assert call(mine.root, "adopt", other.name).code == 7
+    assert call(mine.root, "adopt", f"{other.name}_m*", "--take-over", "--dry-run").code == 0
+
+
+def test_leftovers_of_another_ledger_are_left(two):
+    """An own alias of the other application stays, although this ledger has held a lease of that very name."""
+    other, mine = two
+    by_hand(other, lambda store, name: store.create_alias(f"{name}__g0003__e1", f"{name}__g0003"))
+    from qmigrate.commands.session import session
+
+    with session(mine.settings(), writes=True) as opened:
+        for _ in range(3):
+            with opened.ledger.hold(other.name, timeout=5):
+                pass
+    before = aliases(other)
+    repair.leftovers(mine.settings())
+    assert aliases(other) == before
+    repair.leftovers(other.settings())
+    assert f"{other.name}__g0003__e1" not in aliases(other)
+
+
+def test_gc_of_another_application_removes_nothing(two):
+    """Neither gc nor an upgrade of one application touches the other's generations."""
+    other, mine = two
+    before = whole(other)
+    assert call(mine.root, "gc", "--now", "--yes").code == 0
+    mine.revise("0002", INDEX.replace("{name}", "*"))
+    assert call(mine.root, "upgrade").code == 0
+    assert whole(other) == before
+    assert call(other.root, "check", "--only", other.name).code == 0
