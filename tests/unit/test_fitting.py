@@ -8,7 +8,6 @@ from tests.harness import write
 from qmigrate.commands.fitting import asked, misfits
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
-from qmigrate.store import ConnectionSettings, connect
 
 
 def match(key: str, **how) -> dict:
@@ -54,28 +53,32 @@ MISFITS = [
 ]
 
 
-@pytest.mark.parametrize(("condition", "lines"), MISFITS, ids=lambda one: str(one)[:50])
-@pytest.mark.parametrize("clause", ["must", "must_not"])
-def test_values_of_another_type_are_said(condition, lines, clause):
-    """What the payloads hold decides; a field with several types takes each of them."""
-    store = connect(ConnectionSettings(path=":memory:"))
+@pytest.fixture
+def collection(deployment):
+    """An empty collection on each store."""
+    store = deployment.store()
     try:
-        store.create_collection("c", CollectionSchema({"a": {"size": 2, "distance": "Dot"}}), seal=None, defer_index=False)
-        assert misfits(store, "c", {"filter": {clause: [condition]}}) == ()
-        write(store, "c", [Point(number, payload, {"a": [1.0, 2.0]}) for number, payload in enumerate(PAYLOADS, 1)])
-        assert list(misfits(store, "c", {"filter": {clause: [condition]}})) == lines
+        schema = CollectionSchema({"a": {"size": 2, "distance": "Dot"}})
+        store.create_collection(deployment.name, schema, seal=None, defer_index=False)
+        yield store, deployment.name
     finally:
         store.close()
 
 
-def test_numbers_that_are_texts_are_told_apart_from_words():
+def test_values_of_another_type_are_said(collection):
+    """What the payloads hold decides, under must and must_not; a field with several types takes each of them."""
+    store, name = collection
+    assert misfits(store, name, {"filter": {"must": [match("text", value=90)]}}) == ()
+    write(store, name, [Point(number, payload, {"a": [1.0, 2.0]}) for number, payload in enumerate(PAYLOADS, 1)])
+    for condition, lines in MISFITS:
+        for clause in ("must", "must_not"):
+            assert list(misfits(store, name, {"filter": {clause: [condition]}})) == lines, condition
+
+
+def test_numbers_that_are_texts_are_told_apart_from_words(collection):
     """A text that is no number gets no advice to write one."""
-    store = connect(ConnectionSettings(path=":memory:"))
-    try:
-        store.create_collection("c", CollectionSchema({"a": {"size": 2, "distance": "Dot"}}), seal=None, defer_index=False)
-        write(store, "c", [Point(1, {"n": 5}, {"a": [1.0, 2.0]})])
-        for value, advice in (("5", ": the number is written 5, without quotes"), ("--5", ""), ("²", ""), ("five", "")):
-            (line,) = misfits(store, "c", {"filter": {"must": [match("n", value=value)]}})
-            assert line.endswith(f'the text "{value}"{advice}')
-    finally:
-        store.close()
+    store, name = collection
+    write(store, name, [Point(1, {"n": 5}, {"a": [1.0, 2.0]})])
+    for value, advice in (("5", ": the number is written 5, without quotes"), ("--5", ""), ("²", ""), ("five", "")):
+        (line,) = misfits(store, name, {"filter": {"must": [match("n", value=value)]}})
+        assert line.endswith(f'the text "{value}"{advice}')
