@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +39,9 @@ class Revisions:
         self._order = tuple(self._revisions[found.revision] for found in newest_first)[::-1]
         self._parents = {revision.id: revision.down for revision in self._order}
         self._inline: tuple[str, ...] = ()
-        self._names: frozenset[str] = frozenset()
+        self._names: Callable[[], Iterable[str]] = tuple
+        self._known: Callable[[], frozenset[str]] = frozenset
+        self._any_sign = False
 
     @classmethod
     def load(cls, scripts: Path) -> Revisions:
@@ -56,7 +59,7 @@ class Revisions:
             raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
         found = [load_file(file) for file in files]
         _check_graph([revision for revision, _ in found])
-        return cls(found).bound(())
+        return cls(found).bound(tuple)
 
     @classmethod
     def none(cls) -> Revisions:
@@ -91,35 +94,33 @@ class Revisions:
             for one in later:
                 made._parents[one] += (revision.id,)
         made._order = tuple(made._revisions[one] for one in made._sorted())
-        return made.bound(self._names)
+        return made.bound(self._names, any_sign=self._any_sign)
 
-    def doubtful(self, *, any_sign: bool = False) -> bool:
-        """Whether a pattern looks like a glob, and may be the name of a collection all the same.
-
-        Args:
-            any_sign: names may hold ``*`` and ``?``, too, as local mode takes them.
-        """
-        return any(
-            operation.is_glob and not is_forced(operation.written) and (any_sign or "[" in operation.pattern)
-            for revision in self._order
-            for operation in (*revision.operations, *(self.downgrade_operations(revision.id) or ()))
-        )
-
-    def bound(self, names: Iterable[str]) -> Revisions:
+    def bound(self, names: Callable[[], Iterable[str]], *, any_sign: bool = False) -> Revisions:
         """The same where these names exist: a pattern that is one of them means it alone.
 
         What a revision creates under an exact name is a name for every other revision, too.
+
+        Args:
+            names: asked once, and only where a pattern may be a name and a glob.
+            any_sign: names may hold ``*`` and ``?``, too, as local mode takes them.
         """
         made = copy.copy(self)
-        every = [operation for one in self._order for operation in one.operations]
-        made._names = frozenset(names) | {one.pattern for one in every if one.creates and not one.is_glob}
+        made._names, made._any_sign = names, any_sign
+        created = {one.pattern for each in self._order for one in each.operations if one.creates and not one.is_glob}
+        made._known = functools.cache(lambda: frozenset(names()) | created)
         made._revisions = {
-            key: replace(one, operations=tuple(operation.bound(made._names) for operation in one.operations))
-            for key, one in self._revisions.items()
+            key: replace(one, operations=made._bind(one.operations)) for key, one in self._revisions.items()
         }
         made._order = tuple(made._revisions[one.id] for one in self._order)
         made._downgrades = {}
         return made
+
+    def _bind(self, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+        doubtful = any(
+            one.is_glob and not is_forced(one.written) and (self._any_sign or "[" in one.pattern) for one in operations
+        )
+        return tuple(one.bound(self._known()) for one in operations) if doubtful else operations
 
     def _sorted(self) -> list[str]:
         """Parents before children: files in their own order, the others as early as they can be."""
@@ -232,7 +233,7 @@ class Revisions:
         if revision.id not in self._downgrades:
             module = self._modules[revision.id]
             found = operations_of(module, "downgrade", revision.path)
-            self._downgrades[revision.id] = tuple(one.bound(self._names) for one in found)
+            self._downgrades[revision.id] = self._bind(found)
         return self._downgrades[revision.id]
 
     def _closure(self, starts: Iterable[str]) -> frozenset[str]:

@@ -7,6 +7,7 @@ import pytest
 
 from qmigrate import op
 from qmigrate.model import patterns
+from qmigrate.revisions import Revisions
 
 SOURCE = Path(__file__).parents[2] / "src" / "qmigrate"
 NAMES = ["docs[eu]", "docse", "docsu", "other"]
@@ -40,8 +41,6 @@ def test_a_name_that_is_not_among_the_choice_is_a_name_all_the_same():
 
 def test_what_a_revision_creates_is_a_name_for_its_operations(tmp_path):
     """Before anything exists, the name that a revision creates is one for the operations behind it."""
-    from qmigrate.revisions import Revisions
-
     (tmp_path / "versions").mkdir()
     head = "from qdrant_client.models import *\nfrom qmigrate import op\n"
     body = '\ndef upgrade():\n    return [op.CreateCollection("docs[eu]", {}), op.DropPayloadIndex("docs[eu]", "k")]\n'
@@ -50,6 +49,22 @@ def test_what_a_revision_creates_is_a_name_for_its_operations(tmp_path):
     found = Revisions.load(tmp_path)
     every = (*found.get("1").operations, *found.downgrade_operations("1"))
     assert [[name for name in NAMES if one.matches(name)] for one in every] == [["docs[eu]"]] * 3
+
+
+def test_names_are_asked_for_only_in_doubt_and_no_downgrade_is_run(tmp_path):
+    """Where no pattern may be both, nothing is asked; a downgrade() runs when it is wanted, and not before."""
+    (tmp_path / "versions").mkdir()
+    head = '"""a"""\nfrom qmigrate import op\nrevision = "{}"\ndown_revision = {}\n'
+    body = '\ndef upgrade():\n    return [op.DropPayloadIndex("{}", "k")]\n'
+    down = '\ndef downgrade():\n    raise SystemError("it ran")\n'
+    (tmp_path / "versions" / "1.py").write_text(head.format("1", "None") + body.format("docs*") + down)
+    asked = []
+    plain = Revisions.load(tmp_path).bound(lambda: asked.append(1) or NAMES)
+    assert (len(plain.order()), asked) == (1, [])
+    (tmp_path / "versions" / "2.py").write_text(head.format("2", "'1'") + body.format("docs[eu]"))
+    found = Revisions.load(tmp_path).bound(lambda: asked.append(1) or NAMES)
+    assert [name for name in NAMES if found.get("2").operations[0].matches(name)] == ["docs[eu]"]
+    assert asked == [1]
 
 
 def test_only_one_module_reads_globs():

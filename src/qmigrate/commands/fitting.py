@@ -6,6 +6,7 @@ A filter compares types, too: the number 90 is equal to no text ``"90"``, and un
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ _LOOKED_AT = 1000
 _NAMED = 3
 #: What one value, and what several of a kind are called.
 _PLURAL = {"text": "texts", "number": "numbers", "boolean": "booleans", "object": "objects", "list": "lists"}
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 _TEXT_MATCHES = ("text", "text_any", "phrase", "prefix")
 
 
@@ -70,7 +72,7 @@ def _misfits(key: str, kinds: Mapping[str, list[Any]], seen: Mapping[str, int], 
 def _hint(value: Any, seen: Mapping[str, int]) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and "text" in seen:
         return f": a text is written '\"{value}\"'"
-    if isinstance(value, str) and "number" in seen and value.lstrip("-").isdecimal():
+    if isinstance(value, str) and "number" in seen and _WHOLE.fullmatch(value):
         return f": the number is written {int(value)}, without quotes"
     if value in ("true", "false") and "boolean" in seen:
         return f": it is written json:{value}"

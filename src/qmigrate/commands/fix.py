@@ -351,7 +351,7 @@ def _checked(operation: Operation, identifier: object) -> PointId:
         return identifier
     if isinstance(identifier, str):
         try:
-            return int(identifier) if identifier.isdigit() else str(uuid.UUID(identifier))
+            return int(identifier) if identifier.isascii() and identifier.isdigit() else str(uuid.UUID(identifier))
         except ValueError:
             pass
     raise operation.error(f"{identifier!r} is no point id: unsigned integers and UUIDs are")

@@ -30,9 +30,11 @@ def with_inline(files: Revisions, ledger: Ledger, store: Store | None = None) ->
     if rows:
         used = _used(ledger)
         files = files.with_inline(_revision(row) for row in rows if row.wanted or row.revision in used)
-    if not files.doubtful(any_sign=store is not None and store.capabilities.local):
-        return files
-    return files.bound(known_names(ledger, store) if store is not None else ledger.collections().keys())
+
+    def names() -> Iterable[str]:
+        return known_names(ledger, store) if store is not None else ledger.collections().keys()
+
+    return files.bound(names, any_sign=store is not None and store.capabilities.local)
 
 
 def files_of(revisions: Revisions) -> dict[str, tuple[str, str]]:

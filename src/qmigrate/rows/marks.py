@@ -126,7 +126,7 @@ class Marks:
             DatabaseError: it can't be reached.
         """
         with self._writing.connected(keep=False) as connection:
-            return self.run_in(connection, reason, now, deleted)
+            return self._counts(connection, reason, now, deleted)
 
     def run(self, reason: str, now: datetime, deleted: int) -> list[int]:
         """Do them in a transaction of their own.
@@ -144,6 +144,9 @@ class Marks:
 
     def run_in(self, connection: Connection, reason: str, now: datetime, deleted: int) -> list[int]:
         """The same in the transaction of somebody else, who commits it."""
+        return self._counts(connection, reason, now, deleted)
+
+    def _counts(self, connection: Connection, reason: str, now: datetime, deleted: int) -> list[int]:
         return [int(self._do(connection, sql, reason, now, deleted).rowcount) for sql in self._statements()]
 
     def _statements(self) -> Iterator[str]:
