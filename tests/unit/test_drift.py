@@ -25,7 +25,7 @@ from qmigrate.drift import (
     plan_restoration,
     restoration,
 )
-from qmigrate.drift.undeclared import NOT_SET, settings_after, settings_of, undeclared
+from qmigrate.drift.undeclared import NOT_SET, declared_anew, settings_after, settings_of, undeclared
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import Build, GoLive, InPlace, Job
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed
@@ -334,6 +334,17 @@ def test_what_is_applied_records_only_what_it_touched():
     assert found["config"]["hnsw_config"] == {**HNSW, "m": 32}
     assert "quantization_config" not in found["config"]
     assert (sorted(found["vectors"]), found["indexes"], found["version"]) == (["a", "c"], {}, [1, 18, 3])
+
+
+def test_what_is_no_longer_declared_is_recorded_as_it_is():
+    """Accepted drift changes nothing live: a field that a revision took away is not expected to be as before."""
+    before = schema(indexes={"f": {"type": "keyword", "is_tenant": True}}, config={"hnsw_config": {"m": 16, "on_disk": True}})
+    after = schema(indexes={"f": {"type": "keyword"}}, config={"hnsw_config": {"m": 32}})
+    then = settings_of(LiveCollection("c", before), (1, 18, 3))
+    now = settings_of(LiveCollection("c", schema(indexes=after.indexes, config={"hnsw_config": {"m": 32, "ef_construct": 7}})), (1, 18, 3))
+    found = settings_after(then, now, declared_anew(before, after))
+    assert (found["indexes"], found["config"]) == ({"f": {"type": "keyword"}}, {"hnsw_config": {"m": 32}})
+    assert declared_anew(after, after) == ()
 
 
 @pytest.mark.parametrize(("of", "beside", "wanted"), [row[1:] for row in COLLECTIONS], ids=[row[0] for row in COLLECTIONS])

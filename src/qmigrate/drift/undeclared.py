@@ -66,7 +66,36 @@ def _taken(key: str, prior: Any, after: Any, now: Any) -> Any:
     if key == _QUANTIZATION or not all(isinstance(one, Mapping) for one in (prior, after, now)):
         return now
     touched = {name: _taken(name, prior.get(name), value, now.get(name)) for name, value in after.items()}
-    return {**prior, **{name: value for name, value in touched.items() if value is not None}}
+    return {name: value for name, value in {**prior, **touched}.items() if value is not None}
+
+
+def declared_anew(before: CollectionSchema | None, after: CollectionSchema | None) -> tuple[Change, ...]:
+    """What revisions say otherwise than before, as if it had been changed: accepted drift changes nothing live.
+
+    A field that is not declared any more is part of it.
+    """
+    if before is None or after is None:
+        return ()
+    families: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
+        ("vector.alter", before.vectors, after.vectors),
+        ("sparse.alter", before.sparse, after.sparse),
+        ("index.alter", before.indexes, after.indexes),
+        ("config.set", before.config, after.config),
+    )
+    return tuple(
+        Change(kind, name, after=_either(said.get(name), says.get(name)))
+        for kind, said, says in families
+        for name in sorted({*said, *says})
+        if said.get(name) != says.get(name)
+    )
+
+
+def _either(one: Any, other: Any) -> Any:
+    """Every field that either has and that differ, with any value that is one."""
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return one if other is None else other
+    differ = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    return {name: _either(one.get(name), other.get(name)) for name in differ}
 
 
 def effective(state: CollectionState, version: tuple[int, ...], *, restorable: bool = False) -> CollectionSchema | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from qmigrate.drift.undeclared import settings_after, settings_of
+from qmigrate.drift.undeclared import declared_anew, settings_after, settings_of
 from qmigrate.ledger import Fixed, View
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.origin import NOTHING
@@ -179,7 +179,8 @@ def _recorded(
     settings = generation.settings
     if changes is not None:
         now = _settings(work, target)
-        settings = settings_after(settings, now, tuple(changes)) if settings and now else now
+        said = (*changes, *declared_anew(work.state.declared, declared))
+        settings = settings_after(settings, now, said) if settings and now else now
     generation = replace(generation, revisions=applied, schema=declared or generation.schema, settings=settings)
     _seal(work, generation, applied, embedders)
     return [generation], embedders
