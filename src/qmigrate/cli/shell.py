@@ -192,11 +192,16 @@ def echo(text: str, *, err: bool = False, exactly: bool = False) -> None:
     click.echo(text if exactly else visible(text), err=err, nl=False, color=exactly or None)
 
 
-def echo_json(value: Any) -> None:
-    """Write a value as JSON to stdout."""
+def echo_json(value: Any, *, line: bool = False) -> None:
+    """Write a value as JSON to stdout.
+
+    Args:
+        line: as one line of a JSON Lines file.
+    """
     from qmigrate.cli.plain import to_plain
 
-    echo(visible_json(json.dumps(to_plain(value), indent=2, ensure_ascii=False)) + "\n", exactly=True)
+    form: dict[str, Any] = {"separators": (",", ":")} if line else {"indent": 2}
+    echo(visible_json(json.dumps(to_plain(value), ensure_ascii=False, **form)) + "\n", exactly=True)
 
 
 def with_shell(function: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable[..., Any]:

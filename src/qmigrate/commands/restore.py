@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from qmigrate.commands.snapshot import address, entries, moment_of, of_archive
 from qmigrate.errors import NotFoundError, RefusedError, UsageError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
+from qmigrate.model.patterns import is_glob, met
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
@@ -194,12 +194,6 @@ def _together(plans: Sequence[Plan]) -> Plan:
     )
 
 
-def _is_glob(opened: Session, pattern: str, known: Collection[str]) -> bool:
-    """A name that is there is that name, whatever signs it has."""
-    there = pattern in known or pattern in known_names(opened.ledger, opened.store)
-    return not there and any(sign in pattern for sign in "*?[")
-
-
 def _origins(
     opened: Session, pattern: str, snapshot: str | None, folder: Path, into: str | None
 ) -> dict[str, Origin]:
@@ -210,7 +204,8 @@ def _origins(
         UsageError: several collections, and something that is of one.
     """
     of_archives = {one.header.name for one in archive.summaries(folder)}
-    if not _is_glob(opened, pattern, of_archives):
+    known = of_archives.union(known_names(opened.ledger, opened.store))
+    if not is_glob(pattern, known):
         return {pattern: find(opened, pattern, snapshot, folder, into=into)}
     if snapshot is not None or into is not None:
         raise UsageError(
@@ -219,7 +214,7 @@ def _origins(
         )
     world = observe(opened.ledger, opened.store)
     managed = [name for name, state in world.collections.items() if state.managed and state.live is not None]
-    names = sorted(name for name in {*managed, *of_archives} if fnmatchcase(name, pattern))
+    names = met(pattern, sorted({*managed, *of_archives}), known)
     if not names:
         raise NotFoundError(f"no collection and no archive matches {pattern}", hint="qmigrate snapshot list")
     return {name: find(opened, name, None, folder) for name in names}
@@ -231,15 +226,15 @@ def _restored_names(opened: Session, pattern: str) -> list[str]:
     Raises:
         NotFoundError: none of those that a glob matches serves what was restored.
     """
-    if not _is_glob(opened, pattern, ()):
+    known = known_names(opened.ledger, opened.store)
+    if not is_glob(pattern, known):
         return [pattern]
     world = observe(opened.ledger, opened.store)
     open_runs = {run.job.collection for run in opened.ledger.open_runs() if run.verb == VERB}
     found = [
         name
-        for name, state in sorted(world.collections.items())
-        if fnmatchcase(name, pattern)
-        and (name in open_runs or was_restored(opened.ledger.moments(name), state.physical))
+        for name in met(pattern, sorted(world.collections), known)
+        if name in open_runs or was_restored(opened.ledger.moments(name), world.collections[name].physical)
     ]
     if not found:
         raise NotFoundError(f"no collection that {pattern} matches was restored", hint="qmigrate history")

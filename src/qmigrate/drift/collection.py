@@ -12,6 +12,7 @@ from qmigrate.drift.schema import Difference, differences, lacking_replicas, res
 from qmigrate.drift.undeclared import NOT_SET, effective
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
+from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, Generation, LiveCollection, OpenRun
 from qmigrate.model.words import counted, quote
 from qmigrate.observe import hidden_on_several, hidden_since

@@ -80,18 +80,19 @@ class Rows:
         """Close the connection; the next reading opens another one."""
         self._database.close()
 
-    def ordered(self) -> Iterator[Row]:
+    def ordered(self) -> Generator[Row, None, None]:
         """Every row, ascending by id in Qdrant's order, streamed.
 
         Raises:
             RowsError: an id is NULL, repeated, of a type that no point has, or the order can't be had.
         """
         last: Row | None = None
-        for row in self._read("ORDER BY {key}{collation}"):
-            if last is not None and not ascends(last[0], row[0]):
-                raise self._disorder(last[0], row[0])
-            last = row
-            yield row
+        with closing(self._read("ORDER BY {key}{collation}")) as rows:
+            for row in rows:
+                if last is not None and not ascends(last[0], row[0]):
+                    raise self._disorder(last[0], row[0])
+                last = row
+                yield row
 
     def pages(self) -> Iterator[Page]:
         """The ids of :meth:`ordered` alone, as arrays; see :mod:`qmigrate.model.ids`. Many times faster.
@@ -108,7 +109,7 @@ class Rows:
         except DescentError as error:
             raise self._disorder(error.before, error.after) from None
 
-    def unordered(self) -> Iterator[Row]:
+    def unordered(self) -> Generator[Row, None, None]:
         """Every row as it comes, streamed; ids may repeat."""
         return self._read("")
 
@@ -117,7 +118,7 @@ class Rows:
         chance = "rand()" if self._database.backend in MYSQL else "random()"
         return list(self._read(f"ORDER BY {chance} LIMIT :qmigrate_most", bound("qmigrate_most", count)))
 
-    def since(self, column: str, moment: datetime) -> Iterator[Row]:
+    def since(self, column: str, moment: datetime) -> Generator[Row, None, None]:
         """Rows whose `column` is at or after `moment`, in no order.
 
         Args:
@@ -180,7 +181,7 @@ class Rows:
         """Whether a transaction of that moment is still open; see :func:`qmigrate.rows.moment.open_since`."""
         return moment.open_since(self._database, at)
 
-    def _read(self, ending: str, *more: Any, also: Sequence[str] = ()) -> Iterator[Row]:
+    def _read(self, ending: str, *more: Any, also: Sequence[str] = ()) -> Generator[Row, None, None]:
         with self._database.connected() as connection:
             key, columns, kind = self._columns(connection, also)
             collation = ' COLLATE "C"' if kind in PG_TEXTS else ""

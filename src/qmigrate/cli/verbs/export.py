@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.shell import Shell, echo_json, with_shell
 
 if TYPE_CHECKING:
     from qmigrate.commands.export import Exported
@@ -45,7 +44,7 @@ def show(shell: Shell, what: str, ids: bool, vectors: bool, limit: int | None) -
         if not shell.options.quiet:
             shell.console(stderr=True).print(_head(found))
         for one in entries:
-            click.echo(_line(one))
+            echo_json(one, line=True)
 
 
 def _head(found: Exported) -> str:
@@ -54,14 +53,6 @@ def _head(found: Exported) -> str:
     fix = f", fix {found.log}" if found.log is not None else ""
     points = f", {counted(found.points, 'point')}" if found.points is not None else " (ids as the ledger keeps them)"
     return f"{found.collection}: {found.kind}{fix} of {moment(found.created_at)}{points}"
-
-
-def _line(one: object) -> str:
-    """JSON of one line; signs that a terminal obeys stay escaped."""
-    from qmigrate.cli.plain import to_plain
-
-    text = json.dumps(to_plain(one), ensure_ascii=False, separators=(",", ":"))
-    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
 
 
 VERBS: tuple[click.Command, ...] = (export,)

@@ -96,10 +96,11 @@ class ByField:
         kinds: set[type] = set()
 
         def keys() -> Iterator[tuple[bytes, None]]:
-            for value, _ in self._rows.unordered():
-                kinds.add(type(value))
-                found.add("rows")
-                yield _key(value), None
+            with closing(self._rows.unordered()) as rows:
+                for value, _ in rows:
+                    kinds.add(type(value))
+                    found.add("rows")
+                    yield _key(value), None
 
         file.executemany("INSERT INTO sides VALUES (?, ?)", keys())
         return kinds

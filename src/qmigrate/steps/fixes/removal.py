@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -171,7 +172,9 @@ class Removal:
         if self._ids is not None:
             yield from self._parts(iter(sorted(self._ids, key=records.order_key)))
         elif self._rows is not None:
-            yield from self._parts(identifier for identifier, _ in self._rows.ordered())
+            # Closed at once: a reading that stops half-way leaves no connection to the garbage collector.
+            with closing(self._rows.ordered()) as rows:
+                yield from self._parts(identifier for identifier, _ in rows)
         else:
             yield from self._parts(self._scanned())
 

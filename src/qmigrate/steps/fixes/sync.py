@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import Any
 
@@ -66,14 +66,15 @@ class Sync(PayloadFix):
         found.counts.update(dict.fromkeys(("rows", "missing", "different", "extra"), 0))
         found.counts.update(dict.fromkeys(("without_row", "without_point"), 0))
         given = [name for name in ("ids", "since", "sample") if self._edit.get(name) is not None]
-        pairs = self._by_id(found, given[0]) if given else self._all(found)
         changes = 0
-        for identifier, values, payload in pairs:
-            entry = self._entry(found, identifier, values, payload)
-            if entry is not None:
-                found.show(entry)
-                changes += 1
-                yield entry
+        # Closed at once: a row that doesn't fit leaves no connection to the garbage collector.
+        with closing(self._by_id(found, given[0]) if given else self._all(found)) as pairs:
+            for identifier, values, payload in pairs:
+                entry = self._entry(found, identifier, values, payload)
+                if entry is not None:
+                    found.show(entry)
+                    changes += 1
+                    yield entry
         if "sampled" in found.counts:
             low, high = between(changes, found.counts["sampled"], found.points)
             found.counts.update(changes_at_least=low, changes_at_most=high)
@@ -107,9 +108,12 @@ class Sync(PayloadFix):
         target = f"{', '.join(self._fields)} from {self._name}"
         return Fixed("PAYLOAD_SYNC", target, 0, self._edit.get("reason"), {**facts, **what})
 
-    def _all(self, found: Found) -> Iterator[tuple[PointId, tuple[Any, ...], Payload]]:
+    def _all(self, found: Found) -> Generator[tuple[PointId, tuple[Any, ...], Payload], None, None]:
         """Rows with their points, from one walk over all of both: a page of points, and the rows up to its last id."""
-        ordered = self._rows.ordered()
+        with closing(self._rows.ordered()) as ordered:
+            yield from self._joined(found, ordered)
+
+    def _joined(self, found: Found, ordered: Iterator[Row]) -> Iterator[tuple[PointId, tuple[Any, ...], Payload]]:
         row = next(ordered, None)
         for page in self._pages():
             found.points += len(page)
@@ -135,26 +139,30 @@ class Sync(PayloadFix):
         for page in store.scan(address, page=_PAGE, payload=self._read, vectors=False):
             yield {records.point_id(stored): records.payload_of(stored) for stored in page}
 
-    def _by_id(self, found: Found, how: str) -> Iterator[tuple[PointId, tuple[Any, ...], Payload]]:
+    def _by_id(self, found: Found, how: str) -> Generator[tuple[PointId, tuple[Any, ...], Payload], None, None]:
         """Rows with their points, looked up by id."""
         store, address = self._place.store, self._place.address
         found.points = store.count(address)
-        for rows, ids in self._portions(found, how):
-            found.add("rows", len(rows))
-            points = store.fetch(address, ids, payload=self._read, vectors=False)
-            payloads = {records.point_id(stored): records.payload_of(stored) for stored in points}
-            found.add("without_row", sum(identifier not in rows for identifier in payloads))
-            for identifier, values in rows.items():
-                if identifier in payloads:
-                    yield identifier, values, payloads[identifier]
-                else:
-                    found.add("without_point")
+        with closing(self._portions(found, how)) as portions:
+            for rows, ids in portions:
+                found.add("rows", len(rows))
+                points = store.fetch(address, ids, payload=self._read, vectors=False)
+                payloads = {records.point_id(stored): records.payload_of(stored) for stored in points}
+                found.add("without_row", sum(identifier not in rows for identifier in payloads))
+                for identifier, values in rows.items():
+                    if identifier in payloads:
+                        yield identifier, values, payloads[identifier]
+                    else:
+                        found.add("without_point")
 
-    def _portions(self, found: Found, how: str) -> Iterator[tuple[dict[PointId, tuple[Any, ...]], list[PointId]]]:
+    def _portions(
+        self, found: Found, how: str
+    ) -> Generator[tuple[dict[PointId, tuple[Any, ...]], list[PointId]], None, None]:
         """Rows by id, and the ids that are looked at."""
         if how == "since":
             column, moment = self._edit["since"]
-            yield from _gathered(self._rows.since(column, datetime.fromisoformat(moment)), self._name)
+            with closing(self._rows.since(column, datetime.fromisoformat(moment))) as rows:
+                yield from _gathered(rows, self._name)
             return
         if how == "ids":
             ids = list(dict.fromkeys(self._edit["ids"]))
