@@ -300,6 +300,9 @@ def _yaml(text: str) -> Any:
 
     if text.startswith("@"):
         text = text_of(text[1:], "--filter")
+    if not text.strip():
+        # Left out it would select more.
+        raise click.UsageError("--filter is given, but empty", click.get_current_context())
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
