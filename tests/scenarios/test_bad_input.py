@@ -416,6 +416,9 @@ SYNC = ("fix", "sync", "NAME", "--field", "v", "--yes")
     ("args", "words"),
     [
         ((*DELETE, "--filter", "@missing.json"), ("--filter: missing.json can't be read: No such file",)),
+        ((*DELETE, "--id", "1", "--filter", " "), ("--filter is given, but empty",)),
+        ((*DELETE, "--id", "1", "--sql", ""), ("",)),
+        ((*DELETE, "--id", "1", "--prefix", ""), ("would select every path",)),
         ((*DELETE, "--filter", "@."), ("--filter: . can't be read: Is a directory",)),
         ((*DELETE, "--filter", "@latin.json"), ("--filter: latin.json can't be read: it is not UTF-8",)),
         ((*SYNC, "--sql-file", "latin.json"), ("--sql-file: latin.json can't be read: it is not UTF-8",)),

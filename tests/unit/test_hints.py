@@ -6,9 +6,11 @@ import uuid
 
 import pytest
 
-from qmigrate.errors import RowsError
+from qmigrate.errors import RowsError, StoreError
+from qmigrate.model.schema import CollectionSchema
 from qmigrate.rows.keys import PointKeys
 from qmigrate.steps.fixes.removal import _way_out
+from qmigrate.store.connect import connect
 
 UUID = str(uuid.UUID(int=7))
 
@@ -42,6 +44,30 @@ def test_a_refused_filter_is_told_its_own_way_out(refusal, word, other):
     """An index helps only where the server asks for one."""
     assert word in _way_out(refusal)
     assert other not in _way_out(refusal)
+
+
+REFUSED = [
+    ({"must": [{"key": "n", "match": {"value": 1}}]}, "op.CreatePayloadIndex"),
+    ({"must": [{"has_id": [one]} for one in range(9)]}, "limit of the collection's strict mode"),
+]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("where", "word"), REFUSED)
+def test_what_a_server_says_leads_to_its_hint(qdrant_server, where, word):
+    """The words of a real server are the ones that the hint goes by."""
+    store = connect(qdrant_server.settings())
+    name = "refusing filters"
+    strict = {"enabled": True, "unindexed_filtering_retrieve": False, "filter_max_conditions": 5}
+    schema = CollectionSchema({"": {"size": 2, "distance": "Dot"}}, config={"strict_mode_config": strict})
+    store.create_collection(name, schema, seal=None, defer_index=False)
+    try:
+        with pytest.raises(StoreError) as caught:
+            list(store.scan(name, where=where))
+        assert word in _way_out(caught.value.message), caught.value.message
+    finally:
+        store.drop_collection(name)
+        store.close()
 
 
 @pytest.mark.parametrize(

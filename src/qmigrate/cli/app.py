@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
@@ -97,6 +98,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         # A terminal that can't show an arrow gets a question mark, not a crash in the middle of the work.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     warnings.showwarning = _warned
+    threading.excepthook = _thread_died
     # gRPC would write every try of a connection to stderr, besides the one error that says it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(sys.argv[1:] if args is None else args))
@@ -112,6 +114,12 @@ def _warned(
 ) -> None:
     """As Python shows a warning, but no character of it steers the terminal."""
     echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
+
+
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    """As Python shows what ended a thread, likewise."""
+    if died.exc_value is not None and not isinstance(died.exc_value, SystemExit):
+        failure.show_traceback(died.exc_value)
 
 
 def run(args: Sequence[str]) -> int:

@@ -62,9 +62,14 @@ def unexpected(error: Exception, options: Options) -> int:
 
 def _trace(error: BaseException, options: Options) -> None:
     if options.debug:
-        from qmigrate.cli.shell import echo
+        show_traceback(error)
 
-        echo(without_secrets("".join(traceback.format_exception(error))), err=True)
+
+def show_traceback(error: BaseException) -> None:
+    """Where an error came from; what it quotes steers no terminal and holds no secret of a URL."""
+    from qmigrate.cli.shell import echo
+
+    echo(without_secrets("".join(traceback.format_exception(error))), err=True)
 
 
 def _report(

@@ -64,13 +64,18 @@ def filter_of(text: str) -> Any:
     if text.startswith("@"):
         content, what = _content(text[1:]), f"--filter {text}"
         yaml = text.endswith((".yaml", ".yml"))
-    if yaml:
-        return _yaml(content, what)
+    if not content.strip():
+        # Left out it would select more.
+        raise _usage(f"{what} is given, but empty")
     try:
-        return json_of(content, what)
+        found = _yaml(content, what) if yaml else json_of(content, what)
     except click.UsageError as error:
         hint = f"; YAML is read where it says so: --filter '{YAML}…', or @FILE.yaml"
-        raise _usage(error.message + ("" if content.lstrip()[:1] in ("{", "[") else hint)) from None
+        plain = yaml or content.lstrip()[:1] in ("{", "[")
+        raise _usage(error.message + ("" if plain else hint)) from None
+    if found is None:
+        raise _usage(f"{what} is null, which would select more than a condition does")
+    return found
 
 
 def value_of(text: str, what: str) -> Any:
