@@ -171,11 +171,11 @@ def _without_name(world: World, state: CollectionState) -> RepairNeededError:
 
 
 def _put_back(name: str) -> str:
-    return f"qmigrate repair --name {name}"
+    return f"qmigrate repair --name {quote(name)}"
 
 
 def _restore(name: str) -> str:
-    return f"qmigrate snapshot restore {name}, from what qmigrate snapshot list {name} shows"
+    return f"qmigrate snapshot restore {quote(name)}, from what qmigrate snapshot list {quote(name)} shows"
 
 
 def check_hidden(world: World, plan: Plan) -> None:
@@ -218,7 +218,7 @@ def hidden_on_several(name: str, capabilities: Capabilities) -> RepairNeededErro
     return RepairNeededError(
         f"the alias {name} hides the old collection of that name, and this Qdrant has {capabilities.peers_words}: they "
         f"pass names on and resolve them again, so reads and writes of {old_alias(name)} reach both generations",
-        hint=f"qmigrate gc {name} --now removes the old collection; the alias is an ordinary one then",
+        hint=f"qmigrate gc {quote(name)} --now removes the old collection; the alias is an ordinary one then",
     )
 
 

@@ -226,7 +226,7 @@ class Store(Protocol):
             RefusedRequestError: the server refuses it (400), and nothing was changed.
         """
 
-    def place_replicas(self, name: str, factor: int) -> tuple[str, ...]:
+    def place_replicas(self, name: EpochAlias, factor: int) -> tuple[str, ...]:
         """*Write.* Order what a cluster lacks, or has too much, of the replicas of each shard; it waits for nothing.
 
         Setting ``replication_factor`` of a collection that is there makes no replica and takes none away. May be

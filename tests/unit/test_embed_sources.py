@@ -378,7 +378,7 @@ def test_what_the_ledger_keeps_of_a_point_holds_no_signature():
     from qmigrate.steps.quarantine import Failures, shortened
 
     page = [grpc.RetrievedPoint(id=grpc.PointId(num=1))]
-    rows = Failures("c", page, page, {"v": "keep_without_vector"})
+    rows = Failures("c", page, page, {"v": "keep_without_vector"}, None)
     rows.add(0, "v", "read", f"httpx.ReadError: {SIGNED}", SIGNED)
     (row,) = rows.rows
     assert "=hush" not in f"{row.reason} {row.source}"

@@ -448,7 +448,7 @@ def test_an_unwritable_place_is_a_readable_error(tmp_path, monkeypatch):
         init(Settings.load(environ={}, scripts="file/s"))
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(ConfigError, match="can't be written: permission denied"):
-        init(Settings.load(environ={}))
+        init(Settings.load(environ={"QMIGRATE_LEDGER_URL": "postgresql+psycopg://app@db/app"}))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -147,7 +147,7 @@ class Lines:
     def beside(self) -> ports.Progress:
         """Whole lines, each with its collection, so that those of several collections may stand between each other."""
         self.used = True
-        return OfOne(self._console, self._clock, self._lock)
+        return OfOne(self._console, self._clock, self._lock, self._now)
 
     def _started(self, phase: _Phase) -> None:
         points = f", {number(phase.total)} points" if phase.total is not None else ""
@@ -174,6 +174,13 @@ class Lines:
 
 class JsonLines(Lines):
     """The same as JSON: one object per line, see :mod:`qmigrate.json_log`."""
+
+    def beside(self) -> ports.Progress:
+        """The same for one of several collections: every line names its own."""
+        self.used = True
+        made = JsonLines(self._console, self._clock, self._now)
+        made._lock = self._lock
+        return made
 
     def _started(self, phase: _Phase) -> None:
         self._emit("phase_started", phase, total=phase.total, done=phase.done or None)
@@ -208,10 +215,13 @@ class OfOne(Lines):
         console: on stderr, shared with the others.
         clock: seconds that only grow.
         lock: of that console.
+        now: the time of day.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float], lock: threading.RLock) -> None:
-        super().__init__(console, clock)
+    def __init__(
+        self, console: Console, clock: Callable[[], float], lock: threading.RLock, now: Callable[[], datetime]
+    ) -> None:
+        super().__init__(console, clock, now)
         self._lock = lock
 
     def _started(self, phase: _Phase) -> None:

@@ -21,6 +21,7 @@ from qmigrate.model.names import OWN_ALIAS, as_own, as_probe
 from qmigrate.model.plan import REPAIRED, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
+from qmigrate.model.words import quote
 from qmigrate.observe import observe
 from qmigrate.planner import leftovers as names
 from qmigrate.ports import Progress
@@ -79,7 +80,7 @@ def _another_meaning(chosen: Revision, found: Compared) -> RefusedError:
     return RefusedError(
         message,
         hint="restore the file, and say what is to change in a new revision; or accept another meaning: "
-        f'qmigrate repair --accept {chosen.id} --reason "…" --changed-meaning',
+        f'qmigrate repair --accept {quote(chosen.id)} --reason "…" --changed-meaning',
         facts={"meaning": found.meaning, "differences": list(found.differences)},
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from glob import escape
 from pathlib import Path
 
 from qmigrate import archive
@@ -18,7 +17,7 @@ from qmigrate.commands.snapshot import address, entries, moment_of, of_archive
 from qmigrate.errors import NotFoundError, RefusedError, UsageError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
-from qmigrate.model.patterns import is_glob, met
+from qmigrate.model.patterns import ExactName, is_glob, met
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
@@ -256,7 +255,7 @@ def find(
     for path in () if snapshot is None else (Path(snapshot), folder / snapshot):
         if path.is_file():
             return _of_archive(opened, archive.summary(path), collection, into)
-    found = [one for one in entries(opened, folder, escape(collection)) if one.collection == collection]
+    found = [one for one in entries(opened, folder, ExactName(collection)) if one.collection == collection]
     found.sort(key=lambda one: one.created_at or datetime.min.replace(tzinfo=UTC))
     chosen = found[-1:] if snapshot is None else [one for one in found if one.name == snapshot]
     if not chosen:

@@ -154,7 +154,7 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
             live=state.physical,
         )
         return
-    back = f"qmigrate repair --name {name}"
+    back = f"qmigrate repair --name {quote(name)}"
     ours = ((state.live.seal if state.live else None) or {}).get("ledger") == around.ledger_id
     if state.kind == "plain" and not ours:
         back = f"remove the collection {name} that another client made (save its points first), then {back}"
@@ -324,9 +324,8 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     live=(seen.seal or {}).get("ledger"),
                 )
         elif row.state == DELETING and state.open_run is None and row.physical in around.physical:
-            yield note(
-                "generation", path, "its deletion has begun", f"finish it: qmigrate gc {state.name}", live=DELETING
-            )
+            finish = f"finish it: qmigrate gc {quote(state.name)}"
+            yield note("generation", path, "its deletion has begun", finish, live=DELETING)
         elif row.state == "building" and state.open_run is None and row.physical in around.physical:
             yield note("generation", path, "is left over from a run that is over", "qmigrate doctor", live="building")
     for physical in sorted(around.physical):

@@ -64,14 +64,15 @@ def plan_put_back(world: World, name: str) -> Plan:
     if world.physical is not None and serving.physical not in world.physical:
         raise RepairNeededError(
             f"{serving.physical}, which served {name}, is not in Qdrant any more, so no name can be put back to it",
-            hint=f"restore it: qmigrate snapshot list {name}, then qmigrate snapshot restore {name} SNAPSHOT",
+            hint=f"restore it: qmigrate snapshot list {quote(name)}, then "
+            f"qmigrate snapshot restore {quote(name)} SNAPSHOT",
         )
     seen = (state.live.seal if state.live else None) or {}
     if state.kind == "plain" and (seen.get("ledger") != world.ledger_id or state.generation(name) is None):
         raise RepairNeededError(
             f"{name} is a collection that another client made while the name was away, and the ledger left the name on "
             f"{serving.physical}",
-            hint=f"save what is in it and delete it, then qmigrate repair --name {name}",
+            hint=f"save what is in it and delete it, then qmigrate repair --name {quote(name)}",
         )
     left = f", and not to {state.physical} any more; what was written there stays there" if state.physical else ""
     step = PutBack(serving.physical, state.physical, "the name was moved or removed by hand")
@@ -95,8 +96,8 @@ def plan_loss(world: World, name: str, physical: str) -> Plan:
     if world.physical is not None and physical in world.physical:
         raise RefusedError(
             f"{physical} is in Qdrant, so its loss can't be recorded",
-            hint=f"qmigrate gc {name} shows what can go; where another client made it again: save what is in it, "
-            "remove it, then run this again",
+            hint=f"qmigrate gc {quote(name)} shows what can go; where another client made it again: save what is in "
+            "it, remove it, then run this again",
         )
     if row.state == "live" and state.live is not None:
         raise RefusedError(
@@ -123,7 +124,7 @@ def _refuse_run(state: CollectionState) -> None:
     if state.open_run is not None:
         raise RefusedError(
             f"a {state.open_run.verb} of {state.name} is not finished",
-            hint=f"qmigrate upgrade finishes it, qmigrate abort {state.name} takes it back",
+            hint=f"qmigrate upgrade finishes it, qmigrate abort {quote(state.name)} takes it back",
         )
 
 

@@ -23,6 +23,7 @@ from qmigrate.model.plan import ASIDE, Closing, Job
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import DELETING, Generation
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 
 #: States of a run that is not finished.
 OPEN_STATES = ("running", "failed", "held")
@@ -235,7 +236,7 @@ class RunWrites(Fenced):
         if begun and generation.state not in (DELETING, "gone"):
             raise RepairNeededError(
                 f"the deletion of {generation.physical} has begun, so it can't be {generation.state} again",
-                hint=f"qmigrate gc {self.collection} finishes the deletion",
+                hint=f"qmigrate gc {quote(self.collection)} finishes the deletion",
             )
         values = {**codec.generation_columns(generation), "updated_at": now}
         upsert(connection, tables.generations, key, values, server=self._server, created_at=now)

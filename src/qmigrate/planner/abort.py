@@ -22,6 +22,7 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World
+from qmigrate.model.words import quote
 from qmigrate.planner.segment import kept
 
 
@@ -95,7 +96,7 @@ def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
         if row is not None and row.state == DELETING:
             raise RefusedError(
                 f"run {run.id} has begun to delete {step.target}, and a deletion can only be finished",
-                hint=f"qmigrate gc {state.name} goes on with it, and so does qmigrate upgrade",
+                hint=f"qmigrate gc {quote(state.name)} goes on with it, and so does qmigrate upgrade",
             )
 
 

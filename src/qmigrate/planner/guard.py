@@ -46,7 +46,7 @@ def check_not_given_up(state: CollectionState, run: OpenRun) -> None:
         if isinstance(step, (Build, GoLive)) and row is not None and row.state == DELETING:
             raise RepairNeededError(
                 f"run {run.id} works on {row.physical}, whose deletion an abort has begun: it can only be taken back",
-                hint=f"qmigrate abort {state.name} finishes that",
+                hint=f"qmigrate abort {quote(state.name)} finishes that",
             )
 
 

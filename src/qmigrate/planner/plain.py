@@ -99,6 +99,7 @@ def describe(state: CollectionState, steps: list[Step]) -> list[str]:
             lines.append(f"a gap of milliseconds: {step.target} is proven identical while writes are refused,")
             lines.append(f"then the plain collection {state.name} is deleted and its name becomes an alias")
             lines.append(
-                f"on a server it takes consent: --allow-gap; without a gap: qmigrate adopt {state.name} --alias NAME"
+                "on a server it takes consent: --allow-gap; without a gap: "
+                f"qmigrate adopt {quote(state.name)} --alias NAME"
             )
     return lines

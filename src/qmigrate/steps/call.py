@@ -14,6 +14,7 @@ from qmigrate.ledger import Fixed
 from qmigrate.model.plan import RunCode
 from qmigrate.model.schema import CollectionSchema, JsonObject, changes
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.words import quote
 from qmigrate.operations.call import Call, Calling
 from qmigrate.steps.closing import close_edit
 from qmigrate.steps.owned import check_same, holder, own, reach, release
@@ -54,7 +55,7 @@ def change(step: RunCode, work: Work) -> Facts:
             raise UsageError(
                 f"{step.edit['function']} of {operation.label()} raised {type(error).__name__}: {error}",
                 hint="qmigrate upgrade calls it again, once the cause is gone; qmigrate abort "
-                f"{work.collection} ends the run, and what the function has done stays",
+                f"{quote(work.collection)} ends the run, and what the function has done stays",
             ) from error
     said = _recordable(step, operation, returned)
     work.tick()
@@ -72,7 +73,8 @@ def verify(step: RunCode, work: Work) -> Facts:
     if holder(work) != step.target:
         raise RepairNeededError(
             f"{work.collection} does not lead to {step.target} any more, since {step.edit['function']} was called",
-            hint=f"point it there again, then qmigrate upgrade; or end the run: qmigrate abort {work.collection}",
+            hint="point it there again, then qmigrate upgrade; or end the run: "
+            f"qmigrate abort {quote(work.collection)}",
         )
     check_same(work, step.target)
     found = _live(step, work)
@@ -82,7 +84,8 @@ def verify(step: RunCode, work: Work) -> Facts:
         raise VerificationError(
             f"{step.edit['function']} has changed what {work.collection} is: {different[0].describe()}; a function may "
             "change points, and for everything else there are operations",
-            hint=f"set it back, then qmigrate upgrade; or qmigrate abort {work.collection}, and write an operation",
+            hint=f"set it back, then qmigrate upgrade; or qmigrate abort {quote(work.collection)}, and write an "
+            "operation",
         )
     return {}
 
@@ -102,7 +105,7 @@ def _operation(step: RunCode, work: Work) -> Call:
     if not isinstance(operation, Call):
         raise RepairNeededError(
             f"the revision of run {work.run} has no call of {step.edit['function']} where there was one",
-            hint=f"put the file back, or end the run: qmigrate abort {work.collection}",
+            hint=f"put the file back, or end the run: qmigrate abort {quote(work.collection)}",
         )
     return operation
 

@@ -9,6 +9,7 @@ from qmigrate.model.names import EpochAlias, is_own_alias
 from qmigrate.model.plan import InPlace
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.words import quote
 from qmigrate.steps.build import enforced, wait_until_ready
 from qmigrate.steps.closing import close_inplace
 from qmigrate.steps.owned import own, release
@@ -72,7 +73,8 @@ def _refusal(step: InPlace, work: Work, before: LiveCollection | None, error: St
     if same:
         release(work, [step.target])
         return UnchangedError(f"{error.message}; {work.collection} was not changed", hint=error.hint)
-    error.hint = f"qmigrate abort {work.collection} takes back what was changed; qmigrate upgrade tries the rest again"
+    back = f"qmigrate abort {quote(work.collection)} takes back what was changed"
+    error.hint = f"{back}; qmigrate upgrade tries the rest again"
     return error
 
 
@@ -85,8 +87,8 @@ def place_replicas(work: Work, physical: str, factor: int) -> None:
     limit = work.settings.limits.ready_timeout
     before: tuple[str, ...] = ()
     deadline, pause = time.monotonic() + limit, 0.05
-    work.lease.renew()
-    while left := work.store.place_replicas(physical, factor):
+    alias = own(work, physical)
+    while left := work.store.place_replicas(alias, factor):
         if left != before:
             before, deadline = left, time.monotonic() + limit
         if time.monotonic() > deadline:
@@ -113,7 +115,7 @@ def verify(step: InPlace, work: Work) -> Facts:
         raise StoreError(
             f"the server did not take: {'; '.join(item.describe() for item in missing)}",
             hint=f"it may be too old for these settings: qmigrate doctor shows its version; qmigrate abort "
-            f"{work.collection} takes the change back",
+            f"{quote(work.collection)} takes the change back",
         )
     return {"declared_not_enforced": declared}
 

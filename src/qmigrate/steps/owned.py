@@ -120,7 +120,8 @@ def refuse_begun(work: Work, physical: str | None) -> None:
     if row is not None and row.state == DELETING:
         raise RepairNeededError(
             f"the deletion of {physical} has begun and can only be finished, so it can't serve {work.collection} again",
-            hint=f"qmigrate abort {work.collection}, then qmigrate gc {work.collection} finishes the deletion",
+            hint=f"qmigrate abort {quote(work.collection)}, then "
+            f"qmigrate gc {quote(work.collection)} finishes the deletion",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.model.plan import PutBack, RecordLoss
+from qmigrate.model.words import quote
 from qmigrate.steps.closing import close_repair
 from qmigrate.steps.left import forget
 from qmigrate.steps.owned import holder, reach, read_back, release, swap
@@ -15,7 +16,7 @@ def look(step: PutBack, work: Work) -> Facts:
     if step.target not in work.store.physical_names():
         raise RepairNeededError(
             f"{step.target}, which the ledger has behind {work.collection}, is not in Qdrant any more",
-            hint=f"restore it: qmigrate snapshot list {work.collection}",
+            hint=f"restore it: qmigrate snapshot list {quote(work.collection)}",
         )
     found = work.store.describe(reach(work, step.target))
     seal, row = (found.seal if found else None) or {}, work.generation(step.target)

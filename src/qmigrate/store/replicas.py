@@ -59,10 +59,11 @@ def place(nodes: Nodes, name: str, factor: int) -> tuple[str, ...]:
         return ()
     peers = sorted(int(peer) for peer in cluster.get("peers") or {})
     physical = physical_of(nodes, name)
-    path = f"/collections/{segment(physical)}/cluster"
-    waiting, orders = judge(shards_of(nodes.main.get(path)), peers, factor)
+    told = nodes.main.get(f"/collections/{segment(physical)}/cluster")
+    waiting, orders = judge(shards_of(told), peers, factor)
     for order in orders:
-        _send(nodes.main, path, order)
+        # By the name that was given: through an own alias nothing is ordered any more once that is gone.
+        _send(nodes.main, f"/collections/{segment(name)}/cluster", order)
     return tuple(waiting)
 
 

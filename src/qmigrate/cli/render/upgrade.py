@@ -112,7 +112,8 @@ def _learned(facts: dict[str, Any], revision: str | None = None) -> list[Text]:
             undo = sweep.get("may_undo", 0)
             text = f"{counted(listed['count'], 'id')} written on both sides: {named}; see docs/safety.md"
             more = [f"{counted(undo, 'id')} of them may undo a delete"] if undo else []
-            lines += labelled("look at", [text, *more, f"all of them: qmigrate history --carried {revision or 'REV'}"])
+            every = f"all of them: qmigrate history --carried {quote(revision or 'REV')}"
+            lines += labelled("look at", [text, *more, every])
     return lines
 
 

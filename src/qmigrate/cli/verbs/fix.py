@@ -13,6 +13,7 @@ from qmigrate.cli.values import filter_of, parameter, point_id, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
 from qmigrate.cli.verbs.erase import erase_points, with_erase
+from qmigrate.model.words import quote
 
 if TYPE_CHECKING:
     from qmigrate.commands.fix import Narrow, Review
@@ -384,7 +385,7 @@ def consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
         name = found.unmanaged[0]
         raise RefusedError(
             f"{name} is not under management, so what is changed could not be recorded",
-            hint=f"--check and --dry-run look at it; to change it, take it over first: qmigrate adopt {name}",
+            hint=f"--check and --dry-run look at it; to change it, take it over first: qmigrate adopt {quote(name)}",
         )
     refusal = RefusedError(
         f"{found.changes:,} points would change, and that needs consent",

@@ -133,7 +133,7 @@ def _row(name: str, state: CollectionState, row: Generation, there: bool) -> Ite
         yield Check(f"generation {row.physical}", None, detail, hint, warns=True)
     if row.state == DELETING and there and state.open_run is None:
         detail = f"the deletion of this generation of {name} has begun, and can only be finished"
-        yield Check(f"generation {row.physical}", None, detail, f"qmigrate gc {name}", warns=True)
+        yield Check(f"generation {row.physical}", None, detail, f"qmigrate gc {quote(name)}", warns=True)
     if row.state == "building" and there and state.open_run is None:
         detail = f"it was being built for {name}, and no run goes on with it"
         yield Check(f"generation {row.physical}", None, detail, "qmigrate gc", warns=True)
