@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from qmigrate.errors import (
@@ -25,7 +25,7 @@ from qmigrate.ledger.writes import UNCHANGED
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun
 from qmigrate.steps import phases_of
-from qmigrate.steps.owned import revoke_earlier
+from qmigrate.steps.owned import release, revoke_earlier
 from qmigrate.steps.work import Phase, Work
 
 #: Errors that a phase which only reads raises on purpose: the run is closed and leaves nothing open.
@@ -120,7 +120,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
             # Whoever had it before must be unable to do anything more, also when it is only taken back. A held run
             # was ended in good order: it has no alias and no request any more.
             revoke_earlier(work, _generations(superseded.job if superseded else work.job))
-        with _taking_back(work):
+        with _taking_back(work), _leaving_no_alias(work):
             _work_through(work, found)
         if not work.job.steps:
             work.lease.finish_run(work.run, "done")
@@ -154,6 +154,18 @@ def _taking_back(work: Work) -> Iterator[None]:
                 take_back(work)
             except QmigrateError as error:
                 work.progress.say(f"{work.collection}: {error.message}")
+        raise
+
+
+@contextmanager
+def _leaving_no_alias(work: Work) -> Iterator[None]:
+    """A holder that finds itself superseded takes its own aliases away: whoever came after it has looked already."""
+    try:
+        yield
+    except QmigrateError:
+        if work.lease.is_lost():
+            with suppress(QmigrateError):
+                release(work, _generations(work.job))
         raise
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, Update, and_, case, func, select, update
 
-from qmigrate.errors import LeaseHeldError, QmigrateError
+from qmigrate.errors import LeaseHeldError, LedgerError, QmigrateError
 from qmigrate.ledger import tables
 
 if TYPE_CHECKING:
@@ -112,6 +112,16 @@ class Fenced:
                     asked_at = elapsed()
                     self._fence(connection)
             self._renewed(asked_at)
+
+    def is_lost(self) -> bool:
+        """Whether another process has taken it over, or may have; asks the database where nothing is known yet."""
+        try:
+            self.renew()
+        except LeaseHeldError:
+            return True
+        except LedgerError:
+            return self.remaining() <= 0
+        return False
 
     def renew(self) -> None:
         """A write that changes nothing else: shows that the lease is still held.
