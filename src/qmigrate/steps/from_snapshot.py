@@ -128,6 +128,13 @@ def _found(step: Build, work: Work) -> LiveCollection:
     return found
 
 
+def _is_copy(step: Build, work: Work, marks: Mapping[str, Any]) -> bool:
+    """Whether it was made of an identical copy before that went live: earlier versions gave those no revision."""
+    of = work.generation(origin_of(step)["physical"])
+    told = (marks.get("state"), marks.get("revision"), marks.get("generation"))
+    return of is not None and told == ("building", None, of.number)
+
+
 def _take(step: Build, work: Work, found: LiveCollection) -> None:
     """Check what the snapshot says of itself, keep what only it knows, and seal it as being built."""
     marks: Mapping[str, Any] = found.seal or {}
@@ -139,7 +146,7 @@ def _take(step: Build, work: Work, found: LiveCollection) -> None:
     if marks.get("state") == "building" and marks.get("generation") == step.number:
         return
     wanted = origin_of(step)["revision"]
-    if marks.get("revision") != wanted:
+    if marks.get("revision") != wanted and not _is_copy(step, work, marks):
         raise VerificationError(
             f"{origin_of(step)['name']} was made at revision {marks.get('revision')}, but the history has "
             f"{wanted} at that time: do the clocks of Qdrant and the database differ?",

@@ -33,8 +33,12 @@ def record(step: Build, work: Work) -> None:
 
 
 def seal(step: Build, work: Work) -> JsonObject:
-    """What a shadow says of itself."""
-    return seal_of(work, step.number, "building", None, {})
+    """What a shadow says of itself; an identical copy is at the revision of its source, with vectors of its models."""
+    if step.source is None or step.ops or step.fill != "copy":
+        return seal_of(work, step.number, "building", None, {})
+    applied, view = work.state.applied_revisions(), work.lease.ledger.view(work.collection)
+    embedders = dict(view.embedders) if view is not None else {}
+    return seal_of(work, step.number, "building", applied[-1] if applied else None, embedders)
 
 
 def recognise(step: Build, work: Work) -> None:
