@@ -65,10 +65,6 @@ class RefusedRequestError(StoreError):
     """The server refused the request itself (400): it is malformed, or beyond a limit of strict mode."""
 
 
-class TooDeepError(StoreError):
-    """The server can't read a gRPC request: a payload in it has too many levels. Over REST it can."""
-
-
 def of_response(response: httpx.Response, label: str) -> StoreError:
     """The error that a REST answer of 300 and above stands for."""
     text = _server_text(response)
@@ -111,10 +107,6 @@ def of_transport(error: httpx.HTTPError, label: str, timeout: float) -> StoreErr
 _REACH = "is the server up, and is qdrant.url in qmigrate.yaml its address? qmigrate wait waits for it"
 
 
-#: What a server's decoder says of more than 100 levels of messages, of which one of a payload takes three.
-_TOO_DEEP = "recursion limit"
-
-
 def of_rpc(error: grpc.RpcError, label: str, timeout: float) -> StoreError:
     """The error of a gRPC request."""
     code, text = error.code(), _cut(error.details() or "")
@@ -138,8 +130,6 @@ def of_rpc(error: grpc.RpcError, label: str, timeout: float) -> StoreError:
         )
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
         return RefusedRequestError(f"{where} refused a request: {text}")
-    if _TOO_DEEP in text:
-        return TooDeepError(f"{where} can't read a payload of so many levels: {text}")
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED, grpc.StatusCode.UNKNOWN):
         return TransientError(f"{where} failed a request: {text}")
     return StoreError(f"{where} answered {code.name}: {text}")
