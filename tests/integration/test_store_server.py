@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from itertools import pairwise
 
@@ -10,10 +11,10 @@ import pytest
 from qdrant_client import grpc
 from tests.harness import write
 
-from qmigrate.errors import NotFoundError, StoreError
+from qmigrate.errors import NotFoundError, RefusedError, StoreError
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.transform import Point
-from qmigrate.store import connect, records
+from qmigrate.store import connect, exact, records
 
 pytestmark = pytest.mark.server
 
@@ -247,6 +248,26 @@ def test_strict_limits_are_kept_while_reading_and_writing(server_store, fresh_na
     assert [len(page) for page in pages] == [7, 7, 7, 2]
     assert len(server_store.sample_ids(fresh_name, 100)) == 7
     assert len(server_store.fetch(fresh_name, list(range(23)))) == 23
+
+
+def test_points_that_grpc_cannot_carry_are_written_within_strict_limits(server_store, fresh_name):
+    """Large integers beside plain points, in one batch, NaN vectors among them; beyond 64 bits it is refused."""
+    strict = {"enabled": True, "max_query_limit": 7, "upsert_max_batchsize": 5, "max_timeout": 1}
+    make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config={"strict_mode_config": strict}))
+    points = [grpc.PointStruct.FromString(ready(number)) for number in range(23)]
+    for point in points[::2]:
+        point.payload["n"].CopyFrom(exact.value_of([2**63 + point.id.num]))
+    points[4].vectors.vectors.vectors["a"].dense.data[0] = math.nan
+    server_store.upsert(fresh_name, [point.SerializeToString() for point in points]).wait()
+    found = {records.point_id(row): row for page in server_store.scan(fresh_name) for row in page}
+    payloads = {number: records.payload_of(row) for number, row in found.items()}
+    assert payloads == {number: {} if number % 2 else {"n": [2**63 + number]} for number in range(23)}
+    vectors = {number: records.vectors_of(row)["a"] for number, row in found.items() if number != 4}
+    assert vectors == {number: [1.0, 2.0, 3.0, number] for number in vectors}
+    points[0].payload["n"].CopyFrom(exact.value_of(2**64))
+    with pytest.raises(RefusedError, match="point 0 would get a payload integer beyond 64 bits"):
+        server_store.upsert(fresh_name, [points[0].SerializeToString()]).wait()
+    assert server_store.payloads(fresh_name, [0]) == {0: {"n": [2**63]}}
 
 
 def test_a_refusal_that_is_no_limit_stays_an_error(server_store, fresh_name):

@@ -71,10 +71,6 @@ def is_unclear(error: BaseException) -> bool:
     return isinstance(error, TransientError) and error.unknown
 
 
-class TooDeepError(StoreError):
-    """The server can't read a gRPC request: a payload in it has too many levels. Over REST it can."""
-
-
 def of_response(response: httpx.Response, label: str) -> StoreError:
     """The error that a REST answer of 300 and above stands for."""
     text = _server_text(response)
@@ -172,10 +168,6 @@ _PORT = (
 )
 
 
-#: What a server's decoder says of more than 100 levels of messages, of which one of a payload takes three.
-_TOO_DEEP = "recursion limit"
-
-
 def of_rpc(error: grpc.RpcError, label: str, timeout: float) -> StoreError:
     """The error of a gRPC request."""
     code, text = error.code(), _cut(error.details() or "")
@@ -204,8 +196,6 @@ def of_rpc(error: grpc.RpcError, label: str, timeout: float) -> StoreError:
         return RefusedRequestError(f"{where} refused a request: {text}")
     if code is grpc.StatusCode.UNIMPLEMENTED or re.search(r"http2 header with status: 4\d\d", text):
         return StoreError(f"{where} can't be used: what answers there doesn't speak Qdrant's gRPC ({text})", hint=_PORT)
-    if _TOO_DEEP in text:
-        return TooDeepError(f"{where} can't read a payload of so many levels: {text}")
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED, grpc.StatusCode.UNKNOWN):
         return TransientError(f"{where} failed a request: {text}")
     return StoreError(f"{where} answered {code.name}: {text}")

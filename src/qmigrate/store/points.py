@@ -22,13 +22,12 @@ from qmigrate.ports import Ready, Stored
 from qmigrate.store import exact, faults, id_pages, wire
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.channel import address, open_channel
-from qmigrate.store.faults import RefusedRequestError, SlowError, TooDeepError
+from qmigrate.store.faults import RefusedRequestError, SlowError
 from qmigrate.store.rest_points import RestChannel
 from qmigrate.store.retries import repeated
 
 Result = TypeVar("Result")
 StrictMode = Callable[[str], JsonObject]
-WriteOverRest = Callable[[str, Sequence[Ready]], None]
 ReadPayloads = Callable[[str, Sequence[PointId]], Mapping[PointId, Payload]]
 
 #: Number of the field ``points`` in ``UpsertPoints``.
@@ -48,12 +47,9 @@ class Points:
         settings: address, key, timeout.
         strict_mode: reads the strict mode of a collection; asked only after a request was refused.
         payloads: reads payloads of a collection's points exactly.
-        over_rest: writes points that can't go over gRPC.
     """
 
-    def __init__(
-        self, settings: ConnectionSettings, strict_mode: StrictMode, payloads: ReadPayloads, over_rest: WriteOverRest
-    ) -> None:
+    def __init__(self, settings: ConnectionSettings, strict_mode: StrictMode, payloads: ReadPayloads) -> None:
         self._label = address(settings)
         opened: Callable[[ConnectionSettings], Any] = open_channel
         if settings.prefer_rest:
@@ -62,7 +58,6 @@ class Points:
         self._metadata = (("api-key", settings.api_key),) if settings.api_key else ()
         self._strict_mode = strict_mode
         self._payloads = payloads
-        self._over_rest = over_rest
         # Reads and writes on a connection each: large pages don't wait for large batches.
         self._channels = (opened(settings), opened(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
@@ -266,9 +261,7 @@ class Points:
         except RefusedRequestError as error:
             most = self._smaller(name, "upsert_max_batchsize", len(points), error)
             for part in _parts(points, most):
-                self.finish_upsert(name, part, *self.begin_upsert(name, part))
-        except TooDeepError:
-            self._over_rest(name, points)
+                self.written(self._upsert, _upsert_request(name, part))
 
     def written(self, method: Any, request: Any, first: Any = None) -> int | None:
         """Wait until the server reports a write *completed*; the operation id that it got, where the server tells it.

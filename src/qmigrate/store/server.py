@@ -33,7 +33,7 @@ from qmigrate.store import (
     snapshots,
 )
 from qmigrate.store.address import ConnectionSettings
-from qmigrate.store.faults import RefusedRequestError, TooDeepError
+from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.nodes import Nodes
 from qmigrate.store.points import Points
 from qmigrate.store.recover import Recoveries
@@ -48,12 +48,7 @@ class ServerStore:
         self._nodes = found
         self._main = found.main
         self._capabilities = able
-        self._points = Points(
-            settings,
-            lambda name: fence.strict_mode(found.main, name),
-            self.payloads,
-            lambda name, points: self._over_rest(name, None, points).wait(),
-        )
+        self._points = Points(settings, lambda name: fence.strict_mode(found.main, name), self.payloads)
 
     @classmethod
     def open(cls, settings: ConnectionSettings, *, partial: bool = False) -> ServerStore:
@@ -236,11 +231,9 @@ class ServerStore:
         if not marked:
             return self._points.upsert(name, points)
         left = [point for point in points if not exact.is_marked(point)]
-        return self._over_rest(name, self._points.upsert(name, left) if left else None, marked)
-
-    def _over_rest(self, name: str, others: PendingWrite | None, points: Sequence[Ready]) -> PendingWrite:
+        others = self._points.upsert(name, left) if left else None
         return payloads.ExactUpsert(
-            self._main, name, others, points, lambda point: self._points.upsert(name, [point])
+            self._main, name, others, marked, lambda point: self._points.upsert(name, [point])
         )
 
     def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
@@ -250,17 +243,12 @@ class ServerStore:
     def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
         """Set and remove payload keys, in this order, and wait."""
         for large, group in groupby(edits, key=lambda edit: exact.holds_beyond(dict(edit.values))):
-            same = list(group)
-            if not large:
-                try:
-                    for request in payload_edits.requests(name, same):
-                        self._points.update(request)
-                    continue
-                except TooDeepError:
-                    # Some of them may be done: they may be made again.
-                    pass
-            for edit in same:
-                payloads.edit(self._main, name, edit)
+            if large:
+                for edit in group:
+                    payloads.edit(self._main, name, edit)
+            else:
+                for request in payload_edits.requests(name, list(group)):
+                    self._points.update(request)
 
     def edit_vectors(self, name: str, vectors: Mapping[PointId, Mapping[str, Any]]) -> None:
         """Set these vectors of points that are there, and wait."""
