@@ -212,7 +212,7 @@ def test_a_queue_with_further_columns_takes_their_types(ledger_url, tmp_path):
         columns = "category_id BIGINT, asked_by VARCHAR(20), share DOUBLE PRECISION, none_yet BIGINT, reason2 TEXT"
         connection.execute(text(f'CREATE TABLE "Odd Queue" (value TEXT, reason TEXT, requested_at {zoned}, {columns})'))
     further = {"category_id": ":category", "asked_by": "cron", "share": 0.5, "none_yet": None, "reason2": ":reason"}
-    marks = Marks(url, Marking("app", (), "Odd Queue", {"value": 17, "category": 7}, further))
+    marks = Marks(url, Marking("app", (), "Odd Queue", {"value": 17, "category": 7}, columns=further))
     now = datetime.now(UTC)
     marks.check()
     assert [marks.run("why", now, 3) for _ in range(2)] == [[1], [0]]

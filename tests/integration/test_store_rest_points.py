@@ -21,6 +21,7 @@ from qmigrate.errors import StoreError
 from qmigrate.ports import PayloadEdit
 from qmigrate.store import filters, payload_edits, portable, records, rest_points
 from qmigrate.store.address import ConnectionSettings
+from qmigrate.store.exact import value_of
 from qmigrate.store.points import Points
 
 pytestmark = pytest.mark.timeout(60)
@@ -35,6 +36,9 @@ VECTORS = {
     ),
 }
 PAYLOAD = {"n": 2**53 + 1, "f": 1.0, "t": "é\u2028", "deep": {"list": [1, 2.5, None, True, {"x": []}]}, "none": None}
+
+#: Digests of points under some key.
+DIGEST = records.digest_under(b"k" * 32)
 
 
 class Api(BaseHTTPRequestHandler):
@@ -125,7 +129,7 @@ def api():
 def points(api):
     """Requests for points over REST."""
     url = f"http://127.0.0.1:{api.server_address[1]}"
-    opened = Points(ConnectionSettings(url=url, api_key="k", prefer_rest=True, timeout=5), lambda _: {})
+    opened = Points(ConnectionSettings(url=url, api_key="k", prefer_rest=True, timeout=5), lambda _: {}, lambda _, ids: {})
     yield opened
     opened.close()
 
@@ -134,7 +138,7 @@ def ready(identifier, payload, vectors) -> bytes:
     """A point as the copy makes it."""
     made = messages.PointStruct(id=messages.PointId(num=identifier) if isinstance(identifier, int) else messages.PointId(uuid=identifier))
     for key, value in payload.items():
-        made.payload[key].CopyFrom(records.json_to_value(value))
+        made.payload[key].CopyFrom(value_of(value))
     records._set_vectors(made, {name: records.vector_wire(one) for name, one in vectors.items()})
     return made.SerializeToString()
 
@@ -152,8 +156,8 @@ def test_what_is_written_is_read_back_as_the_same_message(points, api):
     written = every()
     points.upsert("c d", written).wait()
     found = points.fetch("c d", [5, UUID], payload=True, vectors=True)
-    wanted = {records.point_id(one): records.digest(one) for one in map(portable.stored_of, written)}
-    assert {records.point_id(one): records.digest(one) for one in found} == wanted
+    wanted = {records.point_id(one): DIGEST(one) for one in map(portable.stored_of, written)}
+    assert {records.point_id(one): DIGEST(one) for one in found} == wanted
     assert {key for _, _, key, _ in api.asked} == {"k"}
 
 
@@ -162,7 +166,7 @@ def test_an_unnamed_vector(points):
     written = [ready(1, {}, {"": [0.1, 2]})]
     points.upsert("plain", written).wait()
     (found,) = points.fetch("plain", [1], payload=True, vectors=True)
-    assert records.digest(found) == records.digest(portable.stored_of(written[0]))
+    assert DIGEST(found) == DIGEST(portable.stored_of(written[0]))
 
 
 def test_pages_ids_and_filters(points):
@@ -243,11 +247,11 @@ def test_both_ways_give_the_same_messages(qdrant_server):
     name = "rest and grpc"
     client.delete_collection(name)
     client.create_collection(name, vectors_config=VECTORS, sparse_vectors_config={"words": models.SparseVectorParams()})
-    ways = [Points(qdrant_server.settings(prefer_rest=rest), lambda _: {}) for rest in (False, True)]
+    ways = [Points(qdrant_server.settings(prefer_rest=rest), lambda _: {}, lambda _, ids: {}) for rest in (False, True)]
     try:
         ways[1].upsert(name, every(30)).wait()
         scan = {"payload": True, "vectors": True, "page": 7, "start": None, "stop": None}
-        seen = [[records.digest(one) for page in way.scan(name, **scan) for one in page] for way in ways]
+        seen = [[DIGEST(one) for page in way.scan(name, **scan) for one in page] for way in ways]
         assert len(seen[0]) == 32
         assert seen[0] == seen[1]
         for where in (FILTERS[0], FILTERS[1], FILTERS[4], FILTERS[5], FILTERS[6]):

@@ -137,7 +137,7 @@ def test_a_handshake_that_fails_over_grpc_says_why_at_once(certificates, rpc, sh
     """A proxy with TLS for REST and none for gRPC, or another certificate there, is told with the setting that helps."""
     port = rpc(certificates[shown] if shown else None)
     authority = str(certificates[trusted][1]) if trusted else None
-    points = Points(ConnectionSettings(url="https://localhost", grpc_port=port, ca_cert=authority), lambda _: {})
+    points = Points(ConnectionSettings(url="https://localhost", grpc_port=port, ca_cert=authority), lambda _: {}, lambda _, ids: {})
     with pytest.raises(StoreError) as caught:
         points.fetch_ids("c", [1])
     points.close()
@@ -160,14 +160,14 @@ def test_grpc_may_be_elsewhere_and_encrypted_otherwise(certificates, rpc, url, e
     port = rpc(certificates["localhost"] if encrypted else None)
     authority = str(certificates["localhost"][1])
     settings = ConnectionSettings(url=url, grpc_host="localhost", grpc_port=port, ca_cert=authority, **more)
-    points = Points(settings, lambda _: {})
+    points = Points(settings, lambda _: {}, lambda _, ids: {})
     assert points.fetch_ids("c", [1]) == set()
     points.close()
 
 
 def test_a_web_server_is_not_taken_for_grpc(rest):
     """What answers HTTP/1.1 on the port of gRPC is told as that, not waited for."""
-    points = Points(ConnectionSettings(url="http://localhost", grpc_port=rest(None)), lambda _: {})
+    points = Points(ConnectionSettings(url="http://localhost", grpc_port=rest(None)), lambda _: {}, lambda _, ids: {})
     with pytest.raises(StoreError, match="doesn't speak gRPC") as caught:
         points.fetch_ids("c", [1])
     points.close()
@@ -186,7 +186,7 @@ def test_the_command_line_says_it_once(rpc, tmp_path):
         "    from qmigrate.store.address import ConnectionSettings\n"
         "    from qmigrate.store.points import Points\n"
         f"    settings = ConnectionSettings(url='https://localhost', grpc_port={rpc(None)})\n"
-        "    Points(settings, lambda _: {}).fetch_ids('c', [1])\n"
+        "    Points(settings, lambda _: {}, lambda _, ids: {}).fetch_ids('c', [1])\n"
         "app.main(['probe'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

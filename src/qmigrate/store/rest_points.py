@@ -46,7 +46,7 @@ class RestChannel:
     ) -> Method:
         """As a gRPC channel gives it; without a deserializer the answer is the bytes of the message."""
         del request_serializer
-        return Method(self, method.rpartition("/")[2], raw=response_deserializer is None)
+        return Method(self, method.rpartition("/")[2], response_deserializer or bytes)
 
     def submit(self, call: Callable[[], Any]) -> Future[Any]:
         """Have a call made beside the caller."""
@@ -64,13 +64,13 @@ class Method:
     Args:
         channel: which sends.
         name: as gRPC has it.
-        raw: answer the bytes of the message.
+        read: what makes the answer of the bytes of the message.
     """
 
-    def __init__(self, channel: RestChannel, name: str, *, raw: bool) -> None:
+    def __init__(self, channel: RestChannel, name: str, read: Callable[[bytes], Any]) -> None:
         self._channel = channel
         self._name = name
-        self._raw = raw
+        self._read = read
 
     def future(self, request: Any, timeout: float | None = None, metadata: Any = None) -> Future[Any]:
         """Send a request, once; the key and the time limit are those of the channel."""
@@ -78,8 +78,7 @@ class Method:
         return self._channel.submit(lambda: self._answered(request))
 
     def _answered(self, request: Any) -> Any:
-        found = _METHODS[self._name](self._channel.rest, request)
-        return found.SerializeToString() if self._raw and self._name != "Upsert" else found
+        return self._read(_METHODS[self._name](self._channel.rest, request).SerializeToString())
 
 
 def _scroll(rest: Rest, request: Any) -> Any:
