@@ -506,6 +506,18 @@ def test_one_odd_schema_does_not_take_the_glob_away(made):
     assert adopt(made.settings(), f"{made.name}*").rows[-2].how == "history"
 
 
+def test_two_names_of_one_collection_are_one(made):
+    """An alias and its collection that both match are one collection: the glob stays."""
+    for number in (1, 2):
+        create(made, f"{made.name}_v{number}", CollectionSchema(A), alias=f"{made.name}_live{number}")
+    found = adopt(made.settings(), f"{made.name}*")
+    assert (f'"{made.name}*"' in found.text, [row.name for row in found.rows]) == (
+        True,
+        [f"{made.name}_live1", f"{made.name}_live2"],
+    )
+    assert call(made.root, "check").code == 0
+
+
 def test_without_a_usual_schema_the_glob_is_named_as_unused(made):
     """Two schemas that are as frequent: each collection stands by its name, and that the glob doesn't is said."""
     create(made, f"{made.name}_1", CollectionSchema(A))

@@ -20,7 +20,7 @@ from qmigrate.commands.session import Session, session
 from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.known import SERVER_DEFAULTS
-from qmigrate.model.patterns import has_wildcard, met
+from qmigrate.model.patterns import has_wildcard
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
 from qmigrate.model.words import counted
@@ -230,7 +230,8 @@ def _look(
     if not new or wording is None:
         return _Finding(verdicts, None, (), left=left)
     pattern, message, revision_id = wording
-    source, notes = _source(opened, found.every, new, pattern, [state.name for state in found.leaving(world)])
+    leaving = [state.name for state in found.leaving(world)]
+    source, notes = _source(opened, len(found.chosen) + len(found.left), new, pattern, leaving)
     file = compose(opened.settings.scripts, message, revision_id=revision_id, source=source)
     return _Finding(verdicts, file, source.missing, notes, left)
 
@@ -267,11 +268,17 @@ def _judged(
 
 
 def _source(
-    opened: Session, every: Sequence[str], new: Sequence[Target], pattern: str, leaving: Sequence[str]
+    opened: Session, matching: int, new: Sequence[Target], pattern: str, leaving: Sequence[str]
 ) -> tuple[Source, tuple[str, ...]]:
     """Operations that make what is there: one per schema, and the glob for the one that most of them have.
 
     What has another one comes first, by its name: a glob makes nothing that is there by then.
+
+    Args:
+        matching: how many collections the pattern means, those among them that are adopted already or can't be.
+        new: those that the revision is written for.
+        pattern: as it was said.
+        leaving: names that are under management and get another one.
     """
     able = opened.store.capabilities
     # A cluster chooses its own shard number; one node takes one.
@@ -283,7 +290,7 @@ def _source(
         groups.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(target)
     parts = [drop_source(name) for name in leaving]
     ordered = sorted(groups.values(), key=len)
-    usual = ordered[-1] if len(ordered[-1]) * 2 > len(met(pattern, every)) else None
+    usual = ordered[-1] if len(ordered[-1]) * 2 > matching else None
     glob = has_wildcard(pattern) and usual is not None
     for group in ordered:
         schema = group[0].live.schema.with_(aliases=())

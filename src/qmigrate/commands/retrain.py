@@ -118,7 +118,7 @@ class Wish:
             ConfigError: the preset is not there, is wrong, or marks nothing.
             UsageError: a value is missing, or there are too many.
         """
-        values = list({json.dumps(value): value for value in self.values}.values())
+        values = list({(type(value), json.dumps(value, default=str)): value for value in self.values}.values())
         if not values:
             raise UsageError("name what is to be trained again", hint="--value V, or --from-file FILE")
         if len(values) > MOST_VALUES:
