@@ -232,6 +232,9 @@ def health_of(environ: Mapping[str, str]) -> dict[str, Any]:
         elif key == "require":
             value = [one.strip() for one in written.split(",") if one.strip()]
         found[key] = hints[key].__metadata__[0](value, name)
+        if (name, value) == ("ENABLE_QDRANT", False):
+            # Who leaves Qdrant out can't be asked for collections either.
+            found["schema"] = False
     return found
 
 

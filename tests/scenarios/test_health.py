@@ -328,6 +328,9 @@ VARIABLES = [
     ({"PROBE_TIMEOUT_MS": "300", "PROBE_RETRIES": "2", "PROBE_CACHE_SEC": "20"}, {"timeout": 0.3, "retries": 2, "cache": 20.0}),
     ({"PROBE_TIMEOUT_MS": "300", "QMIGRATE_HEALTH_TIMEOUT": "2s"}, {"timeout": 2.0, "retries": 7}),
     ({"ENABLE_QDRANT": "false", "QMIGRATE_HEALTH_SCHEMA": "0", "QMIGRATE_HEALTH_EMBEDDERS": "Yes"}, {"qdrant": False, "schema": False, "embedders": True}),
+    ({"ENABLE_QDRANT": "false"}, {"qdrant": False, "schema": False, "ledger": True}),
+    ({"ENABLE_QDRANT": "false", "QMIGRATE_HEALTH_SCHEMA": "true"}, {"qdrant": False, "schema": True}),
+    ({"ENABLE_QDRANT": "true"}, {"qdrant": True, "schema": True}),
     ({"QMIGRATE_HEALTH_REQUIRE": "serving, drift", "QMIGRATE_HEALTH_FIRST": "90s"}, {"require": ("serving", "drift"), "first": 90.0}),
     ({"PROBE_CACHE_SEC": "0.5", "QMIGRATE_HEALTH_RETRIES": "0"}, {"cache": 0.5, "retries": 0}),
 ]
