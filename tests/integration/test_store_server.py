@@ -251,7 +251,7 @@ def test_strict_limits_are_kept_while_reading_and_writing(server_store, fresh_na
 
 
 def test_points_that_grpc_cannot_carry_are_written_within_strict_limits(server_store, fresh_name):
-    """Large integers beside plain points, in one batch, NaN vectors among them; beyond 64 bits it is refused."""
+    """Large integers and plain points in one batch, NaN vectors among them; beyond 64 bits it is refused."""
     strict = {"enabled": True, "max_query_limit": 7, "upsert_max_batchsize": 5, "max_timeout": 1}
     make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config={"strict_mode_config": strict}))
     points = [grpc.PointStruct.FromString(ready(number)) for number in range(23)]

@@ -1,4 +1,4 @@
-"""Values that the datatype of a vector would cut off: refused before anything is made, whoever gives them."""
+"""Values that the datatype of a vector would cut off: refused before anything is made, wherever they come from."""
 
 from __future__ import annotations
 

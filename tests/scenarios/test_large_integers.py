@@ -43,7 +43,7 @@ def first(point):
 
 
 def nested(levels: int, value: object = 1) -> object:
-    """A value inside so many objects."""
+    """A value inside this many objects."""
     for _ in range(levels):
         value = {"a": value}
     return value

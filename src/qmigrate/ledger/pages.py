@@ -1,6 +1,6 @@
 """Writing the base of a rebuild: pages per generation, in versions of which one counts; and forgetting it.
 
-Beside it stand the points that a pass is about to make again: see :meth:`BaseWrites.mark_dirty`. It reads no page.
+It also notes the points that a pass is about to make again: see :meth:`BaseWrites.mark_dirty`. It reads no page.
 """
 
 from __future__ import annotations

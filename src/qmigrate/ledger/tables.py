@@ -60,7 +60,7 @@ ledger = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("created_at", UtcDateTime, nullable=False),
-    # Secret: whoever knows it can make two points with one digest. See `qdrant_copy_bases.digest`.
+    # Secret: an application that knows it can make two points with one digest. See `qdrant_copy_bases.digest`.
     Column("digest_key", LargeBinary),
 )
 

@@ -43,7 +43,7 @@ class Judge:
 
     def digest(self, stored: Stored) -> bytes:
         """The digest of a point, as the base has it."""
-        assert self._digest is not None  # noqa: S101  whoever has a base says how it digests
+        assert self._digest is not None  # noqa: S101  who compares with a base says how it digests
         return self._digest(stored)
 
     def proven(

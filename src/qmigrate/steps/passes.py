@@ -134,7 +134,7 @@ class Sample:
 
     share: float
     pairs: list[tuple[Stored, Stored]] = field(default_factory=list)
-    # Another one each time: nobody can choose ids that are never picked.
+    # Another one each time: no application can choose ids that are never picked.
     _seed: int = field(default_factory=lambda: secrets.randbits(64))
 
     def offer(self, key: bytes, stored: Stored, counterpart: Stored) -> None:

@@ -180,7 +180,7 @@ def _back_base(sides: Sides) -> str:
 def _prove_page(run: _Pass, page: Sequence[Stored]) -> list[tuple[bytes, Entry]]:
     """Compare a page with its counterparts, make again what differs, and compare that again.
 
-    Nothing is made beside the id, so what can be compared is all there is, and no base has to say more.
+    Only the id is made, so what can be compared is all there is, and no base has to say more.
     """
     maker, report = run.sides.maker, run.report
     assert maker is not None  # noqa: S101  the caller looked

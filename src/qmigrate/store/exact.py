@@ -1,4 +1,4 @@
-"""Payload integers that gRPC has no place for, carried beside the double that they arrive as. It sends nothing.
+"""Payload integers that gRPC has no place for, carried with the double that they arrive as. It sends nothing.
 
 A payload integer over gRPC is signed and has 64 bits. One of 2^63 and more is handed out as a double, and would be
 written back as one, silently. A store reads points that may hold such a double once more, exactly, and the integer is
@@ -50,7 +50,7 @@ def value_of(plain: Any) -> Any:
     """
     with suppress(ValueError):
         return json_to_value(plain)
-    # An integer somewhere in it, or what is no JSON, which fails again below.
+    # An integer somewhere in it, or what is not JSON, which fails again below.
     if isinstance(plain, Mapping):
         made = _Value()
         made.struct_value.SetInParent()

@@ -67,8 +67,8 @@ def tolerance_of(params: Mapping[str, Any]) -> Tolerance:
 def cut_off(values: NDArray[Any], params: Mapping[str, Any]) -> float | None:
     """The first of these values that a vector of such parameters would not keep, or None where it keeps them all.
 
-    uint8 keeps whole numbers from 0 to 255, and cuts others off without a word. Values that aren't finite are found by
-    whoever looks for them.
+    uint8 keeps whole numbers from 0 to 255, and silently cuts others off. Values that are not finite are found by the
+    checks for them.
     """
     if params.get("datatype") != "uint8":
         return None
@@ -103,8 +103,8 @@ def id_of_key(key: bytes) -> PointId:
 def digest_under(key: bytes | None) -> Digest:
     """What makes digests under a key of a ledger: 128 bits of SHA-256 over the key and the point.
 
-    Whoever writes payloads but doesn't know the key can't make two points with one digest. None is for bases of the
-    time before there were keys, which go on as they were begun: XXH3-128, for which anybody can.
+    An application that doesn't know the key can't write two points with one digest. None is for bases that were begun
+    before there were keys, and go on as they were begun: XXH3-128, for which every application can.
     """
     if key is None:
         return lambda stored: xxhash.xxh3_128_digest(stored.SerializeToString(deterministic=True))
