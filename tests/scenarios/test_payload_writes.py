@@ -244,7 +244,7 @@ FAILING = [
     ("raise ValueError('out of order')", UsageError, "refresh of Call.* raised ValueError: out of order"),
     ("return [1]", UsageError, "must return None or a plain JSON object"),
     ("return {{'a': object()}}", UsageError, "must return None or a plain JSON object"),
-    ("calling.client.set_payload('nowhere', {{'a': 1}}, points=[1])", UsageError, "raised .*nowhere"),
+    ("calling.client.set_payload('nowhere', {{'a': 1}}, points=[1])", UsageError, r"(?s)raised .*nowhere"),
 ]
 
 

@@ -48,6 +48,7 @@ class ServerStore:
         self._nodes = found
         self._main = found.main
         self._capabilities = able
+        self._hides = hiding.Hides()
         self._points = Points(settings, lambda name: fence.strict_mode(found.main, name), self.payloads)
 
     @classmethod
@@ -219,7 +220,7 @@ class ServerStore:
 
     def hides_collections(self) -> bool:
         """Whether an alias may take the name of a collection: never with several nodes, where nothing is tried."""
-        return not self._capabilities.may_be_several and hiding.probe(self._nodes, self._settings.timeout)
+        return not self._capabilities.may_be_several and self._hides.look(self._nodes, self._settings.timeout)
 
     def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
         """One request of RenameAlias actions (old, new), and then DeleteAlias: re-points `new` atomically."""
