@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 from tests.harness import ADD, CREATE, INDEX, Deployment
-from tests.scenarios.cli import call
+from tests.scenarios.cli import Answer, call
 from tests.scenarios.keys import ENV, KEY, READ_KEY, limited, token
 
 from qmigrate.cli.app import root
@@ -117,13 +117,19 @@ def keys_of(name: str) -> dict[str, tuple[str | None, str]]:
     }
 
 
+def with_key(made: Deployment, key: str | None, *args: str) -> Answer:
+    """Run a command with a key, or without one: an empty variable would be an error of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("KEY_OF_THE_TEST")
+        return call(made.root, *args, env={"KEY_OF_THE_TEST": key} if key else {})
+
+
 @pytest.mark.server
 def test_what_doctor_says_of_a_key_is_what_happens(guarded):
     """For ten kinds of key, every verb that doctor allows works, and every verb that it denies is refused, exit 9."""
     made = guarded
     for label, (key, level) in keys_of(made.name).items():
-        env = {"KEY_OF_THE_TEST": key or ""}
-        checks = {check["name"]: check for check in call(made.root, "doctor", "--json", env=env).json["data"]["checks"]}
+        checks = {check["name"]: check for check in with_key(made, key, "doctor", "--json").json["data"]["checks"]}
         facts = checks["rights"]["facts"]
         assert facts["level"] == level, label
         assert checks["qdrant"]["ok"] is (level != "none"), label
@@ -132,7 +138,7 @@ def test_what_doctor_says_of_a_key_is_what_happens(guarded):
         store.create_alias(f"{made.name}__g0002__e1", f"{made.name}__g0002")
         store.close()
         for verb, args in real_verbs(made.name).items():
-            said = call(made.root, *args, env=env)
+            said = with_key(made, key, *args)
             if facts["verbs"][verb] == "no":
                 assert said.code == 9, f"{label}: {verb}: {said.text}"
                 assert DENIED.search(said.text), f"{label}: {verb}: {said.text}"
