@@ -91,9 +91,10 @@ def test_the_command_line_and_the_environment_name_the_actor(made, door):
 def test_a_name_that_names_nobody_is_refused(made, name):
     """An empty variable (a missing secret) or one with control characters is exit 2, and nothing is recorded."""
     words = ["fix", "delete", made.name, "--id", "1", "--reason", "r", "--yes", "--max-share", "1"]
-    for more, env in ((["--actor", name], {}), ([], {"QMIGRATE_ACTOR": name})):
+    empty = "QMIGRATE_ACTOR is set, but empty" if not name.strip() else "must name who acts"
+    for more, env, why in ((["--actor", name], {}, "must name who acts"), ([], {"QMIGRATE_ACTOR": name}, empty)):
         said = call(made.root, *words, *more, env=env)
-        assert (said.code, "must name who acts" in said.err) == (2, True), said.text
+        assert (said.code, why in said.err) == (2, True), said.text
     with pytest.raises(ConfigError, match="must name who acts"):
         program.delete_points(made.name, ids=[1], reason="r", actor=name, settings=made.settings())
     assert audit(made) == []

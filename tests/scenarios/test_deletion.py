@@ -391,7 +391,8 @@ def test_the_audit_has_what_was_said_also_of_nothing(made, said, target):
     args = ("fix", "delete", *collection, *said, "--reason", "r", "--yes", "--max-share", "1")
     first = call(made.root, *args)
     again = call(made.root, *args)
-    assert (first.code, again.code) == (0, 0), first.text + again.text
+    # Assets that were named one by one and are not there: said by a code of its own, and recorded all the same.
+    assert (first.code, again.code) == (0, 10 if "--id" in said else 0), first.text + again.text
     newest, oldest = audit(made)
     assert (oldest.target, newest.target, newest.count) == (target, target, 0)
     assert "Take it back" not in again.out

@@ -178,13 +178,13 @@ NOT_THERE = [
 
 @pytest.mark.parametrize("words", NOT_THERE, ids=lambda one: " ".join(one)[:30])
 def test_an_asset_that_is_not_there_says_so(app, words):
-    """Exit 10 with a code of its own in JSON, whether it is looked at or done; nothing is recorded."""
+    """Exit 10 with a code of its own in JSON, whether it is looked at or done; what was asked for is recorded with 0."""
     for more in (["--dry-run"], ["--yes", "--expect", "0"], ["--yes", "--max-share", "0.5"], []):
         said = call(app.made.root, "fix", "delete", app.made.name, *words, "--reason", "r", *more, "--json")
         assert said.code == 10, said.text
         assert (said.json["error"]["code"], said.json["error"]["type"]) == ("not_found", "PointsNotFoundError")
-    assert audit(app.made) == []
-    with pytest.raises(PointsNotFoundError, match="id 999"):
+    assert {row.count for row in audit(app.made)} == {0}
+    with pytest.raises(PointsNotFoundError, match="999"):
         program.delete_points(app.made.name, ids=[999], reason="r", settings=app.made.settings())
 
 

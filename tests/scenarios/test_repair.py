@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.harness import ADD, CREATE, INDEX, Deployment
+from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 
@@ -29,7 +29,7 @@ def made(deployment):
     return deployment
 
 
-def by_hand(made: Deployment, change) -> None:
+def changed(made: Deployment, change) -> None:
     """Somebody else's change, with the names of the deployment."""
     store = made.store()
     try:
@@ -89,7 +89,7 @@ BY_HAND = [removed, moved, moved_elsewhere]
 @pytest.mark.parametrize("pending", [False, True], ids=["nothing pending", "pending"])
 def test_a_name_that_somebody_moved_is_never_nothing_to_do(made, change, pending):
     """plan, upgrade and a dry run: exit 7 with the command that puts it back; check, status and doctor name it, too."""
-    by_hand(made, change)
+    changed(made, change)
     if pending:
         made.revise("0004", INDEX)
     wanted = f"qmigrate repair --name {made.name}"
@@ -105,7 +105,7 @@ def test_a_name_that_somebody_moved_is_never_nothing_to_do(made, change, pending
 def test_a_name_is_put_back_and_recorded(made, change):
     """The recorded generation serves again with all of its points; the history says who did what, and nothing is left."""
     before, names, there = made.contents(), aliases(made), states(made)
-    by_hand(made, change)
+    changed(made, change)
     with pytest.raises(RefusedError, match="needs consent"):
         _refuse(made)
     result = repair.name(made.settings(), made.name)
@@ -137,18 +137,18 @@ def test_a_collection_that_somebody_made_under_the_name_is_left_alone(made):
         store.drop_alias(name)
         store.create_collection(name, OTHER, seal=None, defer_index=False)
 
-    by_hand(made, made_again)
+    changed(made, made_again)
     with pytest.raises(RepairNeededError, match="another client made"):
         repair.name(made.settings(), made.name)
     assert call(made.root, "upgrade").code == 7
-    by_hand(made, lambda store, name: store.drop_collection(name))
+    changed(made, lambda store, name: store.drop_collection(by_hand(name)))
     repair.name(made.settings(), made.name)
     assert made.row().state == "ready"
 
 
 def test_a_name_whose_generation_is_gone_is_not_put_back(made):
     """Nothing is guessed: the message says how it is restored."""
-    by_hand(made, lambda store, name: store.drop_collection(f"{name}__g0003"))
+    changed(made, lambda store, name: store.drop_collection(by_hand(f"{name}__g0003")))
     with pytest.raises(RepairNeededError, match="not in Qdrant any more") as refused:
         repair.name(made.settings(), made.name)
     assert "snapshot restore" in str(refused.value.hint)
@@ -176,7 +176,7 @@ def test_a_hidden_name_is_put_back(qdrant_server, tmp_path):
     upgrade.upgrade(made.settings())
     before, names = made.contents(), aliases(made)
     assert old_alias(made.name) in names
-    by_hand(made, removed)
+    changed(made, removed)
     assert call(made.root, "upgrade").code == 7
     repair.name(made.settings(), made.name)
     assert (made.contents(), aliases(made)) == (before, names)
@@ -187,7 +187,7 @@ def test_a_hidden_name_is_put_back(qdrant_server, tmp_path):
 def test_the_loss_of_one_way_back_is_recorded_and_the_other_is_kept(made, lost):
     """What check, status and doctor advise records just the loss: every other generation is there and kept."""
     physical = made.name + lost
-    by_hand(made, lambda store, _: store.drop_collection(physical))
+    changed(made, lambda store, _: store.drop_collection(by_hand(physical)))
     wanted = f"qmigrate repair --vanished {physical}"
     assert made.row().next_command == wanted
     assert wanted in call(made.root, "doctor", "--json").out
@@ -222,9 +222,9 @@ def test_what_served_and_was_deleted_can_be_recorded_as_lost(made):
     """A collection that somebody deleted on purpose: recorded, never made again, and in nobody's way."""
 
     def deleted(store, name):
-        store.drop_collection(f"{name}__g0003")
+        store.drop_collection(by_hand(f"{name}__g0003"))
 
-    by_hand(made, deleted)
+    changed(made, deleted)
     made.revise("0004", INDEX)
     assert call(made.root, "upgrade").code == 7
     repair.vanished(made.settings(), f"{made.name}__g0003")
@@ -238,7 +238,7 @@ def test_a_repair_that_was_interrupted_is_finished(made, monkeypatch):
     """Stopped between the move and its record: the next one records it, and so does an upgrade."""
     from qmigrate.steps import repair as steps
 
-    by_hand(made, removed)
+    changed(made, removed)
     with monkeypatch.context() as patch:
 
         def stop(*_):
@@ -264,7 +264,7 @@ def two(made, tmp_path):
     )
     mine.revise("0001", CREATE)
     upgrade.upgrade(mine.settings())
-    by_hand(mine, lambda store, name: store.create_collection(f"{name}_free", OTHER, seal=None, defer_index=False))
+    changed(mine, lambda store, name: store.create_collection(f"{name}_free", OTHER, seal=None, defer_index=False))
     return made, mine
 
 
@@ -315,7 +315,7 @@ def test_a_glob_adopts_nothing_of_another_ledger(two):
 def test_leftovers_of_another_ledger_are_left(two):
     """An own alias of the other application stays, although this ledger has held a lease of that very name."""
     other, mine = two
-    by_hand(other, lambda store, name: store.create_alias(f"{name}__g0003__e1", f"{name}__g0003"))
+    changed(other, lambda store, name: store.create_alias(f"{name}__g0003__e1", f"{name}__g0003"))
     from qmigrate.commands.session import session
 
     with session(mine.settings(), writes=True) as opened:

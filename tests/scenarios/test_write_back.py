@@ -188,7 +188,7 @@ def test_what_can_not_work_stops_before_anything_is_built(tmp_path, more, error,
     with pytest.raises(error, match=said):
         upgrade.upgrade(made.settings())
     row = next(one for one in status.status(made.settings()).collections if one.name == made.name)
-    assert (row.generation, row.state) == ("g0001", "pending")
+    assert (row.generation, row.state) == ("g0001", "failed")
     store = made.store()
     assert store.physical_names() == (f"{made.name}__g0001",)
     store.close()
