@@ -12,6 +12,7 @@ from qmigrate.drift.schema import Difference, differences, lacking_replicas, res
 from qmigrate.drift.undeclared import NOT_SET, effective
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
+from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Capabilities, CollectionState, Generation, LiveCollection, OpenRun
 from qmigrate.model.words import counted
 from qmigrate.observe import hidden_on_several, hidden_since
@@ -224,16 +225,7 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
         said = f"not compared, since not every shard can be asked: {live.unread}"
         yield note("schema", "settings", said, "qmigrate doctor")
         return
-    lacking = lacking_replicas(state.declared, live, around.capabilities.peers)
-    if lacking is not None:
-        yield drift(
-            "schema",
-            "replicas",
-            f"a shard has {counted(live.replicas or 0, 'replica')}, but replication_factor {lacking.after} is declared",
-            f"make them: qmigrate repair --schema {state.name}",
-            recorded=lacking.after,
-            live=live.replicas,
-        )
+    yield from _replicas(state.name, state.declared, live, around)
     local = around.capabilities.local
     version = around.capabilities.version
     recorded = state.declared if local else effective(state, version) or state.declared
@@ -271,6 +263,21 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
                 recorded=found.recorded,
                 live=found.live,
             )
+
+
+def _replicas(
+    name: str, declared: CollectionSchema, live: LiveCollection, around: Surroundings
+) -> Iterator[Finding]:
+    lacking = lacking_replicas(declared, live, around.capabilities.peers)
+    if lacking is not None:
+        yield drift(
+            "schema",
+            "replicas",
+            f"a shard has {counted(live.replicas or 0, 'replica')}, but replication_factor {lacking.after} is declared",
+            f"make them: qmigrate repair --schema {name}",
+            recorded=lacking.after,
+            live=live.replicas,
+        )
 
 
 #: What no change of a schema brings back: values that are gone, or that somebody wants to keep.
