@@ -16,6 +16,7 @@ from tests.scenarios.plain_names import plain
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
 from qmigrate.commands.drift import restore
+from qmigrate.commands.readiness import Parts
 from qmigrate.errors import RefusedError
 from qmigrate.model.names import PROBE_PREFIX
 
@@ -152,3 +153,8 @@ def test_reading_goes_on_without_a_node(qdrant_program, tmp_path):
             assert "data" in json.loads(said.out), (verb, said.err)
             assert gone in said.out + said.err or verb == ("history",), verb
         assert call(made.root, "upgrade").code == 9
+        # What asks no shard goes on as well: figures, and whether a service is ready.
+        assert 'qmigrate_up{store="qdrant"} 1.0' in call(made.root, "metrics").out
+        asked = Parts(made.settings(), 10.0)
+        asked.qdrant()
+        assert [row.name for row in asked.look().collections] == [made.name]

@@ -102,7 +102,7 @@ def opened(settings: Settings, client: object | None) -> Iterator[tuple[Ledger, 
     """Ledger and store without the revision files, which a service needn't have."""
     with ExitStack() as stack:
         ledger = stack.enter_context(opened_ledger(settings))
-        yield ledger, open_store(settings.with_client(client), stack, writes=False)
+        yield ledger, open_store(settings.with_client(client), stack, writes=False, partial=True)
 
 
 def _fingerprint(settings: Settings, collection: str, name: str) -> Fingerprint:

@@ -129,7 +129,7 @@ class Parts:
             StoreError: it doesn't answer, or denies the key.
         """
         with self._turn(), ExitStack() as stack:
-            open_store(self._patient().with_client(self.client), stack, writes=False).aliases()
+            open_store(self._patient().with_client(self.client), stack, writes=False, partial=True).aliases()
 
     def ledger(self) -> None:
         """Reach the ledger's database, and read the version of its tables.

@@ -117,7 +117,7 @@ def schema(
 
 
 def _live(settings: Settings, patterns: tuple[str, ...]) -> Schemas:
-    with session(settings, writes=False, unchanged=False, looking=True) as opened:
+    with session(settings, writes=False, unchanged=False, looking=True, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         found = []
         for name in _chosen(patterns, world.collections):

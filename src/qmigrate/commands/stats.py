@@ -91,7 +91,7 @@ def stats(
     """
     _check(wanted, sql)
     started = time.monotonic()
-    with session(settings, writes=False, looking=True) as opened:
+    with session(settings, writes=False, looking=True, partial=True) as opened:
         live = opened.store.describe(collection)
         if live is None:
             raise NotFoundError(f"there is no collection {collection!r}", hint="qmigrate status lists what is there")
