@@ -33,6 +33,7 @@ from qmigrate.commands.results import (
     Status,
     UpgradeResult,
     Waited,
+    in_all,
 )
 from qmigrate.model.plan import Build, Closing, CollectionPlan, GoLive, InPlace, Job, Plan, Retire
 from qmigrate.model.report import VerificationReport
@@ -384,3 +385,14 @@ def test_columns_align_wide_characters():
     assert lines == [" 日本   1", " abc   22"]
     assert columns([]) == []
     assert [line.plain for line in labelled("why", ["a", "b"])] == ["  why      a", "           b"]
+
+
+@pytest.mark.parametrize(
+    ("begins", "seconds", "total"),
+    [((0, 1), (10.0, 4.0), 10.0), ((0, 10), (10.0, 4.0), 14.0), ((None, 0), (10.0, 4.0), 14.0), ((), (), 0)],
+)
+def test_time_in_all_is_from_the_first_beginning_to_the_last_end(begins, seconds, total):
+    """Collections that are done side by side take as long as the clock says, not the sum of their times."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    started = [None if one is None else at + timedelta(seconds=one) for one in begins]
+    assert in_all([Outcome("c", (), None, took, started_at=one) for one, took in zip(started, seconds, strict=True)]) == total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from qmigrate import __version__
@@ -385,7 +386,7 @@ def _work(session: Session, lease: Lease, state: CollectionState, job: Job, *, s
 
 
 def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: OpenRun | None) -> Outcome:
-    started = time.monotonic()
+    started, started_at = time.monotonic(), datetime.now(UTC)
     held: Held | None = None
     try:
         run(work, verb, checksums, actor=work.lease.ledger.actor, stop=stop, found=found)
@@ -406,6 +407,7 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
         report={f"{step}.{phase}": facts for (step, phase), facts in sorted(work.learned.items()) if facts},
         notes=(),
         held=held,
+        started_at=started_at,
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "Status",
     "UpgradeResult",
     "Waited",
+    "in_all",
 ]
 
 
@@ -116,6 +117,7 @@ class Outcome:
         report: what was learned, by ``step.phase``.
         notes: what a person should know.
         held: what was built and waits now, or None.
+        started_at: when it began; None where that isn't known.
     """
 
     collection: str
@@ -125,6 +127,7 @@ class Outcome:
     report: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     held: Held | None = None
+    started_at: datetime | None = None
 
     def summary(self) -> str:
         """One line for a log: revisions, proof, what serves, and how long it took."""
@@ -141,6 +144,15 @@ class Outcome:
         if swap is not None:
             parts.append(f"name moved in {swap:.0f} ms")
         return f"{self.collection}: {'; '.join([*parts, f'{self.seconds:.1f} s in all'])}"
+
+
+def in_all(outcomes: Sequence[Outcome]) -> float:
+    """Seconds that several collections took: from the first beginning to the last end, since some go side by side."""
+    begun = [one.started_at for one in outcomes if one.started_at is not None]
+    if len(begun) < len(outcomes) or not begun:
+        return sum(one.seconds for one in outcomes)
+    ends = [at + timedelta(seconds=one.seconds) for at, one in zip(begun, outcomes, strict=True)]
+    return (max(ends) - min(begun)).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from rich.text import Text
 from qmigrate.cli.render.upgrade import held_lines, show_outcome
 from qmigrate.cli.render.words import counted, moment, took
 from qmigrate.commands.cutover import CutoverResult
-from qmigrate.commands.results import Held
+from qmigrate.commands.results import Held, in_all
 
 
 def show_cutover(console: Console, result: CutoverResult) -> None:
@@ -32,7 +32,7 @@ def show_cutover(console: Console, result: CutoverResult) -> None:
         return
     done = [outcome for outcome in result.outcomes if outcome.held is None]
     if done:
-        total = took(sum(outcome.seconds for outcome in result.outcomes))
+        total = took(in_all(result.outcomes))
         console.print(f"Done: {counted(len(done), 'collection')} cut over in {total}.")
     for line in held_lines(result.held):
         console.print(line)

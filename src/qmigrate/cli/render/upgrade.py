@@ -11,7 +11,7 @@ from rich.text import Text
 from qmigrate.cli.render.layout import labelled
 from qmigrate.cli.render.plan import nothing_to_do
 from qmigrate.cli.render.words import counted, moment, number, took
-from qmigrate.commands.results import Held, Outcome, UpgradeResult
+from qmigrate.commands.results import Held, Outcome, UpgradeResult, in_all
 from qmigrate.model.words import quote
 
 
@@ -144,7 +144,7 @@ def quality_line(found: dict[str, Any]) -> str:
 
 
 def _closing(result: UpgradeResult) -> Text:
-    total = took(sum(outcome.seconds for outcome in result.outcomes))
+    total = took(in_all(result.outcomes))
     names = dict.fromkeys(outcome.collection for outcome in result.outcomes if outcome.held is None)
     revisions = list(dict.fromkeys(one for outcome in result.outcomes for one in outcome.revisions))
     what = counted(len(names), "collection")
