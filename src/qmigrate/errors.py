@@ -48,10 +48,14 @@ _SECRET = re.compile(
     r"(?:password|passwd|passphrase|api[-_]?key|access[-_]?key|token|secret|signature|credential|authorization)"
     r"[\w.%~-]*|(?<=[?&;])(?:sig|pwd|key|auth|code|hmac|hash|policy|key-pair-id|googleaccessid))=[^&\s]*"
 )
+#: ``https://name:password@host``; what is a placeholder already, as ``<password>``, stays.
+_PASSWORD = re.compile(r"(://[^\s/?#:@]*:)(?!\*{3}@)[^\s/?#]+@")
 
 
 def without_secrets(text: str) -> str:
-    """A text in which ``***`` stands for the values of parameters such as ``X-Amz-Signature=`` and ``token=``."""
+    """A text in which ``***`` stands for the values of parameters such as ``token=``, and for passwords of URLs."""
+    if "://" in text:
+        text = _PASSWORD.sub(r"\1***@", text)
     return _SECRET.sub(r"\1=***", text) if "=" in text else text
 
 

@@ -239,7 +239,7 @@ def test_no_secret_of_a_url_is_in_a_log_or_a_traceback(flags, capsys, monkeypatc
 
     def lint(*_args, **_more):
         logging.getLogger("lib").warning("asked %s", "https://b/a?X-Amz-Signature=hush&y=1")
-        raise RuntimeError("https://b/a?sig=hush&y=1")
+        raise RuntimeError("https://u:hush@b/a?sig=hush&y=1")
 
     monkeypatch.setattr("qmigrate.commands.lint.lint", lint)
     assert run([*flags, "check", "--offline"]) == 1
