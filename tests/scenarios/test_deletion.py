@@ -173,6 +173,7 @@ REFUSED = [
     ({"filter": {"must": []}}, PlanError, "selects every point"),
     ({"filter": {"must": [{"key": "n", "macth": 1}]}}, UsageError, "none of Qdrant's"),
     ({"prefix": "/"}, PlanError, "every path"),
+    ({"prefix": {"field": "path"}}, PlanError, "the prefix must be a text"),
     ({"sql": "UPDATE sessions SET session = 1"}, PlanError, "no SELECT"),
     ({"sql": "SELECT asset AS id FROM sessions"}, RowsError, "more than once"),
     ({"sql": SESSION}, PlanError, "parameter :s"),

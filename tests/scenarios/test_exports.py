@@ -157,9 +157,11 @@ def test_ids_of_what_was_not_exported_are_kept(app, tmp_path):
     program.delete_points(name, ids=[40], reason="r", erase=True, expect=1, settings=settings)
     with pytest.raises(RefusedError, match="has kept no ids"), export.show(settings, 3):
         pass
-    for what in (99, tmp_path / "nothing"):
-        with pytest.raises(NotFoundError), export.show(settings, what):
-            pass
+    with pytest.raises(NotFoundError), export.show(settings, tmp_path / "nothing"):
+        pass
+    # The number of no fix is the same mistake for every verb.
+    said = [call(app.made.root, *verb, "99") for verb in (("export", "show"), ("fix", "undo"))]
+    assert (said[0].code, said[0].err) == (said[1].code, said[1].err) == (2, said[1].err)
     # A file that is gone leaves the ids.
     gone = program.delete_points(name, ids=[41, 42], reason="r", settings=settings).done[0]
     Path(audit(app.made)[0].facts["file"]).unlink()
@@ -186,6 +188,25 @@ def test_an_asset_that_is_not_there_says_so(app, words):
     assert {row.count for row in audit(app.made)} == {0}
     with pytest.raises(PointsNotFoundError, match="999"):
         program.delete_points(app.made.name, ids=[999], reason="r", settings=app.made.settings())
+
+
+def test_an_asset_of_another_type_says_so(app):
+    """A number that is compared with texts finds nothing, and the error names the field and what it holds."""
+    words = ["--filter", '{"must": [{"key": "person", "match": {"value": 7}}]}', "--type", "ASSET", "--reason", "r"]
+    for more in (["--dry-run"], ["--yes", "--expect", "0"]):
+        said = call(app.made.root, "fix", "delete", app.made.name, *words, *more)
+        assert said.code == 10, said.text
+        assert "`person` holds texts, and is compared with the number 7" in said.err
+
+
+def test_what_kept_nothing_offers_no_undo(app):
+    """The undo is named after a deletion that was exported, not after one with --no-export; nothing found is no line."""
+    words = ["fix", "delete", app.made.name, "--reason", "r", "--yes", "--expect", "1", "--id"]
+    kept, gone = call(app.made.root, *words, "40"), call(app.made.root, *words, "41", "--no-export")
+    assert (kept.code, "Take it back: qmigrate fix undo 1" in kept.out) == (0, True)
+    assert (gone.code, "Take it back" in gone.out) == (0, False)
+    assert "found" not in kept.out + gone.out
+    assert call(app.made.root, "fix", "undo", "2", "--yes").code == 10
 
 
 def test_other_deletions_of_nothing_are_done(app):

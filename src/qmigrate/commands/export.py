@@ -11,7 +11,7 @@ from typing import Any
 
 from qmigrate import archive
 from qmigrate.commands.session import opened_ledger
-from qmigrate.errors import NotFoundError, RefusedError
+from qmigrate.errors import NotFoundError, RefusedError, UsageError
 from qmigrate.ledger import DeletionRow, Ledger
 from qmigrate.model.fix import Entry
 from qmigrate.model.schema import JsonObject
@@ -64,7 +64,8 @@ def show(settings: Settings, what: str | Path | int, *, ids: bool = False, vecto
         vectors: vectors, too.
 
     Raises:
-        NotFoundError: there is no such file, or no such fix.
+        NotFoundError: there is no such file.
+        UsageError: there is no such fix.
         RefusedError: the fix has kept nothing that could be shown.
         ArchiveError: the file is damaged; what came before the damage is whole.
     """
@@ -101,7 +102,7 @@ def _of_file(path: Path, row: DeletionRow | None, *, ids: bool, vectors: bool) -
 def _of_fix(settings: Settings, ledger: Ledger, log: int, *, ids: bool, vectors: bool) -> Exported:
     row = ledger.deletion(log)
     if row is None or row.collection is None:
-        raise NotFoundError(f"there is no fix {log} in the audit", hint="qmigrate history --deletions shows them")
+        raise UsageError(f"there is no fix {log} in the audit", hint="qmigrate history --deletions lists them")
     facts = row.facts
     file = facts.get("file") or facts.get("archive")
     # An export may have been moved together with its folder.

@@ -139,7 +139,7 @@ def review(settings: Settings, operation: Operation, narrow: Narrow | None = Non
         DatabaseError: the application's database can't be reached.
     """
     edit = (narrow or Narrow()).of(operation)
-    with session(settings, writes=False, looking=True) as opened:
+    with session(settings, writes=False, looking=True, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         plan = _planned(world, [(operation, edit)], looking=True)
         names = [item.job.collection for item in plan.collections]
@@ -193,7 +193,7 @@ def fix(
     if len(operations) == 1 and not result.resumed:
         # What was interrupted may have deleted them.
         touched = sum(one.changed + one.changed_meanwhile + one.gone for one in result.done)
-        check_there(operations[0], touched, [one.counts for one in result.done])
+        check_there(operations[0], touched, [one.counts for one in result.done], notes[0] if notes else ())
     return replace(result, notes=notes[0] if notes else ())
 
 
@@ -208,12 +208,15 @@ def _misfits(opened: Session, plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def check_there(operation: Operation, changes: int, counts: Sequence[Mapping[str, int]]) -> None:
+def check_there(
+    operation: Operation, changes: int, counts: Sequence[Mapping[str, int]], types: Sequence[str] = ()
+) -> None:
     """See that an asset that was to be deleted is there; a deletion of a set may find none.
 
     Args:
         changes: points that would go, or went.
         counts: what was found of each collection.
+        types: fields that hold other types than they were compared with.
 
     Raises:
         PointsNotFoundError: nothing of it is there, so that nothing was changed.
@@ -221,8 +224,9 @@ def check_there(operation: Operation, changes: int, counts: Sequence[Mapping[str
     edit = operation.edit() or {}
     if changes or edit.get("type") != ASSET or any(one.get("already") for one in counts):
         return
+    why = f"; {'; '.join(types)}" if types else ""
     raise PointsNotFoundError(
-        f"not found: there are no points of {operation.pattern} with {edit['target']}; nothing was changed",
+        f"not found: there are no points of {operation.pattern} with {edit['target']}{why}; nothing was changed",
         hint="ids are numbers or UUIDs, as Qdrant has them; --dry-run shows what a condition selects",
         facts={"target": edit["target"], "counts": [dict(one) for one in counts]},
     )

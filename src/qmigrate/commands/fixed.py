@@ -34,6 +34,7 @@ class Done:
         verified: points that were read back as they should be.
         counts: what was found, in figures.
         erasure: what else it has done, where it was one.
+        undo: whether anything was kept to take it back by.
     """
 
     collection: str
@@ -45,6 +46,7 @@ class Done:
     seconds: float
     counts: Mapping[str, int] = field(default_factory=dict)
     erasure: Erasure | None = None
+    undo: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ def _done(outcome: Outcome) -> list[Done]:
                 seconds=outcome.seconds,
                 counts=facts.get("counts", {}),
                 erasure=erased_of(learned, outcome.physical),
+                undo=outcome.report.get(f"{step}.close", {}).get("undo", True) is not None,
             )
         )
     return found

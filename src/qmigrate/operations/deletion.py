@@ -235,7 +235,9 @@ class DeletePoints(DataFix):
     def _prefix_problem(self) -> str | None:
         if self.prefix is None:
             return None
-        if not isinstance(self.prefix, str) or not self.prefix.strip("/\\ "):
+        if not isinstance(self.prefix, str):
+            return f"the prefix must be a text, the path of a folder, not {self.prefix!r}; field names the payload key"
+        if not self.prefix.strip("/\\ "):
             return f"the prefix {self.prefix!r} would select every path"
         return None if isinstance(self.field, str) and self.field else "field must name a payload key"
 

@@ -219,7 +219,7 @@ def close(step: EditPoints, work: Work) -> Facts:
     expire(work)
     with marks_of(work.settings, step.edit) as marks:
         also = mark(work, step.edit, marks, changed["changed"]) if marks is not None else None
-        return {"log": close_edit(work, step, fixed, report, also=also)}
+        return {"log": close_edit(work, step, fixed, report, also=also), "undo": step.edit.get("undo")}
 
 
 def _place(work: Work, step: EditPoints) -> Place:

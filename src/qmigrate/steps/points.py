@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: Points that are tried again at a time.
 AGAIN = 256
-_MEND = "mend the function, then: qmigrate abort, and upgrade again"
+_REPAIR = "repair the function, then: qmigrate upgrade; where a run is unfinished, qmigrate abort first"
 
 
 @dataclass(slots=True)
@@ -263,7 +263,7 @@ class Maker:
             raise PlanError(
                 f"the payload function {self._functions()} failed for point {records.point_id(stored)} of "
                 f"{self._work.collection}: {type(error).__name__}: {error}",
-                hint=_MEND,
+                hint=_REPAIR,
             ) from error
 
     def _ready(self, stored: Stored, values: Mapping[str, Any], payload: Payload | None) -> Ready:
@@ -279,7 +279,7 @@ class Maker:
         return PlanError(
             f"what the payload function {self._functions()} returned for point {records.point_id(stored)} of "
             f"{self._work.collection} can't be stored as payload: {type(error).__name__}: {error}",
-            hint=_MEND,
+            hint=_REPAIR,
         )
 
     def _functions(self) -> str:

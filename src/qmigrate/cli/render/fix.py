@@ -59,7 +59,7 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
         again = f"run the same command again after {seen.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
         for line in labelled("not yet", [again]):
             console.print(line)
-    number_ = next((one.log for one in reversed(result.done) if one.log is not None and one.changed), None)
+    number_ = next((one.log for one in reversed(result.done) if one.log is not None and one.changed and one.undo), None)
     if number_ is not None:
         console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {quote(number_)}", "bold")))
 
@@ -78,7 +78,7 @@ def preview_lines(preview: Preview) -> list[Text]:
     if sampled is not None:
         figures += f" (a sample of {number(preview.points)})"
     lines = [head, *labelled("values", preview.values), *labelled("changes", [figures])]
-    lines += [*labelled("types", preview.misfits), *labelled("found", [_counts(counts)])]
+    lines += [*labelled("types", preview.misfits), *labelled("found", _counts(counts))]
     lines += labelled("estimate", [one for one in estimates if one])
     return [*lines, *labelled("sample", [_sample(one) for one in preview.sample[:_SHOWN]])]
 
@@ -93,7 +93,7 @@ def _estimate(counts: dict[str, int], name: str, unit: str, are: str) -> str | N
 
 def _done(one: Done, unit: str) -> list[Text]:
     head = Text.assemble((one.collection, "bold"), f"  {counted(one.changed, 'point')} {unit} in {took(one.seconds)}")
-    lines = [head, *labelled("found", [_counts(one.counts)]), *labelled("verified", [number(one.verified)])]
+    lines = [head, *labelled("found", _counts(one.counts)), *labelled("verified", [number(one.verified)])]
     if one.changed_meanwhile:
         lines += labelled("let be", [f"{counted(one.changed_meanwhile, 'point')} changed by somebody meanwhile"])
     if one.gone:
@@ -101,9 +101,9 @@ def _done(one: Done, unit: str) -> list[Text]:
     return lines
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def _counts(counts: Mapping[str, int]) -> list[str]:
     parts = [f"{number(value)} {name.replace('_', ' ')}" for name, value in counts.items() if value]
-    return ", ".join(parts) or "nothing"
+    return [", ".join(parts)] if parts else []
 
 
 def _sample(one: Mapping[str, Any]) -> str:

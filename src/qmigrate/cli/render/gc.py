@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qmigrate.cli.render.layout import columns, labelled
-from qmigrate.cli.render.words import counted, moment, number, size
+from qmigrate.cli.render.words import counted, moment, size
 from qmigrate.commands.gc import Collected, GcResult, Spared
 from qmigrate.commands.purge import Purge
 from qmigrate.model.holding import KeptSnapshot
@@ -88,7 +88,7 @@ def _table(verdicts: Sequence[Verdict]) -> list[Text]:
 def _head(verdict: Verdict) -> tuple[str | Text, ...]:
     return (
         Text(verdict.generation, style="bold"),
-        "not in Qdrant" if verdict.points is None else f"{number(verdict.points)} points",
+        "not in Qdrant" if verdict.points is None else counted(verdict.points, "point"),
         "" if verdict.size is None else f"~ {size(verdict.size)}",
         verdict.state,
     )

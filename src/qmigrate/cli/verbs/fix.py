@@ -148,7 +148,8 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     expected, narrow = given["expect"], command.Narrow(ids_to=given["ids_to"])
     if not given["yes"] or given["dry_run"]:
         found = command.review(settings, operation, narrow)
-        command.check_there(operation, found.changes, [preview.counts for preview in found.previews])
+        types = tuple(line for preview in found.previews for line in preview.misfits)
+        command.check_there(operation, found.changes, [preview.counts for preview in found.previews], types)
         if given["dry_run"] or not found.changes:
             shell.show(found, functools.partial(show_review, would="would go"))
             return 0
