@@ -20,7 +20,7 @@ from qmigrate.ledger import Lease, Ledger, View
 from qmigrate.model.names import is_own_alias, old_alias
 from qmigrate.model.plan import Closing, Job
 from qmigrate.model.state import Generation
-from qmigrate.store.faults import SlowError, TransientError
+from qmigrate.store.faults import SlowError, TransientError, not_qdrant
 
 POINTS = 30
 
@@ -840,6 +840,27 @@ def test_a_deletion_that_the_server_refuses_has_not_begun(deployment, monkeypatc
         assert "may not delete" in spared.reason
     back.rollback(made.settings(), "0001")
     assert made.row().generation == "g0001"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [(SILENT, False), (DeniedError("the key may not delete any more"), False)],
+        [(StoreError("answered 524"), False)] * 3,
+        [(not_qdrant("proxy", "its answer is not Qdrant's JSON"), False)] * 3,
+    ],
+    ids=["no answer, then refused", "a proxy has given up", "not Qdrant's answer"],
+)
+def test_a_deletion_that_may_be_on_its_way_is_not_taken_back(deployment, monkeypatch, said):
+    """What is answered later, or by a proxy, says nothing of the first request: the generation never serves again."""
+    made = rebuilt(deployment, holdover="7d")
+    with monkeypatch.context() as patch:
+        sent = answers(made, patch, *said)
+        [spared] = command.gc(made.settings(), made.name, now=True).spared
+        assert (len(sent), spared.exit_code) == (len(said), said[-1][0].exit_code)
+    with pytest.raises(RefusedError, match="not kept any more"):
+        back.rollback(made.settings(), "0001")
+    assert command.gc(made.settings(), made.name).collected[0].generation == f"{made.name}__g0001"
 
 
 def type_of(made: Deployment) -> type:
