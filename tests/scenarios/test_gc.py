@@ -446,6 +446,39 @@ def test_an_interrupted_gc_is_finished_by_the_next_upgrade(deployment, monkeypat
     ledger.close()
 
 
+def interrupted_early(made: Deployment, monkeypatch) -> None:
+    """A `gc --now` that ends before it has begun to delete anything."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "begin_deletion", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command.gc(made.settings(), made.name, now=True)
+    assert made.row().state == "interrupted"
+
+
+def test_a_rollback_does_not_finish_a_gc_that_has_deleted_nothing(deployment, monkeypatch):
+    """Whoever stops a gc and goes back still has the way back: the gc is over, and nothing of it is done."""
+    made = rebuilt(deployment, holdover="7d")
+    interrupted_early(made, monkeypatch)
+    back.rollback(made.settings(), "0001")
+    assert (made.row().generation, made.row().state) == ("g0001", "pending")
+    assert not left(made).open_runs
+    assert physical(made) == ["__g0001", "__g0002"]
+
+
+def test_an_upgrade_or_a_later_gc_deletes_nothing_that_another_gc_was_told_to(deployment, monkeypatch):
+    """What `--now` agreed to was for that call: a plain gc, of this name or of any, keeps to the holdover."""
+    made = rebuilt(deployment, holdover="7d")
+    interrupted_early(made, monkeypatch)
+    assert command.gc(made.settings()).collected == ()
+    assert physical(made) == ["__g0001", "__g0002"]
+    interrupted_early(made, monkeypatch)
+    upgrade.upgrade(made.settings())
+    assert physical(made) == ["__g0001", "__g0002"]
+    assert not left(made).open_runs
+    [gone] = command.gc(made.settings(), made.name, now=True).collected
+    assert gone.generation == f"{made.name}__g0001"
+
+
 def test_an_interrupted_gc_that_cannot_be_finished_stops_no_upgrade(deployment, monkeypatch):
     """It is closed and planned anew some day."""
     made = rebuilt(deployment)
