@@ -851,6 +851,20 @@ def test_an_abort_does_not_take_a_deletion_back(deployment, monkeypatch):
     assert physical(made) == ["__g0002"]
 
 
+def test_the_command_that_an_abort_names_finishes_a_deletion(deployment, monkeypatch):
+    """`gc NAME` is offered, shows what is being deleted, and finishes it; it doesn't send people back to abort."""
+    made = rebuilt(deployment, holdover="7d")
+    with monkeypatch.context() as patch:
+        patch.setattr(type_of(made), "drop_collection", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command.gc(made.settings(), made.name, now=True)
+    assert f"qmigrate gc {made.name} goes on with it" in call(made.root, "abort", made.name).err
+    assert "its deletion has begun" in call(made.root, "gc", made.name, "--dry-run").out
+    assert call(made.root, "gc", made.name, "--yes").code == 0
+    assert physical(made) == ["__g0002"]
+    assert not left(made).open_runs
+
+
 def test_an_abort_of_a_gc_that_has_deleted_nothing_says_what_serves(deployment, monkeypatch):
     """Before the deletion is recorded it is taken back; the way back is there, and the report names what is live."""
     made = rebuilt(deployment, holdover="7d")
