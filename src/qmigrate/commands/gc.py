@@ -116,7 +116,7 @@ def review(settings: Settings, pattern: str = "*", *, now: bool = False) -> GcRe
     """
     with session(settings, writes=False) as opened:
         names, moment = _names(opened, pattern), datetime.now(UTC)
-        found = _sorted(_judged(opened, names, Choice(now=moment, ignore_holdover=now)), preview=True)
+        found = _sorted(_judged(opened, names, Choice(now=moment, ignore_holdover=now, preview=True)), preview=True)
         return replace(found, purges=due(opened, pattern, moment))
 
 
