@@ -344,6 +344,22 @@ def test_only_what_was_shown_goes(deployment):
     assert physical(made) == ["__g0001", "__g0002"]
 
 
+def test_one_generation_goes_and_every_other_way_back_stays(deployment):
+    """What is named goes, held or not; a name that is kept of nothing is an error, and nothing is deleted."""
+    made = rebuilt(deployment, holdover="7d")
+    made.revise("0003", ADD.replace('"b"', '"c"'))
+    upgrade.upgrade(made.settings())
+    assert physical(made) == ["__g0001", "__g0002", "__g0003"]
+    with pytest.raises(NotFoundError, match="no generation nothing is kept"):
+        command.gc(made.settings(), made.name, now=True, generations=["nothing"])
+    shown = call(made.root, "gc", made.name, "--now", "--generation", f"{made.name}__g0001", "--dry-run", "--json")
+    assert [one["generation"] for one in shown.json["data"]["going"]] == [f"{made.name}__g0001"]
+    done = call(made.root, "gc", made.name, "--now", "--generation", f"{made.name}__g0001", "--yes")
+    assert done.code == 0, done.text
+    assert physical(made) == ["__g0002", "__g0003"]
+    assert back.rollback(made.settings(), "0002").outcomes[0].physical == f"{made.name}__g0002"
+
+
 def test_a_name_without_generations_is_an_error(deployment):
     """A typing mistake is not "nothing to collect"."""
     rebuilt(deployment)

@@ -23,6 +23,7 @@ class Choice:
         keep_snapshots: snapshots are exported before their generation goes.
         automatic: nobody is asked, so what somebody may still want is left alone.
         shown: physical names that a person has seen and agreed to; None for all.
+        only: physical names that are meant; None for all. Nothing else goes, whatever its holdover.
         preview: nothing is done yet: a gc that was interrupted will be finished, or be over, before anything goes.
     """
 
@@ -32,6 +33,7 @@ class Choice:
     keep_snapshots: bool = False
     automatic: bool = False
     shown: frozenset[str] | None = None
+    only: frozenset[str] | None = None
     preview: bool = False
 
 
@@ -116,6 +118,8 @@ def plan_gc(state: CollectionState, verdicts: Sequence[Verdict], choice: Choice)
 
 def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: Choice) -> str | None:
     """Why it stays, or None."""
+    if choice.only is not None and holding.physical not in choice.only:
+        return "another generation was named"
     reason = _untouchable(state, holding, ledger_id, preview=choice.preview)
     if reason is None:
         reason = _held(state, holding, choice)
