@@ -25,7 +25,7 @@ from qmigrate.ledger.writes import UNCHANGED
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun
 from qmigrate.steps import phases_of
-from qmigrate.steps.owned import release, revoke_earlier
+from qmigrate.steps.owned import leave_in_order, release, revoke_earlier, was_left_in_order
 from qmigrate.steps.work import Phase, Work
 
 #: Errors that a phase which only reads raises on purpose: the run is closed and leaves nothing open.
@@ -119,12 +119,17 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         if earlier is not None and earlier.state != "held" and not earlier.job.throwaway:
             # Whoever had it before must be unable to do anything more, also when it is only taken back. A held run
             # was ended in good order: it has no alias and no request any more.
-            revoke_earlier(work, _generations(superseded.job if superseded else work.job))
+            generations = _generations(superseded.job if superseded else work.job)
+            revoke_earlier(work, generations, in_order=was_left_in_order(earlier))
         with _taking_back(work), _leaving_no_alias(work):
             _work_through(work, found)
         if not work.job.steps:
             work.lease.finish_run(work.run, "done")
-    except (StoppedError, KeyboardInterrupt):
+    except StoppedError:
+        with suppress(QmigrateError):
+            leave_in_order(work, _generations(work.job))
+        raise
+    except KeyboardInterrupt:
         raise
     except HeldError:
         # Not by the way: who says that a run is held must still be its holder.

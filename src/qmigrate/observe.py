@@ -209,7 +209,8 @@ def check_hidden_name(world: World, name: str) -> None:
         raise RepairNeededError(
             f"the alias {name} hides the old collection of that name since {before}; this is {now}, which "
             "may treat it differently",
-            hint=f"qmigrate gc {quote(name)} --now removes the old collection; the alias is an ordinary one then",
+            hint=f"qmigrate gc {quote(name)} --now removes the old collection, and every other generation that is "
+            "held; the alias is an ordinary one then",
         )
 
 

@@ -383,6 +383,9 @@ class Store(Protocol):
     def client(self) -> AbstractContextManager[Any]:
         """What has the methods of ``qdrant_client.QdrantClient``, for code of the user's; closed at the end."""
 
+    def all_answered(self) -> bool:
+        """Whether nothing of what this process has sent can still be carried out; what is under way is waited for."""
+
     def close(self) -> None:
         """Release connections and locks."""
 

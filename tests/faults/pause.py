@@ -91,7 +91,7 @@ class Paused:
         monkeypatch.setattr(session, "connect", self._connect)
         monkeypatch.setattr(Lease, "_beat", lambda _self: None)
 
-    def _connect(self, _settings: object) -> Gated:
+    def _connect(self, _settings: object, **_more: object) -> Gated:
         return Gated(self.store, self.gate if threading.current_thread() is self._thread else None)
 
     def _run(self, work: Callable[[Any], object]) -> None:

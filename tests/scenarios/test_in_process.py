@@ -58,7 +58,8 @@ def test_fixes_use_the_client_that_is_open(made, client):
     assert client.retrieve(made.name, [1])[0].payload["seen"] == 1
     assert program.stats(made.name, fields=["seen"], **lent).points == 20
     assert program.quarantine(made.name, **lent).rows == ()
-    assert status.status(made.settings().with_client(client)).collections[0].state == "ready"
+    states = {row.name: row.state for row in status.status(made.settings().with_client(client)).collections}
+    assert states[made.name] == "ready"
     points = program.reset(made.name, reason="test", expect=20, confirm="DELETE ALL VECTORS", **lent)
     assert (points.log is not None, client.count(made.name).count) == (True, 0)
     client.upsert(made.name, [models.PointStruct(id=1, vector={"a": [1.0] * 8})], wait=True)

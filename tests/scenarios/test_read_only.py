@@ -71,7 +71,7 @@ def read_only_verbs(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
 
 #: Of these, what needs no SQL, and what needs no Qdrant.
 WITHOUT_LEDGER = frozenset({"check --offline", "schema --revision"})
-WITHOUT_QDRANT = WITHOUT_LEDGER | {"schema --recorded"}
+WITHOUT_QDRANT = WITHOUT_LEDGER | {"schema --recorded", "history"}
 
 
 @dataclass

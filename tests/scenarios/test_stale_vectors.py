@@ -104,10 +104,10 @@ def test_an_interrupted_carry_leaves_no_stale_vector(deployment, monkeypatch):
 
     carry = Lease.carry
 
-    def ends(self, run, step, identifier, before, entry, state):
+    def ends(self, run, step, identifier, before, entry, state, *doubt):
         if state == "done":
             raise StoreError("the process ends here")
-        carry(self, run, step, identifier, before, entry, state)
+        carry(self, run, step, identifier, before, entry, state, *doubt)
 
     with monkeypatch.context() as patch:
         patch.setattr(golive, "swap", late)

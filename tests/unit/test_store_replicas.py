@@ -33,7 +33,9 @@ ROUNDS = (
     ("no more than nodes", {0: {1: ON, 2: ON, 3: ON}}, (), 7, [], 0),
     ("under way", {0: {1: ON, 2: "Partial"}}, ((0, 1, 2),), 2, [], 1),
     ("not active yet", {0: {1: ON, 2: "Dead"}}, (), 2, [], 1),
-    ("not active, and too many", {0: {1: ON, 2: "Dead"}}, (), 1, [], 1),
+    ("not active, and too many", {0: {1: ON, 2: "Dead"}}, (), 1, [{"drop_replica": {"shard_id": 0, "peer_id": 2}}], 1),
+    ("none active, and too many", {0: {1: "Dead", 2: "Dead"}}, (), 1, [], 1),
+    ("too many, and one on its way", {0: {1: ON, 2: ON, 3: "Partial"}}, ((0, 1, 3),), 1, [], 1),
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from qmigrate.planner.estimate import (
     seconds_of_clone,
     seconds_of_copy,
 )
-from qmigrate.steps.work import transform_of
+from qmigrate.steps.work import Tick, transform_of
 from qmigrate.store import records
 
 #: Rows of the history that speeds are looked for in.
@@ -33,7 +34,7 @@ _ROWS = 200
 #: Points that an embedder is measured with: a few first, since a model is loaded and warmed up by its first batch.
 _WARM_UP, _MEASURED_POINTS = 8, 128
 #: An image or a long text may take seconds each: what is measured after this many seconds is enough.
-_LONGEST_MEASUREMENT = 20.0
+_LONGEST_MEASUREMENT = 10.0
 
 
 def with_estimates(opened: Session, world: World, plan: Plan) -> Plan:
@@ -118,18 +119,33 @@ def _measured(opened: Session, collection: str, physical: str, filling: Embed) -
         items = [item for point in points if (item := _item(filling, records.payload_of(point))) is not None]
         if len(items) <= _WARM_UP:
             return 0.0
-        with Pipeline(opened.embedder(filling.embedder, settings.embedders), None) as pipeline:
-            pipeline.submit(items[:_WARM_UP], _no_tick).result(_no_tick)
-            began, done = time.monotonic(), 0
+        embedder = opened.embedder(filling.embedder, settings.embedders)
+        done, began = 0, time.monotonic()
+        with Pipeline(embedder, None) as pipeline, suppress(_EnoughError):
+            pipeline.submit(items[:_WARM_UP], _bounded(began)).result(_bounded(began))
+            began = time.monotonic()
             for part in _parts(items[_WARM_UP:]):
-                pipeline.submit(part, _no_tick).result(_no_tick)
+                pipeline.submit(part, _bounded(began)).result(_bounded(began))
                 done += len(part)
-                if time.monotonic() - began > _LONGEST_MEASUREMENT:
-                    break
-            return done / max(time.monotonic() - began, 1e-6)
+        return done / max(time.monotonic() - began, 1e-6)
     except QmigrateError:
         # What can't be embedded is reported by the upgrade itself, with the point's id.
         return 0.0
+
+
+class _EnoughError(Exception):
+    """A measurement has taken long enough."""
+
+
+def _bounded(began: float) -> Tick:
+    """What is called while a measurement waits: it ends one that takes too long, such as a model that is stuck."""
+
+    def tick(count: int = 0, note: str = "") -> None:
+        del count, note
+        if time.monotonic() - began > _LONGEST_MEASUREMENT:
+            raise _EnoughError
+
+    return tick
 
 
 def _parts(items: Sequence[Any], size: int = 32) -> Iterator[Sequence[Any]]:
@@ -146,10 +162,6 @@ def _item(filling: Embed, payload: dict[str, Any]) -> Any:
     else:
         item = read_input(payload, filling.spec)
     return ImageName(item) if filling.image is not None and isinstance(item, str) else item
-
-
-def _no_tick(count: int = 0, note: str = "") -> None:
-    """Nothing is counted: no run has begun."""
 
 
 def _allowing(seconds: float) -> str:

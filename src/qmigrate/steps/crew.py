@@ -65,6 +65,7 @@ def copy_by_crew(
         QmigrateError: as the first failing worker raised it.
     """
     _let_go(work, transform)
+    work.delegated = True
     crew = _Crew(work, step, transform, places[: len(todo)], again)
     try:
         with work.code.turn.of(work, work.tick):

@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 
 from qmigrate.errors import LeaseHeldError, RepairNeededError, StoreError
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, old_alias, own_alias
-from qmigrate.model.state import DELETING
+from qmigrate.model.state import DELETING, OpenRun
 from qmigrate.model.words import quote
 from qmigrate.observe import hidden_on_several
 from qmigrate.steps.work import Work
 
+#: Fact of the phase that a holder was stopped in, in good order: its epoch.
+STOPPED = "stopped_in_order"
 #: How long every node may take to show where a name leads, in seconds.
 READ_BACK = 10.0
 
@@ -177,10 +179,14 @@ def own_pairs(work: Work, target: str, names: Sequence[str]) -> list[tuple[Epoch
     return [(old, new if name == target else name) for old, new, name in zip(made, aside, names, strict=True)]
 
 
-def revoke_earlier(work: Work, physicals: Sequence[str], *, foreign: bool = False) -> int:
+def revoke_earlier(
+    work: Work, physicals: Sequence[str], *, foreign: bool = False, in_order: bool = False
+) -> int:
     """Remove the aliases of earlier epochs, then wait until no request sent through them can still land.
 
     Args:
+        in_order: the holder before has left none of either, see :func:`leave_in_order`: nothing is waited for then,
+            unless one of its aliases is there nevertheless.
         foreign: those of later epochs too: the epochs of another ledger say nothing. Else such an alias is that of
             whoever has taken over from this process.
 
@@ -193,6 +199,8 @@ def revoke_earlier(work: Work, physicals: Sequence[str], *, foreign: bool = Fals
     stale = [alias for alias, epoch in found if epoch < mine or (foreign and epoch != mine)]
     for alias in stale:
         work.store.drop_alias(alias)
+    if in_order and not stale:
+        return 0
     deadline = time.monotonic() + work.store.request_timeout
     if stale and work.store.request_timeout:
         work.progress.say(
@@ -203,6 +211,24 @@ def revoke_earlier(work: Work, physicals: Sequence[str], *, foreign: bool = Fals
         work.tick()
         time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
     return len(stale)
+
+
+def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
+    """After a stop at a checkpoint: no request of ours is under way any more and no alias is left, which is recorded.
+
+    Then whoever goes on needs to wait for nothing. Where the outcome of a request is unknown, or workers have sent
+    some, nothing is recorded, and the next holder waits the longest request time as after a crash.
+    """
+    if not work.phase or work.delegated or not work.store.all_answered():
+        return
+    release(work, physicals)
+    work.note({STOPPED: work.lease.epoch})
+
+
+def was_left_in_order(run: OpenRun) -> bool:
+    """Whether the last holder of a run has left it so: nobody has worked on it since."""
+    newest = max((record.epoch for record in run.records), default=None)
+    return any(record.epoch == newest and record.facts.get(STOPPED) == newest for record in run.records)
 
 
 def release(work: Work, physicals: Sequence[str | None]) -> None:

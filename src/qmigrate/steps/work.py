@@ -113,6 +113,7 @@ class Work:
         on_failure: what is to be taken back when the run ends in an error, last first.
         consent: position of the held go-live whose cut-over was asked for, or None.
         hands: who starts worker processes; None where this process does all by itself.
+        delegated: whether worker processes have sent requests for this run, of which this process knows nothing.
     """
 
     collection: str
@@ -135,6 +136,7 @@ class Work:
     on_failure: list[Callable[[Work], None]] = field(default_factory=list)
     consent: int | None = None
     hands: Hands | None = None
+    delegated: bool = False
 
     def facts(self, phase: str, step: int | None = None) -> Facts:
         """What a phase of this step (or of `step`) has learned; empty when nothing."""

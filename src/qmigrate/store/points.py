@@ -21,6 +21,7 @@ from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Ready, Stored
 from qmigrate.store import exact, faults, id_pages, wire
 from qmigrate.store.address import ConnectionSettings
+from qmigrate.store.answers import Answers
 from qmigrate.store.channel import address, open_channel
 from qmigrate.store.faults import RefusedRequestError, SlowError
 from qmigrate.store.rest_points import RestChannel
@@ -58,6 +59,7 @@ class Points:
         self._metadata = (("api-key", settings.api_key),) if settings.api_key else ()
         self._strict_mode = strict_mode
         self._payloads = payloads
+        self.answers = Answers()
         # Reads and writes on a connection each: large pages don't wait for large batches.
         self._channels = (opened(settings), opened(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
@@ -91,7 +93,7 @@ class Points:
 
     def start(self, method: Any, request: Any) -> Any:
         """Send a request without waiting for its answer; a future."""
-        return method.future(request, timeout=self._timeout, metadata=self._metadata)
+        return self.answers.sent(method.future(request, timeout=self._timeout, metadata=self._metadata))
 
     def answer(self, future: Any) -> Any:
         """The answer of a future, errors translated."""

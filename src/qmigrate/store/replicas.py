@@ -89,7 +89,9 @@ def judge(shards: Iterable[Shard], peers: Iterable[int], factor: int) -> tuple[l
     waiting: list[str] = []
     orders: list[Order] = []
     for shard in known:
-        words = _busy(shard)
+        # Of too many, one that takes no part goes first, whether its node comes back or not.
+        surplus = len(shard.replicas) > wanted and not shard.transfers
+        words = None if surplus and ACTIVE in shard.replicas.values() else _busy(shard)
         if words is not None:
             waiting.append(words)
         elif len(shard.replicas) != wanted:
@@ -119,6 +121,7 @@ def _more(shard: Shard, peers: Iterable[int], load: Counter[int]) -> Order | Non
 
 
 def _less(shard: Shard, load: Counter[int]) -> Order | None:
-    peer = max(shard.replicas, key=lambda one: (load[one], one))
+    idle = [peer for peer, state in shard.replicas.items() if state != ACTIVE]
+    peer = max(idle or shard.replicas, key=lambda one: (load[one], one))
     load[peer] -= 1
     return Order(shard.number, peer) if len(shard.replicas) > 1 else None

@@ -11,9 +11,10 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from qmigrate.errors import ConfigError
+from qmigrate.errors import ConfigError, StoreError
 from qmigrate.store import faults
 from qmigrate.store.address import ConnectionSettings
+from qmigrate.store.answers import Answers
 from qmigrate.store.retries import repeated
 
 Result = TypeVar("Result")
@@ -39,6 +40,7 @@ class Rest:
         self._timeout = settings.timeout
         self.url = url
         self._listed = url != settings.url
+        self.answers = Answers()
         prefix = settings.prefix.strip("/")
         self._client = httpx.Client(
             base_url=url.rstrip("/") + (f"/{prefix}" if prefix else ""),
@@ -126,10 +128,16 @@ class Rest:
                 method, path, json=body, params=given or None, files=files, timeout=chosen
             )
         except httpx.HTTPError as error:
-            raise faults.of_transport(error, self.label, limit, listed=self._listed) from error
+            raise self._noted(method, faults.of_transport(error, self.label, limit, listed=self._listed)) from error
         if response.status_code >= 300:
-            raise faults.of_response(response, self.label)
+            raise self._noted(method, faults.of_response(response, self.label))
         return response
+
+    def _noted(self, method: str, error: StoreError) -> StoreError:
+        """The same error, after it was noted whether the request may still be carried out."""
+        if method != "GET":
+            self.answers.failed(error)
+        return error
 
     def stream(self, path: str) -> Iterator[bytes]:
         """The body of a GET in pieces, as it arrives; errors are translated like those of :meth:`send`."""

@@ -312,6 +312,11 @@ class ServerStore:
         """A client of its own, with the address, key and certificate of the settings."""
         return closing(own_client(self._settings))
 
+    def all_answered(self) -> bool:
+        """Whether nothing of what was sent can still be carried out; what is under way is waited for."""
+        parts = [self._points.answers, *(node.answers for node in self._nodes.everyone())]
+        return all(part.all_known(self.request_timeout) for part in parts)
+
     def close(self) -> None:
         """Release connections."""
         self._points.close()

@@ -1,0 +1,111 @@
+"""A stop at a checkpoint leaves nothing to wait for: whoever goes on does so at once, and never where that isn't sure."""
+
+from __future__ import annotations
+
+import pytest
+from tests.harness import ADD, CREATE, Deployment
+
+from qmigrate.commands import upgrade
+from qmigrate.errors import StoppedError
+from qmigrate.model.names import OWN_ALIAS
+from qmigrate.ports import Silent
+from qmigrate.steps import build
+from qmigrate.steps.owned import STOPPED
+
+POINTS = 30
+
+
+class Told(Silent):
+    """Keeps what a person is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    @property
+    def waited(self) -> bool:
+        return any("until no request of the interrupted run" in line for line in self.lines)
+
+
+@pytest.fixture
+def made(deployment) -> Deployment:
+    """A loaded collection with a rebuild pending."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(POINTS)
+    deployment.revise("0002", ADD)
+    return deployment
+
+
+def interrupted(made: Deployment, monkeypatch, error: BaseException) -> None:
+    """An upgrade that ends in the middle of its copy, after all of it was written."""
+    copy = build.copy_ranges
+
+    def copied(*args):
+        copy(*args)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "copy_ranges", copied)
+        with pytest.raises(type(error)):
+            upgrade.upgrade(made.settings())
+
+
+def own_aliases(made: Deployment) -> list[str]:
+    """Aliases of lease epochs that are left."""
+    store = made.store()
+    try:
+        return [alias for alias, target in store.aliases().items() if OWN_ALIAS.match(alias) and target.startswith(made.name)]
+    finally:
+        store.close()
+
+
+def finished(made: Deployment) -> Told:
+    """The next upgrade; everything is there afterwards."""
+    told = Told()
+    upgrade.upgrade(made.settings(), progress=told)
+    assert made.row().revision == "0002"
+    assert len(made.contents()) == POINTS
+    assert own_aliases(made) == []
+    return told
+
+
+STOP = StoppedError("stopped at a checkpoint, as asked")
+
+
+def test_after_a_stop_the_next_one_goes_on_at_once(made, monkeypatch):
+    """No alias is left, which is recorded, and the successor waits for nothing."""
+    interrupted(made, monkeypatch, STOP)
+    assert own_aliases(made) == []
+    assert not finished(made).waited
+
+
+def test_a_write_without_an_answer_is_waited_for(made, monkeypatch):
+    """Where the outcome of a request is unknown the stop is like a crash: the alias stays for the successor to remove."""
+    store = made.store()
+    monkeypatch.setattr(type(store), "all_answered", lambda _: False)
+    store.close()
+    interrupted(made, monkeypatch, STOP)
+    assert own_aliases(made) != []
+    assert finished(made).waited == ("url" in made.qdrant)
+
+
+def test_what_was_recorded_holds_for_that_holder_only(made, monkeypatch):
+    """A successor that dies in the same phase is waited for, although the one before it was stopped in good order."""
+    interrupted(made, monkeypatch, STOP)
+    interrupted(made, monkeypatch, KeyboardInterrupt())
+    assert own_aliases(made) != []
+    assert finished(made).waited == ("url" in made.qdrant)
+
+
+def test_the_fact_stays_in_the_journal(made, monkeypatch):
+    """The journal has the epoch, so that another process knows it."""
+    from qmigrate.ledger import Ledger
+
+    interrupted(made, monkeypatch, STOP)
+    ledger = Ledger.open(made.ledger_url)
+    (run,) = ledger.open_runs()
+    ledger.close()
+    assert {record.facts.get(STOPPED) for record in run.records} >= {max(record.epoch for record in run.records)}
