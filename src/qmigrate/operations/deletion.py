@@ -233,11 +233,12 @@ class DeletePoints(DataFix):
         return None
 
     def _prefix_problem(self) -> str | None:
-        if self.prefix is None:
+        prefix: object = self.prefix
+        if prefix is None:
             return None
-        if not isinstance(self.prefix, str):
-            return f"the prefix must be a text, the path of a folder, not {self.prefix!r}; field names the payload key"
-        if not self.prefix.strip("/\\ "):
+        if not isinstance(prefix, str):
+            return f"the prefix must be a text, the path of a folder, not {prefix!r}; field names the payload key"
+        if not prefix.strip("/\\ "):
             return f"the prefix {self.prefix!r} would select every path"
         return None if isinstance(self.field, str) and self.field else "field must name a payload key"
 
