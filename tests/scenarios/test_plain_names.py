@@ -302,23 +302,23 @@ def test_a_collection_that_is_made_again_in_the_gap_is_never_hidden_silently(dep
 
         patch.setattr(kind, "drop_collection", deleted_and_made)
         patch.setattr(kind, "hides_collections", lambda _: False)
-        said = None
+        refused: RepairNeededError | None = None
         try:
             upgrade.upgrade(made.settings(), allow_gap=True)
         except RepairNeededError as error:
-            said = error.message
-        if said is None:
+            refused = error
+        if refused is not None:
+            assert "made a collection" in refused.message
+            if "hides it now" not in refused.message:
+                with pytest.raises(RepairNeededError, match="made a collection"):
+                    upgrade.upgrade(made.settings())
+                assert len(made.contents()) == 1, "it was left as it is"
+            store = made.store()
+            real(store, by_hand(made.name))
+            store.close()
+        else:
             # The server had the name as an alias before anybody could make it again.
             assert (plain_names, made.name in names_of(made)[0]) == ("auto", False)
-            return
-        assert "made a collection" in said
-        if "hides it now" not in said:
-            with pytest.raises(RepairNeededError, match="made a collection"):
-                upgrade.upgrade(made.settings())
-            assert len(made.contents()) == 1, "it was left as it is"
-        store = made.store()
-        real(store, by_hand(made.name))
-        store.close()
     upgrade.upgrade(made.settings(), allow_gap=True)
     assert names_of(made)[0] == {f"{made.name}__g0001", f"{made.name}__g0002"}
     # In the moment after the swap what it writes goes through the name, as it should.
