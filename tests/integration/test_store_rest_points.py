@@ -17,7 +17,7 @@ from tests.conftest_qdrant import free_port
 from tests.harness import ADD, CREATE, Deployment
 
 from qmigrate.commands import rollback, upgrade
-from qmigrate.errors import StoreError
+from qmigrate.errors import StoreError, UsageError
 from qmigrate.ports import PayloadEdit
 from qmigrate.store import connect, filters, payload_edits, portable, records, rest_points
 from qmigrate.store.address import ConnectionSettings
@@ -275,6 +275,13 @@ def test_a_filter_says_the_same_over_rest(where):
     back = rest_points.filter_of(filters.wire_of(where))
     assert filters.wire_of(back) == filters.wire_of(where)
     assert set(back) == set(where)
+
+
+@pytest.mark.parametrize("match", [{"value": 2**63}, {"any": [2**63]}, {"except": [-(2**63) - 1]}])
+def test_a_filter_for_an_integer_beyond_64_bits_is_refused(match):
+    """No server can be asked for it; that is said in words."""
+    with pytest.raises(UsageError, match="out of range"):
+        filters.wire_of({"must": [{"key": "n", "match": match}]})
 
 
 @pytest.mark.server

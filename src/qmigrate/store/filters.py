@@ -32,10 +32,21 @@ def model_of(where: JsonObject) -> Any:
 
 
 def wire_of(where: JsonObject) -> Any:
-    """The message of a filter."""
+    """The message of a filter.
+
+    Raises:
+        UsageError: it is no filter of Qdrant, or a value in it is one that Qdrant has no place for.
+    """
     from qdrant_client.conversions.conversion import RestToGrpc
 
-    return RestToGrpc.convert_filter(model_of(where))
+    model = model_of(where)
+    try:
+        return RestToGrpc.convert_filter(model)
+    except ValueError as error:
+        raise UsageError(
+            f"the filter holds what no filter of Qdrant can: {error}",
+            hint="integers have 64 bits with a sign there; larger ones are compared by range, as doubles",
+        ) from None
 
 
 def visible(where: Any, flag: str) -> Any:
