@@ -183,6 +183,27 @@ def test_a_change_that_is_refused_later_names_the_way_out(one, monkeypatch):
     assert one.row().state == "pending"
 
 
+def test_a_generation_that_the_server_refuses_names_the_way_out(one, monkeypatch):
+    """It is refused at every try, so the error names abort, which ends the run; the live collection is as it was."""
+    one.revise("0002", ADD)
+    store = one.store()
+    kind = type(store)
+    store.close()
+
+    def refuse(*_args, **_more):
+        raise RefusedRequestError("Qdrant says no")
+
+    monkeypatch.setattr(kind, "create_collection", refuse)
+    for _ in range(2):
+        with pytest.raises(RefusedRequestError) as caught:
+            upgrade.upgrade(one.settings())
+        assert f"qmigrate abort {one.name}" in caught.value.hint
+    monkeypatch.undo()
+    back.abort(one.settings())
+    assert one.row().state == "pending"
+    assert upgrade.upgrade(one.settings()).resumed == ()
+
+
 @pytest.mark.parametrize(
     "operation",
     [

@@ -27,7 +27,7 @@ from qmigrate.steps.ranges import borders
 from qmigrate.steps.sample import copy_sample
 from qmigrate.steps.shadow import HELD_BACK, recognise, record, seal, without_held_back
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
-from qmigrate.store.faults import TransientError
+from qmigrate.store.faults import RefusedRequestError, TransientError
 
 #: Readings in a row that must be settled: a server reports green before a config change has begun to act.
 SETTLED_READINGS = 3
@@ -136,6 +136,11 @@ def _create(step: Build, work: Work) -> None:
         for change in changes(_live_schema(step, work), wanted):
             if change.kind.startswith("index."):
                 work.store.apply(own(work, step.target), change)
+    except RefusedRequestError as error:
+        # The same request would be refused again, whenever the run goes on.
+        name = quote(work.collection)
+        error.hint = f"qmigrate abort {name}, and change the revision: {work.collection} was not touched"
+        raise
 
 
 def _gets_points(step: Build) -> bool:
