@@ -47,7 +47,8 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
         work.store.rename_aliases(pairs[1:])
     if _is_begun(work) and source in _present(work) and _was_deleted(work, source):
         raise RepairNeededError(
-            f"{source} was deleted by this run, and another client made a collection of that name again before it became "
+            f"{source} was deleted by this run, and another client made a collection of that name again "
+            "before it became "
             f"an alias: it was left as it is. Every point of the old one is in {target}",
             hint=f"move what is in the new {source} away (qmigrate verify {quote(source)} {quote(target)} "
             "compares them), delete "

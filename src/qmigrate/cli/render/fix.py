@@ -95,7 +95,8 @@ def _done(one: Done, unit: str) -> list[Text]:
     head = Text.assemble((one.collection, "bold"), f"  {counted(one.changed, 'point')} {unit} in {took(one.seconds)}")
     lines = [head, *labelled("found", _counts(one.counts)), *labelled("verified", [number(one.verified)])]
     if one.changed_meanwhile:
-        lines += labelled("skipped", [f"{counted(one.changed_meanwhile, 'point')} changed by another client since the preview"])
+        skipped = counted(one.changed_meanwhile, "point")
+        lines += labelled("skipped", [f"{skipped} changed by another client since the preview"])
     if one.gone:
         lines += labelled("gone", [f"{counted(one.gone, 'point')} deleted meanwhile"])
     return lines
