@@ -209,8 +209,8 @@ def check_hidden_name(world: World, name: str) -> None:
         raise RepairNeededError(
             f"the alias {name} hides the old collection of that name since {before}; this is {now}, which "
             "may treat it differently",
-            hint=f"qmigrate gc {quote(name)} --now removes the old collection, and every other generation that is "
-            "held; the alias is an ordinary one then",
+            hint=f"qmigrate gc {quote(name)} --now --generation {quote(name)} removes the old collection alone; the "
+            "alias is an ordinary one then",
         )
 
 
@@ -219,7 +219,8 @@ def hidden_on_several(name: str, capabilities: Capabilities) -> RepairNeededErro
     return RepairNeededError(
         f"the alias {name} hides the old collection of that name, and this Qdrant has {capabilities.peers_words}: they "
         f"pass names on and resolve them again, so reads and writes of {old_alias(name)} reach both generations",
-        hint=f"qmigrate gc {quote(name)} --now removes the old collection; the alias is an ordinary one then",
+        hint=f"qmigrate gc {quote(name)} --now --generation {quote(name)} removes the old collection alone; the alias "
+        "is an ordinary one then",
     )
 
 

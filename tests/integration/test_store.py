@@ -402,3 +402,13 @@ def test_payload_edits_inside_objects(store, fresh_name):
     }
     with pytest.raises(NotFoundError):
         store.edit_payloads(fresh_name, [PayloadEdit([1, 99], {"a.b": 9})])
+
+
+def test_payload_edits_inside_objects_keep_integers_that_grpc_loses(store, fresh_name):
+    """A large integer changes nothing about where an edit goes: into the object that its path names, out of it too."""
+    make(store, fresh_name)
+    write(store, fresh_name, points([1]))
+    store.overwrite_payload(fresh_name, 1, {"a": {"b": 1, "c": 2, "größe": {"x": 1}}, "t": "text"})
+    edit = PayloadEdit([1], {"a.b": 2**63 + 1, "a.größe.y": 8, "t": 2**64 - 1}, ["a.c", "a.größe.x"])
+    store.edit_payloads(fresh_name, [edit])
+    assert store.payloads(fresh_name, [1]) == {1: {"a": {"b": 2**63 + 1, "größe": {"y": 8}}, "t": 2**64 - 1}}

@@ -19,7 +19,7 @@ from tests.harness import ADD, CREATE, Deployment
 from qmigrate.commands import rollback, upgrade
 from qmigrate.errors import StoreError
 from qmigrate.ports import PayloadEdit
-from qmigrate.store import filters, payload_edits, portable, records, rest_points
+from qmigrate.store import connect, filters, payload_edits, portable, records, rest_points
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.exact import value_of
 from qmigrate.store.points import Points
@@ -203,6 +203,43 @@ def test_deleting_and_editing(points, api):
     assert records.payload_of(found[101]) == {"new": {"x": 1}}
     assert records.vectors_of(found[101])["dense"] == [7.0, 8.0, 9.0]
     assert points.nearest("c d", "dense", [[7, 8, 9]], {"limit": 2, "exact": True, "ef": None}) == [[5, 101]]
+
+
+def test_an_edit_inside_an_object_says_where(points, api):
+    """The path of the object goes with what is set in it: else it would be set at the top, beside the object."""
+    points.upsert("c d", [ready(1, {"a": {"b": 1, "c": 2}}, {})]).wait()
+    for request in payload_edits.requests("c d", [PayloadEdit((1,), {"a.b": 7, "a.größe.y": 8, "n": 2**64 - 1}, ("a.c",))]):
+        points.update(request)
+    (batch,) = [body["operations"] for _, path, _, body in api.asked if "/batch" in path]
+    assert [one["set_payload"] for one in batch[:3]] == [
+        {"points": [1], "payload": {"b": 7}, "key": "a"},
+        {"points": [1], "payload": {"y": 8}, "key": 'a."größe"'},
+        {"points": [1], "payload": {"n": 2**64 - 1}},
+    ]
+    assert batch[3] == {"delete_payload": {"points": [1], "keys": ["a.c"]}}
+
+
+@pytest.mark.server
+def test_edits_inside_objects_are_the_same_over_rest(qdrant_server):
+    """What a fix sets and removes inside an object is so on a real server, whatever the way."""
+    client = QdrantClient(url=qdrant_server.url, api_key=qdrant_server.settings().api_key)
+    name = "rest and paths"
+    client.delete_collection(name)
+    client.create_collection(name, vectors_config=VECTORS)
+    edit = PayloadEdit((1, 2), {"a.b": 7, "a.größe.y": 8, "t": "new"}, ("a.c",))
+    seen = []
+    try:
+        for rest in (False, True):
+            store = connect(qdrant_server.settings(prefer_rest=rest))
+            client.upsert(name, [models.PointStruct(id=one, vector={}, payload={"a": {"b": 1, "c": 2}}) for one in (1, 2)])
+            store.edit_payloads(name, [edit])
+            seen.append(store.payloads(name, [1, 2]))
+            store.close()
+        assert seen[0] == {one: {"a": {"b": 7, "größe": {"y": 8}}, "t": "new"} for one in (1, 2)}
+        assert seen[1] == seen[0]
+    finally:
+        client.delete_collection(name)
+        client.close()
 
 
 def test_a_large_batch_goes_in_parts(points, api, monkeypatch):

@@ -20,7 +20,7 @@ from qmigrate.ledger import Lease, Ledger, View
 from qmigrate.model.names import is_own_alias, old_alias
 from qmigrate.model.plan import Closing, Job
 from qmigrate.model.state import Generation
-from qmigrate.store.faults import SlowError, TransientError
+from qmigrate.store.faults import SlowError, TransientError, not_qdrant
 
 POINTS = 30
 
@@ -344,6 +344,22 @@ def test_only_what_was_shown_goes(deployment):
     assert physical(made) == ["__g0001", "__g0002"]
 
 
+def test_one_generation_goes_and_every_other_way_back_stays(deployment):
+    """What is named goes, held or not; a name that is kept of nothing is an error, and nothing is deleted."""
+    made = rebuilt(deployment, holdover="7d")
+    made.revise("0003", ADD.replace('"b"', '"c"'))
+    upgrade.upgrade(made.settings())
+    assert physical(made) == ["__g0001", "__g0002", "__g0003"]
+    with pytest.raises(NotFoundError, match="no generation nothing is kept"):
+        command.gc(made.settings(), made.name, now=True, generations=["nothing"])
+    shown = call(made.root, "gc", made.name, "--now", "--generation", f"{made.name}__g0001", "--dry-run", "--json")
+    assert [one["generation"] for one in shown.json["data"]["going"]] == [f"{made.name}__g0001"]
+    done = call(made.root, "gc", made.name, "--now", "--generation", f"{made.name}__g0001", "--yes")
+    assert done.code == 0, done.text
+    assert physical(made) == ["__g0002", "__g0003"]
+    assert back.rollback(made.settings(), "0002").outcomes[0].physical == f"{made.name}__g0002"
+
+
 def test_a_name_without_generations_is_an_error(deployment):
     """A typing mistake is not "nothing to collect"."""
     rebuilt(deployment)
@@ -444,6 +460,39 @@ def test_an_interrupted_gc_is_finished_by_the_next_upgrade(deployment, monkeypat
     ledger = Ledger.open(made.ledger_url)
     assert ledger.generations(made.name)[0].state == "gone"
     ledger.close()
+
+
+def interrupted_early(made: Deployment, monkeypatch) -> None:
+    """A `gc --now` that ends before it has begun to delete anything."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "begin_deletion", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command.gc(made.settings(), made.name, now=True)
+    assert made.row().state == "interrupted"
+
+
+def test_a_rollback_does_not_finish_a_gc_that_has_deleted_nothing(deployment, monkeypatch):
+    """Whoever stops a gc and goes back still has the way back: the gc is over, and nothing of it is done."""
+    made = rebuilt(deployment, holdover="7d")
+    interrupted_early(made, monkeypatch)
+    back.rollback(made.settings(), "0001")
+    assert (made.row().generation, made.row().state) == ("g0001", "pending")
+    assert not left(made).open_runs
+    assert physical(made) == ["__g0001", "__g0002"]
+
+
+def test_an_upgrade_or_a_later_gc_deletes_nothing_that_another_gc_was_told_to(deployment, monkeypatch):
+    """What `--now` agreed to was for that call: a plain gc, of this name or of any, keeps to the holdover."""
+    made = rebuilt(deployment, holdover="7d")
+    interrupted_early(made, monkeypatch)
+    assert command.gc(made.settings()).collected == ()
+    assert physical(made) == ["__g0001", "__g0002"]
+    interrupted_early(made, monkeypatch)
+    upgrade.upgrade(made.settings())
+    assert physical(made) == ["__g0001", "__g0002"]
+    assert not left(made).open_runs
+    [gone] = command.gc(made.settings(), made.name, now=True).collected
+    assert gone.generation == f"{made.name}__g0001"
 
 
 def test_an_interrupted_gc_that_cannot_be_finished_stops_no_upgrade(deployment, monkeypatch):
@@ -818,6 +867,20 @@ def test_an_abort_does_not_take_a_deletion_back(deployment, monkeypatch):
     assert physical(made) == ["__g0002"]
 
 
+def test_the_command_that_an_abort_names_finishes_a_deletion(deployment, monkeypatch):
+    """`gc NAME` is offered, shows what is being deleted, and finishes it; it doesn't send people back to abort."""
+    made = rebuilt(deployment, holdover="7d")
+    with monkeypatch.context() as patch:
+        patch.setattr(type_of(made), "drop_collection", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command.gc(made.settings(), made.name, now=True)
+    assert f"qmigrate gc {made.name} goes on with it" in call(made.root, "abort", made.name).err
+    assert "its deletion has begun" in call(made.root, "gc", made.name, "--dry-run").out
+    assert call(made.root, "gc", made.name, "--yes").code == 0
+    assert physical(made) == ["__g0002"]
+    assert not left(made).open_runs
+
+
 def test_an_abort_of_a_gc_that_has_deleted_nothing_says_what_serves(deployment, monkeypatch):
     """Before the deletion is recorded it is taken back; the way back is there, and the report names what is live."""
     made = rebuilt(deployment, holdover="7d")
@@ -840,6 +903,27 @@ def test_a_deletion_that_the_server_refuses_has_not_begun(deployment, monkeypatc
         assert "may not delete" in spared.reason
     back.rollback(made.settings(), "0001")
     assert made.row().generation == "g0001"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [(SILENT, False), (DeniedError("the key may not delete any more"), False)],
+        [(StoreError("answered 524"), False)] * 3,
+        [(not_qdrant("proxy", "its answer is not Qdrant's JSON"), False)] * 3,
+    ],
+    ids=["no answer, then refused", "a proxy has given up", "not Qdrant's answer"],
+)
+def test_a_deletion_that_may_be_on_its_way_is_not_taken_back(deployment, monkeypatch, said):
+    """What is answered later, or by a proxy, says nothing of the first request: the generation never serves again."""
+    made = rebuilt(deployment, holdover="7d")
+    with monkeypatch.context() as patch:
+        sent = answers(made, patch, *said)
+        [spared] = command.gc(made.settings(), made.name, now=True).spared
+        assert (len(sent), spared.exit_code) == (len(said), said[-1][0].exit_code)
+    with pytest.raises(RefusedError, match="not kept any more"):
+        back.rollback(made.settings(), "0001")
+    assert command.gc(made.settings(), made.name).collected[0].generation == f"{made.name}__g0001"
 
 
 def type_of(made: Deployment) -> type:

@@ -9,6 +9,7 @@ import pytest
 from qdrant_client import grpc
 from tests.harness import CREATE, make_point
 
+from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import fix, upgrade, verify
 from qmigrate.commands import rollback as back
@@ -103,6 +104,15 @@ def test_a_function_gets_and_returns_large_integers(made):
     put(made, 7, {"top": 2**63 + 9})
     back.rollback(made.settings(), "0001", writes="carry")
     assert payload(made, 7) == text({"top": 2**63 + 8})
+
+
+def test_a_payload_that_is_set_over_large_integers_comes_back_by_undo(made):
+    """What was there is written down exactly, and a value is no reason to refuse a fix."""
+    before = payload(made)
+    done = program.run(op.SetPayload(made.name, {"top": 1, "deep": 2}, max_share=1), settings=made.settings())
+    assert payload(made) != before
+    program.undo(done.done[0].log, settings=made.settings())
+    assert payload(made) == before
 
 
 def test_another_integer_with_the_same_double_is_a_write(made):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from tests.harness import ADD, INDEX, Deployment, by_hand, make_point, write
 from tests.scenarios.plain_names import SCHEMA, plain
+from tests.scenarios.test_gc import type_of
 from tests.scenarios.traffic import Reader
 
 from qmigrate import steps
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
-from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError
+from qmigrate.errors import ConflictError, QmigrateError, RefusedError, RepairNeededError
 from qmigrate.model.names import PROBE_PREFIX, old_alias
 from qmigrate.steps import golive
 from qmigrate.store.server import ServerStore
@@ -275,3 +277,49 @@ def test_the_probe_leaves_nothing_behind(server_store):
     assert not [name for name in server_store.aliases() if name.startswith(PROBE_PREFIX)]
 
 
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("plain_names", ["auto", "gap"])
+def test_a_collection_that_is_made_again_in_the_gap_is_never_hidden_silently(deployment, monkeypatch, plain_names):
+    """An application that makes what it misses: the run stops and says so, and goes on once that is out of the way."""
+    made = deployment
+    made.extra["rebuild"] = {"plain_names": plain_names}
+    made.__post_init__()
+    plain(made)
+    before = made.contents()
+    made.revise("0002", ADD)
+    with monkeypatch.context() as patch:
+        kind = type_of(made)
+        real = kind.drop_collection
+
+        def deleted_and_made(self, permit):
+            real(self, permit)
+            if permit.physical == made.name:
+                with suppress(ConflictError):
+                    self.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+                    write(self, made.name, [make_point(7777)])
+
+        patch.setattr(kind, "drop_collection", deleted_and_made)
+        patch.setattr(kind, "hides_collections", lambda _: False)
+        refused: RepairNeededError | None = None
+        try:
+            upgrade.upgrade(made.settings(), allow_gap=True)
+        except RepairNeededError as error:
+            refused = error
+        if refused is not None:
+            assert "made a collection" in refused.message
+            if "hides it now" not in refused.message:
+                with pytest.raises(RepairNeededError, match="made a collection"):
+                    upgrade.upgrade(made.settings())
+                assert len(made.contents()) == 1, "it was left as it is"
+            store = made.store()
+            real(store, by_hand(made.name))
+            store.close()
+        else:
+            # The server had the name as an alias before anybody could make it again.
+            assert (plain_names, made.name in names_of(made)[0]) == ("auto", False)
+    upgrade.upgrade(made.settings(), allow_gap=True)
+    assert names_of(made)[0] == {f"{made.name}__g0001", f"{made.name}__g0002"}
+    # In the moment after the swap what it writes goes through the name, as it should.
+    assert made.contents().keys() >= before.keys()

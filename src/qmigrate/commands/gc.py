@@ -104,20 +104,26 @@ class _Sweep:
     spared: list[Spared] = field(default_factory=list)
 
 
-def review(settings: Settings, pattern: str = "*", *, now: bool = False) -> GcResult:
+def review(
+    settings: Settings, pattern: str = "*", *, now: bool = False, generations: Iterable[str] = ()
+) -> GcResult:
     """What `gc` would do. Sends no write to Qdrant or SQL.
 
     Args:
         pattern: of logical names.
         now: also what is still held.
+        generations: physical names, where only these are meant; nothing else is touched.
 
     Raises:
         NotFoundError: nothing of that name is kept.
     """
     with session(settings, writes=False) as opened:
         names, moment = _names(opened, pattern), datetime.now(UTC)
-        found = _sorted(_judged(opened, names, Choice(now=moment, ignore_holdover=now)), preview=True)
-        return replace(found, purges=due(opened, pattern, moment))
+        only = frozenset(generations) or None
+        choice = Choice(now=moment, ignore_holdover=now, only=only, preview=True)
+        verdicts = _judged(opened, names, choice)
+        _refuse_unknown(verdicts, only)
+        return replace(_sorted(verdicts, preview=True), purges=() if only else due(opened, pattern, moment))
 
 
 def gc(  # noqa: PLR0913  the options of the verb
@@ -127,6 +133,7 @@ def gc(  # noqa: PLR0913  the options of the verb
     now: bool = False,
     discard_writes: bool = False,
     keep_snapshots: bool | None = None,
+    generations: Iterable[str] = (),
     shown: Iterable[str] | None = None,
     purges: Iterable[Purge] | None = None,
     lock_timeout: float | None = None,
@@ -141,6 +148,7 @@ def gc(  # noqa: PLR0913  the options of the verb
         now: also what is still held; the way back is gone then.
         discard_writes: also where points were written to a generation after it was left.
         keep_snapshots: export snapshots first; None for ``rebuild.keep_snapshots``.
+        generations: physical names, where only these are meant; nothing else is touched.
         shown: physical names that may go, where a person has seen a preview; None for all that is found.
         purges: marked points that may go, likewise.
         lock_timeout: seconds to wait for another process; None for the setting.
@@ -148,7 +156,9 @@ def gc(  # noqa: PLR0913  the options of the verb
     Raises:
         NotFoundError: nothing of that name is kept.
     """
+    only = frozenset(generations) or None
     choice = Choice(
+        only=only,
         now=datetime.now(UTC),
         ignore_holdover=now,
         writes="discard" if discard_writes else "refuse",
@@ -158,10 +168,12 @@ def gc(  # noqa: PLR0913  the options of the verb
         finish_open_runs(opened, stop=stop, lock_timeout=lock_timeout, verb="gc")
         names = _names(opened, pattern)
         verdicts = _judged(opened, names, choice)
+        _refuse_unknown(verdicts, only)
         sweep = _Sweep(opened, choice, keep_snapshots, stop, lock_timeout)
         for name in dict.fromkeys(verdict.collection for verdict in verdicts if verdict.goes):
             _collect(sweep, name)
-        wanted = due(opened, pattern, choice.now) if purges is None else tuple(purges)
+        marked = () if only else due(opened, pattern, choice.now)
+        wanted = marked if purges is None else tuple(purges)
         purged = purge(opened, wanted, lock_timeout)
     found = _sorted(verdicts)
     for one in wanted:
@@ -193,6 +205,20 @@ def collect_due(
             _collect(sweep, name)
     gone = [f"gc: {entry.generation} is gone, its holdover had ended" for entry in sweep.collected]
     return (*gone, *(f"gc left {entry.generation or entry.collection}: {entry.reason}" for entry in sweep.spared))
+
+
+def _refuse_unknown(verdicts: Iterable[Verdict], only: frozenset[str] | None) -> None:
+    """A generation that was named is one that is kept.
+
+    Raises:
+        NotFoundError: it is not.
+    """
+    lacking = sorted((only or frozenset()) - {verdict.generation for verdict in verdicts})
+    if lacking:
+        raise NotFoundError(
+            f"no generation {lacking[0]} is kept of the collections that were named",
+            hint="qmigrate gc --dry-run lists what is kept, by its names",
+        )
 
 
 def _names(opened: Session, pattern: str) -> tuple[str, ...]:

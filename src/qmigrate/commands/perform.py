@@ -20,7 +20,7 @@ from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name, own_alias
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
-from qmigrate.model.state import HOLD, CollectionState, OpenRun, World
+from qmigrate.model.state import DELETING, HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner import plan_abort
 from qmigrate.planner.guard import check_not_given_up, check_open_run
@@ -82,7 +82,7 @@ def perform(  # noqa: PLR0913  what the verbs may choose
         try:
             _run_all(session, plan, failures, outcomes, (stop, lock_timeout, options))
         except MovedError:
-            session.progress.say("somebody else changed a collection meanwhile: planning again")
+            session.progress.say("another client changed a collection meanwhile: planning again")
             if not unfinished:
                 again = only if only is not None else chosen
                 outcomes += finish_open_runs(
@@ -191,7 +191,7 @@ def _finish_one(
         if current is None or current.id != found.id or (current.state == "held" and not cutover):
             return None
         if current.job.repeatable:
-            _finish_repeatable(session, lease, current, stop)
+            _finish_or_end(session, lease, current, stop)
             return None
         if current.job.throwaway and current.job.supersedes is None:
             _end_rehearsal(session, lease, name, stop)
@@ -298,9 +298,31 @@ def end_rehearsals(session: Session, name: str, *, stop: Stop, lock_timeout: flo
 
 
 def _end_rehearsal(session: Session, lease: Lease, name: str, stop: Stop) -> None:
+    _take_back(session, lease, name, stop)
+
+
+def _take_back(session: Session, lease: Lease, name: str, stop: Stop) -> None:
     world = observe(session.ledger, session.store, only=[name])
     job = plan_abort(world, only=[name]).collections[0].job
     _timed(_work(session, lease, world.collections[name], job, snapshot=False), "abort", {}, stop, None)
+
+
+def _finish_or_end(session: Session, lease: Lease, found: OpenRun, stop: Stop) -> None:
+    """A clean-up that was interrupted: only a deletion that has begun is finished.
+
+    What else it was to delete was agreed to by whoever has called it, and may be the way back of whoever comes now.
+    """
+    name = found.job.collection
+    state = observe(session.ledger, session.store, only=[name]).collections[name]
+    rows = [state.generation(step.target) for step in found.job.steps]
+    if any(row is not None and row.state == DELETING for row in rows):
+        _finish_repeatable(session, lease, found, stop)
+        return
+    session.progress.say(
+        f"{name}: the {found.verb} of {found.started_at:%H:%M} on host {found.host} was interrupted before it deleted "
+        "anything more, so that is over"
+    )
+    _take_back(session, lease, name, stop)
 
 
 def _finish_repeatable(session: Session, lease: Lease, found: OpenRun, stop: Stop) -> None:

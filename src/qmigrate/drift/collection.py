@@ -383,8 +383,8 @@ def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
             path,
             f"the alias {name} hides the collection {name} since Qdrant {then.group()}, and this is {now}, which may "
             "treat it differently",
-            f"qmigrate gc {quote(name)} --now removes the old collection, and every other generation that is held; the "
-            "alias is an ordinary one then",
+            f"qmigrate gc {quote(name)} --now --generation {quote(name)} removes the old collection alone; the alias "
+            "is an ordinary one then",
             recorded=then.group(),
             live=now,
         )

@@ -23,6 +23,8 @@ class Choice:
         keep_snapshots: snapshots are exported before their generation goes.
         automatic: nobody is asked, so what somebody may still want is left alone.
         shown: physical names that a person has seen and agreed to; None for all.
+        only: physical names that are meant; None for all. Nothing else goes, whatever its holdover.
+        preview: nothing is done yet: a gc that was interrupted will be finished, or be over, before anything goes.
     """
 
     now: datetime
@@ -31,6 +33,8 @@ class Choice:
     keep_snapshots: bool = False
     automatic: bool = False
     shown: frozenset[str] | None = None
+    only: frozenset[str] | None = None
+    preview: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,9 @@ def plan_gc(state: CollectionState, verdicts: Sequence[Verdict], choice: Choice)
 
 def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: Choice) -> str | None:
     """Why it stays, or None."""
-    reason = _untouchable(state, holding, ledger_id)
+    if choice.only is not None and holding.physical not in choice.only:
+        return "another generation was named"
+    reason = _untouchable(state, holding, ledger_id, preview=choice.preview)
     if reason is None:
         reason = _held(state, holding, choice)
     if reason is not None:
@@ -131,10 +137,10 @@ def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: Cho
     return None
 
 
-def _untouchable(state: CollectionState, holding: Holding, ledger_id: str) -> str | None:
+def _untouchable(state: CollectionState, holding: Holding, ledger_id: str, *, preview: bool) -> str | None:
     """What no decision of a person changes."""
     row = holding.row
-    if state.open_run is not None:
+    if state.open_run is not None and not (preview and state.open_run.job.repeatable):
         return f"{state.open_run.verb} run {state.open_run.id} is not finished: qmigrate upgrade, or qmigrate abort"
     if holding.physical == state.physical or (row is not None and row.state == "live"):
         return "it serves"

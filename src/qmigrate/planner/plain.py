@@ -82,7 +82,7 @@ def refuse_to_uncover(before: Position) -> None:
         raise RefusedError(
             f"the alias {before.name} hides the old collection of that name ({old_alias(before.name)}), which would "
             "serve again if the name was taken away",
-            hint=f"remove it first, and every other generation that is held: qmigrate gc {quote(before.name)} --now",
+            hint=f"remove it first: qmigrate gc {quote(before.name)} --now --generation {quote(before.name)}",
         )
 
 

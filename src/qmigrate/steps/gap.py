@@ -45,15 +45,7 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
     pairs = own_pairs(work, target, [work.collection, *further])
     if further:
         work.store.rename_aliases(pairs[1:])
-    if _is_begun(work) and source in _present(work) and _was_deleted(work, source):
-        raise RepairNeededError(
-            f"{source} was deleted by this run, and another client made a collection of that name again "
-            "before it became "
-            f"an alias: it was left as it is. Every point of the old one is in {target}",
-            hint=f"move what is in the new {source} away (qmigrate verify {quote(source)} {quote(target)} "
-            "compares them), delete "
-            "it, and run qmigrate upgrade again",
-        )
+    refuse_made_again(step, work)
     if source not in _present(work):
         _take(work, pairs[:1], time.monotonic() + LIMIT)
         return
@@ -62,14 +54,52 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
     if work.frozen is not None:
         work.frozen.watch.finish_gap(pairs[:1])
     started = time.monotonic()
-    _delete_and_take(work, source, pairs[:1])
+    _delete_and_take(step, work, pairs[:1])
     gap = round((time.monotonic() - started) * 1000, 1)
     work.note({"gap_milliseconds": gap})
     work.progress.say(f"{work.collection}: the name was away for at most {gap} ms")
 
 
-def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[EpochAlias, str]]) -> None:
+def refuse_made_again(step: GoLive, work: Work) -> None:
+    """Stop where this very step has deleted the plain collection, and another client made one of its name since.
+
+    Raises:
+        RepairNeededError: so it is; an alias would hide what was written to that one.
+    """
+    source, target = str(step.source), str(step.target)
+    if step.place != "gap" or not _is_begun(work) or source not in _present(work) or not _was_deleted(work, source):
+        return
+    raise RepairNeededError(
+        f"{source} was deleted by this run, and another client made a collection of that name again before it became "
+        f"an alias: it was left as it is. Every point of the old one is in {target}",
+        hint=f"move what is in the new {source} away (qmigrate verify {quote(source)} {quote(target)} "
+        "compares them), delete it, and run qmigrate upgrade again",
+    )
+
+
+def _refuse_hidden_again(work: Work, source: str) -> None:
+    """The same right after the name has moved: the deletion is over, so what has the name now is another collection.
+
+    Raises:
+        RepairNeededError: so it is.
+    """
+    deadline = time.monotonic() + work.store.request_timeout
+    while source in _present(work):
+        if time.monotonic() < deadline:
+            # Of several nodes one may still show the old one.
+            time.sleep(0.05)
+            continue
+        raise RepairNeededError(
+            f"another client made a collection {source} again in the moment in which the name was away, and the alias "
+            f"{source} hides it now: what was written to it can't be seen",
+            hint=f"make an alias of another name for the collection {source}, and look what is in it; qmigrate upgrade "
+            "goes on with this run",
+        )
+
+
+def _delete_and_take(step: GoLive, work: Work, pairs: Sequence[tuple[EpochAlias, str]]) -> None:
     """A server that refuses such an alias while the collection is there is asked again and again from beside."""
+    source = str(step.source)
     refuses = work.settings.rebuild.plain_names == "auto"
     failed: list[QmigrateError] = []
     looked = threading.Event()
@@ -88,12 +118,16 @@ def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[EpochAlias, 
     if not refuses:
         thread.join()
     while not failed:
+        over = not thread.is_alive()
+        if over:
+            # Where a server lets an alias hide a collection, it would hide that one.
+            refuse_made_again(step, work)
         try:
             work.store.rename_aliases(pairs)
         except (ConflictError, StoreError) as error:
             if isinstance(error, NotFoundError):
                 raise
-            if not thread.is_alive() and source not in _present(work):
+            if over:
                 _take(work, pairs, time.monotonic() + LIMIT)
                 break
             time.sleep(0.001)
@@ -102,6 +136,7 @@ def _delete_and_take(work: Work, source: str, pairs: Sequence[tuple[EpochAlias, 
     thread.join()
     if failed:
         raise failed[0]
+    _refuse_hidden_again(work, source)
 
 
 def _take(work: Work, pairs: Sequence[tuple[EpochAlias, str]], deadline: float) -> None:

@@ -69,6 +69,7 @@ def _converge(step: GoLive, work: Work) -> Facts:
         return {}
     if step.back:
         return back.converge(step, work)
+    gap.refuse_made_again(step, work)
     check_same(work, step.source)
     rekeyed = must_freeze(step, work)
     if rekeyed:

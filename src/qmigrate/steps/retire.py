@@ -180,6 +180,7 @@ def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None
     Args:
         begun: called once that is recorded: from then on the name may be taken.
     """
+    unclear = False
     for attempt in range(DELETE_TRIES):
         work.tick()
         permit = work.lease.begin_deletion(physical, LASTS * work.store.request_timeout)
@@ -188,9 +189,12 @@ def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None
             work.store.drop_collection(permit)
         except StoreError as error:
             if not is_unclear(error):
-                # It has answered: nothing is on its way, and it is what it was.
-                work.lease.cancel_deletion(physical)
+                if not unclear:
+                    # It has answered: nothing is on its way, and it is what it was.
+                    work.lease.cancel_deletion(physical)
                 raise
+            # From here on a request may be on its way, whatever is answered to later ones.
+            unclear = True
             if _goes_away(work, physical):
                 return
             if attempt == DELETE_TRIES - 1:

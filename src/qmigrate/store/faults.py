@@ -67,8 +67,14 @@ class RefusedRequestError(StoreError):
 
 
 def is_unclear(error: BaseException) -> bool:
-    """Whether a request that failed so may have been carried out, or may still be: a cluster may yet agree on it."""
-    return isinstance(error, TransientError) and error.unknown
+    """Whether a request that failed so may have been carried out, or may still be: a cluster may yet agree on it.
+
+    Only what is known to refuse before anything is done is clear: a proxy has statuses of its own for giving up on a
+    server that goes on, and an answer that can't be read says nothing.
+    """
+    if isinstance(error, TransientError):
+        return error.unknown
+    return not isinstance(error, DeniedError | NotFoundError | ConflictError | RefusedRequestError)
 
 
 def of_response(response: httpx.Response, label: str) -> StoreError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qdrant_client import grpc
@@ -39,16 +39,25 @@ def requests(name: str, edits: Sequence[PayloadEdit]) -> Iterator[Any]:
 def _operations(ids: Sequence[Any], edit: PayloadEdit) -> Iterator[Any]:
     selected = grpc.PointsSelector()
     add_ids(selected.points.ids, ids)
-    # A server sets what lies inside one object at a time.
-    inside: dict[str, dict[str, Any]] = {}
-    for path, value in edit.values.items():
-        parent, _, key = path.rpartition(".")
-        inside.setdefault(parent, {})[key] = value_of(value)
-    for parent, values in inside.items():
-        within = {"key": spelled(parent)} if parent else {}
-        change = grpc.PointsUpdateOperation.SetPayload(payload=values, points_selector=selected, **within)
+    for parent, values in by_object(edit.values):
+        made = {key: value_of(value) for key, value in values.items()}
+        within = {"key": parent} if parent else {}
+        change = grpc.PointsUpdateOperation.SetPayload(payload=made, points_selector=selected, **within)
         yield grpc.PointsUpdateOperation(set_payload=change)
     if edit.removed:
         keys = [spelled(path) for path in edit.removed]
         gone = grpc.PointsUpdateOperation.DeletePayload(keys=keys, points_selector=selected)
         yield grpc.PointsUpdateOperation(delete_payload=gone)
+
+
+def by_object(values: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path of an object as Qdrant reads it, key in it -> value): a server sets what lies inside one at a time.
+
+    The path of what lies at the top is empty.
+    """
+    inside: dict[str, dict[str, Any]] = {}
+    for path, value in values.items():
+        parent, _, key = path.rpartition(".")
+        inside.setdefault(parent, {})[key] = value
+    for parent, found in inside.items():
+        yield spelled(parent) if parent else "", found

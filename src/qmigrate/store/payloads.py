@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from qmigrate.errors import RefusedError
+from qmigrate.model.payload_path import spelled
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit, PendingWrite, Ready
@@ -13,6 +14,7 @@ from qmigrate.store import records
 from qmigrate.store.collection import path_of, waited
 from qmigrate.store.exact import BEYOND_INT64, holds_beyond
 from qmigrate.store.faults import RefusedRequestError
+from qmigrate.store.payload_edits import by_object
 from qmigrate.store.rest import Rest
 
 #: Points of one request.
@@ -39,10 +41,11 @@ def edit(node: Rest, name: str, change: PayloadEdit) -> None:
     """Set and remove keys of some points and wait; for values that gRPC can't carry."""
     ids, path = list(change.ids), f"{path_of(name)}/points/payload"
     _check(change.values, f"the points {ids[0]}, …" if len(ids) > 1 else f"point {ids[0]}")
-    if change.values:
-        waited(node, "POST", path, {"points": ids, "payload": dict(change.values)})
+    for parent, values in by_object(change.values):
+        within = {"key": parent} if parent else {}
+        waited(node, "POST", path, {"points": ids, "payload": values, **within})
     if change.removed:
-        waited(node, "POST", f"{path}/delete", {"points": ids, "keys": list(change.removed)})
+        waited(node, "POST", f"{path}/delete", {"points": ids, "keys": list(map(spelled, change.removed))})
 
 
 class ExactUpsert:

@@ -145,6 +145,8 @@ def _update_batch(rest: Rest, request: Any) -> Any:
         body: JsonObject = {"points": points}
         if kind == "set_payload":
             body["payload"] = {key: records.plain_value(change.payload[key]) for key in change.payload}
+            if change.HasField("key"):
+                body["key"] = change.key
         elif kind == "delete_payload":
             body["keys"] = list(change.keys)
         else:

@@ -10,6 +10,7 @@ import click
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
+from qmigrate.model.words import quote
 
 if TYPE_CHECKING:
     from qmigrate.commands.gc import GcResult
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show what would go and what stays, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option("--now", is_flag=True, help="Also what is still held: there is no way back to it afterwards.")
+@click.option(
+    "--generation", "generations", multiple=True, metavar="NAME", help="Only this one; every other way back stays."
+)
 @click.option("--discard-writes", is_flag=True, help="Also where something was written to it after it was left.")
 @click.option(
     "--keep-snapshots/--drop-snapshots",
@@ -28,12 +32,13 @@ if TYPE_CHECKING:
 )
 @lock_timeout
 @with_shell
-def gc(
+def gc(  # noqa: PLR0913  the options of the verb
     shell: Shell,
     pattern: str,
     dry_run: bool,
     yes: bool,
     now: bool,
+    generations: tuple[str, ...],
     discard_writes: bool,
     keep_snapshots: bool | None,
     lock_timeout: float | None,
@@ -47,10 +52,11 @@ def gc(
     from qmigrate.commands import gc as command
 
     settings = shell.settings()
-    found = command.review(settings, pattern, now=now)
+    found = command.review(settings, pattern, now=now, generations=generations)
     given = {"--now": now, "--discard-writes": discard_writes, "--keep-snapshots": keep_snapshots}
-    flags = [name for name, chosen in given.items() if chosen]
-    again = " ".join(["qmigrate", "gc", *([pattern] if pattern != "*" else []), *flags])
+    flags = [name for name, is_set in given.items() if is_set]
+    chosen = [word for one in generations for word in ("--generation", quote(one))]
+    again = " ".join(["qmigrate", "gc", *([quote(pattern)] if pattern != "*" else []), *flags, *chosen])
     if dry_run or not found.anything:
         shell.show(found, functools.partial(show_preview, command=again))
         return 0
@@ -60,6 +66,7 @@ def gc(
             settings,
             pattern,
             now=now,
+            generations=generations,
             discard_writes=discard_writes,
             keep_snapshots=keep_snapshots,
             shown=[verdict.generation for verdict in found.going],

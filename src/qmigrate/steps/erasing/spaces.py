@@ -109,7 +109,7 @@ class Spaces:
                 f"whether the points of {build.target} have other ids than those of {build.source} can't be told: "
                 f"{error.message}",
                 hint="bring the revision's file back, or remove what is kept of it first: "
-                f"qmigrate gc {quote(self._collection)} --now",
+                f"qmigrate gc {quote(self._collection)} --now --generation {quote(build.target)}",
             ) from error
 
     @cached_property
@@ -146,7 +146,7 @@ class Spaces:
     def _unknown(self, physical: str, why: str) -> RefusedError:
         return RefusedError(
             f"by which ids the points of {physical} go can't be told: {why}; nothing was erased",
-            hint=f"remove the old generations first: qmigrate gc {quote(self._collection)} --now",
+            hint=f"remove it first: qmigrate gc {quote(self._collection)} --now --generation {quote(physical)}",
         )
 
     def spread(self, ids: dict[int, set[PointId]], store: Store, address: Callable[[str], str]) -> None:

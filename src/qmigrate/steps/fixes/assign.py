@@ -9,7 +9,7 @@ from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found, same
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.steps.fixes.payload import PayloadFix, check_exact
+from qmigrate.steps.fixes.payload import PayloadFix
 from qmigrate.steps.fixes.protocol import Place
 from qmigrate.steps.fixes.removal import Removal
 from qmigrate.store import records
@@ -69,6 +69,5 @@ class Assign(PayloadFix, Removal):
             return None
         for key in (*set_, *gone):
             found.add("extra" if key in gone else "missing" if payload.get(key) is None else "different")
-            check_exact(self._place.collection, identifier, key, payload.get(key))
         before = {key: payload[key] for key in (*set_, *gone) if key in payload}
         return Entry(identifier, before, {key: self._values[key] for key in set_})

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
-from qmigrate.errors import RefusedError
 from qmigrate.model.fix import Entry, same_keys
 from qmigrate.model.payload_path import picked, roots
 from qmigrate.model.schema import JsonObject
@@ -19,7 +17,6 @@ from qmigrate.store import records
 
 #: Ids and operations that go to the server at once.
 _IDS, _OPERATIONS = 10_000, 1000
-_INT64 = 2.0**63
 
 
 class PayloadFix:
@@ -69,25 +66,6 @@ class PayloadFix:
         for portion in _grouped(entries):
             hand.store.edit_payloads(hand.alias, portion)
             hand.tick()
-
-
-def check_exact(collection: str, identifier: PointId, name: str, value: Any) -> None:
-    """Stop at what could not be given back: an integer of 2^63 and more is read as a double.
-
-    Raises:
-        RefusedError: names point and key; nothing was changed.
-    """
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        for one in value:
-            check_exact(collection, identifier, name, one)
-    elif isinstance(value, float) and not -_INT64 < value < _INT64:
-        raise RefusedError(
-            f"point {identifier} of {collection} has {name} = {value:g}, which can't be recorded exactly, so it could "
-            "not be undone",
-            hint="leave the point out of what is selected, or write it by hand",
-        )
 
 
 def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:

@@ -17,7 +17,7 @@ from qmigrate.model.share import between
 from qmigrate.model.sql_value import is_plain, plain
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.rows import Query, Row, Rows
-from qmigrate.steps.fixes.payload import PayloadFix, check_exact
+from qmigrate.steps.fixes.payload import PayloadFix
 from qmigrate.steps.fixes.protocol import Place
 from qmigrate.store import records
 
@@ -200,7 +200,6 @@ class Sync(PayloadFix):
         for name in keys:
             kind = "missing" if there.get(name) is None else "different" if name in wanted else "extra"
             found.add(kind)
-            check_exact(self._place.collection, identifier, name, there.get(name))
             self._check_kind(identifier, name, there.get(name), wanted.get(name))
         if not self._nested:
             before = {name: payload[name] for name in keys if name in payload}
