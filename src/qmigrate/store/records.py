@@ -399,7 +399,7 @@ def _not_finite(message: Any) -> str:
     """Why a carried vector may have changed on its way: a server normalises infinity to NaN, once more every time."""
     if np.isfinite(array_of(message)).all():
         return ""
-    return ", since it holds values that are not finite, which Qdrant changes when they are written: mend it first"
+    return ", since it holds values that are not finite, which Qdrant changes when they are written: repair it first"
 
 
 def _close(wanted: NDArray[np.float32], seen: NDArray[np.float32], tolerance: Tolerance) -> bool:

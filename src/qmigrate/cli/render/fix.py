@@ -78,7 +78,7 @@ def preview_lines(preview: Preview) -> list[Text]:
     if sampled is not None:
         figures += f" (a sample of {number(preview.points)})"
     lines = [head, *labelled("values", preview.values), *labelled("changes", [figures])]
-    lines += [*labelled("types", preview.misfits), *labelled("found", [_counts(counts)])]
+    lines += [*labelled("types", preview.misfits), *labelled("found", _counts(counts))]
     lines += labelled("estimate", [one for one in estimates if one])
     return [*lines, *labelled("sample", [_sample(one) for one in preview.sample[:_SHOWN]])]
 
@@ -93,17 +93,19 @@ def _estimate(counts: dict[str, int], name: str, unit: str, are: str) -> str | N
 
 def _done(one: Done, unit: str) -> list[Text]:
     head = Text.assemble((one.collection, "bold"), f"  {counted(one.changed, 'point')} {unit} in {took(one.seconds)}")
-    lines = [head, *labelled("found", [_counts(one.counts)]), *labelled("verified", [number(one.verified)])]
+    lines = [head, *labelled("found", _counts(one.counts)), *labelled("verified", [number(one.verified)])]
     if one.changed_meanwhile:
-        lines += labelled("let be", [f"{counted(one.changed_meanwhile, 'point')} changed by somebody meanwhile"])
+        skipped = counted(one.changed_meanwhile, "point")
+        lines += labelled("skipped", [f"{skipped} changed by another client since the preview"])
     if one.gone:
         lines += labelled("gone", [f"{counted(one.gone, 'point')} deleted meanwhile"])
     return lines
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def _counts(counts: Mapping[str, int]) -> list[str]:
+    """The figures that aren't zero: none where only points were counted."""
     parts = [f"{number(value)} {name.replace('_', ' ')}" for name, value in counts.items() if value]
-    return ", ".join(parts) or "nothing"
+    return [", ".join(parts)] if parts else []
 
 
 def _sample(one: Mapping[str, Any]) -> str:
