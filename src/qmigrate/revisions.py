@@ -300,7 +300,7 @@ def _check_graph(found: list[Revision]) -> None:
             if parent not in by_id:
                 raise RevisionError(
                     f"{revision.path} follows the revision {parent}, and no file has that id",
-                    hint="bring the file back, or mend down_revision",
+                    hint="bring the file back, or repair down_revision",
                 )
 
 
@@ -317,5 +317,5 @@ def _graph(loaded: list[tuple[Revision, ModuleType]]) -> RevisionMap:
         files = {revision.id: str(revision.path) for revision, _ in loaded}
         named = ", ".join(files[one] for one in sorted(error.revisions))
         message = f"these revisions follow each other in a circle: {named}"
-        raise RevisionError(message, hint="mend down_revision") from error
+        raise RevisionError(message, hint="repair down_revision") from error
     return graph

@@ -90,7 +90,7 @@ def test_a_wrong_env_py_is_refused_before_anything_runs(tmp_path, old, new, word
         ("qdrant=rnu", "qdrant=rnu is unknown"),
         ("qdrant=", "use one of: require, run, plan, skip"),
         ("qdrant_max=3", "qdrant_max_estimate"),
-        ("qdrant_max_estimate=soon", "is no duration"),
+        ("qdrant_max_estimate=soon", "is not a duration"),
     ],
 )
 def test_an_unknown_argument_is_refused(sqlite, x, words):

@@ -166,15 +166,15 @@ def test_undo_spares_what_is_newer_and_refuses_what_it_can_t_do(made):
 #: What is given, and how it is refused.
 REFUSED = [
     ({}, PlanError, "nothing says which points"),
-    ({"ids": [1], "reason": " "}, PlanError, "a reason is wanted"),
-    ({"ids": [-1]}, PlanError, "no point id"),
-    ({"ids": ["x"]}, PlanError, "no point id"),
+    ({"ids": [1], "reason": " "}, PlanError, "a reason is required"),
+    ({"ids": [-1]}, PlanError, "not a point id"),
+    ({"ids": ["x"]}, PlanError, "not a point id"),
     ({"filter": {}}, PlanError, "selects every point"),
     ({"filter": {"must": []}}, PlanError, "selects every point"),
     ({"filter": {"must": [{"key": "n", "macth": 1}]}}, UsageError, "none of Qdrant's"),
     ({"prefix": "/"}, PlanError, "every path"),
     ({"prefix": {"field": "path"}}, PlanError, "the prefix must be a text"),
-    ({"sql": "UPDATE sessions SET session = 1"}, PlanError, "no SELECT"),
+    ({"sql": "UPDATE sessions SET session = 1"}, PlanError, "not a SELECT"),
     ({"sql": "SELECT asset AS id FROM sessions"}, RowsError, "more than once"),
     ({"sql": SESSION}, PlanError, "parameter :s"),
     ({"ids": list(PATHS), "max_share": 0.5}, RefusedError, "12 of 12 points .* more than the cap of 50%"),
@@ -313,7 +313,7 @@ def test_presets_are_deletions_with_a_name(made):
         (["kind", "--value", "k1", "--param", "below=5", "--reason", "r"], 2, "names no collection"),
         (["wrong", "--reason", "r"], 2, "no key 'sqll'"),
         (["session", "--value", "12", "--id", "1"], 2, "those of the preset"),
-        (["folder", "--value", "/photos", "--param", "org=1"], 2, "a reason is wanted"),
+        (["folder", "--value", "/photos", "--param", "org=1"], 2, "a reason is required"),
     ):
         answer = call(made.root, *words, *more, "--dry-run")
         assert (answer.code, said in answer.err) == (code, True), answer.text

@@ -234,7 +234,7 @@ WRONG = {
     "override": Wrong(_bad_override, "override NAMEx", "warn", "did you mean", "qmigrate.yaml"),
     "two heads": Wrong(_two_heads, "heads", "warn", "2 heads: 0003, 0004", "qmigrate revision --merge"),
     "fenced": Wrong(_fenced(True), "fence of NAME", "fail", "qmigrate has fenced it", "qmigrate upgrade lifts", 7, True),
-    "limited": Wrong(_fenced(False), "fence of NAME", "fail", "somebody has limited it", "write_rate_limit", 7, True),
+    "limited": Wrong(_fenced(False), "fence of NAME", "fail", "another client has limited it", "write_rate_limit", 7, True),
     "small batches": Wrong(
         _strict(upsert_max_batchsize=0),
         *("strict mode upsert_max_batchsize", "warn", "refuses every one: NAME__g0002", "UpdateCollection", 0, True),

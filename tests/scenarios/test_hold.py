@@ -256,7 +256,7 @@ def change_file(made: Deployment) -> None:
         (other_settings, DriftError, "metadata"),
         (drop_source, RepairNeededError, "was deleted"),
         (drop_target, RepairNeededError, "was deleted"),
-        (move_name, RepairNeededError, "somebody moved the name"),
+        (move_name, RepairNeededError, "another client moved the name"),
         (change_file, DriftError, "0002_rev.py was changed"),
     ],
 )

@@ -74,7 +74,7 @@ def test_what_is_refused(app):
     for more, error, words in (
         ({"sql": IDS + " WHERE id < 0"}, RefusedError, "no row at all"),
         ({"sql": IDS + " WHERE id < 20"}, RefusedError, "cap of 10%"),
-        ({"reason": ""}, PlanError, "a reason is wanted"),
+        ({"reason": ""}, PlanError, "a reason is required"),
         ({"grace": -1}, PlanError, "grace must be"),
     ):
         with pytest.raises(error, match=words):
@@ -202,7 +202,7 @@ def test_a_preset_says_what_is_compared_and_where_missing_ids_go(app, tmp_path, 
         ((), {"parameters": None}, 2, "needs a value for below"),
         (("--param", "other=1"), {}, 2, "has no parameter other"),
         (("--sql", IDS), {}, 2, "the query is that of the preset"),
-        ((), {"reason": None}, 2, "a --reason is wanted"),
+        ((), {"reason": None}, 2, "a --reason is required"),
         ((), {"missing_call": f"{sink}:no"}, 2, f"{sink}:no can't be imported"),
         (("--missing", "x"), {}, 2, "to a file or to a function, not to both"),
     ):

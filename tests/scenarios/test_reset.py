@@ -115,7 +115,7 @@ def test_a_reset_is_refused_and_asked_for(kept):
         ([*words, "--yes"], 10, "nothing was changed"),
         ([*words, *right[:-1], "delete all vectors"], 10, "needs consent"),
         ([*words, "--yes", "--expect", "11", *right[3:]], 10, "12 points, and 11 were expected"),
-        ([*words[:3], *right], 2, "a reason is wanted"),
+        ([*words[:3], *right], 2, "a reason is required"),
         (["fix", "reset", "unknown", "--reason", "why", *right], 2, "no collection unknown"),
     ):
         answer = call(made.root, *args)

@@ -121,7 +121,7 @@ def test_the_revision_the_plan_and_the_way_back(app):
 REFUSED = [
     ({"max_share": 0.1}, RefusedError, "15 of 60 points .* more than the cap of 10%"),
     ({"max_share": 0}, PlanError, "above 0"),
-    ({"sql": "DELETE FROM faces"}, PlanError, "no SELECT"),
+    ({"sql": "DELETE FROM faces"}, PlanError, "not a SELECT"),
     ({"sql": "SELECT id, person FROM faces"}, RowsError, "column 'score' not at all"),
     ({"sql": FACES + " UNION ALL SELECT 1, 'x', 2"}, RowsError, "the id 1 more than once"),
     ({"sql": "SELECT CASE WHEN id = 50 THEN NULL ELSE id END AS id, person, score FROM faces"}, RowsError, "NULL"),

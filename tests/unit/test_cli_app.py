@@ -250,12 +250,20 @@ def test_ctrl_c_is_130(commands, capsys):
     [
         (["status", "--bogus"], "No such option '--bogus'"),
         (["verify", "a"], "Missing argument 'B'"),
-        (["wait", "--timeout", "soon"], "'soon' is no duration such as 60s"),
+        (["wait", "--timeout", "soon"], "'soon' is not a duration such as 60s"),
         (["rollback", "--now", "--carry-writes"], "--now and --carry-writes can't go together"),
         (["repair"], "choose one of --accept, --name, --vanished, --unlock, --leftovers and --schema"),
         (["repair", "--accept", "1", "--unlock", "c"], "choose one of"),
         (["repair", "--accept", "1", "--reason", " "], "--accept needs a --reason"),
         (["revision"], "Missing option '-m' / '--message'"),
+        (["repair", "--unlock", ""], "--unlock is given, but empty"),
+        (["repair", "--vanished", ""], "--vanished is given, but empty"),
+        (["repair", "--name", ""], "--name is given, but empty"),
+        (["abort", ""], "is given, but empty"),
+        (["gc", ""], "is given, but empty"),
+        (["adopt", ""], "is given, but empty"),
+        (["rollback", ""], "is given, but empty"),
+        (["metrics", "--textfile", ""], "--textfile is given, but empty"),
     ],
 )
 def test_usage_errors_are_2(capsys, args, said):
@@ -272,6 +280,22 @@ def test_usage_errors_are_2(capsys, args, said):
         f"qmigrate.{args[0]}/1",
         "UsageError",
     )
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["export", "show", ""], "is given, but empty"),
+        (["fix", "delete", "c", "--id", "1", "--reason", "x", "--ids-to", ""], "--ids-to is given, but empty"),
+        (["fix", "delete", "c", "--reason", "x", "--older-than", "90"], "'90' has no unit: 90d"),
+        (["fix", "delete", "c", "--reason", "x", "--older-than", "1.5"], "'1.5' has no unit"),
+    ],
+)
+def test_usage_errors_of_a_group_are_2(capsys, args, said):
+    """An empty file, and an age without a unit, are refused before anything is opened."""
+    assert run(args) == 2
+    printed = capsys.readouterr()
+    assert (said in printed.err, f"→ qmigrate {args[0]} {args[1]} --help" in printed.err) == (True, True), printed.err
 
 
 @pytest.mark.parametrize("before", [True, False])

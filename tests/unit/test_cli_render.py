@@ -298,7 +298,7 @@ def test_history():
         "2025-11-21 14:02  image_assets  0003      upgrade    copy  g0002   app@web-7",
         "2025-11-21 14:02  faces         0002      rollback   –     plain   –",
     ]
-    assert shown(show_history, History(())) == ["Nothing was applied yet."]
+    assert shown(show_history, History(())) == ["Nothing is recorded."]
 
 
 def test_snapshots():

@@ -233,7 +233,7 @@ STRATEGIES = [
     (op.RenameVector("c", "a", "z"), "copy", "vector z is written into every point"),
     (op.CreatePayloadIndex("c", "n", "integer"), "in_place", "light"),
     (op.CreatePayloadIndex("c", "n", "integer", strategy="copy"), "copy", "asked for"),
-    (op.CreatePayloadIndex("c", "kind", "uuid"), "clone", "no index while it is built anew"),
+    (op.CreatePayloadIndex("c", "kind", "uuid"), "clone", "no index while it is built again"),
     (op.CreatePayloadIndex("c", "kind", "uuid", strategy="in_place"), "in_place", "asked for"),
     (op.CreatePayloadIndex("c", "kind", "keyword"), "in_place", "light"),
     (op.DropPayloadIndex("c", "kind"), "in_place", "light"),

@@ -55,7 +55,7 @@ MISUSE = [
     ("holds '/'", add("x/y"), SCHEMA),
     ("holds '\\n'", add("x\ny"), SCHEMA),
     ("201 bytes long", add("x" * 201), SCHEMA),
-    ("is no name", add(5), SCHEMA),
+    ("is not a name", add(5), SCHEMA),
     ("which stands alone", add(""), SCHEMA),
     ("a sparse vector needs a name", add("", params={"modifier": "idf"}), CollectionSchema()),
     ("values must be Embed(…), Compute(…), CopyOf(…), Empty()", add(values="text"), SCHEMA),
@@ -128,7 +128,7 @@ MISUSE = [
     ("holds '*'", op.SetAlias("x", "c*"), SCHEMA),
     ("the alias is empty", op.SetAlias("", "c"), SCHEMA),
     ("no collection's name holds '/'", op.DropVector("c/d", "a", cutover="immediate"), SCHEMA),
-    ("a function of a point is wanted", op.TransformPoints("c", 5), SCHEMA),
+    ("expected a function of a point", op.TransformPoints("c", 5), SCHEMA),
     ("inverse must be", op.TransformPoints("c", shout, inverse=5), SCHEMA),
 ]
 

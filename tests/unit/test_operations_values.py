@@ -27,7 +27,7 @@ def by_length(point):
         (lambda: Embed("clip", text="{{nothing}}"), "must name payload fields"),
         (lambda: Embed("clip", text="a", on_failure="skip"), "on_failure must be one of stop, keep_without_vector"),
         (lambda: Embed("clip", text="a", checksum="sha256"), "checksum must be Checksum(…)"),
-        (lambda: Checksum("DELETE FROM a"), "no SELECT: it begins with DELETE"),
+        (lambda: Checksum("DELETE FROM a"), "not a SELECT: it begins with DELETE"),
         (lambda: Checksum("SELECT id FROM a; SELECT 1"), "several statements"),
         (lambda: Checksum("SELECT id FROM a WHERE b = :b"), "a parameter :b without a value"),
         (lambda: Checksum("SELECT id FROM a", algorithm="sha257"), "no algorithm 'sha257'"),
@@ -41,8 +41,8 @@ def by_length(point):
         (lambda: WriteBack("UPDATE a SET b = :now WHERE id = :idd"), "a parameter :idd without a value"),
         (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"now": "x"}), ":now has a value already"),
         (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"x": [1]}), "must be a text, a number"),
-        (lambda: Compute(5), "a function of a point is wanted"),
-        (lambda: CopyOf(None), "the name of a vector is wanted"),
+        (lambda: Compute(5), "expected a function of a point"),
+        (lambda: CopyOf(None), "expected the name of a vector"),
     ],
 )
 def test_nonsense_is_refused_at_once(make, words):

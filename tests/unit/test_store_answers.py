@@ -52,7 +52,7 @@ def made() -> tuple[Answers, Clock]:
         (SlowError("no answer"), False),
         (TransientError("no connection", unknown=False), True),
         (TransientError("broken off"), False),
-        (StoreError("answered 418"), True),
+        (StoreError("answered 418"), False),
         (ValueError("anything"), False),
     ],
     ids=str,

@@ -66,5 +66,5 @@ def _seconds(arguments: Mapping[str, object], key: str) -> float | None:
         return None
     found = parse_duration(str(arguments[key]))
     if found is None:
-        raise UsageError(f"alembic -x {key}={arguments[key]} is no duration", hint="write it as 60s, 10m or 2h")
+        raise UsageError(f"alembic -x {key}={arguments[key]} is not a duration", hint="write it as 60s, 10m or 2h")
     return found

@@ -122,5 +122,5 @@ def revert(revision: str, *, writes: str = "refuse") -> None:
 def _seconds(given: str | float | None) -> float | None:
     found = None if given is None else parse_duration(given)
     if given is not None and found is None:
-        raise UsageError(f"max_estimate={given!r} is no duration", hint='write it as "10m"')
+        raise UsageError(f"max_estimate={given!r} is not a duration", hint='write it as "10m"')
     return found

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -216,10 +217,23 @@ def with_shell(function: Callable[..., Any], without: tuple[str, ...] = ()) -> C
         context = click.get_current_context()
         options = context.ensure_object(Options)
         options.verb = verb_of(context)
+        _refuse_empty(context)
         _set_up_logging(options)
         return function(Shell(options), *args, **kwargs)
 
     return global_options(hidden=True, without=without)(called)
+
+
+def _refuse_empty(context: click.Context) -> None:
+    """An argument, a name or a file that is empty is a variable that is missing, and must not mean "none" or "all"."""
+    for parameter in context.command.params:
+        named = isinstance(parameter, click.Argument) or isinstance(parameter.type, click.Path)
+        if not named and getattr(parameter, "metavar", None) not in _NAMES:
+            continue
+        value = context.params.get(parameter.name or "")
+        if any(one in ("", Path()) for one in (value if isinstance(value, tuple) else (value,))):
+            label = parameter.make_metavar(context) if isinstance(parameter, click.Argument) else parameter.opts[0]
+            raise click.UsageError(f"{label.strip('[]')} is given, but empty", context)
 
 
 def verb_of(context: click.Context | None) -> str:
@@ -278,6 +292,10 @@ else:
     _Seconds = click.ParamType
 
 
+#: How the help calls what names a thing; such a value can't be empty.
+_NAMES = frozenset({"COLLECTION", "FILE", "FOLDER", "GENERATION", "GLOB", "NAME", "PATTERN", "REV"})
+
+
 class Duration(_Seconds):
     """Seconds, written as 60s, 5m, 24h or 7d."""
 
@@ -289,8 +307,20 @@ class Duration(_Seconds):
 
         found = parse_duration(value)
         if found is None:
-            self.fail(f"{value!r} is no duration such as 60s, 5m, 24h or 7d", param, ctx)
+            self.fail(f"{value!r} is not a duration such as 60s, 5m, 24h or 7d", param, ctx)
         return found
+
+
+class Age(Duration):
+    """A duration with its unit: what is deleted by a bare number of seconds was hardly meant."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds of what was typed."""
+        if str(value).strip().replace(".", "", 1).isdigit():
+            self.fail(f"{value!r} has no unit: 90d, 24h, 5m or 60s", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class TargetCommand(click.Command):

@@ -173,7 +173,7 @@ def stamp(
     The same comparison as :func:`adopt`, with one revision. What was recorded beyond it is recorded as not applied.
 
     Args:
-        revision: an id or the beginning of one.
+        revision: ``head``, an id or the beginning of one.
         only: these logical names; by default all that a revision up to this one creates.
         take_over: override the seal of another ledger; the schema alone decides then.
 
@@ -183,7 +183,7 @@ def stamp(
         ForeignLedgerError: it is sealed by another ledger, and `take_over` was not said.
     """
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
-        wanted = opened.revisions.get(revision).id
+        wanted = _named(opened.revisions, revision)
         names = named(opened, only) if only is not None else _created(opened, wanted)
         found = Candidates.named(opened, names)
         if not dry_run:
@@ -194,6 +194,11 @@ def stamp(
         if not dry_run:
             _record(opened, "stamp", found, choice, stop, lock_timeout)
         return _result(opened, found, finding, dry_run=dry_run)
+
+
+def _named(revisions: Revisions, revision: str) -> str:
+    newest = revisions.head() if revision.strip() == "head" else None
+    return newest.id if newest is not None else revisions.get(revision).id
 
 
 def _finish(opened: Session, found: Candidates, stop: Stop, lock_timeout: float | None) -> None:

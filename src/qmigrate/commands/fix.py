@@ -358,4 +358,4 @@ def _checked(operation: Operation, identifier: object) -> PointId:
             return int(identifier) if identifier.isascii() and identifier.isdigit() else str(uuid.UUID(identifier))
         except ValueError:
             pass
-    raise operation.error(f"{identifier!r} is no point id: unsigned integers and UUIDs are")
+    raise operation.error(f"{identifier!r} is not a point id: unsigned integers and UUIDs are")

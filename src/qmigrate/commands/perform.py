@@ -83,7 +83,7 @@ def perform(  # noqa: PLR0913  what the verbs may choose
         try:
             _run_all(session, plan, failures, outcomes, (stop, lock_timeout, options))
         except MovedError:
-            session.progress.say("somebody else changed a collection meanwhile: planning again")
+            session.progress.say("another client changed a collection meanwhile: planning again")
             if not unfinished:
                 again = only if only is not None else chosen
                 outcomes += finish_open_runs(

@@ -18,7 +18,7 @@ from qmigrate.model.schema import JsonObject
 
 #: The shape of the file; another one is refused, since what it would do can't be told.
 FORMAT, VERSION = "qmigrate.plan", 1
-_AGAIN = "make it anew: qmigrate plan --out FILE"
+_AGAIN = "make it again: qmigrate plan --out FILE"
 
 
 @dataclass(frozen=True, slots=True)

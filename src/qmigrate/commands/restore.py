@@ -259,9 +259,9 @@ def find(
     found.sort(key=lambda one: one.created_at or datetime.min.replace(tzinfo=UTC))
     chosen = found[-1:] if snapshot is None else [one for one in found if one.name == snapshot]
     if not chosen:
-        what = f"a snapshot {snapshot!r}" if snapshot else "a snapshot"
+        what = f"snapshot {snapshot!r}" if snapshot else "snapshot"
         raise NotFoundError(
-            f"there is no such thing as {what} of {collection}",
+            f"there is no {what} of {collection}",
             hint=f"qmigrate snapshot list {quote(collection + '*')}",
         )
     if chosen[0].path is not None:

@@ -19,7 +19,7 @@ def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
     None where its file is gone or says nothing of revisions: whoever reads it refuses then, where that matters.
 
     Raises:
-        RefusedError: a revision was taken back since, was only recorded, has no code, or made the collection anew.
+        RefusedError: a revision was taken back since, was only recorded, has no code, or made the collection again.
     """
     path = Path(str(row.facts.get("file")))
     try:
@@ -48,7 +48,7 @@ def _of(opened: Session, row: DeletionRow, entry: Applied) -> list[OpRef]:
     found = refs_of(revision, str(row.collection), exists=True)
     for _, operation in found:
         if operation.creates or operation.drops:
-            raise _refused(row, f"revision {entry.revision} made the collection anew: {operation.label()}")
+            raise _refused(row, f"revision {entry.revision} made the collection again: {operation.label()}")
     return [ref for ref, operation in found if operation.edit() is None]
 
 

@@ -124,7 +124,7 @@ def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[
         yield note(
             "unmanaged",
             state.name,
-            "is recorded as taken away, and somebody has made it again",
+            "is recorded as taken away, and another client has made it again",
             f"qmigrate adopt {quote(state.name)}",
             live=state.physical,
             strict=True,

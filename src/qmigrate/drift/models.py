@@ -60,7 +60,7 @@ def _compared(path: str, name: str, then: Mapping[str, Any], now: Mapping[str, A
                 f"{path}.{key}",
                 f"embedder {name} is not the model that filled the vector",
                 f"give embedders.{name} in qmigrate.yaml its former {key}",
-                "fill the vector anew in a revision: op.Reembed(…)",
+                "fill the vector again in a revision: op.Reembed(…)",
                 recorded=then.get(key),
                 live=now.get(key),
             )

@@ -283,6 +283,8 @@ class Ledger(ErasureReads):
 
     def deletion(self, number: int) -> DeletionRow | None:
         """One row of that audit."""
+        if not 0 < number < 1 << 63:
+            return None  # no database would take it for a number of one
         table = tables.deletions
         rows = self._rows(select(table).where(table.c.id == number))
         return codec.deletion_of(rows[0]) if rows else None

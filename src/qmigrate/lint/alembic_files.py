@@ -169,7 +169,7 @@ def _from_config(file: Path, *, must: bool) -> SqlProject | None:
         return SqlProject(source, problem="it names no script_location") if must else None
     folder = _place(location, file.parent)
     if not folder.is_dir():
-        return SqlProject(source, problem=f"its script_location {location} is no folder")
+        return SqlProject(source, problem=f"its script_location {location} is not a folder")
     return _read(source, folder, list(_versions(options, folder, file.parent)))
 
 

@@ -314,7 +314,7 @@ RULES = (
         ERROR,
         "requires_sql of a revision that Alembic doesn't have",
         "`qmigrate upgrade` stops before it for ever.",
-        "mend requires_sql, or bring the file back",
+        "repair requires_sql, or bring the file back",
         _unknown_sql,
     ),
     Rule(
@@ -323,7 +323,7 @@ RULES = (
         ERROR,
         "gate of a revision that qmigrate doesn't have",
         "`alembic upgrade` stops at it for ever.",
-        "mend the directive, or bring the revision's file back",
+        "repair the directive, or bring the revision's file back",
         _unknown_step,
     ),
     Rule(
@@ -341,7 +341,7 @@ RULES = (
         WARNING,
         "Alembic's files can't be read",
         "What their revisions do to the collections is not checked.",
-        "mend the file, or name the right one: sql.config in qmigrate.yaml",
+        "repair the file, or name the right one: sql.config in qmigrate.yaml",
         _unreadable,
     ),
 )

@@ -141,7 +141,7 @@ RULES = (
         ERROR,
         "revision can't be loaded",
         "Every command reads all revisions: one that can't be loaded stops each of them.",
-        "mend the file",
+        "repair the file",
         _not_loaded,
     ),
     Rule(
@@ -177,7 +177,7 @@ RULES = (
         ERROR,
         "revision that follows nothing known",
         "The order of revisions can't be told.",
-        "bring the file back, or mend down_revision",
+        "bring the file back, or repair down_revision",
         _no_parent,
     ),
     Rule(
@@ -186,7 +186,7 @@ RULES = (
         ERROR,
         "revisions that follow each other in a circle",
         "There is no first one.",
-        "mend down_revision",
+        "repair down_revision",
         _circle,
     ),
     Rule(

@@ -29,7 +29,7 @@ USELESS_IGNORE = Rule(
     WARNING,
     "ignore that silences nothing",
     "It hides what will be found on this line one day.",
-    "remove it, or mend its code",
+    "remove it, or repair its code",
     _by_report,
 )
 

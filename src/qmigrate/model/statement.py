@@ -23,7 +23,7 @@ def problem(sql: object) -> str | None:
     first = re.match(r"[\s(]*(\w+)", naked)
     word = first.group(1).lower() if first else ""
     if word not in _READS:
-        return f"the query is no SELECT: it begins with {word.upper() or repr(naked[:20])}"
+        return f"the query is not a SELECT: it begins with {word.upper() or repr(naked[:20])}"
     return None
 
 

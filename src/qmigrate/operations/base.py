@@ -350,14 +350,14 @@ def plain(value: Any, what: str = "a parameter", *, keep_none: bool = False) -> 
         return [plain(item, what, keep_none=keep_none) for item in value]
     kind = value.__name__ if isinstance(value, type) else type(value).__name__
     wanted = "an object of qdrant_client.models or plain JSON"
-    raise PlanError(f"{what}: {wanted} is wanted, not {kind}: {value!r:.80}")
+    raise PlanError(f"{what}: expected {wanted}, got {kind}: {value!r:.80}")
 
 
 def plain_object(value: Any, what: str) -> JsonObject | None:
     """:func:`plain` for what must be an object, or None."""
     found = plain(value, what)
     if found is not None and not isinstance(found, dict):
-        raise PlanError(f"{what}: an object is wanted, not {value!r:.80}")
+        raise PlanError(f"{what}: expected an object, got {value!r:.80}")
     return found
 
 

@@ -95,7 +95,7 @@ class DeletePoints(DataFix):
         if all(part is None for part in (self.ids, self.filter, self.prefix, self.sql, self.older_than)):
             return "nothing says which points: ids, filter, prefix, sql or older_than", None
         if not isinstance(self.reason, str) or not self.reason.strip():
-            return "a reason is wanted: it is what the audit shows", 'reason="…"'
+            return "a reason is required: it is what the audit shows", 'reason="…"'
         problem = self._ids_problem() or self._filter_problem() or self._prefix_problem() or self._sql_problem()
         problem = problem or self._age_problem() or self._soft_problem() or self.share_problem(self.max_share)
         if problem is None and self.type is not None and not (self.type and _TYPE.issuperset(self.type)):
@@ -175,7 +175,7 @@ class DeletePoints(DataFix):
         parts = []
         if self.ids is not None:
             parts.append(", ".join(map(str, self.ids[:_TARGETS])) + (", …" if len(self.ids) > _TARGETS else ""))
-        parts += [self.prefix] if self.prefix is not None else []
+        parts += [str(self.prefix)] if self.prefix is not None else []
         parts += [json.dumps(self.filter, ensure_ascii=False)] if self.filter is not None else []
         if self.sql is not None:
             given = ", ".join(f"{name}={value}" for name, value in self.parameters.items())
@@ -209,7 +209,7 @@ class DeletePoints(DataFix):
         if isinstance(self.ids, str):
             return "ids must be a list"
         odd = [one for one in self.ids if not _is_id(one)]
-        return f"{odd[0]!r} is no point id: unsigned integers and UUIDs are" if odd else None
+        return f"{odd[0]!r} is not a point id: unsigned integers and UUIDs are" if odd else None
 
     def _filter_problem(self) -> str | None:
         if self.filter is None:

@@ -31,7 +31,7 @@ class TransformPoints(Operation):
     def check_schema(self, schema: CollectionSchema) -> None:  # noqa: ARG002
         """See the base class."""
         if not callable(self.function):
-            raise self.error(f"a function of a point is wanted, not {self.function!r}")
+            raise self.error(f"expected a function of a point, got {self.function!r}")
         if self.inverse is not None and not callable(self.inverse):
             raise self.error(f"inverse must be a function of a point or None, not {self.inverse!r}")
 

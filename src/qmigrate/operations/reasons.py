@@ -20,13 +20,13 @@ def why_heavy(change: Change) -> str:
     if change.kind == "config.set":
         reasons = {
             "hnsw_config": "rebuilds the HNSW graph of every segment: done beside the live collection",
-            "quantization_config": "quantizes every segment anew: done beside the live collection",
+            "quantization_config": "quantizes every segment again: done beside the live collection",
         }
         fixed = f"{change.name} can only be chosen when a collection is made"
         return reasons.get(change.name, fixed)
     name = shown(change.name)
     if change.kind == "index.alter":
-        return f"field {name} has no index while it is built anew: done beside the live collection"
+        return f"field {name} has no index while it is built again: done beside the live collection"
     if not change.possible_in_place():
         return f"the stored form of vector {name} changes"
     verb = change.kind.split(".")[1]
@@ -42,7 +42,7 @@ def why_heavy_when_big(change: Change, points: int) -> str:
     """Why a change that a small collection takes at once is made beside a big one."""
     what = {
         "index.add": f"the index {shown(change.name)} is built over {points:,} points while writes wait",
-        "config.set": f"{change.name} makes the server write the segments of {points:,} points anew",
+        "config.set": f"{change.name} makes the server write the segments of {points:,} points again",
     }
     return what[change.kind]
 

@@ -61,7 +61,7 @@ class Embed:
         if callable(self.spec):
             return
         if not isinstance(self.spec, str) or not self.spec.strip():
-            raise PlanError(f"{label}: a payload field, a template or a function is wanted, not {self.spec!r}")
+            raise PlanError(f"{label}: expected a payload field, a template or a function, got {self.spec!r}")
         _template_fields(self.spec, label)
 
     @property
@@ -103,7 +103,7 @@ class Compute:
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise PlanError(f"Compute: a function of a point is wanted, not {self.function!r}")
+            raise PlanError(f"Compute: expected a function of a point, got {self.function!r}")
 
     @property
     def fills(self) -> bool:
@@ -140,7 +140,7 @@ class CopyOf:
 
     def __post_init__(self) -> None:
         if not isinstance(self.vector, str):
-            raise PlanError(f"CopyOf: the name of a vector is wanted, not {self.vector!r}")
+            raise PlanError(f"CopyOf: expected the name of a vector, got {self.vector!r}")
 
     @property
     def fills(self) -> bool:

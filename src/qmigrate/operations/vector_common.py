@@ -40,7 +40,7 @@ class VectorOperation(Operation):
         Raises:
             PlanError: it is taken, or Qdrant would not take it.
         """
-        problem = name_problem(name, "the name") if isinstance(name, str) else f"{name!r} is no name"
+        problem = name_problem(name, "the name") if isinstance(name, str) else f"{name!r} is not a name"
         if not problem and name in schema.vector_names():
             problem = f"vector {shown(name)} exists already"
         if not problem and name == "" and sparse:

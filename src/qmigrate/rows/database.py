@@ -108,7 +108,7 @@ class Database:
     def quoted(self, name: str) -> str:
         """A column's name as this database takes it. A colon would be taken for a parameter."""
         if ":" in name or "\x00" in name:
-            raise RowsError(f"{name!r} is no name of a column that can be asked for")
+            raise RowsError(f"{name!r} is not the name of a column that can be asked for")
         return str(self._open().dialect.identifier_preparer.quote_identifier(name))
 
     @contextmanager

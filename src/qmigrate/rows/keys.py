@@ -61,7 +61,7 @@ class PointKeys(Keys):
         hint = "ids are unsigned integers or UUIDs"
         if isinstance(value, str) and value.isdecimal():
             hint = f"a number in a text column: CAST({column} AS BIGINT), where every id is a number"
-        raise RowsError(f"{where} has {value!r:.60}, which is no point id", hint=hint)
+        raise RowsError(f"{where} has {value!r:.60}, which is not a point id", hint=hint)
 
 
     def all_of(self, values: Sequence[Any], column: str, where: str) -> Sequence[PointId]:

@@ -31,7 +31,7 @@ def _check_name(step: Adopt, work: Work) -> None:
     serving = holder(work)
     if serving != step.target and not (step.alias and serving is None):
         raise RefusedError(
-            f"{work.collection} is served by {serving or 'nothing'} now, and not by {step.target}: somebody else "
+            f"{work.collection} is served by {serving or 'nothing'} now, and not by {step.target}: another client "
             "moved it",
             hint="run the command again: it looks anew",
         )

@@ -55,7 +55,8 @@ def converge(step: Build, work: Work) -> Facts:
     points = work.store.count(step.target)
     if points:
         raise VerificationError(
-            f"{step.target} was made empty for {work.collection}, and has {points:,} points: somebody writes to it by "
+            f"{step.target} was made empty for {work.collection}, and has {points:,} points: another client "
+            "writes to it by "
             "that name",
             hint=f"find that client; qmigrate abort {quote(work.collection)} removes {step.target}",
         )

@@ -258,7 +258,7 @@ def _is_live(step: GoLive, work: Work) -> bool:
 def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeededError:
     seen = f"is on {serving}" if serving else "is not there any more"
     return RepairNeededError(
-        f"{work.collection} {seen}; this run expected {step.source or 'a free name'}: somebody else moved it",
+        f"{work.collection} {seen}; this run expected {step.source or 'a free name'}: another client moved it",
         hint="qmigrate status shows what is where; qmigrate abort ends this run",
     )
 

@@ -59,7 +59,7 @@ def is_lost(step: GoLive, work: Work) -> bool:
 def lost_report(work: Work) -> SweepReport:
     """What can be said then: nothing was taken from the new generation, and late writes can't be told any more."""
     work.progress.say(
-        f"{work.collection}: somebody deleted the old collection after the name had moved; the new generation is "
+        f"{work.collection}: another client deleted the old collection after the name had moved; the new generation is "
         "complete as of its proof, what was written to the old one after that is gone with it"
     )
     report = SweepReport()

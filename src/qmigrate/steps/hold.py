@@ -51,7 +51,7 @@ def _check(step: GoLive, work: Work) -> None:
     if serving != step.source:
         seen = f"is on {serving}" if serving else "is not there any more"
         raise RepairNeededError(
-            f"{work.collection} {seen}, but {step.target} was built from {step.source}: somebody moved the name",
+            f"{work.collection} {seen}, but {step.target} was built from {step.source}: another client moved the name",
             hint=f"point it back to {step.source}, or start over: {_over(work)}",
         )
     check_same(work, str(step.source))
@@ -116,7 +116,7 @@ def _check_schema(build: Build, source: LiveCollection, work: Work) -> None:
 def _changed(build: Build, what: str, work: Work) -> DriftError:
     return DriftError(
         f"{build.source} was changed since {build.target} was built from it, and the cut-over would lose that: {what}",
-        hint=f"undo it, or build anew from what is there now: {_over(work)}",
+        hint=f"undo it, or build again from what is there now: {_over(work)}",
     )
 
 

@@ -71,7 +71,7 @@ def check_same(work: Work, physical: str) -> None:
     """
     if not is_same(work, physical):
         raise RepairNeededError(
-            f"the collection {physical} was deleted by somebody else, or deleted and made again: it is not the one "
+            f"the collection {physical} was deleted by another client, or deleted and made again: it is not the one "
             "that the ledger knows",
             hint=f"qmigrate abort {quote(work.collection)} ends this run; then take over what is there now: "
             f"qmigrate adopt {quote(work.collection)}",

@@ -244,7 +244,7 @@ class Maker:
             raise VerificationError(
                 f"point {records.point_id(stored)} of {self._work.collection} {error}. The live collection was not "
                 "touched",
-                hint=f"mend the point and run again, or give it up: qmigrate abort {quote(self._work.collection)}",
+                hint=f"repair the point and run again, or give it up: qmigrate abort {quote(self._work.collection)}",
             ) from error
 
     @contextmanager

@@ -76,7 +76,7 @@ def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling:
             f"least {gate.at_least:.4g} is wanted (k={gate.k}, {len(queries):,} queries). The live collection was not "
             "touched",
             hint=f"give {step.target} a larger hnsw_config (m, ef_construct) and run qmigrate upgrade again: it is "
-            f"measured anew and goes on; or qmigrate abort {quote(work.collection)}",
+            f"measured again and goes on; or qmigrate abort {quote(work.collection)}",
             facts={"quality": facts},
         )
     return {**facts, "queries": len(queries)}

@@ -29,7 +29,7 @@ def look(step: PutBack, work: Work) -> Facts:
     serving = holder(work)
     if serving not in (step.serving, step.target):
         raise RefusedError(
-            f"{work.collection} is served by {serving or 'nothing'} now: somebody else moved it meanwhile",
+            f"{work.collection} is served by {serving or 'nothing'} now: another client moved it meanwhile",
             hint="run the command again: it looks again",
         )
     return {"points": work.store.count(reach(work, step.target))}

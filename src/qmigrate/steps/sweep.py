@@ -109,7 +109,7 @@ def sweep(
             note_left(work, now, delta)
             return report
     raise RepairNeededError(
-        f"somebody keeps writing to {sides.source}, the old generation of {work.collection}, past its alias: "
+        f"another client keeps writing to {sides.source}, the old generation of {work.collection}, past its alias: "
         f"{report.carried:,} writes were carried over in {report.rounds} rounds",
         hint=f"find the client that uses the name {sides.source}, stop it, then run qmigrate upgrade again",
     )

@@ -99,7 +99,7 @@ def _stored(point: JsonObject) -> Stored:
     identifier: PointId = point["id"]
     made = grpc.RetrievedPoint()
     if isinstance(identifier, bool) or not isinstance(identifier, int | str):
-        raise NotPortableError(f"{identifier!r} is no point id")
+        raise NotPortableError(f"{identifier!r} is not a point id")
     if isinstance(identifier, int):
         made.id.num = identifier
     else:

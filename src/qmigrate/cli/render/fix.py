@@ -95,13 +95,15 @@ def _done(one: Done, unit: str) -> list[Text]:
     head = Text.assemble((one.collection, "bold"), f"  {counted(one.changed, 'point')} {unit} in {took(one.seconds)}")
     lines = [head, *labelled("found", _counts(one.counts)), *labelled("verified", [number(one.verified)])]
     if one.changed_meanwhile:
-        lines += labelled("let be", [f"{counted(one.changed_meanwhile, 'point')} changed by somebody meanwhile"])
+        skipped = counted(one.changed_meanwhile, "point")
+        lines += labelled("skipped", [f"{skipped} changed by another client since the preview"])
     if one.gone:
         lines += labelled("gone", [f"{counted(one.gone, 'point')} deleted meanwhile"])
     return lines
 
 
 def _counts(counts: Mapping[str, int]) -> list[str]:
+    """The figures that aren't zero: none where only points were counted."""
     parts = [f"{number(value)} {name.replace('_', ' ')}" for name, value in counts.items() if value]
     return [", ".join(parts)] if parts else []
 

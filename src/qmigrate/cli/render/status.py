@@ -107,7 +107,7 @@ def _detail(row: CollectionStatus, following: str | None) -> str:
 def show_history(console: Console, history: History) -> None:
     """What was applied and taken back, newest first."""
     if not history.rows:
-        console.print("Nothing was applied yet.")
+        console.print("Nothing is recorded.")
         return
     rows = [
         (

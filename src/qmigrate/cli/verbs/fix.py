@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.cli.shell import Duration, Shell, with_shell
+from qmigrate.cli.shell import Age, Shell, with_shell
 from qmigrate.cli.values import filter_of, parameter, point_id, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
@@ -110,7 +110,7 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
 @click.option("--type", "kind", metavar="WORD", help="For the audit: SESSION, CATEGORY, …  [default: by selection]")
 @click.option("--tenant", metavar="VALUE", help="Whose points, where fixes.tenants names a field; * for all.")
-@click.option("--older-than", type=Duration(), metavar="AGE", help="Points whose --age-field lies so long ago: 90d.")
+@click.option("--older-than", type=Age(), metavar="AGE", help="Points whose --age-field lies so long ago: 90d.")
 @click.option("--age-field", default="created_at", show_default=True, metavar="KEY", help="With times.")
 @click.option("--soft", is_flag=True, help="Only mark them; gc deletes them after fixes.soft_delete.")
 @click.option("--flag", default="deleted", show_default=True, metavar="KEY", help="Key of the mark.")
@@ -128,7 +128,7 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
 def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     """Delete the points of COLLECTION that every given condition selects; they are exported first.
 
-    Without --yes it shows how many and which, and asks. Where nobody can answer, --yes is wanted with --expect N, or
+    Without --yes it shows how many and which, and asks. Without a terminal, --yes is required with --expect N, or
     with --max-share where the number isn't known before.
     With --erase they go from everything that could bring them back: what a person may ask for.
     """
@@ -349,7 +349,7 @@ def _moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        message = f"--since {text}: a time such as 2026-03-01T12:00+00:00 is wanted, or 1h for the last hour"
+        message = f"--since {text}: expected a time such as 2026-03-01T12:00+00:00, or 1h for the last hour"
         raise click.UsageError(message, click.get_current_context()) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 

@@ -121,5 +121,5 @@ def _wish(settings: Settings, collection: str | None, given: dict[str, Any]) -> 
     if wish.operation.reason:
         return wish
     if not given["check"]:
-        raise click.UsageError("a --reason is wanted, or --check", click.get_current_context())
+        raise click.UsageError("a --reason is required, or --check", click.get_current_context())
     return replace(wish, operation=replace(wish.operation, reason="only looked at"))

@@ -69,7 +69,7 @@ def fences(patient: Patient) -> Iterator[Check]:
         limited = bool(config.get("enabled")) and config.get("write_rate_limit") == 1
         facts = {"recorded": recorded, "strict_mode": dict(config), "prior": dict(row.fence or {}) if row else None}
         if limited:
-            by = "qmigrate has fenced it" if recorded else "somebody has limited it"
+            by = "qmigrate has fenced it" if recorded else "another client has limited it"
             detail = f"{state.physical} takes one write a minute and shard ({by}), and nobody works on it"
             hint = "qmigrate upgrade lifts it first of all" if recorded else "raise write_rate_limit where it was set"
             yield Check(f"fence of {name}", False, detail, hint, 7, facts=facts)

@@ -61,7 +61,7 @@ def overrides(patient: Patient) -> Iterator[Check]:
                 f"override {name}",
                 None,
                 f"collections: in the settings names {name}, and there is no such collection{meant(name, known)}",
-                "mend the name in qmigrate.yaml: as it is, it changes nothing",
+                "correct the name in qmigrate.yaml: as it is, it changes nothing",
                 warns=True,
             )
 

@@ -25,7 +25,7 @@ WEIGHED = 5
 def connected(patient: Patient) -> Iterator[Check]:
     """It answers, and lets its names be read."""
     able = patient.store().capabilities
-    found = f"{len(patient.physical()):,} collections, {len(patient.aliases()):,} aliases"
+    found = f"{counted(len(patient.physical()), 'collection')}, {counted(len(patient.aliases()), 'alias', 'aliases')}"
     facts = {"label": able.label, "local": able.local, "nodes": able.nodes, "missing": _missing(able)}
     missing = _missing(able)
     shown = f"not available: {', '.join(missing)}" if missing else "everything available"
@@ -54,7 +54,7 @@ def nodes(patient: Patient) -> Iterator[Check]:
             yield Check(f"node {node.label}", False, node.problem, node.hint, 9)
         elif node.recovery_mode:
             detail = "it runs in recovery mode: collections are not loaded, and nothing can be migrated"
-            hint = "mend what made it necessary, and start it without QDRANT__STORAGE__RECOVERY_MODE"
+            hint = "repair what made it necessary, and start it without QDRANT__STORAGE__RECOVERY_MODE"
             yield Check(f"node {node.label}", False, detail, hint, 9)
     reached = [node for node in found if node.problem is None]
     if len(found) > 1 and len(reached) == len(found):

@@ -112,5 +112,5 @@ def _not_made(checks: Sequence[Check], waiting: dict[str, list[str]]) -> list[Ch
     if names:
         broken = any(check.ok is False for check in checks)
         detail = f"because of {'the failures above' if broken else 'missing parts'}: {', '.join(names)}"
-        found.append(Check("not looked at", None, detail, "mend them, then: qmigrate doctor", group="doctor"))
+        found.append(Check("not looked at", None, detail, "repair them, then: qmigrate doctor", group="doctor"))
     return found
