@@ -481,6 +481,31 @@ def test_a_rollback_does_not_finish_a_gc_that_has_deleted_nothing(deployment, mo
     assert physical(made) == ["__g0001", "__g0002"]
 
 
+@pytest.mark.parametrize("then", ["rollback", "gc of another"])
+def test_only_the_deletion_that_has_begun_is_finished(deployment, monkeypatch, then):
+    """Of several that a gc was to delete the one whose deletion has begun goes; the way back of who comes next stays."""
+    from qmigrate.steps import retire
+
+    made = rebuilt(deployment, holdover="7d")
+    made.revise("0003", ADD.replace('"b"', '"c"'))
+    upgrade.upgrade(made.settings())
+    with monkeypatch.context() as patch:
+        patch.setattr(retire, "forget", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            command.gc(made.settings(), made.name, now=True)
+    assert physical(made) == ["__g0002", "__g0003"]
+    if then == "rollback":
+        outcome = back.rollback(made.settings(), "0002").outcomes[0]
+        assert outcome.physical == f"{made.name}__g0002"
+    else:
+        assert command.gc(made.settings()).collected == ()
+    assert physical(made) == ["__g0002", "__g0003"]
+    ledger = Ledger.open(made.ledger_url)
+    assert ledger.generations(made.name)[0].state == "gone"
+    assert ledger.open_runs() == ()
+    ledger.close()
+
+
 def test_an_upgrade_or_a_later_gc_deletes_nothing_that_another_gc_was_told_to(deployment, monkeypatch):
     """What `--now` agreed to was for that call: a plain gc, of this name or of any, keeps to the holdover."""
     made = rebuilt(deployment, holdover="7d")

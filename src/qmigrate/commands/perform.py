@@ -332,7 +332,9 @@ def _finish_repeatable(session: Session, lease: Lease, found: OpenRun, stop: Sto
     session.progress.say(f"{name}: finishing the {found.verb} of {found.started_at:%H:%M} on host {found.host}")
     state = observe(session.ledger, session.store, only=[name]).collections[name]
     try:
-        _timed(_work(session, lease, state, found.job, snapshot=False), found.verb, {}, stop, found)
+        work = _work(session, lease, state, found.job, snapshot=False)
+        work.begun_only = True
+        _timed(work, found.verb, {}, stop, found)
     except StoppedError:
         raise
     except QmigrateError as error:

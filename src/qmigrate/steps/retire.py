@@ -9,6 +9,7 @@ from qmigrate.errors import RefusedError, StoreError
 from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, is_internal
 from qmigrate.model.permit import Permit
 from qmigrate.model.plan import Retire
+from qmigrate.model.words import quote
 from qmigrate.ports import Store
 from qmigrate.steps.closing import close_retire
 from qmigrate.steps.download import export_snapshot
@@ -94,11 +95,23 @@ def _unless_spared(step: Retire, work: Work, phase: Callable[[], Facts]) -> Fact
     if _is_spared(work):
         return {}
     try:
+        if work.begun_only:
+            _refuse_unbegun(step, work)
         return phase()
     except RefusedError as error:
         if not step.spare:
             raise
         return {**error.facts, "spared": error.message, "hint": error.hint}
+
+
+def _refuse_unbegun(step: Retire, work: Work) -> None:
+    """Whoever called the clean-up agreed to what it deletes; whoever finishes it may be about to go back to it."""
+    row = work.generation(step.target)
+    if row is not None and row.state == "retired":
+        raise RefusedError(
+            f"{step.target} was to be deleted by a clean-up that was interrupted before: it stays",
+            hint=f"qmigrate gc {quote(work.collection)} shows it",
+        )
 
 
 def _is_spared(work: Work) -> bool:

@@ -113,6 +113,7 @@ class Work:
         on_failure: what is to be taken back when the run ends in an error, last first.
         consent: position of the held go-live whose cut-over was asked for, or None.
         hands: who starts worker processes; None where this process does all by itself.
+        begun_only: whether a clean-up of another caller is finished: it deletes no more than what has begun to go.
         delegated: whether worker processes have sent requests for this run, of which this process knows nothing.
     """
 
@@ -136,6 +137,7 @@ class Work:
     on_failure: list[Callable[[Work], None]] = field(default_factory=list)
     consent: int | None = None
     hands: Hands | None = None
+    begun_only: bool = False
     delegated: bool = False
 
     def facts(self, phase: str, step: int | None = None) -> Facts:
