@@ -28,7 +28,7 @@ def wait(settings: Settings, timeout: float) -> Waited:
     """
     started = time.monotonic()
     parts: dict[str, Callable[[], None]] = {
-        "qdrant": partial(_reach_store, settings),
+        "qdrant": partial(_reach_store, settings, min(_ONE_TRY, max(1.0, timeout / 4))),
         "ledger": partial(_reach_ledger, settings),
     }
     while parts:
@@ -49,14 +49,14 @@ def wait(settings: Settings, timeout: float) -> Waited:
     return Waited(qdrant=True, ledger=True, seconds=round(time.monotonic() - started, 3))
 
 
-def _reach_store(settings: Settings) -> None:
+def _reach_store(settings: Settings, one_try: float) -> None:
     with ExitStack() as stack:
         open_store(settings, stack, writes=False)
     if settings.qdrant.path is None:
         from qmigrate.store.examine import Examiner
 
         # One try: a firewall that drops what it doesn't know would hold it up for the whole timeout of a request.
-        timeout = min(settings.qdrant.timeout, _ONE_TRY)
+        timeout = min(settings.qdrant.timeout, one_try)
         examiner = Examiner(ConnectionSettings(**{**settings.connection(), "timeout": timeout}))
         try:
             examiner.points_reachable()
