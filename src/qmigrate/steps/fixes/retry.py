@@ -84,8 +84,9 @@ class Retry:
                         todo.append(row)
                 if todo:
                     found.show(Entry(identifier, {}, {self._now(row): row.source for row in todo}))
-                    outcomes = {row.outcome for row in todo}
-                    yield Entry(identifier, {"dropped": DROPPED in outcomes}, {self._now(row): 1 for row in todo})
+                    # One that the application has written again since is not the one that was dropped.
+                    dropped = identifier not in live and any(row.outcome == DROPPED for row in todo)
+                    yield Entry(identifier, {"dropped": dropped}, {self._now(row): 1 for row in todo})
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
         """Nothing: what is filled was not there."""
@@ -101,7 +102,7 @@ class Retry:
         return [_state(entry, live.get(entry.id)) for entry in entries]
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those that can be embedded now; of the others the new reason is recorded."""
+        """Those that can be embedded now, and are what they were before that; of what fails the reason is recorded."""
         rows, points = self._rows(), self._points(entries)
         wanted = [(entry, row) for entry in entries for row in rows.get(entry.id, ()) if entry.id in points]
         self._made = {}
@@ -114,7 +115,10 @@ class Retry:
                     self._failed_again(row, value, item)
                 else:
                     self._made.setdefault(row.point_id, {})[self._now(row)] = value
-        return [entry for entry in entries if entry.id in self._made and entry.id not in failed]
+        made = [entry for entry in entries if entry.id in self._made and entry.id not in failed]
+        # Models are slow: a point may have been written, or come back, while its vector was made.
+        live = self._live([entry.id for entry in made])
+        return [entry for entry in made if _as_it_was(entry, points[entry.id], live.get(entry.id))]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
         """Vectors of points that are there; points that are not, whole."""
@@ -291,7 +295,19 @@ def _input(filling: Embed, payload: Payload) -> Any:
     return ImageName(item) if filling.image is not None and isinstance(item, str) else item
 
 
+def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
+    """Whether a point still has the payload that its vectors were made of; a dropped one, whether it is away still."""
+    if live is None or entry.before["dropped"]:
+        # One that was deleted meanwhile shows when it is written to.
+        return live is None
+    payload = PointTransform(vectors={})
+    return records.difference(records.found(read, payload), records.found(live, payload), {}) is None
+
+
 def _state(entry: Entry, live: Stored | None) -> str:
     if live is None:
         return "before" if entry.before["dropped"] else "gone"
-    return "after" if entry.after.keys() <= records.vector_messages(live).keys() else "before"
+    if entry.after.keys() <= records.vector_messages(live).keys():
+        return "after"
+    # Whoever has written a dropped point again meanwhile must not lose it to the one in the file.
+    return "moved" if entry.before["dropped"] else "before"
