@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 from tests.scenarios.test_bad_points import MODULE
+from tests.scenarios.test_erase import REKEY
 
 from qmigrate import archive
 from qmigrate.commands import deletions, fix, quarantine, status, upgrade
@@ -249,3 +250,21 @@ def test_a_retry_gives_no_point_the_vector_of_what_it_was(made, words, monkeypat
     result = quarantine.retry(made.settings(), made.name)
     assert (result.filled, result.failed, lacking(made)) == (2, 1, {6})
     assert open_rows(made).keys() == {(6, "b")}
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_a_retry_finds_points_that_have_other_ids_since(made, words):
+    """What a generation of before a Rekey lacks is filled under the ids of today, and its rows are settled by it."""
+    made.revise("0002", KEEP)
+    upgrade.upgrade(made.settings())
+    made.revise("0003", REKEY.replace("12", "60"))
+    upgrade.upgrade(made.settings())
+    without = lacking(made)
+    assert len(without) == 3
+    del words.wrong[make_point(5).payload["text"]]
+    result = quarantine.retry(made.settings(), made.name)
+    assert (result.filled, result.failed, result.settled) == (1, 2, 0)
+    assert (len(lacking(made)), open_rows(made).keys()) == (2, {(21, "b"), (42, "b")})
+    words.wrong.clear()
+    assert quarantine.retry(made.settings(), made.name).filled == 2
+    assert (lacking(made), open_rows(made)) == (set(), {})
