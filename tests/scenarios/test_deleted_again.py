@@ -122,3 +122,20 @@ def test_the_undo_of_a_restore_and_what_is_kept_for_it(made, monkeypatch):
     assert set(made.contents()) == EVERYBODY - {3, 4, 8, 9}
     gc.gc(made.settings(), made.name, now=True)
     assert journals(made) == 0
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+@pytest.mark.parametrize("writes", ["refuse", "discard", "carry"])
+def test_what_the_same_run_has_deleted_behind_a_rebuild(deployment, writes):
+    """A deletion that was applied in one run with the rebuild before it: a rollback over both leaves the point away."""
+    deployment.extra["fixes"] = {"max_share": 1.0}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(12, uuids=False)
+    for number, body in (("0002", ADD), ("0003", DELETION)):
+        deployment.revise(number, body)
+    upgrade.upgrade(deployment.settings())
+    assert set(deployment.contents()) == EVERYBODY - {7}
+    back.rollback(deployment.settings(), "0001", writes=writes)
+    assert set(deployment.contents()) == EVERYBODY - {7}

@@ -6,9 +6,11 @@ import importlib
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 from tests.scenarios.test_bad_points import MODULE
+from tests.scenarios.test_erase import REKEY
 
 from qmigrate import archive
 from qmigrate.commands import deletions, fix, quarantine, status, upgrade
@@ -16,6 +18,7 @@ from qmigrate.commands import rollback as back
 from qmigrate.errors import EmbedError, QuarantineError, RefusedError, VerificationError
 from qmigrate.ledger import Ledger
 from qmigrate.steps import build
+from qmigrate.steps.fixes.retry import Retry
 from qmigrate.steps.quarantine import Quarantine
 from qmigrate.store import records
 
@@ -198,3 +201,70 @@ def test_a_point_that_changes_meanwhile_is_judged_anew(made, words, monkeypatch)
     gone = ids_of(range(POINTS)) - made.contents().keys()
     assert gone == {8, 21, 42}
     assert open_rows(made).keys() == {(8, "b"), (42, "b")}
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_retry_brings_no_point_back_over_what_the_application_wrote(made, words, monkeypatch, when):
+    """A dropped point that is there again, without the vector, is filled as it is; one that comes meanwhile is let be."""
+    made.revise("0002", DROP)
+    upgrade.upgrade(made.settings())
+    words.wrong.clear()
+
+    def put(store):
+        write(store, made.name, [make_point(5, text="newer")])
+
+    if when == "before":
+        store = made.store()
+        put(store)
+        store.close()
+    else:
+        made_of = Retry._embedded
+        monkeypatch.setattr(Retry, "_embedded", lambda self, *rest: [*made_of(self, *rest), *(put(self._place.store) or ())])
+    result = quarantine.retry(made.settings(), made.name)
+    assert (result.filled, result.failed) == ((3, 0) if when == "before" else (2, 1))
+    payload, vectors = made.contents()[6]
+    assert (payload["text"], "b" in vectors) == ("newer", when == "before")
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(str(made.root))
+    assert quarantine.retry(made.settings(), made.name).filled == int(when == "meanwhile")
+    (payload, vectors), other = made.contents()[6], words.vector("newer")
+    assert payload["text"] == "newer"
+    assert np.allclose(np.array(vectors["b"]), np.array(other) / np.linalg.norm(other), atol=1e-5)
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_a_retry_gives_no_point_the_vector_of_what_it_was(made, words, monkeypatch):
+    """A point that is written while its vector is made is let be, and filled by the next try."""
+    made.revise("0002", KEEP)
+    upgrade.upgrade(made.settings())
+    words.wrong.clear()
+    made_of = Retry._embedded
+
+    def embedded(self, *rest):
+        found = list(made_of(self, *rest))
+        write(self._place.store, made.name, [make_point(5, text="newer")])
+        return found
+
+    monkeypatch.setattr(Retry, "_embedded", embedded)
+    result = quarantine.retry(made.settings(), made.name)
+    assert (result.filled, result.failed, lacking(made)) == (2, 1, {6})
+    assert open_rows(made).keys() == {(6, "b")}
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_a_retry_finds_points_that_have_other_ids_since(made, words):
+    """What a generation of before a Rekey lacks is filled under the ids of today, and its rows are settled by it."""
+    made.revise("0002", KEEP)
+    upgrade.upgrade(made.settings())
+    made.revise("0003", REKEY.replace("12", "60"))
+    upgrade.upgrade(made.settings())
+    without = lacking(made)
+    assert len(without) == 3
+    del words.wrong[make_point(5).payload["text"]]
+    result = quarantine.retry(made.settings(), made.name)
+    assert (result.filled, result.failed, result.settled) == (1, 2, 0)
+    assert (len(lacking(made)), open_rows(made).keys()) == (2, {(21, "b"), (42, "b")})
+    words.wrong.clear()
+    assert quarantine.retry(made.settings(), made.name).filled == 2
+    assert (lacking(made), open_rows(made)) == (set(), {})

@@ -15,6 +15,7 @@ from qmigrate.commands import adopt, fix, gc, rollback, upgrade
 from qmigrate.errors import EmbedError, RefusedError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
+from qmigrate.steps.fixes.through import Through
 
 SHOUT = """
 def shout(point):
@@ -142,6 +143,27 @@ def test_what_can_t_be_embedded_comes_back_as_its_revision_lets_it(pair):
         counted = {name: done.counts.get(name, 0) for name in ("without_vector", "not_embedded")}
         assert counted == {"without_vector": int(number == 2), "not_embedded": int(number == 3)}
         log = deleted(made, *({bare, 1} & digests(made).keys()))
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_what_is_written_while_a_point_is_made_again_stays(pair, monkeypatch):
+    """Models are slow: a point that the application writes meanwhile is newer, and is let be."""
+    made, _ = pair
+    log = deleted(made, 1, 2)
+    made.revise("0002", SHOUT)
+    upgrade.upgrade(made.settings())
+    ready = Through.ready
+
+    def slow(self, points):
+        found = ready(self, points)
+        write(self._maker._work.store, made.name, [Point(1, {"path": "/new", "loud": "/NEW"}, {"a": [2.0] * 8})])
+        return found
+
+    monkeypatch.setattr(Through, "ready", slow)
+    (done,) = fix.undo(made.settings(), log).done
+    assert (done.changed, done.changed_meanwhile, done.verified) == (1, 1, 1)
+    contents = made.contents()
+    assert [contents[one][0]["path"] for one in (1, 2)] == ["/new", paths()[1].payload["path"]]
 
 
 def synced(made: Deployment, folder, *, kind: str) -> int:

@@ -86,11 +86,11 @@ def is_deletion(row: DeletionRow) -> bool:
 
 
 def _deletions(step: GoLive, work: Work) -> Iterator[DeletionRow]:
-    """Those that were done since the target was left."""
+    """Those that were done since the target was left, be it by a later step of the very run that has left it."""
     leaving = work.lease.ledger.leaving(work.collection, str(step.target))
     for row in work.lease.ledger.deletions():
         mine = row.collection == work.collection and is_deletion(row)
-        if mine and leaving is not None and row.facts["run"] > leaving.run:
+        if mine and leaving is not None and (row.facts["run"], row.facts["step"]) > (leaving.run, leaving.step):
             yield row
 
 

@@ -47,7 +47,7 @@ def show_retried(console: Console, result: Retried) -> None:
     if result.stranded:
         console.print(
             f"{number(result.stranded)} were dropped from a generation that was rebuilt since: only their file has "
-            "them (qmigrate history --deletions names it)."
+            "them (qmigrate history --deletions names it); or got other ids that can't be told any more."
         )
     if result.waiting:
         console.print(

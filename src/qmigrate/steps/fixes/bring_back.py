@@ -19,14 +19,14 @@ from qmigrate.model.fix import Entry, Found
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
-from qmigrate.ports import Stored
+from qmigrate.ports import Ready, Stored
 from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.export import described, file_name
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.fixes.through import Through
 from qmigrate.steps.rekey import IdTable
 from qmigrate.steps.work import Tick
-from qmigrate.store import records
+from qmigrate.store import portable, records
 
 _AT_ONCE = 500
 
@@ -51,6 +51,7 @@ class BringBack:
         self._path = Path(edit.get("file") or made)
         self._reader: Iterator[Archived] = iter(())
         self._read: dict[PointId, Archived] = {}
+        self._ready: list[Ready] = []
         self._through: Through | None = None
         self._made: datetime | None = None
 
@@ -123,14 +124,21 @@ class BringBack:
         ]
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
-        """All of them but what was erased meanwhile."""
+        """All of them but what was erased, or written, while they were made: models are slow."""
         erased = self._erased({entry.after["from"]: entry.id for entry in entries})
-        return [entry for entry in entries if entry.after["from"] not in erased]
+        kept = [entry for entry in entries if entry.after["from"] not in erased]
+        through, archived = self._opened(), self._archived([entry.after["from"] for entry in entries])
+        self._ready = through.ready([archived[entry.after["from"]] for entry in kept])
+        if not through.changes:
+            return kept
+        kept = [entry for entry, state in zip(kept, self.states(kept), strict=True) if state == "before"]
+        ids = {entry.id for entry in kept}
+        self._ready = [one for one in self._ready if records.point_id(portable.stored_of(one)) in ids]
+        return kept
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
-        """Whole points, as they were, or as what they would have become."""
-        through, archived = self._opened(), self._archived([entry.after["from"] for entry in entries])
-        for batch in records.batches(through.ready([archived[entry.after["from"]] for entry in entries])):
+        """Whole points, as they were, or as what they would have become: those that :meth:`still` has made."""
+        for batch in records.batches(self._ready if entries else ()):
             hand.store.upsert(hand.alias, batch).wait()
             hand.tick()
 

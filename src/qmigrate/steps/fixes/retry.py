@@ -13,7 +13,7 @@ import numpy as np
 from qmigrate import archive
 from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.errors import QmigrateError, RepairNeededError, without_secrets
+from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, without_secrets
 from qmigrate.ledger import Fixed, Quarantined
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import OpRef
@@ -23,6 +23,8 @@ from qmigrate.operations.values import Embed
 from qmigrate.ports import Stored
 from qmigrate.steps.checksums import Checksums
 from qmigrate.steps.dropped import AUDIT
+from qmigrate.steps.erasing.spaces import space_of
+from qmigrate.steps.fixes.other_ids import OtherIds
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.quarantine import DROPPED, shortened
 from qmigrate.steps.work import Tick, transform_of
@@ -31,7 +33,7 @@ from qmigrate.store import records
 
 _AT_ONCE = 256
 #: How a row ends whose point has its vector: by this fix, or it had it already.
-FILLED, HAS_IT = "filled", "the point has the vector"
+FILLED, HAS_IT, GONE = "filled", "the point has the vector", "the point is not there any more"
 
 
 class Retry:
@@ -52,6 +54,7 @@ class Retry:
         self._groups = {(one["generation"], one["vector"]): one for one in edit["groups"]}
         self._fillings: dict[tuple[str, str], Embed] = {}
         self._made: dict[PointId, dict[str, Any]] = {}
+        self._ways: dict[str, OtherIds | None] = {}
 
     def close(self) -> None:
         """Nothing is open."""
@@ -64,19 +67,21 @@ class Retry:
         """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts rows ``settled`` already, or ``stranded``."""
         found.counts.update({"settled": 0, "stranded": 0})
         found.points = self._place.store.count(self._place.address)
-        rows = self._rows()
+        rows, place = self._rows(), self._place
+        self._settle_lost(found)
         ids = sorted(rows, key=records.order_key)
+        space = space_of(place.ledger, place.code, place.collection, self._edit["live"])
         for first in range(0, len(ids), _AT_ONCE):
             part = ids[first : first + _AT_ONCE]
             live = self._live(part)
-            erased = self._place.ledger.erased(self._place.collection, part)
+            erased = place.ledger.erased(place.collection, part, space=space)
             for identifier in part:
                 todo = []
                 for row in rows[identifier]:
-                    why = self._settled(row, live.get(identifier), erased)
+                    why = self._settled(row, live.get(identifier), identifier in erased)
                     found.add("settled", why is not None)
                     if why is not None:
-                        self._resolve([row], why)
+                        self._resolve([(identifier, row)], why)
                     elif row.outcome == DROPPED and row.generation != self._edit["live"]:
                         # What its file holds may not fit into a generation that was rebuilt since.
                         found.add("stranded")
@@ -84,8 +89,9 @@ class Retry:
                         todo.append(row)
                 if todo:
                     found.show(Entry(identifier, {}, {self._now(row): row.source for row in todo}))
-                    outcomes = {row.outcome for row in todo}
-                    yield Entry(identifier, {"dropped": DROPPED in outcomes}, {self._now(row): 1 for row in todo})
+                    # One that the application has written again since is not the one that was dropped.
+                    dropped = identifier not in live and any(row.outcome == DROPPED for row in todo)
+                    yield Entry(identifier, {"dropped": dropped}, {self._now(row): 1 for row in todo})
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
         """Nothing: what is filled was not there."""
@@ -101,20 +107,24 @@ class Retry:
         return [_state(entry, live.get(entry.id)) for entry in entries]
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those that can be embedded now; of the others the new reason is recorded."""
+        """Those that can be embedded now, and are what they were before that; of what fails the reason is recorded."""
         rows, points = self._rows(), self._points(entries)
-        wanted = [(entry, row) for entry in entries for row in rows.get(entry.id, ()) if entry.id in points]
+        wanted = [(entry.id, row) for entry in entries for row in rows.get(entry.id, ()) if entry.id in points]
         self._made = {}
         failed: set[PointId] = set()
         for key in dict.fromkeys((row.generation, row.vector) for _, row in wanted):
-            mine = [row for _, row in wanted if (row.generation, row.vector) == key]
-            for row, item, value in self._embedded(key, mine, points):
+            mine = [(one, row) for one, row in wanted if (row.generation, row.vector) == key]
+            answers = self._embedded(key, [one for one, _ in mine], points)
+            for (identifier, row), (item, value) in zip(mine, answers, strict=True):
                 if isinstance(value, Failure):
-                    failed.add(row.point_id)
+                    failed.add(identifier)
                     self._failed_again(row, value, item)
                 else:
-                    self._made.setdefault(row.point_id, {})[self._now(row)] = value
-        return [entry for entry in entries if entry.id in self._made and entry.id not in failed]
+                    self._made.setdefault(identifier, {})[self._now(row)] = value
+        made = [entry for entry in entries if entry.id in self._made and entry.id not in failed]
+        # Models are slow: a point may have been written, or come back, while its vector was made.
+        live = self._live([entry.id for entry in made])
+        return [entry for entry in made if _as_it_was(entry, points[entry.id], live.get(entry.id))]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
         """Vectors of points that are there; points that are not, whole."""
@@ -131,32 +141,61 @@ class Retry:
             hand.store.upsert(hand.alias, batch).wait()
             hand.tick()
         rows = self._rows()
-        self._resolve([row for entry in entries for row in rows.get(entry.id, ())], FILLED)
+        self._resolve([(entry.id, row) for entry in entries for row in rows.get(entry.id, ())], FILLED)
 
     def audit(self, facts: JsonObject) -> Fixed:
         """It deletes no vector, so its count is 0."""
         return Fixed("QUARANTINE_RETRY", "points that could not be embedded", 0, self._edit.get("reason"), facts)
 
     def _rows(self) -> dict[PointId, list[Quarantined]]:
-        """Open rows by point."""
+        """Open rows by the id that their point has now."""
         found: dict[PointId, list[Quarantined]] = {}
-        for row in self._place.ledger.quarantine(sorted({key[0] for key in self._groups})):
-            if (row.generation, row.vector) in self._groups:
-                found.setdefault(row.point_id, []).append(row)
+        for row, now in self._placed():
+            if now is not None:
+                found.setdefault(now, []).append(row)
         return found
+
+    def _placed(self) -> Iterator[tuple[Quarantined, PointId | None]]:
+        """Open rows, each with the id that its point has now; None where it has none, or none that can be told."""
+        for generation in sorted({key[0] for key in self._groups}):
+            rows = [row for row in self._place.ledger.quarantine([generation]) if self._is_meant(row)]
+            way = self._way(generation)
+            now = way.of(list(dict.fromkeys(row.point_id for row in rows))) if way is not None else {}
+            yield from ((row, now.get(row.point_id)) for row in rows)
+
+    def _is_meant(self, row: Quarantined) -> bool:
+        return (row.generation, row.vector) in self._groups
+
+    def _way(self, generation: str) -> OtherIds | None:
+        """From the ids of a generation to those of today; None where nobody knows it any more."""
+        if generation not in self._ways:
+            try:
+                self._ways[generation] = OtherIds(self._place, generation, None)
+            except RefusedError:
+                self._ways[generation] = None
+        return self._ways[generation]
+
+    def _settle_lost(self, found: Found) -> None:
+        """Rows whose points have no id today: of those that are gone nothing is left to do, the others wait."""
+        for row, now in self._placed():
+            if now is None:
+                stranded = row.outcome == DROPPED or self._way(row.generation) is None
+                found.add("stranded" if stranded else "settled")
+                if not stranded:
+                    self._resolve([(row.point_id, row)], GONE)
 
     def _live(self, ids: Sequence[PointId]) -> dict[PointId, Stored]:
         found = self._place.store.fetch(self._place.address, ids) if ids else []
         return {records.point_id(stored): stored for stored in found}
 
-    def _settled(self, row: Quarantined, live: Stored | None, erased: set[PointId]) -> str | None:
+    def _settled(self, row: Quarantined, live: Stored | None, erased: bool) -> str | None:
         """Why there is nothing left to do about a row, or None."""
-        if row.point_id in erased:
+        if erased:
             return "the point was erased"
         if self._now(row) is None:
             return f"there is no vector {row.vector!r} any more"
         if live is None:
-            return None if row.outcome == DROPPED else "the point is not there any more"
+            return None if row.outcome == DROPPED else GONE
         if self._now(row) in records.vector_messages(live):
             return HAS_IT
         return None
@@ -188,13 +227,12 @@ class Retry:
         return [Path(row.facts["archive"]) for row in rows if row.kind == AUDIT and row.facts.get("generation") == live]
 
     def _embedded(
-        self, key: tuple[str, str], rows: Sequence[Quarantined], points: dict[PointId, Stored]
-    ) -> Iterator[tuple[Quarantined, Any, Any]]:
-        """Row, input, and its vector or a failure."""
+        self, key: tuple[str, str], ids: Sequence[PointId], points: dict[PointId, Stored]
+    ) -> Iterator[tuple[Any, Any]]:
+        """Of each of these points the input, and its vector or a failure."""
         filling = self._filling(key)
         assert self._place.code is not None  # noqa: S101  it was needed for the filling
-        inputs = [_input(filling, records.payload_of(points[row.point_id])) for row in rows]
-        ids = [row.point_id for row in rows]
+        inputs = [_input(filling, records.payload_of(points[one])) for one in ids]
         checksums = Checksums(self._place)
         inputs = checksums.checked(filling, ids, lambda at: records.payload_of(points[ids[at]]), inputs)
         fit = [place for place, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)]
@@ -202,10 +240,9 @@ class Retry:
         made = embed_all(embedder, [inputs[place] for place in fit], size=params.get("size"))
         vectors = {place: _kept(value, params) for place, value in zip(fit, made, strict=True)}
         nothing = Failure(0, "read", "its source field is missing, empty or not text")
-        for place, row in enumerate(rows):
-            item = inputs[place]
+        for place, item in enumerate(inputs):
             value = vectors.get(place, item if isinstance(item, Failure) else nothing)
-            yield row, None if isinstance(item, Failure) else item, value
+            yield None if isinstance(item, Failure) else item, value
 
     def _params(self, key: tuple[str, str]) -> JsonObject:
         """Of the vector as it is called now; empty where it isn't there, or isn't dense."""
@@ -232,18 +269,18 @@ class Retry:
             known = (row.point_id, row.vector, row.outcome, why.stage, said, shortened(item), row.digest)
             self._place.lease.quarantine(row.generation, row.run, [Quarantined(*known)])
 
-    def _resolve(self, rows: Sequence[Quarantined], how: str) -> None:
+    def _resolve(self, rows: Sequence[tuple[PointId, Quarantined]], how: str) -> None:
+        """Settle rows, each with the id that its point has now."""
         if rows and self._place.lease is not None:
             if how in (FILLED, HAS_IT):
                 # Also what only has the vector: an earlier try may have died between the two.
                 self._tell(rows)
-            self._place.lease.resolve_quarantine({(row.generation, row.point_id, row.vector): how for row in rows})
+            self._place.lease.resolve_quarantine({(row.generation, row.point_id, row.vector): how for _, row in rows})
 
-
-    def _tell(self, rows: Sequence[Quarantined]) -> None:
+    def _tell(self, rows: Sequence[tuple[PointId, Quarantined]]) -> None:
         """Say to the application's SQL what it would have been told, had these points not failed."""
         place, view = self._place, self._place.ledger.view(self._place.collection)
-        for key in dict.fromkeys((row.generation, row.vector) for row in rows):
+        for key in dict.fromkeys((row.generation, row.vector) for _, row in rows):
             try:
                 wanted = self._filling(key).write_back
             except QmigrateError:
@@ -254,7 +291,7 @@ class Retry:
             said = wanted.said(self._groups[key]["now"], self._revision(key))
             fingerprints = view.embedders if view else {}
             shared = common(said, place.collection, self._edit["live"], fingerprints, datetime.now(UTC))
-            ids = [row.point_id for row in rows if (row.generation, row.vector) == key]
+            ids = [one for one, row in rows if (row.generation, row.vector) == key]
             with closing(opened(place.settings, said)) as statement:
                 statement.run(rows_of(place.store, place.address, said, ids, shared))
 
@@ -291,7 +328,19 @@ def _input(filling: Embed, payload: Payload) -> Any:
     return ImageName(item) if filling.image is not None and isinstance(item, str) else item
 
 
+def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
+    """Whether a point still has the payload that its vectors were made of; a dropped one, whether it is away still."""
+    if live is None or entry.before["dropped"]:
+        # One that was deleted meanwhile shows when it is written to.
+        return live is None
+    payload = PointTransform(vectors={})
+    return records.difference(records.found(read, payload), records.found(live, payload), {}) is None
+
+
 def _state(entry: Entry, live: Stored | None) -> str:
     if live is None:
         return "before" if entry.before["dropped"] else "gone"
-    return "after" if entry.after.keys() <= records.vector_messages(live).keys() else "before"
+    if entry.after.keys() <= records.vector_messages(live).keys():
+        return "after"
+    # Whoever has written a dropped point again meanwhile must not lose it to the one in the file.
+    return "moved" if entry.before["dropped"] else "before"
