@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.harness import ADD, CREATE, INDEX, make_point, write
 
+from qmigrate import steps
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
-from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError
+from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError, StoreError
 from qmigrate.ledger import Lease, Ledger
+from qmigrate.model.plan import GoLive
 from qmigrate.steps import fill, golive
 from qmigrate.store import records
 
@@ -254,3 +258,34 @@ def test_a_collection_sealed_by_another_ledger_is_left_alone(deployment, tmp_pat
             verb(deployment.settings())
         assert refused.value.exit_code == 7
     assert deployment.contents() == before
+
+
+@pytest.mark.parametrize("phase", ["converge", "swap", "close"])
+@pytest.mark.parametrize("verb", ["rollback", "upgrade"])
+def test_the_same_relative_command_again_goes_no_further_than_it_was_told(deployment, monkeypatch, verb, phase):
+    """Interrupted and sent again, one revision stays one revision: what is finished first counts."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(20)
+    made.revise("0002", ADD)
+    made.revise("0003", ADD.replace('"b"', '"c"'))
+    if verb == "rollback":
+        for _ in range(2):
+            upgrade.upgrade(made.settings(), "+1")
+    command = {
+        "rollback": lambda: back.rollback(made.settings(), "-1"),
+        "upgrade": lambda: upgrade.upgrade(made.settings(), "+1"),
+    }[verb]
+
+    def cut(*_):
+        raise StoreError("cut off")
+
+    with monkeypatch.context() as patch:
+        phases = tuple(replace(one, run=cut) if one.name == phase else one for one in golive.PHASES)
+        patch.setitem(steps._CHECKLISTS, GoLive.kind, phases)
+        with pytest.raises(StoreError, match="cut off"):
+            command()
+    result = command()
+    assert (len(result.resumed), len(result.outcomes)) == (1, 1)
+    assert made.row().revision == "0002"
