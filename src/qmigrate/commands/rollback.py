@@ -36,7 +36,8 @@ def rollback(
     """Take back every applied revision behind `target`.
 
     Args:
-        target: a revision id or unique prefix, ``base``, or ``-N``; counted from before a rollback that is finished first.
+        target: a revision id or unique prefix, ``base``, or ``-N``, counted from before a rollback that is finished
+            first.
         writes: what becomes of writes since: ``refuse``, ``carry`` (bring them along), ``discard`` (lose them),
             ``now`` (flip first, count afterwards: for an outage).
         parallel: collections at a time; None for as many as suit the server.

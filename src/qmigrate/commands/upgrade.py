@@ -115,9 +115,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
             # finished what it had begun before, goes further.
             if not counted:
                 counted.append(_applied(world) - begun)
-            return _plan_each(
-                opened, world, target, names, allow_gap=allow_gap, failures=failures, current=counted[0]
-            )
+            return _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=counted[0])
 
         resumed, finished = finish_open_runs(
             opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot, failures=failures
