@@ -897,6 +897,9 @@ def test_archives_of_another_ledger_in_the_same_folder_neither_go_nor_count(qdra
             clean(ours)
         theirs = prepared(Deployment(tmp_path / "b", config, f"sqlite:///{tmp_path}/b.db", name=ours.name))
         (other,) = snapshot.create(theirs.settings(), theirs.name, archived=True, to=tmp_path).rows
+        if "path" in qdrant_config:
+            plan = restore.plan(ours.settings(), ours.name, folder=tmp_path)
+            assert mine[-1] in plan.collections[0].lines[0]
         gone = snapshot.delete(ours.settings(), collection=ours.name, keep=1, folder=tmp_path, consent=True)
         assert [row.name for row in gone.rows] == mine[:1]
         gone = snapshot.delete(ours.settings(), ["*"], collection=ours.name, folder=tmp_path, consent=True)

@@ -124,7 +124,7 @@ def delete(
     """
     with session(settings, writes=not dry_run and consent) as opened:
         found = list(entries(opened, folder or settings.archives, collection))
-        foreign = _foreign(opened, folder or settings.archives, patterns)
+        foreign = foreign_archives(opened, folder or settings.archives, patterns)
         others = [one for one in found if one.path is not None and one.name in foreign]
         # Each by themselves: what another ledger has archived is no reason to let go of what is ours.
         chosen = [
@@ -294,7 +294,7 @@ def _chosen(
     return list(reversed(chosen))
 
 
-def _foreign(opened: Session, folder: Path, named: Sequence[str]) -> dict[str, str]:
+def foreign_archives(opened: Session, folder: Path, named: Sequence[str] = ()) -> dict[str, str]:
     """Name -> why an archive is nobody's here: several projects may share a folder, and the names in it."""
     return {
         one.path.name: f"it is of {one.header.name} of another ledger: only its exact name deletes it"
