@@ -17,6 +17,7 @@ from qmigrate.commands import upgrade
 from qmigrate.errors import ConflictError, QmigrateError, RefusedError, RepairNeededError
 from qmigrate.model.names import PROBE_PREFIX, old_alias
 from qmigrate.steps import golive
+from qmigrate.store.faults import TransientError
 from qmigrate.store.server import ServerStore
 
 
@@ -323,3 +324,41 @@ def test_a_collection_that_is_made_again_in_the_gap_is_never_hidden_silently(dep
     assert names_of(made)[0] == {f"{made.name}__g0001", f"{made.name}__g0002"}
     # In the moment after the swap what it writes goes through the name, as it should.
     assert made.contents().keys() >= before.keys()
+
+
+@pytest.mark.timeout(120)
+def test_a_deletion_whose_answer_was_lost_is_not_sent_to_what_was_made_again_since(deployment, monkeypatch):
+    """The server has deleted the plain collection and an application made it again: only the first one goes."""
+    made = deployment
+    made.extra["rebuild"] = {"plain_names": "gap"}
+    made.__post_init__()
+    plain(made)
+    before = made.contents()
+    made.revise("0002", ADD)
+    with monkeypatch.context() as patch:
+        kind = type_of(made)
+        real, sent = kind.drop_collection, []
+
+        def lost(self, permit):
+            real(self, permit)
+            if permit.physical != made.name:
+                return
+            sent.append(permit)
+            if len(sent) == 1:
+                self.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+                write(self, made.name, [make_point(7777)])
+                raise TransientError("no answer", unknown=True)
+
+        patch.setattr(kind, "drop_collection", lost)
+        patch.setattr(kind, "hides_collections", lambda _: False)
+        with pytest.raises(RepairNeededError, match="made a collection"):
+            upgrade.upgrade(made.settings(), allow_gap=True)
+        with pytest.raises(RepairNeededError, match="made a collection"):
+            upgrade.upgrade(made.settings(), allow_gap=True)
+        assert len(sent) == 1
+        assert len(made.contents()) == 1, "what the application wrote is there"
+    store = made.store()
+    real(store, by_hand(made.name))
+    store.close()
+    upgrade.upgrade(made.settings(), allow_gap=True)
+    assert made.contents().keys() == before.keys()

@@ -885,3 +885,27 @@ def test_a_restore_over_a_plain_name_goes_back_to_its_revisions(deployment, way)
     restore.undo(made.settings(), made.name)
     assert made.row().revision == "0001"
     assert made.row().state == "ready"
+
+
+def test_archives_of_another_ledger_in_the_same_folder_neither_go_nor_count(qdrant_config, tmp_path):
+    """Of one name in two projects: the newest of ours is spared, and what the other one has is, unless it is named."""
+    config = {"path": str(tmp_path / "theirs")} if "path" in qdrant_config else qdrant_config
+    ours = prepared(Deployment(tmp_path / "a", qdrant_config, f"sqlite:///{tmp_path}/a.db"))
+    try:
+        mine = [snapshot.create(ours.settings(), ours.name, archived=True, to=tmp_path).rows[0].name for _ in range(2)]
+        if "url" in qdrant_config:
+            clean(ours)
+        theirs = prepared(Deployment(tmp_path / "b", config, f"sqlite:///{tmp_path}/b.db", name=ours.name))
+        (other,) = snapshot.create(theirs.settings(), theirs.name, archived=True, to=tmp_path).rows
+        if "path" in qdrant_config:
+            plan = restore.plan(ours.settings(), ours.name, folder=tmp_path)
+            assert mine[-1] in plan.collections[0].lines[0]
+        gone = snapshot.delete(ours.settings(), collection=ours.name, keep=1, folder=tmp_path, consent=True)
+        assert [row.name for row in gone.rows] == mine[:1]
+        gone = snapshot.delete(ours.settings(), ["*"], collection=ours.name, folder=tmp_path, consent=True)
+        assert ([row.name for row in gone.rows], set(gone.spared)) == (mine[1:], {other.name})
+        gone = snapshot.delete(ours.settings(), [other.name], folder=tmp_path, consent=True)
+        assert [row.name for row in gone.rows] == [other.name]
+    finally:
+        if "url" in qdrant_config:
+            clean(ours)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.harness import ADD, CREATE, INDEX, make_point, write
 
+from qmigrate import steps
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
-from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError
+from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError, StoreError
 from qmigrate.ledger import Lease, Ledger
+from qmigrate.model.plan import GoLive, InPlace
+from qmigrate.model.schema import CollectionSchema
 from qmigrate.steps import fill, golive
 from qmigrate.store import records
 
@@ -254,3 +259,70 @@ def test_a_collection_sealed_by_another_ledger_is_left_alone(deployment, tmp_pat
             verb(deployment.settings())
         assert refused.value.exit_code == 7
     assert deployment.contents() == before
+
+
+@pytest.mark.parametrize("phase", ["converge", "swap", "close"])
+@pytest.mark.parametrize("verb", ["rollback", "upgrade"])
+def test_the_same_relative_command_again_goes_no_further_than_it_was_told(deployment, monkeypatch, verb, phase):
+    """Interrupted and sent again, one revision stays one revision: what is finished first counts."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(20)
+    made.revise("0002", ADD)
+    made.revise("0003", ADD.replace('"b"', '"c"'))
+    if verb == "rollback":
+        for _ in range(2):
+            upgrade.upgrade(made.settings(), "+1")
+    command = {
+        "rollback": lambda: back.rollback(made.settings(), "-1"),
+        "upgrade": lambda: upgrade.upgrade(made.settings(), "+1"),
+    }[verb]
+
+    def cut(*_):
+        raise StoreError("cut off")
+
+    with monkeypatch.context() as patch:
+        phases = tuple(replace(one, run=cut) if one.name == phase else one for one in golive.PHASES)
+        patch.setitem(steps._CHECKLISTS, GoLive.kind, phases)
+        with pytest.raises(StoreError, match="cut off"):
+            command()
+    result = command()
+    assert (len(result.resumed), len(result.outcomes)) == (1, 1)
+    assert made.row().revision == "0002"
+
+
+READ = 'def upgrade():\n    return [op.SetAlias("{name}_read", "{name}")]\n'
+DROP = 'def upgrade():\n    return [op.DropCollection("{name}")]\n'
+
+
+@pytest.mark.parametrize("change", ["rebuild", "drop", "back in place"])
+def test_a_further_name_that_went_to_another_collection_meanwhile_stays_there(deployment, monkeypatch, change):
+    """Another client gives it away after the plan was made: it is neither taken nor removed."""
+    made, read, other = deployment, f"{deployment.name}_read", f"{deployment.name}_other"
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(5)
+    made.revise("0002", READ)
+    upgrade.upgrade(made.settings())
+    made.revise("0003", {"rebuild": ADD, "drop": DROP}.get(change, INDEX))
+    kind, first = (InPlace.kind, "preflight") if change == "back in place" else (GoLive.kind, "converge")
+    look = next(one.run for one in steps._CHECKLISTS[kind] if one.name == first)
+
+    def given_away(step, work):
+        if other not in work.store.physical_names():
+            work.store.create_collection(other, CollectionSchema(), seal=None, defer_index=False)
+        work.store.create_alias(read, other)
+        return look(step, work)
+
+    phases = tuple(replace(one, run=given_away) if one.name == first else one for one in steps._CHECKLISTS[kind])
+    monkeypatch.setitem(steps._CHECKLISTS, kind, phases)
+    if change == "back in place":
+        back.rollback(made.settings(), "0001")
+    else:
+        upgrade.upgrade(made.settings())
+    store = made.store()
+    found = {name: target for name, target in store.aliases().items() if name.startswith(made.name)}
+    store.close()
+    serves = {"rebuild": "g0002", "back in place": "g0001"}.get(change)
+    assert found == {read: other, **({made.name: f"{made.name}__{serves}"} if serves else {})}

@@ -182,6 +182,18 @@ def finish_open_runs(
     return [resumed for resumed, _ in made], [outcome for _, outcome in made]
 
 
+def begun_revisions(opened: Session, verb: str, only: Iterable[str] | None) -> frozenset[str]:
+    """What interrupted runs of a verb apply, or take back; of these logical names, or of all."""
+    chosen = frozenset(only) if only is not None else None
+    return frozenset(
+        closing.revision
+        for run in opened.ledger.open_runs()
+        if (run.verb, run.state != "held") == (verb, True) and (chosen is None or run.job.collection in chosen)
+        for closing in run.job.closes
+        if closing.direction == verb
+    )
+
+
 def _finish_one(
     session: Session, found: OpenRun, stop: Stop, lock_timeout: float | None, *, snapshot: bool, cutover: bool
 ) -> tuple[Resumed, Outcome] | None:

@@ -13,7 +13,7 @@ from qmigrate.commands.failures import Failures
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
 from qmigrate.commands.session import Session, session
-from qmigrate.commands.snapshot import address, entries, moment_of, of_archive
+from qmigrate.commands.snapshot import address, entries, foreign_archives, moment_of, of_archive
 from qmigrate.errors import NotFoundError, RefusedError, UsageError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
@@ -257,6 +257,10 @@ def find(
             return _of_archive(opened, archive.summary(path), collection, into)
     found = [one for one in entries(opened, folder, ExactName(collection)) if one.collection == collection]
     found.sort(key=lambda one: one.created_at or datetime.min.replace(tzinfo=UTC))
+    if snapshot is None:
+        # Of several projects in one folder the newest of ours is meant; where there is none, it may be a move.
+        others = foreign_archives(opened, folder)
+        found = [one for one in found if one.path is None or one.name not in others] or found
     chosen = found[-1:] if snapshot is None else [one for one in found if one.name == snapshot]
     if not chosen:
         what = f"snapshot {snapshot!r}" if snapshot else "snapshot"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from qmigrate.commands.names import chosen_names, named
 from qmigrate.commands.parallel import at_once
-from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.perform import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import RefusedError
@@ -36,7 +36,8 @@ def rollback(
     """Take back every applied revision behind `target`.
 
     Args:
-        target: a revision id or unique prefix, ``base``, or ``-N``.
+        target: a revision id or unique prefix, ``base``, or ``-N``, counted from before a rollback that is finished
+            first.
         writes: what becomes of writes since: ``refuse``, ``carry`` (bring them along), ``discard`` (lose them),
             ``now`` (flip first, count afterwards: for an outage).
         parallel: collections at a time; None for as many as suit the server.
@@ -52,13 +53,15 @@ def rollback(
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
+        begun = begun_revisions(opened, "rollback", names)
         resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         keep: list[frozenset[str]] = []
 
         def make(world: World) -> Plan:
-            # A relative target is counted once: planning again after a partial run must not go back further.
+            # A relative target is counted once: planning again after a partial run must not go back further. Nor must
+            # the same command again, which has just finished what it had begun before.
             if not keep:
-                keep.append(_keep(opened, world, target))
+                keep.append(_keep(opened, world, target, begun))
             with _past_resets(opened, world):
                 plan = plan_rollback(world, opened.revisions, keep[0], only=names, writes=writes)
             check_hidden(world, plan)
@@ -166,6 +169,9 @@ def _past_resets(opened: Session, world: World) -> Iterator[None]:
         raise
 
 
-def _keep(opened: Session, world: World, target: str) -> frozenset[str]:
+def _keep(
+    opened: Session, world: World, target: str, begun: frozenset[str] = frozenset()
+) -> frozenset[str]:
+    """Revisions that stay applied; a relative target is counted from where a rollback of `begun` has started."""
     applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
-    return opened.revisions.resolve(target, current=applied)
+    return opened.revisions.resolve(target, current=applied | begun)

@@ -106,7 +106,8 @@ def delete(
 ) -> DeletedSnapshots:
     """Delete snapshots and archives; each deletion is recorded as a run of its collection.
 
-    One that an unfinished run has made, or restores, is spared.
+    One that an unfinished run has made, or restores, is spared, and so is an archive of another ledger's collection
+    that is not named exactly.
 
     Args:
         patterns: globs of snapshot names; none means all.
@@ -123,10 +124,17 @@ def delete(
     """
     with session(settings, writes=not dry_run and consent) as opened:
         found = list(entries(opened, folder or settings.archives, collection))
-        chosen = _chosen(found, patterns, keep, older_than)
+        foreign = foreign_archives(opened, folder or settings.archives, patterns)
+        others = [one for one in found if one.path is not None and one.name in foreign]
+        # Each by themselves: what another ledger has archived is no reason to let go of what is ours.
+        chosen = [
+            *_chosen([one for one in found if one not in others], patterns, keep, older_than),
+            *_chosen(others, patterns, keep, older_than),
+        ]
         if patterns and not chosen and keep is None and older_than is None:
             raise NotFoundError(f"no snapshot matches {', '.join(patterns)}", hint="qmigrate snapshot list")
-        spared = {one.name: why for one in chosen for why in [_needed(opened.ledger).get(one.name)] if why}
+        needed = {**foreign, **_needed(opened.ledger)}
+        spared = {one.name: needed[one.name] for one in chosen if one.name in needed}
         rows = tuple(one for one in chosen if one.name not in spared)
         if dry_run or not rows:
             return DeletedSnapshots(rows, spared, preview=True)
@@ -284,6 +292,15 @@ def _chosen(
             continue
         chosen.append(one)
     return list(reversed(chosen))
+
+
+def foreign_archives(opened: Session, folder: Path, named: Sequence[str] = ()) -> dict[str, str]:
+    """Name -> why an archive is nobody's here: several projects may share a folder, and the names in it."""
+    return {
+        one.path.name: f"it is of {one.header.name} of another ledger: only its exact name deletes it"
+        for one in archive.summaries(folder)
+        if one.header.ledger not in (None, opened.ledger_id) and one.path.name not in named
+    }
 
 
 def _needed(ledger: Ledger) -> dict[str, str]:

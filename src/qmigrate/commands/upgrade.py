@@ -13,7 +13,7 @@ from qmigrate.commands.held import held_collections
 from qmigrate.commands.models import with_models
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
-from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.perform import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
@@ -86,7 +86,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     swapped in; what a revision holds stays built and proven until `cutover`.
 
     Args:
-        target: ``head``, a revision id or unique prefix, or ``+N``.
+        target: ``head``, a revision id or unique prefix, or ``+N``, counted from before a run that is finished first.
         only: restrict to these logical names, exact ones or globs.
         dry_run: plan only; nothing is written.
         lock_timeout: seconds to wait for another process; None for the setting.
@@ -107,13 +107,23 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         failures = Failures(opened.progress, keep_going=keep_going)
+        begun = begun_revisions(opened, "upgrade", names)
+        counted: list[frozenset[str]] = []
+
+        def make(world: World) -> Plan:
+            # A relative target is counted once: neither planning again nor the same command again, which has just
+            # finished what it had begun before, goes further.
+            if not counted:
+                counted.append(_applied(world) - begun)
+            return _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=counted[0])
+
         resumed, finished = finish_open_runs(
             opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot, failures=failures
         )
         notes = collect_due(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         made, outcomes = perform(
             opened,
-            lambda world: _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures),
+            make,
             stop=stop,
             lock_timeout=lock_timeout,
             snapshot=not no_snapshot,
@@ -135,12 +145,14 @@ def _plan_each(
     *,
     allow_gap: bool,
     failures: Failures,
+    current: frozenset[str],
 ) -> Plan:
     """The plan; of those that can be planned, where the others may fail."""
     tried = _tried(opened, world)
 
     def make(some: Iterable[str] | None) -> Plan:
-        return with_models(opened, tried, _plan(opened, tried, target, some, allow_gap=allow_gap), load=False)
+        made = _plan(opened, tried, target, some, allow_gap=allow_gap, current=current)
+        return with_models(opened, tried, made, load=False)
 
     return plan_each(make, _all_names(opened, world), only, failures)
 
@@ -152,11 +164,22 @@ def _all_names(opened: Session, world: World) -> list[str]:
     return sorted(named | set(world.collections))
 
 
+def _applied(world: World) -> frozenset[str]:
+    return frozenset(one for state in world.collections.values() for one in state.applied_revisions())
+
+
 def _plan(
-    opened: Session, world: World, target: str, only: Iterable[str] | None, *, allow_gap: bool = True
+    opened: Session,
+    world: World,
+    target: str,
+    only: Iterable[str] | None,
+    *,
+    allow_gap: bool = True,
+    current: frozenset[str] | None = None,
 ) -> Plan:
-    applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
-    wanted, waiting = within_reach(opened, world, opened.revisions.resolve(target, current=applied))
+    """The plan; a relative target is counted from `current`, or from what is applied."""
+    counted = _applied(world) if current is None else current
+    wanted, waiting = within_reach(opened, world, opened.revisions.resolve(target, current=counted))
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)
     overrides = {name: one.rebuild for name, one in opened.settings.collections.items()}
     fuse = {name: bool(keys["fuse"]) for name, keys in overrides.items() if "fuse" in keys}

@@ -135,6 +135,8 @@ def _delete_and_take(step: GoLive, work: Work, pairs: Sequence[tuple[EpochAlias,
             break
     thread.join()
     if failed:
+        if isinstance(failed[0], RepairNeededError):
+            refuse_made_again(step, work)
         raise failed[0]
     _refuse_hidden_again(work, source)
 

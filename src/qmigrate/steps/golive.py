@@ -131,15 +131,19 @@ def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -
 def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
     """Every name of the old generation: those of the plan, and any that was given to it since.
 
-    Going back, a further name that the revisions taken back had declared is dropped instead, and one that was given
-    to another collection since stays there.
+    Going back, a further name that the revisions taken back had declared is dropped instead. One that was given to
+    another collection since stays there, unless the revisions say themselves that it is taken.
     """
     declared = frozenset(work.state.declared.aliases) if work.state.declared else frozenset()
     known = work.store.aliases()
-    names, dropped = list(step.aliases), []
-    if step.back:
-        ours = (None, step.source, step.target)
-        names = [alias for alias in names if alias == work.collection or known.get(alias) in ours]
+    ours = (None, step.source, step.target)
+    taken = {work.collection, *(() if step.back else _taken(step, work))}
+    names, dropped = [], []
+    for alias in step.aliases:
+        if alias in taken or known.get(alias) in ours:
+            names.append(alias)
+        else:
+            work.progress.say(f"{work.collection}: {alias} leads to {known[alias]} now, and stays there")
     for alias, physical in sorted(known.items()):
         if physical != step.source or step.source is None or alias in names or is_internal(alias, physical):
             continue
@@ -148,6 +152,12 @@ def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
         else:
             names.append(alias)
     return names, dropped
+
+
+def _taken(step: GoLive, work: Work) -> frozenset[str]:
+    """Names that the operations of the step give to the collection, whoever has them."""
+    touched = (key for operation in work.operations(step.ops) for key in operation.touched())
+    return frozenset(str(key[1]) for key in touched if len(key) > 1 and key[0] == "alias")
 
 
 def sweep_late(step: GoLive, work: Work) -> Facts:

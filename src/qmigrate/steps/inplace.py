@@ -53,7 +53,9 @@ def _apply(step: InPlace, work: Work, alias: EpochAlias, item: Change) -> None:
         # An alias can't point to an alias.
         work.store.change_aliases(alias, make={item.name: step.target})
     elif item.kind == "alias.drop":
-        work.store.change_aliases(alias, drop=[item.name])
+        # One that was given to another collection since stays there.
+        if work.store.aliases().get(item.name) == step.target:
+            work.store.change_aliases(alias, drop=[item.name])
     else:
         work.store.apply(alias, item)
         if item.kind == "config.set" and item.name == REPLICAS and item.after is not None:

@@ -196,6 +196,11 @@ def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None
     unclear = False
     for attempt in range(DELETE_TRIES):
         work.tick()
+        if unclear:
+            if physical not in work.store.physical_names():
+                return
+            # A plain name may have been made again by then, and that one is not what was to be deleted.
+            check_same(work, physical)
         permit = work.lease.begin_deletion(physical, LASTS * work.store.request_timeout)
         begun()
         try:
