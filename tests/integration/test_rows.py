@@ -98,7 +98,7 @@ def test_a_row_is_found_by_its_id_in_every_type_or_it_is_said_that_it_can_not_be
     )
     written = {"BYTEA": "decode(replace('{}', '-', ''), 'hex')", "JSONB": "to_jsonb('{}'::text)"}.get(kind, "'{}'")
     for number, one in enumerate(UUIDS[:3]):
-        database(f"INSERT INTO t VALUES ({written.format(one)}, {number})")
+        database(f"INSERT INTO t VALUES ({written.format(one)}, {number})")  # noqa: S608  our own ids
     rows = Rows(ledger_url, Query("SELECT id, v FROM t", "id", ("v",), of_values=of_values), name="app")
     with closing(rows):
         assert {one for one, _ in rows.unordered()} == set(UUIDS[:3])
