@@ -28,6 +28,9 @@ from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 
+#: Of the largest number that is an id; a text of more digits can only be a UUID without hyphens.
+_DIGITS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Narrow:
@@ -363,7 +366,10 @@ def _checked(operation: Operation, identifier: object) -> PointId:
         return identifier
     if isinstance(identifier, str):
         try:
-            return int(identifier) if identifier.isascii() and identifier.isdigit() else str(uuid.UUID(identifier))
+            number = identifier.isascii() and identifier.isdigit() and len(identifier) <= _DIGITS
+            if number and int(identifier) >= 2**64:
+                raise ValueError
+            return int(identifier) if number else str(uuid.UUID(identifier))
         except ValueError:
             pass
     raise operation.error(f"{identifier!r} is not a point id: unsigned integers and UUIDs are")
