@@ -171,6 +171,13 @@ def parse_duration(value: str | float) -> float | None:
     return float(match.group(1)) * _UNITS[match.group(2)]
 
 
+def is_bare_number(value: object) -> bool:
+    """Whether a duration has no unit: what is deleted by a bare number of seconds was hardly meant."""
+    if isinstance(value, int | float):
+        return True
+    return isinstance(value, str) and re.fullmatch(r"\d+(\.\d*)?|\.\d+", value.strip()) is not None
+
+
 def duration(value: Any, at: str) -> float:
     """A duration in seconds."""
     found = parse_duration(value) if isinstance(value, str | int | float) else None

@@ -81,6 +81,34 @@ def test_rows_come_in_qdrant_s_order_whatever_type_the_ids_have(database, kind, 
     assert read(asking, lambda rows: rows.count()) == len(ids)
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("kind", ["BYTEA", "CITEXT", "NAME", "JSONB", "own_uuid", "own_text", "own_word"])
+@pytest.mark.parametrize("of_values", [False, True])
+def test_a_row_is_found_by_its_id_in_every_type_or_it_is_said_that_it_can_not_be(database, ledger_url, kind, of_values):
+    """Before an orphan is deleted its row is looked for by id: where none is ever found, all points would have none."""
+    if not ledger_url.startswith("postgresql"):
+        pytest.skip("types of PostgreSQL")
+    words = "', '".join(UUIDS[:3])
+    database(
+        "CREATE EXTENSION IF NOT EXISTS citext",
+        "CREATE DOMAIN own_uuid AS uuid",
+        "CREATE DOMAIN own_text AS varchar(40)",
+        f"CREATE TYPE own_word AS ENUM ('{words}')",
+        f"CREATE TABLE t (id {kind}, v INTEGER)",
+    )
+    written = {"BYTEA": "decode(replace('{}', '-', ''), 'hex')", "JSONB": "to_jsonb('{}'::text)"}.get(kind, "'{}'")
+    for number, one in enumerate(UUIDS[:3]):
+        database(f"INSERT INTO t VALUES ({written.format(one)}, {number})")  # noqa: S608  our own ids
+    rows = Rows(ledger_url, Query("SELECT id, v FROM t", "id", ("v",), of_values=of_values), name="app")
+    with closing(rows):
+        assert {one for one, _ in rows.unordered()} == set(UUIDS[:3])
+        if kind == "JSONB":
+            with pytest.raises(RowsError, match="holds JSON"):
+                rows.of(UUIDS[:2])
+        else:
+            assert rows.of([*UUIDS[:2], UUIDS[5], 7]) == {UUIDS[0]: (0,), UUIDS[1]: (1,)}
+
+
 @pytest.mark.parametrize(
     ("sql", "words"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import click
 import pytest
 from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
@@ -14,6 +15,7 @@ from tests.scenarios.cli import call
 
 from qmigrate import fix as program
 from qmigrate import op
+from qmigrate.cli import shell
 from qmigrate.commands import fix, missing, second_look, upgrade
 from qmigrate.errors import PlanError, QmigrateError, RefusedError, UsageError
 from qmigrate.ledger.clock import clock
@@ -66,6 +68,29 @@ def test_strays_go_and_missing_ids_are_listed(app, tmp_path):
     assert call(app.made.root, *words, "--check").code == 0
     fix.undo(app.made.settings(), row.id)
     assert app.payloads() == before
+
+
+def test_no_more_goes_than_a_person_was_shown(app, monkeypatch):
+    """Rows that go away between the question and the look would otherwise be bounded by the cap alone."""
+    before, words = app.payloads(), ["fix", "orphans", app.made.name, "--sql", IDS, "--reason", "r", "--grace", "0s"]
+    monkeypatch.setattr(shell.Shell, "may_ask", property(lambda _: True))
+
+    def agreed(question, err):
+        app.run("DELETE FROM faces WHERE id = 6")
+        return True
+
+    with monkeypatch.context() as asked:
+        asked.setattr(click, "confirm", agreed)
+        said = call(app.made.root, *words)
+    assert (said.code, "6 points" in said.text, "5 were agreed to" in said.text) == (10, True, True), said.text
+    for most in ({}, {app.made.name: 5}):
+        for grace in (0, 0.2):
+            with pytest.raises(RefusedError, match="were agreed to"):
+                fix.fix(app.made.settings(), wanted(app, grace=grace), most=most)
+    assert app.payloads() == before
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: True)
+    assert call(app.made.root, *words).code == 0
+    assert app.payloads() == {one: value for one, value in before.items() if one > 6}
 
 
 def test_what_is_refused(app):

@@ -11,6 +11,7 @@ from tests.scenarios.app_sql import FACES, App, application, drift
 from tests.scenarios.cli import call
 
 from qmigrate import fix as program
+from qmigrate import op
 from qmigrate.commands import fix, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.commands.fix import Narrow
@@ -201,3 +202,23 @@ def test_on_the_command_line(app, tmp_path):
     assert (shown.code, "13 of 60 points would change" in shown.out) == (0, True)
     assert "13 points restored" in call(app.made.root, "fix", "undo", "2", "--yes").out
     assert call(app.made.root, *words, "--check").code == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("17", 17),
+        ("12345678123456781234567812345678", "12345678-1234-5678-1234-567812345678"),
+        (str(2**64 - 1), 2**64 - 1),
+        (str(2**64), None),
+        ("1" * 21, None),
+    ],
+)
+def test_an_id_of_digits_is_a_number_or_a_uuid(written, meant):
+    """A UUID without hyphens may have digits alone; what is neither is refused, and not looked for in vain."""
+    operation = op.SyncPayload("c", sql="SELECT id, a FROM t", fields=["a"])
+    if meant is None:
+        with pytest.raises(PlanError, match="is not a point id"):
+            fix.Narrow(ids=[written]).of(operation)
+    else:
+        assert fix.Narrow(ids=[written]).of(operation)["ids"] == [meant]

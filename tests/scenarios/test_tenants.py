@@ -91,3 +91,37 @@ def test_programs_say_it_too(shared):
     assert fix.delete_points(shared.name, prefix="/p", reason="r", tenant=1, settings=settings).changed == 4
     with pytest.raises(UsageError, match="nothing says by which field"):
         fix.delete_points("another", prefix="/p", reason="r", tenant=1, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("preset", "param", "words", "code"),
+    [
+        ({"prefix": "/p", "tenant": ":v"}, "json:null", "null for v", 2),
+        ({"prefix": "/p", "tenant": ":v"}, "*", "does not mean the points of all tenants", 2),
+        ({"prefix": "/p", "tenant": None}, None, "tenant has no value", 2),
+        ({"prefix": "/p", "filter": ":v"}, "json:null", "null for v", 2),
+        ({"prefix": "/p", "filter": None}, None, "filter has no value", 2),
+        (
+            {"filter": {"must": [{"key": "path", "match": {"value": "/p/0"}}], "must_not": ":v"}},
+            "json:null",
+            "null for v",
+            2,
+        ),
+        ({"prefix": "/p", "older_than": ":v"}, "json:null", "null for v", 2),
+        ({"prefix": "/p", "older_than": None}, None, "older_than has no value", 2),
+        ({"prefix": "/p", "older_than": {"field": "at", "age": ":v"}}, "90", "90 has no unit", 2),
+        ({"prefix": "/p", "older_than": {"field": "at", "age": ":v"}}, '"90"', "'90' has no unit", 2),
+        ({"older_than": {"field": "at", "age": 90}}, None, "90 has no unit", 2),
+        ({"prefix": ":v", "filter": {"must": [{"key": "org_id", "match": {"value": 1}}]}}, "json:null", "null for v", 2),
+        ({"prefix": "/p", "sql": None}, None, "sql has no value", 2),
+    ],
+)
+def test_a_preset_loses_no_condition_by_a_slip(shared, preset, param, words, code):
+    """Null, an empty key, an age without its unit and ``*`` as a value would each select more than was written."""
+    fixes = shared.extra["fixes"]
+    shared.extra = {"fixes": {**fixes, "tenants": {}, "presets": {"slip": {"collection": shared.name, "reason": "r", **preset}}}}
+    shared.__post_init__()
+    given = ("--param", f"v={param}") if param is not None else ()
+    said = call(shared.root, "fix", "delete", "--preset", "slip", *given, "--yes", "--max-share", "1")
+    assert (said.code, words in said.text) == (code, True), said.text
+    assert left(shared) == list(range(8))

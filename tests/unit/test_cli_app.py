@@ -289,6 +289,7 @@ def test_usage_errors_are_2(capsys, args, said):
         (["fix", "delete", "c", "--id", "1", "--reason", "x", "--ids-to", ""], "--ids-to is given, but empty"),
         (["fix", "delete", "c", "--reason", "x", "--older-than", "90"], "'90' has no unit: 90d"),
         (["fix", "delete", "c", "--reason", "x", "--older-than", "1.5"], "'1.5' has no unit"),
+        (["snapshot", "delete", "--older-than", "30", "--yes"], "'30' has no unit"),
     ],
 )
 def test_usage_errors_of_a_group_are_2(capsys, args, said):

@@ -37,6 +37,7 @@ def by_length(point):
         (lambda: WriteBack("SELECT 1"), "marks no rows: it begins with SELECT"),
         (lambda: WriteBack("UPDATE a SET b = 1; DROP TABLE a"), "several statements in one"),
         (lambda: WriteBack("UPDATE a SET b = :id"), "no WHERE"),
+        (lambda: WriteBack("WITH c AS (SELECT 1) UPDATE a SET b = :id"), "no WHERE"),
         (lambda: WriteBack("UPDATE a SET b = ':id' WHERE c"), "doesn't name :id"),
         (lambda: WriteBack("UPDATE a SET b = :now WHERE id = :idd"), "a parameter :idd without a value"),
         (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"now": "x"}), ":now has a value already"),

@@ -318,7 +318,9 @@ class Age(Duration):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds of what was typed."""
-        if str(value).strip().replace(".", "", 1).isdigit():
+        from qmigrate.settings_read import is_bare_number
+
+        if is_bare_number(value):
             self.fail(f"{value!r} has no unit: 90d, 24h, 5m or 60s", param, ctx)
         return super().convert(value, param, ctx)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qmigrate.commands.fix import Review, previews
 from qmigrate.commands.fixed import FixResult, run_fix
 from qmigrate.commands.session import session
@@ -34,6 +36,7 @@ def erase(
     operation: DeletePoints,
     *,
     expect: int | None = None,
+    most: Mapping[str, int] | None = None,
     snapshots: str = "list",
     max_rate: float | None = None,
     lock_timeout: float | None = None,
@@ -47,6 +50,7 @@ def erase(
     Args:
         operation: which points, and why.
         expect: how many ids, exactly; None leaves it to the cap.
+        most: as :func:`qmigrate.commands.fix.fix` has it.
         snapshots: of :data:`SNAPSHOTS`.
         max_rate: most points per second.
 
@@ -57,6 +61,7 @@ def erase(
     if snapshots not in SNAPSHOTS:
         raise PlanError(f"snapshots must be one of {', '.join(SNAPSHOTS)}, not {snapshots!r}")
     given: JsonObject = {"snapshots": snapshots, "expect": expect, "max_rate": max_rate}
+    given["most"] = None if most is None else dict(most)
     edit = operation.erasure() | {name: value for name, value in given.items() if value is not None}
     with session(settings, writes=True, progress=progress) as opened:
         return run_fix(opened, lambda world: plan_fix(world, [(operation, edit)]), lock_timeout)

@@ -28,6 +28,9 @@ from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 
+#: Of the largest number that is an id; a text of more digits can only be a UUID without hyphens.
+_DIGITS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Narrow:
@@ -124,6 +127,11 @@ class Review:
         return sum(preview.changes for preview in self.previews)
 
     @property
+    def by_collection(self) -> dict[str, int]:
+        """Points that would change, by collection."""
+        return {preview.collection: preview.changes for preview in self.previews}
+
+    @property
     def exit_code(self) -> int:
         """4 when anything would change, or a row has no point; else 0."""
         missing = any(preview.counts.get("missing") for preview in self.previews)
@@ -152,6 +160,7 @@ def fix(
     *operations: Operation,
     narrow: Narrow | None = None,
     expect: int | None = None,
+    most: Mapping[str, int] | None = None,
     max_rate: float | None = None,
     wait: bool = True,
     lock_timeout: float | None = None,
@@ -165,6 +174,8 @@ def fix(
         operations: of ``qmigrate.op``; several on one collection are done in this order.
         narrow: only a part of what they are about.
         expect: points that may change of each collection, exactly; None leaves it to the cap.
+        most: collection -> up to how many points of it somebody has seen and agreed to; of others none. None where
+            nobody was asked.
         max_rate: most points per second; None for no limit.
         wait: for the second look at orphans, without the lease; else the first one is kept for a later call.
 
@@ -176,7 +187,7 @@ def fix(
     chosen = narrow or Narrow()
     if chosen.sample is not None:
         raise PlanError("a sample is only looked at; what is mended is all of it")
-    given = {"expect": expect, "max_rate": max_rate}
+    given = {"expect": expect, "most": None if most is None else dict(most), "max_rate": max_rate}
     more = {name: value for name, value in given.items() if value is not None}
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
@@ -355,7 +366,10 @@ def _checked(operation: Operation, identifier: object) -> PointId:
         return identifier
     if isinstance(identifier, str):
         try:
-            return int(identifier) if identifier.isascii() and identifier.isdigit() else str(uuid.UUID(identifier))
+            number = identifier.isascii() and identifier.isdigit() and len(identifier) <= _DIGITS
+            if number and int(identifier) >= 2**64:
+                raise ValueError
+            return int(identifier) if number else str(uuid.UUID(identifier))
         except ValueError:
             pass
     raise operation.error(f"{identifier!r} is not a point id: unsigned integers and UUIDs are")

@@ -182,8 +182,8 @@ def _consented(job: Job, plan: Plan) -> bool:
 
 
 def _at_any_rate(edit: JsonObject) -> JsonObject:
-    """What an edit does, however fast, wherever its ids are written, and without what was added to it here."""
-    return {name: value for name, value in edit.items() if name not in ("max_rate", "ids_to", "log_empty")}
+    """What an edit does, however fast, whoever was asked, wherever its ids go, and without what was added here."""
+    return {name: value for name, value in edit.items() if name not in ("max_rate", "most", "ids_to", "log_empty")}
 
 
 def _without(plan: Plan, names: Collection[str]) -> Plan:
@@ -196,7 +196,7 @@ def same_edits(job: Job, edits: Sequence[JsonObject]) -> bool:
 
 
 def _bare(edit: JsonObject) -> JsonObject:
-    return {name: value for name, value in _said(edit).items() if name not in ("expect", "max_rate")}
+    return {name: value for name, value in _said(edit).items() if name not in ("expect", "most", "max_rate")}
 
 
 def _said(edit: JsonObject) -> JsonObject:

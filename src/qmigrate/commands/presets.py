@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from qmigrate.commands.tenants import within
+from qmigrate.commands.tenants import ALL, within
 from qmigrate.errors import ConfigError, UsageError
 from qmigrate.model import statement
 from qmigrate.model.payload_path import folder_name
@@ -15,7 +15,7 @@ from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.rows import Marking
 from qmigrate.rows.marks import GIVEN, QUEUED, named_in
 from qmigrate.settings import Settings
-from qmigrate.settings_read import check_keys, choice, duration, meant, path, text
+from qmigrate.settings_read import check_keys, choice, duration, is_bare_number, meant, path, text
 
 #: What a preset may be, under ``kind``, and which verbs take it.
 DELETION, ORPHANS, SYNC = "deletion", "orphans", "sync"
@@ -40,6 +40,8 @@ SYNC_KEYS = tuple(field.name for field in dataclasses.fields(SyncPayload))
 _KEYS_OF = {DELETION: ("kind", *KEYS), ORPHANS: ("kind", *ORPHAN_KEYS), SYNC: ("kind", *SYNC_KEYS)}
 #: Keys whose texts may be a ``:parameter``.
 _FILLED = ("filter", "prefix", "older_than", "tenant")
+#: Keys that select, so that without one of them more points would go.
+_SELECTING = ("ids", "sql", *_FILLED)
 
 
 def preset(
@@ -71,7 +73,8 @@ def preset(
     entry, at = _entry(settings, name, DELETION)
     given = _given(entry, values)
     used: set[str] = set()
-    filled = {key: _filled(entry[key], given, used, at) for key in _FILLED if entry.get(key) is not None}
+    filled = {key: _filled(entry[key], given, used, at) for key in _FILLED if key in entry}
+    _check_selection(entry, filled, at)
     if entry.get("sql") is not None:
         used |= statement.parameters(str(entry["sql"]))
     _check_values(name, used, given, values.keys() - set(beside))
@@ -162,6 +165,9 @@ def _compared(
     """
     if not isinstance(entry.get("sql"), str):
         raise ConfigError(f"{at} has no query", hint="sql: a SELECT that returns the id of every point")
+    if "id_field" in entry and entry["id_field"] is None:
+        hint = "name the payload field, or leave the key out"
+        raise ConfigError(f"{at}.id_field has no value, and without it points are compared by their own ids", hint=hint)
     given = {**(entry.get("parameters") or {}), **values}
     used = set(statement.parameters(entry["sql"]))
     _check_values(name, used, given, values.keys())
@@ -212,7 +218,7 @@ def _given(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
     """The values of all parameters; a folder has one form, for points and for SQL."""
     given = {**(entry.get("parameters") or {}), **values}
     name = _parameter(entry.get("prefix"))
-    if name in given:
+    if given.get(str(name)) is not None:
         # A folder may be called 2024.
         given[name] = folder_name(str(given[name]))
     return given
@@ -309,4 +315,33 @@ def _filled(value: Any, given: Mapping[str, Any], used: set[str], at: str) -> An
     if name is None:
         return value
     used.add(name)
+    if name in given and given[name] is None:
+        raise UsageError(
+            f"{at} has null for {name}, which would take its condition away, and more points would go",
+            hint=f"--param {name}=VALUE",
+        )
     return given.get(name)
+
+
+def _check_selection(entry: Mapping[str, Any], filled: Mapping[str, Any], at: str) -> None:
+    """No condition is left out by a slip: written without a value, by a time without its unit, or for all tenants.
+
+    Raises:
+        ConfigError: a key that selects has no value, or the age no unit.
+        UsageError: the same of a parameter.
+    """
+    empty = [key for key in _SELECTING if key in entry and entry[key] is None]
+    if empty:
+        raise ConfigError(
+            f"{at}.{empty[0]} has no value, and without that condition more points would go",
+            hint="write one, or leave the key out",
+        )
+    older = filled.get("older_than")
+    age = older.get("age") if isinstance(older, Mapping) else None
+    if is_bare_number(age):
+        raise UsageError(f"{at}.older_than: the age {age!r} has no unit", hint="90d, 24h, 5m or 60s")
+    if filled.get("tenant") == ALL != entry["tenant"]:
+        raise UsageError(
+            f"{at}.tenant would be {ALL!r}, and a parameter does not mean the points of all tenants",
+            hint=f"--tenant '{ALL}' says so (tenant= in Python)",
+        )

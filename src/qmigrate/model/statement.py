@@ -37,7 +37,9 @@ def problem_of_change(sql: object) -> str | None:
     words = re.findall(r"\w+", plain.lower())
     if not words or words[0] not in _CHANGES:
         return f"the statement marks no rows: it begins with {(words[0] if words else plain[:20]).upper()}"
-    if words[0] in ("update", "delete") and "where" not in words:
+    # Behind WITH the verb comes later; what inserts may say UPDATE of what is there already.
+    behind = words[0] == "with" and {"insert", "merge"}.isdisjoint(words) and not {"update", "delete"}.isdisjoint(words)
+    if (words[0] in ("update", "delete") or behind) and "where" not in words:
         return "the statement has no WHERE, so it would change every row"
     return None
 

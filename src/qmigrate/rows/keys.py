@@ -16,6 +16,12 @@ from qmigrate.model.transform import PointId
 #: Type numbers of PostgreSQL whose order is that of a collation, not of bytes.
 PG_TEXTS = frozenset({18, 19, 25, 705, 1042, 1043})
 PG_UUID = 2950
+_PG_BYTES = 17
+_PG_NUMBERS = frozenset({20, 21, 23, 26, 1700})
+#: Of every other type PostgreSQL is asked for the text: extensions and enumerations have numbers of their own.
+_PG_KNOWN = PG_TEXTS | _PG_NUMBERS | {PG_UUID, _PG_BYTES}
+#: The text of these is not what is read of them.
+_PG_JSON = frozenset({114, 3802})
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 _MOST_ID = 2**64
 _INT64 = 2**63
@@ -117,11 +123,15 @@ def spelled(ids: Sequence[PointId], kind: int | type | None, backend: str) -> li
     texts = [one for one in ids if isinstance(one, str)]
     uuids = [uuid.UUID(one) for one in texts if _UUID.fullmatch(one)]
     spelt = [way for one in texts for way in spellings(one)]
+    binary = [one.bytes for one in uuids]
     if backend == "postgresql":
         if kind == PG_UUID:
             return list(uuids)
-        return spelt if kind in PG_TEXTS else list(numbers)
-    binary = [one.bytes for one in uuids]
+        if kind == _PG_BYTES:
+            return list(binary)
+        if kind in _PG_NUMBERS:
+            return list(numbers)
+        return spelt if kind in PG_TEXTS else [*map(str, numbers), *spelt]
     if backend == "sqlite":
         return [*numbers, *spelt, *binary]
     # Compared with another type, MySQL takes a text for the number it begins with, or refuses.
@@ -132,6 +142,19 @@ def spelled(ids: Sequence[PointId], kind: int | type | None, backend: str) -> li
     if issubclass(kind, uuid.UUID):
         return list(uuids)
     return list(spelt) if issubclass(kind, str) else list(numbers)
+
+
+def compared(kind: int | type | None, backend: str) -> str:
+    """How a key column is compared with :func:`spelled` ids, with ``{key}`` in the place of its name.
+
+    Raises:
+        RowsError: no id can be found in a column of this type, so every one would look as if it had no row.
+    """
+    if backend != "postgresql" or kind in _PG_KNOWN:
+        return "{key}"
+    if kind in _PG_JSON:
+        raise RowsError("the key column holds JSON, in which no id is found", hint="select the text: … ->> 'id' AS id")
+    return "CAST({key} AS text)"
 
 
 def ascends(before: PointId, after: PointId) -> bool:

@@ -16,7 +16,7 @@ from qmigrate.model.ids import DescentError, Page, ascending, pages_of, plain_pa
 from qmigrate.model.transform import PointId
 from qmigrate.rows import moment
 from qmigrate.rows.database import MYSQL, Database, bound
-from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, spelled
+from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, compared, spelled
 from qmigrate.rows.moment import Moment
 
 #: Rows that are fetched at a time.
@@ -146,7 +146,8 @@ class Rows:
             if not keys:
                 continue
             wanted = bound("qmigrate_ids", keys, expanding=True)
-            for identifier, values in self._read("WHERE {key} IN :qmigrate_ids", wanted):
+            key = compared(self._shape[2] if self._shape else None, self._database.backend)
+            for identifier, values in self._read(f"WHERE {key} IN :qmigrate_ids", wanted):
                 if identifier in found:
                     raise self._twice(identifier)
                 found[identifier] = values
@@ -223,6 +224,9 @@ class Rows:
                     )
             number = next(kind for name, kind in described if name == self.query.key)
             kind = number if self._database.backend == "postgresql" else self._sample(connection)
+            if kind is None and self._database.backend != "sqlite":
+                # Without a row nothing says the type, and rows may come.
+                return self.query.key, self.query.columns, None
             self._shape = (self.query.key, self.query.columns, kind)
         return self._shape
 

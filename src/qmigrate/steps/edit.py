@@ -16,7 +16,7 @@ from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.fixes.journal import journal_name, windows, write, write_ids
 from qmigrate.steps.fixes.kinds import opened
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
-from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap
+from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap, consented
 from qmigrate.steps.fixes.sighting import forget
 from qmigrate.steps.owned import own, reach
 from qmigrate.steps.throttle import Throttle, waiting
@@ -64,8 +64,8 @@ def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
             work.tick(500)
         yield entry
     step = work.job.steps[work.step]
-    expected = step.edit.get("expect") if isinstance(step, EditPoints) else None
-    check_cap(work.collection, found, fix.share(), expected)
+    edit = step.edit if isinstance(step, EditPoints) else {}
+    check_cap(work.collection, found, fix.share(), edit.get("expect"), consented(edit, work.collection))
 
 
 def export(step: EditPoints, work: Work) -> Facts:

@@ -18,7 +18,7 @@ from qmigrate.steps.erasing import generations, kept, snapshots
 from qmigrate.steps.erasing.selection import Erasure
 from qmigrate.steps.erasing.tally import Tally
 from qmigrate.steps.fixes.journal import journal_name, windows, write
-from qmigrate.steps.fixes.protocol import Place, check_cap
+from qmigrate.steps.fixes.protocol import Place, check_cap, consented
 from qmigrate.steps.fixes.removal import parts
 from qmigrate.steps.owned import reach, revoke_earlier
 from qmigrate.steps.throttle import Throttle, waiting
@@ -57,7 +57,7 @@ def _counted(work: Work, step: Erase, erasure: Erasure, found: Found) -> Iterato
         if found.changes % 500 == 0:
             work.tick()
         yield Entry(entry.id, {**entry.before, "space": today}, {})
-    check_cap(work.collection, found, erasure.share(), step.edit.get("expect"))
+    check_cap(work.collection, found, erasure.share(), step.edit.get("expect"), consented(step.edit, work.collection))
     for space, ids in sorted(erasure.ids.items()):
         for identifier in sorted(ids, key=records.order_key) if space != today else ():
             yield Entry(identifier, {"space": space}, {})

@@ -40,13 +40,14 @@ def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -
     from qmigrate.commands import erase as command
     from qmigrate.errors import RefusedError
 
-    settings, expected = shell.settings(), given["expect"]
+    settings, expected, most = shell.settings(), given["expect"], None
     if not given["yes"] or given["dry_run"]:
         found = command.review(settings, operation)
         if given["dry_run"] or not found.changes:
             shell.show(found, functools.partial(show_review, would="would be erased for good"))
             return 0
         _consent(shell, found)
+        most = found.by_collection
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
     elif expected is None:
         raise RefusedError("nothing was erased: say how many may go", hint="--dry-run counts them; --yes --expect N")
@@ -55,6 +56,7 @@ def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -
             settings,
             operation,
             expect=expected,
+            most=most,
             snapshots=given["snapshots"],
             max_rate=given["max_rate"],
             lock_timeout=given["lock_timeout"],

@@ -74,13 +74,14 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
     operation, narrow = _sync(settings, collection, given), _narrow(given)
     if given["sample"] is not None and not given["check"]:
         raise click.UsageError("--sample needs --check: what is changed is all of it", click.get_current_context())
-    expected = given["expect"]
+    expected, most = given["expect"], None
     if given["check"] or not given["yes"]:
         found = command.review(settings, operation, narrow)
         if given["check"] or not found.changes:
             shell.show(found, show_review)
             return found.exit_code
         consent(shell, found)
+        most = found.by_collection
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
     with shell.progress() as progress:
         result = command.fix(
@@ -88,6 +89,7 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
             operation,
             narrow=narrow,
             expect=expected,
+            most=most,
             max_rate=given["max_rate"],
             lock_timeout=given["lock_timeout"],
             progress=progress,
@@ -145,7 +147,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
         if given["ids_to"]:
             raise click.UsageError("--erase keeps no ids, so --ids-to has none", click.get_current_context())
         return erase_points(shell, operation, given)
-    expected, narrow = given["expect"], command.Narrow(ids_to=given["ids_to"])
+    expected, most, narrow = given["expect"], None, command.Narrow(ids_to=given["ids_to"])
     if not given["yes"] or given["dry_run"]:
         found = command.review(settings, operation, narrow)
         types = tuple(line for preview in found.previews for line in preview.misfits)
@@ -154,6 +156,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
             shell.show(found, functools.partial(show_review, would="would go"))
             return 0
         consent(shell, found, flags=f"--yes --expect {found.changes}")
+        most = found.by_collection
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
     else:
         check_bounded(expected, operation.max_share, look="--dry-run")
@@ -163,6 +166,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
             operation,
             narrow=narrow,
             expect=expected,
+            most=most,
             max_rate=given["max_rate"],
             lock_timeout=given["lock_timeout"],
             progress=progress,

@@ -58,7 +58,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
 
     if given["sample"] is not None and not given["check"]:
         raise click.UsageError("--sample needs --check: what goes is all of them", click.get_current_context())
-    settings, expected = shell.settings(), given["expect"]
+    settings, expected, most = shell.settings(), given["expect"], None
     wish = _wish(settings, collection, given)
     operation = wish.operation
     taker = missing.function_of(wish.missing_call) if wish.missing_call else None
@@ -76,6 +76,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
             return 0
         if found.changes:
             consent(shell, found, flags=f"--yes --expect {found.changes}")
+            most = found.by_collection
         elif expected is None:
             # Nobody has agreed to what comes later.
             expected = 0
@@ -87,6 +88,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
             operation,
             narrow=wanted,
             expect=expected,
+            most=most,
             max_rate=given["max_rate"],
             wait=not given["no_wait"],
             lock_timeout=given["lock_timeout"],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qmigrate.cli.shell import Duration, Shell, with_shell
+from qmigrate.cli.shell import Age, Shell, with_shell
 from qmigrate.cli.verbs.change import dry_run, lock_timeout
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _undo(shell: Shell, collection: str, writes: str, options: dict[str, object]
 @click.argument("names", nargs=-1)
 @click.option("--of", "collection", default="*", metavar="PATTERN", help="Only of these collections.")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Spare the newest N of each collection.")
-@click.option("--older-than", type=Duration(), help="Spare what is younger, for example 30d.")
+@click.option("--older-than", type=Age(), help="Spare what is younger, for example 30d.")
 @folder
 @dry_run
 @yes

@@ -15,7 +15,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.steps.export import described
 from qmigrate.steps.fixes.journal import write_ids
 from qmigrate.steps.fixes.orphans import Orphans
-from qmigrate.steps.fixes.protocol import Place, check_cap
+from qmigrate.steps.fixes.protocol import Place, check_cap, consented
 from qmigrate.steps.fixes.sighting import Keeping, Sighting, entries, query_of
 
 #: What a second look may find beside these is its own.
@@ -35,7 +35,7 @@ def look(lease: Lease, place: Place, edit: JsonObject) -> Sighting:
         physical = described(place.store, place.address).physical
         keeping = Keeping(lease, _counted(fix.find(found), found))
         try:
-            check_cap(place.collection, found, fix.share())
+            check_cap(place.collection, found, fix.share(), most=consented(edit, place.collection))
         except BaseException:
             keeping.drop()
             raise

@@ -118,13 +118,22 @@ class Fix(Protocol):
         """Release connections."""
 
 
-def check_cap(name: str, found: Found, share: float | None, expected: int | None = None) -> None:
+def consented(edit: JsonObject, name: str) -> int | None:
+    """Up to how many points of a collection somebody has seen and agreed to; None where nobody was asked."""
+    most = edit.get("most")
+    return None if most is None else int(most.get(name, 0))
+
+
+def check_cap(
+    name: str, found: Found, share: float | None, expected: int | None = None, most: int | None = None
+) -> None:
     """Stop before more is changed than was agreed to.
 
     Args:
         name: of the collection.
         share: the cap; None for none.
         expected: how many changes somebody consented to; None where nobody has counted.
+        most: up to how many somebody consented to, as :func:`consented` says.
 
     Raises:
         RefusedError: nothing was changed.
@@ -135,6 +144,12 @@ def check_cap(name: str, found: Found, share: float | None, expected: int | None
             f"{found.changes:,} points of {name} would change, and {expected:,} were expected; nothing was changed",
             hint="look again, without --yes, and expect what it shows",
             facts=facts,
+        )
+    if most is not None and found.changes > most:
+        raise RefusedError(
+            f"{found.changes:,} points of {name} would change, and {most:,} were agreed to; nothing was changed",
+            hint="look again: there are more of them than were shown",
+            facts=facts | {"most": most},
         )
     if share is not None and found.changes > share * found.points:
         raise RefusedError(
