@@ -107,34 +107,42 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         failures = Failures(opened.progress, keep_going=keep_going)
-        begun = begun_revisions(opened, "upgrade", names)
-        counted: list[frozenset[str]] = []
+        counted = _Counted(begun_revisions(opened, "upgrade", names))
 
         def make(world: World) -> Plan:
-            # A relative target is counted once: neither planning again nor the same command again, which has just
-            # finished what it had begun before, goes further.
-            if not counted:
-                counted.append(_applied(world) - begun)
-            return _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=counted[0])
+            current = counted.once(world)
+            return _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=current)
 
         resumed, finished = finish_open_runs(
             opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot, failures=failures
         )
         notes = collect_due(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         made, outcomes = perform(
-            opened,
-            make,
-            stop=stop,
-            lock_timeout=lock_timeout,
-            snapshot=not no_snapshot,
-            only=names,
-            failures=failures,
+            opened, make, stop=stop, lock_timeout=lock_timeout, snapshot=not no_snapshot, only=names, failures=failures
         )
         made = replace(made, notes=(*notes, *made.notes))
         held = held_collections(opened, names)
     result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
     failures.raise_any(result)
     return result
+
+
+class _Counted:
+    """From where a relative target is counted, once: neither planning again nor the same command again goes further.
+
+    Args:
+        begun: revisions of the run that the command has just finished: it had begun them before.
+    """
+
+    def __init__(self, begun: frozenset[str]) -> None:
+        self._begun = begun
+        self._found: frozenset[str] | None = None
+
+    def once(self, world: World) -> frozenset[str]:
+        """The applied revisions when it was asked first."""
+        if self._found is None:
+            self._found = _applied(world) - self._begun
+        return self._found
 
 
 def _plan_each(
