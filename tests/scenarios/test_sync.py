@@ -126,7 +126,7 @@ REFUSED = [
     ({"sql": "SELECT id, person FROM faces"}, RowsError, "column 'score' not at all"),
     ({"sql": FACES + " UNION ALL SELECT 1, 'x', 2"}, RowsError, "the id 1 more than once"),
     ({"sql": "SELECT CASE WHEN id = 50 THEN NULL ELSE id END AS id, person, score FROM faces"}, RowsError, "NULL"),
-    ({"sql": "SELECT person AS id, person, score FROM faces"}, RowsError, "no point id|NULL"),
+    ({"sql": "SELECT person AS id, person, score FROM faces"}, RowsError, "not a point id|NULL"),
     ({"fields": {"deep[].person": "person"}}, PlanError, "not a payload key"),
     ({"fields": {"deep": "person", "deep.person": "person"}}, PlanError, "deep.person lies inside deep"),
     ({"json": ["other"]}, PlanError, "json names 'other'"),

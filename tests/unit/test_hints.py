@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from tests.harness import by_hand
 
 from qmigrate.errors import RowsError, StoreError
 from qmigrate.model.schema import CollectionSchema
@@ -66,7 +67,7 @@ def test_what_a_server_says_leads_to_its_hint(qdrant_server, where, word):
             list(store.scan(name, where=where))
         assert word in _way_out(caught.value.message), caught.value.message
     finally:
-        store.drop_collection(name)
+        store.drop_collection(by_hand(name))
         store.close()
 
 

@@ -138,8 +138,8 @@ def _create(step: Build, work: Work) -> None:
                 work.store.apply(own(work, step.target), change)
     except RefusedRequestError as error:
         # The same request would be refused again, whenever the run goes on.
-        name = quote(work.collection)
-        error.hint = f"qmigrate abort {name}, and change the revision: {work.collection} was not touched"
+        untouched = f"{work.collection} was not touched"
+        error.hint = f"qmigrate abort {quote(work.collection)}, and change the revision: {untouched}"
         raise
 
 
