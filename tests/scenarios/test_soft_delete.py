@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 import yaml
 from qdrant_client import models
 from tests.conftest_postgres import fresh_database
@@ -18,6 +19,7 @@ from qmigrate import op
 from qmigrate.cli.app import root
 from qmigrate.commands import fix, gc, upgrade
 from qmigrate.errors import PlanError, RefusedError
+from qmigrate.ledger import tables
 from qmigrate.steps import edit
 from qmigrate.store import records
 
@@ -81,6 +83,74 @@ def seen(made: Deployment, where=None) -> set:
         store.close()
 
 
+def put(made: Deployment, identifier: int, value) -> None:
+    """Write the key of the mark as an application does."""
+    payload = {**made.contents()[identifier][0], "deleted": value}
+    if value is None:
+        del payload["deleted"]
+    store = made.store()
+    store.overwrite_payload(made.name, identifier, payload)
+    store.close()
+
+
+def soon(made: Deployment) -> None:
+    """Marks of this collection are due at once."""
+    made.extra["collections"] = {made.name: {"fixes": {"soft_delete": "0s"}}}
+    made.__post_init__()
+
+
+def forget_journals(made: Deployment) -> None:
+    """The ledger as an earlier version left it, which kept them for a time only."""
+    engine = sqlalchemy.create_engine(made.settings().ledger.url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.delete(tables.bases))
+    engine.dispose()
+
+
+#: Who has written the key of the mark by the time of gc: the value that it has then, made of the recorded one.
+STAYS = {
+    "never marked by us": (4, lambda mark: {"at": "2001-01-01T00:00:00+00:00", "reason": "of the application"}),
+    "the very same mark on another point": (5, lambda mark: mark),
+    "written again": (1, lambda mark: {**mark, "at": "2001-01-01T00:00:00+00:00"}),
+    "removed": (2, lambda mark: None),
+}
+
+
+def test_gc_deletes_only_what_this_ledger_has_marked(made):
+    """A flag of the application's, a mark that was written again or removed: the points stay, counted by why."""
+    everything, settings = set(made.contents()), made.settings()
+    program.delete_points(made.name, ids=[1, 2, 3], reason="moved", soft=True, expect=3, settings=settings)
+    mark = made.contents()[1][0]["deleted"]
+    for identifier, value in STAYS.values():
+        put(made, identifier, value(mark))
+    soon(made)
+    (shown,) = gc.review(made.settings()).purges
+    assert (shown.points, dict(shown.left)) == (1, {"not_ours": 2, "written_again": 1, "mark_removed": 1})
+    done = gc.gc(made.settings())
+    assert (done.exit_code, set(made.contents())) == (0, everything - {3})
+    answer = call(made.root, "gc")
+    assert (answer.code, "2 points: deleted.at is old" in answer.out, "Nothing to collect" in answer.out) == (0, True, True)
+    # Where the record is gone, nobody can tell which marks are of it.
+    fix.undo(made.settings(), audit(made)[0].id)
+    forget_journals(made)
+    (shown,) = gc.gc(made.settings()).purges
+    assert (shown.points, len(shown.forgotten), shown.left["not_ours"]) == (0, 1, 4)
+    assert set(made.contents()) == everything
+
+
+def test_the_record_of_marks_is_kept_until_gc_has_followed_it(made):
+    """However long gc is late: other fixes don't forget which points were marked."""
+    everything, settings = set(made.contents()), made.settings()
+    program.delete_points(made.name, ids=[1, 2], reason="moved", soft=True, expect=2, settings=settings)
+    soon(made)
+    made.extra["fixes"] = {**made.extra["fixes"], "undo": "0s"}
+    made.__post_init__()
+    program.delete_points(made.name, ids=[9], reason="gone", expect=1, settings=made.settings())
+    assert [one.points for one in gc.review(made.settings()).purges] == [2]
+    gc.gc(made.settings())
+    assert set(made.contents()) == everything - {1, 2, 9}
+
+
 ODD = models.Filter(must=[models.FieldCondition(key="kind", match=models.MatchValue(value="odd"))])
 
 
@@ -98,26 +168,25 @@ def test_marked_points_are_hidden_given_back_and_purged(made):
     row = audit(made)[0]
     assert (row.kind, row.count, row.facts["flag"], row.facts["type"]) == ("SOFT_DELETE", 0, "deleted", "ASSET")
     assert fix.review(settings, op.DeletePoints(made.name, ids=[1, 2, 3], reason="r", soft=True)).previews[0].counts["already"] == 3
-    # Somebody has changed the mark of one since.
-    payload = {**made.contents()[2][0], "deleted": {"at": mark["at"], "reason": "mine"}}
-    store = made.store()
-    store.overwrite_payload(made.name, 2, payload)
-    store.close()
+    # Another client has changed the mark of one since.
+    put(made, 2, {"at": mark["at"], "reason": "mine"})
     (undone,) = fix.undo(settings, done.log).done
     assert (undone.changed, undone.counts["newer"], seen(made)) == (2, 1, everything - {2})
     assert {one: value for one, value in made.contents().items() if one != 2} == {one: before[one] for one in everything - {2}}
-    # Nothing is due yet; with another time for this collection it is.
-    assert not gc.review(settings).anything
-    made.extra["collections"] = {made.name: {"fixes": {"soft_delete": "0s"}}}
-    made.__post_init__()
+    # What was taken back marks nothing any more, and what another client wrote is not ours.
+    soon(made)
+    assert not gc.review(made.settings()).anything
+    program.delete_points(made.name, ids=[3, 4], reason="again", soft=True, expect=2, settings=settings)
+    put(made, 2, {"at": "2001-01-01T00:00:00+00:00", "reason": "mine"})
     shown = call(made.root, "gc", "--dry-run")
-    assert (shown.code, "1 point with deleted.at before" in shown.out) == (0, True), shown.text
+    assert (shown.code, "2 points with deleted.at before" in shown.out) == (0, True), shown.text
     gone = call(made.root, "gc", "--yes")
-    assert (gone.code, "1 point marked as deleted; qmigrate fix undo 3" in gone.out) == (0, True), gone.text
-    assert set(made.contents()) == everything - {2}
-    assert [(row.kind, row.count) for row in audit(made)] == [("PURGE", 1), ("UNDO", 0), ("SOFT_DELETE", 0)]
-    fix.undo(made.settings(), 3)
-    assert made.contents()[2][0]["deleted"]["reason"] == "mine"
+    assert (gone.code, "2 points marked as deleted; qmigrate fix undo 4" in gone.out) == (0, True), gone.text
+    assert "1 point: deleted.at is old, and this ledger has no record of having marked" in gone.out, gone.text
+    assert set(made.contents()) == everything - {3, 4}
+    assert [(row.kind, row.count) for row in audit(made)] == [("PURGE", 2), ("SOFT_DELETE", 0), ("UNDO", 0), ("SOFT_DELETE", 0)]
+    fix.undo(made.settings(), 4)
+    assert made.contents()[3][0]["deleted"]["reason"] == "again"
     assert Path(audit(made)[1].facts["file"]).stat().st_mode & 0o777 == 0o600
 
 

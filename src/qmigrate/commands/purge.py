@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from qmigrate.commands.edits import count
 from qmigrate.commands.fixed import Done, run_fix, same_edits
 from qmigrate.commands.session import Session
-from qmigrate.errors import NotFoundError
+from qmigrate.errors import NotFoundError, RefusedError
+from qmigrate.ledger import DeletionRow
 from qmigrate.model.patterns import ExactName, met
+from qmigrate.model.schema import JsonObject
 from qmigrate.observe import known_names
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.planner import plan_fix
+from qmigrate.steps.fixes.journal import journal_name
+from qmigrate.steps.fixes.purge import KIND, PURGE, to_follow
 from qmigrate.steps.fixes.soft import SOFT_DELETE
-from qmigrate.store.faults import RefusedRequestError
-
-#: What the audit calls it.
-PURGE = "PURGE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class Purge:
         before: marked before this moment.
         points: how many.
         problem: why they can't be found now, or None.
+        left: points that stay, by why: ``not_ours`` carry the key, and no soft deletion of this ledger has marked
+            them; ``written_again`` have another value there than was recorded, ``mark_removed`` none any more.
+        forgotten: soft deletions whose record is gone, so that nobody can tell which marks are of them.
+        marks: the soft deletions whose marks are followed.
     """
 
     collection: str
@@ -37,12 +42,25 @@ class Purge:
     before: datetime
     points: int = 0
     problem: str | None = None
+    left: Mapping[str, int] = field(default_factory=dict)
+    forgotten: tuple[int, ...] = ()
+    marks: tuple[JsonObject, ...] = ()
+
+    @property
+    def stays(self) -> int:
+        """How many points are left."""
+        return sum(self.left.values())
 
     def operation(self) -> DeletePoints:
         """The deletion of them. Consent was given when they were marked, so there is no cap."""
         where = {"must": [{"key": f"{self.flag}.at", "range": {"lt": self.before.isoformat()}}]}
         reason = f"marked as deleted before {self.before:%Y-%m-%d %H:%M:%S} UTC"
         return DeletePoints(ExactName(self.collection), filter=where, reason=reason, type=PURGE, max_share=1.0)
+
+    def edit(self) -> JsonObject:
+        """What is done: only points go whose mark is the one that was recorded."""
+        more = {"kind": KIND, "flag": self.flag, "before": self.before.isoformat(), "marks": list(self.marks)}
+        return {**(self.operation().edit() or {}), **more}
 
 
 def due(opened: Session, pattern: str, now: datetime) -> tuple[Purge, ...]:
@@ -57,44 +75,58 @@ def due(opened: Session, pattern: str, now: datetime) -> tuple[Purge, ...]:
     marked = _marked(opened)
     every = {*managed, *known_names(opened.ledger, opened.store)} if marked else set(managed)
     chosen = frozenset(met(pattern, managed, every))
-    for name, flag in marked:
+    for (name, flag), rows in sorted(marked.items()):
         view = managed.get(name)
         if view is None or view.physical is None or name not in chosen:
             continue
         kept = opened.settings.for_collection(name).fixes.soft_delete
-        counted = _counted(opened, Purge(name, flag, now - timedelta(seconds=kept)))
-        if counted.points or counted.problem:
+        counted = _counted(opened, _purge_of(opened, name, flag, rows, now - timedelta(seconds=kept)))
+        if counted.points or counted.problem or counted.stays:
             found.append(counted)
     return tuple(found)
+
+
+def _marked(opened: Session) -> dict[tuple[str, str], list[DeletionRow]]:
+    """Soft deletions that hold, by collection and flag; of one that doesn't, the names alone."""
+    found: dict[tuple[str, str], list[DeletionRow]] = {}
+    rows = opened.ledger.deletions()
+    hold = {row.id for row in to_follow(rows)}
+    for row in rows:
+        if row.kind == SOFT_DELETE and row.collection and row.facts.get("flag"):
+            found.setdefault((row.collection, str(row.facts["flag"])), []).extend([row] if row.id in hold else [])
+    return found
+
+
+def _purge_of(opened: Session, name: str, flag: str, rows: Sequence[DeletionRow], before: datetime) -> Purge:
+    """What these soft deletions have marked, as far as the ledger still knows which points that were."""
+    # What has marked nothing has no journal, and needs none.
+    rows = [row for row in rows if row.facts.get("undo") is not None]
+    known = [row for row in rows if opened.ledger.has_base(journal_name(row.facts["run"], row.facts["step"]))]
+    forgotten = tuple(row.id for row in rows if row not in known)
+    marks = ({"log": row.id} | {part: row.facts.get(part) for part in ("run", "step", "generation")} for row in known)
+    return Purge(name, flag, before, forgotten=forgotten, marks=tuple(marks))
 
 
 def _counted(opened: Session, one: Purge) -> Purge:
     """With its points; where the collection is gone or refuses the filter, other collections are no worse for it."""
     try:
-        where = one.operation().filter
-        return replace(one, points=sum(map(len, opened.store.scan_ids(one.collection, where=where))))
-    except (RefusedRequestError, NotFoundError) as error:
+        found = count(opened, one.collection, one.edit())
+    except (RefusedError, NotFoundError) as error:
         return replace(one, problem=error.message)
+    return replace(one, points=found.changes, left={why: many for why, many in found.counts.items() if many})
 
 
 def purge(opened: Session, found: Iterable[Purge], lock_timeout: float | None = None) -> tuple[Done, ...]:
     """Delete them as any deletion does: exported, read back, recorded, and to be undone."""
-    wanted = (one for one in found if one.problem is None)
+    wanted = (one for one in found if one.problem is None and one.points)
     return tuple(done for one in wanted for done in _purge(opened, one, lock_timeout))
 
 
 def _purge(opened: Session, one: Purge, lock_timeout: float | None) -> tuple[Done, ...]:
-    operation = one.operation()
-    edit = operation.edit() or {}
+    operation, edit = one.operation(), one.edit()
     return run_fix(
         opened,
         lambda world: plan_fix(world, [(operation, edit)]),
         lock_timeout,
         same=lambda job: same_edits(job, [edit]),
     ).done
-
-
-def _marked(opened: Session) -> Sequence[tuple[str, str]]:
-    """Collection and flag of every soft deletion that the audit knows."""
-    rows = (row for row in opened.ledger.deletions() if row.kind == SOFT_DELETE and row.facts.get("flag"))
-    return sorted({(str(row.collection), str(row.facts["flag"])) for row in rows})

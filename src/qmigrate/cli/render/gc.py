@@ -14,6 +14,7 @@ from qmigrate.commands.purge import Purge
 from qmigrate.model.holding import KeptSnapshot
 from qmigrate.model.words import quote
 from qmigrate.planner.gc import Verdict
+from qmigrate.steps.fixes.purge import NOT_OURS, REMOVED, WRITTEN_AGAIN
 
 
 def show_preview(console: Console, result: GcResult, command: str) -> None:
@@ -36,7 +37,9 @@ def preview(result: GcResult) -> list[Text]:
     if result.going:
         lines += [Text(f"would go: {_sum(result.going)}"), *_table(result.going), Text()]
     if result.purges:
-        lines += [Text("marked as deleted, would go:"), *(_purge(one) for one in result.purges), Text()]
+        going = [_purge(one) for one in result.purges if _is_due(one)]
+        lines += [Text("marked as deleted, would go:"), *going] if going else []
+        lines += [line for one in result.purges for line in _left(one)] + [Text()]
     if result.staying:
         lines += [Text("stays:"), *_table(result.staying), Text()]
     return lines
@@ -54,11 +57,37 @@ def show_gc(console: Console, result: GcResult) -> None:
         undo = f"; qmigrate fix undo {quote(done.log)}" if done.log is not None else ""
         said = f"  {counted(done.changed, 'point')} marked as deleted{undo}"
         console.print(Text.assemble("gone    ", (done.collection, "bold"), said))
+    for one in result.purges:
+        for line in _left(one):
+            console.print(line)
     if result.collected:
         points = sum(entry.points or 0 for entry in result.collected)
         console.print(f"Gone: {counted(len(result.collected), 'generation')}, {counted(points, 'point')}.")
     elif not result.spared and not result.purged:
         console.print("Nothing to collect.")
+
+
+def _is_due(one: Purge) -> bool:
+    return bool(one.points or one.problem)
+
+
+def _left(one: Purge) -> list[Text]:
+    """Points that stay although they carry the mark or once did, and why."""
+    because = {
+        NOT_OURS: f"{one.flag}.at is old, and this ledger has no record of having marked them",
+        WRITTEN_AGAIN: "the mark was written again since",
+        REMOVED: "the mark was removed since",
+    }
+    lines = [
+        Text.assemble(("stays   ", "yellow"), (one.collection, "bold"), f"  {counted(one.left[why], 'point')}: {said}")
+        for why, said in because.items()
+        if one.left.get(why)
+    ]
+    if one.forgotten:
+        fixes = ", ".join(map(str, one.forgotten))
+        said = f"        → the record of fix {fixes} is gone; qmigrate fix delete with a filter deletes them"
+        lines.append(Text(said))
+    return lines
 
 
 def _purge(one: Purge) -> Text:

@@ -15,6 +15,8 @@ from qmigrate.steps.fixes.bring_back import BringBack
 from qmigrate.steps.fixes.journal import write_ids
 from qmigrate.steps.fixes.orphans import Orphans
 from qmigrate.steps.fixes.protocol import Fix, Place
+from qmigrate.steps.fixes.purge import KIND as PURGE
+from qmigrate.steps.fixes.purge import Purge
 from qmigrate.steps.fixes.removal import Removal
 from qmigrate.steps.fixes.retry import Retry
 from qmigrate.steps.fixes.soft import SoftRemoval
@@ -32,6 +34,7 @@ _KINDS: Mapping[str, Opener] = {
     "undo": Undo,
     "delete": Removal,
     "soft": SoftRemoval,
+    PURGE: Purge,
     "orphans": Orphans,
     "bring_back": BringBack,
     "retry": Retry,
