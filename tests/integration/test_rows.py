@@ -81,6 +81,57 @@ def test_rows_come_in_qdrant_s_order_whatever_type_the_ids_have(database, kind, 
     assert read(asking, lambda rows: rows.count()) == len(ids)
 
 
+#: Column -> how it may hold a UUID beside the four usual spellings.
+WRITTEN = {
+    "mixed case": ("TEXT", lambda one: one[:9].upper() + one[9:]),
+    "mixed case without hyphens": ("TEXT", lambda one: one[:9].upper() + one[9:].replace("-", "")),
+    "padded by the application": ("TEXT", lambda one: f"{one}    "),
+    "padded by the column": ("CHAR(40)", str),
+    "upper case, padded by the column": ("CHAR(40)", str.upper),
+    "some in upper case": ("VARCHAR(40)", lambda one: one.upper() if one in UUIDS[:2] else one),
+    "in braces": ("TEXT", lambda one: f"{{{one.upper()}}}"),
+    "behind a space": ("TEXT", lambda one: f" {one}"),
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+@pytest.mark.parametrize("of_values", [False, True])
+def test_a_row_is_found_however_its_id_is_written(database, how, of_values):
+    """A row that seems missing costs a point: each way of reading knows its id, or refuses."""
+    kind, write = WRITTEN[how]
+    url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
+    database("INSERT INTO t VALUES (:id, :v)", rows=[{"id": write(one), "v": v} for v, one in enumerate(UUIDS[:9])])
+    rows = Rows(url, Query("SELECT id, v FROM t", "id", ("v",), of_values=of_values), name="app")
+    asked_for = [*UUIDS[1:4], UUIDS[20], 7]
+    with closing(rows):
+        assert rows.of(asked_for) == {UUIDS[1]: (1,), UUIDS[2]: (2,), UUIDS[3]: (3,)}
+        assert {one for one, _ in rows.unordered()} == set(UUIDS[:9])
+        try:
+            assert [one for one, _ in rows.ordered()] == sorted(UUIDS[:9])
+        except RowsError as error:
+            assert ("in one order" in error.message, "lower(" in error.hint) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "same", "alike"),
+    [
+        ("CHAR(40)", "asset-3", "asset-3", ["ASSET-3"]),
+        ("TEXT", "asset-3   ", "asset-3", ["Asset-3"]),
+        ("TEXT", "Größe 3 ", "Größe 3", []),
+        ("TEXT", "ABC", "ABC", ["abc", "aBc"]),
+    ],
+)
+def test_a_text_is_found_without_its_padding(database, kind, written, same, alike):
+    """Spaces at an end say nothing; another case may be another id, and is told apart from none."""
+    url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
+    database("INSERT INTO t VALUES (:id, :v)", rows=[{"id": written, "v": 1}, {"id": "other", "v": 2}])
+    rows = Rows(url, Query("SELECT id, v FROM t", "id", ("v",), of_values=True), name="app")
+    with closing(rows):
+        assert rows.of([same, *alike, "nobody"]) == {same: (1,)}
+        assert rows.alike([same, *alike, "nobody"]) == dict.fromkeys([same, *alike], same)
+        assert {one for one, _ in rows.unordered()} == {same, "other"}
+
+
 @pytest.mark.postgres
 @pytest.mark.parametrize("kind", ["BYTEA", "CITEXT", "NAME", "JSONB", "own_uuid", "own_text", "own_word"])
 @pytest.mark.parametrize("of_values", [False, True])

@@ -299,6 +299,37 @@ def test_ids_in_a_payload_field(app):
             program.check_orphans(name, **{**given, **more})
 
 
+ONE = str(uuid.uuid5(uuid.NAMESPACE_OID, "one"))
+#: The column, what its row has, what the point has, and whether that is said to be written otherwise.
+SPELT = {
+    "padded by the column": ("CHAR(40)", "asset-1", "asset-1", 0),
+    "padded in SQL": ("TEXT", "asset-1  ", "asset-1", 0),
+    "padded in the payload": ("TEXT", "asset-1", "asset-1   ", 0),
+    "a UUID in mixed case in SQL": ("TEXT", ONE[:9].upper() + ONE[9:], ONE, 0),
+    "a UUID in mixed case in the payload": ("TEXT", ONE, ONE[:9].upper() + ONE[9:], 0),
+    "a UUID in upper case, padded": ("CHAR(40)", ONE.upper(), ONE, 0),
+    "a UUID in braces": ("TEXT", f"{{{ONE}}}", ONE, 0),
+    "a text in another case": ("TEXT", "Asset-1", "asset-1", 1),
+    "a text in another case, padded": ("CHAR(40)", "asset-1", "ASSET-1", 1),
+}
+
+
+@pytest.mark.parametrize("how", SPELT)
+def test_no_point_goes_for_how_its_id_is_written(app, how):
+    """Only what has no row in any spelling goes; what differs by its case alone is left, and counted."""
+    column, row, value, otherwise = SPELT[how]
+    edited(app, PayloadEdit([7], {"asset": value}), PayloadEdit([8], {"asset": "nobody"}))
+    app.run(f"CREATE TABLE assets (id {column} PRIMARY KEY)")
+    app.run("INSERT INTO assets VALUES (:id)", [{"id": row}, {"id": "another"}])
+    given = {"sql": "SELECT id FROM assets", "id_field": "asset", "settings": app.made.settings()}
+    said = call(app.made.root, "fix", "orphans", app.made.name, "--sql", given["sql"], "--id-field", "asset", "--check")
+    assert (said.code, "1 written otherwise" in said.out) == (4, bool(otherwise)), said.text
+    (sampled,) = program.check_orphans(app.made.name, sample=100, **given).previews
+    assert sampled.counts["strays"] == 1
+    (done,) = program.orphans(app.made.name, reason="r", grace=0.1, **given).done
+    assert (done.changed, 7 in app.payloads(), 8 in app.payloads()) == (1, True, False)
+
+
 class Clock:
     """A ledger's clock that is moved by hand; waiting moves it."""
 

@@ -53,8 +53,8 @@ class PointKeys(Keys):
     def of(self, value: Any, column: str, where: str) -> PointId:
         """See :class:`Keys`."""
         found = _uuid_of(value)
-        if found is None and isinstance(value, str) and _UUID.fullmatch(value):
-            found = str(uuid.UUID(value))
+        if found is None and isinstance(value, str):
+            found = _uuid_in(value)
         if found is not None:
             return found
         number = _integer_of(value)
@@ -93,7 +93,7 @@ class ValueKeys(Keys):
         found = _uuid_of(value)
         if found is not None:
             return found
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value.strip(" "):
             return canonical(value)
         number = _integer_of(value)
         if number is not None and -_INT64 <= number < _MOST_ID:
@@ -107,9 +107,17 @@ class ValueKeys(Keys):
 
 
 def canonical(text: str) -> str:
-    """A UUID in its one spelling; any other text as it is."""
+    """What ids that are texts are compared by, of SQL and of payloads: a UUID in its one spelling, no spaces around."""
+    return _uuid_in(text) or text.strip(" ")
+
+
+def _uuid_in(text: str) -> str | None:
+    """The UUID that a text is: in any case, with or without hyphens, in braces, padded as CHAR does; None for others."""
+    bare = text.strip(" ")
+    if bare[:1] == "{" and bare[-1:] == "}":
+        bare = bare[1:-1]
     # Most texts that are none show it by their length.
-    return str(uuid.UUID(text)) if 32 <= len(text) <= 36 and _UUID.fullmatch(text) else text
+    return str(uuid.UUID(bare)) if 32 <= len(bare) <= 36 and _UUID.fullmatch(bare) else None
 
 
 def spelled(ids: Sequence[PointId], kind: int | type | None, backend: str) -> list[Any]:
@@ -155,6 +163,34 @@ def compared(kind: int | type | None, backend: str) -> str:
     if kind in _PG_JSON:
         raise RowsError("the key column holds JSON, in which no id is found", hint="select the text: … ->> 'id' AS id")
     return "CAST({key} AS text)"
+
+
+def freely(ids: Sequence[str], kind: int | type | None, backend: str) -> tuple[str, dict[str, list[str]]] | None:
+    """A condition that finds texts however a column writes them, and its parameters; no index serves it.
+
+    Returns:
+        It, with ``{key}`` in the place of the column's name; None where the column has one spelling for each id.
+    """
+    if backend == "postgresql":
+        texts = kind in PG_TEXTS or kind not in _PG_KNOWN
+    else:
+        texts = backend == "sqlite" or (isinstance(kind, type) and issubclass(kind, str))
+    if not texts or not ids:
+        return None
+    trimmed = f"trim(CAST({{key}} AS {'text' if backend in ('postgresql', 'sqlite') else 'CHAR'}))"
+    bare = trimmed
+    for sign in "-{}":
+        bare = f"replace({bare}, '{sign}', '')"
+    uuids = [uuid.UUID(one).hex for one in ids if _UUID.fullmatch(one)]
+    others = [one for one in ids if not _UUID.fullmatch(one)]
+    # Not every database makes the small letters that Python makes: each spelling is asked for by itself.
+    parts = (
+        (f"lower({bare})", "qmigrate_uuids", uuids),
+        (trimmed, "qmigrate_texts", others),
+        (f"lower({trimmed})", "qmigrate_small", [one.lower() for one in others]),
+    )
+    known = {name: values for _, name, values in parts if values}
+    return "(" + " OR ".join(f"{said} IN :{name}" for said, name, _ in parts if name in known) + ")", known
 
 
 def ascends(before: PointId, after: PointId) -> bool:

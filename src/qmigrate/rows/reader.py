@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from qmigrate.model.ids import DescentError, Page, ascending, pages_of, plain_pa
 from qmigrate.model.transform import PointId
 from qmigrate.rows import moment
 from qmigrate.rows.database import MYSQL, Database, bound
-from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, compared, spelled
+from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, compared, freely, spelled
 from qmigrate.rows.moment import Moment
 
 #: Rows that are fetched at a time.
@@ -25,6 +25,8 @@ AT_ONCE = 5000
 PAGE = 10_000
 #: Ids of one look-up; a text column is asked for four spellings of each.
 IDS_AT_ONCE = 2000
+#: Ids that one reading of the whole query looks for; SQLite takes 32,766 parameters, and each text is two.
+_FREELY = 10_000
 
 Row = tuple[PointId, tuple[Any, ...]]
 
@@ -133,8 +135,12 @@ class Rows:
             border = bindparam("qmigrate_since", naive, type_=DateTime())
         return self._read(condition, border, also=(column,))
 
-    def of(self, ids: Sequence[PointId]) -> dict[PointId, tuple[Any, ...]]:
+    def of(self, ids: Sequence[PointId], *, thorough: bool = True) -> dict[PointId, tuple[Any, ...]]:
         """The rows of these ids, as they are now; an id that has none is left out.
+
+        Args:
+            thorough: read the whole query for ids that are texts and are not found in a usual spelling, so that none
+                seems to have no row for how it is written there.
 
         Raises:
             RowsError: an id has two rows.
@@ -147,11 +153,46 @@ class Rows:
                 continue
             wanted = bound("qmigrate_ids", keys, expanding=True)
             key = compared(self._shape[2] if self._shape else None, self._database.backend)
-            for identifier, values in self._read(f"WHERE {key} IN :qmigrate_ids", wanted):
-                if identifier in found:
-                    raise self._twice(identifier)
-                found[identifier] = values
+            self._take(found, self._read(f"WHERE {key} IN :qmigrate_ids", wanted))
+        if thorough:
+            lacking = {one for one in ids if one not in found}
+            for part in self._lacking(ids, found):
+                self._take(found, (row for row in self._freely(part) if row[0] in lacking))
         return found
+
+    def alike(self, ids: Sequence[PointId]) -> dict[PointId, PointId]:
+        """Those of these ids that a row has, be it in another case; the row's id."""
+        found: dict[PointId, PointId] = {}
+        for part in self._lacking(ids, {}):
+            by_case: dict[str, list[str]] = {}
+            for one in part:
+                by_case.setdefault(one.lower(), []).append(one)
+            for identifier, _ in self._freely(part):
+                for one in by_case.get(str(identifier).lower(), ()):
+                    # The very same wins.
+                    found[one] = one if identifier == one else found.get(one, identifier)
+        return found
+
+    @staticmethod
+    def _lacking(ids: Sequence[PointId], found: Mapping[PointId, Any]) -> Iterator[list[str]]:
+        """Texts among ids that are not found yet, some at a time."""
+        texts = [one for one in ids if isinstance(one, str) and one not in found]
+        yield from (texts[first : first + _FREELY] for first in range(0, len(texts), _FREELY))
+
+    def _freely(self, ids: Sequence[str]) -> Iterator[Row]:
+        """Rows of these ids however they are written, also in another case; none where each has one spelling only."""
+        self._spelled(())
+        asked = freely(ids, self._shape[2] if self._shape else None, self._database.backend)
+        if asked is not None:
+            where, given = asked
+            values = [bound(name, texts, expanding=True) for name, texts in given.items()]
+            yield from self._read(f"WHERE {where}", *values)
+
+    def _take(self, found: dict[PointId, tuple[Any, ...]], rows: Iterable[Row]) -> None:
+        for identifier, values in rows:
+            if identifier in found:
+                raise self._twice(identifier)
+            found[identifier] = values
 
     def every(self) -> Iterator[dict[str, Any]]:
         """Every row with all its columns, in no order; the key needn't be a point's id."""

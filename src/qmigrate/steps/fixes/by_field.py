@@ -44,6 +44,8 @@ class ByField:
         self._place = place
         self._rows = rows
         self._field = field
+        #: Points that are no strays for a row that differs by its case alone.
+        self.otherwise: set[PointId] = set()
 
     def unmatched(self, found: Found) -> Iterator[tuple[PointId, bool]]:
         """Points without a row, ascending, and what rows have and no point has; and whether it is a point.
@@ -68,10 +70,14 @@ class ByField:
                 yield records.id_of_key(point), True
 
     def strays(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Those of these points whose value has no row now."""
+        """Those of these points whose value has no row now, be it in another case: that may be the same id."""
         points = self._place.store.fetch(self._place.address, ids, payload=[self._field], vectors=False)
         values = {records.point_id(stored): self._value(stored) for stored in points}
-        there = self._rows.of(list(dict.fromkeys(one for one in values.values() if one is not None))).keys()
+        asked = list(dict.fromkeys(one for one in values.values() if one is not None))
+        there: set[PointId] = set(self._rows.of(asked, thorough=False))
+        alike = self._rows.alike([one for one in asked if one not in there])
+        there.update(alike)
+        self.otherwise |= {one for one, value in values.items() if value in alike and alike[value] != value}
         return {identifier for identifier, value in values.items() if value is not None and value not in there}
 
     def there(self, values: Sequence[PointId]) -> set[PointId]:
@@ -148,7 +154,8 @@ class ByField:
         if not values or values == [None]:
             return None
         value = values[0]
-        if len(values) > 1 or isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        blank = isinstance(value, str) and not value.strip(" ")
+        if len(values) > 1 or isinstance(value, bool) or not isinstance(value, int | str) or blank:
             raise RefusedError(
                 f"point {records.point_id(stored)} of {self._place.collection} has {self._field} = {values!r:.60}, "
                 "which is no id: nothing was changed",

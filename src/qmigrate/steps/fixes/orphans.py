@@ -82,6 +82,8 @@ class Orphans(Removal):
                 found.add("changed_since")
                 continue
             yield entry
+        if self._fields is not None and self._fields.otherwise:
+            found.counts["written_otherwise"] = len(self._fields.otherwise)
 
     def _candidates(self, found: Found) -> Iterator[list[PointId]]:
         """Strays, ascending; where it is more than a preview, those that are strays the second time too."""
