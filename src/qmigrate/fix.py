@@ -170,7 +170,6 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     """
     from qmigrate.commands import fix as command
     from qmigrate.commands.erase import erase as erase_points
-    from qmigrate.commands.tenants import within
 
     found = _settings(settings, config, client, actor, metadata)
     operation = DeletePoints(
@@ -178,10 +177,12 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
         collection, _plain(ids), filter, prefix, field, sql, key, database, parameters or {}, reason, max_share,
         export=export, type=type, older_than=older_than, soft=soft, flag=flag,
     )
-    operation = within(found, operation, tenant)
     if erase:
-        return erase_points(found, operation, expect=expect, snapshots=snapshots, max_rate=max_rate)
-    return command.fix(found, operation, narrow=_narrow(None, None, ids_to), expect=expect, max_rate=max_rate)
+        return erase_points(
+            found, operation, expect=expect, snapshots=snapshots, tenant=tenant, max_rate=max_rate
+        )
+    narrow = _narrow(None, None, ids_to)
+    return command.fix(found, operation, narrow=narrow, expect=expect, tenant=tenant, max_rate=max_rate)
 
 
 def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -362,8 +363,9 @@ def retrain(  # noqa: PLR0913  what is trained again, and where it runs
     return command.retrain(_settings(settings, config, client, actor, metadata), wish, expect=expect, max_rate=max_rate)
 
 
-def run(
+def run(  # noqa: PLR0913  how the fixes are done, and where
     *operations: Operation,
+    tenant: str | int | None = None,
     max_rate: float | None = None,
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -371,10 +373,15 @@ def run(
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
-    """Do data fixes of ``qmigrate.op``, in this order; each must allow for its cap."""
+    """Do data fixes of ``qmigrate.op``, in this order; each must allow for its cap.
+
+    Args:
+        tenant: whose points deletions are about, where ``fixes.tenants`` names a field; ``*`` for those of all.
+    """
     from qmigrate.commands import fix as command
 
-    return command.fix(_settings(settings, config, client, actor, metadata), *operations, max_rate=max_rate)
+    found = _settings(settings, config, client, actor, metadata)
+    return command.fix(found, *operations, tenant=tenant, max_rate=max_rate)
 
 
 def quarantine(

@@ -6,8 +6,9 @@ import pytest
 from tests.harness import CREATE, Deployment, write
 from tests.scenarios.cli import call
 
-from qmigrate import fix
-from qmigrate.commands import upgrade
+from qmigrate import fix, op
+from qmigrate.commands import erase, upgrade
+from qmigrate.commands import fix as command
 from qmigrate.errors import UsageError
 from qmigrate.model.transform import Point
 
@@ -125,3 +126,51 @@ def test_a_preset_loses_no_condition_by_a_slip(shared, preset, param, words, cod
     said = call(shared.root, "fix", "delete", "--preset", "slip", *given, "--yes", "--max-share", "1")
     assert (said.code, words in said.text) == (code, True), said.text
     assert left(shared) == list(range(8))
+
+
+#: Every way in which a program deletes points by a condition: what it calls.
+WAYS = {
+    "run": lambda made, **more: fix.run(deletion(made), settings=made.settings(), **more),
+    "run, of several": lambda made, **more: fix.run(
+        op.DeletePoints(made.name, filter=OF_ONE, reason="r"), deletion(made), settings=made.settings(), **more
+    ),
+    "delete_points": lambda made, **more: fix.delete_points(
+        made.name, prefix="/p", reason="r", settings=made.settings(), **more
+    ),
+    "erase": lambda made, **more: fix.delete_points(
+        made.name, prefix="/p", reason="r", erase=True, expect=4, settings=made.settings(), **more
+    ),
+    "soft": lambda made, **more: fix.delete_points(
+        made.name, prefix="/p", reason="r", soft=True, settings=made.settings(), **more
+    ),
+    "a preview": lambda made, **more: command.review(made.settings(), deletion(made), **more),
+    "the engine": lambda made, **more: command.fix(made.settings(), deletion(made), **more),
+    "the engine of erasures": lambda made, **more: erase.erase(made.settings(), deletion(made), expect=4, **more),
+    "a preview of an erasure": lambda made, **more: erase.review(made.settings(), deletion(made), **more),
+}
+OF_ONE = {"must": [{"key": "org_id", "match": {"value": 2}}]}
+
+
+def deletion(made: Deployment) -> op.DeletePoints:
+    """A deletion that says no tenant."""
+    return op.DeletePoints(made.name, prefix="/p", reason="r")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_goes_around_the_tenants(shared, way):
+    """The settings hold for programs as for the command line; what says whose points it means is done."""
+    before = shared.contents()
+    with pytest.raises(UsageError, match="several tenants share"):
+        WAYS[way](shared)
+    assert shared.contents() == before
+    WAYS[way](shared, tenant=2)
+    there = {one for one, (payload, _) in shared.contents().items() if "deleted" not in payload}
+    assert there >= {0, 2, 4, 6}
+
+
+def test_a_tenant_bounds_nothing_but_deletions(shared):
+    """Another fix would be done for all of them, so it is refused."""
+    before = shared.contents()
+    with pytest.raises(UsageError, match="bounds deletions"):
+        fix.run(op.SetPayload(shared.name, {"seen": True}, filter=OF_ONE), tenant=2, settings=shared.settings())
+    assert shared.contents() == before

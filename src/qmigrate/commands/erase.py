@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from qmigrate.commands.fix import Review, previews
 from qmigrate.commands.fixed import FixResult, run_fix
 from qmigrate.commands.session import session
+from qmigrate.commands.tenants import within
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import JsonObject
 from qmigrate.observe import observe
@@ -19,13 +20,17 @@ from qmigrate.settings import Settings
 SNAPSHOTS = ("list", "replace")
 
 
-def review(settings: Settings, operation: DeletePoints) -> Review:
+def review(settings: Settings, operation: DeletePoints, *, tenant: str | int | None = None) -> Review:
     """How many ids would be erased, and a sample. Sends no write to Qdrant or SQL.
+
+    Args:
+        tenant: as :func:`qmigrate.commands.fix.fix` has it.
 
     Raises:
         PlanError: it can't be done there.
         RefusedError: an old generation's ids can't be told from today's.
     """
+    operation = within(settings, operation, tenant)
     with session(settings, writes=False) as opened:
         plan = plan_fix(observe(opened.ledger, opened.store), [(operation, operation.erasure())])
         return Review(tuple(previews(opened, plan)), plan.notes)
@@ -38,6 +43,7 @@ def erase(
     expect: int | None = None,
     most: Mapping[str, int] | None = None,
     snapshots: str = "list",
+    tenant: str | int | None = None,
     max_rate: float | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
@@ -52,6 +58,7 @@ def erase(
         expect: how many ids, exactly; None leaves it to the cap.
         most: as :func:`qmigrate.commands.fix.fix` has it.
         snapshots: of :data:`SNAPSHOTS`.
+        tenant: as :func:`qmigrate.commands.fix.fix` has it.
         max_rate: most points per second.
 
     Raises:
@@ -60,6 +67,7 @@ def erase(
     """
     if snapshots not in SNAPSHOTS:
         raise PlanError(f"snapshots must be one of {', '.join(SNAPSHOTS)}, not {snapshots!r}")
+    operation = within(settings, operation, tenant)
     given: JsonObject = {"snapshots": snapshots, "expect": expect, "max_rate": max_rate}
     given["most"] = None if most is None else dict(most)
     edit = operation.erasure() | {name: value for name, value in given.items() if value is not None}

@@ -13,6 +13,7 @@ from qmigrate.commands.fitting import asked, misfits
 from qmigrate.commands.fixed import FixResult, run_fix
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
+from qmigrate.commands.tenants import bounded
 from qmigrate.commands.undone import fixed, plan_undo
 from qmigrate.errors import DriftError, PlanError, PointsNotFoundError, RefusedError
 from qmigrate.model.fix import Found
@@ -138,14 +139,20 @@ class Review:
         return DriftError.exit_code if self.changes or missing else 0
 
 
-def review(settings: Settings, operation: Operation, narrow: Narrow | None = None) -> Review:
+def review(
+    settings: Settings, operation: Operation, narrow: Narrow | None = None, *, tenant: str | int | None = None
+) -> Review:
     """What a fix would do: exact counts and a sample. Sends no write to Qdrant or SQL.
+
+    Args:
+        tenant: whose points a deletion is about, as :func:`fix` has it.
 
     Raises:
         PlanError: it can't be done there.
         RowsError: the query or its rows don't fit.
         DatabaseError: the application's database can't be reached.
     """
+    (operation,) = bounded(settings, (operation,), tenant)
     edit = (narrow or Narrow()).of(operation)
     with session(settings, writes=False, looking=True, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
@@ -163,6 +170,7 @@ def fix(
     most: Mapping[str, int] | None = None,
     max_rate: float | None = None,
     wait: bool = True,
+    tenant: str | int | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> FixResult:
@@ -178,13 +186,16 @@ def fix(
             nobody was asked.
         max_rate: most points per second; None for no limit.
         wait: for the second look at orphans, without the lease; else the first one is kept for a later call.
+        tenant: whose points deletions are about, where ``fixes.tenants`` names a field; ``*`` for those of all, also
+            where the caller has asked already.
 
     Raises:
+        UsageError: whose points are meant is not said.
         RefusedError: more would change than the cap or `expect` allow; nothing was changed.
         PointsNotFoundError: points that were named are not there.
         VerificationError: what was written could not be read back.
     """
-    chosen = narrow or Narrow()
+    chosen, operations = narrow or Narrow(), bounded(settings, operations, tenant)
     if chosen.sample is not None:
         raise PlanError("a sample is only looked at; what is mended is all of it")
     given = {"expect": expect, "most": None if most is None else dict(most), "max_rate": max_rate}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qmigrate.errors import UsageError
 from qmigrate.model.patterns import overlap
+from qmigrate.operations.base import Operation
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.settings import Settings
 
@@ -47,6 +48,23 @@ def within(settings: Settings, operation: DeletePoints, tenant: str | int | None
     return dataclasses.replace(
         operation, filter={"must": [*([operation.filter] if operation.filter else []), *conditions]}
     )
+
+
+def bounded(
+    settings: Settings, operations: Sequence[Operation], tenant: str | int | None
+) -> tuple[Operation, ...]:
+    """Data fixes with the deletions among them as :func:`within` has them; every way to do one comes through here.
+
+    Raises:
+        UsageError: as :func:`within`; or a tenant is named, and something else than deletions would be done for all.
+    """
+    others = [one for one in operations if not isinstance(one, DeletePoints)]
+    if others and tenant not in (None, ALL):
+        raise UsageError(
+            f"tenant {tenant!r} bounds deletions, and {others[0].label()} is none: it would be done for all tenants",
+            hint="do them one by one, and bound this one by its own filter or query",
+        )
+    return tuple(within(settings, one, tenant) if isinstance(one, DeletePoints) else one for one in operations)
 
 
 def fields_of(settings: Settings, collection: str) -> list[str]:

@@ -38,11 +38,12 @@ def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -
     from qmigrate.cli.render.erase import show_erased
     from qmigrate.cli.render.fix import show_review
     from qmigrate.commands import erase as command
+    from qmigrate.commands.tenants import ALL
     from qmigrate.errors import RefusedError
 
     settings, expected, most = shell.settings(), given["expect"], None
     if not given["yes"] or given["dry_run"]:
-        found = command.review(settings, operation)
+        found = command.review(settings, operation, tenant=ALL)
         if given["dry_run"] or not found.changes:
             shell.show(found, functools.partial(show_review, would="would be erased for good"))
             return 0
@@ -58,6 +59,8 @@ def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -
             expect=expected,
             most=most,
             snapshots=given["snapshots"],
+            # Whose points are meant the caller has asked.
+            tenant=ALL,
             max_rate=given["max_rate"],
             lock_timeout=given["lock_timeout"],
             progress=progress,

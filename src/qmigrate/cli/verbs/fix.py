@@ -136,7 +136,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     """
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
-    from qmigrate.commands.tenants import within
+    from qmigrate.commands.tenants import ALL, within
 
     settings = shell.settings()
     if given["preset"] is None:
@@ -149,7 +149,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
         return erase_points(shell, operation, given)
     expected, most, narrow = given["expect"], None, command.Narrow(ids_to=given["ids_to"])
     if not given["yes"] or given["dry_run"]:
-        found = command.review(settings, operation, narrow)
+        found = command.review(settings, operation, narrow, tenant=ALL)
         types = tuple(line for preview in found.previews for line in preview.misfits)
         command.check_there(operation, found.changes, [preview.counts for preview in found.previews], types)
         if given["dry_run"] or not found.changes:
@@ -168,6 +168,8 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
             expect=expected,
             most=most,
             max_rate=given["max_rate"],
+            # Whose points are meant was asked above, or the preset says it.
+            tenant=ALL,
             lock_timeout=given["lock_timeout"],
             progress=progress,
         )
