@@ -18,13 +18,13 @@ Several threads at once are let in one after the other, for up to ``limits.lock_
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qmigrate.operations.base import Operation
 from qmigrate.operations.data import SyncPayload
-from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
+from qmigrate.operations.deletion import GRACE, DeleteOrphans, DeletePoints
 
 if TYPE_CHECKING:
     import uuid
@@ -178,9 +178,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
         export=export, type=type, older_than=older_than, soft=soft, flag=flag,
     )
     if erase:
-        return erase_points(
-            found, operation, expect=expect, snapshots=snapshots, tenant=tenant, max_rate=max_rate
-        )
+        return erase_points(found, operation, expect=expect, snapshots=snapshots, tenant=tenant, max_rate=max_rate)
     narrow = _narrow(None, None, ids_to)
     return command.fix(found, operation, narrow=narrow, expect=expect, tenant=tenant, max_rate=max_rate)
 
@@ -194,7 +192,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     id_field: str | None = None,
     database: str = "app",
     parameters: Mapping[str, Any] | None = None,
-    grace: float = 900.0,
+    grace: str | timedelta | float = GRACE,
     max_share: float | None = None,
     export: bool = True,
     expect: int | None = None,
@@ -212,6 +210,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     """Delete the points that have no row; see :class:`qmigrate.operations.deletion.DeleteOrphans`.
 
     Args:
+        grace: between the two looks: a text with a unit, such as ``"15m"`` (the default), or a ``timedelta``.
         expect: how many points may go, exactly; None leaves it to the cap.
         missing: a file for the ids of rows without a point, or a function that gets lists of them at the end.
         missing_table: a table of the database that gets them, each once: ``collection``, ``id``, ``found_at``.
@@ -363,7 +362,7 @@ def retrain(  # noqa: PLR0913  what is trained again, and where it runs
     return command.retrain(_settings(settings, config, client, actor, metadata), wish, expect=expect, max_rate=max_rate)
 
 
-def run(  # noqa: PLR0913  how the fixes are done, and where
+def run(
     *operations: Operation,
     tenant: str | int | None = None,
     max_rate: float | None = None,

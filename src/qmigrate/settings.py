@@ -58,7 +58,7 @@ class QdrantSettings:
     grpc_tls: Annotated[bool | None, read.automatic(read.flag)] = None
     prefer_rest: Annotated[bool, read.flag] = False
     api_key: str | None = field(default=None, repr=False)
-    timeout: Annotated[float, read.duration] = 60.0
+    timeout: Annotated[float, read.timeout] = 60.0
     nodes: Annotated[tuple[str, ...], read.listed(read.server_url)] = ()
     ca_cert: Annotated[Path | None, read.path] = None
     prefix: Annotated[str, read.text] = ""

@@ -8,13 +8,17 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from qmigrate.errors import ConfigError, without_secrets
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_WORDS = {"second": 1.0, "sec": 1.0, "minute": 60.0, "min": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0} | {
+    word + ending: seconds for word, seconds in _WORDS.items() for ending in ("", "s")
+}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
 #: Up to the last @, so that a password with odd characters is never shown in part.
 _CREDENTIALS = re.compile(r"(?<=://)(?:([^:@/?#]*)(?::.*)?|.*)@", re.DOTALL)
@@ -156,33 +160,67 @@ def allowance(value: Any, at: str) -> float:
     return share(value, at) if isinstance(value, float) else whole(0, 10**12)(value, at)
 
 
-def parse_duration(value: str | float) -> float | None:
-    """Seconds of ``60s``, ``5m``, ``24h``, ``7d`` or a bare number; None when it is none of these."""
-    if isinstance(value, bool):
+class Seconds(float):
+    """A duration whose unit was said, in seconds. A plain number is none: of days nobody means seconds."""
+
+    __slots__ = ()
+
+
+def parse_duration(value: object) -> Seconds | None:
+    """A duration: ``60s``, ``5m``, ``24h``, ``90d``, ``90 days``, a ``timedelta``, or 0; None when it is none of these.
+
+    There is no other reader of durations: settings, operations, presets, command line and Python's arguments use it.
+    """
+    if isinstance(value, Seconds):
+        return value
+    if isinstance(value, timedelta):
+        return Seconds(value.total_seconds()) if value >= timedelta() else None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    if isinstance(value, int | float):
-        return float(value) if math.isfinite(value) and value >= 0 else None
-    cleaned = value.strip().lower()
-    if re.fullmatch(r"\d+(\.\d+)?", cleaned):
-        return float(cleaned)
-    match = _DURATION.fullmatch(cleaned)
-    if match is None or match.group(2) not in _UNITS:
-        return None
-    return float(match.group(1)) * _UNITS[match.group(2)]
+    if isinstance(value, int | float) or is_bare_number(value):
+        return Seconds(0.0) if float(value) == 0 else None
+    match = _DURATION.fullmatch(value.strip().lower())
+    unit = match and _UNITS.get(match.group(2))
+    return Seconds(float(match.group(1)) * unit) if match and unit else None
+
+
+def parse_timeout(value: object) -> Seconds | None:
+    """How long one request may take: a duration, or a bare number of seconds, as HTTP clients have it."""
+    bare = is_bare_number(value) and isinstance(value, int | float | str)
+    return Seconds(float(value)) if bare else parse_duration(value)  # type: ignore[arg-type]
+
+
+def duration_problem(value: object) -> str:
+    """Why something is no duration, behind its name: ``has no unit: …``."""
+    shown = repr(value)[:40]
+    if is_bare_number(value):
+        number = str(value).strip()
+        return f"is {shown}, which has no unit: write {number}d, {number}h, {number}m or {number}s"
+    return f"must be a duration such as 90d, 24h, 5m or 60s, not {shown}"
 
 
 def is_bare_number(value: object) -> bool:
-    """Whether a duration has no unit: what is deleted by a bare number of seconds was hardly meant."""
+    """Whether it is a number without a unit."""
     if isinstance(value, int | float):
-        return True
+        return not isinstance(value, bool | Seconds) and math.isfinite(value) and value >= 0
     return isinstance(value, str) and re.fullmatch(r"\d+(\.\d*)?|\.\d+", value.strip()) is not None
 
 
 def duration(value: Any, at: str) -> float:
     """A duration in seconds."""
-    found = parse_duration(value) if isinstance(value, str | int | float) else None
+    found = parse_duration(value)
     if found is None:
+        if is_bare_number(value):
+            raise ConfigError(f"{at} {duration_problem(value)}")
         raise _wrong(at, "a duration such as 60s, 5m, 24h or 7d", value)
+    return found
+
+
+def timeout(value: Any, at: str) -> float:
+    """How long one request may take, in seconds; a bare number is one of seconds."""
+    found = parse_timeout(value)
+    if found is None:
+        raise _wrong(at, "a duration such as 60s or 5m", value)
     return found
 
 

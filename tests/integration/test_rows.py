@@ -106,10 +106,13 @@ def test_a_row_is_found_however_its_id_is_written(database, how, of_values):
     with closing(rows):
         assert rows.of(asked_for) == {UUIDS[1]: (1,), UUIDS[2]: (2,), UUIDS[3]: (3,)}
         assert {one for one, _ in rows.unordered()} == set(UUIDS[:9])
-        try:
+        if how == "some in upper case":
+            # The database sorts them otherwise than Qdrant does.
+            with pytest.raises(RowsError, match="in one order") as caught:
+                list(rows.ordered())
+            assert "lower(" in caught.value.hint
+        else:
             assert [one for one, _ in rows.ordered()] == sorted(UUIDS[:9])
-        except RowsError as error:
-            assert ("in one order" in error.message, "lower(" in error.hint) == (True, True)
 
 
 @pytest.mark.parametrize(

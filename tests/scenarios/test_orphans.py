@@ -45,7 +45,7 @@ def app(deployment, request, tmp_path) -> App:
 
 def wanted(app: App, **more) -> op.DeleteOrphans:
     """The operation of the tests."""
-    return op.DeleteOrphans(app.made.name, **{"sql": IDS, "reason": "test", "grace": 0.2, **more})
+    return op.DeleteOrphans(app.made.name, **{"sql": IDS, "reason": "test", "grace": "200ms", **more})
 
 
 def test_strays_go_and_missing_ids_are_listed(app, tmp_path):
@@ -84,7 +84,7 @@ def test_no_more_goes_than_a_person_was_shown(app, monkeypatch):
         said = call(app.made.root, *words)
     assert (said.code, "6 points" in said.text, "5 were agreed to" in said.text) == (10, True, True), said.text
     for most in ({}, {app.made.name: 5}):
-        for grace in (0, 0.2):
+        for grace in (0, "200ms"):
             with pytest.raises(RefusedError, match="were agreed to"):
                 fix.fix(app.made.settings(), wanted(app, grace=grace), most=most)
     assert app.payloads() == before
@@ -101,6 +101,8 @@ def test_what_is_refused(app):
         ({"sql": IDS + " WHERE id < 20"}, RefusedError, "cap of 10%"),
         ({"reason": ""}, PlanError, "a reason is required"),
         ({"grace": -1}, PlanError, "grace must be"),
+        ({"grace": 900}, PlanError, "grace is 900, which has no unit: write 900d, 900h, 900m or 900s"),
+        ({"grace": 900.0}, PlanError, "has no unit"),
     ):
         with pytest.raises(error, match=words):
             fix.fix(settings, wanted(app, **more))
@@ -282,7 +284,7 @@ def test_ids_in_a_payload_field(app):
         assert got == [value(31) if column != "UUID" else value(31).lower()]
         (sampled,) = program.check_orphans(name, sample=100, **given).previews
         assert (sampled.counts["strays"], sampled.counts["missing"]) == (3, 1), column
-        (done,) = program.orphans(name, reason="r", grace=0.1, **given).done
+        (done,) = program.orphans(name, reason="r", grace="100ms", **given).done
         assert (done.changed, set(before) - set(app.payloads())) == (3, {3, 4, 5})
         fix.undo(settings, done.log)
     refused = (
@@ -326,7 +328,7 @@ def test_no_point_goes_for_how_its_id_is_written(app, how):
     assert (said.code, "1 written otherwise" in said.out) == (4, bool(otherwise)), said.text
     (sampled,) = program.check_orphans(app.made.name, sample=100, **given).previews
     assert sampled.counts["strays"] == 1
-    (done,) = program.orphans(app.made.name, reason="r", grace=0.1, **given).done
+    (done,) = program.orphans(app.made.name, reason="r", grace="100ms", **given).done
     assert (done.changed, 7 in app.payloads(), 8 in app.payloads()) == (1, True, False)
 
 
@@ -360,7 +362,7 @@ def test_between_the_two_looks_others_may_work(app, monkeypatch):
             upgrade.upgrade(settings)
 
     hands.meanwhile.append(others)
-    (done,) = fix.fix(settings, wanted(app, grace=900)).done
+    (done,) = fix.fix(settings, wanted(app, grace="15m")).done
     assert done.changed == 5
     assert len(looks) == (2 if "url" in app.made.qdrant else 1)
     assert fix.undo_review(settings, done.log).changes == 5
@@ -398,11 +400,11 @@ def test_a_first_look_serves_a_resume_and_a_revision(app, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(orphans.Orphans, "write", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            fix.fix(settings, wanted(app, grace=900))
-    resumed = fix.fix(settings, wanted(app, grace=900))
+            fix.fix(settings, wanted(app, grace="15m"))
+    resumed = fix.fix(settings, wanted(app, grace="15m"))
     assert ([one.changed for one in resumed.done], len(resumed.resumed), looks) == ([5], 1, [1])
     fix.undo(settings, resumed.done[0].log)
-    waiting = fix.fix(settings, wanted(app, grace=900), wait=False)
+    waiting = fix.fix(settings, wanted(app, grace="15m"), wait=False)
     assert (waiting.exit_code, [one.strays for one in waiting.looked], looks) == (12, [5], [1, 1])
     hands.ahead += timedelta(minutes=16)
     monkeypatch.setattr(orphans.time, "sleep", lambda seconds: pytest.fail("it waits with the lease"))

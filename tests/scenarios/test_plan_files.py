@@ -293,7 +293,7 @@ def test_an_assumed_speed_keeps_nothing_out_that_a_sample_shows_to_be_quick(made
 
 def test_an_interrupted_run_counts_with_what_is_left(made, monkeypatch):
     """The guard of an entrypoint doesn't start what will not be done in time because it was begun before."""
-    made.extra["estimates"] = {"local": 0.1, "copy": 100, "index": 10, "step": 1}
+    made.extra["estimates"] = {"local": 0.1, "copy": 100, "index": 10, "step": "1s"}
     made.__post_init__()
     whole = upgrade.plan(made.settings(), "0002").collections[0].seconds
     from qmigrate.steps import golive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 from tests.conftest_postgres import fresh_database
@@ -250,6 +251,23 @@ def test_json_text_in_sql_is_compared_by_what_it_means(deep):
     assert done.code == 0, done.text
     assert payloads(deep) == before | {7: {"metadata": {"own": 7, "person_id": "p7"}, "text": "t"}}
     assert audit(deep.made)[0].kind == "PAYLOAD_SYNC"
+
+
+@pytest.mark.parametrize("kind", ["JSON", "JSONB", "TEXT"])
+def test_what_a_value_inside_json_needs_is_said(deep, kind):
+    """Without --json-column the error names it as it is typed; what it says is done then, and nothing was before."""
+    name, before = deep.made.name, payloads(deep)
+    deep.run(f'CREATE TABLE documents (id BIGINT PRIMARY KEY, meta {kind})')
+    deep.run("""INSERT INTO documents VALUES (1, '{"person": {"id": "new"}}')""")
+    words = ["fix", "sync", name, "--sql", 'SELECT id, meta FROM documents', "--field", "metadata.person_id=meta.person.id"]
+    refused = call(deep.made.root, *words, "--yes", "--max-share", "1")
+    said = "--json-column meta"
+    assert (refused.code != 0, said in refused.err, payloads(deep) == before) == (True, True, True), refused.text
+    done = call(deep.made.root, *words, *shlex.split(said), "--yes", "--expect", "1")
+    assert (done.code, payloads(deep)[1]["metadata"]["person_id"]) == (0, "new"), done.text
+    with pytest.raises(RowsError, match="'documents.id' not at all") as caught:
+        fix.review(deep.made.settings(), op.SyncPayload(name, 'SELECT id, meta FROM documents', fields={"a": "documents.id"}))
+    assert "… AS documents.id" in caught.value.hint
 
 
 def test_a_value_inside_json_of_sql_is_synced(deep):

@@ -235,6 +235,9 @@ def test_age_is_counted_from_when_the_fix_began(made, monkeypatch):
     """Times as texts and in seconds count, nothing else; a run that goes on has the border of its beginning."""
     settings, everything = made.settings(), set(made.contents())
     wanted = op.DeletePoints(made.name, older_than={"field": "created_at", "age": "90d"}, reason="retention")
+    for age in ("90d", "90 days", timedelta(days=90)):
+        said = op.DeletePoints(made.name, older_than={"field": "created_at", "age": age}, reason="retention")
+        assert said == wanted
     (preview,) = fix.review(settings, wanted).previews
     assert {one["id"] for one in preview.sample} == OLD
 
@@ -268,7 +271,7 @@ def test_age_is_counted_from_when_the_fix_began(made, monkeypatch):
         assert {one["id"] for one in preview.sample} == {1, 8}
     with pytest.raises(PlanError, match="neither soft nor by age"):
         program.delete_points(made.name, ids=[1], soft=True, erase=True, reason="asked", settings=settings)
-    for given in ({"age": "90d"}, {"field": "f", "age": "soon"}, {"field": "f", "age": 0}, {"field": "f", "age": ["1d"]}, "90d"):
+    for given in ({"age": "90d"}, {"field": "f", "age": "soon"}, {"field": "f", "age": 0}, {"field": "f", "age": 90}, {"field": "f", "age": 90.0}, {"field": "f", "age": ["1d"]}, "90d"):
         with pytest.raises(PlanError, match="older_than"):
             fix.fix(settings, op.DeletePoints(made.name, older_than=given, reason="r"))
 

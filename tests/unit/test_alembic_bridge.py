@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -56,6 +57,20 @@ def test_operations_survive_as_text():
     assert len({checksum_of(to_text([one])) for one in EVERY}) == len(EVERY)
     stored = {type(one).__name__ for one in EVERY}
     assert stored | {type(one).__name__ for one in CODE} >= {name for name in op.__all__ if name in KNOWN}
+
+
+def test_a_recorded_duration_is_one_of_seconds():
+    """What is kept without a file is a number there, which in a file has no unit; texts of before stay what they were."""
+    wanted = [
+        op.DeleteOrphans("c", "SELECT id FROM t", reason="r", grace="10m"),
+        op.DeletePoints("c", older_than={"field": "at", "age": timedelta(days=90)}, reason="r"),
+    ]
+    text = to_text(wanted)
+    assert ('"grace":600.0' in text, '"age":7776000.0' in text) == (True, True)
+    assert "grace" not in to_text([op.DeleteOrphans("c", "SELECT id FROM t", reason="r", grace="15m")])
+    for one, again in zip(wanted, from_text(text), strict=True):
+        again.check_words()
+        assert (again, again.edit()) == (one, one.edit())
 
 
 def test_a_text_without_an_argument_of_today_means_its_default():

@@ -17,6 +17,7 @@ import qmigrate.commands.exposition  # it is not faked, and imports what is
 from qmigrate import errors
 from qmigrate.cli.app import root, run
 from qmigrate.cli.plain import to_plain
+from qmigrate.cli.shell import Duration
 from qmigrate.commands.adopt import Adopted, AdoptResult
 from qmigrate.commands.check import Checked
 from qmigrate.commands.drift import DriftRevision
@@ -280,6 +281,23 @@ def test_usage_errors_are_2(capsys, args, said):
         f"qmigrate.{args[0]}/1",
         "UsageError",
     )
+
+
+def durations(command, words=()):
+    """Every option of a command and those below it that takes a duration, with the words that lead there."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from durations(below, (*words, name))
+    yield from ((words, one) for one in command.params if isinstance(one.type, Duration))
+
+
+@pytest.mark.parametrize(("words", "option"), list(durations(root)), ids=lambda one: getattr(one, "name", None) or "-".join(one))
+def test_no_option_takes_a_bare_number_for_seconds(words, option):
+    """Of 90 nobody knows whether days are meant; with a unit, in short or in full, it is read."""
+    for written in ("90", "0.5", "7776000"):
+        with pytest.raises(click.BadParameter, match="has no unit: 90d, 24h, 5m or 60s"):
+            option.type_cast_value(click.Context(click.Command("x")), written)
+    for written in ("90d", "90 days"):
+        assert option.type_cast_value(click.Context(click.Command("x")), written) == 90 * 86400.0
 
 
 @pytest.mark.parametrize(

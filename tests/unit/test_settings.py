@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
+from datetime import timedelta
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from qmigrate.errors import ConfigError
 from qmigrate.settings import Settings
-from qmigrate.settings_read import parse_duration, redact, sql_label
+from qmigrate.settings_read import duration, parse_duration, positive_duration, redact, sql_label, timeout
 
 
 @pytest.fixture
@@ -193,7 +196,7 @@ def test_the_file_is_found_by_environment_and_in_the_current_folder(here):
         ("collections: {x: {rebuild: {sampel: 3}}}", 'unknown key "collections.x.rebuild.sampel".*"sample"'),
         ("databases: {app: {uri: x}}", 'unknown key "databases.app.uri"'),
         ("rebuild: {holdover: soon}", "rebuild.holdover must be a duration such as"),
-        ("rebuild: {holdover: 7 weeks}", "rebuild.holdover must be a duration"),
+        ("rebuild: {holdover: 7 fortnights}", "rebuild.holdover must be a duration"),
         ("rebuild: {holdover: -1}", "rebuild.holdover must be a duration"),
         ("limits: {lease_ttl: 0s}", "limits.lease_ttl must be a duration above 0"),
         ("rebuild: {workers: many}", "rebuild.workers must be a whole number from 1 to 256, not 'many'"),
@@ -343,13 +346,44 @@ def test_a_database_is_missed_only_when_it_is_asked_for(here):
     ("written", "seconds"),
     [
         *[("60s", 60.0), ("5m", 300.0), ("24h", 86400.0), ("7d", 604800.0), ("1.5 h", 5400.0), ("250ms", 0.25)],
-        *[(3, 3.0), ("90", 90.0), ("1y", None), ("", None), ("h", None), ("-5s", None), (True, None)],
-        (float("inf"), None),
+        *[("90 days", 7776000.0), ("1 day", 86400.0), ("15 minutes", 900.0), ("2 weeks", 1209600.0), ("3 HOURS", 10800.0)],
+        *[("1y", None), ("", None), ("h", None), ("-5s", None), (True, None), ("5 dayss", None), ("5 ss", None)],
+        *[(timedelta(days=90), 7776000.0), (timedelta(0), 0.0), (timedelta(seconds=-1), None)],
+        *[(0, 0.0), (0.0, 0.0), ("0", 0.0), ("0s", 0.0)],
+        # Of a bare number nobody knows whether it means seconds or days.
+        *[(3, None), (7776000.0, None), ("90", None), ("90.5", None), (float("inf"), None), (None, None), ([], None)],
     ],
 )
 def test_durations(written, seconds):
     """Units are read, and what is none is not guessed."""
     assert parse_duration(written) == seconds
+
+
+#: Sections whose durations are those of one request each, where a bare number means seconds as in any client of HTTP.
+_REQUESTS = {"qdrant"}
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        (section.name, key)
+        for section in dataclasses.fields(Settings)
+        if dataclasses.is_dataclass(kind := get_type_hints(Settings).get(section.name))
+        for key, hint in get_type_hints(kind, include_extras=True).items()
+        if {duration, positive_duration, timeout} & set(getattr(hint, "__metadata__", ()))
+    ],
+)
+def test_no_setting_takes_a_bare_number_for_seconds(here, section, key):
+    """Every duration of the settings: the error names what may be written; 0 stays what it is."""
+    for written in ("90", '"90"', "0.5"):
+        text = f"{section}: {{{key}: {written}{', url: http://localhost' if section == 'qdrant' else ''}}}"
+        if section in _REQUESTS:
+            load(text)
+            continue
+        with pytest.raises(ConfigError, match=rf"{section}.{key} is .*, which has no unit: write .*d, .*h, .*m or .*s"):
+            load(text)
+    more = ", url: http://localhost" if section == "qdrant" else ""
+    load(f"{section}: {{{key}: 90 days{more}}}")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from qmigrate.errors import UsageError
-from qmigrate.settings_read import meant, parse_duration
+from qmigrate.settings_read import is_bare_number, meant, parse_duration
 
 
 class Mode(StrEnum):
@@ -66,5 +66,6 @@ def _seconds(arguments: Mapping[str, object], key: str) -> float | None:
         return None
     found = parse_duration(str(arguments[key]))
     if found is None:
-        raise UsageError(f"alembic -x {key}={arguments[key]} is not a duration", hint="write it as 60s, 10m or 2h")
+        why = "has no unit" if is_bare_number(str(arguments[key])) else "is not a duration"
+        raise UsageError(f"alembic -x {key}={arguments[key]} {why}", hint="write it as 60s, 10m or 2h")
     return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from qmigrate.alembic.failures import shown_by_alembic
 from qmigrate.errors import UsageError
 from qmigrate.model.names import dimension_key
 from qmigrate.operations import AddVector
 from qmigrate.operations.base import Operation
 from qmigrate.operations.values import Empty, Value
-from qmigrate.settings_read import parse_duration
+from qmigrate.settings_read import is_bare_number, parse_duration
 
 __all__ = ["add_vector_dimension", "apply", "fix", "require", "revert", "run"]
 
@@ -29,12 +31,12 @@ def require(revision: str) -> None:
         gates.require(current(gates.context_of()), revision)
 
 
-def run(revision: str, *, max_estimate: str | float | None = None) -> None:
+def run(revision: str, *, max_estimate: str | timedelta | None = None) -> None:
     """Bring the collections to a revision of qmigrate here; must come before any SQL of the Alembic revision.
 
     Args:
         revision: its id, or the beginning of one.
-        max_estimate: refuse what is expected to take longer, as ``10m`` or seconds.
+        max_estimate: refuse what is expected to take longer, as ``"10m"`` or a ``timedelta``.
 
     Raises:
         BridgeError: it can't be done, or takes too long; what was begun is resumed by the next run.
@@ -46,7 +48,7 @@ def run(revision: str, *, max_estimate: str | float | None = None) -> None:
         gates.run(current(gates.context_of()), revision, _seconds(max_estimate))
 
 
-def apply(key: str, *operations: Operation, max_estimate: str | float | None = None) -> None:
+def apply(key: str, *operations: Operation, max_estimate: str | timedelta | None = None) -> None:
     """Do operations that stand here and in no revision file; must come before any SQL of the Alembic revision.
 
     They are recorded under `key` and are from then on a revision like any other: `qmigrate status`, `history`,
@@ -55,7 +57,7 @@ def apply(key: str, *operations: Operation, max_estimate: str | float | None = N
     Args:
         key: the id; no other revision may have it, and its operations must stay as they are.
         operations: of ``qmigrate.op``; globs mean what they mean in files.
-        max_estimate: refuse what is expected to take longer, as ``10m`` or seconds.
+        max_estimate: refuse what is expected to take longer, as ``"10m"`` or a ``timedelta``.
 
     Raises:
         BridgeError: it can't be done, or other operations were applied under this key.
@@ -67,13 +69,13 @@ def apply(key: str, *operations: Operation, max_estimate: str | float | None = N
         gates.apply(current(gates.context_of()), key, operations, _seconds(max_estimate))
 
 
-def fix(key: str, *operations: Operation, max_estimate: str | float | None = None) -> None:
+def fix(key: str, *operations: Operation, max_estimate: str | timedelta | None = None) -> None:
     """Change data of points, with operations such as ``op.DeletePoints``: :func:`apply`, recorded as a fix.
 
     Args:
         key: the id; no other revision may have it.
         operations: of ``qmigrate.op``.
-        max_estimate: refuse what is expected to take longer, as ``10m`` or seconds.
+        max_estimate: refuse what is expected to take longer, as ``"10m"`` or a ``timedelta``.
     """
     from qmigrate.alembic import gates
     from qmigrate.alembic.integration import current
@@ -119,8 +121,9 @@ def revert(revision: str, *, writes: str = "refuse") -> None:
         gates.revert(current(gates.context_of()), revision, writes)
 
 
-def _seconds(given: str | float | None) -> float | None:
+def _seconds(given: str | timedelta | None) -> float | None:
     found = None if given is None else parse_duration(given)
     if given is not None and found is None:
-        raise UsageError(f"max_estimate={given!r} is not a duration", hint='write it as "10m"')
+        why = "has no unit" if is_bare_number(given) else "is not a duration"
+        raise UsageError(f"max_estimate={given!r} {why}", hint='write it as "10m", or as a timedelta')
     return found

@@ -303,16 +303,18 @@ class Duration(_Seconds):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds of what was typed."""
-        from qmigrate.settings_read import parse_duration
+        from qmigrate.settings_read import is_bare_number, parse_duration
 
         found = parse_duration(value)
+        if found is None and is_bare_number(value):
+            self.fail(f"{value!r} has no unit: 90d, 24h, 5m or 60s", param, ctx)
         if found is None:
             self.fail(f"{value!r} is not a duration such as 60s, 5m, 24h or 7d", param, ctx)
         return found
 
 
 class Age(Duration):
-    """A duration with its unit: what is deleted by a bare number of seconds was hardly meant."""
+    """A duration that has a unit even where it is 0: everything is older than that."""
 
     name = "age"
 

@@ -36,7 +36,7 @@ def review(settings: Settings, operation: DeletePoints, *, tenant: str | int | N
         return Review(tuple(previews(opened, plan)), plan.notes)
 
 
-def erase(
+def erase(  # noqa: PLR0913  the options of the verb
     settings: Settings,
     operation: DeletePoints,
     *,

@@ -162,7 +162,7 @@ def review(
         return Review(tuple(previews(opened, plan)), plan.notes, unmanaged)
 
 
-def fix(
+def fix(  # noqa: PLR0913  the options of the verb
     settings: Settings,
     *operations: Operation,
     narrow: Narrow | None = None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qmigrate.errors import EmbedError
-from qmigrate.settings_read import parse_duration
+from qmigrate.settings_read import parse_timeout
 
 
 class Options:
@@ -108,7 +108,7 @@ class Options:
         value = self._config.get(key)
         if value is None:
             return default
-        found = parse_duration(value) if isinstance(value, str | int | float) else None
+        found = parse_timeout(value)
         if not found:
             raise self.wrong(key, "a duration such as 30s or 5m", value)
         return found

@@ -6,19 +6,22 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from qmigrate.model import statement
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.operations.base import Key, Operation, assign, plain
 from qmigrate.operations.data import KEY, DataFix
-from qmigrate.settings_read import parse_duration
+from qmigrate.settings_read import Seconds, duration_problem, parse_duration
 
 #: What the audit calls a deletion of something that was named, by its id or by the application's.
 ASSET = "ASSET"
 _TYPE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 #: A century, in seconds.
 _MOST_AGE = 100 * 366 * 86400.0
+#: How long the second look at orphans waits by default: a quarter of an hour.
+GRACE = Seconds(900.0)
 #: Ids that the record names of one deletion.
 _TARGETS = 100
 _CONDITIONS = ("must", "should", "must_not", "min_should")
@@ -46,7 +49,8 @@ class DeletePoints(DataFix):
         export: keep the points for an undo; without, there is none.
         type: for the record, as the application calls it (``SESSION``, ``CATEGORY``); by default what selects them.
         older_than: ``{"field": "created_at", "age": "90d"}``: points whose time lies so long ago when it is done. The
-            field holds texts of times, or seconds since 1970; a point without it is never selected.
+            age is a text with a unit, or a ``timedelta``; the field holds texts of times, or seconds since 1970; a
+            point without it is never selected.
         soft: only mark them: readers leave them out (``qmigrate.fix.visible``), `gc` deletes them later.
         flag: payload key of the mark: an object with ``at`` and ``reason``.
         target: for the record, what was asked for, as it was said; by default what selects the points.
@@ -80,8 +84,13 @@ class DeletePoints(DataFix):
             assign(self, ids=[_canonical(one) for one in self.ids])
         if isinstance(self.older_than, Mapping):
             written = self.older_than.get("age")
-            age = parse_duration(written) if isinstance(written, str | int | float) else None
+            age = parse_duration(written)
             assign(self, older_than={**self.older_than, "age": written if age is None else age})
+
+    def as_recorded(self) -> None:
+        """What was kept without a file has durations in seconds, as plain numbers."""
+        if isinstance(self.older_than, Mapping) and isinstance(self.older_than.get("age"), float):
+            assign(self, older_than={**self.older_than, "age": Seconds(self.older_than["age"])})
 
     def check_words(self) -> None:
         """See the base class."""
@@ -259,8 +268,10 @@ class DeletePoints(DataFix):
         name, age = self.older_than["field"], self.older_than["age"]
         if not isinstance(name, str) or not name:
             return "older_than must name a payload key as its field"
-        if not isinstance(age, float) or not 0 < age < _MOST_AGE:
-            return f"the age of older_than must be a duration such as 90d, not {age!r:.20}"
+        if not isinstance(age, Seconds):
+            return f"the age of older_than {duration_problem(age)}"
+        if not 0 < age < _MOST_AGE:
+            return f"the age of older_than must be above 0 and below a century, not {age:g} s"
         return None
 
     def _soft_problem(self) -> str | None:
@@ -303,7 +314,7 @@ def _is_id(one: Any) -> bool:
 class DeleteOrphans(DataFix):
     """Delete the points that have no row in the application's SQL; they are exported first, so that it can be undone.
 
-    A point goes only when it has no row twice, `grace` seconds apart, once every transaction of the first time has
+    A point goes only when it has no row twice, `grace` apart, once every transaction of the first time has
     ended (PostgreSQL), and when its id has no row right before. A query without any row is refused.
 
     Args:
@@ -313,7 +324,7 @@ class DeleteOrphans(DataFix):
         database: name under ``databases:`` in the settings: the primary, never a replica.
         parameters: values of the query's ``:parameters``.
         reason: why; it is recorded, and must be given.
-        grace: seconds between the two looks; 0 only where the application is stopped.
+        grace: time between the two looks, as ``"15m"`` or a ``timedelta``; 0 only where the application is stopped.
         max_share: the largest share of the points that may go; None for ``fixes.max_share`` of the settings.
         export: keep the points for an undo; without, there is none.
         id_field: the payload field that holds what `key` holds, where that is no point id: integers, UUIDs, any text;
@@ -328,17 +339,27 @@ class DeleteOrphans(DataFix):
     database: str = "app"
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reason: str = ""
-    grace: float = 900.0
+    grace: str | timedelta | float = GRACE
     max_share: float | None = None
     export: bool = True
     id_field: str | None = None
+
+    def __post_init__(self) -> None:
+        """A duration becomes seconds; what is none stays for the message."""
+        grace = parse_duration(self.grace)
+        assign(self, grace=self.grace if grace is None else grace)
+
+    def as_recorded(self) -> None:
+        """What was kept without a file has durations in seconds, as plain numbers."""
+        if isinstance(self.grace, float):
+            assign(self, grace=Seconds(self.grace))
 
     def check_words(self) -> None:
         """See the base class."""
         if self.id_field is not None and (not isinstance(self.id_field, str) or not self.id_field):
             raise self.error(f"id_field must name a payload field, not {self.id_field!r}")
-        if not isinstance(self.grace, int | float) or isinstance(self.grace, bool) or self.grace < 0:
-            raise self.error(f"grace must be seconds, not {self.grace!r}")
+        if not isinstance(self.grace, Seconds):
+            raise self.error(f"grace {duration_problem(self.grace)}")
         Operation.check_words(self)
         problem, hint = self._removal().problem()
         if problem:

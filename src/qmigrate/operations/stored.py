@@ -12,6 +12,7 @@ from qmigrate import operations
 from qmigrate.errors import PlanError
 from qmigrate.operations import values
 from qmigrate.operations.base import Operation, assign
+from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.operations.quality import Recall
 from qmigrate.operations.rekey import Uuid5
 
@@ -100,6 +101,8 @@ def _in(value: Any) -> Any:
     said = {key: _in(item) for key, item in value.items() if key != _KIND}
     usual = {one.name: _default(one) for one in fields(kind) if one.name not in said}
     assign(made, **usual, **said)
+    if isinstance(made, DeletePoints | DeleteOrphans):
+        made.as_recorded()
     return made
 
 

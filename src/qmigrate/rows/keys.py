@@ -112,7 +112,7 @@ def canonical(text: str) -> str:
 
 
 def _uuid_in(text: str) -> str | None:
-    """The UUID that a text is: in any case, with or without hyphens, in braces, padded as CHAR does; None for others."""
+    """The UUID that a text is, or None: in any case, with or without hyphens, in braces, padded as CHAR does."""
     bare = text.strip(" ")
     if bare[:1] == "{" and bare[-1:] == "}":
         bare = bare[1:-1]

@@ -14,6 +14,7 @@ from qmigrate.errors import RowsError
 from qmigrate.model import statement
 from qmigrate.model.ids import DescentError, Page, ascending, pages_of, plain_page
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.rows import moment
 from qmigrate.rows.database import MYSQL, Database, bound
 from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, compared, freely, spelled
@@ -261,7 +262,7 @@ class Rows:
                     what = "twice" if column in names else "not at all"
                     raise RowsError(
                         f"the query on {self.name} has the column {column!r} {what}; it has {', '.join(names)}",
-                        hint="name it in the SELECT: … AS " + column,
+                        hint=_way_to(column, names),
                     )
             number = next(kind for name, kind in described if name == self.query.key)
             kind = number if self._database.backend == "postgresql" else self._sample(connection)
@@ -318,3 +319,12 @@ class Rows:
     def _wrapped(self, head: str, ending: str = "") -> str:
         """The user's query inside another one; on lines of its own, since a comment may end it."""
         return f"{head} FROM (\n{statement.body(self.query.sql)}\n) AS qmigrate_rows {ending}"
+
+
+def _way_to(column: str, names: Sequence[str]) -> str:
+    """How a query gets a column that it lacks: ``meta.person`` is mostly a value inside the JSON of ``meta``."""
+    outer, dot, inside = column.partition(".")
+    if dot and outer in names:
+        said = f"--json-column {quote(outer)} (json=[{outer!r}] in Python and presets)"
+        return f"{said} reads {inside} inside the JSON of {outer}, be it jsonb or text"
+    return "name it in the SELECT: … AS " + column
