@@ -259,7 +259,21 @@ def test_an_embedder_of_another_size(deployment):
     upgrade.upgrade(deployment.settings())
     deployment.load(3)
     deployment.revise("0002", ADD.replace("size=16", "size=12"))
-    refuse(deployment, 2, "embedder 'words' makes vectors of 16 values", "'b'", "declared with 12")
+    said = ("embedder 'words' makes vectors of 16 values", "'b'", "declared with 12")
+    refuse(deployment, 2, *said)
+    # What the settings say needs no model, so the plan says it, too.
+    for look in (upgrade.plan, lambda settings: upgrade.upgrade(settings, dry_run=True)):
+        with pytest.raises(EmbedError) as caught:
+            look(deployment.settings())
+        check(caught.value, 2, *said)
+
+
+@on_local_mode
+def test_a_size_that_no_setting_says_is_refused_before_anything_is_made(made, words):
+    """Only its first vectors show the size: these are made before a generation, a snapshot or a run."""
+    made.revise("0002", ADD.replace("size=16", "size=12"))
+    assert upgrade.plan(made.settings()).collections
+    refuse(made, 2, "12", "16")
 
 
 TRANSFORM = """

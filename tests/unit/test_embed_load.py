@@ -10,10 +10,45 @@ from typing import Any
 import pytest
 
 from qmigrate import embed
-from qmigrate.embed import fingerprint_digest, load
+from qmigrate.embed import fingerprint_digest, known_size, load
 from qmigrate.embed.inputs import ImageName
 from qmigrate.errors import EmbedError
 from qmigrate.ports import Embedder
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        ({"type": "hashing"}, 256),
+        ({"type": "hashing", "size": 64}, 64),
+        ({"type": "pixels"}, 512),
+        ({"type": "pixels", "size": 128}, 128),
+        ({"type": "callable", "function": "json:dumps"}, None),
+        ({"type": "callable", "function": "json:dumps", "size": 384}, 384),
+        ({"type": "http", "url": "http://localhost", "model": "m"}, None),
+        ({"type": "http", "url": "http://localhost", "model": "m", "dimensions": 1024}, 1024),
+        ({"type": "http", "url": "http://localhost", "model": "m", "size": 768}, 768),
+    ],
+)
+def test_a_size_that_the_settings_say_is_known_without_the_embedder(config, size):
+    """A plan and the lint load no model; what they say of its size is what the embedder says itself."""
+    assert (known_size(config), load("x", config).size) == (size, size)
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        ({"type": "sentence_transformers", "model": "m", "truncate_dim": 64}, 64),
+        ({"type": "sentence_transformers", "model": "m"}, None),
+        ({"type": "open_clip", "model": "m"}, None),
+        ({"type": "nothing", "size": 4}, None),
+        ({"type": "hashing", "size": "64"}, None),
+        ({}, None),
+    ],
+)
+def test_of_a_model_only_what_is_said_is_known(config, size):
+    """What would have to be loaded, or is wrong, says nothing here."""
+    assert known_size(config) == size
 
 
 @pytest.mark.parametrize(

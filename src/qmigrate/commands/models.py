@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from qmigrate.commands.session import Session
+from qmigrate.embed import known_size
 from qmigrate.embed.fingerprint import fingerprint_words
 from qmigrate.errors import QmigrateError
 from qmigrate.model.plan import Build, CollectionPlan, Plan
 from qmigrate.model.state import World
 from qmigrate.operations.values import Embed
+from qmigrate.steps.preflight import check_size
 from qmigrate.steps.work import transform_of
 
 
@@ -21,6 +23,9 @@ def with_models(opened: Session, world: World, plan: Plan, *, load: bool) -> Pla
     Args:
         load: whether embedders are loaded, which is how a change of model is known. Only those are that fill a vector
             whose earlier model is recorded; one that can't be loaded is a note.
+
+    Raises:
+        EmbedError: the settings say that an embedder makes vectors of another size than declared.
     """
     found = [note for item in plan.collections for note in _notes(opened, world, item, load=load)]
     return replace(plan, notes=tuple(dict.fromkeys([*plan.notes, *found])))
@@ -41,6 +46,8 @@ def _notes(opened: Session, world: World, item: CollectionPlan, *, load: bool) -
         for vector in transform.filled:
             filling = transform.values[vector]
             if isinstance(filling, Embed):
+                made = known_size(configured.get(filling.embedder, {}))
+                check_size(name, step, vector, filling.embedder, made)
                 yield from _random(name, vector, filling, configured)
                 if load and vector in recorded:
                     yield _change(opened, name, vector, filling, configured, recorded[vector])

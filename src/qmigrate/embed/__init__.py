@@ -15,32 +15,35 @@ from qmigrate.errors import EmbedError
 if TYPE_CHECKING:
     from qmigrate.ports import Embedder
 
-__all__ = ["devices_for", "fingerprint_digest", "load", "on_device"]
+__all__ = ["devices_for", "fingerprint_digest", "known_size", "load", "on_device"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
-    """Where a type of embedder lives, and which keys it takes."""
+    """Where a type of embedder lives, which keys it takes, and which of these say the size of its vectors."""
 
     module: str
     keys: frozenset[str]
+    sizes: tuple[str, ...]
 
 
-def _backend(module: str, keys: str) -> _Backend:
-    return _Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()))
+def _backend(module: str, keys: str, *sizes: str) -> _Backend:
+    return _Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()), sizes)
 
 
 #: Of every embedder that takes images; see ``sources.py``.
 _IMAGES = "image_roots image_hosts image_networks image_base64 image_timeout image_max_bytes"
 
 _BACKENDS: Mapping[str, _Backend] = {
-    "hashing": _backend("hashing", "size"),
-    "pixels": _backend("pixels", f"size {_IMAGES}"),
-    "callable": _backend("function", "function size max_batch version"),
+    "hashing": _backend("hashing", "size", "size"),
+    "pixels": _backend("pixels", f"size {_IMAGES}", "size"),
+    "callable": _backend("function", "function size max_batch version", "size"),
     "http": _backend(
         "http",
         "url api model dimensions size encoding_format truncate normalize prompt version "
         "api_key_env api_key_file max_batch concurrency timeout max_retries",
+        "size",
+        "dimensions",
     ),
     "open_clip": _backend(
         "open_clip",
@@ -51,8 +54,13 @@ _BACKENDS: Mapping[str, _Backend] = {
         "sentence_transformers",
         "model method prompt prompt_name normalize_embeddings truncate_dim max_seq_length revision cache_folder "
         f"local_files_only trust_remote_code dtype device batch_size threads exif_transpose {_IMAGES}",
+        "truncate_dim",
     ),
 }
+
+
+#: Embedders of this package, which make vectors of a size of their own where none is said.
+_WITH_DEFAULT = frozenset({"hashing", "pixels"})
 
 
 def load(name: str, config: Mapping[str, Any]) -> Embedder:
@@ -86,6 +94,15 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
             )
     embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config))
     return embedder
+
+
+def known_size(config: Mapping[str, Any]) -> int | None:
+    """How many values its vectors have, where the settings alone say so; nothing is loaded and nobody is asked."""
+    backend = _BACKENDS.get(str(config.get("type")))
+    said = [config[key] for key in backend.sizes if config.get(key) is not None] if backend is not None else []
+    if not said and config.get("type") in _WITH_DEFAULT and backend is not None:
+        said = [importlib.import_module(backend.module).DEFAULT_SIZE]
+    return said[0] if said and type(said[0]) is int else None
 
 
 def on_device(config: Mapping[str, Any], device: str) -> Mapping[str, Any]:

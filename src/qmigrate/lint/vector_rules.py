@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from qmigrate.embed import known_size
 from qmigrate.errors import PlanError
 from qmigrate.lint.calls import definition
 from qmigrate.lint.change_rules import each_operation
@@ -20,7 +21,7 @@ def _size(project: Project) -> Iterator[Hit]:
     for use in project.uses:
         for vector, value in use.operation.embeds().items():
             configured = project.embedder(use.name, value.embedder)
-            made = configured.get("size") if configured else None
+            made = known_size(configured) if configured else None
             declared = getattr(use.operation, "params", None)
             if declared is None and use.before is not None:
                 declared = params_of(use.before, vector)

@@ -129,13 +129,7 @@ def _wait_until_green(work: Work, physical: str) -> None:
 
 def _check_embed(work: Work, step: Build, vector: str, filling: Embed, transform: PointTransform) -> JsonObject:
     embedder = work.code.embedder(filling.embedder)
-    declared = step.schema.vectors.get(vector, {}).get("size")
-    if embedder.size is not None and declared is not None and embedder.size != declared:
-        raise EmbedError(
-            f"embedder {filling.embedder!r} makes vectors of {embedder.size} values, but vector {vector!r} of "
-            f"{work.collection} is declared with {declared}",
-            hint="make the sizes agree in the revision or in qmigrate.yaml",
-        )
+    check_size(work.collection, step, vector, filling.embedder, embedder.size)
     fields = sorted(filling.fields())
     # A template leaves missing parts out, so only the fill can say whether anything remains of a point's text.
     # A payload function may make the field, or take it away.
@@ -143,6 +137,21 @@ def _check_embed(work: Work, step: Build, vector: str, filling: Embed, transform
         how = filling.on_failure or work.settings.rebuild.on_failure
         _check_field(work, step, fields[0], vector, how)
     return embedder.fingerprint()
+
+
+def check_size(collection: str, step: Build, vector: str, embedder: str, size: int | None) -> None:
+    """See that an embedder makes vectors of the size that is declared, as far as it is known.
+
+    Raises:
+        EmbedError: it doesn't.
+    """
+    declared = step.schema.vectors.get(vector, {}).get("size")
+    if size is not None and declared is not None and size != declared:
+        raise EmbedError(
+            f"embedder {embedder!r} makes vectors of {size} values, but vector {vector!r} of {collection} is declared "
+            f"with {declared}",
+            hint="make the sizes agree in the revision or in qmigrate.yaml",
+        )
 
 
 def _check_field(work: Work, step: Build, name: str, vector: str, how: str) -> None:
