@@ -265,7 +265,7 @@ def test_an_archive_of_another_ledger_is_left_and_named(made):
     header = replace(archive.summary(ours).header, ledger="another")
     theirs = archive.write(ours.with_name(f"theirs{archive.SUFFIX}"), header, []).path
     before = theirs.read_bytes()
-    done = program.delete_points(made.name, ids=[3, 4], reason="r", erase=True, settings=made.settings())
+    (done,) = program.delete_points(made.name, ids=[3, 4], reason="r", erase=True, settings=made.settings()).done
     assert not {3, 4} & {one.id for one in archive.read(ours)}
     assert theirs.read_bytes() == before
     assert [one for one in done.erasure.beyond if str(theirs) in one]
