@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -255,6 +256,19 @@ def test_a_point_that_is_written_again_is_a_new_one(made, monkeypatch):
     # What was restored is no way around it either: beside, and in a collection of another name.
     restore.restore(made.settings(), made.name, str(moved), into=made.name + "_b", consent=True)
     assert set(made.contents(made.name + "_b")) == set(range(1, 13)) - {3, 4}
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_an_archive_of_another_ledger_is_left_and_named(made):
+    """Of one name in two projects that share a folder: what the other one has archived holds other points."""
+    ours = snapshot.create(made.settings(), made.name, archived=True).rows[0].path
+    header = replace(archive.summary(ours).header, ledger="another")
+    theirs = archive.write(ours.with_name(f"theirs{archive.SUFFIX}"), header, []).path
+    before = theirs.read_bytes()
+    (done,) = program.delete_points(made.name, ids=[3, 4], reason="r", erase=True, settings=made.settings()).done
+    assert not {3, 4} & {one.id for one in archive.read(ours)}
+    assert theirs.read_bytes() == before
+    assert [one for one in done.erasure.beyond if str(theirs) in one]
 
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.harness import CREATE, make_point, write
 from tests.scenarios.cli import call
 
+from qmigrate import archive
 from qmigrate.commands import restore, snapshot, upgrade
 from qmigrate.errors import CollectionsFailedError, NotFoundError, RefusedError, UsageError
 from qmigrate.steps import restore as building
@@ -100,3 +103,36 @@ def test_an_exact_name_is_no_glob(three):
     put(made, odd, make_point(99))
     restore.restore(made.settings(), odd, folder=file, consent=True)
     assert counts(made, [*names, odd]) == [11, 11, 11, 3]
+
+
+def test_a_glob_restores_nothing_that_only_another_ledger_has(three, tmp_path):
+    """Of a folder that several projects share only what is ours is meant; an exact name still moves a collection."""
+    made, names = three
+    folder, other = tmp_path / "shared", f"{made.name}_a_theirs"
+    (found,) = snapshot.create(made.settings(), names[0], to=folder, archived=True).rows
+    header = archive.summary(found.path).header
+    archive.write(folder / f"theirs{archive.SUFFIX}", replace(header, name=other, ledger="another"), [])
+    shown = restore.plan(made.settings(), f"{made.name}_a*", folder=folder)
+    assert [one.job.collection for one in shown.collections] == names[:1]
+    with pytest.raises(NotFoundError, match="another ledger") as caught:
+        restore.plan(made.settings(), f"{other[:-1]}?", folder=folder)
+    assert other in caught.value.hint
+    assert restore.plan(made.settings(), other, folder=folder).collections[0].job.collection == other
+    # A collection of ours that has no archive of ours is not replaced by that of another project, either.
+    archive.write(tmp_path / "one" / f"x{archive.SUFFIX}", replace(header, name=names[1], ledger="another"), [])
+    if "path" in made.qdrant:
+        restore.plan(made.settings(), names[1], folder=tmp_path / "one")
+        with pytest.raises(NotFoundError, match="another ledger"):
+            restore.plan(made.settings(), f"{made.name}_[b]", folder=tmp_path / "one")
+
+
+def test_what_another_ledger_left_out_of_its_header_is_not_met_by_a_glob(three, tmp_path):
+    """An archive of a collection that nothing had under management is restored by its name alone."""
+    made, names = three
+    (found,) = snapshot.create(made.settings(), names[0], to=tmp_path, archived=True).rows
+    free = f"{made.name}_free"
+    header = replace(archive.summary(found.path).header, name=free, ledger=None)
+    archive.write(tmp_path / f"free{archive.SUFFIX}", header, [])
+    shown = restore.plan(made.settings(), f"{made.name}_[af]*", folder=tmp_path)
+    assert [one.job.collection for one in shown.collections] == names[:1]
+    assert restore.plan(made.settings(), free, folder=tmp_path).collections[0].job.collection == free

@@ -573,6 +573,22 @@ def test_snapshots_are_deleted_by_name_number_and_age(deployment):
     assert made.row().state == "ready"
 
 
+def test_the_newest_are_kept_of_each_kind(deployment):
+    """Of archives, and of what the server keeps and loses with its collection; a file of some points is no way back."""
+    made = prepared(deployment)
+    settings, server = made.settings(), "url" in made.qdrant
+    taken = [archived(made).name for _ in range(2)]
+    kept = [snapshot.create(settings, made.name).rows[0].name for _ in range(2)] if server else []
+    header = replace(archive.summary(settings.archives / taken[0]).header, kind="deleted")
+    partial = archive.write(settings.archives / f"partial{archive.SUFFIX}", header, []).path.name
+    for keep in (2, 1):
+        gone = snapshot.delete(settings, collection=made.name, keep=keep, older_than=0, consent=True)
+        assert sorted(row.name for row in gone.rows) == sorted([*taken[:-keep], *list(dict.fromkeys(kept))[:-keep]])
+    assert "partial" not in restore.plan(settings, made.name).collections[0].lines[0]
+    gone = snapshot.delete(settings, ["partial*"], consent=True)
+    assert [row.name for row in gone.rows] == [partial]
+
+
 def test_an_interrupted_deletion_is_ended_by_the_next_command(deployment, monkeypatch):
     """What is gone is gone, the rest is there, and no run stays open."""
     made = prepared(deployment)

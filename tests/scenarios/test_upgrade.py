@@ -7,7 +7,9 @@ from tests.harness import ADD, CREATE, INDEX, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
-from qmigrate.errors import EmbedError, PlanError, RefusedError, UnchangedError
+from qmigrate.errors import EmbedError, PlanError, RefusedError, StoreError, UnchangedError
+from qmigrate.ledger import Ledger
+from qmigrate.steps import clone
 from qmigrate.store.faults import RefusedRequestError
 
 
@@ -183,22 +185,80 @@ def test_a_change_that_is_refused_later_names_the_way_out(one, monkeypatch):
     assert one.row().state == "pending"
 
 
-def test_a_generation_that_the_server_refuses_names_the_way_out(one, monkeypatch):
-    """It is refused at every try, so the error names abort, which ends the run; the live collection is as it was."""
-    one.revise("0002", ADD)
-    store = one.store()
+NEW = """
+def upgrade():
+    return [op.CreateCollection("{name}_new", {{"a": VectorParams(size=8, distance=Distance.COSINE)}})]
+"""
+CLONED = """
+def upgrade():
+    return [op.UpdateCollection("{name}", hnsw_config=HnswConfigDiff(m=8))]
+"""
+
+
+def refused_at(made, monkeypatch, when):
+    """Its server refuses to make a collection: before anything is there, when it is half made, or behind a timeout."""
+    store = made.store()
     kind = type(store)
     store.close()
+    real = kind.create_collection
 
-    def refuse(*_args, **_more):
+    def refuse(self, name, schema, **more):
+        if when == "half made":
+            real(self, name, schema, **more)
+        if when == "unclear":
+            monkeypatch.setattr(kind, "all_answered", lambda _: False)
         raise RefusedRequestError("Qdrant says no")
 
     monkeypatch.setattr(kind, "create_collection", refuse)
-    for _ in range(2):
-        with pytest.raises(RefusedRequestError) as caught:
-            upgrade.upgrade(one.settings())
-        assert f"qmigrate abort {one.name}" in caught.value.hint
-    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("body", [ADD, NEW, CLONED], ids=["rebuild", "new", "clone"])
+def test_a_generation_that_the_server_refuses_at_once_leaves_no_run_behind(one, monkeypatch, body):
+    """Nothing was made: the run is over, its number is free again, and the repaired file applies without an abort."""
+    before = one.contents()
+    path = one.revise("0002", body)
+    with monkeypatch.context() as patch:
+        refused_at(one, patch, "at once")
+        if body is CLONED:
+            patch.setattr(clone, "recover", lambda step, work: step)
+        for _ in range(2):
+            with pytest.raises(UnchangedError, match="says no") as caught:
+                upgrade.upgrade(one.settings())
+            assert "abort" not in (caught.value.hint or "")
+    assert one.contents() == before
+    assert back.abort(one.settings()).outcomes == ()
+    ledger = Ledger.open(one.settings().ledger.url)
+    rows = [row for found in ledger.all_generations().values() for row in found]
+    ledger.close()
+    assert {row.state for row in rows} == {"live"}
+    store = one.store()
+    made = {name for name in store.physical_names() if name.startswith(one.name)}
+    assert made == {f"{one.name}__g0001"}
+    assert not store.capabilities.snapshots or not store.list_snapshots(f"{one.name}__g0001")
+    store.close()
+    path.write_text(path.read_text() + "# repaired\n")
+    assert upgrade.upgrade(one.settings()).resumed == ()
+    assert one.row().revision == ("0001" if body is NEW else "0002")
+
+
+@pytest.mark.parametrize("when", ["half made", "unclear", "resumed"])
+def test_a_generation_that_may_have_been_made_names_the_way_out(one, monkeypatch, when):
+    """Where it isn't certain that nothing was made the run stays open, and its error names abort, which ends it."""
+    one.revise("0002", ADD)
+    with monkeypatch.context() as patch:
+        if when == "resumed":
+            store = one.store()
+            kind = type(store)
+            store.close()
+            patch.setattr(kind, "create_collection", lambda *_a, **_b: (_ for _ in ()).throw(StoreError("cut off")))
+            with pytest.raises(StoreError, match="cut off"):
+                upgrade.upgrade(one.settings())
+        refused_at(one, patch, when)
+        # What is half made is found by the next try, and finished.
+        for _ in range(1 if when == "half made" else 2):
+            with pytest.raises(RefusedRequestError) as caught:
+                upgrade.upgrade(one.settings())
+            assert f"qmigrate abort {one.name}" in caught.value.hint
     back.abort(one.settings())
     assert one.row().state == "pending"
     assert upgrade.upgrade(one.settings()).resumed == ()

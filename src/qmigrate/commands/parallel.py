@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from qmigrate.commands.failures import MovedError
 from qmigrate.errors import QmigrateError, StoppedError
-from qmigrate.model.plan import GoLive, InPlace, Job
+from qmigrate.model.plan import Job
 from qmigrate.ports import Progress, Store
 
 Item = TypeVar("Item")
@@ -34,24 +34,13 @@ def chains(items: Sequence[Item], job: Callable[[Item], Job]) -> list[list[Item]
     """What may go on beside each other: whose jobs touch a common name stay in one chain, in the order of the items."""
     found: list[tuple[set[str], list[int]]] = []
     for place, item in enumerate(items):
-        names, chain = _names(job(item)), [place]
+        names, chain = set(job(item).names()), [place]
         for other in [one for one in found if one[0] & names]:
             names |= other[0]
             chain += other[1]
             found.remove(other)
         found.append((names, sorted(chain)))
     return [[items[place] for place in chain] for _, chain in sorted(found, key=lambda one: one[1])]
-
-
-def _names(job: Job) -> set[str]:
-    """The logical names and aliases that a job may move."""
-    found = {job.collection}
-    for step in job.steps:
-        if isinstance(step, GoLive):
-            found.update(step.aliases)
-        elif isinstance(step, InPlace):
-            found.update(change.name for change in step.changes if change.kind.startswith("alias."))
-    return found
 
 
 def each(

@@ -198,11 +198,15 @@ def _origins(
 ) -> dict[str, Origin]:
     """What is restored, by the name that it is of.
 
+    A glob means what is under management, and archives of this ledger: in a folder that several projects share, what
+    another ledger has archived, or nothing had under management, is restored by its exact name alone.
+
     Raises:
         NotFoundError: there is no such snapshot, or one of the collections has none.
         UsageError: several collections, and something that is of one.
     """
-    of_archives = {one.header.name for one in archive.summaries(folder)}
+    stored = [one.header for one in archive.summaries(folder)]
+    of_archives = {one.name for one in stored}
     known = of_archives.union(known_names(opened.ledger, opened.store))
     if not is_glob(pattern, known):
         return {pattern: find(opened, pattern, snapshot, folder, into=into)}
@@ -213,10 +217,21 @@ def _origins(
         )
     world = observe(opened.ledger, opened.store)
     managed = [name for name, state in world.collections.items() if state.managed and state.live is not None]
-    names = met(pattern, sorted({*managed, *of_archives}), known)
+    ours = {one.name for one in stored if one.ledger is not None and one.ledger == opened.ledger_id}
+    names = met(pattern, sorted({*managed, *ours}), known)
     if not names:
-        raise NotFoundError(f"no collection and no archive matches {pattern}", hint="qmigrate snapshot list")
-    return {name: find(opened, name, None, folder) for name in names}
+        raise _none_of_ours(pattern, met(pattern, sorted(of_archives), known))
+    return {name: find(opened, name, None, folder, ours=True) for name in names}
+
+
+def _none_of_ours(pattern: str, others: Sequence[str]) -> NotFoundError:
+    """A glob that meets nothing of this ledger; what it would meet of others is named."""
+    if not others:
+        return NotFoundError(f"no collection and no archive matches {pattern}", hint="qmigrate snapshot list")
+    return NotFoundError(
+        f"no collection and no archive of this ledger matches {pattern}; archives of another ledger do",
+        hint=f"an exact name restores one: qmigrate snapshot restore {quote(others[0])} --latest",
+    )
 
 
 def _restored_names(opened: Session, pattern: str) -> list[str]:
@@ -241,12 +256,19 @@ def _restored_names(opened: Session, pattern: str) -> list[str]:
 
 
 def find(
-    opened: Session, collection: str, snapshot: str | None, folder: Path, *, into: str | None = None
+    opened: Session,
+    collection: str,
+    snapshot: str | None,
+    folder: Path,
+    *,
+    into: str | None = None,
+    ours: bool = False,
 ) -> Origin:
     """The snapshot or archive that was meant, with all that a plan needs of it.
 
     Args:
         snapshot: a name or a path; None for the newest.
+        ours: never an archive of another ledger.
 
     Raises:
         NotFoundError: there is none.
@@ -260,7 +282,11 @@ def find(
     if snapshot is None:
         # Of several projects in one folder the newest of ours is meant; where there is none, it may be a move.
         others = foreign_archives(opened, folder)
-        found = [one for one in found if one.path is None or one.name not in others] or found
+        found = [one for one in found if one.whole]
+        mine = [one for one in found if one.path is None or one.name not in others]
+        if ours and found and not mine:
+            raise _none_of_ours(collection, [collection])
+        found = mine or found
     chosen = found[-1:] if snapshot is None else [one for one in found if one.name == snapshot]
     if not chosen:
         what = f"snapshot {snapshot!r}" if snapshot else "snapshot"

@@ -323,6 +323,7 @@ class SnapshotEntry:
         points: of an archive.
         kept_until: when its collection may be deleted, and a server-side snapshot with it; None for what serves.
         path: of an archive.
+        whole: it holds the whole collection, so it is a way back; else some points of it, kept for something else.
     """
 
     collection: str
@@ -337,6 +338,7 @@ class SnapshotEntry:
     points: int | None = None
     kept_until: datetime | None = None
     path: Path | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

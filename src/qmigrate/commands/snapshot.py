@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.observe import observe
 from qmigrate.ports import Progress, Silent, Snapshot
 from qmigrate.settings import Settings
-from qmigrate.steps.export import described, export, file_name, header_of
+from qmigrate.steps.export import WHOLE, described, export, file_name, header_of
 
 #: Verb of the run that records a deletion.
 DELETE = "snapshot delete"
@@ -107,12 +108,13 @@ def delete(
     """Delete snapshots and archives; each deletion is recorded as a run of its collection.
 
     One that an unfinished run has made, or restores, is spared, and so is an archive of another ledger's collection
-    that is not named exactly.
+    that is not named exactly. So is an archive of some points only, unless a pattern means it.
 
     Args:
         patterns: globs of snapshot names; none means all.
         collection: a glob of logical names.
-        keep: spare the newest `keep` of each collection.
+        keep: spare the newest `keep` snapshots and the newest `keep` archives of each collection: the one kind goes
+            with its server or its generation, so it doesn't stand in for the other.
         older_than: spare what is younger, in seconds.
         folder: of the archives, else ``.qmigrate/snapshots``.
         consent: without it nothing is deleted.
@@ -212,6 +214,7 @@ def of_archive(one: Summary) -> SnapshotEntry:
         revision=revisions[-1][0] if revisions else None,
         points=one.points,
         path=one.path,
+        whole=header.kind == WHOLE,
     )
 
 
@@ -278,13 +281,13 @@ def _chosen(
 ) -> list[SnapshotEntry]:
     wanted = frozenset(met_by_any(patterns, [one.name for one in found]))
     oldest = datetime.min.replace(tzinfo=UTC)
-    newest: dict[str, int] = {}
+    newest: Counter[tuple[str, str]] = Counter()
     chosen = []
     for one in sorted(found, key=lambda one: one.created_at or oldest, reverse=True):
-        newest[one.collection] = newest.get(one.collection, 0) + 1
-        if patterns and one.name not in wanted:
+        newest[one.collection, one.kind] += one.whole
+        if one.name not in wanted if patterns else not one.whole:
             continue
-        if keep is not None and newest[one.collection] <= keep:
+        if keep is not None and one.whole and newest[one.collection, one.kind] <= keep:
             continue
         if older_than is not None and (
             one.created_at is None or datetime.now(UTC) - one.created_at < timedelta(seconds=older_than)

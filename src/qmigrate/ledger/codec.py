@@ -116,6 +116,8 @@ def generation_columns(generation: Generation) -> dict[str, Any]:
 
 def applied_of(row: RowMapping) -> Applied:
     """A row of the history, as how a revision came to be applied."""
+    swap = (row["report"] or {}).get("swap") or {}
+    taken = {one["name"]: one["before"]["physical"] for one in row["changes"] if _was_taken(one)}
     return Applied(
         revision=row["revision"],
         checksum=row["checksum"],
@@ -124,7 +126,14 @@ def applied_of(row: RowMapping) -> Applied:
         prior=schema_value(row["prior"]),
         changes=tuple(row["changes"]),
         run=row["run"],
+        names=tuple(swap.get("names") or ()),
+        earlier={**(swap.get("earlier") or {}), **taken},
     )
+
+
+def _was_taken(change: JsonObject) -> bool:
+    """Whether a change in place gave an alias to the collection and says where it led before."""
+    return change["kind"] == "alias.add" and bool(change.get("before"))
 
 
 def moments_of(rows: Sequence[RowMapping]) -> tuple[Moment, ...]:

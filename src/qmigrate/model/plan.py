@@ -76,6 +76,8 @@ class GoLive:
         apart: the two hold points of different times (a restore, a reset, and the way back from one), so nothing is
             carried from one to the other.
         undoes: the row of the audit that this takes back: a reset's; None where it is none.
+        earlier: of a rollback: further name that the revisions taken back had taken -> where it led before, None for
+            nowhere.
     """
 
     kind: ClassVar[str] = "golive"
@@ -89,6 +91,7 @@ class GoLive:
     place: str = "alias"
     apart: bool = False
     undoes: int | None = None
+    earlier: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +319,16 @@ class Job:
         """Whether it only makes and removes collections that nobody uses: what lands there late does no harm."""
         return bool(self.steps) and all(REHEARSAL.match(step.target or "") for step in self.steps)
 
+    def names(self) -> frozenset[str]:
+        """The logical name, and the aliases that it may move."""
+        found = {self.collection}
+        for step in self.steps:
+            if isinstance(step, GoLive):
+                found.update(step.aliases, step.earlier)
+            elif isinstance(step, InPlace):
+                found.update(change.name for change in step.changes if change.kind.startswith("alias."))
+        return frozenset(found)
+
     def revisions(self) -> frozenset[str]:
         """Every revision that the job needs code of, or records."""
         named = {closing.revision for closing in self.closes}
@@ -399,7 +412,7 @@ def _plain(value: Any) -> Any:
         return [value.revision, value.index]
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _step_from_json(data: JsonObject) -> Step:

@@ -101,8 +101,9 @@ class Change:
         kind: ``vector.add | vector.drop | vector.alter``, ``sparse.…``, ``index.add | index.drop | index.alter``,
             ``config.set``, ``alias.add | alias.drop``.
         name: vector, field, alias, or the config key.
-        after: the wanted value; None for a drop.
-        before: the value that was there; None for an add.
+        after: the wanted value; None for a drop, but of an alias that is given back: ``physical``, where it led before.
+        before: the value that was there; None for an add, but of an alias: ``physical``, where it led before, or, of
+            one that is taken back, where alone it is taken from.
     """
 
     kind: str
@@ -163,6 +164,8 @@ class Change:
         family, verb = self.kind.split(".")
         words = {"config": "setting", "index": "payload index", "sparse": "sparse vector"}.get(family, family)
         label = self.name if self.name or family != "vector" else "(unnamed)"
+        if self.kind == "alias.drop" and (self.after or {}).get("physical"):
+            return f"give alias {label} back to {self.after['physical']}"
         return f"{verb} {words} {label}"
 
     def to_json(self) -> JsonObject:

@@ -215,6 +215,8 @@ class Applied:
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
         run: id of the run that applied it; None where that isn't known.
+        names: those that moved, or were taken away, with it.
+        earlier: further name that it took -> where that led before, None for nowhere.
     """
 
     revision: str
@@ -224,6 +226,8 @@ class Applied:
     prior: CollectionSchema | None
     changes: tuple[JsonObject, ...] = ()
     run: int | None = None
+    names: tuple[str, ...] = ()
+    earlier: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def rebuilt(self) -> bool:

@@ -15,7 +15,8 @@ class SetAlias(Operation):
     """Give a collection a further name. It moves with the collection whenever a new generation goes live.
 
     Args:
-        alias: the further name; if it is an alias of another collection, it is re-pointed.
+        alias: the further name; if it is an alias of another collection, it is re-pointed. Where it led is recorded,
+            and the way back gives it back, unless another client has moved it since.
         collection: the logical name of the collection; one name, no glob.
     """
 

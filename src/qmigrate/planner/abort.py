@@ -20,7 +20,7 @@ from qmigrate.model.plan import (
     Step,
     WriteRows,
 )
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.schema import Change, JsonObject
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World
 from qmigrate.model.words import quote
 from qmigrate.planner.segment import kept
@@ -62,7 +62,7 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
                 hint="finish it: qmigrate upgrade goes on with it",
             )
         elif isinstance(step, InPlace) and run.record(position, "change") is not None:
-            steps.append(_undo(state, run, step, capabilities))
+            steps.append(_undo(state, run, step, position, capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
         elif isinstance(step, Erase):
             raise RefusedError(
@@ -196,7 +196,9 @@ def _undone(run: OpenRun, step: EditPoints, position: int, edit: JsonObject) -> 
     return EditPoints((), step.target, {**edit, **where, "drops": True}, f"abort of run {run.id}")
 
 
-def _undo(state: CollectionState, run: OpenRun, step: InPlace, capabilities: Capabilities) -> InPlace:
+def _undo(
+    state: CollectionState, run: OpenRun, step: InPlace, position: int, capabilities: Capabilities
+) -> InPlace:
     made = [change for change in reversed(step.changes) if kept(change, capabilities)]
     lossy = [change for change in made if not change.undoable()]
     if lossy:
@@ -204,5 +206,16 @@ def _undo(state: CollectionState, run: OpenRun, step: InPlace, capabilities: Cap
             f"run {run.id} has begun to change {state.name} in place, and that can't be undone: {lossy[0].describe()}",
             hint="finish it: qmigrate upgrade",
         )
-    undone = tuple(change.reverse() for change in made)
+    record = run.record(position, "change")
+    undone = tuple(_reversed(change, record.facts if record else {}) for change in made)
     return InPlace((), step.target, undone, f"abort of run {run.id}")
+
+
+def _reversed(change: Change, facts: JsonObject) -> Change:
+    """A begun change taken back; an alias goes back to where it led, or comes from where the run has put it."""
+    earlier, given = facts.get("earlier", {}), facts.get("given", {})
+    if change.kind == "alias.add" and change.name in earlier:
+        return Change("alias.drop", change.name, after={"physical": earlier[change.name]})
+    if change.kind == "alias.drop":
+        return Change("alias.add", change.name, before={"physical": given.get(change.name)})
+    return change.reverse()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qmigrate.errors import PlanError, RefusedError
@@ -52,7 +53,7 @@ def plan_rollback(
         RefusedError: something can't be taken back; names revision and reason.
     """
     chosen = frozenset(only) if only is not None else None
-    plans = []
+    plans, runs = [], {}
     for name, state in sorted(world.collections.items()):
         if not state.managed or (chosen is not None and name not in chosen):
             continue
@@ -64,10 +65,11 @@ def plan_rollback(
             )
         if entries:
             plans.append(_collection(world, revisions, state, entries, writes))
+            runs[name] = max(entry.run or 0 for entry in entries)
     return Plan(
         verb="rollback",
         target=newest(revisions, keep),
-        collections=tuple(plans),
+        collections=_in_order(plans, runs),
         checksums={revision.id: revision.checksum for revision in revisions.order()},
     )
 
@@ -180,10 +182,20 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
         _refuse_to_unname(walk.state, entry, writes)
         refuse_to_uncover(Position(walk.state.name, None, None, walk.physical, 0, hides=walk.hides))
     place = "shadow" if target == walk.state.name else "alias"
-    aliases = _names(walk.state.name, entry.prior, walk.state)
+    aliases = _names(entry, walk.state)
     refs = tuple(ref for one in reversed(group) for ref in _refs(revisions, one, walk.state.name))
     apart = entry.strategy == "restore"
-    way = GoLive(refs, walk.physical, target, aliases, back=True, writes=writes, place=place, apart=apart)
+    way = GoLive(
+        refs,
+        walk.physical,
+        target,
+        aliases,
+        back=True,
+        writes=writes,
+        place=place,
+        apart=apart,
+        earlier=_earlier([*walk.in_place, *group]),
+    )
     walk.steps.append(way)
     # In-place changes of the generation that is left need no undo: it is kept as it is until gc.
     for covered in [*walk.in_place, *group]:
@@ -191,6 +203,8 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
     walk.in_place = []
     named = ", ".join(one.revision for one in group)
     walk.lines.append(f"{named}  back to {target or 'no collection'}")
+    given = {alias: led for alias, led in way.earlier.items() if led}
+    walk.lines += [f"{named}  give alias {alias} back to {led}" for alias, led in sorted(given.items())]
     walk.reasons.append(f"{named}  alias re-point, milliseconds; writes since: {writes}")
     walk.physical, walk.live = target, before.schema if before else None
     walk.hides = walk.hides and place != "shadow"
@@ -229,9 +243,35 @@ def _before(walk: _Walk, entry: Applied) -> Generation | None:
     )
 
 
-def _names(name: str, prior: CollectionSchema | None, state: CollectionState) -> tuple[str, ...]:
-    further = prior.aliases if prior else (state.live.schema.aliases if state.live else ())
-    return (name, *further)
+def _names(entry: Applied, state: CollectionState) -> tuple[str, ...]:
+    """The names that move: the logical one first, and all that a drop has taken."""
+    further = entry.prior.aliases if entry.prior else (state.live.schema.aliases if state.live else ())
+    dropped = entry.names if entry.strategy == "drop" else ()
+    return tuple(dict.fromkeys((state.name, *further, *dropped)))
+
+
+def _earlier(entries: Iterable[Applied]) -> dict[str, str | None]:
+    """Where further names led before the oldest of these revisions, which are given newest first."""
+    found: dict[str, str | None] = {}
+    for entry in entries:
+        found.update(entry.earlier)
+    return found
+
+
+def _in_order(plans: Sequence[CollectionPlan], runs: Mapping[str, int]) -> tuple[CollectionPlan, ...]:
+    """By name; but first those that share a further name, what was applied last first: it goes back step by step.
+
+    Args:
+        runs: collection -> the newest run that is taken back.
+    """
+    named = Counter(name for plan in plans for name in plan.job.names())
+    shared = {plan.job.collection: any(named[name] > 1 for name in plan.job.names()) for plan in plans}
+
+    def place(plan: CollectionPlan) -> tuple[bool, int]:
+        name = plan.job.collection
+        return (not shared[name], -runs[name] if shared[name] else 0)
+
+    return tuple(sorted(plans, key=place))
 
 
 def _refs(revisions: Revisions, entry: Applied, name: str) -> tuple[OpRef, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError
+from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError, UnchangedError
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.words import quote
@@ -26,6 +26,7 @@ from qmigrate.steps.quiet import barrier, delta_of, measure
 from qmigrate.steps.ranges import borders
 from qmigrate.steps.sample import copy_sample
 from qmigrate.steps.shadow import HELD_BACK, recognise, record, seal, without_held_back
+from qmigrate.steps.unmade import is_unmade, unmake
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
 from qmigrate.store.faults import RefusedRequestError, TransientError
 
@@ -115,18 +116,20 @@ def _with_a_way_on(error: StoreError, work: Work) -> StoreError:
 
 def shadow(step: Build, work: Work) -> Facts:
     """The new generation, sealed as building: cloned by the server, or made empty with its payload indexes."""
+    # An attempt before this one may have made something, whatever is seen now.
+    first = (work.step, work.phase) not in work.learned
     record(step, work)
     if step.fill == "clone":
         step = clone(step, work)
     if restore.recovers(step):
         step = restore.shadow(step, work)
     elif step.fill != "clone":
-        _create(step, work)
+        _create(step, work, first=first)
     remove_uploaded(step, work)
     return measure(work.store, step.target)
 
 
-def _create(step: Build, work: Work) -> None:
+def _create(step: Build, work: Work, *, first: bool) -> None:
     wanted = without_held_back(step.schema)
     try:
         work.store.create_collection(step.target, wanted, seal=seal(step, work), defer_index=_gets_points(step))
@@ -139,6 +142,9 @@ def _create(step: Build, work: Work) -> None:
     except RefusedRequestError as error:
         # The same request would be refused again, whenever the run goes on.
         untouched = f"{work.collection} was not touched"
+        if first and is_unmade(step, work):
+            unmake(step, work)
+            raise UnchangedError(f"{error.message}; nothing was made, and {untouched}", hint=error.hint) from error
         error.hint = f"qmigrate abort {quote(work.collection)}, and change the revision: {untouched}"
         raise
 

@@ -276,6 +276,11 @@ def _tried(work: Work) -> dict[str, str]:
     return dict(work.facts("shadow").get("tried") or {})
 
 
+def was_tried(work: Work) -> bool:
+    """Whether the server was asked to recover a snapshot: it may still be at it, though it has answered."""
+    return bool(_tried(work))
+
+
 def reasons(work: Work) -> str:
     """Why each way did not lead there, in words."""
     return "; ".join(f"{_WAYS[location]}: {reason}" for location, reason in _tried(work).items())

@@ -27,6 +27,7 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
+from qmigrate.steps.further import EARLIER, recorded
 from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.work import Work
 
@@ -124,7 +125,8 @@ def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
     closings = _closings(work)
     generations, embedders = _recorded(work, step.target, closings, step.changes)
     release(work, [step.target])
-    changes = tuple(change.to_json() for change in step.changes)
+    earlier = work.facts("change").get(EARLIER, {})
+    changes = tuple(recorded(change, earlier).to_json() for change in step.changes)
     _close(work, closings, generations, "in_place", step.target, changes, report, embedders)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from qmigrate.errors import RepairNeededError
-from qmigrate.model.names import is_internal
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
 from qmigrate.model.schema import JsonObject
@@ -16,6 +15,7 @@ from qmigrate.model.words import quote
 from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
+from qmigrate.steps.further import EARLIER, GIVEN, moves
 from qmigrate.steps.hold import hold
 from qmigrate.steps.owned import check_same, holder, own, reach, read_back, refuse_begun, swap
 from qmigrate.steps.passes import Sides
@@ -94,19 +94,21 @@ def _converge(step: GoLive, work: Work) -> Facts:
 
 def swap_names(step: GoLive, work: Work) -> Facts:
     """One alias request; before and after are journaled first; read back on every node."""
-    names, dropped = _names_to_move(step, work)
-    work.note({"before": step.source, "after": step.target, "names": names, "dropped": dropped})
+    found = moves(step, work)
+    names, facts = found.names, {EARLIER: found.earlier, GIVEN: found.given, "dropped": found.dropped}
+    work.note({"before": step.source, "after": step.target, "names": names, **facts})
     work.progress.begin(work.collection, "swap", None)
     started = time.monotonic()
     if step.target is None:
-        work.store.change_aliases(own(work, str(step.source)), drop=[name for name in names if name != step.source])
+        gone = [name for name in (*names, *found.dropped) if name != step.source]
+        work.store.change_aliases(own(work, str(step.source)), make=found.given, drop=gone)
     else:
         serving = holder(work)
         if serving != step.target:
             _move(step, work, serving, names)
     took = (time.monotonic() - started) * 1000
-    if dropped:
-        work.store.change_aliases(own(work, str(step.target)), drop=dropped)
+    if step.target is not None and (found.given or found.dropped):
+        work.store.change_aliases(own(work, step.target), make=found.given, drop=found.dropped)
     read_back(work, names, step.target)
     freeze.over(work)
     work.progress.end(f"{step.target} serves, name moved in {took:.0f} ms" if step.target else "the name is gone")
@@ -126,38 +128,6 @@ def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -
     if step.place == "shadow" and not step.back:
         hidden.prepare(work)
     swap(work, str(step.target), names)
-
-
-def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
-    """Every name of the old generation: those of the plan, and any that was given to it since.
-
-    Going back, a further name that the revisions taken back had declared is dropped instead. One that was given to
-    another collection since stays there, unless the revisions say themselves that it is taken.
-    """
-    declared = frozenset(work.state.declared.aliases) if work.state.declared else frozenset()
-    known = work.store.aliases()
-    ours = (None, step.source, step.target)
-    taken = {work.collection, *(() if step.back else _taken(step, work))}
-    names, dropped = [], []
-    for alias in step.aliases:
-        if alias in taken or known.get(alias) in ours:
-            names.append(alias)
-        else:
-            work.progress.say(f"{work.collection}: {alias} leads to {known[alias]} now, and stays there")
-    for alias, physical in sorted(known.items()):
-        if physical != step.source or step.source is None or alias in names or is_internal(alias, physical):
-            continue
-        if step.back and alias in declared:
-            dropped.append(alias)
-        else:
-            names.append(alias)
-    return names, dropped
-
-
-def _taken(step: GoLive, work: Work) -> frozenset[str]:
-    """Names that the operations of the step give to the collection, whoever has them."""
-    touched = (key for operation in work.operations(step.ops) for key in operation.touched())
-    return frozenset(str(key[1]) for key in touched if len(key) > 1 and key[0] == "alias")
 
 
 def sweep_late(step: GoLive, work: Work) -> Facts:

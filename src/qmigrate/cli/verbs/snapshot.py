@@ -89,7 +89,8 @@ def restore(
 ) -> None:
     """Make the next generation of COLLECTION from SNAPSHOT (a name, or the file of an archive) and go live with it.
 
-    COLLECTION may be a glob, for the --latest of each. What refuses one does so before the first is restored.
+    COLLECTION may be a glob, for the --latest of each that this ledger has; archives of another ledger are restored by
+    an exact name only. What refuses one does so before the first is restored.
     What serves now is not touched and kept; what was written since the snapshot stays there.
     """
     given = [one for one in (snapshot, archived, latest or None, undo or None) if one is not None]
@@ -158,7 +159,12 @@ def _undo(shell: Shell, collection: str, writes: str, options: dict[str, object]
 @snapshot.command("delete", short_help="Delete snapshots and archives.")
 @click.argument("names", nargs=-1)
 @click.option("--of", "collection", default="*", metavar="PATTERN", help="Only of these collections.")
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Spare the newest N of each collection.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Spare the newest N snapshots and the newest N archives of each collection.",
+)
 @click.option("--older-than", type=Age(), help="Spare what is younger, for example 30d.")
 @folder
 @dry_run
@@ -174,7 +180,10 @@ def delete(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Delete the snapshots and archives of these NAMES (globs), or by age and number."""
+    """Delete the snapshots and archives of these NAMES (globs), or by age and number.
+
+    Snapshots (kept by the server, gone with their collection) and archives (files) are counted apart.
+    """
     from functools import partial
 
     from qmigrate.cli.render.snapshot import show_deleted

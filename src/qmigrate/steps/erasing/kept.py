@@ -100,7 +100,10 @@ def _clear_journal(work: Work, row: DeletionRow, ids: set[PointId], tally: Tally
 
 
 def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterator[tuple[Path, Header]]:
-    """Every archive of this collection in the folders of the settings, or where an earlier fix has put one."""
+    """Every archive of this collection in the folders of the settings, or where an earlier fix has put one.
+
+    One of another ledger, in a folder that several projects share, holds other points under the same name.
+    """
     told = {Path(row.facts["file"]) for row in rows if row.facts.get("file")}
     folders = (work.settings.fixes.exports, work.settings.archives)
     for path in sorted({*(one for folder in folders for one in folder.glob(f"*{archive.SUFFIX}")), *told}):
@@ -112,8 +115,15 @@ def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterato
             if path in told or path.name.startswith(work.collection):
                 beyond.append(f"{path} can't be read ({error.message}): delete it")
             continue
-        if header.name == work.collection:
+        if header.name != work.collection:
+            continue
+        if header.ledger in (None, work.ledger_id) or path in told:
             yield path, header
+        else:
+            beyond.append(
+                f"{path} is an archive of {header.name} of another ledger: it was left as it is; where it holds the "
+                "same points, erase them there, or delete it"
+            )
 
 
 def _clear_file(
