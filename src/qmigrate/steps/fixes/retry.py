@@ -309,7 +309,7 @@ def _kept(value: Any, params: JsonObject) -> Any:
     lost = None if isinstance(value, Failure | Mapping) else records.cut_off(np.asarray(value), params)
     if lost is None:
         return value
-    return Failure(0, "check", f"it would get the value {lost:g}, and uint8 keeps whole numbers from 0 to 255 only")
+    return Failure(0, "check", f"it would get the value {lost.value:g}: {lost.why}")
 
 
 def _carrying(stored: Stored) -> PointTransform:
