@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
 from qmigrate.ledger import ANY_RANGE, Quarantined
@@ -21,6 +20,7 @@ from qmigrate.model.words import quote
 from qmigrate.operations.values import Compute, Embed
 from qmigrate.ports import PendingWrite, Ready, Store, Stored
 from qmigrate.steps.checksums import Checksums
+from qmigrate.steps.embed_input import embed_input
 from qmigrate.steps.quarantine import DROPPED, KEPT, Failures, Quarantine
 from qmigrate.steps.streams import Streams
 from qmigrate.steps.work import Code, Work
@@ -318,24 +318,8 @@ class Maker:
     def _input(self, filling: Any, stored: Stored, payload: Payload | None) -> Any:
         if isinstance(filling, Embed):
             found = records.payload_of(stored) if payload is None else payload
-            item = self._called(filling.spec, found) if callable(filling.spec) else read_input(found, filling.spec)
-            return ImageName(item) if filling.image is not None and isinstance(item, str) else item
+            return embed_input(filling, found, self._alone)
         return records.plain_point(stored, payload)
-
-    def _called(self, function: Callable[[Payload], Any], payload: Payload) -> Any:
-        """What a function of the revision takes from a payload; a failure where it raises or returns something else."""
-        try:
-            with self._alone():
-                found = function(payload)
-        except Exception as error:  # whatever the user's code raises is about this point
-            said = f"{type(error).__name__}: {error}"
-            return Failure(0, "read", f"{getattr(function, '__name__', '?')} failed for its payload: {said}")
-        if found is None or (isinstance(found, str | bytes) and not found.strip()):
-            return None
-        if not isinstance(found, str | bytes):
-            name = getattr(function, "__name__", "?")
-            return Failure(0, "read", f"{name} returned {type(found).__name__} instead of a text or bytes")
-        return found
 
     def _values(self, filling: Any, items: list[Any], size: int | None) -> list[Any]:
         if not items:

@@ -17,6 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 from qdrant_client import grpc
 
+from qmigrate.model.parts import in_parts
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, VectorValue
 from qmigrate.ports import Ready, Stored
 from qmigrate.store import exact, wire
@@ -164,15 +165,11 @@ def digest_under(key: bytes | None) -> Digest:
         if len(data) <= _HELD:
             made.update(data)
         else:
-            for part in _in_parts(memoryview(data)):
+            for part in in_parts(memoryview(data), _HELD):
                 made.update(part)
         return made.digest()[:DIGEST_SIZE]
 
     return digest
-
-
-def _in_parts(data: memoryview) -> Iterator[memoryview]:
-    yield from (data[start : start + _HELD] for start in range(0, len(data), _HELD))
 
 
 def digest_text(stored: Stored, key: bytes) -> str:
