@@ -7,6 +7,7 @@ import time
 from itertools import pairwise
 
 import httpx
+import numpy as np
 import pytest
 from qdrant_client import grpc
 from tests.harness import write
@@ -326,3 +327,19 @@ def test_a_killed_server_is_waited_for(qdrant_with, fresh_name):
         assert set(opened.barrier(fresh_name)) == set(opened.operation_ids(fresh_name))
     finally:
         opened.close()
+
+
+@pytest.mark.parametrize("distance", ["Euclid", "Dot", "Manhattan", "Cosine"])
+def test_a_server_rounds_float16_as_the_proof_expects(server_store, fresh_name, distance):
+    """From 1e-9 to the end of its range, borders included: as numpy rounds, or one unit beside it once normalised."""
+    random = np.random.default_rng(7)
+    borders = [2.0**-24, 2.0**-25, 2.0**-25 * 1.0001, 3 * 2.0**-25, 2.0**-14 - 2.0**-25, 65504.0, 65519.0, 1 + 2.0**-11]
+    values = np.concatenate([10 ** random.uniform(-9, 4.8, 4088) * random.choice([-1, 1], 4088), borders])
+    rows = random.permutation(values).reshape(-1, 64).astype(np.float32)
+    schema = CollectionSchema(vectors={"h": {"size": 64, "distance": distance, "datatype": "float16"}})
+    server_store.create_collection(fresh_name, schema, seal=None, defer_index=False)
+    write(server_store, fresh_name, [Point(number, {}, {"h": row.tolist()}) for number, row in enumerate(rows)])
+    tolerance = records.tolerance_of(schema.vectors["h"])
+    for stored in server_store.fetch(fresh_name, list(range(len(rows)))):
+        seen = records.array_of(records.vector_messages(stored)["h"])
+        assert records._close(rows[records.point_id(stored)], seen, tolerance)

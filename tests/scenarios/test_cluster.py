@@ -152,7 +152,10 @@ def test_reading_goes_on_without_a_node(qdrant_program, tmp_path):
             said = call(made.root, *verb, "--json")
             assert "data" in json.loads(said.out), (verb, said.err)
             assert gone in said.out + said.err or verb == ("history",), verb
-        assert call(made.root, "upgrade").code == 9
+        # What writes needs every node, and says which one is missing; so does what waits for all of them.
+        for verb in (("upgrade",), ("wait", "--timeout", "1s")):
+            said = call(made.root, *verb)
+            assert (said.code, gone in said.err, "Whatever writes needs every node" in said.err) == (9, True, True), said.err
         # What asks no shard goes on as well: figures, and whether a service is ready.
         assert 'qmigrate_up{store="qdrant"} 1.0' in call(made.root, "metrics").out
         asked = Parts(made.settings(), 10.0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tests.harness import Deployment, write
 
-from qmigrate.commands import upgrade
+from qmigrate.commands import rollback, upgrade
 from qmigrate.errors import PlanError
 from qmigrate.model.transform import Point
+from qmigrate.steps import preflight
+from qmigrate.store import records
 
 CREATE = """
 def upgrade():
@@ -63,6 +66,55 @@ def test_a_value_that_would_be_cut_off_is_refused(deployment, way, odd):
     names = [name for name in store.physical_names() if name.startswith(deployment.name)]
     store.close()
     assert names == [f"{deployment.name}__g0001"] or way == "computed"
+
+
+#: For float16: what it makes infinity of, and vectors that are below its range as a whole.
+BEYOND_HALF = [[1.0, 65520.0, 0.0, 1.0], [1.0, -1e30, 0.0, 1.0], [0.0, 6e-5, 0.0, 1e-9], [0.0, 0.0, -1e-8, 0.0]]
+#: Its largest and its smallest, what it rounds, and a value that becomes 0 beside larger ones.
+WITHIN_HALF = [
+    [1.0, 65504.0, -65519.0, 1.0],
+    [6.2e-5, 5e-8, 7e-7, -6e-8],
+    [1.0, 1e-9, 0.1, 1 / 3],
+]
+
+
+def with_half(made: Deployment, way: str, vectors: list[list[float]], monkeypatch) -> None:
+    """A collection with these vectors far behind the first page, and a pending revision that makes them float16."""
+    monkeypatch.setattr(preflight, "TRIED", 64)
+    load(made, None)
+    store = made.store()
+    write(store, made.name, [Point(ODD + at, {}, {"a": vector}) for at, vector in enumerate(vectors)])
+    store.close()
+    made.revise("0002", REVISIONS[way].replace("UINT8", "FLOAT16").replace("value * 2", "value"))
+
+
+@pytest.mark.parametrize("vector", BEYOND_HALF, ids=str)
+@pytest.mark.parametrize("way", list(REVISIONS))
+def test_a_vector_beyond_float16_is_refused(deployment, way, vector, monkeypatch):
+    """The point and what float16 would make of it are named, and the live collection stays."""
+    with_half(deployment, way, [vector], monkeypatch)
+    before = deployment.contents()
+    with pytest.raises(PlanError, match=f"point {ODD} of {deployment.name} would get the value .*float16") as refused:
+        upgrade.upgrade(deployment.settings())
+    assert "Compute" in (refused.value.hint or "")
+    assert deployment.contents() == before
+    rollback.abort(deployment.settings())
+    assert deployment.contents() == before
+
+
+@pytest.mark.parametrize("way", list(REVISIONS))
+def test_what_float16_holds_is_kept_as_it_rounds(deployment, way, monkeypatch):
+    """Every value arrives as numpy rounds it, the smallest ones too, and the proof holds."""
+    with_half(deployment, way, WITHIN_HALF, monkeypatch)
+    upgrade.upgrade(deployment.settings())
+    store = deployment.store()
+    form = np.float32 if store.capabilities.local else np.float16
+    found = store.fetch(deployment.name, [ODD + at for at in range(len(WITHIN_HALF))])
+    store.close()
+    name = "a" if way == "altered" else "b"
+    seen = {records.point_id(one): records.vectors_of(one)[name] for one in found}
+    expected = {ODD + at: np.array(vector, dtype=np.float32).astype(form) for at, vector in enumerate(WITHIN_HALF)}
+    assert seen == {one: vector.astype(np.float32).tolist() for one, vector in expected.items()}
 
 
 @pytest.mark.parametrize("way", list(REVISIONS))

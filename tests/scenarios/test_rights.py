@@ -7,11 +7,16 @@ import re
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import click
 import psycopg
 import pytest
 from psycopg import sql
+from qdrant_client import QdrantClient
+from qdrant_client.models import DeleteAlias, DeleteAliasOperation
 from sqlalchemy import make_url
 from tests.harness import ADD, CREATE, INDEX, Deployment
 from tests.scenarios.cli import Answer, call
@@ -41,13 +46,59 @@ def test_the_page_shows_the_table_of_the_code():
     }
 
 
-def test_every_verb_has_its_row():
-    """A verb that the command line has, and the table not, is a gap in both."""
-    groups = {name: command for name, command in root.commands.items() if getattr(command, "commands", None)}
-    verbs = {name for name in root.commands if name not in groups}
-    verbs |= {f"{name} {part}" for name, group in groups.items() for part in group.commands}
-    known = {*NEEDS, *(verb.partition(" --")[0] for verb in NEEDS)}
-    assert verbs - known == set()
+#: Options that make a verb need no other right than its row says: they choose what is shown, or go with another option.
+#: An option that makes its verb write belongs into the table instead.
+SAME_RIGHT = {
+    "init": set(),
+    "revision": {"--message", "--merge", "--only", "--rev-id"},
+    "plan": {"--only", "--out"},
+    "status": {"--exit-code"},
+    "history": {"--limit", "--deletions", "--since", "--type", "--target", "--csv", "--carried"},
+    "verify": set(),
+    "doctor": {"--timeout"},
+    "wait": {"--timeout"},
+    "check": {"--strict", "--only", "--no-models", "--format"},
+    "schema": {"--live", "--recorded", "--revision", "--format", "--changelog"},
+    "metrics": {"--textfile"},
+    "repair": {"--reason", "--changed-meaning", "--yes"},
+    "export show": {"--ids", "--vectors", "--limit"},
+    "fix stats": {"--folders", "--depth", "--prefix", "--by", "--sql", "--key", "--database", "--top"},
+    "fix quarantine": {"--reason", "--max-rate", "--lock-timeout"},
+    "snapshot list": {"--in"},
+    "snapshot create": {"--all", "--to"},
+    "snapshot delete": {"--of", "--keep", "--older-than", "--in", "--dry-run", "--yes"},
+}
+
+
+def leaves(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every verb that can be called, with the words before it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+def own_options(command: click.Command) -> set[str]:
+    """The long name of every option that is not one of all verbs."""
+    shared = {option for parameter in root.params for option in parameter.opts}
+    named = {max(one.opts, key=len) for one in command.params if isinstance(one, click.Option)}
+    return named - shared - {"--help"}
+
+
+@pytest.mark.parametrize(("verb", "command"), list(leaves(root)), ids=lambda one: one if isinstance(one, str) else "")
+def test_every_verb_and_every_option_that_needs_more_has_its_row(verb, command):
+    """A verb has a row of its own or one per action, and no option of a verb below *manage* is unaccounted for."""
+    rows = {row.removeprefix(f"{verb} ") for row in NEEDS if row.startswith(f"{verb} --")}
+    assert verb in NEEDS or rows
+    assert rows <= own_options(command)
+    if NEEDS.get(verb) != "manage":
+        assert own_options(command) == rows | SAME_RIGHT[verb]
+
+
+def test_no_row_is_of_a_verb_that_is_gone():
+    """Every row begins with a verb of the command line."""
+    assert {row.partition(" --")[0] for row in NEEDS} == {verb for verb, _ in leaves(root)}
 
 
 def test_points_only_is_enough_for_nothing():
@@ -145,6 +196,46 @@ def test_what_doctor_says_of_a_key_is_what_happens(guarded):
             else:
                 assert said.code == WORKS.get(verb, 0), f"{label}: {verb}: {said.text}"
     assert (made.row().state, made.row().revision) == ("pending", "0002")
+
+
+#: What was changed by hand, by the row of the table that is about it; the arguments come with it.
+BY_HAND: dict[str, tuple[Callable[[str], tuple[str, ...]], Callable[[QdrantClient, str], object]]] = {
+    "repair --name": (
+        lambda name: ("repair", "--name", name, "--yes"),
+        lambda client, name: client.update_collection_aliases(
+            [DeleteAliasOperation(delete_alias=DeleteAlias(alias_name=name))]
+        ),
+    ),
+    "repair --schema": (
+        lambda name: ("repair", "--schema", name, "--yes"),
+        lambda client, name: client.create_payload_index(name, "by_hand", "keyword"),
+    ),
+    "repair --vanished": (
+        lambda name: ("repair", "--vanished", f"{name}__g0001"),
+        lambda client, name: client.delete_collection(f"{name}__g0001"),
+    ),
+    "revision --from-drift": (
+        lambda _: ("revision", "--from-drift"),
+        lambda client, name: client.create_payload_index(name, "by_hand", "keyword"),
+    ),
+    "snapshot create --archive": (lambda name: ("snapshot", "create", name, "--archive"), lambda *_: None),
+}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("row", BY_HAND)
+def test_what_the_table_says_of_an_option_is_what_happens(guarded, row):
+    """With a key that only reads, the action works where the table says so; else it is refused, exit 9, and a managing key does it."""
+    made = guarded
+    upgrade.upgrade(made.settings())
+    args, change = BY_HAND[row]
+    with closing(QdrantClient(made.qdrant["url"], api_key=KEY)) as client:
+        change(client, made.name)
+    said = with_key(made, READ_KEY, *args(made.name))
+    if ANSWERS["read"][NEEDS[row]] == "no":
+        assert (said.code, bool(DENIED.search(said.text))) == (9, True), said.text
+        said = with_key(made, KEY, *args(made.name))
+    assert said.code == 0, said.text
 
 
 @pytest.mark.server

@@ -225,6 +225,10 @@ def test_a_name_that_was_moved_back_by_hand_stops_the_resume(deployment, monkeyp
         ({"datatype": "uint8"}, [0.0, 0.0], False),
         ({"datatype": "float16"}, [10.703125, 200.375], True),
         ({"datatype": "float16"}, [10.8, 200.4], False),
+        ({"datatype": "float16"}, [10.6953125, 200.375], False),
+        ({"datatype": "float16", "distance": "Cosine"}, [0.053314, 0.998535], True),
+        ({"datatype": "float16", "distance": "Cosine"}, [0.053283, 0.998535], True),
+        ({"datatype": "float16", "distance": "Cosine"}, [0.053223, 0.998535], False),
         ({"distance": "Cosine"}, [0.05333, 0.99858], False),
         ({"distance": "Dot"}, [10.7, 200.4], True),
     ],
@@ -239,6 +243,34 @@ def test_a_converted_vector_is_compared_as_its_new_form_allows(params, stored, c
     if params.get("distance") == "Cosine":
         unit = (wanted / np.linalg.norm(wanted)).astype(np.float32)
         assert records._close(wanted, unit, records.tolerance_of(params))
+
+
+@pytest.mark.parametrize("distance", ["Dot", "Cosine"])
+@pytest.mark.parametrize(
+    ("datatype", "wanted", "stored", "close"),
+    [
+        # What float16 still holds below its 11 bits, down to 6e-8, is compared as exactly as everything else.
+        ("float16", [1.0, 5.96e-8], [1.0, 5.9604645e-8], True),
+        ("float16", [1.0, 7e-7], [1.0, 7.1525574e-7], True),
+        ("float16", [1.0, 7e-7], [1.0, 0.0], False),
+        ("float16", [1.0, 7e-7], [1.0, -7.1525574e-7], False),
+        ("float16", [1.0, 2e-8], [1.0, 0.0], True),
+        ("float16", [1.0, 0.0], [1.0, float("nan")], False),
+        ("float16", [65504.0, 65519.0], [65504.0, 65504.0], True),
+        ("float16", [65504.0, 65520.0], [65504.0, float("inf")], False),
+        ("float32", [1.0, 7e-7], [1.0, 7e-7], True),
+        ("float32", [1.0, 7e-7], [1.0, 0.0], False),
+        ("float32", [1.0, 7e-7], [1.0, 8e-7], False),
+        ("float32", [1.0, 1e-20], [1.0, 0.0], False),
+    ],
+)
+def test_small_values_are_compared_like_large_ones(distance, datatype, wanted, stored, close):
+    """A value that became 0 although its datatype holds it is a difference, however small it is."""
+    import numpy as np
+
+    tolerance = records.tolerance_of({"distance": distance, "datatype": datatype})
+    pair = np.array(wanted, dtype=np.float32), np.array(stored, dtype=np.float32)
+    assert records._close(*pair, tolerance) is close
 
 
 @pytest.mark.parametrize("prepared", [False, True])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from tests.conftest_qdrant import free_port
+from tests.scenarios.cli import call
 
 from qmigrate.commands import status
 from qmigrate.errors import StoreError
 from qmigrate.settings import Settings
-from qmigrate.store import ConnectionSettings, connect
+from qmigrate.store import ConnectionSettings, connect, nodes
 from qmigrate.store.examine import Examiner
 
 ANSWERS = {
@@ -107,6 +110,54 @@ def test_where_no_node_answers_the_asked_one_is_named():
     with pytest.raises(StoreError) as refused:
         connect(ConnectionSettings(url=down[0], nodes=tuple(down), timeout=0.2), partial=True)
     assert down[0].removeprefix("http://") in refused.value.message
+
+
+@pytest.fixture
+def paused() -> Iterator[str]:
+    """Address of a node that takes connections and answers nothing, as a process that is stopped does."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("asked", ["up", "paused"])
+def test_what_writes_does_not_wait_the_time_of_a_migration_for_a_node(up, paused, asked, monkeypatch):
+    """All that give no answer are named at once with why they are needed, though a request may take ten minutes."""
+    monkeypatch.setattr(nodes, "NEEDED", 0.2)
+    down = f"http://127.0.0.1:{free_port()}"
+    url = up if asked == "up" else paused
+    with pytest.raises(StoreError) as refused:
+        connect(ConnectionSettings(url=url, nodes=(up, paused, down), timeout=600))
+    message = refused.value.message
+    assert [one.removeprefix("http://") in message for one in (paused, down, up)] == [True, True, False]
+    assert "every node" in message
+    assert ("qdrant.url" if asked == "paused" else "qdrant.nodes") in str(refused.value.hint)
+
+
+def with_nodes(tmp_path, url: str, *listed: str) -> Path:
+    """A project on these nodes; its settings file."""
+    (tmp_path / "qdrant_migrations" / "versions").mkdir(parents=True)
+    config = tmp_path / "qmigrate.yaml"
+    config.write_text(
+        f"qdrant: {{url: '{url}', nodes: {list(listed)}, timeout: 600}}\n"
+        f"ledger: {{url: 'sqlite:///{tmp_path}/ledger.db'}}\nscripts: qdrant_migrations\n"
+    )
+    return config
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("listed", [True, False], ids=["one of several", "the only one"])
+def test_wait_names_the_node_that_it_waits_for(up, paused, listed, tmp_path):
+    """While it waits, once, and when it gives up; it doesn't wait longer than it was told to for one answer."""
+    config = with_nodes(tmp_path, up, up, paused) if listed else with_nodes(tmp_path, paused)
+    said = call(tmp_path, "wait", "--timeout", "1s", "--config", str(config))
+    assert said.code == 9
+    lines = [line for line in said.err.splitlines() if "waiting for qdrant: Qdrant at" in line]
+    assert [(paused.removeprefix("http://") in line, up.removeprefix("http://") in line) for line in lines] == [
+        (True, False),
+        (True, False),
+    ]
+    assert "after 1 s still waiting for qdrant" in lines[-1]
 
 
 @pytest.mark.parametrize("asked", ["up", "down"])

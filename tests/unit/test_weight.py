@@ -7,7 +7,7 @@ import json
 import pytest
 from tests.harness import ADD, CREATE, Deployment, write
 
-from qmigrate.commands import gc, upgrade
+from qmigrate.commands import estimate, gc, upgrade
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
 from qmigrate.model.weight import MOST_ROOM, Weight
@@ -121,3 +121,22 @@ def test_sizes_in_words(value, shown):
 def test_no_machine_has_more_room_than_there_is(told, unit, wanted):
     """A container without a limit tells the largest number there is: that is nothing told."""
     assert _bytes(told, unit) == wanted
+
+
+def test_what_a_build_makes_of_a_point_is_planned_once(tmp_path, monkeypatch):
+    """Seconds, bytes and the number of embedded vectors of one build come from one transform."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/ledger.db")
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(20)
+    made.revise("0002", ADD)
+    planned = []
+
+    def transform_of(operations, schema):
+        planned.append(operations)
+        return real(operations, schema)
+
+    real = estimate.transform_of
+    monkeypatch.setattr(estimate, "transform_of", transform_of)
+    (item,) = upgrade.plan(made.settings()).collections
+    assert (item.seconds is not None, item.bytes is not None, len(planned)) == (True, True, 1)

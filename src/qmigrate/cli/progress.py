@@ -146,8 +146,14 @@ class Lines:
 
     def beside(self) -> ports.Progress:
         """Whole lines, each with its collection, so that those of several collections may stand between each other."""
+        return self._sharing(OfOne)
+
+    def _sharing(self, kind: type[Lines]) -> Lines:
+        """A display of another kind on the same console, in turns with this one."""
         self.used = True
-        return OfOne(self._console, self._clock, self._lock, self._now)
+        made = kind(self._console, self._clock, self._now)
+        made._lock = self._lock
+        return made
 
     def _started(self, phase: _Phase) -> None:
         points = f", {number(phase.total)} points" if phase.total is not None else ""
@@ -177,10 +183,7 @@ class JsonLines(Lines):
 
     def beside(self) -> ports.Progress:
         """The same for one of several collections: every line names its own."""
-        self.used = True
-        made = JsonLines(self._console, self._clock, self._now)
-        made._lock = self._lock
-        return made
+        return self._sharing(JsonLines)
 
     def _started(self, phase: _Phase) -> None:
         self._emit("phase_started", phase, total=phase.total, done=phase.done or None)
@@ -209,20 +212,7 @@ class JsonLines(Lines):
 
 
 class OfOne(Lines):
-    """One of several collections at a time: a line when a phase ends, and one every 30 seconds of a long one.
-
-    Args:
-        console: on stderr, shared with the others.
-        clock: seconds that only grow.
-        lock: of that console.
-        now: the time of day.
-    """
-
-    def __init__(
-        self, console: Console, clock: Callable[[], float], lock: threading.RLock, now: Callable[[], datetime]
-    ) -> None:
-        super().__init__(console, clock, now)
-        self._lock = lock
+    """One of several collections at a time: a line when a phase ends, and one every 30 seconds of a long one."""
 
     def _started(self, phase: _Phase) -> None:
         """What begins is not said: it would stand lines away from its end."""
@@ -231,16 +221,9 @@ class OfOne(Lines):
 class Bars(Lines):
     """A live bar for the phase under way; what is over stays as one line below its collection."""
 
-    def __init__(
-        self,
-        console: Console,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = json_now,
-    ) -> None:
-        super().__init__(console, clock, now)
-        self._bar: Bar | None = None
-        self._task: TaskID | None = None
-        self._collection: str | None = None
+    _bar: Bar | None = None
+    _task: TaskID | None = None
+    _collection: str | None = None
 
     def say(self, line: str) -> None:
         """One line that a person should read, above the bar."""

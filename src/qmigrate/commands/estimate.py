@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from qmigrate.commands.session import Session
-from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.pipeline import Pipeline
+from qmigrate.embed.stream import Failure
 from qmigrate.errors import PendingError, QmigrateError
+from qmigrate.model.parts import in_parts
 from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.model.state import OpenRun, World
+from qmigrate.model.state import LiveCollection, OpenRun, World
+from qmigrate.model.transform import PointTransform
 from qmigrate.model.weight import Weight
 from qmigrate.operations.values import Embed
 from qmigrate.planner.estimate import (
@@ -26,13 +27,14 @@ from qmigrate.planner.estimate import (
     seconds_of_clone,
     seconds_of_copy,
 )
+from qmigrate.steps.embed_input import embed_input
 from qmigrate.steps.work import Tick, transform_of
 from qmigrate.store import records
 
 #: Rows of the history that speeds are looked for in.
 _ROWS = 200
 #: Points that an embedder is measured with: a few first, since a model is loaded and warmed up by its first batch.
-_WARM_UP, _MEASURED_POINTS = 8, 128
+_WARM_UP, _MEASURED_POINTS, _AT_ONCE = 8, 128, 32
 #: An image or a long text may take seconds each: what is measured after this many seconds is enough.
 _LONGEST_MEASUREMENT = 10.0
 
@@ -101,9 +103,10 @@ def _measured_rate(opened: Session, world: World, plan: Plan) -> float | None:
         live = state.live if state else None
         if state is None or live is None or state.physical is None:
             continue
+        planned = _Estimated(opened, world, job)
         for step in job.steps:
             if isinstance(step, Build) and step.source is not None:
-                for filling in _fillings(opened, job, step, live.schema):
+                for filling in planned.fillings(step):
                     key = (job.collection, filling.embedder)
                     if key not in rates:
                         rates[key] = _measured(opened, job.collection, state.physical, filling)
@@ -116,7 +119,9 @@ def _measured(opened: Session, collection: str, physical: str, filling: Embed) -
     try:
         ids = opened.store.sample_ids(physical, _WARM_UP + _MEASURED_POINTS)
         points = opened.store.fetch(physical, ids, vectors=False)
-        items = [item for point in points if (item := _item(filling, records.payload_of(point))) is not None]
+        found = [embed_input(filling, records.payload_of(point)) for point in points]
+        # What can't be told without the run is left to it: it names the point.
+        items = [item for item in found if item is not None and not isinstance(item, Failure)]
         if len(items) <= _WARM_UP:
             return 0.0
         embedder = opened.embedder(filling.embedder, settings.embedders)
@@ -124,7 +129,7 @@ def _measured(opened: Session, collection: str, physical: str, filling: Embed) -
         with Pipeline(embedder, None) as pipeline, suppress(_EnoughError):
             pipeline.submit(items[:_WARM_UP], _bounded(began)).result(_bounded(began))
             began = time.monotonic()
-            for part in _parts(items[_WARM_UP:]):
+            for part in in_parts(items[_WARM_UP:], _AT_ONCE):
                 pipeline.submit(part, _bounded(began)).result(_bounded(began))
                 done += len(part)
         return done / max(time.monotonic() - began, 1e-6)
@@ -148,22 +153,6 @@ def _bounded(began: float) -> Tick:
     return tick
 
 
-def _parts(items: Sequence[Any], size: int = 32) -> Iterator[Sequence[Any]]:
-    yield from (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _item(filling: Embed, payload: dict[str, Any]) -> Any:
-    """What the embedder gets for a payload; None where that can't be told without the run."""
-    if callable(filling.spec):
-        try:
-            item = filling.spec(payload)
-        except Exception:  # the user's code; the run itself names the point
-            return None
-    else:
-        item = read_input(payload, filling.spec)
-    return ImageName(item) if filling.image is not None and isinstance(item, str) else item
-
-
 def _allowing(seconds: float) -> str:
     """A duration, as settings write it, that lets an estimate through with some room."""
     minutes = int(seconds * 1.2) // 60 + 1
@@ -171,56 +160,76 @@ def _allowing(seconds: float) -> str:
 
 
 def _estimated(opened: Session, world: World, known: Sequence[Speed], item: CollectionPlan) -> CollectionPlan:
-    seconds, speed = _seconds(opened, world, known, item.job, tuple(enumerate(item.job.steps)))
-    measured = _bytes(opened, world, item) if item.bytes is not None else None
+    job = _Estimated(opened, world, item.job)
+    seconds, speed = _seconds(job, known, item.job.steps)
+    measured = _bytes(job, item) if item.bytes is not None else None
     return replace(item, seconds=round(seconds, 1), speed=speed, bytes=item.bytes if measured is None else measured)
 
 
-def _bytes(opened: Session, world: World, item: CollectionPlan) -> int | None:
+@dataclass(slots=True)
+class _Estimated:
+    """One job over what is there. What the operations of a build make of a point is planned once, for all who ask."""
+
+    opened: Session
+    world: World
+    job: Job
+    _planned: dict[str, PointTransform | None] = field(default_factory=dict)
+
+    @property
+    def live(self) -> LiveCollection | None:
+        """What serves the name."""
+        state = self.world.collections.get(self.job.collection)
+        return state.live if state else None
+
+    def before(self, step: Step) -> CollectionSchema | None:
+        """Schema of what a build is made from: an earlier build of the job, or the live collection."""
+        source = getattr(step, "source", None)
+        builds = (one for one in self.job.steps if isinstance(one, Build))
+        live = self.live.schema if self.live else None
+        return next((one.schema for one in builds if one.target == source), live)
+
+    def fillings(self, build: Build) -> list[Embed]:
+        """What the operations of a build embed."""
+        found = self._transform(build)
+        return [one for one in found.values.values() if isinstance(one, Embed)] if found is not None else []
+
+    def weight(self, build: Build) -> int:
+        """Bytes of a point of a target: the points of today, by a sample, and the new vectors as declared."""
+        state, live, found = self.world.collections.get(self.job.collection), self.live, Weight()
+        if live is not None and state is not None:
+            found = self.opened.weighed(self.job.collection if state.kind == "alias" else live.physical)
+        transform = self._transform(build)
+        return found.per_point(build.schema, transform.vectors if transform is not None else None)
+
+    def _transform(self, build: Build) -> PointTransform | None:
+        """What its operations make of a point; None where nothing is there to be made from."""
+        if build.target not in self._planned:
+            before = self.before(build)
+            operations = tuple(self.opened.operation(ref) for ref in build.ops) if before is not None else ()
+            self._planned[build.target] = transform_of(operations, before) if before is not None else None
+        return self._planned[build.target]
+
+
+def _bytes(job: _Estimated, item: CollectionPlan) -> int | None:
     """What the generations that a plan builds from live points take, together; None where it builds none so."""
     builds = [step for step in item.job.steps if isinstance(step, Build) and step.fill in ("copy", "clone")]
-    state = world.collections.get(item.job.collection)
-    if not builds or state is None or state.live is None:
+    if not builds or job.live is None:
         return None
-    each = (_weight(opened, world, item.job, step) for step in builds)
-    return sum(state.live.points * width for width in each)
+    return sum(job.live.points * job.weight(step) for step in builds)
 
 
-def _weight(opened: Session, world: World, job: Job, build: Build) -> int:
-    """Bytes of a point of a target: the points of today, by a sample, and the new vectors as declared."""
-    state = world.collections.get(job.collection)
-    live = state.live if state else None
-    found = Weight()
-    if live is not None and state is not None:
-        name = job.collection if state.kind == "alias" else live.physical
-        found = opened.weighed(name)
-    before = _before(job, build, live.schema if live else None)
-    if before is None:
-        return found.per_point(build.schema)
-    transform = transform_of(tuple(opened.operation(ref) for ref in build.ops), before)
-    return found.per_point(build.schema, transform.vectors)
-
-
-def _seconds(
-    opened: Session, world: World, known: Sequence[Speed], job: Job, steps: Sequence[tuple[int, Step]]
-) -> tuple[float, str]:
+def _seconds(job: _Estimated, known: Sequence[Speed], steps: Sequence[Step]) -> tuple[float, str]:
     """Seconds of some steps of a job; assumed as soon as one of them is."""
-    state = world.collections.get(job.collection)
-    live = state.live if state else None
+    live, rates = job.live, job.opened.settings.estimates
     points = live.points if live else 0
-    rates = opened.settings.estimates
     total, basis = 0.0, MEASURED
-    for _, step in steps:
-        before = _before(job, step, live.schema if live else None)
+    for step in steps:
+        before = job.before(step)
         if isinstance(step, Build) and step.fill == "clone" and before is not None:
-            weight = _weight(opened, world, job, step)
-            copy = Copy(job.collection, points, 0, step.schema, points, weight)
+            copy = Copy(job.job.collection, points, 0, step.schema, points, job.weight(step))
             total, basis = total + seconds_of_clone(copy, before, rates), ASSUMED
         elif isinstance(step, Build) and step.source is not None:
-            embeds = _embeds(opened, job, step, live.schema if live else None)
-            weight = _weight(opened, world, job, step)
-            copy = Copy(job.collection, points, embeds, step.schema, points, weight)
-            seconds, speed = seconds_of_copy(copy, known, rates, local=world.capabilities.local)
+            seconds, speed = _copied(job, known, step, points, points)
             total, basis = total + seconds, basis if speed == MEASURED else ASSUMED
         elif isinstance(step, InPlace) and live is not None:
             total, basis = total + seconds_of_changes(step.changes, points, live.schema, rates), ASSUMED
@@ -229,30 +238,15 @@ def _seconds(
     return total, basis
 
 
-def _before(job: Job, step: Step, live: CollectionSchema | None) -> CollectionSchema | None:
-    """Schema of what a build is made from: an earlier build of the job, or the live collection."""
-    source = getattr(step, "source", None)
-    return next((one.schema for one in job.steps if isinstance(one, Build) and one.target == source), live)
-
-
-def _embeds(opened: Session, job: Job, build: Build, live: CollectionSchema | None) -> int:
-    """How many vectors the operations of a build embed."""
-    return len(_fillings(opened, job, build, live))
-
-
-def _fillings(opened: Session, job: Job, build: Build, live: CollectionSchema | None) -> list[Embed]:
-    """What the operations of a build embed."""
-    before = _before(job, build, live)
-    if before is None:
-        return []
-    transform = transform_of(tuple(opened.operation(ref) for ref in build.ops), before)
-    return [filling for filling in transform.values.values() if isinstance(filling, Embed)]
+def _copied(job: _Estimated, known: Sequence[Speed], build: Build, left: int, points: int) -> tuple[float, str]:
+    """Seconds of a build that copies `left` of its points, and what they are based on."""
+    copy = Copy(job.job.collection, left, len(job.fillings(build)), build.schema, points, job.weight(build))
+    return seconds_of_copy(copy, known, job.opened.settings.estimates, local=job.world.capabilities.local)
 
 
 def _left(opened: Session, world: World, known: Sequence[Speed], run: OpenRun) -> float:
     """What remains of an interrupted run: the points that are not copied, and the proof and index of all."""
-    state = world.collections.get(run.job.collection)
-    live = state.live.schema if state and state.live else None
+    job = _Estimated(opened, world, run.job)
     begun = {record.step for record in run.records}
     total = 0.0
     for position, step in enumerate(run.job.steps):
@@ -261,12 +255,9 @@ def _left(opened: Session, world: World, known: Sequence[Speed], run: OpenRun) -
             continue
         if isinstance(step, Build) and step.source is not None and position in begun and run.total_points:
             left = max(0, run.total_points - run.done_points)
-            embeds = _embeds(opened, run.job, step, live)
-            weight = _weight(opened, world, run.job, step)
-            copy = Copy(run.job.collection, left, embeds, step.schema, run.total_points, weight)
-            total += seconds_of_copy(copy, known, opened.settings.estimates, local=world.capabilities.local)[0]
+            total += _copied(job, known, step, left, run.total_points)[0]
         else:
-            total += _seconds(opened, world, known, run.job, [(position, step)])[0]
+            total += _seconds(job, known, [step])[0]
     return total
 
 
@@ -282,8 +273,7 @@ def _beyond(
         refs: tuple[OpRef, ...] = getattr(step, "ops", ())
         return any(ref.revision not in covered for ref in refs)
 
-    steps = [(position, step) for position, step in enumerate(later.job.steps) if is_new(step)]
-    return _seconds(opened, world, known, later.job, steps)[0]
+    return _seconds(_Estimated(opened, world, later.job), known, [step for step in later.job.steps if is_new(step)])[0]
 
 
 def _speeds(opened: Session) -> list[Speed]:

@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from qmigrate.commands.fix import Narrow
 from qmigrate.errors import UsageError
+from qmigrate.model.parts import parts
 from qmigrate.model.transform import PointId
 from qmigrate.steps.fixes.missing import JSON_LINES
 
@@ -45,7 +45,7 @@ def handed(narrow: Narrow, taker: Taker | None) -> Iterator[Narrow]:
         if file.exists():
             with file.open(encoding="utf-8") as lines:
                 ids = (json.loads(line) for line in lines)
-                while batch := list(islice(ids, AT_ONCE)):
+                for batch in parts(ids, AT_ONCE):
                     taker(batch)
 
 

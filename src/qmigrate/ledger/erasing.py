@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, select, update
@@ -12,6 +11,7 @@ from sqlalchemy import Connection, and_, delete, select, update
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.fence import Fenced
 from qmigrate.ledger.phases import PhaseKey, journal_in
+from qmigrate.model.parts import parts
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 
@@ -44,7 +44,7 @@ class ErasureWrites(Fenced):
             run: that erases them.
             ids: each with the id spaces in which it means an erased point.
         """
-        for part in _parts(sorted(ids.items(), key=lambda item: str(item[0]))):
+        for part in parts(sorted(ids.items(), key=lambda item: str(item[0])), _AT_ONCE):
             with self._write() as connection:
                 self._intend(connection, run, dict(part), reason)
 
@@ -88,7 +88,7 @@ class ErasureWrites(Fenced):
         self, column: Any, ids: Collection[PointId], table: Any, where: Any, noted: Noted | None = None
     ) -> int:
         gone = 0
-        for part in _parts(ids):
+        for part in parts(ids, _AT_ONCE):
             texts = [codec.id_text(one) for one in part]
             with self._write() as connection:
                 count = connection.execute(delete(table).where(where, column.in_(texts))).rowcount
@@ -161,9 +161,3 @@ def _without(facts: Any, ids: set[PointId]) -> tuple[dict[str, Any], int]:
     sample = facts.get("sample") or []
     kept = [one for one in sample if one.get("id") not in ids]
     return {**facts, "sample": kept}, len(sample) - len(kept)
-
-
-def _parts(items: Collection[Any]) -> Iterator[Sequence[Any]]:
-    left = iter(items)
-    while part := list(islice(left, _AT_ONCE)):
-        yield part

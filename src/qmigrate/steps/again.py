@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qmigrate.ledger import DeletionRow
+from qmigrate.model.parts import parts
 from qmigrate.model.plan import GoLive
 from qmigrate.model.transform import PointId
 from qmigrate.steps.erasing.generations import delete, forget
 from qmigrate.steps.erasing.spaces import Spaces
 from qmigrate.steps.fixes.journal import journal_name, windows
-from qmigrate.steps.fixes.removal import parts
 from qmigrate.steps.owned import reach, release
 from qmigrate.steps.work import Work
 

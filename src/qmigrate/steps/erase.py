@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from qmigrate.errors import RefusedError, RepairNeededError, UnavailableError, UsageError, VerificationError
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.parts import parts
 from qmigrate.model.plan import Erase, Job, Step
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
@@ -19,7 +20,6 @@ from qmigrate.steps.erasing.selection import Erasure
 from qmigrate.steps.erasing.tally import Tally
 from qmigrate.steps.fixes.journal import journal_name, windows, write
 from qmigrate.steps.fixes.protocol import Place, check_cap, consented
-from qmigrate.steps.fixes.removal import parts
 from qmigrate.steps.owned import reach, revoke_earlier
 from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Phase, Work

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
 from qmigrate.ledger import ANY_RANGE, Quarantined
@@ -21,6 +20,7 @@ from qmigrate.model.words import quote
 from qmigrate.operations.values import Compute, Embed
 from qmigrate.ports import PendingWrite, Ready, Store, Stored
 from qmigrate.steps.checksums import Checksums
+from qmigrate.steps.embed_input import embed_input
 from qmigrate.steps.quarantine import DROPPED, KEPT, Failures, Quarantine
 from qmigrate.steps.streams import Streams
 from qmigrate.steps.work import Code, Work
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 #: Points that are tried again at a time.
 AGAIN = 256
+#: A step of the grid of local mode (store/local_unit.py): rounding goes half of it, in each of two rounds.
+LOCAL_GRID = 2.0**-20
+#: Datatypes that don't keep every value: see :func:`qmigrate.store.records.cut_off`.
+NARROW = ("uint8", "float16")
 _REPAIR = "repair the function, then: qmigrate upgrade; where a run is unfinished, qmigrate abort first"
 
 
@@ -112,7 +116,7 @@ class Maker:
             assert isinstance(work, Work)  # noqa: S101  only a step's work builds
             self.quarantine = Quarantine(work, target, transform.filled)
         #: Target vectors of which every value is looked at: see :meth:`check_values`.
-        self._narrow = [name for name, params in schema.vectors.items() if params.get("datatype") == "uint8"]
+        self._narrow = [name for name, params in schema.vectors.items() if params.get("datatype") in NARROW]
         self._check_drop()
 
     @contextmanager
@@ -143,10 +147,10 @@ class Maker:
         asked = {vector: self._ask(vector, page, payloads) for vector in self.transform.filled}
         return Begun(read, page, payloads, asked)
 
-    @property
-    def narrows(self) -> bool:
-        """Whether values are carried into a vector that doesn't keep every value."""
-        return any(name in self.transform.converted for name in self._narrow)
+    def narrowing(self) -> frozenset[str]:
+        """Datatypes that don't keep every value, of the vectors that values are carried into."""
+        narrow = (name for name in self._narrow if name in self.transform.converted)
+        return frozenset(self.schema.vectors[name]["datatype"] for name in narrow)
 
     def check_values(self, page: Sequence[Stored]) -> None:
         """See that no carried value is cut off by the datatype of its target.
@@ -169,10 +173,8 @@ class Maker:
         if lost is not None:
             raise PlanError(
                 f"vector {vector!r} of point {records.point_id(stored)} of {self._work.collection} would get the value "
-                f"{lost:g}: uint8 keeps whole numbers from 0 to 255 only, and cuts others off. The live collection was "
-                "not touched",
-                hint="scale and round them, values=Compute(…): for example round(127.5 * (value + 1)) for -1 to 1; or "
-                "choose another datatype",
+                f"{lost.value:g}: {lost.why}. The live collection was not touched",
+                hint=f"{lost.hint}; where a run is unfinished, qmigrate abort first",
             )
 
     def finish(self, begun: Begun) -> Made:
@@ -221,14 +223,14 @@ class Maker:
     def tolerances(self) -> dict[str, records.Tolerance]:
         """Carried vectors that can't be compared bit by bit, with the tolerance of each.
 
-        Local mode normalises a cosine vector at every write, so its last digit may change.
+        Local mode normalises a cosine vector at every write, and rounds it to a grid, so its last digits may change.
         """
-        found = {}
+        found, local = {}, self._work.store.capabilities.local
         for name in self.transform.vectors:
             params = self.schema.vectors.get(name, {})
-            renormalised = self._work.store.capabilities.local and params.get("distance") == "Cosine"
+            renormalised = local and params.get("distance") == "Cosine"
             if name in self.transform.converted or renormalised:
-                found[name] = records.tolerance_of(params)
+                found[name] = records.tolerance_of(params, grid=LOCAL_GRID if renormalised else 0.0)
         return found
 
     def renamed(self, stored: Stored) -> Stored:
@@ -316,24 +318,8 @@ class Maker:
     def _input(self, filling: Any, stored: Stored, payload: Payload | None) -> Any:
         if isinstance(filling, Embed):
             found = records.payload_of(stored) if payload is None else payload
-            item = self._called(filling.spec, found) if callable(filling.spec) else read_input(found, filling.spec)
-            return ImageName(item) if filling.image is not None and isinstance(item, str) else item
+            return embed_input(filling, found, self._alone)
         return records.plain_point(stored, payload)
-
-    def _called(self, function: Callable[[Payload], Any], payload: Payload) -> Any:
-        """What a function of the revision takes from a payload; a failure where it raises or returns something else."""
-        try:
-            with self._alone():
-                found = function(payload)
-        except Exception as error:  # whatever the user's code raises is about this point
-            said = f"{type(error).__name__}: {error}"
-            return Failure(0, "read", f"{getattr(function, '__name__', '?')} failed for its payload: {said}")
-        if found is None or (isinstance(found, str | bytes) and not found.strip()):
-            return None
-        if not isinstance(found, str | bytes):
-            name = getattr(function, "__name__", "?")
-            return Failure(0, "read", f"{name} returned {type(found).__name__} instead of a text or bytes")
-        return found
 
     def _values(self, filling: Any, items: list[Any], size: int | None) -> list[Any]:
         if not items:

@@ -10,11 +10,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from qmigrate.embed.fingerprint import fingerprint_digest, fingerprint_words
 from qmigrate.errors import ConfigError, DatabaseError, QmigrateError, RepairNeededError, RowsError
+from qmigrate.model.parts import parts
 from qmigrate.model.plan import Build, WriteRows
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -146,8 +146,7 @@ def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | N
         for key, entry in unpack(committed(work.lease.ledger, step.target))
         if key > border and entry.target != records.ABSENT and (identifier := records.id_of_key(key)) not in lacking
     )
-    while portion := list(islice(embedded, PORTION)):
-        yield portion
+    yield from parts(embedded, PORTION)
 
 
 def rows_of(

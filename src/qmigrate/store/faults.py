@@ -104,11 +104,11 @@ def of_transport(error: httpx.HTTPError, label: str, timeout: float, *, listed: 
     Args:
         listed: the node is one of qdrant.nodes, not the one of qdrant.url.
     """
-    reach = _REACH_LISTED.format(label=label) if listed else _REACH
+    hint = reach(label, listed=listed)
     where = f"Qdrant at {label}"
     if isinstance(error, httpx.ConnectTimeout):
         return TransientError(
-            f"{where} can't be reached: no connection within {timeout:g} s", hint=reach, unknown=False
+            f"{where} can't be reached: no connection within {timeout:g} s", hint=hint, unknown=False
         )
     if isinstance(error, httpx.TimeoutException):
         return SlowError(
@@ -117,10 +117,19 @@ def of_transport(error: httpx.HTTPError, label: str, timeout: float, *, listed: 
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectError):
         return _of_tls(where, reason, _REST) or TransientError(
-            f"{where} can't be reached: {reason}", hint=reach, unknown=False
+            f"{where} can't be reached: {reason}", hint=hint, unknown=False
         )
-    hint = f"{reach}; https:// belongs into it where the server speaks TLS"
-    return TransientError(f"{where} can't be reached: {reason}", hint=hint if _is_plain(error) else reach)
+    plain = f"{hint}; https:// belongs into it where the server speaks TLS"
+    return TransientError(f"{where} can't be reached: {reason}", hint=plain if _is_plain(error) else hint)
+
+
+def reach(label: str, *, listed: bool) -> str:
+    """What to look at where a node can't be reached.
+
+    Args:
+        listed: it is one of qdrant.nodes, not the one of qdrant.url.
+    """
+    return _REACH_LISTED.format(label=label) if listed else _REACH
 
 
 def _is_plain(error: httpx.HTTPError) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.store.address import ConnectionSettings
-from qmigrate.store.faults import TransientError
 from qmigrate.store.rest import Rest
 
 #: Seconds that one of several nodes may take to answer before it is left out of what only reads.
 PATIENCE = 5.0
+#: The same for what writes, which doesn't begin then.
+NEEDED = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +45,39 @@ class Nodes:
         Where the asked node is silent, the first that answers takes its place.
         """
         everyone = self.everyone()
-        if len(everyone) == 1:
-            return self
-        with ThreadPoolExecutor(len(everyone)) as pool:
-            reasons = dict(zip(everyone, pool.map(_why_silent, everyone), strict=True))
-        up = [node for node in everyone if reasons[node] is None]
-        if not up or len(up) == len(everyone):
+        silent = self._silent(PATIENCE)
+        up = [node for node in everyone if node not in silent]
+        if not up or not silent:
             return self
         watched = tuple(node for node in self.watched if node in up)
-        silent = tuple(reason for reason in reasons.values() if reason is not None)
-        return Nodes(self.main if self.main in up else up[0], watched or (up[0],), silent)
+        reasons = tuple(silent[node].message for node in everyone if node in silent)
+        return Nodes(self.main if self.main in up else up[0], watched or (up[0],), reasons)
+
+    def check_all_answer(self) -> None:
+        """See that each of several nodes answers at once, for what writes.
+
+        A node that can't be asked may take a write that no barrier sees, or show a name where it led before; so none is
+        left out, and none is waited for as long as a request of a migration may take.
+
+        Raises:
+            StoreError: some give no answer; they are named.
+        """
+        silent = self._silent(NEEDED)
+        if silent:
+            said = "; ".join(error.message for error in silent.values())
+            raise StoreError(
+                f"{said}. Whatever writes needs every node: what one of them takes or shows meanwhile would go unseen",
+                hint=next(iter(silent.values())).hint,
+            )
+
+    def _silent(self, patience: float) -> dict[Rest, StoreError]:
+        """Why nodes give no answer, where there are several."""
+        everyone = self.everyone()
+        if len(everyone) == 1:
+            return {}
+        with ThreadPoolExecutor(len(everyone)) as pool:
+            found = dict(zip(everyone, pool.map(lambda node: node.why_silent(patience), everyone), strict=True))
+        return {node: error for node, error in found.items() if error is not None}
 
     def everyone(self) -> tuple[Rest, ...]:
         """The asked node and the watched ones, each once."""
@@ -63,17 +87,6 @@ class Nodes:
         """Close all connections."""
         for node in self.everyone():
             node.close()
-
-
-def _why_silent(node: Rest) -> str | None:
-    """Why a node gives no answer, or None when it gives any: whether it is a good one is asked later."""
-    try:
-        node.send("GET", "/", timeout=PATIENCE)
-    except TransientError as error:
-        return error.message
-    except StoreError:
-        return None
-    return None
 
 
 def aliases(node: Rest) -> dict[str, str]:

@@ -16,6 +16,7 @@ from qdrant_client import grpc as messages
 
 from qmigrate.errors import StoreError
 from qmigrate.model.ids import Page, points_of
+from qmigrate.model.parts import in_parts
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Ready, Stored
@@ -178,7 +179,7 @@ class Points:
     ) -> list[Stored]:
         """The points of these ids that exist."""
         found: list[Stored] = []
-        for part in _parts(ids, IDS_PER_REQUEST):
+        for part in in_parts(ids, IDS_PER_REQUEST):
             request = messages.GetPoints(
                 collection_name=name,
                 with_payload=_payload_selector(payload),
@@ -192,7 +193,7 @@ class Points:
     def fetch_ids(self, name: str, ids: Sequence[PointId]) -> set[PointId]:
         """Those of these ids that exist, decoded from the bytes of the answers."""
         found: set[PointId] = set()
-        for part in _parts(ids, IDS_PER_REQUEST):
+        for part in in_parts(ids, IDS_PER_REQUEST):
             request = messages.GetPoints(collection_name=name)
             request.with_payload.enable = request.with_vectors.enable = False
             add_ids(request.ids, part)
@@ -207,7 +208,7 @@ class Points:
     def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
         """Delete points and wait until it is done; the operation id that the last request got."""
         operation = None
-        for part in _parts(ids, IDS_PER_REQUEST):
+        for part in in_parts(ids, IDS_PER_REQUEST):
             request = messages.DeletePoints(collection_name=name, wait=True)
             add_ids(request.points.points.ids, part)
             operation = self.written(self._writes.Delete, request)
@@ -215,7 +216,7 @@ class Points:
 
     def edit_vectors(self, name: str, points: Sequence[Any]) -> None:
         """Set vectors of points that are there, and wait until it is done."""
-        for part in _parts(points, VECTORS_PER_REQUEST):
+        for part in in_parts(points, VECTORS_PER_REQUEST):
             request = messages.UpdatePointVectors(collection_name=name, wait=True, points=part)
             self.written(self._writes.UpdateVectors, request)
 
@@ -225,7 +226,7 @@ class Points:
         """Ids of the nearest points of each query; `how` has ``limit``, ``exact`` and ``ef``."""
         params = messages.SearchParams(exact=how["exact"], hnsw_ef=how["ef"])
         found: list[list[PointId]] = []
-        for part in _parts(queries, QUERIES_PER_REQUEST):
+        for part in in_parts(queries, QUERIES_PER_REQUEST):
             asked = []
             for one in part:
                 nearest = messages.VectorInput(dense=messages.DenseVector(data=list(map(float, one))))
@@ -262,7 +263,7 @@ class Points:
             self.written(self._upsert, request, future)
         except RefusedRequestError as error:
             most = self._smaller(name, "upsert_max_batchsize", len(points), error)
-            for part in _parts(points, most):
+            for part in in_parts(points, most):
                 self.written(self._upsert, _upsert_request(name, part))
 
     def written(self, method: Any, request: Any, first: Any = None) -> int | None:
@@ -357,11 +358,6 @@ def _payload_selector(payload: bool | Sequence[str]) -> Any:
     if isinstance(payload, bool):
         return messages.WithPayloadSelector(enable=payload)
     return messages.WithPayloadSelector(include=messages.PayloadIncludeSelector(fields=list(payload)))
-
-
-def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
 
 
 def _order(identifier: PointId) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 from qdrant_client import grpc
 
+from qmigrate.model.parts import in_parts
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, VectorValue
 from qmigrate.ports import Ready, Stored
 from qmigrate.store import exact, wire
@@ -39,41 +40,84 @@ class Tolerance(NamedTuple):
     """How far a converted vector may be from what it was made of.
 
     Attributes:
-        absolute: per value.
-        relative: per value, of its size.
-        unit: the stored form is normalised, so only the direction counts.
+        half: it is kept as float16, so that is what is compared: value by value, whatever their size.
+        unit: the stored form is normalised, so only the direction counts; the last digits are those of the server.
+        grid: what normalised values are rounded to, where local mode has them.
     """
 
-    absolute: float
-    relative: float
+    half: bool
     unit: bool
+    grid: float = 0.0
 
 
-def tolerance_of(params: Mapping[str, Any]) -> Tolerance:
+#: How far the values of a normalised float32 vector may be apart, of their size: most measured are 1.1e-6, for 65,536.
+_NORMALISED = 4e-6
+#: What is below it has lost digits to the range of float32.
+_SMALLEST = float(np.finfo(np.float32).tiny)
+#: From where on float16 rounds to infinity, and below which it has less than its 11 bits.
+_HALF_ENDS, _HALF_BEGINS = 65520.0, 2.0**-14
+#: Qdrant leaves a vector as it is whose squared length is less than this.
+_NOT_NORMALISED = float(np.finfo(np.float32).eps)
+
+
+def tolerance_of(params: Mapping[str, Any], *, grid: float = 0.0) -> Tolerance:
     """What the datatype and the distance of a vector do to its values.
 
-    uint8 holds what may be written to it exactly (see :func:`cut_off`); float16 has 11 bits; cosine normalises, but not
-    uint8.
+    uint8 holds what may be written to it exactly (see :func:`cut_off`); float16 rounds as numpy does; cosine
+    normalises, but not uint8.
+
+    Args:
+        grid: see :class:`Tolerance`.
     """
-    if params.get("datatype") == "uint8":
-        return Tolerance(0.0, 0.0, unit=False)
-    normalised = params.get("distance") == "Cosine"
-    if params.get("datatype") == "float16":
-        return Tolerance(1e-6, 1e-3, normalised)
-    return Tolerance(1e-6, 1e-6, normalised)
+    datatype = params.get("datatype")
+    return Tolerance(datatype == "float16", params.get("distance") == "Cosine" and datatype != "uint8", grid)
 
 
+class CutOff(NamedTuple):
+    """A value that a vector would not keep.
 
-def cut_off(values: NDArray[Any], params: Mapping[str, Any]) -> float | None:
+    Attributes:
+        value: as it is.
+        why: what its datatype keeps instead.
+        hint: the way out.
+    """
+
+    value: float
+    why: str
+    hint: str
+
+
+def cut_off(values: NDArray[Any], params: Mapping[str, Any]) -> CutOff | None:
     """The first of these values that a vector of such parameters would not keep, or None where it keeps them all.
 
-    uint8 keeps whole numbers from 0 to 255, and silently cuts others off. Values that are not finite are found by the
-    checks for them.
+    uint8 keeps whole numbers from 0 to 255, and silently cuts others off. float16 makes infinity of large values, and
+    loses a vector whose values are all too small for its 11 bits; small values beside larger ones are rounded by no
+    more than those. Values that are not finite are found by the checks for them.
     """
-    if params.get("datatype") != "uint8":
+    if params.get("datatype") == "uint8":
+        lost = values[np.isfinite(values) & ((values != np.floor(values)) | (values < 0) | (values > 255))]
+        why = "uint8 keeps whole numbers from 0 to 255 only, and cuts others off"
+        hint = "scale and round them, values=Compute(…): for example round(127.5 * (value + 1)) for -1 to 1"
+    elif params.get("datatype") == "float16":
+        lost, why = _beyond_half(values, params)
+        hint = "scale them, values=Compute(…)"
+    else:
         return None
-    lost = values[np.isfinite(values) & ((values != np.floor(values)) | (values < 0) | (values > 255))]
-    return float(lost.flat[0]) if lost.size else None
+    return CutOff(float(lost.flat[0]), why, f"{hint}; or choose another datatype") if lost.size else None
+
+
+def _beyond_half(values: NDArray[Any], params: Mapping[str, Any]) -> tuple[NDArray[Any], str]:
+    """Values that float16 would not keep, and what it keeps."""
+    values = np.asarray(values, dtype=np.float32)
+    if params.get("distance") == "Cosine":
+        rows = np.atleast_2d(values).astype(np.float64)
+        values = values.reshape(rows.shape)[np.square(rows).sum(axis=-1) < _NOT_NORMALISED]
+    sizes = np.abs(values)
+    lost = values[np.isfinite(values) & (sizes >= _HALF_ENDS)]
+    if lost.size or (sizes >= _HALF_BEGINS).any():
+        return lost, "float16 ends at 65504, and has infinity for what is larger"
+    kept = "float16 has its 11 bits for vectors with a value of at least 0.000061, and 0 for what is below 0.00000003"
+    return values[sizes > 0], kept
 
 
 def point_id(stored: Stored) -> PointId:
@@ -121,15 +165,11 @@ def digest_under(key: bytes | None) -> Digest:
         if len(data) <= _HELD:
             made.update(data)
         else:
-            for part in _in_parts(memoryview(data)):
+            for part in in_parts(memoryview(data), _HELD):
                 made.update(part)
         return made.digest()[:DIGEST_SIZE]
 
     return digest
-
-
-def _in_parts(data: memoryview) -> Iterator[memoryview]:
-    yield from (data[start : start + _HELD] for start in range(0, len(data), _HELD))
 
 
 def digest_text(stored: Stored, key: bytes) -> str:
@@ -403,15 +443,35 @@ def _not_finite(message: Any) -> str:
 
 
 def _close(wanted: NDArray[np.float32], seen: NDArray[np.float32], tolerance: Tolerance) -> bool:
+    """Whether a vector is what another one becomes in its form: exactly, but for the last digits once normalised."""
     if wanted.shape != seen.shape:
         return False
-    if np.allclose(seen, wanted, rtol=tolerance.relative, atol=tolerance.absolute):
+    if _agree(wanted, seen, tolerance.half):
         return True
     if not tolerance.unit:
         return False
-    norms = np.linalg.norm(wanted, axis=-1, keepdims=True)
-    unit = wanted / np.where(norms == 0, 1, norms)
-    return bool(np.allclose(seen, unit, rtol=tolerance.relative, atol=tolerance.absolute))
+    norms = np.linalg.norm(wanted.astype(np.float64), axis=-1, keepdims=True)
+    unit = (wanted / np.where(norms == 0, 1, norms)).astype(np.float32)
+    if tolerance.half and not tolerance.grid:
+        return _agree(unit, seen, half=True, apart=1)
+    return bool(np.allclose(seen, unit, rtol=_NORMALISED, atol=tolerance.grid or _SMALLEST))
+
+
+def _agree(wanted: NDArray[np.float32], seen: NDArray[np.float32], half: bool, apart: int = 0) -> bool:
+    """Whether all values are equal; with `half` as float16, where they may be so many of its steps `apart`."""
+    if not half:
+        return bool(np.array_equal(wanted, seen))
+    # Infinity is one step behind the largest value, and equal to itself only.
+    if np.isnan(seen).any() or not np.array_equal(np.isinf(wanted), np.isinf(seen)):
+        return False
+    with np.errstate(over="ignore"):
+        return bool((np.abs(_steps(wanted) - _steps(seen)) <= apart).all())
+
+
+def _steps(values: NDArray[np.float32]) -> NDArray[np.int32]:
+    """How many float16 lie between 0 and each value, with its sign."""
+    bits = values.astype(np.float16).view(np.int16).astype(np.int32)
+    return np.where(bits < 0, -(bits & 0x7FFF), bits)
 
 
 def _payload_bytes(stored: Stored, payload: Payload | None) -> bytes:

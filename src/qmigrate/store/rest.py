@@ -139,6 +139,17 @@ class Rest:
             self.answers.failed(error)
         return error
 
+    def why_silent(self, patience: float) -> StoreError | None:
+        """Why it gives no answer, or None when it gives any: whether it is a good one is asked later."""
+        try:
+            self.send("GET", "/", timeout=min(patience, self._timeout))
+        except faults.TransientError as error:
+            # How long a request may take is not what is wrong.
+            return StoreError(error.message, hint=faults.reach(self.label, listed=self._listed))
+        except StoreError:
+            return None
+        return None
+
     def stream(self, path: str) -> Iterator[bytes]:
         """The body of a GET in pieces, as it arrives; errors are translated like those of :meth:`send`."""
         try:

@@ -59,11 +59,14 @@ class ServerStore:
             partial: go on with the nodes that answer, for what only reads; see ``Capabilities.silent``.
 
         Raises:
-            StoreError: it can't be reached, denies the key, or is not Qdrant.
+            StoreError: it can't be reached, denies the key, or is not Qdrant; without `partial` also where one of
+                several nodes gives no answer.
             ServerTooOldError: a node is too old.
         """
         found = Nodes.of(settings)
         try:
+            if not partial:
+                found.check_all_answer()
             up = found.answering() if partial else found
             if up.silent:
                 found.close()

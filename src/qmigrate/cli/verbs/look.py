@@ -125,7 +125,9 @@ def wait(shell: Shell, timeout: float) -> None:
     from qmigrate.cli.render.care import show_waited
     from qmigrate.commands import doctor as command
 
-    shell.show(command.wait(shell.settings(), timeout), show_waited)
+    with shell.progress() as progress:
+        found = command.wait(shell.settings(), timeout, progress)
+    shell.show(found, show_waited)
 
 
 VERBS: tuple[click.Command, ...] = (status, history, verify, doctor, wait)

@@ -36,6 +36,8 @@ NEEDS: Mapping[str, str] = {
     "fix stats": "read",
     "fix quarantine": "none",
     "snapshot list": "read",
+    "revision --from-drift": "read",
+    "snapshot create --archive": "read",
     "snapshot create": "rw",
     "snapshot delete": "rw",
     "stamp": "manage",
@@ -54,6 +56,9 @@ NEEDS: Mapping[str, str] = {
     "fix undo": "manage",
     "fix quarantine --retry": "manage",
     "repair --leftovers": "manage",
+    "repair --name": "manage",
+    "repair --vanished": "manage",
+    "repair --schema": "manage",
 }
 #: By level of the key: need -> ``yes``, ``no``, or ``partly``: for the collections that the key names.
 ANSWERS: Mapping[str, Mapping[str, str]] = {

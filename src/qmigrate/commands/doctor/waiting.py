@@ -5,28 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from qmigrate.commands.results import Waited
 from qmigrate.commands.session import open_store, opened_ledger
 from qmigrate.errors import UnavailableError
+from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 from qmigrate.store import ConnectionSettings
 
-#: Longest time in seconds that one request for gRPC may take.
+#: Longest time in seconds that one request may take.
 _ONE_TRY = 5.0
 
 
-def wait(settings: Settings, timeout: float) -> Waited:
+def wait(settings: Settings, timeout: float, progress: Progress | None = None) -> Waited:
     """Wait until Qdrant answers over REST and over gRPC, and the ledger's database answers.
 
     A run needs gRPC from its first copy on: where a network policy lets only REST through, it would end with half of
     its revisions applied.
 
+    Args:
+        progress: told what is waited for, and why, once for each reason.
+
     Raises:
         UnavailableError: one of them still doesn't after `timeout` seconds; its last error.
     """
     started = time.monotonic()
+    said: dict[str, str] = {}
     parts: dict[str, Callable[[], None]] = {
         "qdrant": partial(_reach_store, settings, min(_ONE_TRY, max(1.0, timeout / 4))),
         "ledger": partial(_reach_ledger, settings),
@@ -39,6 +45,9 @@ def wait(settings: Settings, timeout: float) -> Waited:
                 del parts[name]
             except UnavailableError as error:
                 last = error
+                if progress is not None and said.get(name) != error.message:
+                    said[name] = error.message
+                    progress.say(f"waiting for {name}: {error.message}")
         if last is None:
             break
         if time.monotonic() - started > timeout:
@@ -50,14 +59,15 @@ def wait(settings: Settings, timeout: float) -> Waited:
 
 
 def _reach_store(settings: Settings, one_try: float) -> None:
+    # A node that is paused, or a firewall that drops what it doesn't know, would hold it up for the time that a request
+    # of a migration may take.
+    settings = replace(settings, qdrant=replace(settings.qdrant, timeout=min(settings.qdrant.timeout, one_try)))
     with ExitStack() as stack:
         open_store(settings, stack, writes=False)
     if settings.qdrant.path is None:
         from qmigrate.store.examine import Examiner
 
-        # One try: a firewall that drops what it doesn't know would hold it up for the whole timeout of a request.
-        timeout = min(settings.qdrant.timeout, one_try)
-        examiner = Examiner(ConnectionSettings(**{**settings.connection(), "timeout": timeout}))
+        examiner = Examiner(ConnectionSettings(**settings.connection()))
         try:
             examiner.points_reachable()
         finally:

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Mapping
 from qmigrate.errors import VerificationError
 from qmigrate.ledger import Leaving
 from qmigrate.model.names import EpochAlias
+from qmigrate.model.parts import parts
 from qmigrate.model.state import DELETING
 from qmigrate.model.transform import PointId
 from qmigrate.steps.base import base_name, without
 from qmigrate.steps.erasing.spaces import Ids, Spaces
 from qmigrate.steps.erasing.tally import Tally
-from qmigrate.steps.fixes.removal import parts
 from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.quiet import barrier, nothing_written
 from qmigrate.steps.throttle import Throttle

@@ -9,6 +9,7 @@ from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.names import old_alias
+from qmigrate.model.parts import parts
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.observe import hidden_on_several
@@ -16,7 +17,7 @@ from qmigrate.ports import Store
 from qmigrate.steps.erasing.spaces import Spaces
 from qmigrate.steps.export import described
 from qmigrate.steps.fixes.protocol import Place
-from qmigrate.steps.fixes.removal import Removal, parts
+from qmigrate.steps.fixes.removal import Removal
 from qmigrate.store import records
 
 #: Name of the audit's type.

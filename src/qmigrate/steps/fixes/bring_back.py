@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 
 from qmigrate import archive
@@ -16,6 +15,7 @@ from qmigrate.archive import Archived, Header
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.parts import parts
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
@@ -79,7 +79,7 @@ class BringBack:
         points, key = archive.read(self._path), place.ledger.own_key()
         with ExitStack() as stack:
             taken = stack.enter_context(closing(IdTable())) if through.rekeys else None
-            while part := list(islice(points, _AT_ONCE)):
+            for part in parts(points, _AT_ONCE):
                 wanted = {one.id: through.id_of(one) for one in part}
                 if taken is not None:
                     self._claim(taken, wanted)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from qmigrate.archive import Header
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.parts import parts
 from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -281,9 +281,3 @@ def _way_out(refusal: str) -> str:
     if "strict mode" in lower or "max_" in lower or "limit" in lower:
         return "a limit of the collection's strict mode: write a smaller filter, or select the points by --sql or --id"
     return "the server says what is wrong with it: https://qdrant.tech/documentation/concepts/filtering/"
-
-
-def parts(items: Iterator[Item], size: int = 500) -> Iterator[list[Item]]:
-    """So many at a time: by default few enough to be read with their vectors, however long these are."""
-    while part := list(islice(items, size)):
-        yield part

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from qmigrate import archive
-from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, without_secrets
 from qmigrate.ledger import Fixed, Quarantined
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.transform import Payload, PointId, PointTransform
+from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.ports import Stored
 from qmigrate.steps.checksums import Checksums
 from qmigrate.steps.dropped import AUDIT
+from qmigrate.steps.embed_input import embed_input
 from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.fixes.other_ids import OtherIds
 from qmigrate.steps.fixes.protocol import Hand, Place
@@ -232,7 +232,7 @@ class Retry:
         """Of each of these points the input, and its vector or a failure."""
         filling = self._filling(key)
         assert self._place.code is not None  # noqa: S101  it was needed for the filling
-        inputs = [_input(filling, records.payload_of(points[one])) for one in ids]
+        inputs = [embed_input(filling, records.payload_of(points[one])) for one in ids]
         checksums = Checksums(self._place)
         inputs = checksums.checked(filling, ids, lambda at: records.payload_of(points[ids[at]]), inputs)
         fit = [place for place, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)]
@@ -309,23 +309,11 @@ def _kept(value: Any, params: JsonObject) -> Any:
     lost = None if isinstance(value, Failure | Mapping) else records.cut_off(np.asarray(value), params)
     if lost is None:
         return value
-    return Failure(0, "check", f"it would get the value {lost:g}, and uint8 keeps whole numbers from 0 to 255 only")
+    return Failure(0, "check", f"it would get the value {lost.value:g}: {lost.why}")
 
 
 def _carrying(stored: Stored) -> PointTransform:
     return PointTransform.identity(frozenset(records.vector_messages(stored)))
-
-
-def _input(filling: Embed, payload: Payload) -> Any:
-    """What is embedded of a payload; a failure where a function of the revision fails."""
-    if not callable(filling.spec):
-        item: Any = read_input(payload, filling.spec)
-    else:
-        try:
-            item = filling.spec(payload)
-        except Exception as error:  # whatever the user's code raises is about this point
-            return Failure(0, "read", f"{type(error).__name__}: {error}")
-    return ImageName(item) if filling.image is not None and isinstance(item, str) else item
 
 
 def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
