@@ -152,7 +152,7 @@ class Paused:
 
     def own_aliases(self) -> list[str]:
         """Aliases of lease holders that are there."""
-        return [one for one in self.state()["aliases"] if is_own_alias(one)]
+        return [one for one, at in self.state()["aliases"].items() if is_own_alias(one, at)]
 
 
 @contextmanager

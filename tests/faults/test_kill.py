@@ -58,7 +58,7 @@ def check_finished(made: Deployment, expected: dict) -> None:
     assert sorted(applied) == ["0001", "0003"]
     store = made.store()
     try:
-        assert not [alias for alias in store.aliases() if alias.startswith(made.name) and is_own_alias(alias)]
+        assert not [one for one in store.aliases().items() if one[0].startswith(made.name) and is_own_alias(*one)]
         generations = [name for name in store.physical_names() if name.startswith(made.name)]
         assert generations == [f"{made.name}__g0001", f"{made.name}__g0002"]
     finally:

@@ -77,7 +77,7 @@ def generations(made: Deployment) -> list[str]:
     """Physical names, and no own alias is left beside them."""
     store = made.store()
     try:
-        assert not [alias for alias in store.aliases() if alias.startswith(made.name) and is_own_alias(alias)]
+        assert not [one for one in store.aliases().items() if one[0].startswith(made.name) and is_own_alias(*one)]
         return [name for name in store.physical_names() if name.startswith(made.name)]
     finally:
         store.close()

@@ -88,7 +88,7 @@ def check(made: Deployment, expected: dict, place: str, label: str) -> None:
         assert made.contents() == expected, label
         assert made.row().state == "ready", label
         aliases = {key: value for key, value in store.aliases().items() if key.startswith(made.name)}
-        assert not [alias for alias in aliases if is_own_alias(alias)], label
+        assert not [one for one in aliases.items() if is_own_alias(*one)], label
         shadowed = {old_alias(made.name): made.name} if place == "shadow" else {}
         assert aliases == {made.name: aliases[made.name], **shadowed}, label
         # What serves takes writes.

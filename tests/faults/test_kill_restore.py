@@ -51,7 +51,7 @@ def check(made: Deployment, expected: dict, revision: str, *, spent: bool = Fals
     assert row.state in ("ready", "pending")
     store = made.store()
     try:
-        assert not [alias for alias in store.aliases() if alias.startswith(made.name) and is_own_alias(alias)]
+        assert not [one for one in store.aliases().items() if one[0].startswith(made.name) and is_own_alias(*one)]
         generations = [name for name in store.physical_names() if name.startswith(made.name)]
     finally:
         store.close()

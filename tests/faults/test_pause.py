@@ -236,7 +236,7 @@ def look(made: Deployment, monkeypatch, case: Case, number: int, label: str) -> 
         if taken_over:
             # Where nobody has, it goes on and is right to.
             for state in (before, after):
-                state["aliases"] = {alias: at for alias, at in state["aliases"].items() if not is_own_alias(alias)}
+                state["aliases"] = {alias: at for alias, at in state["aliases"].items() if not is_own_alias(alias, at)}
             for part, found in after.items():
                 assert found == before[part], (where, part, refused)
         assert holder.own_aliases() == [], (where, taken_over, holder.error, refused)

@@ -124,7 +124,8 @@ def _live(settings: Settings, patterns: tuple[str, ...]) -> Schemas:
             state = world.collections[name]
             if state.live is None:
                 continue
-            aliases = tuple(alias for alias in state.live.schema.aliases if not is_own_alias(alias))
+            at = state.live.physical
+            aliases = tuple(alias for alias in state.live.schema.aliases if not is_own_alias(alias, at))
             newest = state.applied[-1].revision if state.applied else None
             found.append(
                 Document(

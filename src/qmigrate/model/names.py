@@ -42,9 +42,16 @@ def is_made(physical: str) -> bool:
     return GENERATION.match(physical) is not None or REHEARSAL.match(physical) is not None
 
 
-def is_own_alias(alias: str) -> bool:
-    """Whether an alias is one of qmigrate's own, not a name that anybody uses."""
-    return OWN_ALIAS.match(alias) is not None
+def is_own_alias(alias: str, physical: str) -> bool:
+    """Whether an alias is one of qmigrate's own, not a name that anybody uses.
+
+    Ours says where it leads; an application's ``docs__e5``, named after a model, leads elsewhere than to ``docs``.
+
+    Args:
+        physical: what the alias points to.
+    """
+    match = OWN_ALIAS.match(alias)
+    return match is not None and match["physical"] == physical
 
 
 def own_alias(physical: str, epoch: int, part: int | None = None) -> EpochAlias:
@@ -58,7 +65,7 @@ def as_own(alias: str) -> EpochAlias:
     Raises:
         ValueError: it isn't.
     """
-    if not is_own_alias(alias):
+    if OWN_ALIAS.match(alias) is None:
         raise ValueError(f"{alias!r} is not an alias of a lease holder")
     return EpochAlias(alias)
 
@@ -79,12 +86,10 @@ def old_alias(name: str) -> str:
     return f"{name}{OLD_SUFFIX}"
 
 
-def is_internal(alias: str, physical: str | None = None) -> bool:
+def is_internal(alias: str, physical: str) -> bool:
     """Whether a name is qmigrate's own business: own aliases, the way to a shadowed collection, probes.
 
     Args:
-        physical: what the alias points to; only then is ``foo__old`` told from an application's name.
+        physical: what the alias points to: ``foo__old`` and ``foo__e5`` may as well be an application's names.
     """
-    if alias.startswith(PROBE_PREFIX):
-        return True
-    return is_own_alias(alias) or (physical is not None and alias == old_alias(physical))
+    return alias.startswith(PROBE_PREFIX) or is_own_alias(alias, physical) or alias == old_alias(physical)

@@ -36,11 +36,11 @@ def plan_abort(world: World, *, only: Iterable[str] | None = None) -> Plan:
     plans = []
     for name, state in sorted(world.collections.items()):
         if state.open_run is not None and (chosen is None or name in chosen):
-            plans.append(_collection(state, state.open_run, world.capabilities))
+            plans.append(_collection(state, state.open_run, world))
     return Plan(verb="abort", target=(), collections=tuple(plans))
 
 
-def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities) -> CollectionPlan:
+def _collection(state: CollectionState, run: OpenRun, world: World) -> CollectionPlan:
     if run.job.throwaway:
         return _remove_all(state, run)
     steps: list[Step] = []
@@ -54,6 +54,7 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
             lines.insert(0, f"remove {step.target}, which nothing points to")
         elif isinstance(step, GoLive):
             _refuse_moved(state, run, step)
+            _refuse_served(state, run, position, world)
             _refuse_gap(state, run, step, position)
             _refuse_carried(state, run, step, position)
         elif isinstance(step, Adopt) and run.record(position, "name") is not None:
@@ -62,7 +63,7 @@ def _collection(state: CollectionState, run: OpenRun, capabilities: Capabilities
                 hint="finish it: qmigrate upgrade goes on with it",
             )
         elif isinstance(step, InPlace) and run.record(position, "change") is not None:
-            steps.append(_undo(state, run, step, position, capabilities))
+            steps.append(_undo(state, run, step, position, world.capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
         elif isinstance(step, Erase):
             raise RefusedError(
@@ -153,6 +154,21 @@ def _refuse_moved(state: CollectionState, run: OpenRun, step: GoLive) -> None:
             f"{state.name} is live on {step.target or 'no collection'} already, so run {run.id} can only be finished",
             hint="finish it: qmigrate upgrade; then go back: qmigrate rollback",
         )
+
+
+def _refuse_served(state: CollectionState, run: OpenRun, position: int, world: World) -> None:
+    """The name was moved by the run and moved back by hand: what was written in between is there."""
+    step, record = run.job.steps[position], run.record(position, "swap")
+    moved = record is not None and (record.state == "done" or record.facts.get("moved"))
+    if not moved or step.target is None or (world.physical is not None and step.target not in world.physical):
+        return
+    raise RefusedError(
+        f"run {run.id} had moved {state.name} to {step.target} before another client moved it on: what was written to "
+        f"{step.target} meanwhile is only there",
+        hint=f"make the alias {quote(state.name)} lead to {quote(step.target)} again: then qmigrate upgrade finishes "
+        "the run, and qmigrate rollback --carry-writes goes back with what was written\n"
+        f"if nobody needs it: delete {quote(step.target)} in Qdrant, then qmigrate abort {quote(state.name)}",
+    )
 
 
 def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:

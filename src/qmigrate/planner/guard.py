@@ -38,15 +38,26 @@ def check_checksums(files: Mapping[str, tuple[str, str]], applied: Mapping[str, 
 def check_not_given_up(state: CollectionState, run: OpenRun) -> None:
     """Stop a resume that would fill, or go live with, a generation whose deletion has begun: it may be gone any moment.
 
+    One that serves already, by another client's hand, is written to: it is not built on either.
+
     Raises:
-        RepairNeededError: the run can only be taken back.
+        RepairNeededError: the run can only be taken back, or the name has to be moved back first.
     """
-    for step in run.job.steps:
+    for position, step in enumerate(run.job.steps):
         row = state.generation(step.target)
         if isinstance(step, (Build, GoLive)) and row is not None and row.state == DELETING:
             raise RepairNeededError(
                 f"run {run.id} works on {row.physical}, whose deletion an abort has begun: it can only be taken back",
                 hint=f"qmigrate abort {quote(state.name)} finishes that",
+            )
+        serves = isinstance(step, GoLive) and step.target not in (None, step.source) and state.physical == step.target
+        # What waits for its cut-over looks at that by itself, and stays held.
+        if serves and run.record(position, "swap") is None and run.waiting() != position:
+            raise RepairNeededError(
+                f"{state.name} is on {step.target}, which run {run.id} has not proven and not gone live with: another "
+                "client moved the name, and going on would change what was written there since",
+                hint=f"copy what you need from it, make the alias {quote(state.name)} lead to "
+                f"{quote(str(getattr(step, 'source', None)))} again, then run the same command again",
             )
 
 

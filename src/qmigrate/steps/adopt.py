@@ -7,7 +7,7 @@ finished by the next command like any other run.
 from __future__ import annotations
 
 from qmigrate.errors import RefusedError
-from qmigrate.model.names import OWN_ALIAS
+from qmigrate.model.names import is_own_alias
 from qmigrate.model.plan import Adopt
 from qmigrate.model.state import LiveCollection
 from qmigrate.steps.closing import close_adopt
@@ -24,6 +24,7 @@ def preflight(step: Adopt, work: Work) -> Facts:
         raise RefusedError(f"{step.target}, which was to be taken over as {work.collection}, is gone")
     _check_name(step, work)
     _check_seal(step, work, live)
+    _check_aliases(step, work)
     return {"points": live.points}
 
 
@@ -47,21 +48,29 @@ def _check_seal(step: Adopt, work: Work, live: LiveCollection) -> None:
     )
 
 
+def _check_aliases(step: Adopt, work: Work) -> None:
+    """An application's alias that looks like ours would be taken for one that a dead process has left."""
+    if step.overrides is not None or work.generation(step.target) is not None:
+        return
+    for alias, physical in sorted(work.store.aliases().items()):
+        if physical == step.target and is_own_alias(alias, physical):
+            raise RefusedError(
+                f"{alias}, an alias of {physical}, has the form of names that qmigrate makes and removes itself "
+                "(…__e12), so it could not be told from them",
+                hint="give it another name, or remove it where nobody uses it; then run the same command again",
+            )
+
+
 def name(step: Adopt, work: Work) -> Facts:
     """Whoever held it under the other ledger can't write to it any more; a new logical name is made."""
     if step.overrides is not None:
         physicals = [str(step.target), *step.beside]
-        left = [alias for alias in work.store.aliases() if _physical_of(alias) in physicals]
+        left = [alias for alias, at in work.store.aliases().items() if at in physicals and is_own_alias(alias, at)]
         if left:
             revoke_earlier(work, physicals, foreign=True)
     if step.alias and step.target is not None and holder(work) is None:
         swap(work, step.target, [work.collection])
     return {}
-
-
-def _physical_of(alias: str) -> str | None:
-    found = OWN_ALIAS.match(alias)
-    return found["physical"] if found else None
 
 
 def close(step: Adopt, work: Work) -> Facts:

@@ -41,7 +41,9 @@ def preflight(step: GoLive, work: Work) -> Facts:
             check_same(work, physical)
     refuse_begun(work, step.target)
     serving = holder(work)
-    if serving not in (step.source, step.target) and not gap.is_open(step, work):
+    # This step has moved nothing yet: what serves from the target by now, another client has moved there, unproven.
+    early = serving == step.target != step.source and not work.facts("swap")
+    if early or (serving not in (step.source, step.target) and not gap.is_open(step, work)):
         raise _foreign_alias(work, step, serving)
     if step.place == "shadow":
         hidden.preflight(step, work)
@@ -52,6 +54,9 @@ def preflight(step: GoLive, work: Work) -> Facts:
 
 def converge(step: GoLive, work: Work) -> Facts:
     """Make the target what it has to be when it serves; what fixes have deleted since it was left goes there too."""
+    if _was_moved(work):
+        # Nothing is written to what another client has taken the name from: it has served, and has what it took.
+        _check_moved(step, work)
     deleted = 0
     if step.back and step.source is not None and step.target is not None and not _is_live(step, work):
         deleted = again.apply(step, work)
@@ -106,6 +111,8 @@ def swap_names(step: GoLive, work: Work) -> Facts:
         serving = holder(work)
         if serving != step.target:
             _move(step, work, serving, names)
+        # From here on it takes writes: an abort must not remove it, wherever the name is by then.
+        work.note({"moved": True})
     took = (time.monotonic() - started) * 1000
     if step.target is not None and (found.given or found.dropped):
         work.store.change_aliases(own(work, step.target), make=found.given, drop=found.dropped)
@@ -152,9 +159,10 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
             f"writes to {step.source} can't be told from old ones",
             hint=f"qmigrate verify {quote(step.source)} {quote(step.target)} lists the differences both ways",
         )
-    report = sweep(
-        work, sides, since=proof.get("source_ids"), target_since=proof.get("target_ids")
-    )
+    # Without operation ids a folder tells nothing of who had it while this run was interrupted.
+    interrupted = work.store.capabilities.local and proof.get("epoch") != work.lease.epoch
+    since = None if interrupted else proof.get("source_ids")
+    report = sweep(work, sides, since=since, target_since=proof.get("target_ids"))
     if report.carried or report.listed.count:
         work.progress.say(
             f"{work.collection}: {report.carried:,} late writes carried over, {report.listed.count:,} listed"
@@ -235,8 +243,20 @@ def _is_live(step: GoLive, work: Work) -> bool:
     return step.target is not None and holder(work) == step.target
 
 
+def _was_moved(work: Work) -> bool:
+    """Whether this step has moved the name already, as its journal says; earlier versions noted only the end of it."""
+    swapped = work.facts("swap")
+    return bool(swapped.get("moved") or "at" in swapped)
+
+
 def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeededError:
     seen = f"is on {serving}" if serving else "is not there any more"
+    if _was_moved(work):
+        return RepairNeededError(
+            f"{work.collection} {seen}; this run had moved it to {step.target}: another client moved it on",
+            hint=f"what was written to {step.target} meanwhile is only there: make the alias {quote(work.collection)} "
+            "lead there again, then qmigrate upgrade finishes this run; qmigrate rollback --carry-writes goes back",
+        )
     return RepairNeededError(
         f"{work.collection} {seen}; this run expected {step.source or 'a free name'}: another client moved it",
         hint="qmigrate status shows what is where; qmigrate abort ends this run",

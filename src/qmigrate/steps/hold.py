@@ -17,6 +17,7 @@ from qmigrate.steps.build import enforced
 from qmigrate.steps.owned import check_same, holder, reach, release
 from qmigrate.steps.points import check_models
 from qmigrate.steps.preflight import check_source
+from qmigrate.steps.unserved import check_unserved
 from qmigrate.steps.work import Facts, Work, transform_of
 
 
@@ -52,7 +53,8 @@ def _check(step: GoLive, work: Work) -> None:
         seen = f"is on {serving}" if serving else "is not there any more"
         raise RepairNeededError(
             f"{work.collection} {seen}, but {step.target} was built from {step.source}: another client moved the name",
-            hint=f"point it back to {step.source}, or start over: {_over(work)}",
+            hint=f"what was written to {serving} since is only there: copy what you need from it, then point "
+            f"{work.collection} back to {step.source}, or start over: {_over(work)}",
         )
     check_same(work, str(step.source))
     if step.place == "shadow":
@@ -61,7 +63,9 @@ def _check(step: GoLive, work: Work) -> None:
     check_source(work, source, keeps_unknown=build.fill == "clone")
     _check_schema(build, source, work)
     operations = work.operations(step.ops)
-    check_models(work, transform_of(operations, source.schema), work.job.steps.index(build))
+    position = work.job.steps.index(build)
+    check_models(work, transform_of(operations, source.schema), position)
+    check_unserved(work, build, {**work.facts("shadow", position), **work.facts("converge", position)})
 
 
 def _described(physical: str | None, work: Work) -> LiveCollection:

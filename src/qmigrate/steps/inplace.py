@@ -62,7 +62,7 @@ def _apply(step: InPlace, work: Work, alias: EpochAlias, item: Change) -> None:
 
 def _settings(found: LiveCollection) -> tuple[CollectionSchema, JsonObject]:
     """Everything that a change in place can change; own aliases come and go."""
-    further = tuple(alias for alias in found.schema.aliases if not is_own_alias(alias))
+    further = tuple(alias for alias in found.schema.aliases if not is_own_alias(alias, found.physical))
     return found.schema.with_(aliases=further), found.unknown_values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from qmigrate.errors import RefusedError
@@ -19,6 +20,8 @@ from qmigrate.steps.sweep import MOST_ROUNDS, TOKEN_RETURNS, fence, is_last
 from qmigrate.steps.work import Facts, Work
 from qmigrate.store import records
 
+#: Makes the digest of a point, as the base has it.
+Digest = Callable[[Any], bytes]
 _HINT = "copy what you need from it, then: qmigrate gc --discard-writes deletes it all the same"
 
 
@@ -138,13 +141,23 @@ def _base_of(work: Work, leaving: Leaving) -> tuple[str, bool] | None:
 
 def _written_since(work: Work, address: str, leaving: Leaving, guard: TokenGuard | None) -> Findings:
     """Read the generation against its base, with the late writes that were carried from it laid over."""
-    found = Findings()
     ledger = work.lease.ledger
     late = sorted(left_by(ledger.carries(leaving.run, leaving.step)).items())
     name, turned = _base_of(work, leaving) or ("", False)
     pages = exchanged(committed(ledger, name)) if turned else committed(ledger, name)
-    base, digest = ((key, carried or kept) for key, kept, carried in join(unpack(pages), late)), digest_of(ledger, name)
-    unknown = Entry(records.ABSENT, records.ABSENT)
+    base = ((key, carried or kept) for key, kept, carried in join(unpack(pages), late))
+    return differing(work, address, base, digest_of(ledger, name), guard)
+
+
+def differing(
+    work: Work,
+    address: str,
+    base: Iterable[tuple[bytes, Entry | None]],
+    digest: Digest,
+    guard: TokenGuard | None = None,
+) -> Findings:
+    """Points of a collection that are not what was kept of them, read in the order of their ids."""
+    found, unknown = Findings(), Entry(records.ABSENT, records.ABSENT)
     points = keyed(work, address, (None, None), page_of(work, address))
     for key, stored, entry in join(points, base):
         if guard is not None:

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 
-from qmigrate.errors import LeaseHeldError, RepairNeededError, StoreError
+from qmigrate.errors import LeaseHeldError, RefusedError, RepairNeededError, StoreError
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, old_alias, own_alias
 from qmigrate.model.state import DELETING, OpenRun
 from qmigrate.model.words import quote
@@ -91,7 +91,16 @@ def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
 
     Raises:
         LeaseHeldError: another holder has taken over; none of them is left behind.
+        RefusedError: an application has an alias of this name, which leads elsewhere.
     """
+    known = work.store.aliases()
+    for alias in aliases:
+        if known.get(alias, physical) != physical:
+            raise RefusedError(
+                f"{alias} is a name that qmigrate makes itself, and here an alias of {known[alias]} has it: it was "
+                "left as it is",
+                hint="the same command again uses another number; better give that alias another name",
+            )
     try:
         for alias in aliases:
             work.store.create_alias(alias, physical)
@@ -241,8 +250,9 @@ def release(work: Work, physicals: Sequence[str | None]) -> None:
 
 def _own_aliases(work: Work, physicals: Sequence[str]) -> list[tuple[EpochAlias, re.Match[str]]]:
     found = []
-    for alias in work.store.aliases():
+    for alias, physical in work.store.aliases().items():
         match = OWN_ALIAS.match(alias)
-        if match and match["physical"] in physicals:
+        # One of such a name that leads elsewhere is an application's.
+        if match and match["physical"] == physical and physical in physicals:
             found.append((as_own(alias), match))
     return found

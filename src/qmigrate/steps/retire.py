@@ -18,7 +18,7 @@ from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.left import check_again, check_left, forget
 from qmigrate.steps.owned import check_same, own, release
 from qmigrate.steps.shadow import is_over_and_there
-from qmigrate.steps.superseded import drop_snapshot, refuse_last_copy
+from qmigrate.steps.superseded import drop_snapshot, refuse_last_copy, refuse_written
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import is_unclear
 
@@ -74,7 +74,7 @@ def drop_probe(store: Store, name: str) -> bool:
     if not name.startswith(PROBE_PREFIX):
         return False
     found = store.describe(name)
-    named = [alias for alias, target in store.aliases().items() if target == name and not is_internal(alias)]
+    named = [alias for alias, target in store.aliases().items() if target == name and not is_internal(alias, name)]
     if found is None or found.seal is not None or named:
         return False
     if store.count(name) > MOST_PROBE_POINTS:
@@ -126,6 +126,7 @@ def _look(step: Retire, work: Work) -> Facts:
     _refuse_foreign(step, work)
     if not REHEARSAL.match(step.target):
         refuse_last_copy(step, work)
+        refuse_written(step, work)
     return {"present": True, "hidden_by": hidden_by, "points": work.store.count(_address(work, step.target))}
 
 

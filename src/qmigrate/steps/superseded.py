@@ -6,6 +6,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.model.plan import Build, Retire
 from qmigrate.model.state import OpenRun
 from qmigrate.steps.owned import own, release
+from qmigrate.steps.unserved import check_held
 from qmigrate.steps.work import Work
 
 
@@ -24,6 +25,17 @@ def refuse_last_copy(step: Retire, work: Work) -> None:
             "only copy of its points, so it was left as it is",
             hint=f"restore {build.source} from a snapshot, or delete {step.target} in Qdrant when nobody needs it",
         )
+
+
+def refuse_written(step: Retire, work: Work) -> None:
+    """Refuse to remove what was held when another client has written to it: the name may have been there meanwhile.
+
+    Raises:
+        RefusedError: something was written to it since its proof.
+    """
+    run, build = _build(step, work)
+    if run is not None and build is not None:
+        check_held(work, run, build)
 
 
 def drop_snapshot(step: Retire, work: Work) -> None:

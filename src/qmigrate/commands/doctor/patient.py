@@ -195,7 +195,7 @@ class Patient:
 
     def used(self) -> Mapping[str, LiveCollection]:
         """The collections that applications use: all but generations that no name points to."""
-        named = {target for alias, target in self.aliases().items() if not is_own_alias(alias)}
+        named = {target for alias, target in self.aliases().items() if not is_own_alias(alias, target)}
         return {
             name: live for name, live in self.live().items() if name in named or GENERATION.match(name) is None
         }

@@ -1,0 +1,223 @@
+"""A name that another client moves while a run is not finished: what was written where it led is never deleted."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import pytest
+from tests.harness import ADD, CREATE, Deployment, by_hand, make_point, write
+
+from qmigrate import steps
+from qmigrate.commands import adopt, cutover, reset, upgrade
+from qmigrate.commands import rollback as back
+from qmigrate.errors import RefusedError, RepairNeededError
+from qmigrate.model.plan import Build, GoLive
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.transform import Point
+
+HOLD = """
+def upgrade():
+    return [op.RenameVector("{name}", "a", "z", cutover="hold")]
+"""
+POINTS = 10
+
+
+@pytest.fixture
+def made(deployment) -> Deployment:
+    """A collection with points, at 0001."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(POINTS)
+    return deployment
+
+
+@contextmanager
+def cut_at(monkeypatch, kind: str, phase: str):
+    """Whatever comes to this phase dies there."""
+
+    def cut(step, work):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        phases = tuple(replace(one, run=cut) if one.name == phase else one for one in steps._CHECKLISTS[kind])
+        patch.setitem(steps._CHECKLISTS, kind, phases)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+def lead(made: Deployment, target: str | None, *points: Point, name: str | None = None) -> None:
+    """Another client points a name somewhere, or takes it away, and writes through it."""
+    store, name = made.store(), name or made.name
+    if target is None:
+        store.drop_alias(name)
+    else:
+        store.create_alias(name, target)
+        write(store, name, points)
+    store.close()
+
+
+def collection(made: Deployment, name: str) -> str:
+    """A collection of another client, with a point."""
+    store = made.store()
+    vectors = {"a": {"size": 8, "distance": "Cosine"}}
+    store.create_collection(name, CollectionSchema(vectors=vectors), seal=None, defer_index=False)
+    write(store, name, [make_point(77)])
+    store.close()
+    return name
+
+
+def there(made: Deployment) -> dict[str, set]:
+    """Physical name -> ids."""
+    store = made.store()
+    names = [name for name in store.physical_names() if name.startswith(made.name)]
+    store.close()
+    return {name: set(made.contents(name)) for name in names}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_alias_named_like_ours_that_leads_elsewhere_is_an_application_s(deployment, number):
+    """`docs__e5` may be named after a model: it is not removed, not re-pointed, and it is a name like any other."""
+    made, alias = deployment, f"{deployment.name}__e{number}"
+    collection(made, made.name)
+    other = collection(made, f"{made.name}_x")
+    lead(made, other, name=alias)
+    for _ in range(2):
+        with suppress(RefusedError):
+            adopt.adopt(made.settings(), made.name)
+    for _ in range(2):
+        with suppress(RefusedError):
+            reset.reset(made.settings(), made.name, reason="r", expect=1, confirm=reset.PHRASE)
+    store = made.store()
+    assert store.aliases()[alias] == other
+    store.close()
+    assert made.contents() == {}
+    assert [row.name for row in adopt.adopt(made.settings(), alias).rows] == [alias]
+
+
+def test_an_alias_named_like_ours_moves_with_what_it_leads_to(made):
+    """It is a further name of the collection: gc deletes nothing under it."""
+    alias, new = f"{made.name}__e1", f"{made.name}__g0002"
+    lead(made, f"{made.name}__g0001", name=alias)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    store = made.store()
+    assert {name: at for name, at in store.aliases().items() if name.startswith(made.name)} == {made.name: new, alias: new}
+    store.close()
+
+
+def test_an_alias_that_can_t_be_told_from_ours_refuses_an_adoption(deployment):
+    """It leads to the very collection that it is named after."""
+    made, alias = deployment, f"{deployment.name}__e7"
+    lead(made, collection(made, made.name), name=alias)
+    with pytest.raises(RefusedError, match=f"{alias}, an alias of {made.name}, has the form"):
+        adopt.adopt(made.settings(), made.name)
+    store = made.store()
+    assert store.aliases()[alias] == made.name
+    store.close()
+
+
+@pytest.mark.parametrize("verb", ["upgrade", "reset"])
+def test_a_generation_that_has_served_is_not_removed_by_an_abort(made, monkeypatch, verb):
+    """Moved back by hand after the swap: abort refuses, and what both sides took comes together as the hint says."""
+    old, new = f"{made.name}__g0001", f"{made.name}__g0002"
+    made.revise("0002", ADD)
+    with cut_at(monkeypatch, GoLive.kind, "sweep"):
+        if verb == "reset":
+            reset.reset(made.settings(), made.name, reason="r", expect=POINTS, confirm=reset.PHRASE)
+        else:
+            upgrade.upgrade(made.settings())
+    lead(made, new, make_point(500))
+    lead(made, old, make_point(501))
+    with pytest.raises(RepairNeededError, match=f"had moved it to {new}") as stopped:
+        upgrade.upgrade(made.settings())
+    assert "qmigrate abort" not in stopped.value.hint
+    for _ in range(2):
+        with pytest.raises(RefusedError, match=f"what was written to {new} meanwhile is only there"):
+            back.abort(made.settings())
+    assert 501 in there(made)[new]
+    lead(made, new)
+    if verb == "upgrade":
+        upgrade.upgrade(made.settings())
+        assert {501, 502} <= there(made)[new]
+        back.rollback(made.settings(), writes="carry")
+        assert {501, 502} <= set(made.contents())
+        return
+    upgrade.upgrade(made.settings(), "0001")
+    assert set(made.contents()) == {501}
+    assert 502 in there(made)[old]
+
+
+def test_what_has_served_is_removed_once_nobody_needs_it(made, monkeypatch):
+    """Deleted by hand, the run is over with an abort; a run whose name never moved is taken back as before."""
+    made.revise("0002", ADD)
+    with cut_at(monkeypatch, GoLive.kind, "sweep"):
+        upgrade.upgrade(made.settings())
+    lead(made, f"{made.name}__g0001")
+    store = made.store()
+    store.drop_collection(by_hand(f"{made.name}__g0002"))
+    store.close()
+    back.abort(made.settings())
+    with cut_at(monkeypatch, GoLive.kind, "swap"):
+        upgrade.upgrade(made.settings())
+    back.abort(made.settings())
+    assert list(there(made)) == [f"{made.name}__g0001"]
+
+
+@pytest.mark.parametrize(("kind", "phase"), [(Build.kind, "fill"), (Build.kind, "converge"), (GoLive.kind, "preflight")])
+def test_nothing_is_built_on_in_what_serves(made, monkeypatch, kind, phase):
+    """The name was moved to the unfinished generation by hand: what was written there is not overwritten by a resume."""
+    old, new = f"{made.name}__g0001", f"{made.name}__g0002"
+    made.revise("0002", ADD)
+    with cut_at(monkeypatch, kind, phase):
+        upgrade.upgrade(made.settings())
+    lead(made, new, make_point(500), make_point(1, text="changed"))
+    before = made.contents()
+    for _ in range(2):
+        with pytest.raises(RepairNeededError, match="another client moved the name"):
+            upgrade.upgrade(made.settings())
+    assert made.contents() == before
+    lead(made, old)
+    upgrade.upgrade(made.settings())
+    assert set(made.contents()) == there(made)[old]
+
+
+def test_a_name_that_comes_to_an_unfinished_generation_meanwhile_stops_the_run(made, monkeypatch):
+    """Moved by hand between proof and swap, it was not moved by the run."""
+    made.revise("0002", ADD)
+    original = next(one.run for one in steps._CHECKLISTS[Build.kind] if one.name == "quality")
+
+    def moved(step, work):
+        work.store.create_alias(made.name, step.target)
+        return original(step, work)
+
+    phases = tuple(replace(one, run=moved) if one.name == "quality" else one for one in steps._CHECKLISTS[Build.kind])
+    with monkeypatch.context() as patch:
+        patch.setitem(steps._CHECKLISTS, Build.kind, phases)
+        with pytest.raises(RepairNeededError, match="another client moved it"):
+            upgrade.upgrade(made.settings())
+    lead(made, f"{made.name}__g0001")
+    upgrade.upgrade(made.settings())
+    assert made.row().revision == "0002"
+
+
+def test_what_was_written_to_a_held_generation_is_not_deleted(made):
+    """The name was moved there by hand and back again: neither the cut-over nor an abort takes what was written."""
+    old, new = f"{made.name}__g0001", f"{made.name}__g0002"
+    made.revise("0002", HOLD)
+    assert upgrade.upgrade(made.settings()).held
+    point = make_point(500)
+    lead(made, new, replace(point, vectors={"z": point.vectors["a"]}))
+    with pytest.raises(RepairNeededError, match="another client moved the name") as stopped:
+        cutover.cutover(made.settings(), [made.name])
+    assert "copy what you need" in stopped.value.hint
+    lead(made, old)
+    for call in (lambda: cutover.cutover(made.settings(), [made.name]), lambda: back.abort(made.settings())):
+        with pytest.raises(RefusedError, match=r"1 points differ from what was proven: 501 \(new\)"):
+            call()
+    assert 501 in there(made)[new]
+    store = made.store()
+    store.delete(new, [501])
+    store.close()
+    cutover.cutover(made.settings(), [made.name])
+    assert set(made.contents()) == there(made)[old]
