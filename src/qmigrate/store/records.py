@@ -409,7 +409,8 @@ def _close(wanted: NDArray[np.float32], seen: NDArray[np.float32], tolerance: To
         return True
     if not tolerance.unit:
         return False
-    norms = np.linalg.norm(wanted, axis=-1, keepdims=True)
+    # In doubles: the square of a large float32 is none, and nothing but zeros would be expected of such a vector.
+    norms = np.linalg.norm(wanted.astype(np.float64), axis=-1, keepdims=True)
     unit = wanted / np.where(norms == 0, 1, norms)
     return bool(np.allclose(seen, unit, rtol=tolerance.relative, atol=tolerance.absolute))
 
