@@ -55,7 +55,7 @@ class EndlessStore:
         """As constructed."""
         return self.count_points
 
-    def sample_ids(self, name: str, count: int) -> list[int]:
+    def sample_ids(self, name: str, count: int, *, having: str | None = None) -> list[int]:
         """Evenly spread."""
         return list(range(0, self.count_points, max(1, self.count_points // count)))[:count]
 

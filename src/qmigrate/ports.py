@@ -189,8 +189,8 @@ class Store(Protocol):
             NotFoundError: there is no such point.
         """
 
-    def sample_ids(self, name: str, count: int) -> list[PointId]:
-        """Up to `count` ids at random, unsorted."""
+    def sample_ids(self, name: str, count: int, *, having: str | None = None) -> list[PointId]:
+        """Up to `count` ids at random, unsorted; of points that have a vector, where one is named."""
 
     def nearest(
         self, name: str, vector: str, queries: Sequence[Any], *, limit: int, exact: bool, ef: int | None = None

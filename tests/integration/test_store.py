@@ -13,7 +13,7 @@ from tests.harness import by_hand, write
 from qmigrate.errors import ConflictError, NotFoundError, StoreError
 from qmigrate.model.ids import points_of
 from qmigrate.model.schema import Change, CollectionSchema, changes
-from qmigrate.model.transform import Point, PointId
+from qmigrate.model.transform import Point, PointId, PointTransform
 from qmigrate.ports import PayloadEdit
 from qmigrate.store import portable, records
 
@@ -238,6 +238,8 @@ def test_counts_are_exact_and_can_be_conditional(store, fresh_name):
     assert store.count(fresh_name, without_vector="a") == 1
     assert store.count(fresh_name, without_vector="b") == 5
     assert store.count(fresh_name, missing_field="t", without_vector="a") == 0
+    assert store.sample_ids(fresh_name, 9, having="b") == [99]
+    assert sorted(store.sample_ids(fresh_name, 9, having="a")) == [0, 1, 2, 3, 4]
 
 
 def test_a_sample_holds_ids_of_the_collection(store, fresh_name):
@@ -250,6 +252,17 @@ def test_a_sample_holds_ids_of_the_collection(store, fresh_name):
     assert set(few) <= set(everything)
     assert sorted(store.sample_ids(fresh_name, 500), key=records.order_key) == everything
     assert store.sample_ids(fresh_name, 0) == []
+
+
+def test_a_sample_of_points_with_the_unnamed_vector(store, fresh_name):
+    """It has a name there, too: the empty one."""
+    make(store, fresh_name, CollectionSchema(vectors={"": VECTOR}))
+    ready = records.make_ready(grpc.RetrievedPoint(id=grpc.PointId(num=1)), PointTransform.identity(frozenset()), {})
+    filled = records.make_ready(
+        grpc.RetrievedPoint(id=grpc.PointId(num=2)), PointTransform.identity(frozenset()), {"": [1.0] * 4}
+    )
+    store.upsert(fresh_name, [ready, filled]).wait()
+    assert store.sample_ids(fresh_name, 9, having="") == [2]
 
 
 def test_deleting_ids_is_repeatable(store, fresh_name):

@@ -7,7 +7,7 @@ import pytest
 from tests.harness import Deployment, write
 
 from qmigrate.commands import rollback, upgrade
-from qmigrate.errors import PlanError
+from qmigrate.errors import PlanError, VerificationError
 from qmigrate.model.transform import Point
 from qmigrate.steps import preflight
 from qmigrate.store import records
@@ -130,3 +130,47 @@ def test_whole_numbers_are_kept(deployment, way):
     if way == "computed":
         expected[ODD] = [ODD % 100, 1, 0, 120]
     assert found == expected
+
+
+HUGE, TINY = "[1e30, 1e30, 1e30, 1e30]", "[1e-9, 1e-9, 1e-9, 1e-9]"
+#: A vector that the server keeps as nothing but zeros: too long to be normalised, or below what the datatype has.
+VANISHING = {
+    "computed, cosine": f"""
+def upgrade():
+    return [op.AddVector("{{name}}", "b", VectorParams(size=4, distance=Distance.COSINE),
+                         values=Compute(lambda point: {HUGE} if point.id == {ODD} else point.vectors["a"]))]
+""",
+    "computed, float16": f"""
+def upgrade():
+    return [op.AddVector("{{name}}", "b", VectorParams(size=4, distance=Distance.DOT, datatype=Datatype.FLOAT16),
+                         values=Compute(lambda point: {TINY} if point.id == {ODD} else point.vectors["a"]))]
+""",
+    "copied, cosine": """
+def upgrade():
+    return [op.AddVector("{name}", "b", VectorParams(size=4, distance=Distance.COSINE), values=CopyOf("a"))]
+""",
+    "altered, cosine": """
+def upgrade():
+    return [op.AlterVector("{name}", "a", VectorParams(size=4, distance=Distance.COSINE), values=CopyOf("a"),
+                           cutover="immediate")]
+""",
+}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+@pytest.mark.parametrize("way", list(VANISHING))
+def test_a_vector_that_is_stored_as_zeros_is_not_proven(deployment, way):
+    """Every point is looked at, whether or not it is one of the sample."""
+    deployment.extra["rebuild"] = {"sample": 0}
+    deployment.__post_init__()
+    load(deployment, None)
+    if "computed" not in way:
+        store = deployment.store()
+        write(store, deployment.name, [Point(ODD, {}, {"a": [1e30] * 4})])
+        store.close()
+    before = deployment.contents()
+    deployment.revise("0002", VANISHING[way])
+    with pytest.raises(VerificationError, match=f"1 of 199 points .* {ODD} vector '[ab]' (is all zeros|differs)"):
+        upgrade.upgrade(deployment.settings())
+    assert deployment.contents() == before

@@ -6,7 +6,7 @@ import json
 
 import httpx
 import pytest
-from tests.harness import CREATE, Deployment, make_point
+from tests.harness import CREATE, Deployment, make_point, write
 
 from qmigrate import Recall, op
 from qmigrate.commands import status, upgrade
@@ -29,6 +29,11 @@ SMALL_SEGMENTS = """
 def upgrade():
     return [op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE)}},
                                 optimizers_config=OptimizersConfigDiff(indexing_threshold=10, default_segment_number=1))]
+"""
+FEW = """
+def upgrade():
+    return [op.AddVector("{name}", "b", VectorParams(size=8, distance=Distance.COSINE), values=CopyOf("a"),
+                         quality=Recall(at_least=0.9, count=1))]
 """
 FROM_FILE = """
 def upgrade():
@@ -116,3 +121,21 @@ def test_a_gate_that_makes_no_sense_is_named(make, said):
     with pytest.raises(PlanError, match=said):
         make()
     assert op.Reembed("c", "b", values=None, quality=Recall(at_least=0.9)).gates()["b"].k == 10
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_a_vector_that_few_points_have_is_measured(deployment):
+    """The queries are drawn among the points that have it, and not among all: none of those may be met by chance."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    store = deployment.store()
+    write(store, deployment.name, [make_point(number) for number in range(1000)])
+    ids = [number + 1 for number in range(1000) if number != 7]
+    body = {"points": ids, "vector": ["a"]}
+    url = f"{deployment.qdrant['url']}/collections/{deployment.name}/points/vectors/delete?wait=true"
+    httpx.post(url, json=body).raise_for_status()
+    store.close()
+    deployment.revise("0002", FEW)
+    upgrade.upgrade(deployment.settings())
+    assert quality_of(deployment)["queries"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -123,8 +124,13 @@ def test_an_interrupted_carry_leaves_no_stale_vector(deployment, monkeypatch):
     store.close()
     result = upgrade.upgrade(deployment.settings())
     assert vectors(deployment) == expected()
+    assert 5 in named(result)
+
+
+def named(result) -> set:
+    """The ids that the last sweep names."""
     reports = [facts["sweep"] for facts in result.outcomes[-1].report.values() if isinstance(facts.get("sweep"), dict)]
-    assert 5 in {identifier for identifier, _ in reports[-1]["listed"]["named"]}
+    return {identifier for identifier, _ in reports[-1]["listed"]["named"]}
 
 
 def with_no_dirty(deployment) -> None:
@@ -134,3 +140,22 @@ def with_no_dirty(deployment) -> None:
     ledger.close()
     back.rollback(deployment.settings(), "0001")
     assert vectors(deployment) == {number: stale.values(number) for number in range(1, POINTS + 1)}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_a_late_vector_beside_another_write_is_listed(deployment, monkeypatch):
+    """Both sides took a vector of one id, its payload stayed: the new side's value is kept, and the id is named."""
+    begin(deployment)
+    old = f"{deployment.name}__g0001"
+    swap = golive.swap
+
+    def late(work, target, names):
+        write(work.store, old, [stale.point(5, turned=True)])
+        swap(work, target, names)
+        write(work.store, deployment.name, [replace(stale.point(5), vectors={"a": [7.0] * 4})])
+
+    monkeypatch.setattr(golive, "swap", late)
+    result = upgrade.upgrade(deployment.settings())
+    assert vectors(deployment)[5] == [7.0] * 4
+    assert 5 in named(result)

@@ -26,6 +26,7 @@ from qmigrate.steps.quiet import barrier, delta_of, measure
 from qmigrate.steps.ranges import borders
 from qmigrate.steps.sample import copy_sample
 from qmigrate.steps.shadow import HELD_BACK, recognise, record, seal, without_held_back
+from qmigrate.steps.unchanged import check_built
 from qmigrate.steps.unmade import is_unmade, unmake
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
 from qmigrate.store.faults import RefusedRequestError, TransientError
@@ -208,6 +209,7 @@ def converge(step: Build, work: Work) -> Facts:
         return restore.converge(step, work)
     if step.source is None or step.fill in ("empty", "sample"):
         return {"barrier_delta": delta_of(work), "epoch": work.lease.epoch}
+    check_built(step, work)
     maker = maker_of(step, work)
     sides = Sides(
         source=step.source,

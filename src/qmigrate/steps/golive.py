@@ -12,7 +12,7 @@ from qmigrate.model.report import SweepReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import HOLD
 from qmigrate.model.words import quote
-from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden
+from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden, unchanged
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
 from qmigrate.steps.further import EARLIER, GIVEN, moves
@@ -76,6 +76,7 @@ def _converge(step: GoLive, work: Work) -> Facts:
         return back.converge(step, work)
     gap.refuse_made_again(step, work)
     check_same(work, step.source)
+    unchanged.check_golive(step, work)
     rekeyed = must_freeze(step, work)
     if rekeyed:
         check_time(work, float(work.facts("converge", work.build_step()).get("seconds", 0.0)))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from qmigrate.errors import DriftError, HeldError, PlanError, RepairNeededError
+from qmigrate.errors import DriftError, HeldError, RepairNeededError
 from qmigrate.model.plan import Build, GoLive
-from qmigrate.model.schema import CollectionSchema, changes
+from qmigrate.model.schema import changes
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import quote
 from qmigrate.steps import hidden
@@ -17,6 +17,7 @@ from qmigrate.steps.build import enforced
 from qmigrate.steps.owned import check_same, holder, reach, release
 from qmigrate.steps.points import check_models
 from qmigrate.steps.preflight import check_source
+from qmigrate.steps.unchanged import check_schema, over
 from qmigrate.steps.unserved import check_unserved
 from qmigrate.steps.work import Facts, Work, transform_of
 
@@ -54,14 +55,14 @@ def _check(step: GoLive, work: Work) -> None:
         raise RepairNeededError(
             f"{work.collection} {seen}, but {step.target} was built from {step.source}: another client moved the name",
             hint=f"what was written to {serving} since is only there: copy what you need from it, then point "
-            f"{work.collection} back to {step.source}, or start over: {_over(work)}",
+            f"{work.collection} back to {step.source}, or start over: {over(work)}",
         )
     check_same(work, str(step.source))
     if step.place == "shadow":
         hidden.preflight(step, work)
     _check_target(build, source, target, work)
     check_source(work, source, keeps_unknown=build.fill == "clone")
-    _check_schema(build, source, work)
+    check_schema(build, source, work)
     operations = work.operations(step.ops)
     position = work.job.steps.index(build)
     check_models(work, transform_of(operations, source.schema), position)
@@ -84,7 +85,7 @@ def _check_target(build: Build, source: LiveCollection, target: LiveCollection, 
     if not ours or seal.get("state") != "building":
         raise RepairNeededError(
             f"{build.target} is not the generation that was built: its seal is another one",
-            hint=f"it was left as it is; start over: {_over(work)}",
+            hint=f"it was left as it is; start over: {over(work)}",
         )
     wanted = changes(target.schema, build.schema.with_(aliases=target.schema.aliases))
     lost = [change.describe() for change in enforced(wanted, work)]
@@ -94,35 +95,5 @@ def _check_target(build: Build, source: LiveCollection, target: LiveCollection, 
         raise DriftError(
             f"{build.target} or {build.source} was changed while the cut-over was waited for; {build.target} lacks: "
             + "; ".join(lost),
-            hint=f"start over: {_over(work)}",
+            hint=f"start over: {over(work)}",
         )
-
-
-def _check_schema(build: Build, source: LiveCollection, work: Work) -> None:
-    """The same operations on the source of today must lead to what was built, or a change by hand would be lost."""
-    expected: CollectionSchema = source.schema
-    try:
-        for operation in work.operations(build.ops):
-            operation.check(expected)
-            after = operation.apply(expected)
-            expected = after if after is not None else expected
-    except PlanError as error:
-        raise _changed(build, error.message, work) from error
-    names = build.schema.aliases
-    here, built = expected.with_(aliases=names), build.schema
-    # What was taken away from the source shows only from the other side.
-    seen = (*changes(built, here), *(change.reverse() for change in changes(here, built)))
-    found = dict.fromkeys(change.describe() for change in seen)
-    if found:
-        raise _changed(build, "; ".join(found), work)
-
-
-def _changed(build: Build, what: str, work: Work) -> DriftError:
-    return DriftError(
-        f"{build.source} was changed since {build.target} was built from it, and the cut-over would lose that: {what}",
-        hint=f"undo it, or build again from what is there now: {_over(work)}",
-    )
-
-
-def _over(work: Work) -> str:
-    return f"qmigrate abort {quote(work.collection)}, then qmigrate upgrade"

@@ -157,10 +157,13 @@ class Judge:
 
 
 def _vector_wrong(message: Any, params: Any) -> str | None:
-    """What is wrong with a filled vector: not finite, or not of the declared size."""
+    """What is wrong with a filled vector: not finite, not of the declared size, or lost where it is stored."""
     values = records.array_of(message)
     if not np.isfinite(values).all():
         return "is not finite"
+    if params is not None and not values.any():
+        # None is written: see embed/vectors.py. Too small for its datatype, or too large to be normalised.
+        return "is all zeros as it is stored"
     if params is not None and values.shape[-1] != params["size"]:
         return f"has {values.shape[-1]} values instead of {params['size']}"
     return None

@@ -23,7 +23,7 @@ from qmigrate.steps.owned import reach
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
-#: Points of a sample that may turn out to lack the vector.
+#: Points of a sample, for each that is needed: some may lose the vector or be deleted before it is read.
 _SPARE = 2
 
 
@@ -88,7 +88,7 @@ def _queries(
     """Queries, with the ids of the points that they are of; none for those of a file."""
     if gate.queries != SAMPLE:
         return [], _from_file(step, work, vector, gate.queries, filling)
-    wanted = work.store.sample_ids(step.target, gate.count * _SPARE)
+    wanted = work.store.sample_ids(step.target, gate.count * _SPARE, having=vector)
     vectors = _vectors(work, step.target, vector, wanted)
     ids = [identifier for identifier in wanted if identifier in vectors][: gate.count]
     return ids, [vectors[identifier] for identifier in ids]

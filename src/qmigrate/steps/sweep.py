@@ -259,10 +259,11 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
     if seen != known.target:
         if not _already(judge, stored, here):
             return KEPT, seen
-        # What can be compared is equal; vectors that are made can't be, and may be made of another source.
-        stale = late.begun and sides.maker is not None and bool(sides.maker.transform.filled)
-        if stored is None or not stale:
+        # What can be compared is equal; vectors that are made can't be: they may be made of another source, or of none.
+        if stored is None or sides.maker is None or not sides.maker.transform.filled:
             return ALREADY, seen
+        if not late.begun:
+            return KEPT, seen
     if stored is not None and sides.maker is None:
         return "written to the generation left; the change has no inverse", seen
     # Doubtful from now on, and for good where this process ends before it is known what else the new side took.

@@ -36,20 +36,22 @@ def exact_is_refused(node: Rest, name: str) -> bool:
     return bool(found.get("enabled")) and found.get("search_allow_exact") is False
 
 
-def sample_ids(node: Rest, name: str, number: int) -> list[PointId]:
-    """Up to `number` ids at random; fewer where strict mode limits a query."""
+def sample_ids(node: Rest, name: str, number: int, having: str | None) -> list[PointId]:
+    """Up to `number` ids at random, of points with a vector where one is named; fewer where strict mode limits a query."""
     if number <= 0:
         return []
     try:
-        return _sample(node, name, number)
+        return _sample(node, name, number, having)
     except RefusedRequestError:
         found = strict_mode(node, name)
         most = found.get("max_query_limit")
         if not found.get("enabled") or not isinstance(most, int) or not 0 < most < number:
             raise
-        return _sample(node, name, most)
+        return _sample(node, name, most, having)
 
 
-def _sample(node: Rest, name: str, number: int) -> list[PointId]:
-    body = {"query": {"sample": "random"}, "limit": number, "with_payload": False, "with_vector": False}
+def _sample(node: Rest, name: str, number: int, having: str | None) -> list[PointId]:
+    body: JsonObject = {"query": {"sample": "random"}, "limit": number, "with_payload": False, "with_vector": False}
+    if having is not None:
+        body["filter"] = {"must": [{"has_vector": having}]}
     return [point["id"] for point in node.call("POST", f"{path_of(name)}/points/query", body)["points"]]

@@ -214,12 +214,14 @@ class LocalStore(Absent):
             raise NotFoundError(f"{name} has no point {point_id}")
         self._run(lambda: self._client.overwrite_payload(name, payload, points=[point_id], wait=True))
 
-    def sample_ids(self, name: str, count: int) -> list[PointId]:
-        """Up to `count` ids at random, unsorted."""
+    def sample_ids(self, name: str, count: int, *, having: str | None = None) -> list[PointId]:
+        """Up to `count` ids at random, unsorted; of points that have a vector, where one is named."""
         if count <= 0:
             return []
         query = models.SampleQuery(sample=models.Sample.RANDOM)
-        found = self._run(lambda: self._client.query_points(name, query=query, limit=count, with_payload=False))
+        among = models.Filter(must=[models.HasVectorCondition(has_vector=having)]) if having is not None else None
+        asked = {"query": query, "query_filter": among, "limit": count, "with_payload": False}
+        found = self._run(lambda: self._client.query_points(name, **asked))
         return [point.id for point in found.points]
 
     def nearest(

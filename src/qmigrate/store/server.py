@@ -159,9 +159,9 @@ class ServerStore:
         """Replace one point's payload exactly, and wait."""
         payloads.overwrite(self._main, name, point_id, payload)
 
-    def sample_ids(self, name: str, count: int) -> list[PointId]:
-        """Up to `count` ids at random, unsorted."""
-        return counts.sample_ids(self._main, name, count)
+    def sample_ids(self, name: str, count: int, *, having: str | None = None) -> list[PointId]:
+        """Up to `count` ids at random, unsorted; of points that have a vector, where one is named."""
+        return counts.sample_ids(self._main, name, count, having)
 
     def nearest(
         self, name: str, vector: str, queries: Sequence[Any], *, limit: int, exact: bool, ef: int | None = None
