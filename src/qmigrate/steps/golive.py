@@ -16,6 +16,7 @@ from qmigrate.model.words import quote
 from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
+from qmigrate.steps.further import refuse_taken
 from qmigrate.steps.hold import hold
 from qmigrate.steps.owned import check_same, holder, own, reach, read_back, refuse_begun, swap
 from qmigrate.steps.passes import Sides
@@ -137,7 +138,9 @@ def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
     declared = frozenset(work.state.declared.aliases) if work.state.declared else frozenset()
     known = work.store.aliases()
     ours = (None, step.source, step.target)
-    taken = {work.collection, *(() if step.back else _taken(step, work))}
+    asked = frozenset() if step.back else _taken(step, work)
+    refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, sorted(asked))
+    taken = {work.collection, *asked}
     names, dropped = [], []
     for alias in step.aliases:
         if alias in taken or known.get(alias) in ours:
