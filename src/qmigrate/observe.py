@@ -194,8 +194,8 @@ def _without_seal(state: CollectionState) -> RepairNeededError:
     assert state.live is not None  # noqa: S101  lacks_seal() looked
     what = "the seal of another generation" if state.live.seal else "no seal any more"
     return RepairNeededError(
-        f"{state.physical}, which serves {state.name}, has {what} and about {state.live.points:,} points: another client "
-        "has rewritten its metadata, or deleted it and made it again",
+        f"{state.physical}, which serves {state.name}, has {what} and about {state.live.points:,} points: another "
+        "client has rewritten its metadata, or deleted it and made it again",
         hint=f"compare the points with what they were; {look} names the ways on",
         facts={"next": look},
     )

@@ -31,8 +31,8 @@ def refuse_taken(store: Store, ledger: Ledger, ledger_id: str, collection: str, 
         view = views.get(alias)
         if view is not None and view.physical is not None:
             raise RefusedError(
-                f"{alias} is the name of a collection under management, which {view.physical} serves: as a further name "
-                f"of {collection} it would be taken away from there",
+                f"{alias} is the name of a collection under management, which {view.physical} serves: as a further "
+                f"name of {collection} it would be taken away from there",
                 hint=f"give another alias; or take that name away first, in a revision of its own: "
                 f"op.DropCollection({alias!r})",
             )
