@@ -118,7 +118,7 @@ def _next_number(live: LiveCollection | None, known: Iterable[Generation], prese
 
 
 def check_ownership(world: World, name: str) -> None:
-    """Stop before work on a collection that another ledger owns, or that was moved or made again behind this one's back.
+    """Stop before work on a collection that another ledger owns, or that another client has moved or made again.
 
     Raises:
         ForeignLedgerError: its seal names another ledger, or was written by a later state of this one.

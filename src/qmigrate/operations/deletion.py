@@ -218,8 +218,8 @@ class DeletePoints(DataFix):
         odd = [name for name in self.filter if name not in filters.CONDITIONS]
         if odd:
             return (
-                f"the filter has the key {odd[0]!r}; a filter has {', '.join(filters.CONDITIONS)}, each with conditions: "
-                f"{_meant_filter(self.filter, odd[0])}"
+                f"the filter has the key {odd[0]!r}; a filter has {', '.join(filters.CONDITIONS)}, each with "
+                f"conditions: {_meant_filter(self.filter, odd[0])}"
             )
         if not filters.has_conditions(self.filter):
             return "the filter has no condition, so it selects every point; a reset is something else"
