@@ -118,10 +118,23 @@ def _next_number(live: LiveCollection | None, known: Iterable[Generation], prese
 
 
 def check_ownership(world: World, name: str) -> None:
-    """Stop before work on a collection that another ledger owns, or that was moved behind this one's back.
+    """Stop before work on a collection that another ledger owns, or that another client has moved or made again.
 
     Raises:
-        ForeignLedgerError: its seal names another ledger.
+        ForeignLedgerError: its seal names another ledger, or was written by a later state of this one.
+        RepairNeededError: the alias is not where the ledger left it, or what serves lacks its seal.
+    """
+    check_place(world, name)
+    state = world.collections.get(name)
+    if state is not None and lacks_seal(state):
+        raise _without_seal(state)
+
+
+def check_place(world: World, name: str) -> None:
+    """The same where the missing seal of what serves stops nobody: it is about to be written again.
+
+    Raises:
+        ForeignLedgerError: its seal names another ledger, or was written by a later state of this one.
         RepairNeededError: the alias is not where the ledger left it.
     """
     state = world.collections.get(name)
@@ -138,6 +151,13 @@ def check_ownership(world: World, name: str) -> None:
         )
     if state.open_run is not None or not state.managed:
         return
+    if is_later(world.ledger_id, state):
+        raise ForeignLedgerError(
+            f"{name} is served by {state.physical}, which this ledger has sealed and doesn't know: was the ledger "
+            "restored from a backup?",
+            hint="use the newer ledger. Only where that one is lost for good: "
+            f"qmigrate adopt {quote(name)} --take-over records what serves",
+        )
     expected = next((row.physical for row in state.generations if row.state == "live"), None)
     if expected is not None and expected != state.live.physical:
         raise RepairNeededError(
@@ -152,6 +172,33 @@ def check_ownership(world: World, name: str) -> None:
             "restored from a backup?",
             hint="use the newer ledger; qmigrate history shows what this one knows",
         )
+
+
+def is_later(ledger_id: str, state: CollectionState) -> bool:
+    """Whether what serves was made and sealed by a later state of this ledger: then the ledger is an old copy."""
+    seal = (state.live.seal if state.live is not None else None) or {}
+    ours = (seal.get("ledger"), seal.get("collection")) == (ledger_id, state.name)
+    return ours and state.managed and state.open_run is None and state.generation(state.physical) is None
+
+
+def lacks_seal(state: CollectionState) -> bool:
+    """Whether what serves has the recorded name, and not the seal that it was given: it may be another collection."""
+    row = state.generation(state.physical)
+    if state.live is None or row is None or row.state != "live" or state.open_run is not None:
+        return False
+    return (state.live.seal or {}).get("generation") != row.number
+
+
+def _without_seal(state: CollectionState) -> RepairNeededError:
+    look = f"qmigrate check --only {quote(state.name)}"
+    assert state.live is not None  # noqa: S101  lacks_seal() looked
+    what = "the seal of another generation" if state.live.seal else "no seal any more"
+    return RepairNeededError(
+        f"{state.physical}, which serves {state.name}, has {what} and about {state.live.points:,} points: another "
+        "client has rewritten its metadata, or deleted it and made it again",
+        hint=f"compare the points with what they were; {look} names the ways on",
+        facts={"next": look},
+    )
 
 
 def _without_name(world: World, state: CollectionState) -> RepairNeededError:

@@ -24,6 +24,7 @@ from qmigrate.settings_sections import (
     SqlSettings,
     health_of,
 )
+from qmigrate.settings_spelling import refuse_globs, refuse_misspelt
 
 # Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
 
@@ -188,7 +189,9 @@ class Settings:
         file, data = _read_file(config or environ.get("QMIGRATE_CONFIG"), here)
         source = Source(file.parent, environ) if file else here
         read.check_keys(data, _SECTIONS, "")
+        refuse_misspelt(environ, [f"HEALTH_{one.name.upper()}" for one in fields(HealthSettings)], data)
         part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name != "scripts"}
+        refuse_globs(part["collections"])
         qdrant_url = qdrant_url or environ.get("QMIGRATE_QDRANT_URL")
         ledger_url = ledger_url or environ.get("QMIGRATE_LEDGER_URL")
         exports = {"exports": source.folder / FixSettings().exports}

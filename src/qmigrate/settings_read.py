@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from qmigrate.errors import ConfigError, without_secrets
+from qmigrate.settings_spelling import refuse_misread
 
 _WORDS = {"second": 1.0, "sec": 1.0, "minute": 60.0, "min": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0} | {
@@ -443,7 +444,9 @@ def yaml_file(file: Path) -> dict[str, Any]:
         raise ConfigError(f"the settings file {file} can't be read: {_why(error)}") from error
     try:
         data = yaml.safe_load(content)
-        _refuse_duplicates(yaml.compose(content, Loader=yaml.SafeLoader), file)
+        tree = yaml.compose(content, Loader=yaml.SafeLoader)
+        _refuse_duplicates(tree, file)
+        refuse_misread(tree, file)
     except yaml.YAMLError as error:
         # Not str(error): it quotes the line, which may hold a password.
         mark = getattr(error, "problem_mark", None)

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
+from tests.conftest import clean
 from tests.conftest_qdrant import free_port
 from tests.harness import ADD, CREATE, INDEX, Deployment
 from tests.scenarios.cli import OPENING, VERBS, call, check_error_json, check_message, left, refused, spawn
@@ -474,3 +475,38 @@ def test_what_comes_back_is_not_counted_among_what_is_there(local):
     assert said.code == 0, said.text
     assert "1 point would come back; 0 points there now" in said.out
     assert "1 of 0" not in said.text
+
+
+@pytest.mark.server
+def test_points_of_another_server_are_never_taken_for_those_of_the_url(qdrant_server, qdrant_with, tmp_path):
+    """REST by the variable, gRPC by the file, and both servers have the names: what reads points stops, too."""
+    servers = (qdrant_server, qdrant_with())
+    one, two = (
+        Deployment(
+            tmp_path / folder,
+            {"url": server.url, "grpc_port": server.grpc_port, "timeout": 2},
+            f"sqlite:///{tmp_path}/{folder}.db",
+            name="tsameservers",
+        )
+        for folder, server in zip(("one", "two"), servers, strict=True)
+    )
+    try:
+        for made in (one, two):
+            made.revise("0001", CREATE)
+            assert call(made.root, "upgrade").code == 0
+        one.load(20)
+        mixed = {"QMIGRATE_QDRANT_URL": two.qdrant["url"], "QMIGRATE_LEDGER_URL": two.ledger_url}
+        name = one.name
+        for args in (
+            ("verify", name, f"{name}__g0001"),
+            ("fix", "stats", name),
+            ("fix", "delete", name, "--id", "1", "--reason", "r", "--dry-run"),
+            ("doctor",),
+        ):
+            said = call(one.root, *args, env=mixed)
+            assert (said.code, "another one than" in " ".join(said.text.split())) == (2, True), said.text
+        assert call(one.root, "status", env=mixed).code == 0
+        right = {**mixed, "QMIGRATE_QDRANT_GRPC_PORT": str(two.qdrant["grpc_port"])}
+        assert call(one.root, "verify", name, f"{name}__g0001", env=right).code == 0
+    finally:
+        clean(one)

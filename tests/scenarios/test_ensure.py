@@ -195,3 +195,61 @@ def test_what_cannot_be_ensured_is_said(made, client, tmp_path):
     client.delete_collection(f"{made.name}_tenant_a__g0001")
     with pytest.raises(RepairNeededError, match="Qdrant has no such name"):
         ensure(client, f"{made.name}_tenant_a", config=made.config)
+
+
+def moved_away(client, name):
+    """The alias leads to a collection that nobody knows."""
+    client.create_collection(f"{name}x", models.VectorParams(size=4, distance=models.Distance.DOT))
+    point(client, name, f"{name}x")
+
+
+def moved_back(client, name):
+    """The alias leads to the generation of before."""
+    point(client, name, f"{name}__g0001")
+
+
+def made_again(client, name):
+    """What serves was deleted and made again by another client."""
+    client.delete_collection(f"{name}__g0002")
+    client.create_collection(f"{name}__g0002", models.VectorParams(size=4, distance=models.Distance.DOT))
+    point(client, name, f"{name}__g0002")
+
+
+def point(client, name, physical):
+    """As a person at the server would."""
+    client.update_collection_aliases([models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))])
+    made = models.CreateAlias(collection_name=physical, alias_name=name)
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=made)])
+
+
+@pytest.mark.parametrize("change", [moved_away, moved_back, made_again], ids=lambda change: change.__name__)
+def test_a_name_that_serves_something_else_is_not_ensured(made, client, change):
+    """What the ledger says is compared with what the client sees: another collection under the name is no yes."""
+    name = f"{made.name}_tenant_a"
+    ensure(client, name, config=made.config)
+    client.close()
+    grown = 'op.AddVector("NAME_tenant_*", "more", VectorParams(size=3, distance=Distance.DOT), values=Empty())'
+    made.revise("0003", f"def upgrade():\n    return [{grown.replace('NAME', made.name)}]")
+    upgrade.upgrade(made.settings())
+    opened = QdrantClient(**({"path": made.qdrant["path"]} if "path" in made.qdrant else {"url": made.qdrant["url"]}))
+    try:
+        assert ensure(opened, name, config=made.config).physical == f"{name}__g0002"
+        change(opened, name)
+        with pytest.raises(RepairNeededError):
+            ensure(opened, name, config=made.config)
+    finally:
+        opened.close()
+
+
+def test_a_client_of_another_qdrant_ensures_nothing(made, client, tmp_path):
+    """It has a collection of that name as well: what the client sees decides, not the name."""
+    name = f"{made.name}_tenant_a"
+    ensure(client, name, config=made.config)
+    client.close()
+    other = QdrantClient(path=str(tmp_path / "other"), force_disable_check_same_thread=True)
+    try:
+        other.create_collection(name, models.VectorParams(size=4, distance=models.Distance.DOT))
+        with pytest.raises(ConfigError):
+            ensure(other, name, config=made.config)
+    finally:
+        other.close()

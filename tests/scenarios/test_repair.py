@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand
 from tests.scenarios.cli import call
@@ -82,18 +84,31 @@ def moved_elsewhere(store, name: str) -> None:
     store.create_alias(name, f"{name}_other")
 
 
+def test_a_plan_that_was_carried_out_is_no_answer_while_the_name_is_elsewhere(made):
+    """`upgrade --plan` of a plan whose jobs are done looks at the names, too."""
+    made.revise("0004", INDEX)
+    saved = str(made.root / "plan.json")
+    assert call(made.root, "plan", "--out", saved).code == 0
+    assert call(made.root, "upgrade", "--plan", saved).code == 0
+    assert call(made.root, "upgrade", "--plan", saved).code == 0
+    changed(made, moved)
+    said = call(made.root, "upgrade", "--plan", saved)
+    assert (said.code, f"qmigrate repair --name {made.name}" in said.err) == (7, True), said.text
+
+
 BY_HAND = [removed, moved, moved_elsewhere]
 
 
 @pytest.mark.parametrize("change", BY_HAND, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("pending", [False, True], ids=["nothing pending", "pending"])
 def test_a_name_that_somebody_moved_is_never_nothing_to_do(made, change, pending):
-    """plan, upgrade and a dry run: exit 7 with the command that puts it back; check, status and doctor name it, too."""
+    """plan, upgrade, rollback and a dry run: exit 7 with the command that puts it back; check, status and doctor, too."""
     changed(made, change)
     if pending:
         made.revise("0004", INDEX)
     wanted = f"qmigrate repair --name {made.name}"
-    for args in (("plan",), ("upgrade",), ("upgrade", "--dry-run"), ("upgrade", "--only", made.name)):
+    verbs = (("plan",), ("upgrade",), ("upgrade", "--dry-run"), ("upgrade", "--only", made.name))
+    for args in (*verbs, ("rollback", "0003"), ("rollback", "0002"), ("rollback", "0002", "--dry-run")):
         said = call(made.root, *args)
         assert (said.code, wanted in said.err) == (7, True), f"{args}: {said.text}"
     assert made.row().next_command == wanted
@@ -338,3 +353,134 @@ def test_gc_of_another_application_removes_nothing(two):
     assert call(mine.root, "upgrade").code == 0
     assert whole(other) == before
     assert call(other.root, "check", "--only", other.name).code == 0
+
+
+def test_what_another_ledger_has_taken_over_is_its_own(made, tmp_path):
+    """Check advises to remove nothing of it, and putting a name back doesn't say that all is in order."""
+    mine = Deployment(tmp_path / "mine", made.qdrant, f"sqlite:///{tmp_path}/mine.db", name=made.name)
+    for number, body in (("0001", CREATE), ("0002", ADD), ("0003", ADD.replace('"b"', '"c"'))):
+        mine.revise(number, body)
+    assert call(mine.root, "adopt", made.name, "--take-over").code == 0
+    said = call(made.root, "check", "--only", made.name)
+    assert (said.code, "remove" in said.out, "--vanished" in said.out) == (4, False, False), said.out
+    assert "leave it to that one" in said.out
+    assert call(made.root, "repair", "--name", made.name, "--yes").code == 7
+
+
+def test_a_further_alias_that_another_ledger_has_is_not_taken_back(two):
+    """Check says whose it is, and repair --schema leaves it where it is."""
+    other, mine = two
+    changed(mine, lambda store, name: store.create_alias(f"{name}_search", f"{name}__g0001"))
+    mine.revise("0002", 'def upgrade():\n    return [op.SetAlias("{name}_search", "{name}")]\n')
+    assert call(mine.root, "upgrade").code == 0
+
+    def taken(store, name):
+        store.drop_alias(f"{name}_search")
+        store.create_alias(f"{name}_search", f"{other.name}__g0003")
+
+    changed(mine, taken)
+    said = call(mine.root, "check", "--only", mine.name)
+    assert (said.code, "repair --schema" in said.out, "another ledger" in said.out) == (4, False, True), said.out
+    assert call(mine.root, "repair", "--schema", mine.name, "--yes").code == 10
+    assert aliases(other)[f"{mine.name}_search"] == f"{other.name}__g0003"
+
+
+# --- what serves is not what the ledger left there ---------------------------------------------------------------------
+
+
+def made_again(store, name):
+    """Another client deletes what serves and makes it again, under the same names and without a point."""
+    schema = store.describe(f"{name}__g0003").schema.with_(aliases=())
+    store.drop_collection(by_hand(f"{name}__g0003"))
+    store.create_collection(f"{name}__g0003", schema, seal=None, defer_index=False)
+    store.create_alias(name, f"{name}__g0003")
+
+
+def recovered(store, name):
+    """What serves says of itself that it is an earlier generation: the snapshot of that one was recovered there."""
+    seal = store.describe(name).seal
+    store.write_seal(name, {**seal, "generation": 2, "revision": "0002"})
+
+
+@pytest.mark.parametrize("change", [made_again, recovered], ids=lambda change: change.__name__)
+def test_what_serves_without_its_seal_is_never_nothing_to_do(made, change):
+    """Every verb that changes something stops with 7, the last whole generations stay, and a human decides."""
+    changed(made, change)
+    there = states(made)
+    wanted = f"qmigrate check --only {made.name}"
+    for args in (
+        ("plan",),
+        ("upgrade",),
+        ("rollback", "0002"),
+        ("rollback", "0002", "--carry-writes"),
+        ("fix", "delete", made.name, "--id", "1", "--reason", "r", "--yes", "--expect", "1"),
+        ("revision", "--from-drift"),
+        ("doctor",),
+    ):
+        said = call(made.root, *args)
+        assert (said.code, wanted in " ".join(said.text.split())) == (7, True), f"{args}: {said.text}"
+    assert (made.row().state, made.row().next_command) == ("failed", wanted)
+    said = call(made.root, "gc", made.name, "--now", "--yes")
+    assert (said.code, "seal" in said.text) == (7, True), said.text
+    assert states(made) == there
+    found = call(made.root, "check", "--only", made.name)
+    assert found.code == 4
+    assert f"qmigrate repair --schema {made.name}" in found.out
+    assert call(made.root, "repair", "--schema", made.name, "--yes").code == 0
+    assert call(made.root, "upgrade").code == 0
+
+
+def restored_from_a_backup(made: Deployment, change) -> None:
+    """The ledger as it was before a change that another generation serves after."""
+    from qmigrate.ledger import Ledger
+
+    file = made.ledger_url.removeprefix("sqlite:///")
+    Ledger.open(made.ledger_url).close()
+    with sqlite3.connect(file) as then, sqlite3.connect(":memory:") as kept:
+        then.backup(kept)
+        assert call(made.root, *change).code == 0
+        made.load(2, start=500)
+        kept.backup(then)
+
+
+RESET = ("fix", "reset", "NAME", "--reason", "r", "--yes", "--expect", "20", "--confirm", "DELETE ALL VECTORS")
+
+
+@pytest.mark.parametrize("change", [("upgrade",), RESET], ids=["upgrade", "reset"])
+def test_a_ledger_from_a_backup_takes_no_later_generation_out_of_service(made, change):
+    """What serves was sealed by a later state of this ledger: nothing is advised, and done, that moves the name back."""
+    if change == ("upgrade",):
+        made.revise("0004", ADD.replace('"b"', '"d"'))
+    restored_from_a_backup(made, [made.name if word == "NAME" else word for word in change])
+    names = aliases(made)
+    for args in (("plan",), ("upgrade",), ("rollback", "0002"), ("repair", "--name", made.name, "--yes"), ("doctor",)):
+        said = call(made.root, *args)
+        assert (said.code, "restored from a backup" in " ".join(said.text.split())) == (7, True), f"{args}: {said.text}"
+    said = call(made.root, "check", "--only", made.name)
+    assert (said.code, "repair --name" in said.out) == (4, False), said.out
+    assert "restored from a backup" in said.out
+    assert "repair --name" not in str(made.row().next_command)
+    assert aliases(made) == names
+
+
+@pytest.mark.parametrize("body", ["", "op.AddVector(\"NAME\", \"z\", VectorParams(size=4, distance=Distance.DOT), values=Empty()), "], ids=["in place", "rebuild"])
+@pytest.mark.parametrize("whose", ["name of another ledger", "further name of another ledger", "name of the same ledger"])
+def test_no_revision_takes_a_name_from_another_collection(two, whose, body):
+    """op.SetAlias of what another collection is reached by: refused by plan and upgrade, and nothing has moved."""
+    other, mine = two
+    alias = other.name
+    if whose == "further name of another ledger":
+        alias = f"{other.name}_search"
+        other.revise("0004", f'def upgrade():\n    return [op.SetAlias("{alias}", "{{name}}")]\n')
+        assert call(other.root, "upgrade").code == 0
+    if whose == "name of the same ledger":
+        alias = f"{mine.name}_more"
+        mine.revise("0002", CREATE.replace("{name}", alias))
+        assert call(mine.root, "upgrade").code == 0
+    names = aliases(other)
+    said = f'{body.replace("NAME", mine.name)}op.SetAlias("{alias}", "{mine.name}")'
+    mine.revise("0003", f"def upgrade():\n    return [{said}]\n".replace("{", "{{").replace("}", "}}"))
+    for args in (("plan",), ("upgrade",), ("upgrade", "--dry-run")):
+        refused = call(mine.root, *args)
+        assert (refused.code, "would be taken away from there" in refused.err) == (10, True), refused.text
+    assert aliases(other) == names

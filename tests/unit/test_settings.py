@@ -455,3 +455,88 @@ def test_a_database_whose_variable_is_empty_says_so(here):
     """A database of the application is only missed once it is used, and says why."""
     with pytest.raises(ConfigError, match="variable KEY is set, but empty"):
         load("databases: {app: {url_env: KEY}}", environ={"KEY": ""}).database("app")
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("QMIGRATE_QDRANT_ULR", "QMIGRATE_QDRANT_URL"),
+        ("QMIGRATE_QDRANT_APIKEY", "QMIGRATE_QDRANT_API_KEY"),
+        ("QMIGRATE_QDRANT_GRPC", "QMIGRATE_QDRANT_GRPC_PORT"),
+        ("QMIGRATE_LEDGER", "is read by nobody"),
+        ("QMIGRATE_QDRANT_PATH", "is read by nobody"),
+        ("QMIGRATE_SCRIPT", "QMIGRATE_SCRIPTS"),
+        ("QMIGRATE_HEALTH_REQUIRES", "QMIGRATE_HEALTH_REQUIRE"),
+        ("QMIGRATE_MAX_ESTIMATES", "QMIGRATE_MAX_ESTIMATE"),
+    ],
+)
+def test_a_misspelt_variable_is_no_default(here, variable, meant):
+    """Ignored it would mean the embedded Qdrant, and success: the error names the variable and what was meant."""
+    error = refusal("", environ={variable: "http://qdrant:6333"})
+    assert variable in str(error)
+    assert meant in str(error)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "QMIGRATE_QDRANT_SERVICE_HOST",
+        "QMIGRATE_QDRANT_PORT",
+        "QMIGRATE_QDRANT_PORT_6333_TCP_ADDR",
+        "QMIGRATE_QDRANT_SERVICE_PORT_HTTP",
+        "QMIGRATE_APP_DATABASE",
+        "QMIGRATE_TEST_POSTGRES_URL",
+        "QMIGRATE_ON_START",
+        "QMIGRATE_LEDGER_SECRET",
+        "OTHER_QDRANT_ULR",
+    ],
+)
+def test_variables_of_others_are_left_alone(here, variable):
+    """Those of Kubernetes, of the entrypoint, and those that the file itself names."""
+    load("databases: {app: {url_env: QMIGRATE_LEDGER_SECRET}}", environ={variable: "sqlite:////tmp/x.db"})
+
+
+@pytest.mark.parametrize("name", ["docs*", "'docs_?'", "'glob:docs[eu]'"])
+def test_settings_of_one_collection_take_no_glob(here, name):
+    """Nothing would be set by it."""
+    assert "a glob" in str(refusal(f"collections: {{{name}: {{rebuild: {{holdover: 30d}}}}}}"))
+    load("collections: {'docs[eu]': {rebuild: {holdover: 30d}}}")
+
+
+PRESET = "fixes: {presets: {p: {collection: c, reason: r, filter: {must: [{key: k, match: {value: %s}}]}}}}"
+
+
+@pytest.mark.parametrize(
+    ("word", "read_as"),
+    [
+        ("007", "7"),
+        ("010", "8"),
+        ("12:30", "750"),
+        ("0x10", "16"),
+        ("1_0", "10"),
+        ("0b11", "3"),
+        ("no", "False"),
+        ("on", "True"),
+        ("2024-01-01", "a date"),
+        (".5", "0.5"),
+    ],
+)
+def test_what_a_preset_compares_is_what_stands_there(here, word, read_as):
+    """YAML would select other points by it: refused, with what it reads; in quotes it is the text."""
+    error = refusal(PRESET % word)
+    assert f"line 1: YAML reads {word} as {read_as}" in str(error)
+    found = load(PRESET % f"'{word}'").fixes.presets["p"]["filter"]["must"][0]["match"]["value"]
+    assert found == word
+
+
+@pytest.mark.parametrize(("word", "value"), [("90", 90), ("-1", -1), ("0", 0), ("0.5", 0.5), ("true", True), ("1e5", "1e5")])
+def test_plain_values_of_a_preset_stay(here, word, value):
+    """Numbers in decimal digits, true and false, and every text."""
+    assert load(PRESET % word).fixes.presets["p"]["filter"]["must"][0]["match"]["value"] == value
+
+
+def test_a_number_that_yaml_reads_otherwise_is_no_setting(here):
+    """Elsewhere in the file, too; words for true and false stay, and digits in groups."""
+    assert "YAML reads 010 as 8" in str(refusal("limits: {max_quarantine: 010}"))
+    assert "YAML reads 1:30 as 90" in str(refusal("limits: {settle: 1:30}"))
+    assert load("rebuild: {gc: off, fuse: no}\nlint: {run_points: 1_000}").lint.run_points == 1000

@@ -15,7 +15,7 @@ from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import CollectionState, World
 from qmigrate.new_revision import create
-from qmigrate.observe import check_ownership, observe
+from qmigrate.observe import check_ownership, check_place, observe
 from qmigrate.operations.source import Source, change_source
 from qmigrate.planner.forward import pending
 from qmigrate.ports import Progress
@@ -138,10 +138,13 @@ def restore(
         if agreed is not None:
             agreed(made)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
-        made, outcomes = perform(opened, lambda world: _plan(world, name), stop=stop, lock_timeout=lock_timeout)
+        made, outcomes = perform(
+            opened, lambda world: _plan(world, name), stop=stop, lock_timeout=lock_timeout, owned=False
+        )
     return UpgradeResult(plan=made, resumed=(), outcomes=tuple(outcomes))
 
 
 def _plan(world: World, name: str) -> Plan:
-    check_ownership(world, name)
+    # Who calls it has decided that a collection without its seal is the one that the ledger means.
+    check_place(world, name)
     return plan_restoration(world, name)

@@ -12,7 +12,9 @@ from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.errors import ConfigError, RefusedError, RevisionError, UsageError
 from qmigrate.executor import Stop
 from qmigrate.ledger import View
+from qmigrate.model.names import GENERATION
 from qmigrate.model.plan import Plan
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe
@@ -50,7 +52,7 @@ def ensure(
 ) -> Ensured:
     """Make sure that a collection is there: created at the head of the revisions, with generation, alias and seal.
 
-    A collection that is there and under management costs one request and two SQL queries, and is never changed: a
+    A collection that is there and under management costs two requests and some SQL queries, and is never changed: a
     pending revision is the business of ``qmigrate upgrade``. Several callers at once: one creates, the others wait.
 
     Args:
@@ -65,6 +67,8 @@ def ensure(
         ConfigError: the client looks at another Qdrant than the settings.
         RevisionError: no revision creates it, or one has dropped it.
         RefusedError: it is there, but not under management.
+        RepairNeededError: the name was moved behind the ledger's back, or what serves was deleted and made again.
+        ForeignLedgerError: another ledger has it under management.
     """
     with ExitStack() as stack:
         borrowed = stack.enter_context(closing(Borrowed(client)))
@@ -76,28 +80,57 @@ def ensure(
 
 def _made_sure(borrowed: Borrowed, name: str, known: Settings) -> Ensured:
     found = _known(known, name)
-    if found is not None and borrowed.sees(name):
-        return found
+    if found is not None and borrowed.sees(name) and found.is_sealed(borrowed.seal(name)):
+        return found.ensured
     with ExitStack() as stack:
         store, own = borrowed.store(ConnectionSettings(**known.connection()))
         if own:
             stack.callback(store.close)
         opened = stack.enter_context(session(known, writes=True, store=store))
         made = _create(opened, name)
-    if not borrowed.sees(name, patience=PATIENCE):
+    after = _known(known, name)
+    if not borrowed.sees(name, patience=PATIENCE) or not (after is None or after.is_sealed(borrowed.seal(name))):
         raise ConfigError(
-            f"{name} was created, but the client doesn't see it: it looks at another Qdrant than qmigrate.yaml names",
+            f"{name} is there, but the client doesn't see it: it looks at another Qdrant than qmigrate.yaml names",
             hint="name the same Qdrant in both",
         )
     return made
 
 
-def _known(settings: Settings, name: str) -> Ensured | None:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the ledger has of a name that serves.
+
+    Attributes:
+        ledger: its identity.
+        settled: no run is under way, which may be moving the name to the next generation.
+    """
+
+    ensured: Ensured
+    ledger: str | None
+    settled: bool
+
+    def is_sealed(self, seal: JsonObject | None) -> bool:
+        """Whether what a client sees under the name is that, as far as it can be told."""
+        if seal is None:
+            return True
+        ours = (seal.get("ledger"), seal.get("collection")) == (self.ledger, self.ensured.name)
+        generation = GENERATION.match(self.ensured.physical)
+        if not self.settled or generation is None or generation["name"] != self.ensured.name:
+            return ours
+        return ours and seal.get("generation") == int(generation["number"])
+
+
+def _known(settings: Settings, name: str) -> _Known | None:
     """What the ledger has of a name that serves; None while a caller is still making it, or was interrupted."""
     with opened_ledger(settings) as ledger:
         found = _ensured(ledger.view(name), created=False)
-        run = ledger.open_run(name) if found is not None else None
-        return None if run is not None and run.verb == VERB else found
+        if found is None:
+            return None
+        run = ledger.open_run(name)
+        if run is not None and run.verb == VERB:
+            return None
+        return _Known(found, ledger.identity(), settled=run is None)
 
 
 def _ensured(view: View | None, *, created: bool) -> Ensured | None:

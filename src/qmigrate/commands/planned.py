@@ -12,7 +12,7 @@ from qmigrate.commands.perform import finish_open_runs, moved_since, perform_exa
 from qmigrate.commands.plan_file import SavedPlan, check_place, load, save
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
-from qmigrate.commands.upgrade import planned
+from qmigrate.commands.upgrade import check_names, planned
 from qmigrate.errors import RefusedError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import CollectionPlan, GoLive, Plan
@@ -91,6 +91,7 @@ def _not_begun(opened: Session, saved: SavedPlan) -> list[CollectionPlan]:
     """The jobs that neither an interrupted nor a finished run of this very plan has; all of them must fit."""
     left = [item for item in saved.plan.collections if not _is_begun(opened, item) and not _is_done(opened, item)]
     world = observe(opened.ledger, opened.store)
+    check_names(world, opened.revisions, _names(list(saved.plan.collections)))
     check_hidden(world, _of(saved.plan, left))
     moved = [item.job.collection for item in left if _basis(world, item) != item.job.basis]
     if moved:

@@ -19,7 +19,7 @@ from qmigrate.ledger import Ledger, examine
 from qmigrate.model.names import GENERATION
 from qmigrate.model.patterns import met_by_any
 from qmigrate.model.state import CollectionState, OpenRun, World
-from qmigrate.observe import check_ownership, known_names, observe
+from qmigrate.observe import check_place, known_names, observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.ports import Store
@@ -258,7 +258,7 @@ def _standing(world: World, files: Revisions | None, name: str) -> Standing | No
 def _serves(world: World, state: CollectionState) -> bool:
     """Whether the name leads to what the ledger left there; a name that was never to serve is not asked."""
     try:
-        check_ownership(world, state.name)
+        check_place(world, state.name)
     except QmigrateError:
         return False
     return state.live is not None or not any(row.state == "live" for row in state.generations)

@@ -10,6 +10,7 @@ from qmigrate.commands.parallel import at_once
 from qmigrate.commands.perform import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
+from qmigrate.commands.upgrade import check_names
 from qmigrate.errors import RefusedError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
@@ -62,8 +63,7 @@ def rollback(
             # the same command again, which has just finished what it had begun before.
             if not keep:
                 keep.append(_keep(opened, world, target, begun))
-            with _past_resets(opened, world):
-                plan = plan_rollback(world, opened.revisions, keep[0], only=names, writes=writes)
+            plan = _planned(opened, world, keep[0], names, writes)
             check_hidden(world, plan)
             return plan
 
@@ -140,7 +140,16 @@ def abort(
 
 
 def _plan(opened: Session, world: World, target: str, only: Iterable[str] | None, writes: str) -> Plan:
-    keep = _keep(opened, world, target)
+    return _planned(opened, world, _keep(opened, world, target), only, writes)
+
+
+def _planned(
+    opened: Session, world: World, keep: frozenset[str], only: Iterable[str] | None, writes: str
+) -> Plan:
+    """The plan; the names that it is about are where the ledger left them, or all where it is about none."""
+    chosen = [name for name, state in world.collections.items() if state.managed and (only is None or name in only)]
+    back = [name for name in chosen if not keep.issuperset(world.collections[name].applied_revisions())]
+    check_names(world, opened.revisions, back or chosen)
     with _past_resets(opened, world):
         return plan_rollback(world, opened.revisions, keep, only=only, writes=writes)
 

@@ -27,6 +27,7 @@ from qmigrate.planner.plain import way_of
 from qmigrate.ports import Progress
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
+from qmigrate.steps.further import names_of, refuse_taken
 
 
 def plan(settings: Settings, target: str = "head", only: Iterable[str] | None = None) -> Plan:
@@ -188,6 +189,8 @@ def _plan(
     """The plan; a relative target is counted from `current`, or from what is applied."""
     counted = _applied(world) if current is None else current
     wanted, waiting = within_reach(opened, world, opened.revisions.resolve(target, current=counted))
+    # First of all: what is planned over another collection than the recorded one misleads, whatever it says.
+    check_names(world, opened.revisions, only)
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)
     overrides = {name: one.rebuild for name, one in opened.settings.collections.items()}
     fuse = {name: bool(keys["fuse"]) for name, keys in overrides.items() if "fuse" in keys}
@@ -201,8 +204,20 @@ def _plan(
         fuse_by_name=fuse,
     )
     check_hidden(world, made)
-    check_names(world, opened.revisions, only)
+    _check_further(opened, made)
     return replace(made, waiting=waiting, notes=(*made.notes, *notes_of(waiting)))
+
+
+def _check_further(opened: Session, made: Plan) -> None:
+    """No further name is taken away from another collection, but from one that this very plan takes away.
+
+    Raises:
+        RefusedError: one would be.
+    """
+    gone = {item.job.collection for item in made.collections for step in item.job.steps if step.target is None}
+    for item in made.collections:
+        names = [name for step in item.job.steps for name in names_of(step) if name not in gone]
+        refuse_taken(opened.store, opened.ledger, opened.ledger_id, item.job.collection, names)
 
 
 def check_names(world: World, revisions: Revisions, only: Iterable[str] | None) -> None:

@@ -15,7 +15,7 @@ from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, Generation, LiveCollection, OpenRun
 from qmigrate.model.words import counted, quote
-from qmigrate.observe import hidden_on_several, hidden_since
+from qmigrate.observe import hidden_on_several, hidden_since, is_later
 
 #: Phases of a go-live that change nothing for anybody.
 _HARMLESS = frozenset({"preflight", "hold", "converge"})
@@ -33,6 +33,7 @@ class Surroundings:
         aliases: every alias -> physical name, qmigrate's own ones too.
         physical: names of all physical collections.
         kept: generations that are kept without serving, by physical name, as they are found.
+        owners: collection that serves a name -> identity of the other ledger that has sealed it.
     """
 
     ledger_id: str
@@ -40,6 +41,7 @@ class Surroundings:
     aliases: Mapping[str, str] = field(default_factory=dict)
     physical: frozenset[str] = frozenset()
     kept: Mapping[str, LiveCollection] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
 
 
 def collection_findings(state: CollectionState, around: Surroundings) -> tuple[Finding, ...]:
@@ -154,6 +156,18 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
             live=state.physical,
         )
         return
+    if is_later(around.ledger_id, state):
+        yield drift(
+            "name",
+            name,
+            f"{name} serves {state.physical}, which this ledger has sealed and doesn't know: was the ledger restored "
+            "from a backup?",
+            "use the newer ledger",
+            f"only where that one is lost for good: qmigrate adopt {quote(name)} --take-over",
+            recorded=expected.physical,
+            live=state.physical,
+        )
+        return
     back = f"qmigrate repair --name {quote(name)}"
     ours = ((state.live.seal if state.live else None) or {}).get("ledger") == around.ledger_id
     if state.kind == "plain" and not ours:
@@ -180,7 +194,9 @@ def _seal(
             "seal",
             f"{live.physical} has no seal: its metadata was rewritten, or it was deleted and made again "
             f"(about {live.points:,} points now)",
-            again,
+            f"where its points are what they were: {again}",
+            f"where it was made again: {again}, then back to what is kept (qmigrate rollback … --discard-writes) or "
+            f"qmigrate snapshot restore {quote(state.name)} SNAPSHOT; no gc before that",
             recorded=f"revision {wanted['revision']}",
         )
         return
@@ -240,16 +256,7 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
                 strict=True,
             )
         elif found.kind == "alias.add":
-            holder = around.aliases.get(found.name)
-            words = f"points to {holder}" if holder else "is gone"
-            yield drift(
-                "alias",
-                f"alias {found.name}",
-                f"the further alias {found.name} {words}",
-                f"qmigrate repair --schema {quote(state.name)}",
-                recorded=live.physical,
-                live=holder,
-            )
+            yield _alias_elsewhere(state, live, found.name, around)
         else:
             change = changes[found.kind, found.name]
             restorable = change.possible_in_place() and found.kind not in LOST and found.recorded != NOT_SET
@@ -262,6 +269,18 @@ def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) 
                 recorded=found.recorded,
                 live=found.live,
             )
+
+
+def _alias_elsewhere(state: CollectionState, live: LiveCollection, alias: str, around: Surroundings) -> Finding:
+    """A further alias that is gone, or leads to another collection: where that is another ledger's, it stays there."""
+    holder = around.aliases.get(alias)
+    words, way = f"points to {holder}" if holder else "is gone", f"qmigrate repair --schema {quote(state.name)}"
+    if holder is not None and holder in around.owners:
+        words += f", which is under management of another ledger ({around.owners[holder]})"
+        way = "who runs that application may give it back; or give another alias in a revision: op.SetAlias"
+    return drift(
+        "alias", f"alias {alias}", f"the further alias {alias} {words}", way, recorded=live.physical, live=holder
+    )
 
 
 def _replicas(
@@ -312,6 +331,16 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     f"{row.physical}, the way back to {base}, is gone",
                     f"record that it is gone: qmigrate repair --vanished {quote(row.physical)}",
                     recorded="kept",
+                )
+            elif (seen.seal or {}).get("ledger") not in (None, around.ledger_id):
+                owner = (seen.seal or {}).get("ledger")
+                yield drift(
+                    "generation",
+                    path,
+                    f"{row.physical}, the way back to {base}, is under management of another ledger now ({owner})",
+                    "leave it to that one: it may be its way back",
+                    recorded=around.ledger_id,
+                    live=owner,
                 )
             elif not _is_ours(row, seen, around):
                 yield drift(

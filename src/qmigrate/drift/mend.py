@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from qmigrate.drift.collection import LOST, expected_seal
 from qmigrate.drift.schema import lacking_replicas, restoration
@@ -12,6 +12,7 @@ from qmigrate.model.plan import REPAIRED, Closing, CollectionPlan, InPlace, Job,
 from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.model.state import CollectionState, Generation, World
 from qmigrate.model.words import quote
+from qmigrate.observe import check_place, is_later, lacks_seal
 
 
 def plan_restoration(world: World, name: str) -> Plan:
@@ -37,7 +38,13 @@ def plan_restoration(world: World, name: str) -> Plan:
     lacking = lacking_replicas(state.declared, state.live, world.capabilities.peers)
     if lacking is not None and all(change.name != lacking.name for change in found):
         found = (*found, lacking)
-    chosen, left = _sorted(state.live.schema, found)
+    foreign = _of_other_ledgers(world)
+    chosen, left = _sorted(state.live.schema, [one for one in found if one.name not in foreign])
+    left += [
+        f"alias {one.name} leads to a collection of another ledger ({foreign[one.name]})"
+        for one in found
+        if one.kind == "alias.add" and one.name in foreign
+    ]
     if not chosen and left:
         raise RefusedError(
             f"nothing of {name} can be restored in place: {'; '.join(left)}",
@@ -59,7 +66,11 @@ def plan_put_back(world: World, name: str) -> Plan:
         RepairNeededError: that generation is gone, or a collection of somebody else has the name.
     """
     state, serving = _managed(world, name)
-    if state.live is not None and state.live.physical == serving.physical:
+    # What a later state of this ledger has put there is never taken out of service.
+    there = state.live is not None and state.live.physical == serving.physical
+    if there or is_later(world.ledger_id, state):
+        check_place(world, name)
+    if there:
         return Plan(REPAIRED, (), ())
     if world.physical is not None and serving.physical not in world.physical:
         raise RepairNeededError(
@@ -109,6 +120,16 @@ def plan_loss(world: World, name: str, physical: str) -> Plan:
     return _repair(state, RecordLoss(physical, "it is not in Qdrant any more"), f"{physical}, {meaning}, is gone")
 
 
+def _of_other_ledgers(world: World) -> dict[str, str]:
+    """Further alias -> the other ledger that has sealed the collection behind it."""
+    found: dict[str, str] = {}
+    for state in world.collections.values():
+        owner = ((state.live.seal if state.live else None) or {}).get("ledger")
+        if state.live is not None and owner not in (None, world.ledger_id):
+            found |= dict.fromkeys((state.name, *state.live.schema.aliases), str(owner))
+    return found
+
+
 def _managed(world: World, name: str) -> tuple[CollectionState, Generation]:
     state = world.collections.get(name)
     serving = next((row for row in state.generations if row.state == "live"), None) if state else None
@@ -138,11 +159,14 @@ def _repair(state: CollectionState, step: Step, line: str) -> Plan:
 
 
 def _planned(state: CollectionState, step: InPlace) -> CollectionPlan:
-    lines = tuple(change.describe() for change in step.changes) or ("write the seal again",)
+    lines = tuple(change.describe() for change in step.changes)
+    if lacks_seal(state) and state.live is not None:
+        lines += (f"seal {state.physical} again: its points, about {state.live.points:,}, count as what was proven",)
+    lines = lines or ("write the seal again",)
     return CollectionPlan(Job(state.name, state.basis(), (step,)), lines, (step.reason,))
 
 
-def _sorted(live: CollectionSchema, found: tuple[Change, ...]) -> tuple[tuple[Change, ...], list[str]]:
+def _sorted(live: CollectionSchema, found: Sequence[Change]) -> tuple[tuple[Change, ...], list[str]]:
     """What is done, and what stays as it is, in words."""
     chosen, left = [], []
     for change in found:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from qmigrate.model import statement
+from qmigrate.model import filters, statement
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.operations.base import Key, Operation, assign, plain
 from qmigrate.operations.data import KEY, DataFix
@@ -24,7 +24,6 @@ _MOST_AGE = 100 * 366 * 86400.0
 GRACE = Seconds(900.0)
 #: Ids that the record names of one deletion.
 _TARGETS = 100
-_CONDITIONS = ("must", "should", "must_not", "min_should")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -225,14 +224,17 @@ class DeletePoints(DataFix):
             return None
         if not isinstance(self.filter, Mapping):
             return f"the filter must be an object, not {self.filter!r:.60}"
-        odd = [name for name in self.filter if name not in _CONDITIONS]
+        odd = [name for name in self.filter if name not in filters.CONDITIONS]
         if odd:
             return (
-                f"the filter has the key {odd[0]!r}; a filter has {', '.join(_CONDITIONS)}, each with conditions: "
-                f"{_meant_filter(self.filter, odd[0])}"
+                f"the filter has the key {odd[0]!r}; a filter has {', '.join(filters.CONDITIONS)}, each with "
+                f"conditions: {_meant_filter(self.filter, odd[0])}"
             )
-        if not any(self.filter.get(name) for name in _CONDITIONS):
+        if not filters.has_conditions(self.filter):
             return "the filter has no condition, so it selects every point; a reset is something else"
+        problem = filters.problem(self.filter)
+        if problem:
+            return problem
         try:
             json.dumps(self.filter, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError:
@@ -284,7 +286,7 @@ def _meant_filter(given: Mapping[str, Any], odd: str) -> str:
     """The filter that was probably meant, as JSON."""
     inner = given[odd]
     meant = {"must": [{"key": "category", "match": {"value": "cat"}}]}
-    if odd == "filter" and isinstance(inner, Mapping) and set(inner) <= set(_CONDITIONS) and inner:
+    if odd == "filter" and isinstance(inner, Mapping) and set(inner) <= set(filters.CONDITIONS) and inner:
         meant = dict(inner)
     elif {"key", "has_id", "is_empty", "is_null", "nested"} & set(given):
         meant = {"must": [dict(given)]}

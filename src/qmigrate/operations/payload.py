@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qmigrate.model import filters
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.operations.base import Key, Operation, assign, plain
 from qmigrate.operations.data import KEY, DataFix
 
-_CONDITIONS = ("must", "should", "must_not", "min_should")
 _INT64 = 2**63
 
 
@@ -58,9 +58,9 @@ class PayloadWrite(DataFix):
             )
         if self.filter is not None and not isinstance(self.filter, Mapping):
             raise self.error(f"the filter must be an object, not {self.filter!r:.60}")
-        if self.filter is not None and not any(self.filter.get(name) for name in _CONDITIONS):
+        if self.filter is not None and not filters.has_conditions(self.filter):
             raise self.error("the filter has no condition", hint="leave it out where every point is meant")
-        problem = self.share_problem(self.max_share)
+        problem = filters.problem(self.filter or {}) or self.share_problem(self.max_share)
         if problem:
             raise self.error(problem)
 

@@ -12,7 +12,7 @@ from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import quote
 from qmigrate.steps.build import enforced, wait_until_ready
 from qmigrate.steps.closing import close_inplace
-from qmigrate.steps.further import give, take
+from qmigrate.steps.further import give, names_of, refuse_taken, take
 from qmigrate.steps.owned import own, release
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import RefusedRequestError
@@ -26,6 +26,7 @@ def preflight(step: InPlace, work: Work) -> Facts:
     live = work.store.describe(step.target)
     if live is None:
         raise RepairNeededError(f"{step.target}, which serves {work.collection}, is not in Qdrant any more")
+    refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, names_of(step))
     if live.status == "red" or live.problem:
         raise RefusedError(
             f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
@@ -51,6 +52,7 @@ def change(step: InPlace, work: Work) -> Facts:
 
 def _apply(step: InPlace, work: Work, alias: EpochAlias, item: Change) -> None:
     if item.kind == "alias.add":
+        refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, [item.name])
         take(work, alias, item, step.target)
     elif item.kind == "alias.drop":
         give(work, alias, item, step.target)

@@ -13,11 +13,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from qmigrate.errors import ConfigError, StoreError, UsageError
+from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Store
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.connect import connect
 from qmigrate.store.local import LocalStore
 from qmigrate.store.local_folder import MEMORY
+from qmigrate.store.shapes import SEAL
 
 #: Threads that borrow the same local client take turns.
 _TURNS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
@@ -81,6 +83,20 @@ class Borrowed:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.02)
+
+    def seal(self, name: str) -> JsonObject | None:
+        """What the collection behind a name that this client sees says of itself: empty where it says nothing.
+
+        Returns:
+            None where that can't be told: the key may not read it, or the client doesn't understand its server.
+        """
+        try:
+            found = self._client.get_collection(name)
+        except Exception:
+            # The client raises errors of several libraries.
+            return None
+        sealed: JsonObject = (getattr(found.config, "metadata", None) or {}).get(SEAL) or {}
+        return sealed
 
     def store(self, settings: ConnectionSettings) -> tuple[Store, bool]:
         """A store for the same Qdrant: the client's own folder in local mode, else a connection of its own.

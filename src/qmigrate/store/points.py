@@ -25,8 +25,10 @@ from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.answers import Answers
 from qmigrate.store.channel import address, open_channel
 from qmigrate.store.faults import RefusedRequestError, SlowError
+from qmigrate.store.rest import Rest
 from qmigrate.store.rest_points import RestChannel
 from qmigrate.store.retries import repeated
+from qmigrate.store.same import Same
 
 Result = TypeVar("Result")
 StrictMode = Callable[[str], JsonObject]
@@ -49,9 +51,12 @@ class Points:
         settings: address, key, timeout.
         strict_mode: reads the strict mode of a collection; asked only after a request was refused.
         payloads: reads payloads of a collection's points exactly.
+        rest: of the same server, to see that it is the same; None where that is known.
     """
 
-    def __init__(self, settings: ConnectionSettings, strict_mode: StrictMode, payloads: ReadPayloads) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, strict_mode: StrictMode, payloads: ReadPayloads, rest: Rest | None = None
+    ) -> None:
         self._label = address(settings)
         opened: Callable[[ConnectionSettings], Any] = open_channel
         if settings.prefer_rest:
@@ -64,6 +69,9 @@ class Points:
         # Reads and writes on a connection each: large pages don't wait for large batches.
         self._channels = (opened(settings), opened(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
+        self._same: Same | None = None
+        if rest is not None and not settings.prefer_rest:
+            self._same = Same(rest, self._channels[0], self._label, self._metadata, self._timeout)
         # Whether payload numbers have to be read again shows in the bytes of an answer.
         self._scroll = self._channels[0].unary_unary(
             "/qdrant.Points/Scroll",
@@ -94,6 +102,8 @@ class Points:
 
     def start(self, method: Any, request: Any) -> Any:
         """Send a request without waiting for its answer; a future."""
+        if self._same is not None and not isinstance(request, bytes):
+            self._same.check(request.collection_name)
         return self.answers.sent(method.future(request, timeout=self._timeout, metadata=self._metadata))
 
     def answer(self, future: Any) -> Any:

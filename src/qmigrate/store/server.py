@@ -49,7 +49,7 @@ class ServerStore:
         self._main = found.main
         self._capabilities = able
         self._hides = hiding.Hides()
-        self._points = Points(settings, lambda name: fence.strict_mode(found.main, name), self.payloads)
+        self._points = Points(settings, lambda name: fence.strict_mode(found.main, name), self.payloads, found.main)
 
     @classmethod
     def open(cls, settings: ConnectionSettings, *, partial: bool = False) -> ServerStore:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 from qmigrate.commands.doctor.patient import Patient
 from qmigrate.commands.doctor.words import SKEW, some
 from qmigrate.commands.results import Check
+from qmigrate.errors import StoreError
 from qmigrate.model.health import ClusterHealth
 from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities, LiveCollection
 from qmigrate.model.weight import Weight
@@ -110,7 +112,11 @@ def client(patient: Patient) -> Iterator[Check]:
 
 
 def points_port(patient: Patient) -> Iterator[Check]:
-    """Points travel over gRPC, on a port of its own."""
+    """Points travel over gRPC, on a port of its own, and reach the same server."""
+    for name in sorted(patient.live())[:1]:
+        with suppress(StoreError):
+            # The first page shows whether it is; other trouble with a collection is told by checks of its own.
+            next(iter(patient.store().scan(name, page=1, payload=False, vectors=False)), None)
     yield Check("points", True, f"gRPC answers at {patient.examiner().points_reachable()}")
 
 
