@@ -48,7 +48,7 @@ class Orphans(Removal):
         super().__init__(place, edit)
         sql = edit["sql"]
         self._field: str | None = edit.get("id_field")
-        query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {}, of_values=self._field is not None)
+        query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {}, of_values=self._field is not None, whole=True)
         self._sql = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
         self._fields = ByField(place, self._sql, self._field) if self._field is not None else None
         # Digests of a first look that was kept; None where every point is looked at here.
@@ -97,17 +97,18 @@ class Orphans(Removal):
                 self._seen = {entry.id: entry.before["digest"] for entry in entries}
                 yield from self._parts(iter(self._seen))
             return
-        first, began = self._sql.now(), clock(self._place.ledger) if self._place.tick is not None else None
+        self._sql.now()
         with closing(Spill()) as strays:
             with collecting(self._place, self._edit, found, self._really_missing) as missing:
                 for identifier, is_point in self._walk(found):
                     (strays if is_point else missing).add(identifier)
             found.add("strays", strays.count)
             self._check_rows(found, strays.count)
-            if began is not None:
+            if self._place.tick is not None:
                 # Before they are read with all their vectors, and before it is waited for.
                 check_cap(self._place.collection, Found(found.points, strays.count), self.share())
-                self._wait(first, began, strays.count)
+                # Counted from the end of the first look: a point that it saw last may be of a transaction that began then.
+                self._wait(self._sql.now(), clock(self._place.ledger), strays.count)
             yield from self._parts(iter(strays))
 
     def _kept(self) -> Sighting | None:
