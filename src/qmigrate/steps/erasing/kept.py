@@ -17,6 +17,7 @@ from qmigrate.ledger import DeletionRow
 from qmigrate.model.transform import PointId
 from qmigrate.steps.erasing.spaces import Ids, Spaces
 from qmigrate.steps.erasing.tally import Tally
+from qmigrate.steps.export import is_ours
 from qmigrate.steps.fixes import sighting
 from qmigrate.steps.fixes.journal import journal_name, without
 from qmigrate.steps.fixes.removal import DELETED
@@ -112,8 +113,12 @@ def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterato
             if path in told or path.name.startswith(work.collection):
                 beyond.append(f"{path} can't be read ({error.message}): delete it")
             continue
-        if header.name == work.collection:
+        if header.name != work.collection:
+            continue
+        if is_ours(header, work.lease.ledger):
             yield path, header
+        else:
+            beyond.append(f"{path} is of another ledger, which may need it: erase the points there, or delete it")
 
 
 def _clear_file(

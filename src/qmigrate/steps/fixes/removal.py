@@ -49,6 +49,7 @@ class Removal:
     """Deletes points; see :class:`qmigrate.operations.deletion.DeletePoints`, whose edit it takes."""
 
     window = _MANY
+    looks_again = False
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
