@@ -40,6 +40,7 @@ class Two:
 
 @pytest.fixture
 def two(tmp_path) -> Two:
+    """Both places, empty but for twenty points each."""
     return Two(tmp_path)
 
 

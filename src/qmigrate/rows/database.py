@@ -125,8 +125,8 @@ class Database:
             what, hint = ("query", "try it in a SQL shell; it may only read")
             if "row-level security" in str(error):
                 hint = (
-                    "a row that a policy hides would look as if it were gone: let the owner of the tables ask, or a user "
-                    "with BYPASSRLS"
+                    "a row that a policy hides would look as if it were gone: let the owner of the tables ask, or a "
+                    "user with BYPASSRLS"
                 )
             if self._writes:
                 what, hint = ("statement", "try it in a SQL shell, as the same user")

@@ -149,12 +149,13 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
 
 def _patiently(work: Work, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
     """Try as long as the server is waited for, or something gets done: a limiter may let only a few requests pass."""
+    left: list[int] = []
     while True:
-        left: list[int] = []
+        begun = len(left)
         try:
             return repeated(lambda: _looked_at(fix, hand, entries, left), work.store.request_timeout)
         except TransientError:
-            if len(left) < 2 or left[-1] >= left[0]:
+            if len(left) - begun < 2 or left[-1] >= left[begun]:
                 raise
             work.tick()
 

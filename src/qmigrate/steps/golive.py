@@ -52,11 +52,11 @@ def preflight(step: GoLive, work: Work) -> Facts:
 
 def converge(step: GoLive, work: Work) -> Facts:
     """Make the target what it has to be when it serves; what fixes have deleted since it was left goes there too."""
-    deleted = 0
+    deleted: Facts = {}
     if step.back and step.source is not None and step.target is not None and not _is_live(step, work):
         deleted = again.apply(step, work)
     facts = _converge(step, work)
-    return {**facts, "deleted_again": deleted} if deleted else facts
+    return {**facts, **deleted}
 
 
 def _converge(step: GoLive, work: Work) -> Facts:

@@ -48,7 +48,8 @@ class Orphans(Removal):
         super().__init__(place, edit)
         sql = edit["sql"]
         self._field: str | None = edit.get("id_field")
-        query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {}, of_values=self._field is not None, whole=True)
+        said = (sql["sql"], sql["key"], (), sql.get("parameters") or {})
+        query = Query(*said, of_values=self._field is not None, whole=True)
         self._sql = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
         self._fields = ByField(place, self._sql, self._field) if self._field is not None else None
         # Digests of a first look that was kept; None where every point is looked at here.
@@ -107,7 +108,7 @@ class Orphans(Removal):
             if self._place.tick is not None:
                 # Before they are read with all their vectors, and before it is waited for.
                 check_cap(self._place.collection, Found(found.points, strays.count), self.share())
-                # Counted from the end of the first look: a point that it saw last may be of a transaction that began then.
+                # From the end of the first look on: what it saw last may be of a transaction that began meanwhile.
                 self._wait(self._sql.now(), clock(self._place.ledger), strays.count)
             yield from self._parts(iter(strays))
 

@@ -222,7 +222,8 @@ class Retry:
                 )
             if not is_ours(archive.summary(path).header, self._place.ledger):
                 raise RepairNeededError(
-                    f"{path.name} was written over by another ledger: the points that were dropped are not in it any more",
+                    f"{path.name} was written over by another ledger: the points that were dropped are not in it "
+                    "any more",
                     hint="an older generation or a snapshot may still have them: qmigrate snapshot list",
                 )
             found.update({one.id: one.stored for one in archive.read(path) if one.id in ids})
