@@ -121,6 +121,36 @@ def test_marked_points_are_hidden_given_back_and_purged(made):
     assert Path(audit(made)[1].facts["file"]).stat().st_mode & 0o777 == 0o600
 
 
+def marked(made, number: int, days: float) -> None:
+    """A point is marked as deleted since so many days."""
+    mark = {"at": ago(days).isoformat(timespec="seconds"), "reason": "r"}
+    payload = {**made.contents()[number][0], "deleted": mark}
+    store = made.store()
+    store.overwrite_payload(made.name, number, payload)
+    store.close()
+
+
+def test_what_was_purged_and_given_back_is_not_purged_the_next_night(made):
+    """It comes back with its mark, and has its time again; what is marked meanwhile is purged as ever."""
+    settings = made.settings()
+    program.delete_points(made.name, ids=[1], reason="r", soft=True, settings=settings)
+    marked(made, 1, 40)
+    old = made.contents()[1]
+    assert call(made.root, "gc", "--yes").code == 0
+    assert 1 not in made.contents()
+    fix.undo(settings, audit(made)[0].id)
+    assert made.contents()[1] == old
+    # Marked as long ago as what was given back, and after the border of that purge.
+    marked(made, 2, 40)
+    marked(made, 3, 29)
+    assert not gc.review(settings).anything
+    for kept, gone in (("28d", {3}), ("0s", {1, 2, 3})):
+        made.extra["collections"] = {made.name: {"fixes": {"soft_delete": kept}}}
+        made.__post_init__()
+        assert call(made.root, "gc", "--yes").code == 0
+        assert {1, 2, 3} - made.contents().keys() == gone
+
+
 def test_a_mark_never_writes_over_the_application_s_own_key(made):
     """Another value under the key, or strict mode without an index on the time: refused, with the way on."""
     before = made.contents()

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from qmigrate.commands.fixed import Done, run_fix, same_edits
 from qmigrate.commands.session import Session
 from qmigrate.errors import NotFoundError
+from qmigrate.ledger import DeletionRow
 from qmigrate.model.patterns import ExactName, met
 from qmigrate.observe import known_names
 from qmigrate.operations.deletion import DeletePoints
@@ -30,6 +31,7 @@ class Purge:
         before: marked before this moment.
         points: how many.
         problem: why they can't be found now, or None.
+        since: not those that were marked before this moment: they were purged, and given back lately.
     """
 
     collection: str
@@ -37,10 +39,12 @@ class Purge:
     before: datetime
     points: int = 0
     problem: str | None = None
+    since: datetime | None = None
 
     def operation(self) -> DeletePoints:
         """The deletion of them. Consent was given when they were marked, so there is no cap."""
-        where = {"must": [{"key": f"{self.flag}.at", "range": {"lt": self.before.isoformat()}}]}
+        later = {"gte": self.since.isoformat()} if self.since is not None else {}
+        where = {"must": [{"key": f"{self.flag}.at", "range": {"lt": self.before.isoformat(), **later}}]}
         reason = f"marked as deleted before {self.before:%Y-%m-%d %H:%M:%S} UTC"
         return DeletePoints(ExactName(self.collection), filter=where, reason=reason, type=PURGE, max_share=1.0)
 
@@ -62,10 +66,34 @@ def due(opened: Session, pattern: str, now: datetime) -> tuple[Purge, ...]:
         if view is None or view.physical is None or name not in chosen:
             continue
         kept = opened.settings.for_collection(name).fixes.soft_delete
-        counted = _counted(opened, Purge(name, flag, now - timedelta(seconds=kept)))
+        before = now - timedelta(seconds=kept)
+        counted = _counted(opened, Purge(name, flag, before, since=_given_back(opened, name, flag, before)))
         if counted.points or counted.problem:
             found.append(counted)
     return tuple(found)
+
+
+def _given_back(opened: Session, name: str, flag: str, before: datetime) -> datetime | None:
+    """Up to when points were marked that a purge has deleted and somebody has had back after `before`, or None.
+
+    They come back with their marks, and who wanted them back has as long as anybody to take these off.
+    """
+    rows = {row.id: row for row in opened.ledger.deletions() if row.collection == name}
+    undone = [rows.get(int(row.facts["undoes"])) for row in rows.values() if _is_undo(row) and row.created_at > before]
+    borders = [_border(row, flag) for row in undone if row is not None and row.kind == PURGE]
+    return max((one for one in borders if one is not None), default=None)
+
+
+def _is_undo(row: DeletionRow) -> bool:
+    return row.facts.get("undoes") is not None
+
+
+def _border(row: DeletionRow, flag: str) -> datetime | None:
+    """Before when the points of a purge were marked; None where it was about another mark."""
+    for condition in (row.facts.get("filter") or {}).get("must", ()):
+        if condition.get("key") == f"{flag}.at":
+            return datetime.fromisoformat(condition["range"]["lt"])
+    return None
 
 
 def _counted(opened: Session, one: Purge) -> Purge:

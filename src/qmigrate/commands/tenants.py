@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from qmigrate.errors import UsageError
 from qmigrate.model.patterns import overlap
-from qmigrate.operations.deletion import DeletePoints
+from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.settings import Settings
 
 #: Instead of a tenant: the points of all, said on purpose.
 ALL = "*"
 
 
-def within(settings: Settings, operation: DeletePoints, tenant: str | int | None) -> DeletePoints:
+Deletion = TypeVar("Deletion", DeletePoints, DeleteOrphans)
+
+
+def within(settings: Settings, operation: Deletion, tenant: str | int | None) -> Deletion:
     """A deletion bounded to one tenant, where ``fixes.tenants`` says that a collection has several.
 
     Args:

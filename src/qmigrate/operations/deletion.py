@@ -318,6 +318,7 @@ class DeleteOrphans(DataFix):
         export: keep the points for an undo; without, there is none.
         id_field: the payload field that holds what `key` holds, where that is no point id: integers, UUIDs, any text;
             several points may have the same. A point without it is let be.
+        filter: only points that it selects may go, for example those of one tenant; of Qdrant, as an object.
     """
 
     rewrites_payload: ClassVar[bool] = True
@@ -332,6 +333,7 @@ class DeleteOrphans(DataFix):
     max_share: float | None = None
     export: bool = True
     id_field: str | None = None
+    filter: Any = None
 
     def check_words(self) -> None:
         """See the base class."""
@@ -364,6 +366,7 @@ class DeleteOrphans(DataFix):
     def _removal(self) -> DeletePoints:
         return DeletePoints(
             self.collection,
+            filter=self.filter,
             sql=self.sql,
             key=self.key,
             database=self.database,

@@ -140,7 +140,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
 
     settings = shell.settings()
     if given["preset"] is None:
-        operation = within(settings, _deletion(collection, given), _tenant(given))
+        operation = within(settings, _deletion(collection, given), tenant(given))
     else:
         operation = _preset(settings, collection, given)
     if given["erase"]:
@@ -274,7 +274,7 @@ def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -
         values,
         collection=collection,
         reason=given["reason"],
-        tenant=_tenant(given),
+        tenant=tenant(given),
         max_share=given["max_share"],
         export=kept,
         soft=given["soft"] or None,
@@ -308,7 +308,8 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
     )
 
 
-def _tenant(given: dict[str, Any]) -> Any:
+def tenant(given: dict[str, Any]) -> Any:
+    """The value of --tenant, of its type; None where it is not given."""
     written = given["tenant"]
     return written if written in (None, "*") else value_of(written, "--tenant")
 

@@ -132,7 +132,7 @@ class Orphans(Removal):
     def _walk(self, found: Found) -> Iterator[tuple[PointId, bool]]:
         """Ids that only one side has, and whether that is Qdrant."""
         if self._fields is not None:
-            yield from self._fields.unmatched(found)
+            yield from self._fields.unmatched(found, self._filter)
             return
         place = self._place
         points = place.store.scan_ids(place.address, where=self._filter)
@@ -186,10 +186,10 @@ class Orphans(Removal):
         )
 
     def _matching(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Those that have no row now, asked by id."""
+        """Those that have no row now, asked by id, of those that may go."""
         if self._fields is not None:
-            return self._fields.strays(ids)
-        return set(ids) - self._sql.of(ids).keys()
+            return self._passing(self._fields.strays(ids))
+        return self._passing(set(ids) - self._sql.of(ids).keys())
 
     def _really_missing(self, ids: Sequence[PointId]) -> list[PointId]:
         """Those that have a row and no point, each asked again."""
