@@ -77,7 +77,7 @@ class EndlessStore:
         """Points by id."""
         return [self._point(one) for one in ids]
 
-    def upsert(self, name: str, points) -> Done:
+    def upsert(self, name: str, points, *, new_only: bool = False) -> Done:
         """Count only."""
         self.written += len(points)
         return Done()

@@ -198,6 +198,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     expect: int | None = None,
     missing: str | Path | Taker | None = None,
     missing_table: str | None = None,
+    tenant: str | int | None = None,
     wait: bool = True,
     ids_to: str | Path | None = None,
     max_rate: float | None = None,
@@ -214,6 +215,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
         expect: how many points may go, exactly; None leaves it to the cap.
         missing: a file for the ids of rows without a point, or a function that gets lists of them at the end.
         missing_table: a table of the database that gets them, each once: ``collection``, ``id``, ``found_at``.
+        tenant: whose points may go, where ``fixes.tenants`` of the settings names a field; ``*`` for those of all.
         wait: for the second look; else the first one is kept, and the same call after `grace` goes on.
         settings: those of qmigrate; by default read from `config`.
         config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
@@ -226,11 +228,14 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     """
     from qmigrate.commands import fix as command
     from qmigrate.commands.missing import handed
+    from qmigrate.commands.tenants import within
 
-    operation = DeleteOrphans(
-        collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field
-    )
     found = _settings(settings, config, client, actor, metadata)
+    operation = within(
+        found,
+        DeleteOrphans(collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field),
+        tenant,
+    )
     with handed(*_missing(missing, missing_table, ids_to)) as narrow:
         return command.fix(found, operation, narrow=narrow, expect=expect, max_rate=max_rate, wait=wait)
 

@@ -289,8 +289,12 @@ class Store(Protocol):
             NotFoundError: an `old` is gone: a later holder has taken over.
         """
 
-    def upsert(self, name: EpochAlias, points: Sequence[Ready]) -> PendingWrite:
-        """*Write.* Start replacing or inserting points; at most some MB per call, see ``store.records``."""
+    def upsert(self, name: EpochAlias, points: Sequence[Ready], *, new_only: bool = False) -> PendingWrite:
+        """*Write.* Start replacing or inserting points; at most some MB per call, see ``store.records``.
+
+        Args:
+            new_only: a point that is there by then stays as it is, where the server knows that (from 1.19 on).
+        """
 
     def delete(self, name: EpochAlias, ids: Sequence[PointId]) -> int | None:
         """*Write.* Delete points and wait; missing ids are no error.

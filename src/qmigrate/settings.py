@@ -192,12 +192,10 @@ class Settings:
         refuse_misspelt(environ, [f"HEALTH_{one.name.upper()}" for one in fields(HealthSettings)], data)
         part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name != "scripts"}
         refuse_globs(part["collections"])
-        qdrant_url = qdrant_url or environ.get("QMIGRATE_QDRANT_URL")
-        ledger_url = ledger_url or environ.get("QMIGRATE_LEDGER_URL")
         exports = {"exports": source.folder / FixSettings().exports}
         found = cls(
-            qdrant=_qdrant(part["qdrant"], qdrant_url, source),
-            ledger=_ledger(part["ledger"], ledger_url, here, source),
+            qdrant=_qdrant(part["qdrant"], qdrant_url or environ.get("QMIGRATE_QDRANT_URL"), source),
+            ledger=_ledger(part["ledger"], ledger_url or environ.get("QMIGRATE_LEDGER_URL"), here, source),
             databases={name: _database(name, value, source) for name, value in part["databases"].items()},
             sql=_sql(part["sql"], source),
             scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
@@ -206,9 +204,7 @@ class Settings:
             fixes=FixSettings(**exports | _values(FixSettings, part["fixes"], "fixes", source)),
             limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
             estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
-            health=HealthSettings(
-                **_values(HealthSettings, part["health"], "health", source) | health_of(environ)
-            ),
+            health=HealthSettings(**_values(HealthSettings, part["health"], "health", source) | health_of(environ)),
             lint=LintSettings(**_values(LintSettings, part["lint"], "lint", source)),
             metrics=MetricSettings(**_values(MetricSettings, part["metrics"], "metrics", source)),
             collections={name: _override(name, value, source) for name, value in part["collections"].items()},

@@ -17,7 +17,8 @@ from tests.scenarios.cli import call
 from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.cli.app import root
-from qmigrate.commands import fix, gc, upgrade
+from qmigrate.commands import fix, gc, purge, upgrade
+from qmigrate.commands.session import session
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.ledger import tables
 from qmigrate.steps import edit
@@ -188,6 +189,25 @@ def test_marked_points_are_hidden_given_back_and_purged(made):
     fix.undo(made.settings(), 4)
     assert made.contents()[3][0]["deleted"]["reason"] == "again"
     assert Path(audit(made)[1].facts["file"]).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_purged_and_given_back_is_not_purged_the_next_night(made):
+    """It comes back with its mark, and has its time again."""
+    settings = made.settings()
+    program.delete_points(made.name, ids=[1], reason="r", soft=True, settings=settings)
+    marked = made.contents()[1]
+    soon(made)
+    assert call(made.root, "gc", "--yes").code == 0
+    assert 1 not in made.contents()
+    made.extra["collections"] = {made.name: {"fixes": {"soft_delete": "28d"}}}
+    made.__post_init__()
+    fix.undo(made.settings(), audit(made)[0].id)
+    assert made.contents()[1] == marked
+    over = audit(made)[0].created_at + timedelta(days=28)
+    with session(made.settings(), writes=False) as opened:
+        assert purge.due(opened, "*", over - timedelta(microseconds=1)) == ()
+        (found,) = purge.due(opened, "*", over)
+    assert found.points == 1
 
 
 def test_a_mark_never_writes_over_the_application_s_own_key(made):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.harness import CREATE, Deployment, write
+from tests.scenarios.app_sql import App
 from tests.scenarios.cli import call
 
 from qmigrate import fix, op
@@ -174,3 +175,26 @@ def test_a_tenant_bounds_nothing_but_deletions(shared):
     with pytest.raises(UsageError, match="bounds deletions"):
         fix.run(op.SetPayload(shared.name, {"seen": True}, filter=OF_ONE), tenant=2, settings=shared.settings())
     assert shared.contents() == before
+
+
+@pytest.mark.parametrize("by_field", [False, True])
+def test_orphans_of_one_tenant_are_not_those_of_all(shared, tmp_path, by_field):
+    """A query over the rows of one tenant says nothing of the points of the other: whose are meant has to be said."""
+    url = f"sqlite:///{tmp_path}/app.db"
+    shared.extra["databases"] = {"app": {"url": url}}
+    shared.__post_init__()
+    app = App(shared, url)
+    app.run("CREATE TABLE mine (id, path)")
+    app.run("INSERT INTO mine VALUES (2, '/p/2'), (4, '/p/4'), (6, '/p/6')")
+    query = ["--sql", "SELECT path AS id FROM mine", "--id-field", "path"] if by_field else ["--sql", "SELECT id FROM mine"]
+    words = ["fix", "orphans", shared.name, *query, "--reason", "r", "--grace", "0s", "--yes", "--max-share", "1"]
+    said = call(shared.root, *words)
+    assert (said.code, "whose points are meant is not said" in said.text, left(shared)) == (2, True, list(range(8)))
+    with pytest.raises(UsageError, match="whose points"):
+        fix.orphans(shared.name, sql="SELECT id FROM mine", reason="r", grace=0, settings=shared.settings())
+    looked = call(shared.root, *words[:-5], "--check", "--json")
+    assert looked.json["data"]["previews"][0]["changes"] == 5
+    assert call(shared.root, *words, "--tenant", "1").code == 0
+    assert left(shared) == [1, 2, 3, 4, 5, 6, 7]
+    assert call(shared.root, *words, "--tenant", "*").code == 0
+    assert left(shared) == [2, 4, 6]

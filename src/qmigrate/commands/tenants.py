@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from qmigrate.errors import UsageError
 from qmigrate.model.patterns import overlap
 from qmigrate.operations.base import Operation
-from qmigrate.operations.deletion import DeletePoints
+from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.settings import Settings
 
 #: Instead of a tenant: the points of all, said on purpose.
 ALL = "*"
 
 
-def within(settings: Settings, operation: DeletePoints, tenant: str | int | None) -> DeletePoints:
+Deletion = TypeVar("Deletion", bound=DeletePoints | DeleteOrphans)
+
+
+def within(settings: Settings, operation: Deletion, tenant: str | int | None) -> Deletion:
     """A deletion bounded to one tenant, where ``fixes.tenants`` says that a collection has several.
 
     Args:
@@ -58,13 +61,15 @@ def bounded(
     Raises:
         UsageError: as :func:`within`; or a tenant is named, and something else than deletions would be done for all.
     """
-    others = [one for one in operations if not isinstance(one, DeletePoints)]
+    others = [one for one in operations if not isinstance(one, DeletePoints | DeleteOrphans)]
     if others and tenant not in (None, ALL):
         raise UsageError(
             f"tenant {tenant!r} bounds deletions, and {others[0].label()} is none: it would be done for all tenants",
             hint="do them one by one, and bound this one by its own filter or query",
         )
-    return tuple(within(settings, one, tenant) if isinstance(one, DeletePoints) else one for one in operations)
+    return tuple(
+        within(settings, one, tenant) if isinstance(one, DeletePoints | DeleteOrphans) else one for one in operations
+    )
 
 
 def fields_of(settings: Settings, collection: str) -> list[str]:

@@ -42,7 +42,10 @@ def fixed(opened: Session, log: int) -> DeletionRow:
         if later.id > log and later.facts.get("undoes") == log:
             raise RefusedError(
                 f"fix {log} was taken back already, by fix {later.id}",
-                hint=f"take that back: qmigrate fix undo {quote(later.id)}" if later.facts.get("undo") else None,
+                # Of a reset that is about the points that were deleted again on the way back.
+                hint=f"take that back: qmigrate fix undo {quote(later.id)}"
+                if later.facts.get("undo") and "left_in" not in later.facts
+                else None,
             )
     return row
 

@@ -331,6 +331,7 @@ class DeleteOrphans(DataFix):
         export: keep the points for an undo; without, there is none.
         id_field: the payload field that holds what `key` holds, where that is no point id: integers, UUIDs, any text;
             several points may have the same. A point without it is let be.
+        filter: only points that it selects may go, for example those of one tenant; of Qdrant, as an object.
     """
 
     rewrites_payload: ClassVar[bool] = True
@@ -345,6 +346,7 @@ class DeleteOrphans(DataFix):
     max_share: float | None = None
     export: bool = True
     id_field: str | None = None
+    filter: Any = None
 
     def __post_init__(self) -> None:
         """A duration becomes seconds; what is none stays for the message."""
@@ -387,6 +389,7 @@ class DeleteOrphans(DataFix):
     def _removal(self) -> DeletePoints:
         return DeletePoints(
             self.collection,
+            filter=self.filter,
             sql=self.sql,
             key=self.key,
             database=self.database,

@@ -208,7 +208,10 @@ def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
 
 
 def _undone(run: OpenRun, step: EditPoints, position: int, edit: JsonObject) -> EditPoints:
-    where = {"run": run.id, "step": position, "generation": step.target}
+    record = run.record(position, "export")
+    file = record.facts.get("file") if record is not None else None
+    where = {"run": run.id, "step": position, "generation": step.target, "started": run.started_at.isoformat()}
+    where |= {"file": file} if file else {}
     return EditPoints((), step.target, {**edit, **where, "drops": True}, f"abort of run {run.id}")
 
 

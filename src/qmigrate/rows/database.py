@@ -31,10 +31,13 @@ class Database:
         url: SQLAlchemy URL; may hold a password, which is never shown.
         name: how messages call it.
         writes: whether transactions may write; by default the database itself refuses it.
+        whole: a row that is not seen counts as gone, so every transaction sees to it that none is hidden: it refuses a
+            replica, and rows that a policy keeps from this user.
     """
 
-    def __init__(self, url: str, name: str, *, writes: bool = False) -> None:
+    def __init__(self, url: str, name: str, *, writes: bool = False, whole: bool = False) -> None:
         self.name = name
+        self._whole = whole
         self._url = with_driver(url)
         self._writes = writes
         self._engine: Engine | None = None
@@ -120,6 +123,11 @@ class Database:
             if self._is_away(error):
                 raise self._unreachable(error) from None
             what, hint = ("query", "try it in a SQL shell; it may only read")
+            if "row-level security" in str(error):
+                hint = (
+                    "a row that a policy hides would look as if it were gone: let the owner of the tables ask, or a "
+                    "user with BYPASSRLS"
+                )
             if self._writes:
                 what, hint = ("statement", "try it in a SQL shell, as the same user")
             raise RowsError(f"the {what} on {self.name} failed: {self._line(error)}", hint=hint) from None
@@ -134,12 +142,30 @@ class Database:
         codes = error.orig.args if self.backend in MYSQL and error.orig is not None else ()
         return not codes or not isinstance(codes[0], int) or codes[0] in _MYSQL_AWAY
 
+    def refuse_replica(self, connection: Connection) -> None:
+        """See that what answers now is no replica: the one before may have been, or a URL names several.
+
+        Raises:
+            RowsError: it is one, which may be behind.
+        """
+        asked = {"postgresql": "SELECT pg_is_in_recovery()"} | dict.fromkeys(MYSQL, "SELECT @@global.read_only")
+        if self.backend in asked and self.execute(connection, asked[self.backend]).scalar_one():
+            raise RowsError(
+                f"the database {self.name} is a replica: a row that is not there yet would look as if it were gone",
+                hint="name the primary under databases: in qmigrate.yaml",
+            )
+
     def _read_only(self, connection: Connection) -> Connection:
         if self.backend == "postgresql":
             connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self.execute(connection, "SET TIME ZONE 'UTC'")
+            if self._whole:
+                # What a policy would leave out without a word becomes an error.
+                self.execute(connection, "SET row_security = off")
         elif self.backend in MYSQL:
             self.execute(connection, "SET SESSION TRANSACTION READ ONLY")
+        if self._whole:
+            self.refuse_replica(connection)
         return connection
 
     def _open(self) -> Engine:

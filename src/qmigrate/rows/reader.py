@@ -42,6 +42,7 @@ class Query:
         columns: its columns that are wanted beside the key.
         parameters: values of its ``:parameters``.
         of_values: the key is no id of a point, but an id of the application that points have in a payload field.
+        whole: a row that is not seen counts as gone; see :class:`qmigrate.rows.database.Database`.
     """
 
     sql: str
@@ -49,6 +50,7 @@ class Query:
     columns: tuple[str, ...] = ()
     parameters: Mapping[str, Any] | None = None
     of_values: bool = False
+    whole: bool = False
 
 
 class Rows:
@@ -73,7 +75,7 @@ class Rows:
         self.query = query
         self.name = name
         self._keys: Keys = ValueKeys() if query.of_values else PointKeys()
-        self._database = Database(url, name)
+        self._database = Database(url, name, whole=query.whole)
         self._shape: tuple[str, tuple[str, ...], int | type | None] | None = None
 
     def __repr__(self) -> str:

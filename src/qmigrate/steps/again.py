@@ -7,16 +7,24 @@ these are, the journals of the deletions say, which are kept as long as a genera
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
+from qmigrate import archive
+from qmigrate.archive import Header
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.parts import parts
 from qmigrate.model.plan import GoLive
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.steps.erasing.generations import delete, forget
 from qmigrate.steps.erasing.spaces import Spaces
+from qmigrate.steps.export import described, run_file, started_at
 from qmigrate.steps.fixes.journal import journal_name, windows
+from qmigrate.steps.fixes.removal import DELETED
 from qmigrate.steps.owned import reach, release
 from qmigrate.steps.work import Work
+from qmigrate.store import portable, records
 
 
 def deleted_since(step: GoLive, work: Work) -> set[PointId]:
@@ -40,28 +48,67 @@ def deleted_since(step: GoLive, work: Work) -> set[PointId]:
     return found
 
 
-def apply(step: GoLive, work: Work) -> int:
+def apply(step: GoLive, work: Work) -> JsonObject:
     """Delete them in the generation that is about to serve and in those before it, and forget that they had them.
 
-    May be repeated.
+    Where that one's points are of another time (:attr:`GoLive.apart`) they may be newer than what was deleted, and no
+    export has them: they are kept in a file first. May be repeated.
 
     Returns:
-        How many the first of these had.
+        Facts: how many the first of these had, as ``deleted_again``, and ``kept``, the file; empty where it had none.
     """
     ids = deleted_since(step, work)
     if not ids:
-        return 0
+        return {}
     spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
     known = {spaces.of(source): ids}
     spaces.spread(known, work.store, lambda physical: reach(work, physical))
     # Before the deletion: once they are gone, nobody can tell their other ids any more.
     forget(work, spaces, known)
     older = _older(work, target)
+    file = _kept(work, target, known.get(spaces.of(target), set())) if step.apart else None
     gone = [delete(work, one, known.get(spaces.of(one), set())) for one in older]
     release(work, older[1:])
     if gone[0]:
-        work.progress.say(f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too")
-    return gone[0]
+        kept = "; qmigrate history --deletions has the number that gives them back" if file else ""
+        work.progress.say(
+            f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
+        )
+    count = archive.summary(Path(file)).points if file else gone[0]
+    return {"deleted_again": count, **({"kept": file} if file else {})} if count else {}
+
+
+def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:
+    """The file with those of the points that are still there; written once, before the first of them goes."""
+    ledger, address = work.lease.ledger, reach(work, target)
+    path = run_file(
+        work.settings.fixes.exports, target, work.run, str(work.step), started=started_at(ledger, work.run)
+    )
+    if path.is_file():
+        return str(path)
+    wanted = sorted(work.store.fetch_ids(address, list(ids)), key=records.order_key)
+    if not wanted:
+        return None
+    live = described(work.store, address)
+    header = Header(
+        kind=DELETED,
+        name=work.collection,
+        physical=target,
+        generation=None,
+        schema=live.schema.with_(aliases=()),
+        ledger=ledger.identity(),
+        source=work.store.capabilities.label,
+        created_at=datetime.now(UTC),
+    )
+
+    def pages() -> Iterator[list[JsonObject]]:
+        for part in parts(iter(wanted)):
+            found = sorted(work.store.fetch(address, part), key=lambda one: records.order_key(records.point_id(one)))
+            yield portable.page_to_json(found)
+            work.tick()
+
+    archive.write(path, header, pages())
+    return str(path)
 
 
 def _spaces(step: GoLive, work: Work) -> Spaces:

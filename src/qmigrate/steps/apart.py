@@ -14,6 +14,8 @@ from qmigrate.steps.work import Facts, Work
 
 #: What the audit calls a reset, as the tables of applications do.
 RESET = "FULL_RESET"
+#: And deletions that were done again in what it goes back to.
+AGAIN = "DELETED_AGAIN"
 
 
 def converge(step: GoLive, work: Work) -> Facts:
@@ -42,7 +44,12 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
         since = (work.facts("preflight").get("writes_since") or {}).get("added", 0)
         again: Facts = {"run": work.run, "step": work.step, "generation": step.target, "changed": back_again}
         left = {"left_in": step.source, "counts": {"written_since": since}, "undo": None, "undoes": step.undoes}
-        return Fixed("UNDO", f"fix {step.undoes}", 0, None, again | left)
+        return Fixed("UNDO", f"fix {step.undoes}", 0, None, again | left | _kept(work))
+    if step.back:
+        kept, count = _kept(work), int(work.facts("converge").get("deleted_again", 0))
+        made: Facts = {"run": work.run, "step": work.step, "generation": step.target, "changed": count, **kept}
+        why = f"deleted in {step.source}, by fixes since"
+        return Fixed(AGAIN, str(step.target), count, why, made) if kept else None
     built = _built(work)
     origin = built.origin if built is not None else None
     if origin is None or origin.get("kind") != NOTHING:
@@ -61,6 +68,12 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
         "undo": "reset",
     }
     return Fixed(RESET, work.collection, left_behind, origin.get("reason"), facts)
+
+
+def _kept(work: Work) -> Facts:
+    """What an undo needs of points that were deleted again; empty where there were none."""
+    file = work.facts("converge").get("kept")
+    return {"undo": "bring_back", "file": file} if file else {}
 
 
 def _built(work: Work) -> Build | None:

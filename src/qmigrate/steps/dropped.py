@@ -10,7 +10,7 @@ from qmigrate.archive import Header
 from qmigrate.ledger import Fixed
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.schema import JsonObject
-from qmigrate.steps.export import file_name
+from qmigrate.steps.export import file_name, remove_ours, run_file, started_at
 from qmigrate.steps.owned import reach
 from qmigrate.steps.points import AGAIN, Maker
 from qmigrate.steps.quarantine import DROPPED
@@ -31,7 +31,8 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
     ids = sorted(maker.quarantine.ids(DROPPED), key=records.order_key) if maker.quarantine is not None else []
     if not ids or REHEARSAL.match(target):
         return None
-    path = work.settings.fixes.exports / file_name(target, f"run{work.run}-quarantine")
+    began = started_at(work.lease.ledger, work.run)
+    path = run_file(work.settings.fixes.exports, target, work.run, "quarantine", started=began)
     generation = work.generation(target)
     header = Header(
         kind=QUARANTINED,
@@ -78,8 +79,8 @@ def forget_unborn(work: Work, physical: str) -> None:
     rows = work.lease.ledger.quarantine([physical])
     if rows:
         work.lease.quarantine(physical, None, (), list(dict.fromkeys(row.point_id for row in rows)))
-    for path in work.settings.fixes.exports.glob(file_name(physical, "run*-quarantine")):
-        path.unlink(missing_ok=True)
+    for path in work.settings.fixes.exports.glob(file_name(physical, "*run*-quarantine")):
+        remove_ours(path, work.lease.ledger)
 
 
 def _revisions(work: Work) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,16 +12,20 @@ from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.words import quote
 from qmigrate.steps.closing import close_edit
-from qmigrate.steps.export import file_name
+from qmigrate.steps.export import remove_ours, run_file, started_at
+from qmigrate.steps.fixes.bring_back import exported_by
 from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.fixes.journal import journal_name, windows, write, write_ids
 from qmigrate.steps.fixes.kinds import opened
+from qmigrate.steps.fixes.looks import WORTH, Look, OldLookError, Pace
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap, consented
 from qmigrate.steps.fixes.sighting import forget
 from qmigrate.steps.owned import own, reach
 from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Phase, Work
+from qmigrate.store.faults import TransientError
+from qmigrate.store.retries import repeated, sent_once
 
 #: Kinds of fixes that the audit has although no point was there: somebody has decided that these points go.
 LOGGED_EMPTY = frozenset({"delete", "soft"})
@@ -72,7 +77,8 @@ def export(step: EditPoints, work: Work) -> Facts:
     """Keep what an undo needs and the journal can't hold, in a file of its own."""
     if not work.facts("select")["changes"]:
         return {}
-    path = _export_of(work, step.target, work.run, work.step)
+    began = started_at(work.lease.ledger, work.run)
+    path = run_file(work.settings.fixes.exports, step.target, work.run, str(work.step), started=began)
     with opened(_place(work, step), step.edit) as fix:
         kept = fix.export(path, windows(work.lease.ledger, _journal(work)), work.tick)
     return {"file": str(path), **kept} if kept.get("points") else {}
@@ -89,14 +95,16 @@ def change(step: EditPoints, work: Work) -> Facts:
         return done
     work.progress.begin(work.collection, "change", selected, done["entries"])
     hand = Hand(own(work, step.target), work.store, work.tick)
-    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
+    throttle, pace = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick)), Pace()
     with opened(_place(work, step), step.edit) as fix:
         stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
-        for entries in _portions(stored, lambda: throttle.portion(fix.portion())):
+        for entries in _portions(stored, lambda: throttle.portion(pace.portion(fix.portion()))):
             work.tick()
             # Before the points are looked at again, so that little time lies between that look and the change.
             throttle.take(len(entries))
+            look = Look()
             counted = _change(work, step, fix, hand, entries)
+            pace.took(len(entries), look.age)
             done = {name: done[name] + counted.get(name, 0) for name in done}
             work.note(done)
             work.tick(len(entries))
@@ -105,7 +113,7 @@ def change(step: EditPoints, work: Work) -> Facts:
 
 
 def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> Iterator[Sequence[Entry]]:
-    """As many at a time as the fix and its rate allow at that moment."""
+    """As many at a time as the fix, its rate and the server allow at that moment."""
     for entries in windows_:
         done = 0
         while done < len(entries):
@@ -115,24 +123,70 @@ def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> I
 
 
 def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
-    """Change one portion; how many entries became what."""
+    """Change one portion; how many entries became what.
+
+    Nothing is sent a second time without another look: an answer that got lost may be that of a change that was made,
+    and other clients write meanwhile.
+    """
     for attempt in range(_TRIES):
-        counted = {"entries": len(entries), "changed": 0, "moved": 0, "gone": 0}
-        states = fix.states(entries, writing=True)
-        for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
-            counted[name] = states.count(state)
-        waiting = [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
-        agreed = fix.still(waiting)
-        counted["moved"] += len(waiting) - len(agreed)
-        counted["changed"] += len(agreed)
         try:
-            fix.write(hand, agreed)
+            return _patiently(work, fix, hand, entries)
+        except OldLookError:
+            if len(entries) > 1:
+                half = len(entries) // 2
+                parts = [_change(work, step, fix, hand, part) for part in (entries[:half], entries[half:])]
+                return {name: sum(part[name] for part in parts) for name in parts[0]}
+            work.tick()
         except NotFoundError:
             # Either a point went away since it was read, or a later holder has taken the alias away.
             if attempt == _TRIES - 1 or work.store.aliases().get(hand.alias) != step.target:
                 raise
-            continue
-        break
+    raise UnavailableError(
+        f"point {entries[0].id} of {work.collection} takes longer than {WORTH:g} s to be looked at and changed",
+        hint="run the same command again when the server has less to do: it goes on from here",
+    )
+
+
+def _patiently(work: Work, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
+    """Try as long as the server is waited for, or something gets done: a limiter may let only a few requests pass."""
+    left: list[int] = []
+    while True:
+        begun = len(left)
+        try:
+            return repeated(lambda: _looked_at(fix, hand, entries, left), work.store.request_timeout)
+        except TransientError:
+            if len(left) - begun < 2 or left[-1] >= left[begun]:
+                raise
+            work.tick()
+
+
+def _looked_at(fix: Fix, hand: Hand, entries: Sequence[Entry], left: list[int]) -> dict[str, int]:
+    """Look at a portion, and change what is as it was found, unless that look has grown old.
+
+    Args:
+        left: gets how many are to be changed.
+    """
+    look = Look()
+    counted = {"entries": len(entries), "changed": 0, "moved": 0, "gone": 0}
+    states = fix.states(entries, writing=True)
+    for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
+        counted[name] = states.count(state)
+    waiting = [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
+    agreed = fix.still(waiting)
+    left.append(len(agreed))
+    counted["moved"] += len(waiting) - len(agreed)
+    counted["changed"] += len(agreed)
+    if fix.looks_again:
+        look = Look()
+
+    def tick(count: int = 0, note: str = "") -> None:
+        hand.tick(count, note)
+        look.check()
+
+    if agreed:
+        look.check()
+        with sent_once():
+            fix.write(replace(hand, tick=tick), agreed)
     return counted
 
 
@@ -214,7 +268,7 @@ def close(step: EditPoints, work: Work) -> Facts:
         work.lease.drop_base(_journal(work))
     if taken_back:
         work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))
-        _export_of(work, step.target, step.edit["run"], step.edit["step"]).unlink(missing_ok=True)
+        remove_ours(exported_by(work.settings, step.target, step.edit), work.lease.ledger)
     forget(work.lease, step.edit)
     expire(work)
     with marks_of(work.settings, step.edit) as marks:
@@ -240,10 +294,6 @@ def _place(work: Work, step: EditPoints) -> Place:
         datetime.fromisoformat(known) if known else datetime.now(UTC),
         exported.get("since", {}) if whole else {},
     )
-
-
-def _export_of(work: Work, physical: str, run: int, step: int) -> Path:
-    return work.settings.fixes.exports / file_name(physical, f"run{run}-{step}")
 
 
 def _journal(work: Work) -> str:

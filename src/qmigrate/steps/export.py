@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Header, Summary
-from qmigrate.errors import NotFoundError, RefusedError
+from qmigrate.errors import ArchiveError, NotFoundError, RefusedError
+from qmigrate.ledger import Ledger
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import (
     Capabilities,
@@ -100,6 +102,37 @@ def file_name(physical: str, stamp: str) -> str:
     return re.sub(r"[^\w.-]", "_", physical)[:100] + f"-{stamp}{archive.SUFFIX}"
 
 
+def run_file(folder: Path, physical: str, run: int, what: str = "", *, started: datetime | None) -> Path:
+    """Where a run keeps points; the same however often it is interrupted, and no other run's.
+
+    Each ledger counts its runs from 1, and several may share a folder: staging and production of one checkout, a copy
+    of a ledger, one that was lost. The moment at which a run began is its own.
+
+    Args:
+        started: that moment; None for a run of a version that named files without it.
+    """
+    stamp = f"{started.astimezone(UTC):%Y%m%dT%H%M%S%f}-" if started is not None else ""
+    return folder / file_name(physical, f"{stamp}run{run}" + (f"-{what}" if what else ""))
+
+
+def started_at(ledger: Ledger, run: int) -> datetime | None:
+    """When a run that is not finished began; None where there is none."""
+    return next((one.started_at for one in ledger.open_runs() if one.id == run), None)
+
+
+def is_ours(header: Header, ledger: Ledger) -> bool:
+    """Whether a file is of this ledger: the same names may stand for other points in another one."""
+    return header.ledger in (None, ledger.identity())
+
+
+def remove_ours(path: Path, ledger: Ledger) -> None:
+    """Remove a file that this ledger has kept; one that another ledger has written over it stays."""
+    with suppress(ArchiveError):
+        if path.is_file() and not is_ours(archive.summary(path).header, ledger):
+            return
+    path.unlink(missing_ok=True)
+
+
 def without_fence(schema: CollectionSchema, generation: Generation | None) -> CollectionSchema:
     """The schema without the fence of a generation that was left: what is made of it has to take writes."""
     if generation is None or generation.fence is None:
@@ -128,7 +161,7 @@ def save(work: Work, source: str) -> Facts:
     # The run itself may have made what is read.
     state = replace(work.state, generations=ledger.generations(work.collection))
     header = header_of(state, live, ledger.moments(work.collection), ledger=work.ledger_id, can=can)
-    path = work.settings.archives / file_name(source, f"run{work.run}")
+    path = run_file(work.settings.archives, source, work.run, started=started_at(ledger, work.run))
     work.progress.begin(work.collection, "archive", live.points)
     made = export(work.store, address, path, header, work.tick)
     work.progress.end(f"{made.points:,} points")

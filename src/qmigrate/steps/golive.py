@@ -57,11 +57,11 @@ def converge(step: GoLive, work: Work) -> Facts:
     if _was_moved(work):
         # Nothing is written to what another client has taken the name from: it has served, and has what it took.
         _check_moved(step, work)
-    deleted = 0
+    deleted: Facts = {}
     if step.back and step.source is not None and step.target is not None and not _is_live(step, work):
         deleted = again.apply(step, work)
     facts = _converge(step, work)
-    return {**facts, "deleted_again": deleted} if deleted else facts
+    return {**facts, **deleted}
 
 
 def _converge(step: GoLive, work: Work) -> Facts:

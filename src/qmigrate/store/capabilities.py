@@ -20,6 +20,8 @@ Version = tuple[int, int, int]
 
 #: Adding and dropping named vectors works from here on (1.18.0 had panics).
 VECTOR_NAMES_SINCE: Version = (1, 18, 1)
+#: ``update_mode``: known since 1.17, and the same when a server replays its log since this one.
+INSERTS_SINCE: Version = (1, 19, 0)
 #: ``match: {prefix}``, and keyword indexes that serve it. Older servers ignore what they don't know of an index.
 PREFIXES_SINCE: Version = (1, 19, 0)
 

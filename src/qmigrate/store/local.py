@@ -317,11 +317,13 @@ class LocalStore(Absent):
     def _change_aliases(self, actions: list[Any]) -> None:
         self._run(lambda: self._client.update_collection_aliases(change_aliases_operations=actions))
 
-    def upsert(self, name: str, points: Sequence[Ready]) -> PendingWrite:
+    def upsert(self, name: str, points: Sequence[Ready], *, new_only: bool = False) -> PendingWrite:
         """Replace or insert points; it is done when this returns, and a failure shows in ``wait``."""
         try:
             cosine = self._cosine(name)
             found = [_struct_of(point) for point in points]
+            there = self.fetch_ids(name, [point.id for point in found]) if new_only else set()
+            found = [point for point in found if point.id not in there]
             for point in found:
                 point.vector = in_unit_form(point.vector, cosine)
             if found:

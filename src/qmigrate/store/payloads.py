@@ -55,6 +55,7 @@ class ExactUpsert:
         others: the write of those that can, which is under way; None where there are none.
         points: those that can't.
         over_grpc: writes a point without its payload: one whose vectors JSON can't carry.
+        new_only: points that are there stay as they are, but for those of `over_grpc`.
     """
 
     def __init__(
@@ -64,7 +65,10 @@ class ExactUpsert:
         others: PendingWrite | None,
         points: Sequence[Ready],
         over_grpc: Callable[[Ready], PendingWrite],
+        *,
+        new_only: bool = False,
     ) -> None:
+        self._mode = {"update_mode": "insert_only"} if new_only else {}
         self._node = node
         self._name = name
         self._others = others
@@ -97,7 +101,7 @@ class ExactUpsert:
 
     def _put(self, points: list[JsonObject]) -> None:
         try:
-            waited(self._node, "PUT", f"{path_of(self._name)}/points", {"points": points})
+            waited(self._node, "PUT", f"{path_of(self._name)}/points", {"points": points, **self._mode})
         except RefusedRequestError:
             # Strict mode may allow no so large a batch.
             if len(points) == 1:

@@ -211,9 +211,9 @@ class Points:
                 found.update(points_of(page))
         return found
 
-    def upsert(self, name: str, points: Sequence[Ready]) -> Upsert:
-        """Start replacing or inserting points."""
-        return Upsert(self, name, points)
+    def upsert(self, name: str, points: Sequence[Ready], *, new_only: bool = False) -> Upsert:
+        """Start replacing or inserting points; with `new_only` those that are there stay as they are."""
+        return Upsert(self, name, points, new_only)
 
     def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
         """Delete points and wait until it is done; the operation id that the last request got."""
@@ -262,19 +262,19 @@ class Points:
 
         repeated(once, self._timeout)
 
-    def begin_upsert(self, name: str, points: Sequence[Ready]) -> tuple[Any, Any]:
+    def begin_upsert(self, head: bytes, points: Sequence[Ready]) -> tuple[Any, Any]:
         """The bytes of an upsert request, and its future."""
-        request = _upsert_request(name, points)
+        request = _upsert_request(head, points)
         return request, self.start(self._upsert, request)
 
-    def finish_upsert(self, name: str, points: Sequence[Ready], request: bytes, future: Any) -> None:
-        """Wait for an upsert; a batch beyond what strict mode lets pass is sent in parts."""
+    def finish_upsert(self, name: str, head: bytes, points: Sequence[Ready], sent: tuple[bytes, Any]) -> None:
+        """Wait for an upsert, a request and its future; a batch beyond what strict mode lets pass is sent in parts."""
         try:
-            self.written(self._upsert, request, future)
+            self.written(self._upsert, *sent)
         except RefusedRequestError as error:
             most = self._smaller(name, "upsert_max_batchsize", len(points), error)
             for part in in_parts(points, most):
-                self.written(self._upsert, _upsert_request(name, part))
+                self.written(self._upsert, _upsert_request(head, part))
 
     def written(self, method: Any, request: Any, first: Any = None) -> int | None:
         """Wait until the server reports a write *completed*; the operation id that it got, where the server tells it.
@@ -304,13 +304,15 @@ class Points:
 class Upsert:
     """A :class:`qmigrate.ports.PendingWrite` over a gRPC future."""
 
-    __slots__ = ("_batch", "_future", "_name", "_points", "_request")
+    __slots__ = ("_batch", "_future", "_head", "_name", "_points", "_request")
 
-    def __init__(self, points: Points, name: str, batch: Sequence[Ready]) -> None:
+    def __init__(self, points: Points, name: str, batch: Sequence[Ready], new_only: bool) -> None:
         self._points = points
         self._name = name
         self._batch = batch
-        self._request, self._future = points.begin_upsert(name, batch)
+        mode = {"update_mode": messages.UpdateMode.InsertOnly} if new_only else {}
+        self._head = bytes(messages.UpsertPoints(collection_name=name, wait=True, **mode).SerializeToString())
+        self._request, self._future = points.begin_upsert(self._head, batch)
 
     def wait(self) -> None:
         """Return when the server reports it *completed*.
@@ -320,15 +322,14 @@ class Upsert:
         """
         if self._request is None:
             return
-        self._points.finish_upsert(self._name, self._batch, self._request, self._future)
+        self._points.finish_upsert(self._name, self._head, self._batch, (self._request, self._future))
         # The batch is let go as soon as it is safe.
         self._request, self._future, self._batch = None, None, ()
 
 
-def _upsert_request(name: str, points: Sequence[Ready]) -> bytes:
-    """A waited ``UpsertPoints`` put together from points that are bytes already."""
-    head = messages.UpsertPoints(collection_name=name, wait=True).SerializeToString()
-    return bytes(head) + b"".join(wire.field(POINTS_FIELD, point) for point in points)
+def _upsert_request(head: bytes, points: Sequence[Ready]) -> bytes:
+    """An ``UpsertPoints`` put together from what it says of all of them and points that are bytes already."""
+    return head + b"".join(wire.field(POINTS_FIELD, point) for point in points)
 
 
 def _scroll_request(name: str, page: int, payload: bool | Sequence[str], vectors: bool, where: Any) -> Any:

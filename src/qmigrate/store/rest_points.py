@@ -104,7 +104,8 @@ def _upsert(rest: Rest, request: bytes) -> Any:
     answer = None
     for part in _parts(parsed.points):
         points = [{**_located(one), "payload": records.payload_of(one)} for one in part]
-        answer = _written(_sent(rest, "PUT", parsed, "/points?wait=true", {"points": points}))
+        mode = {"update_mode": "insert_only"} if parsed.update_mode == messages.UpdateMode.InsertOnly else {}
+        answer = _written(_sent(rest, "PUT", parsed, "/points?wait=true", {"points": points, **mode}))
         if answer.result.status != messages.UpdateStatus.Completed:
             break
     return answer

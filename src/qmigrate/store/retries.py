@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import tenacity
@@ -15,6 +17,23 @@ Result = TypeVar("Result")
 SLOW_TRIES = 30
 #: A limiter is waited for at most so many request timeouts.
 LIMITER_TIMEOUTS = 2.0
+
+
+_ONCE: ContextVar[bool] = ContextVar("qmigrate_once", default=False)
+
+
+@contextmanager
+def sent_once() -> Iterator[None]:
+    """Send what is sent in the block once: it changes points that were looked at, and that look has grown old by then.
+
+    Where an answer got lost the change may have been made, and another client may have written since: repeated blindly
+    it would take that away. Whoever repeats the block looks again first.
+    """
+    token = _ONCE.set(True)
+    try:
+        yield
+    finally:
+        _ONCE.reset(token)
 
 
 class _Patience(tenacity.stop.stop_base):
@@ -52,6 +71,8 @@ def repeated(call: Callable[[], Result], timeout: float) -> Result:
         call: must be safe to repeat.
         timeout: of one request, in seconds; also how long an unreachable server is waited for.
     """
+    if _ONCE.get():
+        return call()
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientError),
         wait=_pause,

@@ -229,15 +229,16 @@ class ServerStore:
         """One request of RenameAlias actions (old, new), and then DeleteAlias: re-points `new` atomically."""
         aliases.rename(self._main, pairs, drop)
 
-    def upsert(self, name: str, points: Sequence[Ready]) -> PendingWrite:
+    def upsert(self, name: str, points: Sequence[Ready], *, new_only: bool = False) -> PendingWrite:
         """Start replacing or inserting points; those that gRPC can't carry go over REST, and are waited for later."""
+        new_only = new_only and self._capabilities.version >= capabilities.INSERTS_SINCE
         marked = [point for point in points if exact.is_marked(point)]
         if not marked:
-            return self._points.upsert(name, points)
+            return self._points.upsert(name, points, new_only=new_only)
         left = [point for point in points if not exact.is_marked(point)]
-        others = self._points.upsert(name, left) if left else None
+        others = self._points.upsert(name, left, new_only=new_only) if left else None
         return payloads.ExactUpsert(
-            self._main, name, others, marked, lambda point: self._points.upsert(name, [point])
+            self._main, name, others, marked, lambda point: self._points.upsert(name, [point]), new_only=new_only
         )
 
     def delete(self, name: str, ids: Sequence[PointId]) -> int | None:

@@ -45,7 +45,7 @@ def fix() -> None:
 @click.option("--sql", metavar="SELECT", help="The query; without ORDER BY.")
 @click.option("--sql-file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="- for stdin.")
 @click.option("--field", "fields", multiple=True, metavar="KEY[=COLUMN]", help="KEY may be a path: metadata.person_id.")
-@click.option("--json-column", "json_columns", multiple=True, metavar="NAME", help="A column with JSON: jsonb, or text.")
+@click.option("--json-column", "json_columns", multiple=True, metavar="NAME", help="A column with JSON: jsonb or text.")
 @click.option("--key", metavar="COLUMN", help="The column with the point's id.  [default: id]")
 @click.option("--database", metavar="NAME", help="Its name under databases:.  [default: app]")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
@@ -140,7 +140,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
 
     settings = shell.settings()
     if given["preset"] is None:
-        operation = within(settings, _deletion(collection, given), _tenant(given))
+        operation = within(settings, _deletion(collection, given), tenant(given))
     else:
         operation = _preset(settings, collection, given)
     if given["erase"]:
@@ -276,7 +276,7 @@ def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -
         values,
         collection=collection,
         reason=given["reason"],
-        tenant=_tenant(given),
+        tenant=tenant(given),
         max_share=given["max_share"],
         export=kept,
         soft=given["soft"] or None,
@@ -310,7 +310,8 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
     )
 
 
-def _tenant(given: dict[str, Any]) -> Any:
+def tenant(given: dict[str, Any]) -> Any:
+    """The value of --tenant, of its type; None where it is not given."""
     written = given["tenant"]
     return written if written in (None, "*") else value_of(written, "--tenant")
 

@@ -12,10 +12,11 @@ import click
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.values import parameter
 from qmigrate.cli.verbs.change import lock_timeout
-from qmigrate.cli.verbs.fix import check_bounded, consent, expect, ids_to, max_rate, max_share, yes
+from qmigrate.cli.verbs.fix import check_bounded, consent, expect, ids_to, max_rate, max_share, tenant, yes
 
 if TYPE_CHECKING:
     from qmigrate.commands.presets import OrphanPreset
+    from qmigrate.operations import DeleteOrphans
     from qmigrate.settings import Settings
 
 #: Options that say what is compared, as a preset does.
@@ -37,6 +38,7 @@ _QUERY = ("sql", "key", "id_field", "database")
 @click.option("--missing-call", metavar="MODULE:ATTR", help="Call this function with lists of them.")
 @click.option("--grace", type=Duration(), help="Between the two looks.  [default: 15m]")
 @click.option("--no-wait", is_flag=True, help="Look once and exit with 12; the same command later looks again.")
+@click.option("--tenant", metavar="VALUE", help="Whose points may go, where fixes.tenants names a field; * for all.")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
 @click.option("--reason", metavar="TEXT", help="Why, for the audit; wanted unless --check, or a preset has one.")
 @ids_to
@@ -60,7 +62,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
         raise click.UsageError("--sample needs --check: what goes is all of them", click.get_current_context())
     settings, expected, most = shell.settings(), given["expect"], None
     wish = _wish(settings, collection, given)
-    operation = wish.operation
+    operation = _bounded(settings, wish.operation, given)
     taker = missing.function_of(wish.missing_call) if wish.missing_call else None
     look = command.Narrow(sample=given["sample"], ids_to=given["ids_to"])
     narrow = replace(look, missing_to=wish.missing, missing_table=wish.missing_table)
@@ -96,6 +98,13 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
         )
     shell.show(result, functools.partial(show_done, unit="deleted"))
     return result.exit_code
+
+
+def _bounded(settings: Settings, operation: DeleteOrphans, given: dict[str, Any]) -> DeleteOrphans:
+    """The comparison for one tenant, where several share the collection; whoever only looks need not say which."""
+    from qmigrate.commands.tenants import within
+
+    return operation if given["check"] and given["tenant"] is None else within(settings, operation, tenant(given))
 
 
 def _wish(settings: Settings, collection: str | None, given: dict[str, Any]) -> OrphanPreset:

@@ -17,6 +17,7 @@ from qmigrate.ledger import DeletionRow
 from qmigrate.model.transform import PointId
 from qmigrate.steps.erasing.spaces import Ids, Spaces
 from qmigrate.steps.erasing.tally import Tally
+from qmigrate.steps.export import is_ours
 from qmigrate.steps.fixes import sighting
 from qmigrate.steps.fixes.journal import journal_name, without
 from qmigrate.steps.fixes.removal import DELETED
@@ -117,12 +118,12 @@ def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterato
             continue
         if header.name != work.collection:
             continue
-        if header.ledger in (None, work.ledger_id) or path in told:
+        if is_ours(header, work.lease.ledger):
             yield path, header
         else:
             beyond.append(
-                f"{path} is an archive of {header.name} of another ledger: it was left as it is; where it holds the "
-                "same points, erase them there, or delete it"
+                f"{path} is an archive of {header.name} of another ledger, which may need it: it was left as it is; "
+                "where it holds the same points, erase them there, or delete it"
             )
 
 

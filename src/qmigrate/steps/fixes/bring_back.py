@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qmigrate import archive
 from qmigrate.archive import Archived, Header
@@ -21,12 +22,15 @@ from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.ports import Ready, Stored
 from qmigrate.steps.erasing.spaces import space_of
-from qmigrate.steps.export import described, file_name
+from qmigrate.steps.export import described, is_ours, run_file
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.fixes.through import Through
 from qmigrate.steps.rekey import IdTable
 from qmigrate.steps.work import Tick
 from qmigrate.store import portable, records
+
+if TYPE_CHECKING:
+    from qmigrate.settings import Settings
 
 _AT_ONCE = 500
 
@@ -47,8 +51,7 @@ class BringBack:
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
         self._edit = edit
-        made = place.settings.fixes.exports / file_name(edit["generation"], f"run{edit['run']}-{edit['step']}")
-        self._path = Path(edit.get("file") or made)
+        self._path = exported_by(place.settings, str(edit["generation"]), edit)
         self._reader: Iterator[Archived] = iter(())
         self._read: dict[PointId, Archived] = {}
         self._ready: list[Ready] = []
@@ -108,6 +111,11 @@ class BringBack:
         """Nothing: what is given back was not there."""
         return {}
 
+    @property
+    def looks_again(self) -> bool:
+        """Only where the points are made again."""
+        return self._opened().changes
+
     def portion(self) -> int:
         """All of a window."""
         return self.window
@@ -137,10 +145,16 @@ class BringBack:
         return kept
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
-        """Whole points, as they were, or as what they would have become: those that :meth:`still` has made."""
-        for batch in records.batches(self._ready if entries else ()):
-            hand.store.upsert(hand.alias, batch).wait()
-            hand.tick()
+        """Whole points, as they were, or as what they would have become: those that :meth:`still` has made.
+
+        Where none was, one that comes in the meantime is newer, and stays.
+        """
+        absent = {entry.id for entry in entries if not entry.before}
+        made = [(one, records.point_id(portable.stored_of(one)) in absent) for one in (self._ready if entries else ())]
+        for new_only in (True, False):
+            for batch in records.batches([one for one, new in made if new is new_only]):
+                hand.store.upsert(hand.alias, batch, new_only=new_only).wait()
+                hand.tick()
 
     def audit(self, facts: JsonObject) -> Fixed:
         """It deletes no vector, so its count is 0."""
@@ -182,6 +196,13 @@ class BringBack:
             )
         header = archive.verify(self._path).header
         place = self._place
+        meant = (place.collection, self._edit["generation"])
+        if not is_ours(header, place.ledger) or (header.name, header.physical) != meant:
+            raise RefusedError(
+                f"{self._path.name} holds points of {header.physical} of another ledger, or of another fix: it was "
+                "written over, and what this fix has deleted is not in it any more",
+                hint="restore a snapshot: qmigrate snapshot list",
+            )
         physical = described(place.store, place.address).physical
         if header.physical != physical and "applied" not in header.facts:
             raise RefusedError(
@@ -235,6 +256,18 @@ class BringBack:
                     self._read = found
                     return found
         raise RefusedError(f"{self._path.name} does not hold all points that are to be given back any more")
+
+
+def exported_by(settings: Settings, physical: str, edit: JsonObject) -> Path:
+    """Where a deletion has left its points.
+
+    Args:
+        edit: of the undo: ``run`` and ``step`` of the deletion, and its ``file``, or when its run ``started``.
+    """
+    if edit.get("file"):
+        return Path(edit["file"])
+    began = datetime.fromisoformat(edit["started"]) if edit.get("started") else None
+    return run_file(settings.fixes.exports, physical, edit["run"], str(edit["step"]), started=began)
 
 
 def _state(through: Through, one: Archived, stored: Stored | None, before: str | None, key: bytes) -> str:

@@ -28,6 +28,8 @@ from qmigrate.store import records
 _PAGE = 10_000
 #: Values of one look-up by the server.
 _AT_ONCE = 1000
+#: Digits that no id has.
+_DIGITS = 20
 _INTEGER, _TEXT = b"\0", b"\1"
 
 
@@ -47,11 +49,11 @@ class ByField:
         #: Points that are no strays for a row that differs by its case alone.
         self.otherwise: set[PointId] = set()
 
-    def unmatched(self, found: Found) -> Iterator[tuple[PointId, bool]]:
+    def unmatched(self, found: Found, where: JsonObject | None = None) -> Iterator[tuple[PointId, bool]]:
         """Points without a row, ascending, and what rows have and no point has; and whether it is a point.
 
         SQL is read first: a row and its point that come in between are no difference then. Counts ``rows`` and points
-        ``without_id``.
+        ``without_id``. With `where` only points that this filter selects are compared.
 
         Raises:
             RefusedError: the field holds what no row can say.
@@ -63,9 +65,11 @@ class ByField:
             file.execute("CREATE TABLE strays (point BLOB)")
             file.execute("BEGIN")
             kinds = self._spill_rows(file, found)
-            self._spill_points(file, found, kinds)
+            self._spill_points(file, found, kinds, where)
             for value in self._compared(file):
                 yield value, False
+            if len(kinds) > 1:
+                self._refuse_twins(file)
             for (point,) in file.execute("SELECT point FROM strays ORDER BY point"):
                 yield records.id_of_key(point), True
 
@@ -111,9 +115,11 @@ class ByField:
         file.executemany("INSERT INTO sides VALUES (?, ?)", keys())
         return kinds
 
-    def _spill_points(self, file: sqlite3.Connection, found: Found, kinds: set[type]) -> None:
+    def _spill_points(
+        self, file: sqlite3.Connection, found: Found, kinds: set[type], where: JsonObject | None
+    ) -> None:
         place = self._place
-        for page in place.store.scan(place.address, page=_PAGE, payload=[self._field], vectors=False):
+        for page in place.store.scan(place.address, page=_PAGE, payload=[self._field], vectors=False, where=where):
             kept = []
             for stored in page:
                 value = self._value(stored)
@@ -143,6 +149,28 @@ class ByField:
                 file.executemany("INSERT INTO strays VALUES (?)", strays)
                 strays = []
         file.executemany("INSERT INTO strays VALUES (?)", strays)
+
+    def _refuse_twins(self, file: sqlite3.Connection) -> None:
+        """Stop where a stray has as a text what a row has as a number, or the other way round.
+
+        A column that may hold both makes numbers of some texts: in SQLite one of the type STRING does.
+
+        Raises:
+            RefusedError: one has.
+        """
+        file.execute("CREATE INDEX by_value ON sides (value) WHERE point IS NULL")
+        file.execute("CREATE INDEX by_point ON sides (point) WHERE point IS NOT NULL")
+        asked = "SELECT value, sides.point FROM strays JOIN sides ON sides.point = strays.point"
+        for key, point in file.execute(asked):
+            twin = _twin(_value_of(key))
+            row = "SELECT 1 FROM sides WHERE point IS NULL AND value = ?"
+            if twin is not None and file.execute(row, (_key(twin),)).fetchone():
+                raise RefusedError(
+                    f"point {records.id_of_key(point)} of {self._place.collection} has {self._field} = "
+                    f"{_value_of(key)!r}, and the query on {self._rows.name} returns {twin!r}: the same of another "
+                    "type, and nothing was changed",
+                    hint=f"let the query return what the points have: CAST({self._rows.query.key} AS …)",
+                )
 
     def _value(self, stored: Stored) -> PointId | None:
         """What a point has in the field; None where it has nothing.
@@ -197,6 +225,14 @@ def _key(value: PointId) -> bytes:
 
 def _value_of(key: bytes) -> PointId:
     return int.from_bytes(key[1:], "big") - 2**64 if key[:1] == _INTEGER else key[1:].decode()
+
+
+def _twin(value: PointId) -> PointId | None:
+    """The same number as a text, or the number that a text says; None where it says none."""
+    if isinstance(value, int):
+        return str(value)
+    digits = value.removeprefix("-")
+    return int(value) if digits.isascii() and digits.isdigit() and len(digits) < _DIGITS else None
 
 
 def _any(field: str, values: Sequence[Any]) -> JsonObject:

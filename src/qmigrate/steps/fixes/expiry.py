@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from qmigrate.steps.export import remove_ours
 from qmigrate.steps.fixes.journal import journal_name
 from qmigrate.steps.fixes.purge import is_over
 from qmigrate.steps.fixes.soft import SOFT_DELETE
@@ -36,4 +37,4 @@ def expire(work: Work) -> None:
         if ledger.has_base(name) and not (row.count and way_back):
             work.lease.drop_base(name)
         if row.facts.get("file"):
-            Path(row.facts["file"]).unlink(missing_ok=True)
+            remove_ours(Path(row.facts["file"]), ledger)

@@ -31,18 +31,20 @@ def look(lease: Lease, place: Place, edit: JsonObject) -> Sighting:
     fix = Orphans(place, {**edit, "look": True})
     found = Found()
     try:
-        began, moment = clock(place.ledger), fix.moment()
+        fix.moment()
         physical = described(place.store, place.address).physical
         keeping = Keeping(lease, _counted(fix.find(found), found))
         try:
             check_cap(place.collection, found, fix.share(), most=consented(edit, place.collection))
+            # Of its end: what it saw last may be of a transaction that began while it looked.
+            ended, moment = clock(place.ledger), fix.moment()
         except BaseException:
             keeping.drop()
             raise
     finally:
         fix.close()
     counts = {name: found.counts[name] for name in _KEPT if name in found.counts}
-    seen = Sighting(query_of(edit), physical, began, moment, found.points, keeping.strays, counts)
+    seen = Sighting(query_of(edit), physical, ended, moment, found.points, keeping.strays, counts)
     keeping.keep(seen)
     if edit.get("ids_to"):
         write_ids(Path(edit["ids_to"]), entries(place.ledger, place.collection))

@@ -48,7 +48,8 @@ class Orphans(Removal):
         super().__init__(place, edit)
         sql = edit["sql"]
         self._field: str | None = edit.get("id_field")
-        query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {}, of_values=self._field is not None)
+        said = (sql["sql"], sql["key"], (), sql.get("parameters") or {})
+        query = Query(*said, of_values=self._field is not None, whole=True)
         self._sql = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
         self._fields = ByField(place, self._sql, self._field) if self._field is not None else None
         # Digests of a first look that was kept; None where every point is looked at here.
@@ -99,17 +100,18 @@ class Orphans(Removal):
                 self._seen = {entry.id: entry.before["digest"] for entry in entries}
                 yield from self._parts(iter(self._seen))
             return
-        first, began = self._sql.now(), clock(self._place.ledger) if self._place.tick is not None else None
+        self._sql.now()
         with closing(Spill()) as strays:
             with collecting(self._place, self._edit, found, self._really_missing) as missing:
                 for identifier, is_point in self._walk(found):
                     (strays if is_point else missing).add(identifier)
             found.add("strays", strays.count)
             self._check_rows(found, strays.count)
-            if began is not None:
+            if self._place.tick is not None:
                 # Before they are read with all their vectors, and before it is waited for.
                 check_cap(self._place.collection, Found(found.points, strays.count), self.share())
-                self._wait(first, began, strays.count)
+                # From the end of the first look on: what it saw last may be of a transaction that began meanwhile.
+                self._wait(self._sql.now(), clock(self._place.ledger), strays.count)
             yield from self._parts(iter(strays))
 
     def _kept(self) -> Sighting | None:
@@ -132,7 +134,7 @@ class Orphans(Removal):
     def _walk(self, found: Found) -> Iterator[tuple[PointId, bool]]:
         """Ids that only one side has, and whether that is Qdrant."""
         if self._fields is not None:
-            yield from self._fields.unmatched(found)
+            yield from self._fields.unmatched(found, self._filter)
             return
         place = self._place
         points = place.store.scan_ids(place.address, where=self._filter)
@@ -186,10 +188,10 @@ class Orphans(Removal):
         )
 
     def _matching(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Those that have no row now, asked by id."""
+        """Those that have no row now, asked by id, of those that may go."""
         if self._fields is not None:
-            return self._fields.strays(ids)
-        return set(ids) - self._sql.of(ids).keys()
+            return self._passing(self._fields.strays(ids))
+        return self._passing(set(ids) - self._sql.of(ids).keys())
 
     def _really_missing(self, ids: Sequence[PointId]) -> list[PointId]:
         """Those that have a row and no point, each asked again."""

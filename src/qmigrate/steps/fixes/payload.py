@@ -24,6 +24,7 @@ class PayloadFix:
 
     #: Large, so that equal values meet.
     window = 100_000
+    looks_again = False
     _place: Place
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002

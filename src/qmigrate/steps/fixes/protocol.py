@@ -75,6 +75,10 @@ class Fix(Protocol):
     def window(self) -> int:
         """How many points of the journal are taken at a time."""
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether `still` makes something of the points, which takes long, and looks at them once more at its end."""
+
     def portion(self) -> int:
         """How many of them are looked at and changed together, at most; asked right before, each time."""
 

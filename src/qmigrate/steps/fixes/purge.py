@@ -33,8 +33,8 @@ class Purge(Removal):
     """Deletes what soft deletions have marked.
 
     Its edit is that of a :class:`~qmigrate.steps.fixes.removal.Removal` whose ``filter`` selects what carries a mark
-    of long ago, with ``flag``, ``before``, and ``marks``: ``log``, ``run``, ``step`` and ``generation`` of each soft
-    deletion.
+    of long ago, with ``flag``, ``before``, maybe ``since`` (what was marked earlier is left), and ``marks``: ``log``,
+    ``run``, ``step`` and ``generation`` of each soft deletion.
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
@@ -72,12 +72,13 @@ class Purge(Removal):
     def _followed(self, found: Found) -> Iterator[tuple[list[PointId], list[PointId]]]:
         """Ids that still have the mark that was recorded, each once, and those that have another one by now."""
         before = datetime.fromisoformat(self._edit["before"])
+        since = datetime.fromisoformat(self._edit["since"]) if "since" in self._edit else None
         seen: set[PointId] = set()
         marks: list[Any] = []
         for entries in self._entries():
             # One mark per soft deletion: the list is as short as there are of these.
             marks += [one for one in _distinct(entries, self._flag) if one not in marks]
-            due = [entry for entry in entries if datetime.fromisoformat(entry.after[self._flag]["at"]) < before]
+            due = [entry for entry in entries if _is_within(entry.after[self._flag], since, before)]
             now = self._values([entry.id for entry in due])
             mine, again = list[PointId](), list[PointId]()
             for entry in due:
@@ -116,6 +117,11 @@ class Purge(Removal):
     def _old(self, ids: Sequence[PointId]) -> set[PointId]:
         """Those of them that the filter selects as well."""
         return self._matching(ids) if ids else set()
+
+
+def _is_within(mark: JsonObject, since: datetime | None, before: datetime) -> bool:
+    at = datetime.fromisoformat(mark["at"])
+    return at < before and (since is None or at >= since)
 
 
 def _distinct(entries: Sequence[Entry], flag: str) -> list[Any]:

@@ -49,6 +49,7 @@ class Removal:
     """Deletes points; see :class:`qmigrate.operations.deletion.DeletePoints`, whose edit it takes."""
 
     window = _MANY
+    looks_again = False
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
@@ -223,13 +224,18 @@ class Removal:
         store, address = self._place.store, self._place.address
         if left and self._rows is not None:
             left &= self._rows.of(sorted(left, key=records.order_key)).keys()
-        if left and self._filter is not None:
-            where = among(self._filter, sorted(left, key=records.order_key))
-            left &= {records.point_id(stored) for page in self._filtered(where, False) for stored in page}
+        left = self._passing(left)
         if left and self._prefix is not None:
             points = store.fetch(address, list(left), payload=[self._prefix[0]], vectors=False)
             left &= {records.point_id(stored) for stored in points if self._is_below(stored)}
         return left
+
+    def _passing(self, ids: set[PointId]) -> set[PointId]:
+        """Those of these points that the filter selects now."""
+        if not ids or self._filter is None:
+            return ids
+        where = among(self._filter, sorted(ids, key=records.order_key))
+        return ids & {records.point_id(stored) for page in self._filtered(where, False) for stored in page}
 
     def _show(self, found: Found, ids: Sequence[PointId]) -> None:
         """The first ones, for people."""

@@ -24,6 +24,7 @@ from qmigrate.steps.checksums import Checksums
 from qmigrate.steps.dropped import AUDIT
 from qmigrate.steps.embed_input import embed_input
 from qmigrate.steps.erasing.spaces import space_of
+from qmigrate.steps.export import is_ours
 from qmigrate.steps.fixes.other_ids import OtherIds
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.quarantine import DROPPED, shortened
@@ -47,6 +48,7 @@ class Retry:
     """
 
     window = _AT_ONCE
+    looks_again = True
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
@@ -138,7 +140,7 @@ class Retry:
             for identifier, stored in self._archived(back).items()
         ]
         for batch in records.batches(ready):
-            hand.store.upsert(hand.alias, batch).wait()
+            hand.store.upsert(hand.alias, batch, new_only=True).wait()
             hand.tick()
         rows = self._rows()
         self._resolve([(entry.id, row) for entry in entries for row in rows.get(entry.id, ())], FILLED)
@@ -217,6 +219,12 @@ class Retry:
                 raise RepairNeededError(
                     f"the points that were dropped are in {path.name}, which is not there any more",
                     hint=f"bring it back to {path.parent}, from the host that made it",
+                )
+            if not is_ours(archive.summary(path).header, self._place.ledger):
+                raise RepairNeededError(
+                    f"{path.name} was written over by another ledger: the points that were dropped are not in it "
+                    "any more",
+                    hint="an older generation or a snapshot may still have them: qmigrate snapshot list",
                 )
             found.update({one.id: one.stored for one in archive.read(path) if one.id in ids})
         return found

@@ -33,7 +33,7 @@ class Sighting:
     Attributes:
         query: which comparison it was.
         physical: the generation.
-        seen_at: when it began, by the ledger's clock.
+        seen_at: when it had ended, by the ledger's clock.
         moment: the same in SQL, with the transactions that were open.
         points: of the collection.
         strays: how many there were.
@@ -68,8 +68,8 @@ def known(ledger: Ledger, collection: str) -> Sighting | None:
     for page in ledger.base_pages(_name(collection), _HEAD):
         (entry,) = unpacked(page)
         said: dict[str, Any] = entry.after
-        at, border = said.pop("moment")
-        moment = Moment(datetime.fromisoformat(at) if at else None, border)
+        at, border, *names = said.pop("moment")
+        moment = Moment(datetime.fromisoformat(at) if at else None, border, tuple(*names))
         return Sighting(**{**said, "seen_at": datetime.fromisoformat(said["seen_at"]), "moment": moment})
     return None
 
@@ -113,7 +113,7 @@ class Keeping:
             "query": sighting.query,
             "physical": sighting.physical,
             "seen_at": sighting.seen_at.isoformat(),
-            "moment": [moment.at.isoformat() if moment.at else None, moment.border],
+            "moment": [moment.at.isoformat() if moment.at else None, moment.border, list(moment.open)],
             "points": sighting.points,
             "strays": sighting.strays,
             "counts": dict(sighting.counts),

@@ -215,12 +215,15 @@ class Sync(PayloadFix):
             RowsError: it is not.
         """
         try:
-            return json.loads(value)
+            found = json.loads(value)
+            # Half of a surrogate pair is no text that could be written down.
+            json.dumps(found, ensure_ascii=False).encode()
         except ValueError as error:
             raise RowsError(
                 f"column {column!r} of the row {identifier} on {self._name} is not JSON: {error}",
                 hint="repair the row, or leave it out of the query",
             ) from None
+        return found
 
     def _inside(self, value: Any, path: str, column: str, identifier: PointId) -> Any:
         """The value at a path of what a column holds; None where it is not there.

@@ -1,0 +1,147 @@
+"""A row that only can't be seen is not gone: hidden by a policy, not copied yet, or of a transaction that nobody shows."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+import pytest
+import yaml
+from sqlalchemy import create_engine, make_url, text
+from tests.conftest_postgres import fresh_database
+from tests.harness import Deployment
+from tests.scenarios.app_sql import App, application
+from tests.scenarios.test_orphans import Clock, wanted
+
+from qmigrate.commands import fix
+from qmigrate.errors import RowsError
+from qmigrate.rows import Moment, Query, Rows
+from qmigrate.rows.database import Database
+from qmigrate.steps.fixes import first_look, orphans, sighting
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def app(postgres_url, tmp_path) -> App:
+    """Local mode beside PostgreSQL, which is asked as a user who may only SELECT, as the docs advise."""
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    with fresh_database(postgres_url) as url:
+        made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
+        app = application(made, url)
+        app.run(f"CREATE ROLE {role} LOGIN")
+        app.run(f"GRANT SELECT ON faces TO {role}")
+        config = yaml.safe_load(made.config.read_text())
+        reading = make_url(url).set(username=role).render_as_string(hide_password=False)
+        config["databases"] = {"app": {"url": reading}}
+        made.config.write_text(yaml.safe_dump(config))
+        yield app
+        app.run(f"DROP OWNED BY {role}")
+        app.run(f"DROP ROLE {role}")
+
+
+class Slow(Clock):
+    """Another client's transaction: it inserts a row after the first look, and is committed long after the grace."""
+
+    def __init__(self, monkeypatch, connection) -> None:
+        super().__init__(monkeypatch)
+        self.left = ["insert", "commit"]
+        self.connection = connection
+
+    def pause(self, seconds: float) -> None:
+        """Some minutes go by."""
+        if self.left == ["insert", "commit"]:
+            self.connection.execute(text("INSERT INTO faces (id) VALUES (1)"))
+            self.left.pop(0)
+        elif self.left and self.ahead > timedelta(seconds=1200):
+            self.connection.commit()
+            self.left.pop()
+        self.ahead += timedelta(seconds=100)
+
+
+@pytest.mark.parametrize("when", ["before the look", "while it looks"])
+def test_a_transaction_that_has_not_written_yet_is_waited_for(app, monkeypatch, when):
+    """It has no number, and its session belongs to another user, so PostgreSQL doesn't tell when it began."""
+    app.run("DELETE FROM faces WHERE id <= 2")
+    engine = create_engine(app.url)
+    with engine.connect() as connection:
+        hands, begin = Slow(monkeypatch, connection), lambda: connection.execute(text("SELECT 1"))
+        if when == "before the look":
+            begin()
+        else:
+            # What is looked at last is seen, and then it begins.
+            check = first_look.check_cap
+            monkeypatch.setattr(first_look, "check_cap", lambda *given, **more: (begin(), check(*given, **more))[1])
+        (done,) = fix.fix(app.made.settings(), wanted(app, grace=900)).done
+    engine.dispose()
+    assert (done.changed, hands.left) == (1, [])
+    assert {one for one in app.payloads() if one <= 2} == {1}
+
+
+@pytest.mark.parametrize("grace", [0, 900])
+def test_rows_that_a_policy_hides_are_no_orphans(app, grace):
+    """Row-level security leaves rows out without a word; the reading is refused, with what helps, and nothing goes."""
+    before = app.payloads()
+    app.run("ALTER TABLE faces ENABLE ROW LEVEL SECURITY")
+    app.run("CREATE POLICY mine ON faces USING (id > 4)")
+    with pytest.raises(RowsError, match="row-level security") as caught:
+        fix.fix(app.made.settings(), wanted(app, grace=grace))
+    assert ("BYPASSRLS" in str(caught.value.hint), app.payloads()) == (True, before)
+    # What only looks for rows that are there is no worse for it.
+    assert fix.review(app.made.settings(), app.sync()).previews[0].counts["rows"] == 56
+
+
+@pytest.mark.parametrize("look", ["the second look", "right before they go"])
+def test_a_replica_is_refused_at_every_look(app, monkeypatch, look):
+    """The database fails over between two looks, or its URL names several servers: what answers may be behind."""
+    app.run("DELETE FROM faces WHERE id <= 2")
+    before, hands, replica = app.payloads(), Clock(monkeypatch), []
+    execute = Database.execute
+
+    def asked(self, connection, sql, *given, **more):
+        return execute(self, connection, sql.replace("pg_is_in_recovery()", "true") if replica else sql, *given, **more)
+
+    monkeypatch.setattr(Database, "execute", asked)
+    if look == "the second look":
+        hands.meanwhile.append(lambda: replica.append(1))
+    else:
+        still = orphans.Orphans.still
+        monkeypatch.setattr(orphans.Orphans, "still", lambda *given: (replica.append(1), still(*given))[1])
+    with pytest.raises(RowsError, match="is a replica"):
+        fix.fix(app.made.settings(), wanted(app, grace=900))
+    assert app.payloads() == before
+
+
+def test_a_first_look_of_an_earlier_version_is_read(app, monkeypatch):
+    """It lists no transactions; what else it says counts."""
+    app.run("DELETE FROM faces WHERE id <= 2")
+    hands = Clock(monkeypatch)
+    packed = sighting.packed
+
+    def older(entries):
+        for entry in entries:
+            if "moment" in entry.after:
+                entry.after["moment"] = entry.after["moment"][:2]
+        return packed(entries)
+
+    monkeypatch.setattr(sighting, "packed", older)
+    looked = fix.fix(app.made.settings(), wanted(app, grace=900), wait=False).looked
+    assert [one.strays for one in looked] == [2]
+    hands.ahead += timedelta(minutes=16)
+    assert fix.fix(app.made.settings(), wanted(app, grace=900), wait=False).done[0].changed == 2
+
+
+def test_which_transactions_are_open(app):
+    """Those of every user, with a number and without; none of this one's own."""
+    rows = Rows(app.made.settings().database("app"), Query("SELECT id FROM faces", "id", whole=True), name="app")
+    quiet = rows.now()
+    assert not rows.open_since(quiet)
+    engine = create_engine(app.url)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        moment = rows.now()
+        assert (rows.open_since(moment), rows.open_since(Moment(moment.at, moment.border))) == (True, False)
+        connection.commit()
+        assert not rows.open_since(moment)
+    engine.dispose()
+    rows.close()
