@@ -31,7 +31,7 @@ class Purge:
         before: marked before this moment.
         points: how many.
         problem: why they can't be found now, or None.
-        left: points that stay, by why: ``not_ours`` carry the key, and no soft deletion of this ledger has marked
+        left: points that stay, by why: ``not_ours`` carry the key, and no soft deletion of this ledger holds for
             them; ``written_again`` have another value there than was recorded, ``mark_removed`` none any more.
         forgotten: soft deletions whose record is gone, so that nobody can tell which marks are of them.
         marks: the soft deletions whose marks are followed.

@@ -45,7 +45,7 @@ def fix() -> None:
 @click.option("--sql", metavar="SELECT", help="The query; without ORDER BY.")
 @click.option("--sql-file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="- for stdin.")
 @click.option("--field", "fields", multiple=True, metavar="KEY[=COLUMN]", help="KEY may be a path: metadata.person_id.")
-@click.option("--json-column", "json_columns", multiple=True, metavar="NAME", help="A column with JSON: jsonb, or text.")
+@click.option("--json-column", "json_columns", multiple=True, metavar="NAME", help="A column with JSON, or jsonb.")
 @click.option("--key", metavar="COLUMN", help="The column with the point's id.  [default: id]")
 @click.option("--database", metavar="NAME", help="Its name under databases:.  [default: app]")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")

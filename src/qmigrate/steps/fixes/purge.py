@@ -126,22 +126,38 @@ def _distinct(entries: Sequence[Entry], flag: str) -> list[Any]:
     return found
 
 
-def to_follow(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
+def holding(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
     """Soft deletions of an audit that hold: what was taken back has marked nothing, unless that was taken back too.
 
     Args:
         rows: of the audit, newest first.
     """
+    undone = _undone(rows)
+    return [
+        row
+        for row in rows
+        if row.kind == SOFT_DELETE and row.collection and row.facts.get("flag") and row.id not in undone
+    ]
+
+
+def to_follow(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
+    """Those of them whose marks may go: where a purge was taken back, its points were meant to stay.
+
+    Args:
+        rows: of the audit, newest first.
+    """
+    undone = _undone(rows)
+    kept = {one for row in rows if row.kind == PURGE and row.id in undone for one in row.facts.get("purges", ())}
+    return [row for row in holding(rows) if row.id not in kept]
+
+
+def _undone(rows: Sequence[DeletionRow]) -> set[int]:
+    """Rows that were taken back, and not again brought about by an undo of the undo."""
     undone: set[int] = set()
-    found = []
     for row in rows:
-        if row.id in undone:
-            continue
-        if row.facts.get("undoes") is not None:
+        if row.id not in undone and row.facts.get("undoes") is not None:
             undone.add(int(row.facts["undoes"]))
-        if row.kind == SOFT_DELETE and row.collection and row.facts.get("flag"):
-            found.append(row)
-    return found
+    return undone
 
 
 def is_over(row: DeletionRow, rows: Sequence[DeletionRow], since: datetime) -> bool:
@@ -151,7 +167,7 @@ def is_over(row: DeletionRow, rows: Sequence[DeletionRow], since: datetime) -> b
         rows: of the audit, newest first.
         since: a purge of before this moment can't be taken back.
     """
-    if row not in to_follow(rows):
+    if row not in holding(rows):
         return True
     return any(
         later.kind == PURGE
