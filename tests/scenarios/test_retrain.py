@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -316,6 +317,41 @@ def test_points_without_a_row_to_mark_are_left(app):
     assert done.code == 0, done.text
     assert "image_assets 0, training_sessions 0, retrain_queue 1" in done.out
     assert [row.count for row in app.audit()] == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("held", "where", "code"),
+    [
+        (str, "path = :value", 0),
+        (str.upper, "path = :value", 10),
+        (lambda one: f"{one}    ", "path = :value", 10),
+        (str.upper, "lower(path) = :value", 0),
+        (lambda one: f"{one.upper()}    ", "lower(trim(path)) = :value", 0),
+    ],
+)
+def test_a_uuid_in_another_case_marks_its_rows_or_deletes_nothing(app, held, where, code):
+    """What SQL writes otherwise is no marked row, so the points stay until the statement knows the spelling."""
+    asset = str(uuid.uuid5(uuid.NAMESPACE_OID, "asset"))
+    preset = {
+        "collection": app.made.name,
+        "filter": {"must": [{"key": "asset", "match": {"value": ":value"}}]},
+        "mark": [f"UPDATE image_assets SET embedding_checksum = NULL WHERE {where}"],  # noqa: S608  our own
+        "queue": "retrain_queue",
+    }
+    app.made.extra["fixes"] = {"max_share": 1, "presets": {"asset": preset}}
+    app.made.__post_init__()
+    point = make_point(900)
+    point.payload.update(asset=asset, path="/asset")
+    store = app.made.store()
+    write(store, app.made.name, [point])
+    store.close()
+    app.run("INSERT INTO image_assets VALUES (900, :path, 'sum', '2026-01-01 00:00:00')", [{"path": held(asset)}])
+    before = app.made.contents()
+    said = call(app.made.root, "fix", "retrain", "--preset", "asset", "--reason", "r", "--value", asset, "--yes", "--expect", "1")
+    assert said.code == code, said.text
+    assert (point.id in app.made.contents(), held(asset) in app.marked()) == (bool(code), not code)
+    if code:
+        assert (app.made.contents(), app.queue(), app.audit()) == (before, [], [])
 
 
 def test_statements_with_a_name_are_shown_by_it(app):

@@ -31,11 +31,10 @@ class Purge:
         before: marked before this moment.
         points: how many.
         problem: why they can't be found now, or None.
-        left: points that stay, by why: ``not_ours`` carry the key, and no soft deletion of this ledger has marked
+        left: points that stay, by why: ``not_ours`` carry the key, and no soft deletion of this ledger holds for
             them; ``written_again`` have another value there than was recorded, ``mark_removed`` none any more.
         forgotten: soft deletions whose record is gone, so that nobody can tell which marks are of them.
         marks: the soft deletions whose marks are followed.
-        since: not those that were marked before this moment: they were purged, and given back lately.
     """
 
     collection: str
@@ -43,7 +42,6 @@ class Purge:
     before: datetime
     points: int = 0
     problem: str | None = None
-    since: datetime | None = None
     left: Mapping[str, int] = field(default_factory=dict)
     forgotten: tuple[int, ...] = ()
     marks: tuple[JsonObject, ...] = ()
@@ -55,17 +53,13 @@ class Purge:
 
     def operation(self) -> DeletePoints:
         """The deletion of them. Consent was given when they were marked, so there is no cap."""
-        later = {"gte": self.since.isoformat()} if self.since is not None else {}
-        where = {"must": [{"key": f"{self.flag}.at", "range": {"lt": self.before.isoformat(), **later}}]}
+        where = {"must": [{"key": f"{self.flag}.at", "range": {"lt": self.before.isoformat()}}]}
         reason = f"marked as deleted before {self.before:%Y-%m-%d %H:%M:%S} UTC"
         return DeletePoints(ExactName(self.collection), filter=where, reason=reason, type=PURGE, max_share=1.0)
 
     def edit(self) -> JsonObject:
         """What is done: only points go whose mark is the one that was recorded."""
-        more: JsonObject = {"kind": KIND, "flag": self.flag, "before": self.before.isoformat()}
-        more["marks"] = list(self.marks)
-        if self.since is not None:
-            more["since"] = self.since.isoformat()
+        more = {"kind": KIND, "flag": self.flag, "before": self.before.isoformat(), "marks": list(self.marks)}
         return {**(self.operation().edit() or {}), **more}
 
 
@@ -86,8 +80,7 @@ def due(opened: Session, pattern: str, now: datetime) -> tuple[Purge, ...]:
         if view is None or view.physical is None or name not in chosen:
             continue
         kept = opened.settings.for_collection(name).fixes.soft_delete
-        bounds = _purge_of(opened, name, flag, rows, now - timedelta(seconds=kept))
-        counted = _counted(opened, replace(bounds, since=_given_back(opened, name, flag, bounds.before)))
+        counted = _counted(opened, _purge_of(opened, name, flag, rows, now - timedelta(seconds=kept)))
         if counted.points or counted.problem or counted.stays:
             found.append(counted)
     return tuple(found)
@@ -112,29 +105,6 @@ def _purge_of(opened: Session, name: str, flag: str, rows: Sequence[DeletionRow]
     forgotten = tuple(row.id for row in rows if row not in known)
     marks = ({"log": row.id} | {part: row.facts.get(part) for part in ("run", "step", "generation")} for row in known)
     return Purge(name, flag, before, forgotten=forgotten, marks=tuple(marks))
-
-
-def _given_back(opened: Session, name: str, flag: str, before: datetime) -> datetime | None:
-    """Up to when points were marked that a purge has deleted and somebody has had back after `before`, or None.
-
-    They come back with their marks, and who wanted them back has as long as anybody to take these off.
-    """
-    rows = {row.id: row for row in opened.ledger.deletions() if row.collection == name}
-    undone = [rows.get(int(row.facts["undoes"])) for row in rows.values() if _is_undo(row) and row.created_at > before]
-    borders = [_border(row, flag) for row in undone if row is not None and row.kind == PURGE]
-    return max((one for one in borders if one is not None), default=None)
-
-
-def _is_undo(row: DeletionRow) -> bool:
-    return row.facts.get("undoes") is not None
-
-
-def _border(row: DeletionRow, flag: str) -> datetime | None:
-    """Before when the points of a purge were marked; None where it was about another mark."""
-    for condition in (row.facts.get("filter") or {}).get("must", ()):
-        if condition.get("key") == f"{flag}.at":
-            return datetime.fromisoformat(condition["range"]["lt"])
-    return None
 
 
 def _counted(opened: Session, one: Purge) -> Purge:

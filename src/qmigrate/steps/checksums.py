@@ -47,6 +47,8 @@ class Checksums:
         self._place = place
         # One look-up at a time: the application's database has better things to do.
         self._lock = threading.Lock()
+        # Queries whose ids are written as usual.
+        self._usual: list[Query] = []
 
     def checked(
         self, filling: Embed, ids: Sequence[PointId], payload_of: Callable[[int], Payload], inputs: Sequence[Any]
@@ -79,8 +81,13 @@ class Checksums:
         query = Query(wanted.sql, wanted.key, (wanted.column,), wanted.parameters)
         url = self._place.settings.database(wanted.database)
         with self._lock, closing(Rows(url, query, name=wanted.database)) as rows:
-            # Where points without a row are usual, SQL is not read as a whole for them.
-            found = rows.of(ids, thorough=wanted.missing != "accept")
+            found = rows.of(ids, thorough=False)
+            lacking = [one for one in ids if one not in found]
+            if lacking and wanted.missing != "accept" and query not in self._usual:
+                # However they are written: SQL is read as a whole, so no longer once that has found none.
+                more = rows.of(lacking)
+                found |= more
+                self._usual += [] if more else [query]
             return {identifier: values[0] for identifier, values in found.items()}
 
     def _trouble(self, filling: Embed, known: Any, payload: Payload, item: Any) -> Failure | None:

@@ -74,7 +74,7 @@ def _is_due(one: Purge) -> bool:
 def _left(one: Purge) -> list[Text]:
     """Points that stay although they carry the mark or once did, and why."""
     because = {
-        NOT_OURS: f"{one.flag}.at is old, and this ledger has no record of having marked them",
+        NOT_OURS: f"{one.flag}.at is old, and no soft deletion of this ledger holds for them",
         WRITTEN_AGAIN: "the mark was written again since",
         REMOVED: "the mark was removed since",
     }

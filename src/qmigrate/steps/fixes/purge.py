@@ -33,8 +33,8 @@ class Purge(Removal):
     """Deletes what soft deletions have marked.
 
     Its edit is that of a :class:`~qmigrate.steps.fixes.removal.Removal` whose ``filter`` selects what carries a mark
-    of long ago, with ``flag``, ``before``, maybe ``since`` (what was marked earlier is left), and ``marks``: ``log``,
-    ``run``, ``step`` and ``generation`` of each soft deletion.
+    of long ago, with ``flag``, ``before``, and ``marks``: ``log``, ``run``, ``step`` and ``generation`` of each soft
+    deletion.
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
@@ -72,13 +72,12 @@ class Purge(Removal):
     def _followed(self, found: Found) -> Iterator[tuple[list[PointId], list[PointId]]]:
         """Ids that still have the mark that was recorded, each once, and those that have another one by now."""
         before = datetime.fromisoformat(self._edit["before"])
-        since = datetime.fromisoformat(self._edit["since"]) if "since" in self._edit else None
         seen: set[PointId] = set()
         marks: list[Any] = []
         for entries in self._entries():
             # One mark per soft deletion: the list is as short as there are of these.
             marks += [one for one in _distinct(entries, self._flag) if one not in marks]
-            due = [entry for entry in entries if _is_within(entry.after[self._flag], since, before)]
+            due = [entry for entry in entries if datetime.fromisoformat(entry.after[self._flag]["at"]) < before]
             now = self._values([entry.id for entry in due])
             mine, again = list[PointId](), list[PointId]()
             for entry in due:
@@ -119,11 +118,6 @@ class Purge(Removal):
         return self._matching(ids) if ids else set()
 
 
-def _is_within(mark: JsonObject, since: datetime | None, before: datetime) -> bool:
-    at = datetime.fromisoformat(mark["at"])
-    return at < before and (since is None or at >= since)
-
-
 def _distinct(entries: Sequence[Entry], flag: str) -> list[Any]:
     found: list[Any] = []
     for entry in entries:
@@ -132,22 +126,38 @@ def _distinct(entries: Sequence[Entry], flag: str) -> list[Any]:
     return found
 
 
-def to_follow(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
+def holding(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
     """Soft deletions of an audit that hold: what was taken back has marked nothing, unless that was taken back too.
 
     Args:
         rows: of the audit, newest first.
     """
+    undone = _undone(rows)
+    return [
+        row
+        for row in rows
+        if row.kind == SOFT_DELETE and row.collection and row.facts.get("flag") and row.id not in undone
+    ]
+
+
+def to_follow(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
+    """Those of them whose marks may go: where a purge was taken back, its points were meant to stay.
+
+    Args:
+        rows: of the audit, newest first.
+    """
+    undone = _undone(rows)
+    kept = {one for row in rows if row.kind == PURGE and row.id in undone for one in row.facts.get("purges", ())}
+    return [row for row in holding(rows) if row.id not in kept]
+
+
+def _undone(rows: Sequence[DeletionRow]) -> set[int]:
+    """Rows that were taken back, and not again brought about by an undo of the undo."""
     undone: set[int] = set()
-    found = []
     for row in rows:
-        if row.id in undone:
-            continue
-        if row.facts.get("undoes") is not None:
+        if row.id not in undone and row.facts.get("undoes") is not None:
             undone.add(int(row.facts["undoes"]))
-        if row.kind == SOFT_DELETE and row.collection and row.facts.get("flag"):
-            found.append(row)
-    return found
+    return undone
 
 
 def is_over(row: DeletionRow, rows: Sequence[DeletionRow], since: datetime) -> bool:
@@ -157,7 +167,7 @@ def is_over(row: DeletionRow, rows: Sequence[DeletionRow], since: datetime) -> b
         rows: of the audit, newest first.
         since: a purge of before this moment can't be taken back.
     """
-    if row not in to_follow(rows):
+    if row not in holding(rows):
         return True
     return any(
         later.kind == PURGE
