@@ -17,7 +17,7 @@ from qmigrate.steps.fixes.bring_back import exported_by
 from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.fixes.journal import journal_name, windows, write, write_ids
 from qmigrate.steps.fixes.kinds import opened
-from qmigrate.steps.fixes.looks import LONGEST, WORTH, Look, OldLookError, Pace
+from qmigrate.steps.fixes.looks import LONGEST, WORTH, Look, OldLookError
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap, consented
 from qmigrate.steps.fixes.sighting import forget
@@ -95,14 +95,14 @@ def change(step: EditPoints, work: Work) -> Facts:
         return done
     work.progress.begin(work.collection, "change", selected, done["entries"])
     hand = Hand(own(work, step.target), work.store, work.tick)
-    throttle, pace = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick)), Pace()
+    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
     with opened(_place(work, step), step.edit) as fix:
         stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
-        for entries in _portions(stored, lambda: throttle.portion(pace.portion(fix.portion()))):
+        for entries in _portions(stored, lambda: throttle.portion(hand.pace.portion(fix.portion()))):
             work.tick()
             # Before the points are looked at again, so that little time lies between that look and the change.
             throttle.take(len(entries))
-            counted = _change(work, step, fix, hand, entries, pace)
+            counted = _change(work, step, fix, hand, entries)
             done = {name: done[name] + counted.get(name, 0) for name in done}
             work.note(done)
             work.tick(len(entries))
@@ -120,22 +120,20 @@ def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> I
             done += len(some)
 
 
-def _change(
-    work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry], pace: Pace | None = None
-) -> dict[str, int]:
+def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
     """Change one portion; how many entries became what.
 
     Nothing is sent a second time without another look: an answer that got lost may be that of a change that was made,
     and other clients write meanwhile.
     """
-    portion = _Portion(fix, hand, entries, pace or Pace())
+    portion = _Portion(fix, hand, entries)
     for attempt in range(_TRIES):
         try:
             return _patiently(work, portion)
         except OldLookError as error:
             if error.portion and len(entries) > 1:
                 half = len(entries) // 2
-                parts = [_change(work, step, fix, hand, part, pace) for part in (entries[:half], entries[half:])]
+                parts = [_change(work, step, fix, hand, part) for part in (entries[:half], entries[half:])]
                 return {name: sum(part[name] for part in parts) for name in parts[0]}
             work.tick()
         except NotFoundError:
@@ -167,8 +165,8 @@ class _Portion:
         left: how many were to be changed, of each try.
     """
 
-    def __init__(self, fix: Fix, hand: Hand, entries: Sequence[Entry], pace: Pace) -> None:
-        self._fix, self._hand, self._entries, self._pace = fix, hand, entries, pace
+    def __init__(self, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> None:
+        self._fix, self._hand, self._entries = fix, hand, entries
         self._slow = fix.looks_again
         self.left: list[int] = []
 
@@ -199,7 +197,7 @@ class _Portion:
 
         with sent_once():
             self._fix.write(replace(self._hand, tick=tick), agreed)
-        self._pace.took(len(self._entries), since.age)
+        self._hand.pace.took(len(self._entries), since.age)
 
 
 def verify(step: EditPoints, work: Work) -> Facts:
