@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -118,42 +119,59 @@ def test_points_that_come_while_deleted_ones_come_back_are_newer(made, monkeypat
 
 
 @pytest.mark.parametrize("kind", [deleting, undoing, setting, unsetting])
-def test_a_look_that_has_grown_old_is_done_again(made, monkeypatch, kind):
-    """The process stands still between the look and the change, and another client writes meanwhile."""
+def test_a_look_in_which_the_process_stood_still_is_done_again(made, monkeypatch, kind):
+    """It is stopped for a minute between looking and changing, and another client writes meanwhile."""
     act, now, paused = kind(made), [0.0], []
     monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
-    original = edit._looked_at
+    change = edit._Portion._write
 
-    def looked(fixing, hand, entries, left):
-        still = type(fixing).still
+    def stopped(self, agreed, look):
+        if not paused:
+            paused.append(1)
+            now[0] += looks.LONGEST + 1
+            written(made, self._hand.store, 2)
+        change(self, agreed, look)
 
-        def stopped(self, found):
-            kept = still(self, found)
-            if not paused:
-                paused.append(1)
-                now[0] += looks.WORTH + 1
-                written(made, hand.store, 2)
-            return kept
-
-        with monkeypatch.context() as patch:
-            patch.setattr(type(fixing), "still", stopped)
-            return original(fixing, hand, entries, left)
-
-    monkeypatch.setattr(edit, "_looked_at", looked)
+    monkeypatch.setattr(edit._Portion, "_write", stopped)
     (done,) = act().done
     assert (made.contents()[2][0], done.changed_meanwhile, paused) == (NEW, 1, [1])
 
 
+@pytest.mark.parametrize("kind", [setting, unsetting])
+def test_a_change_that_takes_long_is_looked_at_in_between(made, monkeypatch, kind):
+    """Each request takes longer than a look is worth: what another client writes before the next one stays."""
+    act, now, sent = kind(made), [0.0], []
+    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+    monkeypatch.setattr(payload, "_grouped", lambda entries: ([PayloadEdit([one.id], one.after, [])] for one in entries))
+    edit_payloads = payload.PayloadFix.write
+
+    def slow(self, hand, entries):
+        def tick(count=0, note=""):
+            now[0] += looks.WORTH + 1
+            sent.append(1)
+            if len(sent) == 1:
+                written(made, hand.store, COUNT)
+            hand.tick(count, note)
+
+        edit_payloads(self, dataclasses.replace(hand, tick=tick), entries)
+
+    monkeypatch.setattr(payload.PayloadFix, "write", slow)
+    (done,) = act().done
+    assert (made.contents()[COUNT][0], done.changed_meanwhile, done.changed, len(sent)) == (NEW, 1, COUNT - 1, COUNT - 1)
+
+
 def test_what_never_comes_in_time_is_refused(made, monkeypatch):
-    """Where every look is old at once nothing is changed, and the run can be finished later."""
-    act = deleting(made)
-    before = made.contents()
+    """Where every look is old at once the run stops, says so, and can be finished later."""
+    act = setting(made)
     with monkeypatch.context() as slow:
         slow.setattr(looks, "WORTH", -1.0)
-        with pytest.raises(UnavailableError, match="to be looked at and changed"):
+        slow.setattr(edit, "WORTH", -1.0)
+        slow.setattr(payload.PayloadFix, "write", lambda self, hand, entries: hand.tick())
+        with pytest.raises(UnavailableError, match="can't be changed within"):
             act()
-    assert made.contents() == before
-    assert act().done[0].changed == 3
+    assert {value["text"] for value, _ in made.contents().values()} != {"old"}
+    act()
+    assert {value["text"] for value, _ in made.contents().values()} == {"old"}
 
 
 def test_a_limiter_that_lets_a_few_pass_is_no_end(made, monkeypatch):

@@ -17,7 +17,7 @@ from qmigrate.steps.fixes.bring_back import exported_by
 from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.fixes.journal import journal_name, windows, write, write_ids
 from qmigrate.steps.fixes.kinds import opened
-from qmigrate.steps.fixes.looks import WORTH, Look, OldLookError, Pace
+from qmigrate.steps.fixes.looks import LONGEST, WORTH, Look, OldLookError
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap, consented
 from qmigrate.steps.fixes.sighting import forget
@@ -95,16 +95,14 @@ def change(step: EditPoints, work: Work) -> Facts:
         return done
     work.progress.begin(work.collection, "change", selected, done["entries"])
     hand = Hand(own(work, step.target), work.store, work.tick)
-    throttle, pace = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick)), Pace()
+    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
     with opened(_place(work, step), step.edit) as fix:
         stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
-        for entries in _portions(stored, lambda: throttle.portion(pace.portion(fix.portion()))):
+        for entries in _portions(stored, lambda: throttle.portion(hand.pace.portion(fix.portion()))):
             work.tick()
             # Before the points are looked at again, so that little time lies between that look and the change.
             throttle.take(len(entries))
-            look = Look()
             counted = _change(work, step, fix, hand, entries)
-            pace.took(len(entries), look.age)
             done = {name: done[name] + counted.get(name, 0) for name in done}
             work.note(done)
             work.tick(len(entries))
@@ -128,11 +126,12 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
     Nothing is sent a second time without another look: an answer that got lost may be that of a change that was made,
     and other clients write meanwhile.
     """
+    portion = _Portion(fix, hand, entries)
     for attempt in range(_TRIES):
         try:
-            return _patiently(work, fix, hand, entries)
-        except OldLookError:
-            if len(entries) > 1:
+            return _patiently(work, portion)
+        except OldLookError as error:
+            if error.portion and len(entries) > 1:
                 half = len(entries) // 2
                 parts = [_change(work, step, fix, hand, part) for part in (entries[:half], entries[half:])]
                 return {name: sum(part[name] for part in parts) for name in parts[0]}
@@ -142,52 +141,63 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
             if attempt == _TRIES - 1 or work.store.aliases().get(hand.alias) != step.target:
                 raise
     raise UnavailableError(
-        f"point {entries[0].id} of {work.collection} takes longer than {WORTH:g} s to be looked at and changed",
+        f"point {entries[0].id} of {work.collection} can't be changed within {WORTH:g} s after it was looked at",
         hint="run the same command again when the server has less to do: it goes on from here",
     )
 
 
-def _patiently(work: Work, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
+def _patiently(work: Work, portion: _Portion) -> dict[str, int]:
     """Try as long as the server is waited for, or something gets done: a limiter may let only a few requests pass."""
-    left: list[int] = []
     while True:
-        begun = len(left)
+        begun = len(portion.left)
         try:
-            return repeated(lambda: _looked_at(fix, hand, entries, left), work.store.request_timeout)
+            return repeated(portion.change, work.store.request_timeout)
         except TransientError:
-            if len(left) - begun < 2 or left[-1] >= left[begun]:
+            if len(portion.left) - begun < 2 or portion.left[-1] >= portion.left[begun]:
                 raise
             work.tick()
 
 
-def _looked_at(fix: Fix, hand: Hand, entries: Sequence[Entry], left: list[int]) -> dict[str, int]:
-    """Look at a portion, and change what is as it was found, unless that look has grown old.
+class _Portion:
+    """Entries that are looked at and changed together.
 
-    Args:
-        left: gets how many are to be changed.
+    Attributes:
+        left: how many were to be changed, of each try.
     """
-    look = Look()
-    counted = {"entries": len(entries), "changed": 0, "moved": 0, "gone": 0}
-    states = fix.states(entries, writing=True)
-    for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
-        counted[name] = states.count(state)
-    waiting = [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
-    agreed = fix.still(waiting)
-    left.append(len(agreed))
-    counted["moved"] += len(waiting) - len(agreed)
-    counted["changed"] += len(agreed)
-    if fix.looks_again:
-        look = Look()
 
-    def tick(count: int = 0, note: str = "") -> None:
-        hand.tick(count, note)
-        look.check()
+    def __init__(self, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> None:
+        self._fix, self._hand, self._entries = fix, hand, entries
+        self._slow = fix.looks_again
+        self.left: list[int] = []
 
-    if agreed:
-        look.check()
+    def change(self) -> dict[str, int]:
+        """Look at them, and change what is as it was found, unless that look has grown old."""
+        look, counted = Look(), {"entries": len(self._entries), "changed": 0, "moved": 0, "gone": 0}
+        states = self._fix.states(self._entries, writing=True)
+        for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
+            counted[name] = states.count(state)
+        there = [entry for entry, state in zip(self._entries, states, strict=True) if state == "before"]
+        agreed = self._fix.still(there)
+        self.left.append(len(agreed))
+        counted["moved"] += len(there) - len(agreed)
+        counted["changed"] += len(agreed)
+        if agreed:
+            self._write(agreed, look)
+        return counted
+
+    def _write(self, agreed: Sequence[Entry], look: Look) -> None:
+        slow, self._slow = self._slow, True
+        if not slow:
+            look.check(LONGEST, portion=False)
+        since = Look()
+
+        def tick(count: int = 0, note: str = "") -> None:
+            self._hand.tick(count, note)
+            since.check(WORTH, portion=True)
+
         with sent_once():
-            fix.write(replace(hand, tick=tick), agreed)
-    return counted
+            self._fix.write(replace(self._hand, tick=tick), agreed)
+        self._hand.pace.took(len(self._entries), since.age)
 
 
 def verify(step: EditPoints, work: Work) -> Facts:

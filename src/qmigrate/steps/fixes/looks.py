@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import time
 
-#: Seconds after which points are looked at again before they are changed: others write meanwhile.
+#: Seconds after a look in which requests may follow the first one: others write meanwhile.
 WORTH = 5.0
-#: Points that are looked at together at first, and how long such a portion should take, in seconds.
+#: A look that takes longer may be one in which the process stood still: it is done again, and then it is slow.
+LONGEST = 60.0
+#: Points that are looked at together at first, and how long their change should take, in seconds.
 FIRST, QUICK, SLOW = 2000, 0.5, 1.5
 
 
 class OldLookError(Exception):
-    """Points were looked at too long ago to be changed: work was slow, or the process was stopped for a while."""
+    """Points were looked at too long ago to be changed: work was slow, or the process was stopped for a while.
+
+    Args:
+        portion: how many of them can be changed in time is the question; else the look itself took long.
+    """
+
+    def __init__(self, portion: bool) -> None:
+        super().__init__(portion)
+        self.portion = portion
 
 
 class Look:
@@ -25,18 +35,21 @@ class Look:
         """Seconds since, by the clock that went on most: one of them stands still while a machine sleeps."""
         return max(now - then for now, then in zip(_clocks(), self._began, strict=True))
 
-    def check(self) -> None:
-        """See that it is still worth something.
+    def check(self, limit: float, *, portion: bool) -> None:
+        """See that it is not longer ago than `limit` seconds.
 
         Raises:
-            OldLookError: it is not.
+            OldLookError: it is.
         """
-        if self.age > WORTH:
-            raise OldLookError
+        if self.age > limit:
+            raise OldLookError(portion)
 
 
 class Pace:
-    """How many points to look at together, so that little time lies between a look and the last change behind it."""
+    """How many points to look at together, so that little time lies between a look and the last change behind it.
+
+    A look may be slow whatever it is about; what counts is the time behind it.
+    """
 
     def __init__(self) -> None:
         self._most = FIRST
@@ -46,7 +59,7 @@ class Pace:
         return min(most, self._most)
 
     def took(self, points: int, seconds: float) -> None:
-        """A portion of so many points has taken so long."""
+        """The change of so many points has taken so long."""
         if seconds > SLOW:
             self._most = max(1, min(self._most, points) // 2)
         elif seconds < QUICK and points >= self._most:

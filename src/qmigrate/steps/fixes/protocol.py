@@ -14,6 +14,7 @@ from qmigrate.model.fix import Entry, Found
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import OperationIds, Store
+from qmigrate.steps.fixes.looks import Pace
 from qmigrate.steps.work import Code, Tick
 
 if TYPE_CHECKING:
@@ -61,11 +62,13 @@ class Hand:
     Attributes:
         alias: of the present holder: a later one takes it away, so nothing of an earlier one lands.
         tick: to be called between requests.
+        pace: how many points are looked at and changed together.
     """
 
     alias: EpochAlias
     store: Store
     tick: Tick
+    pace: Pace = field(default_factory=Pace)
 
 
 class Fix(Protocol):
