@@ -273,7 +273,7 @@ def canonical(value: Any) -> str:
 def packed(folder: Path) -> bytes:
     """All files of a folder, always the same bytes for the same files."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:xz", preset=9) as archive:
+    with tarfile.open(fileobj=out, mode="w:xz", preset=6) as archive:
         for file in sorted(folder.rglob("*")):
             found = tarfile.TarInfo(str(file.relative_to(folder)))
             found.mode = 0o700 if file.is_dir() else 0o600

@@ -209,9 +209,9 @@ def restored(folder: Path) -> Project:
 
 
 def restore_begun(folder: Path) -> Project:
-    """Killed in the middle of a restore."""
+    """Killed in a restore: points are written, and not noted."""
     made = archived(folder)
-    made.killed("after checkpoint", 1, "snapshot", "restore", "docs", "--latest", "--yes")
+    made.killed("before checkpoint", 1, "snapshot", "restore", "docs", "--latest", "--yes")
     return made
 
 

@@ -1,4 +1,4 @@
-"""Makes the golden files anew: ``python -m tests.golden.make``, a minute at most.
+"""Makes the golden files anew: ``python -m tests.golden.make``, a minute on an idle machine.
 
 They hold what a version of qmigrate has stored and said, so that a later one can be held against it. Unchanged code makes
 the same bytes again: ids, keys, times and names are fixed, and what was measured is taken out.
@@ -40,9 +40,10 @@ AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
 #: What makes sets, and the keys of a payload, come in the same order each time.
 SAME = {"PYTHONHASHSEED": "0", "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
 #: Keys of what was measured, in facts and reports.
-_MEASURED = frozenset({"milliseconds", "seconds", "fill", "prove", "index", "read", "build", "model", "write"})
+_MEASURED = frozenset({"milliseconds", "gap_milliseconds", "seconds", "taken_at", "fill", "prove", "index", "read", "build", "model", "write"})
 _PROCESS = re.compile(r"process \d+")
 #: What a server calls a snapshot.
+_SERVER = re.compile(r"127\.0\.0\.1:\d+")
 _SNAPSHOT = re.compile(r"-\d+-\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d\.snapshot")
 #: Columns of a lease that say which process had it.
 _HOLDER = {"pid": common.PROCESS, "boot_id": None, "pid_namespace": None, "process_start": None}
@@ -216,12 +217,17 @@ def _settled(column: str, value: Any) -> Any:
     if value.startswith(("{", "[")) and column != "operations":
         with contextlib.suppress(ValueError):
             value = json.dumps(_unmeasured(json.loads(value)))
-    return _SNAPSHOT.sub("-1-2025-01-01-12-00-00.snapshot", _PROCESS.sub(f"process {common.PROCESS}", value))
+    value = _SERVER.sub("127.0.0.1:6333", _PROCESS.sub(f"process {common.PROCESS}", value))
+    return _SNAPSHOT.sub("-1-2025-01-01-12-00-00.snapshot", value)
 
 
 def _unmeasured(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
-        return {name: _unmeasured(part, name) for name, part in value.items()}
+        said = {name: _unmeasured(part, name) for name, part in value.items()}
+        snapshot = str(said.get("name")).endswith(".snapshot")
+        # Of the machine's disk, and of what a server has packed.
+        fixed = {"whole": 10**12, **({"checksum": "0" * 64} if snapshot else {})}
+        return {**said, **{name: one for name, one in fixed.items() if said.get(name)}}
     if isinstance(value, list):
         return [_unmeasured(part, key) for part in value]
     measured = key in _MEASURED and isinstance(value, float)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 import sqlite3
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +17,7 @@ import yaml
 from qdrant_client import QdrantClient, models
 from qdrant_client.local.qdrant_local import QdrantLocal
 from tests.golden import adapter
-from tests.golden.common import point
+from tests.golden.common import in_database, point
 
 POINTS = 30
 HEADER = '''"""revision {id}"""
@@ -190,18 +192,40 @@ class Project:
         self.sql(f"INSERT INTO assets VALUES {values}")  # noqa: S608  values of our own
 
 
-def loaded(folder: Path, **more: Any) -> Project:
+def _stocked(folder: Path, build: Callable[[Path], Project]) -> Project:
+    """A copy of what was built before in a folder next to this one: it is the same each time."""
+    stock = folder.parent / f".{build.__name__}"
+    made = _STOCK.get(stock) or _STOCK.setdefault(stock, build(stock))
+    shutil.copytree(stock, folder)
+    in_database(folder / "ledger.db", str(stock), str(folder))
+    copied = copy.copy(made)
+    copied.folder = folder
+    return copied
+
+
+_STOCK: dict[Path, Project] = {}
+
+
+def loaded(folder: Path) -> Project:
     """A collection of 30 points at 0001."""
-    made = Project(folder, **more)
+    return _stocked(folder, _load)
+
+
+def _load(folder: Path) -> Project:
+    made = Project(folder)
     made.revise("0001", CREATE)
     made.cli("upgrade", "0001")
     made.load()
     return made
 
 
-def rebuilt(folder: Path, **more: Any) -> Project:
+def rebuilt(folder: Path) -> Project:
     """The same at 0002, with a way back."""
-    made = loaded(folder, **more)
+    return _stocked(folder, _rebuild)
+
+
+def _rebuild(folder: Path) -> Project:
+    made = loaded(folder)
     made.revise("0002", ADD)
     made.cli("upgrade", "0002")
     return made
