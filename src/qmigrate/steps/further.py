@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from qmigrate.errors import RefusedError
 from qmigrate.model.names import EpochAlias, is_internal
-from qmigrate.model.plan import GoLive
+from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import Change
 from qmigrate.model.state import DELETING
 from qmigrate.steps.work import Work
@@ -42,6 +43,23 @@ def take(work: Work, guard: EpochAlias, item: Change, target: str) -> None:
         work.note({EARLIER: {**work.facts(work.phase).get(EARLIER, {}), item.name: led}})
     # An alias can't point to an alias.
     work.store.change_aliases(guard, make={item.name: target})
+
+
+def refuse_managed(work: Work, aliases: Iterable[str]) -> None:
+    """A name by which another collection is under management is not a further name of this one.
+
+    Raises:
+        RefusedError: it is; where that collection is dropped first, the name is free.
+    """
+    wanted = set(aliases) - {work.collection}
+    rows = work.lease.ledger.all_generations() if wanted else {}
+    taken = sorted(name for name in wanted & rows.keys() if any(one.state == "live" for one in rows[name]))
+    if taken:
+        raise RefusedError(
+            f"{taken[0]} is a collection under management itself: as an alias of {work.collection} it would lead its "
+            "readers and writers to other points, and nothing would be left of its name",
+            hint=f"another alias; or drop {taken[0]} in an earlier revision",
+        )
 
 
 def give(work: Work, guard: EpochAlias, item: Change, source: str) -> None:
@@ -82,7 +100,7 @@ def led_back(work: Work, alias: str, earlier: str | None) -> str | None:
     owner, row = owners.get(earlier, (None, None))
     target: str | None = earlier if row is None or row.state != DELETING else None
     if owner is not None and owner != work.collection:
-        target = work.store.aliases().get(owner, owner)
+        target = next((one.physical for one in rows[owner] if one.state == "live"), None)
     if target in present:
         return target
     work.progress.say(f"{work.collection}: {alias} led to {earlier} before, which is gone: the alias is removed")
@@ -156,7 +174,12 @@ def _say_left(step: GoLive, work: Work, known: Mapping[str, str]) -> None:
             _say_moved(work, alias, led)
 
 
-def _taken(step: GoLive, work: Work) -> frozenset[str]:
+def refuse_taken(step: Build, work: Work) -> None:
+    """The same of the names that the operations of a build give to the collection, before anything is built."""
+    refuse_managed(work, _taken(step, work))
+
+
+def _taken(step: Build | GoLive, work: Work) -> frozenset[str]:
     """Names that the operations of the step give to the collection, whoever has them."""
     touched = (key for operation in work.operations(step.ops) for key in operation.touched())
     return frozenset(str(key[1]) for key in touched if len(key) > 1 and key[0] == "alias")
