@@ -6,6 +6,8 @@
     ├── UsageError                     2   what the user typed or wrote
     │   ├── ConfigError                2   qmigrate.yaml, environment or flags
     │   ├── RevisionError              2   a revision file or the graph
+    │   │   └── UnknownRevisionError   2   there is no revision of that id
+    │   ├── UnknownNameError           2   a name that was given and nothing has; also a NotFoundError
     │   ├── PlanError                  2   an operation that can't be done, found while planning
     │   ├── EmbedError                 2   an embedder or its input
     │   └── RowsError                  2   the application's SQL: no SELECT, or rows that don't fit
@@ -95,6 +97,12 @@ class RevisionError(UsageError):
     """A revision file or the revision graph can't be used."""
 
 
+class UnknownRevisionError(RevisionError):
+    """There is no revision of the id that was given; nothing was done."""
+
+    code = "unknown_revision"
+
+
 class PlanError(UsageError):
     """An operation can't be done on this collection; nothing was written."""
 
@@ -153,6 +161,12 @@ class StoreError(UnavailableError):
 
 class NotFoundError(StoreError):
     """The collection, alias, snapshot or point is not there."""
+
+
+class UnknownNameError(UsageError, NotFoundError):
+    """Nothing has the name that was given, of a collection, generation, snapshot, fix or file; nothing was done."""
+
+    code = "unknown_name"
 
 
 class ConflictError(StoreError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from qmigrate.errors import RevisionError
+from qmigrate.errors import RevisionError, UnknownRevisionError
 from qmigrate.model.patterns import is_forced
 from qmigrate.revision_file import Revision, is_revision, load_file, operations_of
 
@@ -177,7 +177,7 @@ class Revisions:
             hint = "write more of the id"
             raise RevisionError(f'several revisions begin with "{wanted}": {named}', hint=hint)
         known = ", ".join(one.id for one in self._order[-5:]) or "none"
-        raise RevisionError(f'there is no revision "{wanted}"', hint=f"the newest ones are: {known}")
+        raise UnknownRevisionError(f'there is no revision "{wanted}"', hint=f"the newest ones are: {known}")
 
     def ancestors(self, wanted: str) -> frozenset[str]:
         """Ids of everything before a revision, itself left out.

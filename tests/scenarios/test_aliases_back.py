@@ -10,7 +10,7 @@ from tests import harness
 from qmigrate import steps
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
-from qmigrate.errors import StoreError
+from qmigrate.errors import RefusedError, StoreError
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.schema import CollectionSchema
 
@@ -104,6 +104,24 @@ def test_a_name_that_was_taken_goes_back_to_where_it_led(deployment, taker, decl
     assert before["read"] == "one__g0001"
     applied(deployment, taker)
     assert aliases(deployment)["read"].startswith(("two__", "three__"))
+    back.rollback(deployment.settings(), "0001", writes="discard")
+    assert aliases(deployment) == before
+
+
+@pytest.mark.parametrize("more_work", [(), (more("two", "b"),)], ids=["in place", "rebuild"])
+def test_the_name_of_a_collection_is_not_taken_as_an_alias(deployment, more_work):
+    """It would be lost to its own collection; one that was dropped before has left its name, and gets it back."""
+    started(deployment)
+    before = aliases(deployment)
+    path = deployment.revise("0002", listed('op.SetAlias("{name}_one", "{name}_two")', *more_work))
+    with pytest.raises(RefusedError, match="name of a collection under management"):
+        upgrade.upgrade(deployment.settings())
+    assert aliases(deployment) == before
+    back.abort(deployment.settings())
+    text = path.read_text()
+    path.write_text(text.replace("return [", f'return [op.DropCollection("{deployment.name}_one"), '))
+    upgrade.upgrade(deployment.settings())
+    assert aliases(deployment)["one"].startswith("two__")
     back.rollback(deployment.settings(), "0001", writes="discard")
     assert aliases(deployment) == before
 

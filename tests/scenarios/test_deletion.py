@@ -16,7 +16,7 @@ from tests.scenarios.cli import call
 from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import fix, upgrade
-from qmigrate.errors import ArchiveError, PlanError, RefusedError, RowsError, UsageError
+from qmigrate.errors import ArchiveError, PlanError, RefusedError, RowsError, UnknownNameError, UsageError
 from qmigrate.model.transform import Point
 from qmigrate.steps import quiet
 from qmigrate.steps.fixes import journal, removal
@@ -190,7 +190,7 @@ def test_nothing_goes_unless_every_check_passed(made):
     for given, error, words in REFUSED:
         with pytest.raises(error, match=words):
             fix.fix(made.settings(), op.DeletePoints(made.name, **{"reason": "r", **given}))
-    with pytest.raises(PlanError, match="no collection"):
+    with pytest.raises(UnknownNameError, match="no collection 'unknown'"):
         fix.fix(made.settings(), op.DeletePoints("unknown", ids=[1], reason="r"))
     with pytest.raises(RefusedError, match="2 points .* 3 were expected"):
         fix.fix(made.settings(), op.DeletePoints(made.name, ids=[1, 2, 999], reason="r"), expect=3)

@@ -350,7 +350,7 @@ def test_one_generation_goes_and_every_other_way_back_stays(deployment):
     made.revise("0003", ADD.replace('"b"', '"c"'))
     upgrade.upgrade(made.settings())
     assert physical(made) == ["__g0001", "__g0002", "__g0003"]
-    with pytest.raises(NotFoundError, match="no generation nothing is kept"):
+    with pytest.raises(NotFoundError, match="no generation 'nothing' among those that are kept"):
         command.gc(made.settings(), made.name, now=True, generations=["nothing"])
     shown = call(made.root, "gc", made.name, "--now", "--generation", f"{made.name}__g0001", "--dry-run", "--json")
     assert [one["generation"] for one in shown.json["data"]["going"]] == [f"{made.name}__g0001"]
@@ -363,7 +363,7 @@ def test_one_generation_goes_and_every_other_way_back_stays(deployment):
 def test_a_name_without_generations_is_an_error(deployment):
     """A typing mistake is not "nothing to collect"."""
     rebuilt(deployment)
-    with pytest.raises(NotFoundError, match="no collection that matches"):
+    with pytest.raises(NotFoundError, match="there is no collection"):
         command.review(deployment.settings(), "nothing_of_this_name")
 
 

@@ -15,7 +15,7 @@ from qmigrate.cli.app import root
 from qmigrate.commands import late_writes, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.commands.session import opened_ledger
-from qmigrate.errors import LeaseHeldError, NotFoundError, QmigrateError, RefusedError
+from qmigrate.errors import LeaseHeldError, QmigrateError, RefusedError, UnknownRevisionError
 from qmigrate.ledger import Doubt
 from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO
 from qmigrate.steps import golive
@@ -306,7 +306,7 @@ def test_every_kind_of_late_write_is_listed_the_doubtful_first(tmp_path):
     assert (found.rows[0].old["written"], found.rows[3].new["met"]) == (MET.hex(), MET.hex())
     assert found.rows[5].reason == "it has no text"
     assert late_writes.carried(made.settings(), "0001").rows == ()
-    with pytest.raises(NotFoundError, match="never applied"):
+    with pytest.raises(UnknownRevisionError, match="there is no revision"):
         late_writes.carried(made.settings(), "0009")
     runner = CliRunner()
     arguments = ["--config", str(made.config), "history", "--carried", "0002"]

@@ -172,7 +172,7 @@ def test_a_name_whose_generation_is_gone_is_not_put_back(made):
 
 def test_only_names_under_management_are_put_back(made):
     """A name that the ledger doesn't have is not found; one with an unfinished run waits for that."""
-    with pytest.raises(NotFoundError, match="nothing that serves"):
+    with pytest.raises(NotFoundError, match="there is no collection"):
         repair.name(made.settings(), f"{made.name}x")
 
 

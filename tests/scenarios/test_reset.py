@@ -64,7 +64,7 @@ def test_a_reset_leaves_every_point_behind_and_brings_it_back(kept, monkeypatch)
     """Empty with the same schema; late writes stay behind and are counted; undone unless something was written since."""
     made, before = kept, prepare(kept)
     settings, old = made.settings(), schema(made)
-    original = golive._names_to_move
+    original = golive.moves
 
     def late(step, work):
         store = made.store() if "url" in made.qdrant else work.store
@@ -74,7 +74,7 @@ def test_a_reset_leaves_every_point_behind_and_brings_it_back(kept, monkeypatch)
         return original(step, work)
 
     with monkeypatch.context() as patched:
-        patched.setattr(golive, "_names_to_move", late)
+        patched.setattr(golive, "moves", late)
         done = reset.reset(settings, made.name, reason="a new start", expect=POINTS, confirm=reset.PHRASE)
     assert (made.contents(), done.left, done.late) == ({}, POINTS + 1, 1)
     row = audit(made)[0]
@@ -116,7 +116,7 @@ def test_a_reset_is_refused_and_asked_for(kept):
         ([*words, *right[:-1], "delete all vectors"], 10, "needs consent"),
         ([*words, "--yes", "--expect", "11", *right[3:]], 10, "12 points, and 11 were expected"),
         ([*words[:3], *right], 2, "a reason is required"),
-        (["fix", "reset", "unknown", "--reason", "why", *right], 2, "no collection unknown"),
+        (["fix", "reset", "unknown", "--reason", "why", *right], 2, "no collection 'unknown'"),
     ):
         answer = call(made.root, *args)
         assert (answer.code, said in answer.err) == (code, True), answer.text

@@ -69,7 +69,7 @@ def test_one_without_a_snapshot_refuses_all(three):
     for more in ({"snapshot": "x"}, {"into": "other"}):
         with pytest.raises(UsageError, match="may be several collections"):
             restore.restore(made.settings(), f"{made.name}_[ab]", consent=True, **more)
-    with pytest.raises(NotFoundError, match="no collection and no archive"):
+    with pytest.raises(NotFoundError, match="no collection matches .*, and no archive"):
         restore.restore(made.settings(), f"{made.name}_x*", consent=True)
     assert counts(made, names) == [11, 11, 11]
 

@@ -106,7 +106,7 @@ def test_at_a_revision(made):
     assert "at" not in head["changelog"][0]
     every = yaml.safe_load(call(made.root, "schema", "--revision", "head", *there).out)["collections"]
     assert set(every) == {made.name}
-    assert call(made.root, "schema", "nobody", "--revision", "head", *there).code == 9
+    assert call(made.root, "schema", "nobody", "--revision", "head", *there).code == 2
     assert call(made.root, "schema", made.name, "--revision", "0009", *there).code == 2
 
 
@@ -148,7 +148,7 @@ def test_markdown(made):
 def test_names_and_sources(made):
     """Globs choose, unknown names are errors, two sources are one too many, --json is the envelope."""
     assert yaml.safe_load(call(made.root, "schema", f"{made.name[:-1]}*", "--recorded").out)["collections"].keys() == {made.name}
-    assert call(made.root, "schema", "nobody*").code == 9
+    assert call(made.root, "schema", "nobody*").code == 2
     assert call(made.root, "schema", "--live", "--recorded").code == 2
     envelope = call(made.root, "schema", made.name, "--json").json
     assert (envelope["schema"], envelope["data"]["collections"][0]["name"]) == ("qmigrate.schema/1", made.name)

@@ -109,7 +109,7 @@ def test_what_cannot_be_counted(made):
     """One readable error each."""
     name = made.name
     for words, code, told in (
-        (("nowhere",), 9, "there is no collection"),
+        (("nowhere",), 2, "there is no collection"),
         ((name, "--sql", "DELETE FROM sessions"), 2, "not a SELECT"),
         ((name, "--sql", "SELECT directory FROM sessions"), 2, "has the column 'path' not at all"),
         ((name, "--sql", "SELECT directory AS path FROM sessions"), 2, "more than once"),

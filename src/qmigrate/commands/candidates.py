@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from qmigrate.commands.session import Session
-from qmigrate.errors import NotFoundError, QmigrateError, RefusedError, UsageError
+from qmigrate.errors import QmigrateError, RefusedError, UsageError
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.patterns import met
 from qmigrate.model.state import CollectionState, LiveCollection, World
+from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.checks import logical_name_problem
@@ -82,7 +83,7 @@ class Candidates:
         for name in self.chosen:
             state = world.collections[name]
             if state.live is None:
-                raise NotFoundError(f"there is no collection {name!r}", hint="qmigrate status lists what is there")
+                raise unknown("collection", name)
             found.append(self._target(opened, world, state, state.live))
         return found
 
@@ -113,10 +114,7 @@ def find(opened: Session, pattern: str, alias: str | None, *, take_over: bool = 
     present = [state for name, state in sorted(world.collections.items()) if state.live is not None]
     if not present:
         _refuse_other_name(opened, pattern)
-        raise NotFoundError(
-            f"no collection matches {pattern!r}",
-            hint="qmigrate status lists what is there; names are matched, with * and ? as in a shell",
-        )
+        raise unknown("collection", pattern, every)
     present, foreign = (present, []) if pattern in every else _without_foreign(world, present, take_over=take_over)
     chosen, notes, left = _one_name_each(present)
     left += foreign

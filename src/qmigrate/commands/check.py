@@ -16,9 +16,10 @@ from qmigrate.drift import (
     file_findings,
     fingerprint_findings,
 )
-from qmigrate.errors import NotFoundError, QmigrateError
-from qmigrate.model.patterns import met
+from qmigrate.errors import QmigrateError
+from qmigrate.model.patterns import met_by_any
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.unknown import check_known
 from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.planner.members import naming
@@ -133,12 +134,9 @@ def _not_recorded(state: CollectionState) -> bool:
 def _chosen(only: Iterable[str] | None, known: Set[str]) -> set[str]:
     if only is None:
         return set(known)
-    found = {pattern: met(pattern, known) for pattern in only}
-    missing = sorted(pattern for pattern, names in found.items() if not names)
-    if missing:
-        hint = "qmigrate status lists what is there"
-        raise NotFoundError(f"there is no collection {', '.join(missing)}, and no revision creates it", hint=hint)
-    return {name for names in found.values() for name in names}
+    patterns = tuple(only)
+    check_known("collection", patterns, known)
+    return set(met_by_any(patterns, known))
 
 
 def _surroundings(opened: Session, world: World, names: Set[str]) -> Surroundings:

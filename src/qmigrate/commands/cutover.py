@@ -15,7 +15,8 @@ from qmigrate.errors import HeldError, RefusedError, UsageError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model import patterns as globs
 from qmigrate.model.state import OpenRun
-from qmigrate.observe import known_names, observe
+from qmigrate.model.unknown import check_known
+from qmigrate.observe import known_names
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 
@@ -103,10 +104,11 @@ def _choose(opened: Session, patterns: tuple[str, ...], *, every: bool) -> tuple
     notes: list[str] = []
     chosen: list[str] = []
     known = {*runs, *known_names(opened.ledger, opened.store)}
+    check_known("collection", patterns, known)
     for pattern in patterns:
         matching = globs.met(pattern, ready, known)
         if not matching and not globs.is_glob(pattern, known):
-            notes.append(_not_held(opened, pattern, runs.get(pattern)))
+            notes.append(_not_held(pattern, runs.get(pattern)))
             continue
         if not matching:
             notes.append(f"nothing that matches {pattern!r} is held")
@@ -119,12 +121,11 @@ def _is_ready(run: OpenRun) -> bool:
     return run.waiting() is not None or run.let_on()
 
 
-def _not_held(opened: Session, name: str, run: OpenRun | None) -> str:
+def _not_held(name: str, run: OpenRun | None) -> str:
     """Why a named collection is not cut over.
 
     Raises:
         RefusedError: it is not built yet.
-        UsageError: there is no such collection.
     """
     if run is not None:
         last = run.records[-1].phase if run.records else "preflight"
@@ -133,6 +134,4 @@ def _not_held(opened: Session, name: str, run: OpenRun | None) -> str:
             f"{name} is not built and proven yet: its {run.verb} {where}",
             hint="qmigrate status shows it" if run.leased else "qmigrate upgrade goes on with it",
         )
-    if name not in observe(opened.ledger, opened.store).collections:
-        raise UsageError(f"there is no collection {name!r}", hint="qmigrate status lists what is there")
     return f"{name} is not held: nothing to do for it"

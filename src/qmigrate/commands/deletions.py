@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from qmigrate.commands.names import check_recorded
 from qmigrate.commands.session import opened_ledger
 from qmigrate.ledger import DeletionRow
 from qmigrate.ledger.writes import OWN
 from qmigrate.model.patterns import fits
+from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 
 
@@ -70,8 +72,12 @@ def deletions(
         target: a glob, or a part of the target.
         actor: a glob, or a part of who did it.
         limit: most rows.
+
+    Raises:
+        UnknownNameError: neither the ledger nor a revision speaks of the collection.
     """
     with opened_ledger(settings) as ledger:
+        check_recorded(ledger, Revisions.load(settings.scripts), collection)
         rows = ledger.deletions()
     undone = {row.facts["undoes"]: row.id for row in reversed(rows) if row.facts.get("undoes") is not None}
     found = [

@@ -10,10 +10,11 @@ from qmigrate.commands.perform import perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.drift import acceptance, effective, plan_restoration
-from qmigrate.errors import NotFoundError, PendingError, RevisionError
+from qmigrate.errors import PendingError, RevisionError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.unknown import unknown
 from qmigrate.new_revision import create
 from qmigrate.observe import check_ownership, check_place, observe
 from qmigrate.operations.source import Source, change_source
@@ -86,7 +87,7 @@ def _names(world: World, only: Iterable[str] | None) -> list[str]:
     wanted = sorted(world.collections) if only is None else sorted(set(only))
     for name in wanted:
         if name not in world.collections:
-            raise NotFoundError(f"there is no collection {name}", hint="qmigrate status lists what is there")
+            raise unknown("collection", name, world.collections)
     return wanted
 
 

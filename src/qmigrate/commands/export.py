@@ -11,10 +11,11 @@ from typing import Any
 
 from qmigrate import archive
 from qmigrate.commands.session import opened_ledger
-from qmigrate.errors import NotFoundError, RefusedError, UsageError
+from qmigrate.errors import RefusedError
 from qmigrate.ledger import DeletionRow, Ledger
 from qmigrate.model.fix import Entry
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.unknown import unknown
 from qmigrate.settings import Settings
 from qmigrate.steps.erasing.selection import ERASURE
 from qmigrate.steps.fixes.journal import journal_name, windows
@@ -64,8 +65,7 @@ def show(settings: Settings, what: str | Path | int, *, ids: bool = False, vecto
         vectors: vectors, too.
 
     Raises:
-        NotFoundError: there is no such file.
-        UsageError: there is no such fix.
+        UnknownNameError: there is no such file, or no such fix.
         RefusedError: the fix has kept nothing that could be shown.
         ArchiveError: the file is damaged; what came before the damage is whole.
     """
@@ -75,10 +75,7 @@ def show(settings: Settings, what: str | Path | int, *, ids: bool = False, vecto
         return
     path = Path(what)
     if not path.is_file():
-        raise NotFoundError(
-            f"there is no file {path}",
-            hint="qmigrate history --deletions --json names the files of fixes; their number will do, too",
-        )
+        raise unknown("file", str(path))
     yield _of_file(path, None, ids=ids, vectors=vectors)
 
 
@@ -102,7 +99,7 @@ def _of_file(path: Path, row: DeletionRow | None, *, ids: bool, vectors: bool) -
 def _of_fix(settings: Settings, ledger: Ledger, log: int, *, ids: bool, vectors: bool) -> Exported:
     row = ledger.deletion(log)
     if row is None or row.collection is None:
-        raise UsageError(f"there is no fix {log} in the audit", hint="qmigrate history --deletions lists them")
+        raise unknown("fix", log, of=" in the audit")
     facts = row.facts
     file = facts.get("file") or facts.get("archive")
     # An export may have been moved together with its folder.

@@ -12,12 +12,13 @@ from qmigrate.commands.perform import finish_open_runs, perform_held
 from qmigrate.commands.purge import Purge, due, purge
 from qmigrate.commands.results import Outcome
 from qmigrate.commands.session import Session, session
-from qmigrate.errors import NotFoundError, QmigrateError, StoppedError
+from qmigrate.errors import QmigrateError, StoppedError, UnknownNameError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.holdings import holdings, names_with_holdings
 from qmigrate.model.patterns import met
 from qmigrate.model.plan import Job, Plan
 from qmigrate.model.state import World
+from qmigrate.model.unknown import check_known, unknown
 from qmigrate.observe import known_names, observe
 from qmigrate.planner.gc import Choice, Verdict, judge, plan_gc
 from qmigrate.ports import Progress
@@ -215,17 +216,16 @@ def _refuse_unknown(verdicts: Iterable[Verdict], only: frozenset[str] | None) ->
     """
     lacking = sorted((only or frozenset()) - {verdict.generation for verdict in verdicts})
     if lacking:
-        raise NotFoundError(
-            f"no generation {lacking[0]} is kept of the collections that were named",
-            hint="qmigrate gc --dry-run lists what is kept, by its names",
-        )
+        raise unknown("generation", lacking[0], of=" among those that are kept")
 
 
 def _names(opened: Session, pattern: str) -> tuple[str, ...]:
     found = names_with_holdings(opened.ledger, opened.store.physical_names())
-    matching = tuple(met(pattern, found, {*found, *known_names(opened.ledger, opened.store)}))
+    known = {*found, *known_names(opened.ledger, opened.store)}
+    matching = tuple(met(pattern, found, known))
     if not matching and pattern != "*":
-        raise NotFoundError(f"no collection that matches {pattern!r} has a generation", hint="qmigrate status")
+        check_known("collection", [pattern], known)
+        raise UnknownNameError(f"no collection that matches {pattern!r} has a generation", hint="qmigrate status")
     return matching
 
 

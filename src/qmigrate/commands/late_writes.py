@@ -9,14 +9,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import LateWrite, LateWrites
 from qmigrate.commands.session import open_store, opened_ledger
 from qmigrate.commands.snapshot import address
-from qmigrate.errors import NotFoundError, StoreError
+from qmigrate.errors import StoreError, UnknownNameError
 from qmigrate.ledger import Carry, Ledger
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.report import KEPT, MAY_UNDO
 from qmigrate.ports import Store
+from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
 from qmigrate.steps.base import left_and_right
 from qmigrate.steps.sweep import ALREADY, LISTED
@@ -48,12 +50,16 @@ def carried(settings: Settings, revision: str, collection: str | None = None) ->
         collection: restrict to this logical name.
 
     Raises:
-        NotFoundError: no run has anything to do with that revision.
+        UnknownRevisionError: there is no such revision.
+        UnknownNameError: it was never applied to the collection, or there is no such collection.
     """
     with opened_ledger(settings) as ledger:
         found = list(_rows(ledger, revision, collection))
         if not found and all(row.revision != revision for row in ledger.history(collection)):
-            raise NotFoundError(f"{revision} was never applied", hint="qmigrate history lists what was")
+            revisions = Revisions.load(settings.scripts)
+            check_recorded(ledger, revisions, collection)
+            known = revisions.get(revision).id
+            raise UnknownNameError(f"revision {known} was never applied", hint="qmigrate history lists what was")
     order = list(KINDS)
     found.sort(key=lambda row: (order.index(row.kind), -row.run, row.collection, str(row.id).zfill(20)))
     counts = Counter(row.kind for row in found)

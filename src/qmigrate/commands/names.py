@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qmigrate.commands.session import Session
-from qmigrate.errors import UsageError
+from qmigrate.ledger import Ledger
 from qmigrate.model.patterns import met
+from qmigrate.model.unknown import check_known, unknown
 from qmigrate.observe import known_names
-from qmigrate.settings_read import meant
-
-#: Known names that a message lists.
-_LISTED = 8
+from qmigrate.revisions import Revisions
 
 
 def chosen_names(opened: Session, only: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -24,7 +22,7 @@ def chosen_names(opened: Session, only: Iterable[str] | None) -> tuple[str, ...]
         Names in the order of the patterns, each once; None for no restriction.
 
     Raises:
-        UsageError: a pattern matches nothing; says what is known.
+        UnknownNameError: a pattern matches nothing.
     """
     if only is None:
         return None
@@ -33,27 +31,42 @@ def chosen_names(opened: Session, only: Iterable[str] | None) -> tuple[str, ...]
     for pattern in only:
         matching = met(pattern, known)
         if not matching:
-            more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
-            names = f"known: {', '.join(known[:_LISTED])}{more}" if known else "nothing is known yet"
-            raise UsageError(
-                f"--only {pattern}: no collection and no revision has such a name{meant(pattern, known)}", hint=names
-            )
+            raise unknown("collection", pattern, known)
         found += matching
     return tuple(dict.fromkeys(found))
 
 
 def named(opened: Session, patterns: Iterable[str]) -> tuple[str, ...]:
-    """The names that the patterns mean; one that means nothing stays as it is, for the verb's own message."""
+    """The names that the patterns mean in Qdrant and in the ledger.
+
+    Raises:
+        UnknownNameError: a pattern matches nothing.
+    """
     known = known_names(opened.ledger, opened.store)
-    found = [name for pattern in patterns for name in met(pattern, known) or [pattern]]
-    return tuple(dict.fromkeys(found))
+    check_known("collection", patterns := tuple(patterns), known)
+    return tuple(dict.fromkeys(name for pattern in patterns for name in met(pattern, known)))
+
+
+def check_recorded(ledger: Ledger, revisions: Revisions, collection: str | None) -> None:
+    """The ledger has something to say about a name, or a revision creates it; Qdrant isn't asked.
+
+    Raises:
+        UnknownNameError: neither.
+    """
+    if collection is None:
+        return
+    known = {*ledger.collections(), *(run.job.collection for run in ledger.open_runs()), *_in_files(revisions)}
+    if collection in known or ledger.history(collection, 1):
+        return
+    if all(row.collection != collection for row in ledger.deletions()):
+        raise unknown("collection", collection, known, of=" in the ledger")
 
 
 def _known(opened: Session) -> list[str]:
-    named = {
-        operation.pattern
-        for revision in opened.revisions.order()
-        for operation in revision.operations
-        if not operation.is_glob
-    }
-    return sorted({*known_names(opened.ledger, opened.store), *named})
+    return sorted({*known_names(opened.ledger, opened.store), *_in_files(opened.revisions)})
+
+
+def _in_files(revisions: Revisions) -> set[str]:
+    """Names that revisions speak of."""
+    operations = (operation for revision in revisions.order() for operation in revision.operations)
+    return {operation.pattern for operation in operations if not operation.is_glob}

@@ -8,11 +8,11 @@ from typing import Any
 
 from qmigrate.commands.fixed import run_fix
 from qmigrate.commands.session import Session, UserCode, opened_ledger, session
-from qmigrate.errors import NotFoundError
 from qmigrate.ledger import Ledger, Quarantined
 from qmigrate.model.plan import Build, EditPoints, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, Generation, World
+from qmigrate.model.unknown import unknown
 from qmigrate.planner import planned_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
@@ -82,7 +82,7 @@ def quarantine(settings: Settings, collection: str | None = None) -> Quarantine:
     with opened_ledger(settings) as ledger:
         known = sorted({*ledger.collections(), *(one.job.collection for one in ledger.open_runs())})
         if collection is not None and collection not in known:
-            raise NotFoundError(f"there is no collection {collection} in the ledger", hint="qmigrate status")
+            raise unknown("collection", collection, known, of=" in the ledger")
         names = known if collection is None else [collection]
         return Quarantine(tuple(_shown(name, row) for name in names for row in _open(ledger, name)))
 

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 
 from qmigrate.commands.meanings import CHANGED, SAME, Compared, compare, says
+from qmigrate.commands.names import check_recorded
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Repaired
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.drift import plan_loss, plan_put_back
-from qmigrate.errors import NotFoundError, RefusedError, RevisionError
+from qmigrate.errors import RefusedError, RevisionError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.ledger import accept_checksum
 from qmigrate.ledger import unlock as unlock_lease
@@ -21,6 +22,7 @@ from qmigrate.model.names import OWN_ALIAS, as_own, as_probe
 from qmigrate.model.plan import REPAIRED, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
+from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
 from qmigrate.observe import observe
 from qmigrate.planner import leftovers as names
@@ -89,12 +91,15 @@ def unlock(settings: Settings, collection: str) -> Repaired:
     """End the lease of a holder that is known to be dead; its run is then found interrupted.
 
     Raises:
-        RefusedError: there is no such lease.
+        UnknownNameError: there is no such collection.
+        RefusedError: no process holds its lease.
     """
     with opened_ledger(settings) as ledger:
         held = next((row for row in ledger.leases() if row.name == collection and not row.expired), None)
         if held is None:
-            raise RefusedError(f"nobody holds the lease of {collection}", hint="qmigrate status")
+            if collection not in {row.name for row in ledger.leases()}:
+                check_recorded(ledger, Revisions.load(settings.scripts), collection)
+            raise RefusedError(f"no process holds the lease of {collection}", hint="qmigrate status")
         unlock_lease(ledger, collection, ledger.actor)
     return Repaired(action="unlock", subject=collection, detail=f"the lease of {held.owner} on {held.host} is ended")
 
@@ -158,8 +163,11 @@ def vanished(
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         owner = opened.ledger.physicals().get(generation)
         if owner is None:
-            raise NotFoundError(
-                f"the ledger has no generation {generation}, or has it as gone already",
+            raise unknown(
+                "generation",
+                generation,
+                opened.ledger.physicals(),
+                of=" in the ledger, or it is recorded as gone already",
                 hint="qmigrate check names those that are missing",
             )
         _finish(opened, owner, stop, lock_timeout)

@@ -14,13 +14,14 @@ from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address, entries, foreign_archives, moment_of, of_archive
-from qmigrate.errors import NotFoundError, RefusedError, UsageError
+from qmigrate.errors import RefusedError, UnknownNameError, UsageError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
 from qmigrate.model.patterns import ExactName, is_glob, met
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
+from qmigrate.model.unknown import check_known, unknown
 from qmigrate.model.words import quote
 from qmigrate.observe import known_names, observe
 from qmigrate.planner import plan_restore, plan_undo
@@ -209,6 +210,8 @@ def _origins(
     of_archives = {one.name for one in stored}
     known = of_archives.union(known_names(opened.ledger, opened.store))
     if not is_glob(pattern, known):
+        if snapshot is None:
+            check_known("collection", [pattern], known)
         return {pattern: find(opened, pattern, snapshot, folder, into=into)}
     if snapshot is not None or into is not None:
         raise UsageError(
@@ -224,11 +227,11 @@ def _origins(
     return {name: find(opened, name, None, folder, ours=True) for name in names}
 
 
-def _none_of_ours(pattern: str, others: Sequence[str]) -> NotFoundError:
+def _none_of_ours(pattern: str, others: Sequence[str]) -> UnknownNameError:
     """A glob that meets nothing of this ledger; what it would meet of others is named."""
     if not others:
-        return NotFoundError(f"no collection and no archive matches {pattern}", hint="qmigrate snapshot list")
-    return NotFoundError(
+        return unknown("collection", pattern, of=", and no archive")
+    return UnknownNameError(
         f"no collection and no archive of this ledger matches {pattern}; archives of another ledger do",
         hint=f"an exact name restores one: qmigrate snapshot restore {quote(others[0])} --latest",
     )
@@ -241,6 +244,7 @@ def _restored_names(opened: Session, pattern: str) -> list[str]:
         NotFoundError: none of those that a glob matches serves what was restored.
     """
     known = known_names(opened.ledger, opened.store)
+    check_known("collection", [pattern], known)
     if not is_glob(pattern, known):
         return [pattern]
     world = observe(opened.ledger, opened.store)
@@ -251,7 +255,7 @@ def _restored_names(opened: Session, pattern: str) -> list[str]:
         if name in open_runs or was_restored(opened.ledger.moments(name), world.collections[name].physical)
     ]
     if not found:
-        raise NotFoundError(f"no collection that {pattern} matches was restored", hint="qmigrate history")
+        raise UnknownNameError(f"no collection that {pattern} matches was restored", hint="qmigrate history")
     return found
 
 
@@ -289,11 +293,10 @@ def find(
         found = mine or found
     chosen = found[-1:] if snapshot is None else [one for one in found if one.name == snapshot]
     if not chosen:
-        what = f"snapshot {snapshot!r}" if snapshot else "snapshot"
-        raise NotFoundError(
-            f"there is no {what} of {collection}",
-            hint=f"qmigrate snapshot list {quote(collection + '*')}",
-        )
+        hint = f"qmigrate snapshot list {quote(collection + '*')}"
+        if snapshot is not None:
+            raise unknown("snapshot", snapshot, [one.name for one in found], of=f" of {collection}", hint=hint)
+        raise UnknownNameError(f"there is no snapshot of {collection}", hint=hint)
     if chosen[0].path is not None:
         return _of_archive(opened, archive.summary(chosen[0].path), collection, into)
     return _of_snapshot(opened, chosen[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from qmigrate.commands.names import chosen_names, named
+from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
 from qmigrate.commands.perform import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
@@ -124,10 +124,11 @@ def abort(
     """Take back what unfinished runs have begun since the last completed revision.
 
     Raises:
+        UnknownNameError: there is no such collection, and no revision speaks of it.
         RefusedError: a name has moved already, or in-place work can't be undone: the run must be finished.
     """
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
-        names = None if collection is None else named(opened, [collection])
+        names = None if collection is None else chosen_names(opened, [collection])
         resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout, verb="abort")
         made, outcomes = perform(
             opened,

@@ -10,11 +10,12 @@ from typing import Any
 from qmigrate.commands.inline import with_inline
 from qmigrate.commands.session import opened_ledger, session
 from qmigrate.embed import fingerprint_digest
-from qmigrate.errors import NotFoundError, UnavailableError
+from qmigrate.errors import NotFoundError, UnavailableError, UnknownNameError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import is_own_alias
-from qmigrate.model.patterns import is_glob, met, met_by_any
+from qmigrate.model.patterns import is_glob, met_by_any
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.unknown import check_known, unknown
 from qmigrate.observe import observe
 from qmigrate.operations.vector_common import params_of
 from qmigrate.planner.members import Link, chain, naming
@@ -187,7 +188,9 @@ def _of_revision(settings: Settings, patterns: tuple[str, ...], revision: str) -
         if declared is None:
             if name in exact:
                 hint = "op.CreateCollection makes one; qmigrate schema --live shows what is there"
-                raise NotFoundError(f"the revisions up to {target} declare no collection {name}", hint=hint)
+                if not any(operation.matches(name) for one in revisions.order() for operation in one.operations):
+                    raise unknown("collection", name, created)
+                raise UnknownNameError(f"the revisions up to {target} declare no collection {name}", hint=hint)
             continue
         found.append(
             Document(
@@ -233,9 +236,7 @@ def _chosen(patterns: tuple[str, ...], known: Iterable[str]) -> list[str]:
 
 
 def _check_found(patterns: tuple[str, ...], names: list[str]) -> None:
-    for pattern in patterns:
-        if not met(pattern, names):
-            raise NotFoundError(f"no collection matches {pattern!r}", hint="qmigrate status lists what is there")
+    check_known("collection", patterns, names)
 
 
 def _filled_by(

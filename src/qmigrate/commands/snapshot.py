@@ -14,13 +14,14 @@ from qmigrate import __version__, archive
 from qmigrate.archive import Summary
 from qmigrate.commands.results import SnapshotEntry, Snapshots
 from qmigrate.commands.session import Session, session
-from qmigrate.errors import DeniedError, NotFoundError, RefusedError
+from qmigrate.errors import DeniedError, RefusedError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import old_alias
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT
 from qmigrate.model.patterns import met, met_by_any
 from qmigrate.model.plan import Build, Job
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
+from qmigrate.model.unknown import unknown
 from qmigrate.observe import observe
 from qmigrate.ports import Progress, Silent, Snapshot
 from qmigrate.settings import Settings
@@ -126,6 +127,8 @@ def delete(
     """
     with session(settings, writes=not dry_run and consent) as opened:
         found = list(entries(opened, folder or settings.archives, collection))
+        if not found:
+            _matching(observe(opened.ledger, opened.store), collection)
         foreign = foreign_archives(opened, folder or settings.archives, patterns)
         others = [one for one in found if one.path is not None and one.name in foreign]
         # Each by themselves: what another ledger has archived is no reason to let go of what is ours.
@@ -134,7 +137,7 @@ def delete(
             *_chosen(others, patterns, keep, older_than),
         ]
         if patterns and not chosen and keep is None and older_than is None:
-            raise NotFoundError(f"no snapshot matches {', '.join(patterns)}", hint="qmigrate snapshot list")
+            raise unknown("snapshot", patterns[0], [one.name for one in found])
         needed = {**foreign, **_needed(opened.ledger)}
         spared = {one.name: needed[one.name] for one in chosen if one.name in needed}
         rows = tuple(one for one in chosen if one.name not in spared)
@@ -247,7 +250,7 @@ def _generations(state: CollectionState, present: frozenset[str]) -> list[str]:
 def _matching(world: World, pattern: str) -> list[str]:
     found = [name for name in met(pattern, sorted(world.collections)) if world.collections[name].physical is not None]
     if not found and pattern != "*":
-        raise NotFoundError(f"no collection matches {pattern!r}", hint="qmigrate status lists what is there")
+        raise unknown("collection", pattern, world.known)
     return found
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmigrate.commands.session import session
-from qmigrate.errors import NotFoundError, RowsError, UsageError
+from qmigrate.errors import RowsError, UsageError
 from qmigrate.model.payload_path import folder_name
+from qmigrate.model.unknown import unknown
+from qmigrate.observe import known_names
 from qmigrate.rows import Query, Rows
 from qmigrate.settings import Settings
 from qmigrate.steps.stats import Tally, Wanted, tally
@@ -94,7 +96,7 @@ def stats(
     with session(settings, writes=False, looking=True, partial=True) as opened:
         live = opened.store.describe(collection)
         if live is None:
-            raise NotFoundError(f"there is no collection {collection!r}", hint="qmigrate status lists what is there")
+            raise unknown("collection", collection, known_names(opened.ledger, opened.store))
         points, tallies = tally(opened.store, collection, live.schema, wanted)
     found = [_grouped(one, None) for one in tallies]
     if sql is not None:

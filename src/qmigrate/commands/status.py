@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qmigrate.commands.condition import condition, eta, percent
 from qmigrate.commands.inline import files_of, with_inline
+from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
@@ -57,11 +58,16 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
 
 
 def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
-    """What was applied and taken back, newest first."""
+    """What was applied and taken back, newest first.
+
+    Raises:
+        UnknownNameError: neither the ledger nor a revision speaks of the collection.
+    """
     files = Revisions.load(settings.scripts)
     # Qdrant has nothing to say about it.
     with opened_ledger(settings) as ledger:
         check_checksums(files_of(with_inline(files, ledger)), ledger.applied_checksums())
+        check_recorded(ledger, files, collection)
         rows = ledger.history(collection, limit)
         return History(
             rows=tuple(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from qmigrate.commands.session import Session
 from qmigrate.commands.since import refs_since
-from qmigrate.errors import RefusedError, UsageError
+from qmigrate.errors import RefusedError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.plan import Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
+from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
 from qmigrate.planner import plan_undo_fix
 from qmigrate.planner.reset import plan_undo_reset
@@ -20,12 +21,12 @@ def fixed(opened: Session, log: int) -> DeletionRow:
     """The row of a fix that can be taken back.
 
     Raises:
-        UsageError: there is no such fix.
+        UnknownNameError: there is no such fix.
         RefusedError: it has kept nothing to go back by, or was taken back already.
     """
     row = opened.ledger.deletion(log)
     if row is None or row.collection is None or not ("run" in row.facts or row.kind == AUDIT):
-        raise UsageError(f"there is no fix {log} in the audit", hint="qmigrate history --deletions lists them")
+        raise unknown("fix", log, of=" in the audit")
     if row.kind == AUDIT:
         raise RefusedError(
             f"row {log} of the audit is of points that could not be embedded: there is nothing to take back",

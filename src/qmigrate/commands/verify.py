@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qmigrate.commands.session import session
-from qmigrate.errors import NotFoundError, VerificationError
+from qmigrate.errors import VerificationError
 from qmigrate.merge import join
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointTransform
+from qmigrate.model.unknown import unknown
 from qmigrate.ports import Progress, Silent, Store, Stored
 from qmigrate.settings import Settings
 from qmigrate.store import records
@@ -67,7 +68,7 @@ def _shared_vectors(store: Store, a: str, b: str) -> PointTransform:
     for name in (a, b):
         found = store.describe(name)
         if found is None:
-            raise NotFoundError(f"there is no collection or alias {name!r}", hint="qmigrate status lists what is there")
+            raise unknown("collection", name)
         names.append(found.schema.vector_names())
     return PointTransform.identity(names[0] & names[1])
 

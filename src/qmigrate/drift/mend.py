@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from qmigrate.drift.collection import LOST, expected_seal
 from qmigrate.drift.schema import lacking_replicas, restoration
 from qmigrate.drift.undeclared import effective
-from qmigrate.errors import ForeignLedgerError, NotFoundError, RefusedError, RepairNeededError
+from qmigrate.errors import ForeignLedgerError, RefusedError, RepairNeededError, UnknownNameError
 from qmigrate.model.plan import REPAIRED, Closing, CollectionPlan, InPlace, Job, Plan, PutBack, RecordLoss, Step
 from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.model.state import CollectionState, Generation, World
+from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
 from qmigrate.observe import check_place, is_later, lacks_seal
 
@@ -19,12 +20,15 @@ def plan_restoration(world: World, name: str) -> Plan:
     """One in-place step without a revision: the recorded schema again, and the seal.
 
     Raises:
+        UnknownNameError: there is no such collection.
         RefusedError: it isn't under management, is not where the ledger left it, has an unfinished run, or nothing of
             what differs can be restored in place.
     """
     state = world.collections.get(name)
     serving = next((row for row in state.generations if row.state == "live"), None) if state else None
-    if state is None or serving is None or state.declared is None:
+    if state is None or (state.kind == "absent" and not state.managed):
+        raise unknown("collection", name, world.known - {name})
+    if serving is None or state.declared is None:
         raise RefusedError(f"{name} is not under management", hint="qmigrate status lists what is")
     if state.live is None or state.live.physical != serving.physical:
         raise RefusedError(
@@ -61,7 +65,7 @@ def plan_put_back(world: World, name: str) -> Plan:
     """The logical name on the generation that the ledger has as the live one; empty where it is there.
 
     Raises:
-        NotFoundError: the ledger has no such name.
+        UnknownNameError: the ledger has no such name.
         RefusedError: a run of it is not finished.
         RepairNeededError: that generation is gone, or a collection of somebody else has the name.
     """
@@ -135,8 +139,10 @@ def _managed(world: World, name: str) -> tuple[CollectionState, Generation]:
     serving = next((row for row in state.generations if row.state == "live"), None) if state else None
     if world.is_foreign(name):
         raise ForeignLedgerError(f"{name} is under management of another ledger", hint="qmigrate doctor shows both")
-    if state is None or serving is None:
-        raise NotFoundError(f"the ledger has nothing that serves {name}", hint="qmigrate status lists what is there")
+    if state is None or (state.kind == "absent" and not state.managed):
+        raise unknown("collection", name, world.known - {name})
+    if serving is None:
+        raise UnknownNameError(f"the ledger has nothing that serves {name}", hint="qmigrate status lists what is there")
     _refuse_run(state)
     return state, serving
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from qmigrate.errors import PlanError, RefusedError
+from qmigrate.errors import RefusedError
 from qmigrate.model import patterns
 from qmigrate.model.plan import (
     FIXED,
@@ -20,6 +20,7 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
 from qmigrate.operations.base import Operation
 
@@ -51,7 +52,9 @@ def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> li
     if not found and looking:
         found = [state for state in matching if state.live is not None]
     if not found and not operation.is_glob:
-        _refuse_unmanaged(operation, matching)
+        _refuse_unmanaged(operation, matching, world.known)
+    if not matching:
+        raise unknown("collection", str(operation.pattern), world.known)
     if not found:
         raise operation.error(f"no collection under management matches {operation.pattern}")
     for state in found:
@@ -137,10 +140,10 @@ def plan_undo_fix(
     )
 
 
-def _refuse_unmanaged(operation: Operation, matching: Sequence[CollectionState]) -> None:
+def _refuse_unmanaged(operation: Operation, matching: Sequence[CollectionState], known: Set[str]) -> None:
     if matching and matching[0].kind != "absent":
         raise RefusedError(
             f"{operation.pattern} is not under management, so what is changed could not be recorded",
             hint=f"take it over first: qmigrate adopt {quote(operation.pattern)}",
         )
-    raise PlanError(f"there is no collection {operation.pattern}", hint="qmigrate status shows what there is")
+    raise unknown("collection", operation.pattern, known)

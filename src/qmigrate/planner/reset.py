@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qmigrate.errors import PlanError, RefusedError
+from qmigrate.errors import RefusedError
 from qmigrate.model.names import generation_name
 from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import FIXED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
 from qmigrate.model.state import CollectionState
+from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
 from qmigrate.planner.fix import VERB
 from qmigrate.planner.plain import describe, in_order, settled
@@ -28,12 +29,12 @@ def plan_reset(state: CollectionState, *, reason: str, expect: int | None = None
         plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain.way_of`.
 
     Raises:
-        PlanError: there is no such collection.
+        UnknownNameError: there is no such collection.
         RefusedError: it is not under management, its next generation waits, or its name can't become an alias.
     """
     live = state.live
     if live is None:
-        raise PlanError(f"there is no collection {state.name}", hint="qmigrate status shows what there is")
+        raise unknown("collection", state.name)
     if not state.managed:
         raise RefusedError(
             f"{state.name} is not under management, so nothing could lead back from a reset",

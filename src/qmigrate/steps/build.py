@@ -16,6 +16,7 @@ from qmigrate.steps.clone import as_copy, clone, no_room, remove_uploaded, share
 from qmigrate.steps.crew import places_of
 from qmigrate.steps.export import save
 from qmigrate.steps.fill import copy_ranges
+from qmigrate.steps.further import refuse_taken_by
 from qmigrate.steps.owned import own
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models, try_again
@@ -37,6 +38,7 @@ SETTLED_READINGS = 3
 
 def preflight(step: Build, work: Work) -> Facts:
     """Only reads; what is built from this very copy is checked too, on what it will be a copy of."""
+    refuse_taken_by(step, work)
     for later in work.job.steps[work.step + 1 :]:
         if isinstance(later, Build) and later.source == step.target and step.fill == "copy" and not step.ops:
             _check(replace(later, source=step.source), work)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import EpochAlias, is_internal
-from qmigrate.model.plan import GoLive, InPlace, Step
+from qmigrate.model.plan import Build, GoLive, InPlace, Step
 from qmigrate.model.schema import Change
 from qmigrate.model.state import DELETING
 from qmigrate.model.words import quote
@@ -86,7 +86,7 @@ def led_back(work: Work, alias: str, earlier: str | None) -> str | None:
     owner, row = owners.get(earlier, (None, None))
     target: str | None = earlier if row is None or row.state != DELETING else None
     if owner is not None and owner != work.collection:
-        target = work.store.aliases().get(owner, owner)
+        target = next((one.physical for one in rows[owner] if one.state == "live"), None)
     if target in present:
         return target
     work.progress.say(f"{work.collection}: {alias} led to {earlier} before, which is gone: the alias is removed")
@@ -161,7 +161,12 @@ def _say_left(step: GoLive, work: Work, known: Mapping[str, str]) -> None:
             _say_moved(work, alias, led)
 
 
-def _taken(step: GoLive, work: Work) -> frozenset[str]:
+def refuse_taken_by(step: Build, work: Work) -> None:
+    """:func:`refuse_taken` for the names that the operations of a build give, before anything is built."""
+    refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, sorted(_taken(step, work)))
+
+
+def _taken(step: Build | GoLive, work: Work) -> frozenset[str]:
     """Names that the operations of the step give to the collection, whoever has them."""
     touched = (key for operation in work.operations(step.ops) for key in operation.touched())
     return frozenset(str(key[1]) for key in touched if len(key) > 1 and key[0] == "alias")
