@@ -65,7 +65,7 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
 FURTHER: dict[str, tuple[str, tuple[str, ...]]] = {
     "plan.held": ("held", ("plan",)),
     "history.deletions": ("fixed", ("history", "--deletions")),
-    "history.carried": ("carried", ("history", "--carried", "0002")),
+    "history.carried": ("served-hidden", ("history", "--carried", "0002")),
     "check.offline": ("ready", ("check", "--offline")),
     "gc.dry-run": ("ready", ("gc", "--dry-run")),
     "upgrade.rehearse": ("pending", ("upgrade", "--rehearse", "10")),

@@ -97,10 +97,6 @@ def main() -> int:
         with fixed.everywhere():
             _deployments(Path(folder) / "made", fixed, found)
             _answers(Path(folder) / "asked", fixed, found)
-            for name, serve in SERVED.items():
-                fixed.begin(name)
-                serve(Path(folder) / "served" / name)
-                keep(Path(folder) / "served" / name, found)
         found.write()
         _settings(Path(folder) / "settings")
     foreign = [f"{file.relative_to(common.FILES)}: {word}" for file, word in machine_names()]
@@ -111,7 +107,7 @@ def main() -> int:
 
 
 def _deployments(folder: Path, fixed: Fixed, found: Harvest) -> None:
-    builders: dict[str, Callable[[Path], Project]] = {**DEPLOYMENTS, **PLANS}
+    builders: dict[str, Callable[[Path], Project]] = {**DEPLOYMENTS, **PLANS, **SERVED}
     for name, build in builders.items():
         fixed.begin(name)
         build(folder / name)
