@@ -23,7 +23,7 @@ from qdrant_client.local.qdrant_local import QdrantLocal
 FILES = Path(__file__).parent / "files"
 #: Stands in the files for the folder that a deployment was made in.
 ROOT = "@ROOT@"
-#: Whoever acted, and where.
+#: Who acted, and where.
 USER, HOST, PROCESS = "user", "host", 4242
 
 #: Every verb: the deployment that it is run in, and what is typed behind ``qmigrate``. ``/`` stands for its folder.

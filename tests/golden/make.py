@@ -1,4 +1,4 @@
-"""Makes the golden files anew: ``python -m tests.golden.make``, a minute on an idle machine.
+"""Makes the golden files again: ``python -m tests.golden.make``, a minute on an idle machine.
 
 They hold what a version of qmigrate has stored and said, so that a later one can be held against it. Unchanged code makes
 the same bytes again: ids, keys, times and names are fixed, and what was measured is taken out.

@@ -104,7 +104,7 @@ def test_every_reader_of_the_ledger_understands_every_row(name, tmp_path):
     """Also those of runs that were killed."""
     file = unpacked(name, tmp_path) / "ledger.db"
     if not file.exists():
-        # Nobody has changed anything there.
+        # Nothing was changed there yet.
         assert name in ("plain", "plan-create", "plan-record")
         return
     found = adapter.rows_read(file)
