@@ -23,7 +23,7 @@ from qdrant_client.local.qdrant_local import QdrantLocal
 FILES = Path(__file__).parent / "files"
 #: Stands in the files for the folder that a deployment was made in.
 ROOT = "@ROOT@"
-#: Whoever acted, and where.
+#: Who acted, and where.
 USER, HOST, PROCESS = "user", "host", 4242
 
 #: Every verb: the deployment that it is run in, and what is typed behind ``qmigrate``. ``/`` stands for its folder.
@@ -65,7 +65,7 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
 FURTHER: dict[str, tuple[str, tuple[str, ...]]] = {
     "plan.held": ("held", ("plan",)),
     "history.deletions": ("fixed", ("history", "--deletions")),
-    "history.carried": ("carried", ("history", "--carried", "0002")),
+    "history.carried": ("served-hidden", ("history", "--carried", "0002")),
     "check.offline": ("ready", ("check", "--offline")),
     "gc.dry-run": ("ready", ("gc", "--dry-run")),
     "upgrade.rehearse": ("pending", ("upgrade", "--rehearse", "10")),

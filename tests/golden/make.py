@@ -1,4 +1,4 @@
-"""Makes the golden files anew: ``python -m tests.golden.make``, a minute on an idle machine.
+"""Makes the golden files again: ``python -m tests.golden.make``, a minute on an idle machine.
 
 They hold what a version of qmigrate has stored and said, so that a later one can be held against it. Unchanged code makes
 the same bytes again: ids, keys, times and names are fixed, and what was measured is taken out.
@@ -42,7 +42,8 @@ SAME = {"PYTHONHASHSEED": "0", "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python
 #: Keys of what was measured, in facts and reports.
 _MEASURED = frozenset({"milliseconds", "gap_milliseconds", "seconds", "taken_at", "fill", "prove", "index", "read", "build", "model", "write"})
 _PROCESS = re.compile(r"process \d+")
-#: What a server calls a snapshot.
+#: A server has a clock and ports of its own, and calls a snapshot by both.
+_TIME = re.compile(r"(?!2025|2124)\d{4}-\d\d-\d\d([ T])\d\d:\d\d:\d\d(\.\d+)?")
 _SERVER = re.compile(r"127\.0\.0\.1:\d+")
 _SNAPSHOT = re.compile(r"-\d+-\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d\.snapshot")
 #: Columns of a lease that say which process had it.
@@ -97,10 +98,6 @@ def main() -> int:
         with fixed.everywhere():
             _deployments(Path(folder) / "made", fixed, found)
             _answers(Path(folder) / "asked", fixed, found)
-            for name, serve in SERVED.items():
-                fixed.begin(name)
-                serve(Path(folder) / "served" / name)
-                keep(Path(folder) / "served" / name, found)
         found.write()
         _settings(Path(folder) / "settings")
     foreign = [f"{file.relative_to(common.FILES)}: {word}" for file, word in machine_names()]
@@ -111,7 +108,7 @@ def main() -> int:
 
 
 def _deployments(folder: Path, fixed: Fixed, found: Harvest) -> None:
-    builders: dict[str, Callable[[Path], Project]] = {**DEPLOYMENTS, **PLANS}
+    builders: dict[str, Callable[[Path], Project]] = {**DEPLOYMENTS, **PLANS, **SERVED}
     for name, build in builders.items():
         fixed.begin(name)
         build(folder / name)
@@ -217,6 +214,7 @@ def _settled(column: str, value: Any) -> Any:
     if value.startswith(("{", "[")) and column != "operations":
         with contextlib.suppress(ValueError):
             value = json.dumps(_unmeasured(json.loads(value)))
+    value = _TIME.sub(r"2025-01-01\g<1>12:00:00", value)
     value = _SERVER.sub("127.0.0.1:6333", _PROCESS.sub(f"process {common.PROCESS}", value))
     return _SNAPSHOT.sub("-1-2025-01-01-12-00-00.snapshot", value)
 
@@ -226,7 +224,7 @@ def _unmeasured(value: Any, key: str = "") -> Any:
         said = {name: _unmeasured(part, name) for name, part in value.items()}
         snapshot = str(said.get("name")).endswith(".snapshot")
         # Of the machine's disk, and of what a server has packed.
-        fixed = {"whole": 10**12, **({"checksum": "0" * 64} if snapshot else {})}
+        fixed = {"whole": 10**12, **({"checksum": "0" * 64, "digest": "0" * 64} if snapshot else {})}
         return {**said, **{name: one for name, one in fixed.items() if said.get(name)}}
     if isinstance(value, list):
         return [_unmeasured(part, key) for part in value]

@@ -99,7 +99,7 @@ class Project:
 
     Args:
         folder: made when it isn't there.
-        more: sections of the settings beside the usual ones.
+        more: sections of the settings, in addition to the usual ones.
     """
 
     def __init__(self, folder: Path, **more: Any) -> None:
@@ -232,7 +232,7 @@ def _rebuild(folder: Path) -> Project:
 
 
 def plain(folder: Path, **more: Any) -> Project:
-    """A collection that nobody has adopted."""
+    """A collection that is not adopted."""
     made = Project(folder, **more)
     with made.client() as client:
         client.create_collection("docs", {"a": models.VectorParams(size=4, distance=models.Distance.COSINE)})
@@ -241,7 +241,7 @@ def plain(folder: Path, **more: Any) -> Project:
 
 
 def with_rows(folder: Path) -> Project:
-    """Points beside rows of an application."""
+    """Points, and rows of an application."""
     made = loaded(folder)
     made.assets()
     return made

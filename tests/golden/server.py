@@ -1,7 +1,8 @@
-"""What only a server has: clones, hidden names, late writes. Jobs and rows of the ledger are kept, the server is not."""
+"""What only a server has: clones, hidden names, late writes. The ledger is kept, and the server is not."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ def _served(folder: Path, **more: object) -> Iterator[Project]:
         yield made
 
 
-def hidden(folder: Path) -> None:
+def hidden(folder: Path) -> Project:
     """A plain name becomes an alias; late writes are carried; a clone; a snapshot comes back; a rollback."""
     with _served(folder) as made:
         made.revise("0002", project.ADD)
@@ -35,13 +36,23 @@ def hidden(folder: Path) -> None:
         made.cli("snapshot", "restore", "docs", "--latest", "--yes")
         made.cli("snapshot", "restore", "docs", "--undo")
         made.cli("rollback", "0001", "--discard-writes")
+    return _left(made)
 
 
-def gap(folder: Path) -> None:
+def gap(folder: Path) -> Project:
     """A plain collection is deleted before the alias takes its name."""
     with _served(folder, rebuild={"plain_names": "gap", "holdover": "36500d"}) as made:
         made.revise("0002", project.ADD)
         made.cli("upgrade", "--allow-gap")
+    return _left(made)
+
+
+def _left(made: Project) -> Project:
+    """What the ledger alone says is there still."""
+    Project(made.folder / "local")
+    (made.folder / "local" / "qmigrate.yaml").replace(made.folder / "qmigrate.yaml")
+    shutil.rmtree(made.folder / "local")
+    return made
 
 
 def _late(made: Project) -> None:
@@ -51,4 +62,4 @@ def _late(made: Project) -> None:
         client.delete("docs", models.PointIdsList(points=[9]))
 
 
-SERVED: Mapping[str, Callable[[Path], None]] = {"hidden": hidden, "gap": gap}
+SERVED: Mapping[str, Callable[[Path], Project]] = {"served-hidden": hidden, "served-gap": gap}

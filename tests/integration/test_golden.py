@@ -21,6 +21,7 @@ from tests.golden.common import FILES, FURTHER, VERBS, contents, point, unpacked
 from tests.golden.deployments import DELETION, DEPLOYMENTS, ERASURE, ORPHANS, SYNC
 from tests.golden.plans import NAME, PLANS
 from tests.golden.project import ADD, HEADER, POINTS
+from tests.golden.server import SERVED
 
 JOBS = {file.stem: file for file in sorted((FILES / "jobs").glob("*.json"))}
 #: Ways of a step that its kind doesn't tell.
@@ -98,12 +99,12 @@ def test_every_encoded_column_of_the_ledger_has_a_golden_row_that_is_encoded_the
     assert missing == []
 
 
-@pytest.mark.parametrize("name", [*DEPLOYMENTS, *PLANS])
+@pytest.mark.parametrize("name", [*DEPLOYMENTS, *PLANS, *SERVED])
 def test_every_reader_of_the_ledger_understands_every_row(name, tmp_path):
     """Also those of runs that were killed."""
     file = unpacked(name, tmp_path) / "ledger.db"
     if not file.exists():
-        # Nobody has changed anything there.
+        # Nothing was changed there yet.
         assert name in ("plain", "plan-create", "plan-record")
         return
     found = adapter.rows_read(file)
