@@ -14,8 +14,10 @@ from qmigrate.model.patterns import has_wildcard
 _PREFIX = "QMIGRATE_"
 #: Variables that are read, by this package or by the entrypoint of its image, without their beginning.
 VARIABLES = frozenset(
-    "CONFIG QDRANT_URL QDRANT_API_KEY QDRANT_GRPC_PORT QDRANT_GRPC_HOST LEDGER_URL SCRIPTS ACTOR LOG ON_START WAIT "
-    "MAX_ESTIMATE LOCK_TIMEOUT".split()
+    [
+        *("CONFIG", "QDRANT_URL", "QDRANT_API_KEY", "QDRANT_GRPC_PORT", "QDRANT_GRPC_HOST", "LEDGER_URL", "SCRIPTS"),
+        *("ACTOR", "LOG", "ON_START", "WAIT", "MAX_ESTIMATE", "LOCK_TIMEOUT"),
+    ]
 )
 #: What Kubernetes adds for a service whose name begins like that.
 _LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)\w*)?)")

@@ -91,6 +91,9 @@ def test_a_wrong_env_py_is_refused_before_anything_runs(tmp_path, old, new, word
         ("qdrant=", "use one of: require, run, plan, skip"),
         ("qdrant_max=3", "qdrant_max_estimate"),
         ("qdrant_max_estimate=soon", "is not a duration"),
+        ("QDRANT=plan", 'did you mean "qdrant"'),
+        ("Qdrant=plan", "Qdrant=… is unknown"),
+        ("qmigrate=plan", "qmigrate=… is unknown"),
     ],
 )
 def test_an_unknown_argument_is_refused(sqlite, x, words):
