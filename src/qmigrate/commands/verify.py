@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qmigrate.commands.session import session
-from qmigrate.errors import NotFoundError, VerificationError
+from qmigrate.errors import NotFoundError, UsageError, VerificationError
 from qmigrate.merge import join
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointTransform
@@ -21,6 +21,7 @@ def verify(settings: Settings, a: str, b: str, *, progress: Progress | None = No
     at for presence on every point of the first.
 
     Raises:
+        UsageError: two names lead to one collection, which is equal to itself whatever it holds.
         VerificationError: points are missing, extra or different; the first 20 ids and why.
     """
     shown = progress or Silent()
@@ -63,12 +64,18 @@ def _compare(
 
 
 def _shared_vectors(store: Store, a: str, b: str) -> PointTransform:
-    names = []
+    names, physical = [], []
     for name in (a, b):
         found = store.describe(name)
         if found is None:
             raise NotFoundError(f"there is no collection or alias {name!r}", hint="qmigrate status lists what is there")
         names.append(found.schema.vector_names())
+        physical.append(found.physical)
+    if a != b and physical[0] == physical[1]:
+        raise UsageError(
+            f"{a} and {b} lead to the same collection ({physical[0]}): compared with itself it says nothing",
+            hint="name the other generation: qmigrate gc --dry-run lists what is kept",
+        )
     return PointTransform.identity(names[0] & names[1])
 
 
