@@ -268,6 +268,13 @@ def test_a_repair_that_was_interrupted_is_finished(made, monkeypatch):
     assert made.row().state == "ready"
 
 
+def test_verify_names_the_vectors_that_it_does_not_compare(made):
+    """Generations of different revisions are equal in what both have, and no more than that is said."""
+    said = call(made.root, "verify", made.name, f"{made.name}__g0001")
+    assert (said.code, "not compared, since only one of the two has it: vector b, c" in said.out) == (0, True), said.text
+    assert call(made.root, "verify", made.name, f"{made.name}__g0001", "--json").json["data"]["not_compared"] == ["b", "c"]
+
+
 # --- two applications, a ledger each, one Qdrant ---------------------------------------------------------------------
 
 
