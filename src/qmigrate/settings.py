@@ -189,10 +189,8 @@ class Settings:
         file, data = _read_file(config or environ.get("QMIGRATE_CONFIG"), here)
         source = Source(file.parent, environ) if file else here
         read.check_keys(data, _SECTIONS, "")
-        refuse_misspelt(environ, [f"HEALTH_{one.name.upper()}" for one in fields(HealthSettings)], data)
+        refuse_misspelt(environ, _HEALTH, data)
         part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name != "scripts"}
-        refuse_globs(part["collections"])
-        exports = {"exports": source.folder / FixSettings().exports}
         found = cls(
             qdrant=_qdrant(part["qdrant"], qdrant_url or environ.get("QMIGRATE_QDRANT_URL"), source),
             ledger=_ledger(part["ledger"], ledger_url or environ.get("QMIGRATE_LEDGER_URL"), here, source),
@@ -201,13 +199,13 @@ class Settings:
             scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
             embedders=_embedders(part["embedders"], "embedders", source),
             rebuild=RebuildSettings(**_values(RebuildSettings, part["rebuild"], "rebuild", source)),
-            fixes=FixSettings(**exports | _values(FixSettings, part["fixes"], "fixes", source)),
+            fixes=_fixes(part["fixes"], source),
             limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
             estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
             health=HealthSettings(**_values(HealthSettings, part["health"], "health", source) | health_of(environ)),
             lint=LintSettings(**_values(LintSettings, part["lint"], "lint", source)),
             metrics=MetricSettings(**_values(MetricSettings, part["metrics"], "metrics", source)),
-            collections={name: _override(name, value, source) for name, value in part["collections"].items()},
+            collections=_overrides(part["collections"], source),
             folder=source.folder,
             config=file,
             actor=_actor(environ.get("QMIGRATE_ACTOR")) if actor is None else _actor(actor, "--actor"),
@@ -304,6 +302,8 @@ _FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 _SECTIONS = tuple(
     entry.name for entry in fields(Settings) if entry.name not in ("folder", "config", "actor", "metadata", "client")
 )
+#: Variables of the health settings, without their beginning.
+_HEALTH = tuple(f"HEALTH_{entry.name.upper()}" for entry in fields(HealthSettings))
 #: Most characters of an actor's name, and of the facts of a caller as JSON.
 _LONGEST_ACTOR, _LONGEST_FACTS = 255, 65_536
 
@@ -479,6 +479,16 @@ def _placed(written: str, source: Source) -> str:
     if not schema and not bare.startswith(("./", "../", "~/")):
         return written
     return f"{schema}{source.folder / Path(bare).expanduser()}"
+
+
+def _fixes(data: Mapping[str, Any], source: Source) -> FixSettings:
+    exports = {"exports": source.folder / FixSettings().exports}
+    return FixSettings(**exports | _values(FixSettings, data, "fixes", source))
+
+
+def _overrides(data: Mapping[str, Any], source: Source) -> dict[str, CollectionOverride]:
+    refuse_globs(data)
+    return {name: _override(name, value, source) for name, value in data.items()}
 
 
 def _override(name: str, data: Any, source: Source) -> CollectionOverride:

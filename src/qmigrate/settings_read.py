@@ -446,7 +446,7 @@ def yaml_file(file: Path) -> dict[str, Any]:
         data = yaml.safe_load(content)
         tree = yaml.compose(content, Loader=yaml.SafeLoader)
         _refuse_duplicates(tree, file)
-        refuse_misread(tree, file)
+        refuse_misread(tree, file, yaml.safe_load)
     except yaml.YAMLError as error:
         # Not str(error): it quotes the line, which may hold a password.
         mark = getattr(error, "problem_mark", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,14 @@ def refuse_globs(names: Collection[str]) -> None:
             )
 
 
-def refuse_misread(node: Any, file: Path) -> None:
+def refuse_misread(node: Any, file: Path, read: Callable[[str], object]) -> None:
     """Refuse plain words that YAML reads as something else than they say: ``010`` is 8 to it, ``12:30`` is 750.
 
     In what is compared with payloads, dates and ``no`` as well: there a text may be meant.
 
     Args:
-        node: of the whole file, as ``yaml.compose`` gives it.
+        node: of the whole file, as YAML's composer gives it.
+        read: what YAML makes of a word.
 
     Raises:
         ConfigError: names the line.
@@ -89,7 +90,7 @@ def refuse_misread(node: Any, file: Path) -> None:
         if odd or (compared and kind == "timestamp"):
             line = scalar.start_mark.line + 1
             raise ConfigError(
-                f"{file}, line {line}: YAML reads {text} as {_read_as(kind, text)}",
+                f"{file}, line {line}: YAML reads {text} as {'a date' if kind == 'timestamp' else read(text)}",
                 hint=f'a text stands in quotes: "{text}"; a number is written in decimal digits',
             )
 
@@ -107,12 +108,6 @@ def _scalars(node: Any, *, compared: bool) -> Iterator[tuple[Any, bool]]:
             yield from _scalars(item[1], compared=compared or str(item[0].value) in _COMPARED)
         else:
             yield from _scalars(item, compared=compared)
-
-
-def _read_as(kind: str, text: str) -> str:
-    import yaml
-
-    return {"timestamp": "a date"}.get(kind) or f"{yaml.safe_load(text)!r}"
 
 
 def _texts(data: object) -> Iterator[str]:

@@ -111,3 +111,33 @@ def test_the_two_directions_interleave(postgres):
     (project.folder / "versions" / "a0_rev.py").unlink()
     project.upgrade("head", "qdrant=run")
     assert project.made.row().revision == "0003"
+
+
+HELD = """
+def upgrade():
+    return [op.AlterVector(
+        "{name}", "a", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"), cutover="hold"
+    )]
+"""
+
+
+def test_what_is_built_and_held_is_not_taken_back_by_a_downgrade(tmp_path):
+    """It would go live with the next cut-over: the downgrade stops and names abort, and passes when that was done."""
+    project = project_at(tmp_path, f"sqlite:///{tmp_path}/sql.db")
+    made = project.made
+    made.revise("0003", HELD)
+    project.revise("a1", "def upgrade():\n    qdrant.run('0002')\n", down=None)
+    project.revise("a2", "def upgrade():\n    qdrant.run('0003')\n\ndef downgrade():\n    qdrant.revert('0003')\n")
+    project.upgrade("a1")
+    made.load(5)
+    with pytest.raises(BridgeError, match="built, proven and held"):
+        project.upgrade()
+    project.upgrade("head", "qdrant=skip")
+    with pytest.raises(BridgeError, match="begun and not finished") as refused:
+        project.downgrade("a1")
+    assert f"qmigrate abort {made.name}" in str(refused.value)
+    assert project.version() == "a2"
+    assert call(made.root, "abort", made.name).code == 0
+    project.downgrade("a1")
+    assert project.version() == "a1"
+    assert made.row().revision == "0002"

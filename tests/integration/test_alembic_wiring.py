@@ -93,6 +93,9 @@ def test_a_wrong_env_py_is_refused_before_anything_runs(tmp_path, old, new, word
         ("qdrant_max_estimate=soon", "is not a duration"),
         ("qdrant_max_estimate=600", "qdrant_max_estimate=600 has no unit"),
         ("qdrant_lock_timeout=5", "qdrant_lock_timeout=5 has no unit"),
+        ("QDRANT=plan", 'did you mean "qdrant"'),
+        ("Qdrant=plan", "Qdrant=… is unknown"),
+        ("qmigrate=plan", "qmigrate=… is unknown"),
     ],
 )
 def test_an_unknown_argument_is_refused(sqlite, x, words):

@@ -444,13 +444,22 @@ SYNC = ("fix", "sync", "NAME", "--field", "v", "--yes")
         (("fix", "undo", "99"), ("there is no fix 99",)),
         (("fix", "undo", "9" * 20), ("there is no fix 9999",)),
         ((*DELETE, "--prefix", "\\"), ("would select every path",)),
+        ((*DELETE, "--sql", "SELECT id FROM rows", "--param", "n=7"), ("a value for n", "no parameter :n")),
+        ((*DELETE, "--id", "1", "--param", "n=7"), ("a value for n, and no query",)),
+        ((*SYNC, "--sql", "SELECT id, v FROM rows", "--param", "n=7"), ("a value for n", "no parameter :n")),
+        (
+            ("fix", "orphans", "NAME", "--sql", "SELECT id FROM rows", "--param", "n=7", "--check"),
+            ("a value for n", "no parameter :n"),
+        ),
+        ((*DELETE, "--sql", "SELECT :n AS id", "--param", "n=7", "--param", "n=8"), ("--param n is given twice",)),
+        (("verify", "NAME", "NAME__g0001"), ("lead to the same collection",)),
     ],
 )
 def test_what_is_typed_wrong_is_a_usage_error(local, args, words):
     """Files, numbers and filters that can't be read are exit 2 with what is wrong, and never to be reported."""
     assert call(local.root, "upgrade").code == 0
     (local.root / "latin.json").write_bytes(b'{"must": "\xe9"}')
-    refused(local.root, tuple(local.name if one == "NAME" else one for one in args), 2, *words)
+    refused(local.root, tuple(one.replace("NAME", local.name) for one in args), 2, *words)
 
 
 def test_a_folder_of_windows_is_a_folder(local):
@@ -498,7 +507,7 @@ def test_points_of_another_server_are_never_taken_for_those_of_the_url(qdrant_se
         mixed = {"QMIGRATE_QDRANT_URL": two.qdrant["url"], "QMIGRATE_LEDGER_URL": two.ledger_url}
         name = one.name
         for args in (
-            ("verify", name, f"{name}__g0001"),
+            ("verify", name, name),
             ("fix", "stats", name),
             ("fix", "delete", name, "--id", "1", "--reason", "r", "--dry-run"),
             ("doctor",),
@@ -507,6 +516,6 @@ def test_points_of_another_server_are_never_taken_for_those_of_the_url(qdrant_se
             assert (said.code, "another one than" in " ".join(said.text.split())) == (2, True), said.text
         assert call(one.root, "status", env=mixed).code == 0
         right = {**mixed, "QMIGRATE_QDRANT_GRPC_PORT": str(two.qdrant["grpc_port"])}
-        assert call(one.root, "verify", name, f"{name}__g0001", env=right).code == 0
+        assert call(one.root, "verify", name, name, env=right).code == 0
     finally:
         clean(one)

@@ -54,7 +54,7 @@ def read_only_verbs(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
         "status": (("status",), 0),
         "status --exit-code": (("status", "--exit-code"), 3),
         "history": (("history",), 0),
-        "verify": (("verify", name, f"{name}__g0001"), 0),
+        "verify": (("verify", name, name), 0),
         "doctor": (("doctor",), 0),
         "snapshot list": (("snapshot", "list", f"{name}*"), 0),
         "snapshot delete --dry-run": (("snapshot", "delete", "--of", f"{name}*", "--keep", "0", "--dry-run"), 0),

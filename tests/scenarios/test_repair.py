@@ -268,6 +268,13 @@ def test_a_repair_that_was_interrupted_is_finished(made, monkeypatch):
     assert made.row().state == "ready"
 
 
+def test_verify_names_the_vectors_that_it_does_not_compare(made):
+    """Generations of different revisions are equal in what both have, and no more than that is said."""
+    said = call(made.root, "verify", made.name, f"{made.name}__g0001")
+    assert (said.code, "not compared, since only one of the two has it: vector b, c" in said.out) == (0, True), said.text
+    assert call(made.root, "verify", made.name, f"{made.name}__g0001", "--json").json["data"]["not_compared"] == ["b", "c"]
+
+
 # --- two applications, a ledger each, one Qdrant ---------------------------------------------------------------------
 
 
@@ -428,6 +435,35 @@ def test_what_serves_without_its_seal_is_never_nothing_to_do(made, change):
     assert f"qmigrate repair --schema {made.name}" in found.out
     assert call(made.root, "repair", "--schema", made.name, "--yes").code == 0
     assert call(made.root, "upgrade").code == 0
+    assert ends(made) == {None}
+
+
+def moved_to_alike(store, name):
+    """The alias leads to another client's collection, with the schema of the first revision."""
+    schema = store.describe(f"{name}__g0001").schema.with_(aliases=())
+    store.create_collection(f"{name}_other", schema, seal=None, defer_index=False)
+    store.drop_alias(name)
+    store.create_alias(name, f"{name}_other")
+
+
+@pytest.mark.parametrize("change", [made_again, moved_to_alike], ids=lambda change: change.__name__)
+def test_what_is_adopted_in_the_place_of_another_collection_is_said(made, change):
+    """The points of before stay until a human says otherwise, whatever their holdover was."""
+    changed(made, change)
+    said = call(made.root, "adopt", made.name)
+    assert (said.code, "another client has moved or made it again" in said.text) == (0, True), said.text
+    assert ends(made) == {None}
+
+
+def ends(made: Deployment) -> set:
+    """When the holdovers of what is kept end."""
+    from qmigrate.ledger import Ledger
+
+    ledger = Ledger.open(made.ledger_url)
+    try:
+        return {row.held_until for row in ledger.generations(made.name) if row.state == "retired"}
+    finally:
+        ledger.close()
 
 
 def restored_from_a_backup(made: Deployment, change) -> None:

@@ -16,9 +16,11 @@ from qmigrate.alembic.watch import Watch, refusal
 from qmigrate.commands import gate, inline, rollback, upgrade
 from qmigrate.commands.session import opened_ledger
 from qmigrate.commands.sql_gate import waits
-from qmigrate.errors import QmigrateError, RevisionError
+from qmigrate.errors import QmigrateError, RefusedError, RevisionError
+from qmigrate.ledger import Ledger
 from qmigrate.ledger.links import LINKED, SKIPPED
 from qmigrate.lint.alembic_files import directives_behind_sql
+from qmigrate.model.words import quote
 from qmigrate.operations.base import Operation
 from qmigrate.revisions import Revisions
 
@@ -149,6 +151,8 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
         return
     with _outside(watch), opened_ledger(settings) as ledger:
         wanted = inline.resolve(settings.scripts, ledger, revision)
+        if bridge.wish.mode is not Mode.SKIP:
+            _refuse_begun(ledger, wanted, watch.where)
         if not any(one.revision == wanted for entries in ledger.all_applied().values() for one in entries):
             log.info("vector revision %s is taken back already", wanted)
         elif bridge.wish.mode is Mode.SKIP:
@@ -158,6 +162,25 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
             log.info("taking vector revision %s back", wanted)
             rollback.revert(settings, wanted, writes=writes, progress=Logged())
             inline.drop_unless_begun(ledger, wanted)
+
+
+def _refuse_begun(ledger: Ledger, revision: str, where: str) -> None:
+    """What is built and held, or was interrupted, goes live some day: it is not taken back by not being applied yet.
+
+    Raises:
+        RefusedError: a run of it is not finished.
+    """
+    begun = [
+        run.job.collection
+        for run in ledger.open_runs()
+        if any((one.revision, one.direction) == (revision, "upgrade") for one in run.job.closes)
+    ]
+    if begun:
+        raise RefusedError(
+            f"{where} takes vector revision {revision} back, and for {', '.join(begun)} it is begun and not finished: "
+            "the next qmigrate upgrade or cutover would apply it",
+            hint="\n".join(f"qmigrate abort {quote(name)}" for name in begun),
+        )
 
 
 def _run(bridge: Integration, watch: Watch, found: gate.Gate, directive: str, max_estimate: float | None) -> None:

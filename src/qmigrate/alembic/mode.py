@@ -34,7 +34,7 @@ class Wish:
     lock_timeout: float | None = None
 
 
-#: Keys of ``-x`` that begin with "qdrant".
+#: Keys of ``-x`` that are ours; nothing else may begin like one.
 _KEYS = ("qdrant", "qdrant_max_estimate", "qdrant_lock_timeout")
 
 
@@ -45,8 +45,9 @@ def wish(arguments: Mapping[str, object]) -> Wish:
         UsageError: an unknown mode or key, or no duration; nothing has run.
     """
     for key in arguments:
-        if key.startswith("qdrant") and key not in _KEYS:
-            raise UsageError(f"alembic -x {key}=… is unknown{meant(key, _KEYS)}", hint=f"known: {', '.join(_KEYS)}")
+        if key.lower().startswith(("qdrant", "qmigrate")) and key not in _KEYS:
+            close = meant(key.lower(), _KEYS)
+            raise UsageError(f"alembic -x {key}=… is unknown{close}", hint=f"known: {', '.join(_KEYS)}")
     chosen = arguments.get("qdrant", Mode.REQUIRE.value)
     known = [mode.value for mode in Mode]
     if chosen not in known:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,20 @@ def parameter(text: str) -> tuple[str, Any]:
     if not name or not mark:
         raise _usage(f"--param {text}: expected NAME=VALUE")
     return name, value_of(value, f"--param {name}")
+
+
+def parameters(texts: Iterable[str]) -> dict[str, Any]:
+    """Every ``NAME=VALUE``.
+
+    Raises:
+        click.UsageError: one is something else, or a name stands there twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in map(parameter, texts):
+        if name in found:
+            raise _usage(f"--param {name} is given twice")
+        found[name] = value
+    return found
 
 
 def point_id(text: str) -> int | str:

@@ -25,7 +25,7 @@ from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
 from qmigrate.model.words import counted
 from qmigrate.new_revision import NewFile, compose, write_new
-from qmigrate.observe import known_names, observe
+from qmigrate.observe import known_names, lacks_seal, observe
 from qmigrate.operations.source import Source, alias_source, create_source, drop_source
 from qmigrate.planner.adopt import Choice, Target, Verdict, judge, number_of, plan_adopt, refuse_differences
 from qmigrate.planner.members import chain
@@ -378,9 +378,20 @@ def _row(verdict: Verdict, finding: _Finding) -> Adopted:
     )
 
 
+def _notes_of_before(target: Target) -> list[str]:
+    """What the ledger has had behind the name, where that is not what is adopted now."""
+    row = next((one for one in target.state.generations if one.state == "live"), None)
+    if row is None or (row.physical == target.live.physical and not lacks_seal(target.state)):
+        return []
+    was = row.physical if row.physical != target.live.physical else f"{row.physical}, with the seal that it lacks now"
+    now = f"about {target.live.points:,} points are adopted now"
+    said = f"{target.name} was {was}: another client has moved or made it again, and {now}"
+    return [f"{said}. What is kept of before stays until qmigrate gc --now"]
+
+
 def _notes(verdict: Verdict) -> list[str]:
     target = verdict.target
-    notes = []
+    notes = _notes_of_before(target)
     strict = target.live.schema.config.get("strict_mode_config") or {}
     if strict.get("enabled") and strict.get("write_rate_limit") == 1:
         notes.append(

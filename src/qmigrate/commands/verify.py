@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qmigrate.commands.session import session
-from qmigrate.errors import VerificationError
+from qmigrate.errors import UsageError, VerificationError
 from qmigrate.merge import join
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointTransform
@@ -18,17 +18,18 @@ from qmigrate.store import records
 def verify(settings: Settings, a: str, b: str, *, progress: Progress | None = None) -> VerificationReport:
     """Compare every point of two collections (names or aliases): ids, payload, and the vectors that both have.
 
-    Vectors that only one side declares are left out of the comparison. Filled vectors of the second side are looked
-    at for presence on every point of the first.
+    Vectors that only one side declares are left out of the comparison, and named in the report. Filled vectors of the
+    second side are looked at for presence on every point of the first.
 
     Raises:
+        UsageError: two names lead to one collection, which is equal to itself whatever it holds.
         VerificationError: points are missing, extra or different; the first 20 ids and why.
     """
     shown = progress or Silent()
     with session(settings, writes=False, progress=progress, looking=True, partial=True) as opened:
         store = opened.store
-        transform = _shared_vectors(store, a, b)
-        report = VerificationReport(source=a, target=b)
+        transform, alone = _shared_vectors(store, a, b)
+        report = VerificationReport(source=a, target=b, not_compared=alone)
         shown.begin(a, "verify", store.count(a))
         for key, left, right in join(_keyed(store, a), _keyed(store, b)):
             _compare(key, left, right, transform, report)
@@ -63,14 +64,21 @@ def _compare(
         report.failures.add(identifier, reason)
 
 
-def _shared_vectors(store: Store, a: str, b: str) -> PointTransform:
-    names = []
+def _shared_vectors(store: Store, a: str, b: str) -> tuple[PointTransform, tuple[str, ...]]:
+    """What is compared, and the vectors that only one of the two has."""
+    names, physical = [], []
     for name in (a, b):
         found = store.describe(name)
         if found is None:
             raise unknown("collection", name)
         names.append(found.schema.vector_names())
-    return PointTransform.identity(names[0] & names[1])
+        physical.append(found.physical)
+    if a != b and physical[0] == physical[1]:
+        raise UsageError(
+            f"{a} and {b} lead to the same collection ({physical[0]}): compared with itself it says nothing",
+            hint="name the other generation: qmigrate gc --dry-run lists what is kept",
+        )
+    return PointTransform.identity(names[0] & names[1]), tuple(sorted(names[0] ^ names[1]))
 
 
 def _keyed(store: Store, name: str) -> Iterator[tuple[bytes, Stored]]:

@@ -65,7 +65,7 @@ def _of_inner(where: Mapping[str, Any], condition: Mapping[str, Any], *, turned:
 
 def _of_field(condition: Mapping[str, Any], *, turned: bool) -> Iterator[str]:
     said = [name for name in _SAID if condition.get(name) is not None]
-    if not said:
+    if not said and set(condition) <= {"key", *_SAID}:
         yield f"the condition {_shown(condition)} says nothing of its field"
     elif len(said) > 1:
         yield f"the condition {_shown(condition)} has {' and '.join(said)}, and only one is read: write one for each"

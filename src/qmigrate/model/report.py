@@ -51,6 +51,7 @@ class VerificationReport:
         sampled: points that were embedded a second time.
         lowest_cosine: the worst of that sample; None without a sample.
         failures: points that are not proven.
+        not_compared: of `verify`: vectors that only one of the two has.
     """
 
     source: str
@@ -65,6 +66,7 @@ class VerificationReport:
     sampled: int = 0
     lowest_cosine: float | None = None
     failures: Findings = field(default_factory=Findings)
+    not_compared: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 #: What hides words and semicolons from a look at the text: comments, strings, quoted names, dollar quotes.
 _OPAQUE = re.compile(
@@ -72,6 +73,18 @@ def body(sql: str) -> str:
 def parameters(sql: str) -> frozenset[str]:
     """Names of the ``:parameters`` in a statement."""
     return frozenset(re.findall(r"(?<![:\w\\]):(\w+)(?!:)", bare(sql)))
+
+
+def problem_of_values(sql: str, given: Collection[str]) -> str | None:
+    """Why these values don't fit the parameters of a query: each has one, and none is for nothing.
+
+    A value that the query doesn't ask for was to bound it: without, more rows are meant than somebody thinks.
+    """
+    known = parameters(sql)
+    missing, unused = known - set(given), set(given) - known
+    if missing:
+        return f"the query has a parameter :{min(missing)} without a value"
+    return f"there is a value for {min(unused)}, and the query has no parameter :{min(unused)}" if unused else None
 
 
 def bare(sql: str) -> str:

@@ -97,10 +97,7 @@ class SyncPayload(DataFix):
         for name, value in (("key", self.key), ("database", self.database), *self.fields.items()):
             if not isinstance(value, str) or not value:
                 raise self.error(f"{name} must be a name, not {value!r}")
-        missing = statement.parameters(self.sql) - set(self.parameters)
-        if missing:
-            raise self.error(f"the query has a parameter :{min(missing)} without a value")
-        problem = self.share_problem(self.max_share)
+        problem = statement.problem_of_values(self.sql, self.parameters) or self.share_problem(self.max_share)
         if problem:
             raise self.error(problem)
 

@@ -255,12 +255,8 @@ class DeletePoints(DataFix):
 
     def _sql_problem(self) -> str | None:
         if self.sql is None:
-            return None
-        missing = statement.parameters(self.sql) - set(self.parameters)
-        return statement.problem(self.sql) or (
-            f"the query has a parameter :{min(missing)} without a value" if missing else None
-        )
-
+            return f"there is a value for {min(self.parameters)}, and no query" if self.parameters else None
+        return statement.problem(self.sql) or statement.problem_of_values(self.sql, self.parameters)
 
     def _age_problem(self) -> str | None:
         if self.older_than is None:

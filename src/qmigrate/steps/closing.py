@@ -27,6 +27,7 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
+from qmigrate.observe import lacks_seal
 from qmigrate.steps.further import EARLIER, recorded
 from qmigrate.steps.owned import own, reach, release
 from qmigrate.steps.work import Work
@@ -124,6 +125,8 @@ def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
         return
     closings = _closings(work)
     generations, embedders = _recorded(work, step.target, closings, step.changes)
+    if lacks_seal(work.state):
+        generations = [*generations, *_without_end(work.state.generations)]
     release(work, [step.target])
     earlier = work.facts("change").get(EARLIER, {})
     changes = tuple(recorded(change, earlier).to_json() for change in step.changes)
@@ -229,6 +232,8 @@ def close_adopt(work: Work, step: Adopt) -> None:
     left = [row for row in work.state.generations if row.state == "live" and row is not known]
     rows = [replace(row, state="retired" if row.physical in present else "gone") for row in left]
     rows += _beside(work, step)
+    if left or lacks_seal(work.state):
+        rows += _without_end(work.state.generations)
     row = known or Generation(step.number, step.target, None, (), declared or CollectionSchema(), "live", swept=True)
     row = replace(
         row,
@@ -243,6 +248,15 @@ def close_adopt(work: Work, step: Adopt) -> None:
     _seal(work, row, applied, embedders)
     release(work, [step.target, *step.beside])
     _close(work, closings, [*rows, row], "adopt", step.target, (), step.report, embedders)
+
+
+def _without_end(generations: Sequence[Generation]) -> list[Generation]:
+    """Those that are kept, from now on until a human says otherwise.
+
+    What serves was not what the ledger left there. Whoever says that it is right may be wrong, and these may have the
+    only points that are left.
+    """
+    return [replace(row, held_until=None) for row in generations if row.state == "retired"]
 
 
 def _beside(work: Work, step: Adopt) -> list[Generation]:

@@ -33,7 +33,9 @@ def show_verification(console: Console, report: VerificationReport) -> None:
         console.print(f"  {identifier}  {reason}")
     if report.failures.count > len(report.failures.named):
         console.print(f"  … {number(report.failures.count)} in all")
-    console.print("They hold the same." if report.holds else "They differ.")
+    same = "They hold the same" if report.holds else "They differ"
+    alone = ", ".join(name or "(unnamed)" for name in report.not_compared)
+    console.print(f"{same}; not compared, since only one of the two has it: vector {alone}." if alone else f"{same}.")
 
 
 def show_waited(console: Console, result: Waited) -> None:

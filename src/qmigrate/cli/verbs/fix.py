@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.shell import Age, Shell, with_shell
-from qmigrate.cli.values import filter_of, parameter, point_id, value_of
+from qmigrate.cli.values import filter_of, parameters, point_id, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
 from qmigrate.cli.verbs.erase import erase_points, with_erase
@@ -232,14 +232,14 @@ def _sync(settings: Settings, collection: str | None, given: dict[str, Any]) -> 
     from qmigrate.commands.presets import sync_preset
     from qmigrate.operations import SyncPayload
 
-    parameters = dict(parameter(one) for one in given["params"])
+    values = parameters(given["params"])
     said = {name: given[name] for name in ("reason", "max_share") if given[name] not in (None, "")}
     query = {name: given[name] for name in ("key", "database") if given[name] is not None}
     if given["preset"] is not None:
         if query or any(given[name] for name in ("sql", "sql_file", "fields", "json_columns")):
             message = "with --preset query and fields are those of the preset"
             raise click.UsageError(message, click.get_current_context())
-        return sync_preset(settings, given["preset"], parameters, collection=collection, **said)
+        return sync_preset(settings, given["preset"], values, collection=collection, **said)
     if collection is None or not given["fields"]:
         message = "name a COLLECTION, the query and at least one --field, or a --preset"
         raise click.UsageError(message, click.get_current_context())
@@ -253,7 +253,7 @@ def _sync(settings: Settings, collection: str | None, given: dict[str, Any]) -> 
         collection,
         sql=sql,
         fields={name: column or name.rpartition(".")[2] for name, _, column in pairs},
-        parameters=parameters,
+        parameters=values,
         json=given["json_columns"],
         **query,
         **said,
@@ -266,7 +266,7 @@ def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -
     clashing = [name for name in ("ids", "filter_", "prefix", "sql", "kind", "older_than") if given[name]]
     if clashing:
         raise click.UsageError("with --preset the conditions are those of the preset", click.get_current_context())
-    values = dict(parameter(one) for one in given["params"])
+    values = parameters(given["params"])
     if given["value"] is not None:
         values["value"] = value_of(given["value"], "--value")
     kept = False if given["no_export"] else None
@@ -299,7 +299,7 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
         sql=given["sql"],
         key=given["key"],
         database=given["database"],
-        parameters=dict(parameter(one) for one in given["params"]),
+        parameters=parameters(given["params"]),
         reason=given["reason"],
         max_share=given["max_share"],
         export=not given["no_export"],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.shell import Duration, Shell, with_shell
-from qmigrate.cli.values import parameter
+from qmigrate.cli.values import parameters
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.fix import check_bounded, consent, expect, ids_to, max_rate, max_share, tenant, yes
 
@@ -112,7 +112,7 @@ def _wish(settings: Settings, collection: str | None, given: dict[str, Any]) -> 
     from qmigrate.commands.presets import OrphanPreset, orphan_preset
     from qmigrate.operations import DeleteOrphans
 
-    parameters = dict(parameter(one) for one in given["params"])
+    values = parameters(given["params"])
     said = {name: given[name] for name in ("reason", "grace", "max_share") if given[name] is not None}
     said |= {"export": False} if given["no_export"] else {}
     to = {name: given[name] for name in ("missing_table", "missing_call") if given[name] is not None}
@@ -123,12 +123,12 @@ def _wish(settings: Settings, collection: str | None, given: dict[str, Any]) -> 
         if collection is None or given["sql"] is None:
             raise click.UsageError("name a COLLECTION and --sql, or a --preset", click.get_current_context())
         wish = OrphanPreset(
-            DeleteOrphans(collection, **{**query, "parameters": parameters, "reason": "", **said}), **to
+            DeleteOrphans(collection, **{**query, "parameters": values, "reason": "", **said}), **to
         )
     elif query:
         raise click.UsageError("with --preset the query is that of the preset", click.get_current_context())
     else:
-        wish = orphan_preset(settings, given["preset"], parameters, collection=collection, **said, **to)
+        wish = orphan_preset(settings, given["preset"], values, collection=collection, **said, **to)
     if wish.operation.reason:
         return wish
     if not given["check"]:

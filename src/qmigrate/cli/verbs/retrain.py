@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.shell import Shell, with_shell
-from qmigrate.cli.values import parameter, value_of
+from qmigrate.cli.values import parameters, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
 from qmigrate.cli.verbs.fix import check_bounded, expect, max_rate, max_share, yes
@@ -73,7 +73,7 @@ def _wish(collection: str | None, given: dict[str, Any]) -> Wish:
     return Wish(
         name=given["preset"],
         values=[value_of(value, "--value") for value in values],
-        parameters=dict(parameter(one) for one in given["params"]),
+        parameters=parameters(given["params"]),
         reason=given["reason"],
         collection=collection,
         max_share=given["max_share"],
