@@ -7,7 +7,7 @@ from itertools import islice
 
 from qmigrate.errors import EmbedError, PlanError, QuarantineError, RefusedError, RepairNeededError, StoreError
 from qmigrate.model.plan import Build
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.schema import FOUR_BITS, JsonObject, rounds_again
 from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
@@ -39,6 +39,8 @@ def check_build(step: Build, work: Work) -> Facts:
     # A clone takes along what this version doesn't know; whether it did is looked up in it.
     check_source(work, source, keeps_unknown=step.fill == "clone")
     transform = transform_of(work.operations(step.ops), source.schema)
+    if step.fill == "copy":
+        check_rounding(work, step, transform)
     fingerprints: JsonObject = {}
     for vector in transform.filled:
         filling = transform.values[vector]
@@ -90,6 +92,25 @@ def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = Fa
         )
     if source.status == "yellow":
         _wait_until_green(work, source.physical)
+
+
+def check_rounding(work: Work, step: Build, transform: PointTransform) -> None:
+    """No vector is copied whose values a server changes whenever they are written; local mode keeps them as they are.
+
+    Raises:
+        PlanError: one would be.
+    """
+    if work.store.capabilities.local:
+        return
+    found = [name for name in transform.vectors if rounds_again(step.schema.vectors.get(name, {}))]
+    if found:
+        name = found[0]
+        raise PlanError(
+            f"vector {name!r} of {work.collection} is {FOUR_BITS}, and a server scales its values at each "
+            "writing: a copy could not be proven. The live collection was not touched",
+            hint=f'what changes no values can be cloned by the server: strategy="clone"; or give {name!r} another '
+            f'datatype first: op.AlterVector(…, values=CopyOf({name!r}), cutover=…)',
+        )
 
 
 def _try_some(work: Work, step: Build, transform: PointTransform) -> None:
