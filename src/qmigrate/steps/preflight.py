@@ -6,6 +6,7 @@ import time
 from itertools import islice
 
 from qmigrate.errors import EmbedError, PlanError, QuarantineError, RefusedError, RepairNeededError, StoreError
+from qmigrate.model.payload_path import quoted, selected
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import FOUR_BITS, JsonObject, rounds_again
 from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
@@ -179,11 +180,17 @@ def _check_field(work: Work, step: Build, name: str, vector: str, how: str) -> N
         return
     unfit = (
         str(records.point_id(stored))
-        for page in work.store.scan(source, payload=[name.split(".")[0]], vectors=False)
+        for page in work.store.scan(source, payload=selected({name, name.split(".")[0]}), vectors=False)
         for stored in page
         if not _has(records.payload_of(stored), name)
     )
-    ids = ", ".join(islice(unfit, NAMED))
+    first = list(islice(unfit, NAMED))
+    if quoted(name) != name:
+        # The count took it for a path; the embedder reads a key of this very name first.
+        lacking = len(first) + sum(1 for _ in unfit)
+        if lacking <= may:
+            return
+    ids = ", ".join(first)
     said = f"{lacking:,} of {total:,} points of {work.collection} have no {name!r} to embed into {vector!r}"
     if how == "stop":
         raise EmbedError(
@@ -200,4 +207,4 @@ def _has(payload: JsonObject, path: str) -> bool:
     value: object = payload
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return value not in (None, "", [])
+    return payload.get(path, value) not in (None, "", [])
