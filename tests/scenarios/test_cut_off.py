@@ -10,6 +10,7 @@ from tests.harness import Deployment, write
 from qmigrate.commands import snapshot, upgrade
 from qmigrate.errors import PlanError, RefusedError, VerificationError
 from qmigrate.model.transform import Point
+from qmigrate.steps import build
 
 CREATE = """
 def upgrade():
@@ -135,6 +136,10 @@ COPY = """
 def upgrade():
     return [op.TransformPoints("{name}", lambda point: point.payload)]
 """
+DENSER = """
+def upgrade():
+    return [op.UpdateCollection("{name}", hnsw_config=HnswConfigDiff(m=8))]
+"""
 INTO_FOUR_BITS = """
 def doubled(point):
     return [value * 2 for value in point.vectors["a"]]
@@ -185,3 +190,19 @@ def test_four_bits_can_be_filled_but_not_copied_into(deployment):
     deployment.revise("0002", INTO_FOUR_BITS.replace("VALUES", "Compute(doubled)"), down="0001")
     upgrade.upgrade(deployment.settings())
     assert all("b" in vectors for _, vectors in deployment.contents().values())
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+@pytest.mark.parametrize("cloned", [True, False])
+def test_four_bits_are_cloned_or_refused(deployment, monkeypatch, cloned):
+    """What changes no values is cloned by the server bit by bit; where it can't be, it is not copied instead."""
+    before = load_wide(deployment, FOUR_BITS)
+    deployment.revise("0002", DENSER)
+    if cloned:
+        upgrade.upgrade(deployment.settings())
+    else:
+        monkeypatch.setattr(build, "why_not", lambda step, work: "it is tried")
+        with pytest.raises(PlanError, match="could not be proven"):
+            upgrade.upgrade(deployment.settings())
+    assert deployment.contents() == before
