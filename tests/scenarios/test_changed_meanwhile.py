@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from tests.harness import ADD, CREATE
+from tests.harness import ADD, CREATE, make_point, write
 
 from qmigrate.commands import upgrade
 from qmigrate.errors import DriftError
@@ -80,6 +82,32 @@ def test_what_a_freeze_leaves_in_the_source_is_no_change(deployment, monkeypatch
     upgrade.upgrade(deployment.settings())
     assert serves(deployment) == f"{deployment.name}__g0002"
     assert len(deployment.contents()) == POINTS
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_a_vector_that_comes_while_the_name_moves_stops_nobody(deployment, monkeypatch):
+    """Behind the last look: a late point with it is named, one without it is carried, and the run ends."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(POINTS, uuids=False)
+    deployment.revise("0002", ADD)
+    old = f"{deployment.name}__g0001"
+    swap = golive.swap
+
+    def late(work, target, names):
+        work.store.apply(old, CHANGES["vector"][0])
+        strange = replace(make_point(3, text="strange"), vectors={"a": [1.0] * 8, "h": [1.0, 2.0]})
+        write(work.store, old, [strange, make_point(5, text="late")])
+        swap(work, target, names)
+
+    monkeypatch.setattr(golive, "swap", late)
+    result = upgrade.upgrade(deployment.settings())
+    (report,) = (facts["sweep"] for facts in result.outcomes[-1].report.values() if isinstance(facts.get("sweep"), dict))
+    assert [(one, "vector 'h'" in reason) for one, reason in report["listed"]["named"]] == [(4, True)]
+    found = deployment.contents()
+    assert (found[4][0]["n"], found[6][0]["text"]) == (3, "late")
+    assert found[4][0]["text"] != "strange"
 
 
 def serves(deployment) -> str | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from tests.harness import Deployment, write
 
-from qmigrate.commands import rollback, upgrade
-from qmigrate.errors import PlanError, VerificationError
+from qmigrate.commands import rollback, snapshot, upgrade
+from qmigrate.errors import PlanError, RefusedError, VerificationError
 from qmigrate.model.transform import Point
-from qmigrate.steps import preflight
+from qmigrate.steps import build, preflight
 from qmigrate.store import records
 
 CREATE = """
@@ -173,4 +175,85 @@ def test_a_vector_that_is_stored_as_zeros_is_not_proven(deployment, way):
     deployment.revise("0002", VANISHING[way])
     with pytest.raises(VerificationError, match=f"1 of 199 points .* {ODD} vector '[ab]' (is all zeros|differs)"):
         upgrade.upgrade(deployment.settings())
+    assert deployment.contents() == before
+
+
+FOUR_BITS = """
+def upgrade():
+    return [op.CreateCollection("{name}", {{"a": VectorParams(size=64, distance=Distance.EUCLID,
+                                                            datatype=Datatype.TURBO4)}})]
+"""
+COPY = """
+def upgrade():
+    return [op.TransformPoints("{name}", lambda point: point.payload)]
+"""
+DENSER = """
+def upgrade():
+    return [op.UpdateCollection("{name}", hnsw_config=HnswConfigDiff(m=8))]
+"""
+INTO_FOUR_BITS = """
+def doubled(point):
+    return [value * 2 for value in point.vectors["a"]]
+
+
+def upgrade():
+    return [op.AddVector("{name}", "b", VectorParams(size=64, distance=Distance.EUCLID, datatype=Datatype.TURBO4),
+                         values=VALUES)]
+"""
+
+
+def load_wide(made: Deployment, create: str) -> dict:
+    """A collection of some size, and its contents."""
+    made.revise("0001", create)
+    upgrade.upgrade(made.settings())
+    store = made.store()
+    write(store, made.name, [Point(one, {}, {"a": [math.sin(one * place) for place in range(64)]}) for one in range(1, 40)])
+    store.close()
+    return made.contents()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_values_that_every_writing_changes_are_not_copied(deployment):
+    """A server scales four bits a value anew: refused before anything is made, for a copy and for an archive."""
+    before = load_wide(deployment, FOUR_BITS)
+    deployment.revise("0002", COPY)
+    with pytest.raises(PlanError, match="'a' of .* is turbo4") as refused:
+        upgrade.upgrade(deployment.settings())
+    assert "clone" in (refused.value.hint or "")
+    with pytest.raises(RefusedError, match="is turbo4"):
+        snapshot.create(deployment.settings(), deployment.name, archived=True)
+    store = deployment.store()
+    assert [one for one in store.physical_names() if one.startswith(deployment.name)] == [f"{deployment.name}__g0001"]
+    store.close()
+    assert deployment.contents() == before
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_four_bits_can_be_filled_but_not_copied_into(deployment):
+    """A carried value could not be proven; a computed one is close enough to itself."""
+    load_wide(deployment, FOUR_BITS.replace("Datatype.TURBO4", "None"))
+    path = deployment.revise("0002", INTO_FOUR_BITS.replace("VALUES", 'CopyOf("a")'))
+    with pytest.raises(PlanError, match="turbo4 keeps four bits"):
+        upgrade.upgrade(deployment.settings())
+    path.unlink()
+    deployment.revise("0002", INTO_FOUR_BITS.replace("VALUES", "Compute(doubled)"), down="0001")
+    upgrade.upgrade(deployment.settings())
+    assert all("b" in vectors for _, vectors in deployment.contents().values())
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+@pytest.mark.parametrize("cloned", [True, False])
+def test_four_bits_are_cloned_or_refused(deployment, monkeypatch, cloned):
+    """What changes no values is cloned by the server bit by bit; where it can't be, it is not copied instead."""
+    before = load_wide(deployment, FOUR_BITS)
+    deployment.revise("0002", DENSER)
+    if cloned:
+        upgrade.upgrade(deployment.settings())
+    else:
+        monkeypatch.setattr(build, "why_not", lambda step, work: "it is tried")
+        with pytest.raises(PlanError, match="could not be proven"):
+            upgrade.upgrade(deployment.settings())
     assert deployment.contents() == before

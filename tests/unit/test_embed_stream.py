@@ -125,6 +125,11 @@ def test_a_wrong_number_of_vectors_stops() -> None:
         ({"indices": [1], "values": [float("nan")]}, "not finite"),
         ({"index": [1], "values": [1.0]}, "without exactly"),
         ({"indices": ["x"], "values": [1.0]}, "not numbers"),
+        ({"indices": [1.7, 2], "values": [1.0, 1.0]}, "the index 1.7, which is not a whole number"),
+        ({"indices": ["3"], "values": [1.0]}, "the index '3', which is not a whole number"),
+        ({"indices": [True], "values": [1.0]}, "the index True, which is not a whole number"),
+        ({"indices": [float("inf")], "values": [1.0]}, "not numbers"),
+        ({"indices": [1], "values": [1e39]}, "not finite"),
     ],
 )
 def test_every_vector_is_checked(value: Any, said: str) -> None:

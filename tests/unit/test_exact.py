@@ -133,3 +133,11 @@ def test_a_text_that_looks_like_the_mark_is_a_text():
     stored = point({"t": mark, "d": 2.0**63, mark: 1})
     assert exact.is_marked(records.make_ready(stored, UNCHANGED, {}))
     assert records.payload_of(stored) == {"t": mark, "d": 2.0**63, mark: 1}
+
+
+@pytest.mark.parametrize("made", [{1: "a", "1": "b"}, [{"deep": {True: 1, "True": 2}}], ({None: 1, "None": 2},)])
+def test_two_keys_that_would_be_one_are_refused(made):
+    """JSON has no keys but texts: one of the two values would be lost."""
+    with pytest.raises(ValueError, match="two keys of an object would be"):
+        exact.new_value(made)
+    assert records.plain_value(exact.new_value({1: "a", 2: "b"})) == {"1": "a", "2": "b"}

@@ -37,9 +37,14 @@ def as_vector(value: Any) -> Vector:
 
 def _sparse(indices: Any, values: Any) -> dict[str, list[Any]]:
     try:
-        return {"indices": [int(index) for index in indices], "values": [float(number) for number in values]}
-    except (TypeError, ValueError) as error:
+        given, numbers = list(indices), [float(number) for number in values]
+        whole = [int(index) for index in given]
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("has indices or values that are not numbers") from error
+    odd = next((one for one, index in zip(given, whole, strict=True) if isinstance(one, bool) or index != one), None)
+    if odd is not None:
+        raise ValueError(f"has the index {odd!r:.40}, which is not a whole number")
+    return {"indices": whole, "values": numbers}
 
 
 def wrong(vector: Vector, size: int | None) -> str | None:
@@ -70,6 +75,8 @@ def _sparse_wrong(vector: Mapping[str, list[Any]]) -> str | None:
         return "has an index twice"
     if any(not 0 <= index < 2**32 for index in indices):
         return "has an index outside 0 to 2^32 - 1"
-    if not np.isfinite(values).all():
-        return "has a value that is not finite"
+    # A server keeps float32, in which a larger number is infinite.
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.asarray(values, dtype=np.float32)).all():
+            return "has a value that is not finite"
     return None

@@ -154,4 +154,15 @@ def drop(payload: dict[str, Any], path: str) -> None:
 
 def spelled(path: str) -> str:
     """A path as Qdrant reads it: parts with other signs than letters, digits, ``_`` and ``-`` in quotes."""
-    return ".".join(part if _PLAIN.fullmatch(part) else f'"{part}"' for part in path.split("."))
+    return ".".join(map(quoted, path.split(".")))
+
+
+def quoted(key: str) -> str:
+    """One key as Qdrant reads it in a path, whatever signs it has: ``a.b`` in quotes is a key, and no path."""
+    return key if _PLAIN.fullmatch(key) else f'"{key}"'
+
+
+def selected(keys: Iterable[str]) -> list[str] | bool:
+    """What to ask for, to get these keys at the top of a payload: they as Qdrant reads them, or all where it can't."""
+    found = sorted(set(keys))
+    return True if any('"' in key or "\\" in key for key in found) else list(map(quoted, found))

@@ -27,6 +27,8 @@ RESHAPING_OPTIMIZERS = frozenset(
 TUNABLE_VECTOR_FIELDS = frozenset({"hnsw_config", "quantization_config", "on_disk", "memory"})
 #: The same for a sparse vector.
 TUNABLE_SPARSE_FIELDS = frozenset({"index"})
+#: A datatype of four bits a value.
+FOUR_BITS = "turbo4"
 #: How an update says that there is no quantization any more; a new collection is made without the field.
 DISABLED = "Disabled"
 
@@ -235,6 +237,14 @@ def _config(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Cha
     for name in sorted(after):
         if after[name] is not None and _field_differs(name, before.get(name), after[name]):
             yield Change("config.set", name, after=after[name], before=before.get(name))
+
+
+def rounds_again(params: Mapping[str, Any]) -> bool:
+    """Whether a server changes the values of such a vector whenever they are written, be it what it has handed out.
+
+    Four bits a value are scaled anew each time; a cosine vector is not, since it has no length.
+    """
+    return params.get("datatype") == FOUR_BITS and params.get("distance") != "Cosine"
 
 
 def declared_differs(found: Any, declared: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qmigrate.errors import PlanError
-from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.base import Operation
 from qmigrate.operations.checks import is_sparse, meant, name_problem
@@ -102,6 +102,12 @@ class VectorOperation(Operation):
             )
         if new.get("datatype") == "uint8" != old.get("datatype"):
             self._check_whole(old, source, explicit)
+        if new.get("datatype") == FOUR_BITS != old.get("datatype"):
+            raise self.error(
+                f"{FOUR_BITS} keeps four bits of a value, so what arrives could not be proven to be what vector "
+                f"{shown(source)} holds",
+                hint=f"{hint}; or quantization_config, which keeps the originals: TurboQuantization",
+            )
 
     def _check_whole(self, old: JsonObject, source: str, explicit: CopyOf | None) -> None:
         """Whether values may become uint8: cosine ones can't be whole numbers, of others every one is checked later.

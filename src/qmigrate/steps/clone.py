@@ -33,10 +33,11 @@ from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import quote
 from qmigrate.ports import RECOVER_LOCATIONS, Snapshot
 from qmigrate.steps.owned import own
+from qmigrate.steps.preflight import check_rounding
 from qmigrate.steps.quiet import barrier, measure, nothing_written
 from qmigrate.steps.ranges import borders
 from qmigrate.steps.shadow import is_over_and_there, record, seal, unexplained, without_held_back
-from qmigrate.steps.work import Facts, Work
+from qmigrate.steps.work import Facts, Work, transform_of
 from qmigrate.store.faults import TransientError
 
 #: Share of the points that may be missing in a clone of a collection that is written to: the proof mends these. More
@@ -104,6 +105,7 @@ def as_copy(step: Build, work: Work, why: str) -> Build:
 
     Raises:
         RefusedError: a copy would lose settings that this version doesn't know.
+        PlanError: it could not be proven.
     """
     source = work.store.describe(str(step.source))
     if source is not None and source.unknown:
@@ -112,8 +114,10 @@ def as_copy(step: Build, work: Work, why: str) -> Build:
             f"of qmigrate doesn't know: {', '.join(source.unknown)}",
             hint=f"qmigrate abort {quote(work.collection)}; then update qmigrate, or take these settings back",
         )
-    work.progress.say(f"{work.collection}: copied, not cloned: {why}")
     copied = replace(step, fill="copy", reason=f"{step.reason}; copied, since the server could not clone it: {why}")
+    if source is not None:
+        check_rounding(work, copied, transform_of(work.operations(step.ops), source.schema))
+    work.progress.say(f"{work.collection}: copied, not cloned: {why}")
     _amend(work, work.job.with_build(step, copied))
     work.note({"copied_because": why})
     return copied

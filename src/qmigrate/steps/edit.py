@@ -227,7 +227,9 @@ def verify(step: EditPoints, work: Work) -> Facts:
             f"{unchanged[0].id}: the server did not take the change",
             hint=f"run the same command again; qmigrate abort {quote(work.collection)} takes it back",
         )
-    work.progress.end(f"{counted['verified']:,} verified")
+    # Another client has written them since, or the server stores something else.
+    other = f", {counted['changed_since']:,} are not what was written" if counted["changed_since"] else ""
+    work.progress.end(f"{counted['verified']:,} verified{other}")
     return counted
 
 

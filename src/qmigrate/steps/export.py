@@ -13,7 +13,7 @@ from qmigrate import archive
 from qmigrate.archive import Header, Summary
 from qmigrate.errors import ArchiveError, NotFoundError, RefusedError
 from qmigrate.ledger import Ledger
-from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject, rounds_again
 from qmigrate.model.state import (
     Capabilities,
     CollectionState,
@@ -67,8 +67,15 @@ def header_of(
         can: of the store that it is read from.
 
     Raises:
-        RefusedError: a collection whose shard keys would be lost.
+        RefusedError: a collection whose shard keys would be lost, or that could not be restored from it.
     """
+    rounded = [] if can.local else [name for name, params in live.schema.vectors.items() if rounds_again(params)]
+    if rounded:
+        raise RefusedError(
+            f"vector {rounded[0]!r} of {live.physical} is {FOUR_BITS}, and a server scales its values at each "
+            "writing: what an archive gives back would not be what it holds",
+            hint="make a server-side snapshot: qmigrate snapshot create without --archive",
+        )
     if live.custom_sharding:
         raise RefusedError(
             f"{live.physical} uses custom sharding, and an archive can't hold shard keys",

@@ -6,8 +6,9 @@ import time
 from itertools import islice
 
 from qmigrate.errors import EmbedError, PlanError, QuarantineError, RefusedError, RepairNeededError, StoreError
+from qmigrate.model.payload_path import quoted, selected
 from qmigrate.model.plan import Build
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.schema import FOUR_BITS, JsonObject, rounds_again
 from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
@@ -39,6 +40,8 @@ def check_build(step: Build, work: Work) -> Facts:
     # A clone takes along what this version doesn't know; whether it did is looked up in it.
     check_source(work, source, keeps_unknown=step.fill == "clone")
     transform = transform_of(work.operations(step.ops), source.schema)
+    if step.fill == "copy":
+        check_rounding(work, step, transform)
     fingerprints: JsonObject = {}
     for vector in transform.filled:
         filling = transform.values[vector]
@@ -90,6 +93,25 @@ def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = Fa
         )
     if source.status == "yellow":
         _wait_until_green(work, source.physical)
+
+
+def check_rounding(work: Work, step: Build, transform: PointTransform) -> None:
+    """No vector is copied whose values a server changes whenever they are written; local mode keeps them as they are.
+
+    Raises:
+        PlanError: one would be.
+    """
+    if work.store.capabilities.local:
+        return
+    found = [name for name in transform.vectors if rounds_again(step.schema.vectors.get(name, {}))]
+    if found:
+        name = found[0]
+        raise PlanError(
+            f"vector {name!r} of {work.collection} is {FOUR_BITS}, and a server scales its values at each "
+            "writing: a copy could not be proven. The live collection was not touched",
+            hint=f'what changes no values can be cloned by the server: strategy="clone"; or give {name!r} another '
+            f'datatype first: op.AlterVector(…, values=CopyOf({name!r}), cutover=…)',
+        )
 
 
 def _try_some(work: Work, step: Build, transform: PointTransform) -> None:
@@ -171,11 +193,17 @@ def _check_field(work: Work, step: Build, name: str, vector: str, how: str) -> N
         return
     unfit = (
         str(records.point_id(stored))
-        for page in work.store.scan(source, payload=[name.split(".")[0]], vectors=False)
+        for page in work.store.scan(source, payload=selected({name, name.split(".")[0]}), vectors=False)
         for stored in page
         if not _has(records.payload_of(stored), name)
     )
-    ids = ", ".join(islice(unfit, NAMED))
+    first = list(islice(unfit, NAMED))
+    if quoted(name) != name:
+        # The count took it for a path; the embedder reads a key of this very name first.
+        lacking = len(first) + sum(1 for _ in unfit)
+        if lacking <= may:
+            return
+    ids = ", ".join(first)
     said = f"{lacking:,} of {total:,} points of {work.collection} have no {name!r} to embed into {vector!r}"
     if how == "stop":
         raise EmbedError(
@@ -192,4 +220,4 @@ def _has(payload: JsonObject, path: str) -> bool:
     value: object = payload
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return value not in (None, "", [])
+    return payload.get(path, value) not in (None, "", [])

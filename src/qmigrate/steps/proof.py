@@ -9,7 +9,8 @@ from typing import Any
 from qmigrate.embed.cosine import lowest_cosine
 from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.model.report import VerificationReport
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.schema import FOUR_BITS, JsonObject
+from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.steps import rekey
 from qmigrate.steps.dropped import keep
@@ -21,6 +22,8 @@ from qmigrate.store import records
 
 #: A re-embedded vector must be at least this close to the stored one.
 LOWEST_COSINE = 0.999
+#: The same where the stored one has four bits a value.
+LOWEST_OF_FOUR_BITS = 0.95
 #: A source pass that changed no more than this is close enough for the last one.
 SMALL_PASS = 100
 #: Passes in a row that did not shrink before the last pass is made all the same.
@@ -106,17 +109,22 @@ def _embed_again(sides: Sides, sample: Sample, report: VerificationReport) -> No
         for name in filled:
             if name in messages:
                 again = sides.maker.vector_for(name, stored)
-                _compare(records.point_id(stored), name, messages[name], again, report)
+                params = sides.maker.schema.vectors.get(name, {})
+                lowest = LOWEST_OF_FOUR_BITS if params.get("datatype") == FOUR_BITS else LOWEST_COSINE
+                _compare((records.point_id(stored), name), messages[name], again, lowest, report)
         report.sampled += 1
 
 
-def _compare(identifier: int | str, name: str, message: Any, again: Any, report: VerificationReport) -> None:
+def _compare(
+    which: tuple[PointId, str], message: Any, again: Any, lowest: float, report: VerificationReport
+) -> None:
+    identifier, name = which
     if again is None:
         report.failures.add(identifier, f"vector {name!r} could not be made a second time")
         return
     cosine = lowest_cosine(records.vector_value(message), again)
     report.lowest_cosine = cosine if report.lowest_cosine is None else min(report.lowest_cosine, cosine)
-    if cosine < LOWEST_COSINE:
+    if cosine < lowest:
         report.failures.add(identifier, f"vector {name!r} made a second time differs: cosine {cosine:.6f}")
 
 

@@ -91,8 +91,7 @@ def check_ids(work: Work, source: str, transform: PointTransform) -> None:
         VerificationError: names at most 20 points, and counts all.
     """
     findings = Findings()
-    reads = getattr(transform.new_id, "reads", None)
-    wanted: bool | list[str] = True if reads is None else sorted(reads())
+    wanted = records.id_fields(transform)
     work.progress.begin(work.collection, "ids", None)
     with closing(IdTable()) as table:
         for page in work.store.scan(reach(work, source), payload=wanted, vectors=False):

@@ -266,6 +266,9 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
             return KEPT, seen
     if stored is not None and sides.maker is None:
         return "written to the generation left; the change has no inverse", seen
+    strange = _without_place(sides, stored)
+    if strange is not None:
+        return f"has the vector {strange!r}, which was added to {sides.source} while the name moved: not carried", seen
     # Doubtful from now on, and for good where this process ends before it is known what else the new side took.
     before, doubt = known.source + known.target, Doubt(late.doubt, seen)
     work.lease.carry(work.run, work.step, identifier, before, whole + seen, "running", doubt)
@@ -282,6 +285,14 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
     after = judge.digest(now) if now is not None else records.ABSENT
     work.lease.carry(work.run, work.step, identifier, before, whole + after, "done", doubt)
     return None, seen
+
+
+def _without_place(sides: Sides, stored: Stored | None) -> str | None:
+    """A vector of the point that the other side lacks, or None."""
+    if stored is None or sides.maker is None:
+        return None
+    lacking = sides.maker.transform.vectors.keys() - sides.maker.schema.vector_names()
+    return min(lacking & records.vector_messages(stored).keys(), default=None) if lacking else None
 
 
 def _list(report: SweepReport, identifier: PointId, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether the source of a build is still what it was built from: what changed since would be lost. It only reads."""
+"""Whether the source of a build still is what it was built from: a change since would be lost. It only reads."""
 
 from __future__ import annotations
 

@@ -37,7 +37,11 @@ def exact_is_refused(node: Rest, name: str) -> bool:
 
 
 def sample_ids(node: Rest, name: str, number: int, having: str | None) -> list[PointId]:
-    """Up to `number` ids at random, of points that have that vector; fewer where strict mode limits queries."""
+    """Up to `number` ids at random; fewer where strict mode limits a query.
+
+    Args:
+        having: a vector that the points must have; None for any point.
+    """
     if number <= 0:
         return []
     try:

@@ -34,12 +34,28 @@ def new_value(plain: Any) -> Any:
     """What user code has made, as a message.
 
     Raises:
-        TypeError, ValueError: it is not JSON, or an integer is beyond 64 bits, which a server would keep as a double.
+        TypeError, ValueError: it is not JSON, two keys are one as JSON has them, or an integer is beyond 64 bits,
+            which a server would keep as a double.
     """
     made = value_of(plain)
+    text = _same_text(plain)
+    if text is not None:
+        raise ValueError(f"two keys of an object would be {text!r:.40}")
     if made.WhichOneof("kind") != "string_value" and holds_beyond(plain, -BEYOND_INT64, 2 * BEYOND_INT64):
         raise ValueError("an integer is beyond 64 bits")
     return made
+
+
+def _same_text(plain: Any) -> str | None:
+    """A text that two keys of an object in it become, such as 1 and "1", or None."""
+    if isinstance(plain, Mapping):
+        texts = list(map(str, plain))
+        if len(set(texts)) < len(texts):
+            return next(text for text in texts if texts.count(text) > 1)
+        plain = plain.values()
+    elif not isinstance(plain, list | tuple):
+        return None
+    return next((found for found in map(_same_text, plain) if found is not None), None)
 
 
 def value_of(plain: Any) -> Any:

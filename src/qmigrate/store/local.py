@@ -20,7 +20,7 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.model.ids import Page, pages_of
-from qmigrate.model.payload_path import drop, put
+from qmigrate.model.payload_path import drop, put, spelled
 from qmigrate.model.permit import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
@@ -174,7 +174,8 @@ class LocalStore(Absent):
             if edit.values:
                 self._run(partial(self._client.set_payload, name, dict(edit.values), points=ids))
             if edit.removed:
-                self._run(partial(self._client.delete_payload, name, list(edit.removed), points=ids))
+                gone = list(map(spelled, edit.removed))
+                self._run(partial(self._client.delete_payload, name, gone, points=ids))
 
     def _edit_inside(self, name: str, edit: PayloadEdit) -> None:
         """The same inside objects, by whole payloads: older clients know no path here, and no other process writes."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from qdrant_client import grpc
 
 from qmigrate.model.parts import in_parts
+from qmigrate.model.payload_path import selected
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, VectorValue
 from qmigrate.ports import Ready, Stored
 from qmigrate.store import exact, wire
@@ -282,6 +283,12 @@ def new_id(stored: Stored, transform: PointTransform) -> PointId:
         with suppress(ValueError):
             return str(uuid.UUID(str(made)))
     raise ValueError(f"would get the id {made!r:.80}, which is neither an unsigned integer nor a UUID")
+
+
+def id_fields(transform: PointTransform) -> list[str] | bool:
+    """What of a payload has to be read for :func:`new_id`: all of it, or what its keys are asked for by."""
+    reads = getattr(transform.new_id, "reads", None)
+    return True if reads is None else selected(reads())
 
 
 def with_id(stored: Stored, identifier: PointId) -> Stored:

@@ -168,8 +168,7 @@ class Spaces:
 
     def _across(self, hop: Hop, ids: dict[int, set[PointId]], store: Store, source: tuple[str, str]) -> None:
         """One reading of the source of a Rekey: who is known on one side is known on the other."""
-        reads = getattr(hop.transform.new_id, "reads", None)
-        wanted: bool | list[str] = True if reads is None else sorted(reads())
+        wanted = records.id_fields(hop.transform)
         here, there = ids.setdefault(hop.before, set()), ids.setdefault(hop.after, set())
         for page in store.scan(source[1], payload=wanted, vectors=False):
             for stored in page:

@@ -7,6 +7,7 @@ from typing import Any
 
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found, same
+from qmigrate.model.payload_path import selected
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.steps.fixes.payload import PayloadFix
@@ -30,7 +31,7 @@ class Assign(PayloadFix, Removal):
         """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts points ``selected``, and keys as a sync does."""
         found.points = self._place.store.count(self._place.address)
         found.counts.update(dict.fromkeys(("selected", "missing", "different", "extra"), 0))
-        for page in self._filtered(self._filter, self._keys):
+        for page in self._filtered(self._filter, selected(self._keys)):
             found.add("selected", len(page))
             for stored in page:
                 entry = self._entry(found, records.point_id(stored), records.payload_of(stored))

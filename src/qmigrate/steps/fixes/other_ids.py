@@ -55,8 +55,7 @@ class OtherIds:
         return found
 
     def _across(self, hop: Hop, ids: Sequence[PointId]) -> dict[PointId, PointId]:
-        reads = getattr(hop.transform.new_id, "reads", None)
-        wanted: bool | list[str] = True if reads is None else sorted(reads())
+        wanted = records.id_fields(hop.transform)
         (source,) = hop.sources
         found: dict[PointId, PointId] = {}
         for first in range(0, len(ids), _AT_ONCE):

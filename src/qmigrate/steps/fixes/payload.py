@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from qmigrate.model.fix import Entry, same_keys
-from qmigrate.model.payload_path import picked, roots
+from qmigrate.model.payload_path import picked, roots, selected
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit
@@ -37,7 +37,7 @@ class PayloadFix:
         for entry in entries:
             keys.update(entry.before, entry.after)
         ids = [entry.id for entry in entries]
-        points = self._place.store.fetch(self._place.address, ids, payload=sorted(roots(keys)), vectors=False)
+        points = self._place.store.fetch(self._place.address, ids, payload=selected(roots(keys)), vectors=False)
         payloads = {records.point_id(stored): records.payload_of(stored) for stored in points}
         if any("." in key for key in keys):
             return {one: picked(payload, keys) for one, payload in payloads.items()}

@@ -8,6 +8,7 @@ from typing import Any
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.payload_path import selected
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.steps.export import described
@@ -65,7 +66,7 @@ class SoftRemoval(PayloadFix, Removal):
 
     def _flags(self, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         place = self._place
-        points = place.store.fetch(place.address, list(ids), payload=[self._flag], vectors=False)
+        points = place.store.fetch(place.address, list(ids), payload=selected([self._flag]), vectors=False)
         return {records.point_id(stored): records.payload_of(stored) for stored in points}
 
     def _is_marked(self, identifier: PointId, value: Any) -> bool:
