@@ -114,8 +114,12 @@ def generation_columns(generation: Generation) -> dict[str, Any]:
     }
 
 
-def applied_of(row: RowMapping) -> Applied:
-    """A row of the history, as how a revision came to be applied."""
+def applied_of(row: RowMapping, left: str | None = None) -> Applied:
+    """A row of the history, as how a revision came to be applied.
+
+    Args:
+        left: the generation that served before it.
+    """
     return Applied(
         revision=row["revision"],
         checksum=row["checksum"],
@@ -124,6 +128,7 @@ def applied_of(row: RowMapping) -> Applied:
         prior=schema_value(row["prior"]),
         changes=tuple(row["changes"]),
         run=row["run"],
+        left=left,
     )
 
 

@@ -215,6 +215,7 @@ class Applied:
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
         run: id of the run that applied it; None where that isn't known.
+        left: the generation that served before it; None where there was none, or that isn't known.
     """
 
     revision: str
@@ -224,6 +225,7 @@ class Applied:
     prior: CollectionSchema | None
     changes: tuple[JsonObject, ...] = ()
     run: int | None = None
+    left: str | None = None
 
     @property
     def rebuilt(self) -> bool:

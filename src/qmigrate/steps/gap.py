@@ -13,12 +13,17 @@ from qmigrate.errors import ConflictError, NotFoundError, QmigrateError, RepairN
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import GoLive
 from qmigrate.model.words import quote
-from qmigrate.steps.owned import own_pairs, refuse_begun
+from qmigrate.steps.owned import own_pairs, refuse_begun, refuse_taken
 from qmigrate.steps.retire import delete_plain
 from qmigrate.steps.work import Work
 
 #: Seconds that the name may take to become an alias after its collection is gone, before it is given up for now.
 LIMIT = 60.0
+
+
+def makes_room(step: GoLive, work: Work) -> tuple[str | None, ...]:
+    """Names that a plain collection has, or gets back, by this step: it is looked at apart."""
+    return (step.target, work.collection) if step.place in ("gap", "shadow") else (step.target,)
 
 
 def is_over(step: GoLive, work: Work, physical: str) -> bool:
@@ -43,6 +48,7 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
     further = [name for name in names if name != work.collection]
     refuse_begun(work, target)
     pairs = own_pairs(work, target, [work.collection, *further])
+    refuse_taken(work, further)
     if further:
         work.store.rename_aliases(pairs[1:])
     refuse_made_again(step, work)

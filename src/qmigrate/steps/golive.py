@@ -17,7 +17,7 @@ from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
 from qmigrate.steps.hold import hold
-from qmigrate.steps.owned import check_same, holder, own, reach, read_back, refuse_begun, swap
+from qmigrate.steps.owned import check_same, holder, own, reach, read_back, refuse_begun, refuse_taken, swap
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
@@ -45,6 +45,8 @@ def preflight(step: GoLive, work: Work) -> Facts:
     early = serving == step.target != step.source and not work.facts("swap")
     if early or (serving not in (step.source, step.target) and not gap.is_open(step, work)):
         raise _foreign_alias(work, step, serving)
+    if step.target is not None:
+        refuse_taken(work, _names_to_move(step, work)[0], apart_from=gap.makes_room(step, work))
     if step.place == "shadow":
         hidden.preflight(step, work)
     if step.back:
@@ -104,6 +106,9 @@ def swap_names(step: GoLive, work: Work) -> Facts:
     work.progress.begin(work.collection, "swap", None)
     started = time.monotonic()
     if step.target is None:
+        serving = holder(work)
+        if serving not in (None, step.source):
+            raise _foreign_alias(work, step, serving)
         work.store.change_aliases(own(work, str(step.source)), drop=[name for name in names if name != step.source])
     else:
         serving = holder(work)
