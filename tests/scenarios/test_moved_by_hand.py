@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 from tests.harness import ADD, CREATE, Deployment, by_hand, make_point, write
+from tests.scenarios.cli import call
 
 from qmigrate import steps
 from qmigrate.commands import adopt, cutover, repair, reset, upgrade
@@ -187,6 +188,15 @@ def test_no_alias_takes_the_name_of_another_collection_under_management(made, bo
     assert targets(made) == before
 
 
+@pytest.mark.parametrize("into", ["{}__e5", "{}__g0009", "{}__r0001", "qmigrate_probe_{}", "a/{}", " "])
+def test_nothing_is_restored_into_a_name_that_nobody_could_use(made, into):
+    """Names that qmigrate makes itself, and those that Qdrant doesn't take: refused before anything is begun."""
+    assert call(made.root, "snapshot", "create", made.name, "--archive").code == 0
+    answer = call(made.root, "snapshot", "restore", made.name, "--latest", "--into", into.format(made.name), "--yes")
+    assert (answer.code, "nothing can be restored into it" in answer.err) == (2, True), answer.text
+    assert list(there(made)) == [f"{made.name}__g0001"]
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_an_alias_named_like_ours_that_leads_elsewhere_is_an_application_s(deployment, number):
     """`docs__e5` may be named after a model: it is not removed, not re-pointed, and it is a name like any other."""
@@ -324,9 +334,9 @@ def test_what_was_written_to_a_held_generation_is_not_deleted(made):
         cutover.cutover(made.settings(), [made.name])
     assert "copy what you need" in stopped.value.hint
     lead(made, old)
-    for call in (lambda: cutover.cutover(made.settings(), [made.name]), lambda: back.abort(made.settings())):
+    for verb in (partial(cutover.cutover, names=[made.name]), back.abort):
         with pytest.raises(RefusedError, match=r"1 points differ from what was proven: 501 \(new\)"):
-            call()
+            verb(made.settings())
     assert 501 in there(made)[new]
     store = made.store()
     store.delete(new, [501])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from qmigrate.errors import RepairNeededError
+from qmigrate.ledger.clock import present
 from qmigrate.model.names import is_internal
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
@@ -216,7 +217,7 @@ def close(step: GoLive, work: Work) -> Facts:
         report["closing"] = _closing_ids(step, work)
     left_out = None if step.back or step.target is None else audit(work, step.target, report["dropped"])
     gone = step.source is not None and (step.place == "gap" or hidden.is_lost(step, work))
-    held_until = datetime.now(UTC) + holdover
+    held_until = present(work.lease.ledger) + holdover
     fixed = apart.audit(step, work, held_until) if step.apart else None
     log = closing.close_golive(work, step, held_until=held_until, report=report, gone=gone, fixed=fixed or left_out)
     if fixed is None:
