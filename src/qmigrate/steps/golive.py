@@ -47,7 +47,7 @@ def preflight(step: GoLive, work: Work) -> Facts:
     if early or (serving not in (step.source, step.target) and not gap.is_open(step, work)):
         raise _foreign_alias(work, step, serving)
     if step.target is not None:
-        refuse_taken(work, _names_to_move(step, work)[0], apart_from=gap.makes_room(step, work))
+        refuse_taken(work, _still_ours(step, work), apart_from=gap.makes_room(step, work))
     if step.place == "shadow":
         hidden.preflight(step, work)
     if step.back:
@@ -149,14 +149,10 @@ def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
     """
     declared = frozenset(work.state.declared.aliases) if work.state.declared else frozenset()
     known = work.store.aliases()
-    ours = (None, step.source, step.target)
-    taken = {work.collection, *(() if step.back else _taken(step, work))}
-    names, dropped = [], []
+    names, dropped = _still_ours(step, work), []
     for alias in step.aliases:
-        if alias in taken or known.get(alias) in ours:
-            names.append(alias)
-        else:
-            work.progress.say(f"{work.collection}: {alias} leads to {known[alias]} now, and stays there")
+        if alias not in names:
+            work.progress.say(f"{work.collection}: {alias} leads to {known.get(alias)} now, and stays there")
     for alias, physical in sorted(known.items()):
         if physical != step.source or step.source is None or alias in names or is_internal(alias, physical):
             continue
@@ -165,6 +161,13 @@ def _names_to_move(step: GoLive, work: Work) -> tuple[list[str], list[str]]:
         else:
             names.append(alias)
     return names, dropped
+
+
+def _still_ours(step: GoLive, work: Work) -> list[str]:
+    """Names of the plan but for those that were given to another collection since."""
+    known, ours = work.store.aliases(), (None, step.source, step.target)
+    taken = {work.collection, *(() if step.back else _taken(step, work))}
+    return [alias for alias in step.aliases if alias in taken or known.get(alias) in ours]
 
 
 def _taken(step: GoLive, work: Work) -> frozenset[str]:
