@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.harness import ADD, CREATE, Deployment, by_hand, make_point, write
+from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call, left
 from tests.scenarios.test_way_back import DROP, RENAME, put, target_of
 
@@ -20,6 +21,8 @@ from qmigrate.ledger import Lease, Ledger, View
 from qmigrate.model.names import is_own_alias, old_alias
 from qmigrate.model.plan import Closing, Job
 from qmigrate.model.state import Generation
+from qmigrate.steps import golive
+from qmigrate.steps.fixes import expiry
 from qmigrate.store.faults import SlowError, TransientError, not_qdrant
 
 POINTS = 30
@@ -729,7 +732,7 @@ class TestPlainNames:
         assert store.aliases()[made.name] == f"{made.name}__g0001"
         assert made.name not in store.physical_names()
         assert old_alias(made.name) not in store.aliases()
-        assert not [alias for alias in store.aliases() if alias.startswith(made.name) and is_own_alias(alias)]
+        assert not [one for one in store.aliases().items() if one[0].startswith(made.name) and is_own_alias(*one)]
         store.close()
         assert made.contents() == before
         put(made, make_point(800))
@@ -960,3 +963,30 @@ def type_of(made: Deployment) -> type:
 
 def _interrupted(*_args, **_kwargs):
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("days", [-30, 30])
+def test_a_clock_that_is_wrong_ends_no_holdover(deployment, monkeypatch, days):
+    """Holdovers go by the clock of the ledger's database, as leases do, not by that of whichever host comes along."""
+    made = deployment
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(days=days)
+
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(5)
+    made.revise("0002", ADD)
+    with monkeypatch.context() as patch:
+        for module in (golive,) if days < 0 else ():
+            patch.setattr(module, "datetime", Wrong, raising=False)
+        upgrade.upgrade(made.settings())
+    with monkeypatch.context() as patch:
+        for module in (command, expiry) if days > 0 else ():
+            patch.setattr(module, "datetime", Wrong, raising=False)
+        assert command.gc(made.settings(), made.name).collected == ()
+        made.revise("0003", INDEX)
+        upgrade.upgrade(made.settings())
+    assert back.rollback(made.settings(), "0001").outcomes[-1].physical == f"{made.name}__g0001"

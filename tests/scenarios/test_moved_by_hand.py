@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from tests.harness import ADD, CREATE, Deployment, by_hand, make_point, write
+from tests.scenarios.cli import call
 
 from qmigrate import steps
-from qmigrate.commands import adopt, cutover, reset, upgrade
+from qmigrate.commands import adopt, cutover, repair, reset, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import RefusedError, RepairNeededError
-from qmigrate.model.plan import Build, GoLive
+from qmigrate.model.plan import Build, GoLive, PutBack
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
+from qmigrate.steps import owned
 
 HOLD = """
 def upgrade():
@@ -73,6 +76,129 @@ def there(made: Deployment) -> dict[str, set]:
     names = [name for name in store.physical_names() if name.startswith(made.name)]
     store.close()
     return {name: set(made.contents(name)) for name in names}
+
+
+DROP = """
+def upgrade():
+    return [op.DropCollection("{name}")]
+"""
+ALSO = """
+def upgrade():
+    return [op.SetAlias("{name}_also", "{name}")]
+"""
+BOTH = """
+def upgrade():
+    return [
+        op.SetAlias("{name}_also", "{name}"),
+        op.AddVector("{name}", "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text")),
+    ]
+"""
+
+
+def targets(made: Deployment) -> dict[str, str]:
+    """Where the names of a test lead."""
+    store = made.store()
+    found = {alias: at for alias, at in store.aliases().items() if alias.startswith(made.name)}
+    store.close()
+    return found
+
+
+@pytest.mark.parametrize("verb", ["drop", "rollback"])
+def test_a_name_that_was_moved_meanwhile_is_not_taken_away(made, monkeypatch, verb):
+    """A run that takes a name away was interrupted; by then it leads to another client's collection, and stays there."""
+    made.revise("0002", DROP)
+    with cut_at(monkeypatch, GoLive.kind, "converge"):
+        if verb == "drop":
+            upgrade.upgrade(made.settings())
+        else:
+            back.rollback(made.settings(), "base", writes="discard")
+    other = collection(made, f"{made.name}_x")
+    lead(made, other)
+    with pytest.raises(RepairNeededError, match=f"{made.name} is on {other}; this run expected {made.name}__g0001"):
+        upgrade.upgrade(made.settings())
+    assert targets(made)[made.name] == other
+    back.abort(made.settings())
+    assert targets(made) == {made.name: other}
+
+
+@pytest.mark.parametrize("what", ["collection", "alias"])
+def test_a_repair_of_a_name_looks_again(made, monkeypatch, what):
+    """Interrupted behind its look; by then another client has the name."""
+    lead(made, None)
+    with cut_at(monkeypatch, PutBack.kind, "name"):
+        repair.name(made.settings(), made.name)
+    if what == "alias":
+        lead(made, collection(made, f"{made.name}_x"))
+    else:
+        collection(made, made.name)
+    before = made.contents()
+    with pytest.raises(RefusedError, match="another client moved it meanwhile"):
+        upgrade.upgrade(made.settings())
+    assert made.contents() == before
+    back.abort(made.settings())
+    assert made.contents() == before
+
+
+@pytest.mark.parametrize("how", ["in place", "rebuild", "rollback", "cutover", "drop taken back", "moment"])
+def test_no_alias_hides_a_collection_of_another_client(made, monkeypatch, how):
+    """A server takes such an alias without a word: refused before anything is done; a way back leaves the name there."""
+    also, ways = f"{made.name}_also", {"in place": ALSO, "rebuild": BOTH, "moment": BOTH}
+    made.revise("0002", ways.get(how, ALSO))
+    if how not in ways:
+        upgrade.upgrade(made.settings())
+        made.revise("0003", {"cutover": HOLD, "rollback": ADD}.get(how, DROP))
+        upgrade.upgrade(made.settings())
+        if how != "drop taken back":
+            lead(made, None, name=also)
+    if how == "moment":
+        if "path" in made.qdrant:
+            pytest.skip("local mode refuses it, and nobody else is there")
+        original = owned.own_pairs
+
+        def late(work, target, names):
+            pairs = original(work, target, names)
+            collection(made, also)
+            return pairs
+
+        monkeypatch.setattr(owned, "own_pairs", late)
+        with pytest.raises(RepairNeededError, match=f"another client made a collection {also} in the moment"):
+            upgrade.upgrade(made.settings())
+        return
+    before = made.contents(collection(made, also))
+    names = targets(made)
+    verb = upgrade.upgrade if how in ways else partial(back.rollback, target="0002")
+    verb = partial(cutover.cutover, names=[made.name]) if how == "cutover" else verb
+    if how in ("rollback", "drop taken back"):
+        verb(made.settings())
+        assert (made.contents(also), also in targets(made)) == (before, False)
+        return
+    with pytest.raises(RefusedError, match=f"{also} is to become an alias .* there is a collection of that name"):
+        verb(made.settings())
+    assert (made.contents(also), targets(made)) == (before, names)
+    if how != "cutover":
+        assert made.row().state not in ("failed", "interrupted")
+
+
+@pytest.mark.parametrize("body", [ALSO, BOTH])
+def test_no_alias_takes_the_name_of_another_collection_under_management(made, body):
+    """Its readers would get other points."""
+    other = f"{made.name}_also"
+    made.revise("0002", CREATE.replace("{name}", other))
+    made.revise("0003", body)
+    upgrade.upgrade(made.settings(), "0002")
+    before = targets(made)
+    with pytest.raises(RefusedError, match=f"{other} is the name of a collection under management"):
+        upgrade.upgrade(made.settings())
+    assert targets(made) == before
+
+
+@pytest.mark.parametrize("into", ["{}__e5", "{}__g0009", "{}__r0001", "qmigrate_probe_{}", "a/{}", " "])
+def test_nothing_is_restored_into_a_name_that_nobody_could_use(made, into):
+    """Names that qmigrate makes itself, and those that Qdrant doesn't take: refused before anything is begun."""
+    assert call(made.root, "snapshot", "create", made.name, "--archive").code == 0
+    answer = call(made.root, "snapshot", "restore", made.name, "--latest", "--into", into.format(made.name), "--yes")
+    assert (answer.code, "nothing can be restored into it" in answer.err) == (2, True), answer.text
+    assert list(there(made)) == [f"{made.name}__g0001"]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -212,9 +338,9 @@ def test_what_was_written_to_a_held_generation_is_not_deleted(made):
         cutover.cutover(made.settings(), [made.name])
     assert "copy what you need" in stopped.value.hint
     lead(made, old)
-    for call in (lambda: cutover.cutover(made.settings(), [made.name]), lambda: back.abort(made.settings())):
+    for verb in (partial(cutover.cutover, names=[made.name]), back.abort):
         with pytest.raises(RefusedError, match=r"1 points differ from what was proven: 501 \(new\)"):
-            call()
+            verb(made.settings())
     assert 501 in there(made)[new]
     store = made.store()
     store.delete(new, [501])

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 from tests.harness import ADD, CREATE, INDEX, make_point, write
+from tests.scenarios.plain_names import plain
 
 from qmigrate import steps
+from qmigrate.commands import fix, gc, reset, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import upgrade
 from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError, StoreError
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.plan import GoLive, InPlace
@@ -89,6 +90,40 @@ def test_a_drop_is_taken_back_to_the_generation_that_served(deployment):
     assert deployment.contents() == before
     put(deployment, make_point(801))
     put(deployment, make_point(802))
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_a_drop_is_taken_back_to_what_it_has_left_and_to_nothing_else(deployment, collected):
+    """A reset that was undone has left a newer generation at the same revisions: it never is what a rollback serves."""
+    made, old, emptied = deployment, f"{deployment.name}__g0001", f"{deployment.name}__g0002"
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(10)
+    before = made.contents()
+    done = reset.reset(made.settings(), made.name, reason="r", expect=10, confirm=reset.PHRASE)
+    fix.undo(made.settings(), done.log)
+    made.revise("0002", DROP)
+    upgrade.upgrade(made.settings())
+    if collected:
+        gc.gc(made.settings(), made.name, now=True, discard_writes=True, generations=[old])
+        with pytest.raises(RefusedError, match="no generation of it is kept any more"):
+            back.rollback(made.settings(), "0001")
+        assert (target_of(made), made.contents(emptied)) == (None, {})
+        return
+    back.rollback(made.settings(), "0001")
+    assert (target_of(made), made.contents()) == (old, before)
+
+
+def test_a_dropped_plain_collection_comes_back(deployment):
+    """It made room for an alias first, by an identical generation: that one is the way back."""
+    made = deployment
+    plain(made, 9)
+    before = made.contents()
+    made.revise("0002", DROP)
+    upgrade.upgrade(made.settings(), allow_gap=True)
+    assert target_of(made) is None
+    back.rollback(made.settings(), "-1")
+    assert made.contents() == before
 
 
 def test_a_rollback_over_two_rebuilds_is_refused_as_a_whole(deployment):

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from qmigrate.errors import StoreError
 from qmigrate.store import hiding
+from qmigrate.store.server import ServerStore
 
 
 class Node:
@@ -54,3 +56,25 @@ def test_a_refusal_is_never_kept(tried):
     for found, times in ((False, 1), (False, 2), (True, 3), (True, 3)):
         tried.found = found
         assert (hides.look(nodes, 1.0), tried.times) == (found, times)
+
+
+@pytest.mark.parametrize(("cluster", "hides"), [
+    ({"status": "disabled"}, True),
+    ({"status": "enabled", "peers": {"1": {}}}, True),
+    ({"status": "enabled", "peers": {"1": {}, "2": {}}}, False),
+    (StoreError("denied"), False),
+])
+def test_a_node_that_has_joined_since_the_connection_was_made_counts(cluster, hides):
+    """A build takes hours: nodes are counted again before a name hides a collection."""
+
+    def get(path):
+        assert path == "/cluster"
+        if isinstance(cluster, StoreError):
+            raise cluster
+        return cluster
+
+    store = ServerStore.__new__(ServerStore)
+    store._capabilities = SimpleNamespace(may_be_several=False)
+    store._settings, store._nodes, store._main = SimpleNamespace(timeout=1.0), None, SimpleNamespace(get=get)
+    store._hides = SimpleNamespace(look=lambda nodes, timeout: True)
+    assert store.hides_collections() is hides

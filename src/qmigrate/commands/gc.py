@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from qmigrate.commands.fixed import Done
@@ -15,6 +14,7 @@ from qmigrate.commands.session import Session, session
 from qmigrate.errors import QmigrateError, StoppedError, UnknownNameError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.holdings import holdings, names_with_holdings
+from qmigrate.ledger.clock import present
 from qmigrate.model.patterns import met
 from qmigrate.model.plan import Job, Plan
 from qmigrate.model.state import World
@@ -119,7 +119,7 @@ def review(
         NotFoundError: nothing of that name is kept.
     """
     with session(settings, writes=False) as opened:
-        names, moment = _names(opened, pattern), datetime.now(UTC)
+        names, moment = _names(opened, pattern), present(opened.ledger)
         only = frozenset(generations) or None
         choice = Choice(now=moment, ignore_holdover=now, only=only, preview=True)
         verdicts = _judged(opened, names, choice)
@@ -158,14 +158,14 @@ def gc(  # noqa: PLR0913  the options of the verb
         NotFoundError: nothing of that name is kept.
     """
     only = frozenset(generations) or None
-    choice = Choice(
-        only=only,
-        now=datetime.now(UTC),
-        ignore_holdover=now,
-        writes="discard" if discard_writes else "refuse",
-        shown=None if shown is None else frozenset(shown),
-    )
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+        choice = Choice(
+            only=only,
+            now=present(opened.ledger),
+            ignore_holdover=now,
+            writes="discard" if discard_writes else "refuse",
+            shown=None if shown is None else frozenset(shown),
+        )
         finish_open_runs(opened, stop=stop, lock_timeout=lock_timeout, verb="gc")
         names = _names(opened, pattern)
         verdicts = _judged(opened, names, choice)
@@ -197,7 +197,7 @@ def collect_due(
     Returns:
         Notes for people, on what is gone and on what was left.
     """
-    moment = datetime.now(UTC)
+    moment = present(opened.ledger)
     chosen = frozenset(only) if only is not None else None
     sweep = _Sweep(opened, Choice(now=moment, automatic=True), None, stop, lock_timeout)
     for name in opened.ledger.due(moment):

@@ -24,6 +24,7 @@ from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.model.unknown import check_known, unknown
 from qmigrate.model.words import quote
 from qmigrate.observe import known_names, observe
+from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner import plan_restore, plan_undo
 from qmigrate.planner.plain import way_of
 from qmigrate.planner.restore import was_restored
@@ -206,6 +207,9 @@ def _origins(
         NotFoundError: there is no such snapshot, or one of the collections has none.
         UsageError: several collections, and something that is of one.
     """
+    problem = logical_name_problem(into, "the name") if into is not None else None
+    if problem is not None:
+        raise UsageError(f"nothing can be restored into it: {problem}", hint="--into another name")
     stored = [one.header for one in archive.summaries(folder)]
     of_archives = {one.name for one in stored}
     known = of_archives.union(known_names(opened.ledger, opened.store))

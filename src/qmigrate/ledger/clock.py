@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import select
 
 from qmigrate.errors import LedgerError
 from qmigrate.ledger.reader import Ledger
+
+
+def present(ledger: Ledger) -> datetime:
+    """The same, to compare with what the ledger has recorded; where there are no tables yet there is nothing of that.
+
+    A host whose own clock is wrong must not take what others keep for expired.
+    """
+    rows = ledger.rows(select(ledger.database.now().label("now")))
+    return rows[0]["now"] if rows else datetime.now(UTC)
 
 
 def clock(ledger: Ledger) -> datetime:

@@ -114,8 +114,12 @@ def generation_columns(generation: Generation) -> dict[str, Any]:
     }
 
 
-def applied_of(row: RowMapping) -> Applied:
-    """A row of the history, as how a revision came to be applied."""
+def applied_of(row: RowMapping, left: str | None = None) -> Applied:
+    """A row of the history, as how a revision came to be applied.
+
+    Args:
+        left: the generation that served before it.
+    """
     swap = (row["report"] or {}).get("swap") or {}
     taken = {one["name"]: one["before"]["physical"] for one in row["changes"] if _was_taken(one)}
     return Applied(
@@ -128,6 +132,7 @@ def applied_of(row: RowMapping) -> Applied:
         run=row["run"],
         names=tuple(swap.get("names") or ()),
         earlier={**(swap.get("earlier") or {}), **taken},
+        left=left,
     )
 
 

@@ -138,28 +138,31 @@ class Ledger(ErasureReads):
 
     def applied(self, collection: str) -> tuple[Applied, ...]:
         """What is applied to a collection, oldest first; what was taken back is left out."""
-        return tuple(codec.applied_of(row) for row in self._folded(collection).values())
+        return tuple(codec.applied_of(*row) for row in self._folded(collection).values())
 
     def all_applied(self) -> dict[str, tuple[Applied, ...]]:
         """The same for every collection, with one statement."""
         found: dict[str, list[Applied]] = {}
         for (collection, _), row in self._folded().items():
-            found.setdefault(collection, []).append(codec.applied_of(row))
+            found.setdefault(collection, []).append(codec.applied_of(*row))
         return {name: tuple(entries) for name, entries in found.items()}
 
     def _folded(self, collection: str | None = None) -> dict[tuple[str, str], Any]:
-        """(collection, revision) -> the history row that counts, in the order of application."""
+        """(collection, revision) -> the history row that counts and what served before it, as they were applied."""
         history = tables.history
         query = select(history).order_by(history.c.id)
         if collection is not None:
             query = query.where(history.c.collection == collection)
         counting: dict[tuple[str, str], Any] = {}
+        served: dict[str, str | None] = {}
         for row in self._rows(query):
+            left = served.get(row["collection"])
+            served[row["collection"]] = row["physical"] or left
             if row["direction"] in ASIDE:
                 continue
             counting.pop((row["collection"], row["revision"]), None)
             if row["direction"] in APPLYING:
-                counting[row["collection"], row["revision"]] = row
+                counting[row["collection"], row["revision"]] = (row, left)
         return counting
 
     def moments(self, collection: str) -> tuple[Moment, ...]:
@@ -311,7 +314,7 @@ class Ledger(ErasureReads):
     def applied_checksums(self) -> dict[str, str]:
         """Revision -> checksum for what is applied anywhere; the newest application or acceptance counts."""
         newest: dict[str, Any] = {}
-        for (_, revision), row in self._folded().items():
+        for (_, revision), (row, _) in self._folded().items():
             if revision not in newest or row["id"] > newest[revision]["id"]:
                 newest[revision] = row
         checksums = {revision: row["checksum"] for revision, row in newest.items()}

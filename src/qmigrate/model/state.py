@@ -217,6 +217,7 @@ class Applied:
         run: id of the run that applied it; None where that isn't known.
         names: those that moved, or were taken away, with it.
         earlier: further name that it took -> where that led before, None for nowhere.
+        left: the generation that served before it; None where there was none, or that isn't known.
     """
 
     revision: str
@@ -228,6 +229,7 @@ class Applied:
     run: int | None = None
     names: tuple[str, ...] = ()
     earlier: Mapping[str, str | None] = field(default_factory=dict)
+    left: str | None = None
 
     @property
     def rebuilt(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from qmigrate.model import known
 from qmigrate.model.known import Each, Fields, Listed, Number, Whole
-from qmigrate.model.names import GENERATION, OWN_ALIAS
+from qmigrate.model.names import OWN_ALIAS, PROBE_PREFIX, is_made
 from qmigrate.model.schema import DISABLED, JsonObject
 
 #: Characters that Qdrant takes in no name.
@@ -41,8 +41,8 @@ def logical_name_problem(name: str, what: str) -> str | None:
     """Why no collection or alias can have this name: Qdrant's rules, and the names that qmigrate makes."""
     if not name.strip():
         return f"{what} is empty"
-    if GENERATION.match(name) or OWN_ALIAS.match(name):
-        return f"{what} {name!r} has the form of qmigrate's own names (…__g0007, …__e12)"
+    if is_made(name) or OWN_ALIAS.match(name) or name.startswith(PROBE_PREFIX):
+        return f"{what} {name!r} has the form of qmigrate's own names (…__g0007, …__e12, …__r0001, {PROBE_PREFIX}…)"
     return name_problem(name, what)
 
 

@@ -228,7 +228,7 @@ def _before(walk: _Walk, entry: Applied) -> Generation | None:
         return None
     earlier = walk.state.applied_revisions()[: walk.state.applied_revisions().index(entry.revision)]
     if entry.strategy == "drop":
-        kept = [row for row in rows if row.state == "retired" and row.revisions == earlier]
+        kept = _left_by_drop(walk.state, entry, earlier)
         if not kept:
             raise RefusedError(
                 f"revision {entry.revision} dropped {walk.state.name}, and no generation of it is kept any more",
@@ -241,6 +241,18 @@ def _before(walk: _Walk, entry: Applied) -> Generation | None:
     return next(
         (row for row in rows if row.number == parent and row.state == "retired" and row.revisions == earlier), None
     )
+
+
+def _left_by_drop(state: CollectionState, entry: Applied, earlier: tuple[str, ...]) -> list[Generation]:
+    """The generation that a drop has left, where it is kept; others may be at the same revisions, as after a reset."""
+    kept = [row for row in state.generations if row.state == "retired" and row.revisions == earlier]
+    served = state.generation(entry.left)
+    if served is None:
+        return kept
+    if served.physical == state.name and served.state == "gone":
+        # The plain collection made room first: an identical one was dropped.
+        return [row for row in kept if row.parent == served.number]
+    return [row for row in kept if row.physical == served.physical]
 
 
 def _names(entry: Applied, state: CollectionState) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError, UnchangedError
-from qmigrate.model.plan import Build
+from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.words import quote
 from qmigrate.ports import Snapshot
@@ -17,7 +17,8 @@ from qmigrate.steps.crew import places_of
 from qmigrate.steps.export import save
 from qmigrate.steps.fill import copy_ranges
 from qmigrate.steps.further import refuse_taken_by
-from qmigrate.steps.owned import own
+from qmigrate.steps.gap import makes_room
+from qmigrate.steps.owned import own, refuse_hidden
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models, try_again
 from qmigrate.steps.preflight import check_build
@@ -42,6 +43,9 @@ def preflight(step: Build, work: Work) -> Facts:
     for later in work.job.steps[work.step + 1 :]:
         if isinstance(later, Build) and later.source == step.target and step.fill == "copy" and not step.ops:
             _check(replace(later, source=step.source), work)
+    for later in work.job.steps[work.step + 1 :]:
+        if isinstance(later, GoLive) and later.target == step.target:
+            refuse_hidden(work, later.aliases, apart_from=makes_room(later, work))
     return _check(step, work)
 
 

@@ -105,6 +105,8 @@ def moves(step: GoLive, work: Work) -> Moves:
     for alias in step.aliases:
         if alias == work.collection or alias in taken or _is_free(step, work, alias, known):
             found.names.append(alias)
+        elif alias not in step.earlier:
+            _say_kept(work, alias, known)
     _note_earlier(step, work, found, (taken & set(found.names), known))
     declared = frozenset(work.state.declared.aliases) if work.state.declared else frozenset()
     for alias, physical in sorted(known.items()):
@@ -123,18 +125,26 @@ def moves(step: GoLive, work: Work) -> Moves:
     return found
 
 
+def to_move(step: GoLive, work: Work) -> list[str]:
+    """Names of the plan that are still to become those of the target; it says nothing of the others."""
+    known = work.store.aliases()
+    taken = {work.collection, *(() if step.back else _taken(step, work))}
+    return [alias for alias in step.aliases if alias in taken or _is_free(step, work, alias, known)]
+
+
 def _is_free(step: GoLive, work: Work, alias: str, known: Mapping[str, str]) -> bool:
     """Whether the step may move an alias that no revision gives to the collection now."""
-    led = known.get(alias)
     if alias in step.earlier:
         return False
-    if led not in (None, step.source, step.target):
-        work.progress.say(f"{work.collection}: {alias} leads to {led} now, and stays there")
-        return False
-    if led is None and alias in work.store.physical_names():
-        work.progress.say(f"{work.collection}: {alias} is a collection by now, and stays one")
-        return False
-    return True
+    led = known.get(alias)
+    if led is None and step.back:
+        return alias not in work.store.physical_names()
+    return led in (None, step.source, step.target)
+
+
+def _say_kept(work: Work, alias: str, known: Mapping[str, str]) -> None:
+    now = f"leads to {known[alias]} now, and stays there" if alias in known else "is a collection by now, and stays one"
+    work.progress.say(f"{work.collection}: {alias} {now}")
 
 
 def _note_earlier(

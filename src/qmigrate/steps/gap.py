@@ -13,12 +13,17 @@ from qmigrate.errors import ConflictError, NotFoundError, QmigrateError, RepairN
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import GoLive
 from qmigrate.model.words import quote
-from qmigrate.steps.owned import own_pairs, refuse_begun
+from qmigrate.steps.owned import own_pairs, refuse_begun, refuse_hidden
 from qmigrate.steps.retire import delete_plain
 from qmigrate.steps.work import Work
 
 #: Seconds that the name may take to become an alias after its collection is gone, before it is given up for now.
 LIMIT = 60.0
+
+
+def makes_room(step: GoLive, work: Work) -> tuple[str | None, ...]:
+    """Names that a plain collection has, or gets back, by this step: it is looked at apart."""
+    return (step.target, work.collection) if step.place in ("gap", "shadow") else (step.target,)
 
 
 def is_over(step: GoLive, work: Work, physical: str) -> bool:
@@ -43,6 +48,7 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
     further = [name for name in names if name != work.collection]
     refuse_begun(work, target)
     pairs = own_pairs(work, target, [work.collection, *further])
+    refuse_hidden(work, further)
     if further:
         work.store.rename_aliases(pairs[1:])
     refuse_made_again(step, work)
@@ -77,7 +83,7 @@ def refuse_made_again(step: GoLive, work: Work) -> None:
     )
 
 
-def _refuse_hidden_again(work: Work, source: str) -> None:
+def _refuse_taken_again(work: Work, source: str) -> None:
     """The same right after the name has moved: the deletion is over, so what has the name now is another collection.
 
     Raises:
@@ -138,7 +144,7 @@ def _delete_and_take(step: GoLive, work: Work, pairs: Sequence[tuple[EpochAlias,
         if isinstance(failed[0], RepairNeededError):
             refuse_made_again(step, work)
         raise failed[0]
-    _refuse_hidden_again(work, source)
+    _refuse_taken_again(work, source)
 
 
 def _take(work: Work, pairs: Sequence[tuple[EpochAlias, str]], deadline: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from qmigrate.errors import RepairNeededError
+from qmigrate.ledger.clock import present
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
 from qmigrate.model.schema import JsonObject
@@ -15,9 +16,9 @@ from qmigrate.model.words import quote
 from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden, unchanged
 from qmigrate.steps.base import base_name
 from qmigrate.steps.dropped import audit
-from qmigrate.steps.further import EARLIER, GIVEN, moves
+from qmigrate.steps.further import EARLIER, GIVEN, moves, to_move
 from qmigrate.steps.hold import hold
-from qmigrate.steps.owned import check_same, holder, own, reach, read_back, refuse_begun, swap
+from qmigrate.steps.owned import check_same, holder, own, reach, read_back, refuse_begun, refuse_hidden, swap
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models
 from qmigrate.steps.proof import prove
@@ -45,6 +46,8 @@ def preflight(step: GoLive, work: Work) -> Facts:
     early = serving == step.target != step.source and not work.facts("swap")
     if early or (serving not in (step.source, step.target) and not gap.is_open(step, work)):
         raise _foreign_alias(work, step, serving)
+    if step.target is not None:
+        refuse_hidden(work, to_move(step, work), apart_from=gap.makes_room(step, work))
     if step.place == "shadow":
         hidden.preflight(step, work)
     if step.back:
@@ -106,6 +109,9 @@ def swap_names(step: GoLive, work: Work) -> Facts:
     work.progress.begin(work.collection, "swap", None)
     started = time.monotonic()
     if step.target is None:
+        serving = holder(work)
+        if serving not in (None, step.source):
+            raise _foreign_alias(work, step, serving)
         gone = [name for name in (*names, *found.dropped) if name != step.source]
         work.store.change_aliases(own(work, str(step.source)), make=found.given, drop=gone)
     else:
@@ -182,7 +188,7 @@ def close(step: GoLive, work: Work) -> Facts:
         report["closing"] = _closing_ids(step, work)
     left_out = None if step.back or step.target is None else audit(work, step.target, report["dropped"])
     gone = step.source is not None and (step.place == "gap" or hidden.is_lost(step, work))
-    held_until = datetime.now(UTC) + holdover
+    held_until = present(work.lease.ledger) + holdover
     fixed = apart.audit(step, work, held_until) if step.apart else None
     log = closing.close_golive(work, step, held_until=held_until, report=report, gone=gone, fixed=fixed or left_out)
     if fixed is None:

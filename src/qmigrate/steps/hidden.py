@@ -28,10 +28,15 @@ def preflight(step: GoLive, work: Work) -> None:
             + (f": an alias of {pointing}" if pointing else " by a collection"),
             hint="rename it, then run qmigrate upgrade again",
         )
-    if not step.back and not work.store.hides_collections():
+    if not step.back:
+        _refuse_unhideable(work)
+
+
+def _refuse_unhideable(work: Work) -> None:
+    if not work.store.hides_collections():
         able = work.store.capabilities
         nodes = f"has {able.peers_words}, which resolve names again"
-        why = nodes if able.may_be_several else "doesn't let an alias do so"
+        why = nodes if able.may_be_several else "doesn't let an alias do so, or has more than one node by now"
         raise RefusedError(
             f"an alias may not take the name of the collection {work.collection}: this Qdrant {why}",
             hint=f"qmigrate abort {quote(work.collection)}, then qmigrate upgrade --allow-gap: some milliseconds in "
@@ -40,7 +45,12 @@ def preflight(step: GoLive, work: Work) -> None:
 
 
 def prepare(work: Work) -> None:
-    """Make the way to the collection that is about to be hidden."""
+    """Make the way to the collection that is about to be hidden.
+
+    Raises:
+        RefusedError: that is not possible any more: a node may have joined while the run was under way.
+    """
+    _refuse_unhideable(work)
     if work.store.aliases().get(old_alias(work.collection)) != work.collection:
         work.store.change_aliases(own(work, work.collection), make={old_alias(work.collection): work.collection})
 

@@ -14,7 +14,8 @@ from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import quote
 from qmigrate.steps import hidden
 from qmigrate.steps.build import enforced
-from qmigrate.steps.owned import check_same, holder, reach, release
+from qmigrate.steps.gap import makes_room
+from qmigrate.steps.owned import check_same, holder, reach, refuse_hidden, release
 from qmigrate.steps.points import check_models
 from qmigrate.steps.preflight import check_source
 from qmigrate.steps.unchanged import check_schema, over
@@ -28,6 +29,7 @@ def hold(step: GoLive, work: Work) -> Facts:
     Raises:
         HeldError: nobody has asked for the cut-over yet.
         DriftError: the source's schema, the built generation or an embedder is not what was built and proven.
+        RefusedError: another client wrote to the built generation, or has one of the names.
         RepairNeededError: a generation is gone, or the name was moved.
     """
     if not step.hold:
@@ -58,6 +60,7 @@ def _check(step: GoLive, work: Work) -> None:
             f"{work.collection} back to {step.source}, or start over: {over(work)}",
         )
     check_same(work, str(step.source))
+    refuse_hidden(work, step.aliases, apart_from=makes_room(step, work))
     if step.place == "shadow":
         hidden.preflight(step, work)
     _check_target(build, source, target, work)

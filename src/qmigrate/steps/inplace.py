@@ -13,7 +13,7 @@ from qmigrate.model.words import quote
 from qmigrate.steps.build import enforced, wait_until_ready
 from qmigrate.steps.closing import close_inplace
 from qmigrate.steps.further import give, names_of, refuse_taken, take
-from qmigrate.steps.owned import own, release
+from qmigrate.steps.owned import own, refuse_hidden, release
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import RefusedRequestError
 
@@ -31,6 +31,7 @@ def preflight(step: InPlace, work: Work) -> Facts:
         raise RefusedError(
             f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
         )
+    refuse_hidden(work, [item.name for item in step.changes if item.kind == "alias.add"])
     return {"points": live.points}
 
 

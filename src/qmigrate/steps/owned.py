@@ -136,6 +136,43 @@ def refuse_begun(work: Work, physical: str | None) -> None:
         )
 
 
+def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str | None] = ()) -> None:
+    """Stop before a name of somebody else is taken: a server lets an alias hide a collection without a word.
+
+    Args:
+        names: that are about to become aliases of a generation.
+        apart_from: those that are seen to in another way: a plain collection that makes room.
+
+    Raises:
+        RefusedError: a collection has one of them, or it is where another collection under management is served.
+    """
+    known, present, views = work.store.aliases(), work.store.physical_names(), work.lease.ledger.collections()
+    mine = {row.physical for row in work.lease.ledger.generations(work.collection)}
+    for name in names:
+        if name in apart_from:
+            continue
+        if name in present and name not in known and not _is_own_plain(work, name):
+            raise RefusedError(
+                f"{name} is to become an alias of {work.collection}, but there is a collection of that name, which it "
+                "would hide",
+                hint=f"the collection may be another client's: give one of the two another name; an unfinished run is "
+                f"ended by qmigrate abort {quote(work.collection)}",
+            )
+        view = views.get(name) if name != work.collection else None
+        if view is not None and view.physical is not None and known.get(name) not in (None, *mine):
+            raise RefusedError(
+                f"{name} is to become an alias of {work.collection}, but it is a collection under management itself, "
+                f"on {known[name]}: whoever uses it would get the points of {work.collection}",
+                hint=f"give the alias another name; or drop {name} first, in a revision of its own",
+            )
+
+
+def _is_own_plain(work: Work, name: str) -> bool:
+    """Whether a collection is the plain one of the logical name, which makes room for its alias on purpose."""
+    row = work.generation(name) if name == work.collection else None
+    return row is not None and row.state != "gone" and is_same(work, name)
+
+
 def swap(work: Work, target: str, names: Sequence[str]) -> None:
     """Point every name to `target` in one request, which fails as a whole once a later holder took over.
 
@@ -143,10 +180,22 @@ def swap(work: Work, target: str, names: Sequence[str]) -> None:
 
     Raises:
         NotFoundError: our own aliases are gone.
+        RefusedError: a name belongs to somebody else; nothing was moved.
+        RepairNeededError: another client made a collection of one of the names in that very moment.
     """
     refuse_begun(work, target)
+    refuse_hidden(work, names, apart_from=(target,))
+    free = set(names).difference(work.store.aliases(), work.store.physical_names())
     pairs = own_pairs(work, target, names)
     work.store.rename_aliases(pairs, [name for name in names if name == target])
+    hidden = sorted(free.intersection(work.store.physical_names())) if free else []
+    if hidden:
+        raise RepairNeededError(
+            f"another client made a collection {hidden[0]} in the moment in which that name became an alias of "
+            f"{target}, which hides it now: what was written to it can't be seen",
+            hint=f"make an alias of another name for the collection {hidden[0]}, and look what is in it; qmigrate "
+            "upgrade goes on with this run",
+        )
 
 
 def read_back(work: Work, names: Sequence[str], target: str | None) -> None:

@@ -26,17 +26,24 @@ def look(step: PutBack, work: Work) -> Facts:
             f"{'of another' if seal else 'gone'}",
             hint="qmigrate check shows both",
         )
+    _refuse_moved(step, work)
+    return {"points": work.store.count(reach(work, step.target))}
+
+
+def _refuse_moved(step: PutBack, work: Work) -> None:
     serving = holder(work)
     if serving not in (step.serving, step.target):
         raise RefusedError(
             f"{work.collection} is served by {serving or 'nothing'} now: another client moved it meanwhile",
-            hint="run the command again: it looks again",
+            hint=f"qmigrate abort {quote(work.collection)} ends this run where it goes on; then run the command again: "
+            "it looks again",
         )
-    return {"points": work.store.count(reach(work, step.target))}
 
 
 def move(step: PutBack, work: Work) -> Facts:
     """One request through an alias of this lease epoch; read back on every node."""
+    # An interruption may lie between the look and here.
+    _refuse_moved(step, work)
     if holder(work) != step.target:
         swap(work, step.target, [work.collection])
     read_back(work, [work.collection], step.target)

@@ -86,6 +86,11 @@ def _cluster(node: Rest) -> JsonObject | StoreError:
     return found
 
 
+def peers(node: Rest) -> int:
+    """Nodes of the cluster as it is now: one may have joined since the connection was made; 0 where nobody tells."""
+    return _peers(_cluster(node))
+
+
 def _peers(cluster: JsonObject | StoreError) -> int:
     """Nodes of the cluster, watched or not; 0 where the key may not ask."""
     if isinstance(cluster, StoreError):

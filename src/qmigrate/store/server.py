@@ -223,7 +223,9 @@ class ServerStore:
 
     def hides_collections(self) -> bool:
         """Whether an alias may take the name of a collection: never with several nodes, where nothing is tried."""
-        return not self._capabilities.may_be_several and self._hides.look(self._nodes, self._settings.timeout)
+        if self._capabilities.may_be_several or capabilities.peers(self._main) != 1:
+            return False
+        return self._hides.look(self._nodes, self._settings.timeout)
 
     def rename_aliases(self, pairs: Sequence[tuple[str, str]], drop: Sequence[str] = ()) -> None:
         """One request of RenameAlias actions (old, new), and then DeleteAlias: re-points `new` atomically."""

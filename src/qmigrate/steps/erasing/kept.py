@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Header
 from qmigrate.errors import ArchiveError
 from qmigrate.ledger import DeletionRow
+from qmigrate.ledger.clock import present
 from qmigrate.model.transform import PointId
 from qmigrate.steps.erasing.spaces import Ids, Spaces
 from qmigrate.steps.erasing.tally import Tally
@@ -178,7 +179,7 @@ def _others(
     work: Work, rows: list[DeletionRow], spaces: Spaces, tally: Tally, beyond: list[str]
 ) -> None:
     """Files that are known and can't be changed: of another host, or a server's own format."""
-    border = datetime.now(UTC) - timedelta(seconds=work.settings.fixes.undo)
+    border = present(work.lease.ledger) - timedelta(seconds=work.settings.fixes.undo)
     gone = {*tally.emptied, *(one for row in rows for one in row.facts.get("emptied", ()))}
     for row in rows:
         file = row.facts.get("file")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
+from qmigrate.ledger.clock import present
 from qmigrate.steps.export import remove_ours
 from qmigrate.steps.fixes.journal import journal_name
 from qmigrate.steps.fixes.purge import is_over
@@ -21,7 +22,7 @@ def expire(work: Work) -> None:
     Which points were deleted is kept longer: until there is no generation of before that could bring them back.
     Points that are only marked wait for `gc`, and until they are gone the mark can be taken back.
     """
-    settings, now = work.settings.fixes, datetime.now(UTC)
+    settings, now = work.settings.fixes, present(work.lease.ledger)
     ledger = work.lease.ledger
     way_back = any(row.state == "retired" for row in ledger.generations(work.collection))
     rows = ledger.deletions(_AUDIT_ROWS)
