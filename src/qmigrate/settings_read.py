@@ -167,28 +167,37 @@ class Seconds(float):
     __slots__ = ()
 
 
+#: A century in seconds, which is for ever: more can't be counted back from today, nor waited for by a thread.
+FOR_EVER = 100 * 365.25 * 86400
+
+
+def _bounded(seconds: float) -> Seconds:
+    return Seconds(min(seconds, FOR_EVER))
+
+
 def parse_duration(value: object) -> Seconds | None:
     """A duration: ``60s``, ``5m``, ``24h``, ``90d``, ``90 days``, a ``timedelta``, or 0; None when it is none of these.
 
     There is no other reader of durations: settings, operations, presets, command line and Python's arguments use it.
+    None is longer than :data:`FOR_EVER`.
     """
     if isinstance(value, Seconds):
         return value
     if isinstance(value, timedelta):
-        return Seconds(value.total_seconds()) if value >= timedelta() else None
+        return _bounded(value.total_seconds()) if value >= timedelta() else None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, int | float) or is_bare_number(value):
         return Seconds(0.0) if float(value) == 0 else None
     match = _DURATION.fullmatch(value.strip().lower())
     unit = match and _UNITS.get(match.group(2))
-    return Seconds(float(match.group(1)) * unit) if match and unit else None
+    return _bounded(float(match.group(1)) * unit) if match and unit else None
 
 
 def parse_timeout(value: object) -> Seconds | None:
     """How long one request may take: a duration, or a bare number of seconds, as HTTP clients have it."""
     bare = is_bare_number(value) and isinstance(value, int | float | str)
-    return Seconds(float(value)) if bare else parse_duration(value)  # type: ignore[arg-type]
+    return _bounded(float(value)) if bare else parse_duration(value)  # type: ignore[arg-type]
 
 
 def duration_problem(value: object) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import types
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -39,6 +40,7 @@ from qmigrate.commands.snapshot import DeletedSnapshots
 from qmigrate.model.plan import Closing, CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import Change
+from qmigrate.settings_read import FOR_EVER, parse_duration
 
 STATUS = Status("Qdrant local", "sqlite l.db", "0001", (), 0)
 
@@ -283,14 +285,19 @@ def test_usage_errors_are_2(capsys, args, said):
     )
 
 
-def durations(command, words=()):
-    """Every option of a command and those below it that takes a duration, with the words that lead there."""
+def options(command, *kinds, words=()):
+    """Every option of a command and those below it of some types, with the words that lead there."""
     for name, below in getattr(command, "commands", {}).items():
-        yield from durations(below, (*words, name))
-    yield from ((words, one) for one in command.params if isinstance(one.type, Duration))
+        yield from options(below, *kinds, words=(*words, name))
+    yield from ((words, one) for one in command.params if isinstance(one.type, kinds))
 
 
-@pytest.mark.parametrize(("words", "option"), list(durations(root)), ids=lambda one: getattr(one, "name", None) or "-".join(one))
+def named(one):
+    """How a test calls an option, or the words that lead there."""
+    return getattr(one, "name", None) or "-".join(one)
+
+
+@pytest.mark.parametrize(("words", "option"), list(options(root, Duration)), ids=named)
 def test_no_option_takes_a_bare_number_for_seconds(words, option):
     """Of 90 nobody knows whether days are meant; with a unit, in short or in full, it is read."""
     for written in ("90", "0.5", "7776000"):
@@ -298,6 +305,38 @@ def test_no_option_takes_a_bare_number_for_seconds(words, option):
             option.type_cast_value(click.Context(click.Command("x")), written)
     for written in ("90d", "90 days"):
         assert option.type_cast_value(click.Context(click.Command("x")), written) == 90 * 86400.0
+
+
+@pytest.mark.parametrize(("words", "option"), list(options(root, click.types.FloatParamType, Duration)), ids=named)
+def test_no_option_takes_what_is_not_a_finite_number(words, option):
+    """NaN is neither above nor below any bound, and nothing can be counted with infinity."""
+    for written in ("nan", "NaN", "inf", "-inf", "infinity", "1e999", "9" * 400):
+        with pytest.raises(click.BadParameter):
+            option.type_cast_value(click.Context(click.Command("x")), written)
+
+
+@pytest.mark.parametrize("written", ["9" * 400 + "d", "99999999999d", "9999999d", timedelta.max])
+def test_the_longest_duration_is_one_that_can_be_counted_with(written):
+    """A century is for ever: the calendar goes back so far, and a thread can wait for so long."""
+    found = parse_duration(written)
+    assert found == FOR_EVER < threading.TIMEOUT_MAX
+    assert datetime.now(UTC) - timedelta(seconds=found) < datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["fix", "sync", "c", "--sql", "SELECT 1 AS id, 2 AS v", "--field", "v", "--check", "--since-column", "t", "--since"],
+        ["history", "--deletions", "--since"],
+    ],
+    ids=lambda args: args[1],
+)
+@pytest.mark.parametrize("since", ["99999999999d", "9999999d"])
+def test_a_time_before_the_calendar_is_long_ago(here, capsys, args, since):
+    """It is read: what stops the verb is that nothing is there yet."""
+    (here / "qmigrate.yaml").write_text("qdrant: {path: ./qdrant}\nledger: {url: 'sqlite:///ledger.db'}\n")
+    run([*args, since])
+    assert "unexpected" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

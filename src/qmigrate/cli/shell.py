@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -294,6 +295,17 @@ else:
 
 #: How the help calls what names a thing; such a value can't be empty.
 _NAMES = frozenset({"COLLECTION", "FILE", "FOLDER", "GENERATION", "GLOB", "NAME", "PATTERN", "REV"})
+
+
+class Number(click.FloatRange):
+    """A number within bounds. NaN is neither above nor below any, and nothing is counted with infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """What was typed."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return float(found)
 
 
 class Duration(_Seconds):

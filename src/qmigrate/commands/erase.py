@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from qmigrate.commands.fix import Review, previews
 from qmigrate.commands.fixed import FixResult, run_fix
+from qmigrate.commands.pace import paced
 from qmigrate.commands.session import session
 from qmigrate.commands.tenants import within
 from qmigrate.errors import PlanError
@@ -68,8 +69,8 @@ def erase(  # noqa: PLR0913  the options of the verb
     if snapshots not in SNAPSHOTS:
         raise PlanError(f"snapshots must be one of {', '.join(SNAPSHOTS)}, not {snapshots!r}")
     operation = within(settings, operation, tenant)
-    given: JsonObject = {"snapshots": snapshots, "expect": expect, "max_rate": max_rate}
-    given["most"] = None if most is None else dict(most)
+    given: JsonObject = {"snapshots": snapshots, "expect": expect, "most": None if most is None else dict(most)}
+    given |= paced(max_rate)
     edit = operation.erasure() | {name: value for name, value in given.items() if value is not None}
     with session(settings, writes=True, progress=progress) as opened:
         return run_fix(opened, lambda world: plan_fix(world, [(operation, edit)]), lock_timeout)

@@ -11,6 +11,7 @@ from typing import Any
 from qmigrate.commands.edits import count
 from qmigrate.commands.fitting import asked, misfits
 from qmigrate.commands.fixed import FixResult, run_fix
+from qmigrate.commands.pace import paced
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.tenants import bounded
@@ -195,11 +196,12 @@ def fix(  # noqa: PLR0913  the options of the verb
         PointsNotFoundError: points that were named are not there.
         VerificationError: what was written could not be read back.
     """
+    pace = paced(max_rate)
     chosen, operations = narrow or Narrow(), bounded(settings, operations, tenant)
     if chosen.sample is not None:
         raise PlanError("a sample is only looked at; what is mended is all of it")
-    given = {"expect": expect, "most": None if most is None else dict(most), "max_rate": max_rate}
-    more = {name: value for name, value in given.items() if value is not None}
+    given = {"expect": expect, "most": None if most is None else dict(most)}
+    more = {name: value for name, value in given.items() if value is not None} | pace
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
         # Told by what was there before: of the first plan, since the next one may find it changed.
@@ -302,11 +304,12 @@ def undo(
     Raises:
         As :func:`undo_review`.
     """
+    pace = paced(max_rate)
     with session(settings, writes=True, progress=progress) as opened:
         row = fixed(opened, log)
         return run_fix(
             opened,
-            lambda world: plan_undo(opened, world, row, overwrite, max_rate),
+            lambda world: plan_undo(opened, world, row, overwrite, pace),
             lock_timeout,
             same=lambda job: any(isinstance(step, GoLive) and step.undoes == log for step in job.steps),
             names=[str(row.collection)],

@@ -9,6 +9,7 @@ from typing import Any
 
 from qmigrate.commands.fix import Preview, preview_of
 from qmigrate.commands.fixed import Done, FixResult, run_fix, same_edits
+from qmigrate.commands.pace import paced
 from qmigrate.commands.presets import marking, preset
 from qmigrate.commands.results import Resumed
 from qmigrate.commands.session import Session, session
@@ -194,10 +195,10 @@ def retrain(
             no row; nothing was changed.
         RowsError: a query or a statement doesn't fit; nothing was changed.
     """
+    pace = paced(max_rate)
     edits = wish.edits(settings)
     plain = [edit for _, edit in edits]
-    rate: JsonObject = {"max_rate": max_rate} if max_rate is not None else {}
-    chosen: list[tuple[DeletePoints, JsonObject]] = [(operation, edit | rate) for operation, edit in edits]
+    chosen: list[tuple[DeletePoints, JsonObject]] = [(operation, edit | pace) for operation, edit in edits]
     name = edits[0][0].collection
 
     with session(settings, writes=True, progress=progress) as opened:

@@ -52,9 +52,12 @@ def fixed(opened: Session, log: int) -> DeletionRow:
 
 
 def plan_undo(
-    opened: Session, world: World, row: DeletionRow, overwrite: bool, max_rate: float | None = None
+    opened: Session, world: World, row: DeletionRow, overwrite: bool, pace: JsonObject | None = None
 ) -> Plan:
     """The job that takes a fix back, through what came since.
+
+    Args:
+        pace: of :func:`qmigrate.commands.pace.paced`.
 
     Raises:
         RefusedError: what it knew the points by, or what they were, can't be told any more.
@@ -71,7 +74,7 @@ def plan_undo(
     known = {name: row.facts.get(name) for name in ("run", "step", "generation", "file")}
     edit = {"kind": row.facts["undo"], "undo": "undo" if row.facts["undo"] == "undo" else None, "log": row.id, **known}
     edit |= _erased_since(opened, row) | ({"overwrite": True} if overwrite else {})
-    edit |= {"max_rate": max_rate} if max_rate is not None else {}
+    edit |= pace or {}
     checksums = {ref.revision: opened.revisions.get(ref.revision).checksum for ref in refs}
     return plan_undo_fix(world, str(row.collection), row.facts, edit, refs, checksums)
 

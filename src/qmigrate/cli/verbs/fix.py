@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.cli.shell import Age, Shell, with_shell
+from qmigrate.cli.shell import Age, Number, Shell, with_shell
 from qmigrate.cli.values import filter_of, parameters, point_id, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
@@ -25,13 +25,13 @@ reason = click.option("--reason", default="", metavar="TEXT", help="Why, for the
 expect = click.option("--expect", type=click.IntRange(min=0), help="Stop unless exactly so many points would change.")
 max_share = click.option(
     "--max-share",
-    type=click.FloatRange(min=0, max=1, min_open=True),
+    type=Number(min=0, max=1, min_open=True),
     help="Largest share of the points that may change.  [default: fixes.max_share]",
 )
 ids_to = click.option(
     "--ids-to", type=click.Path(dir_okay=False), metavar="FILE", help="Write the ids of all points there: JSON Lines."
 )
-max_rate = click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Most points per second.")
+max_rate = click.option("--max-rate", type=Number(min=0, min_open=True), help="Most points per second.")
 
 
 @click.group()
