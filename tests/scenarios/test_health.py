@@ -118,6 +118,40 @@ def test_ready_says_how_everything_stands(deployment, client, monkeypatch):
     assert gone.schema["collections"][name]["serving"] is False
 
 
+def test_a_name_that_nothing_has_is_not_ready(deployment, client):
+    """A misspelt name is said, with what was probably meant; what is there under another name, or may come, is noted."""
+    name = deployment.name
+    loose, other = f"loose_{name}", f"other_{name}"
+    client.create_collection(loose, vectors_config=models.VectorParams(size=2, distance=models.Distance.DOT))
+    further = models.CreateAlias(collection_name=f"{name}__g0002", alias_name=other)
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=further)])
+    wrong = f"{name[:-1]}x"
+    lacking = f"{wrong}: there is no collection {wrong!r}; did you mean \"{name}\"?"
+    elsewhere = "{0} is not under management by this name: how it stands is not known"
+    table = {
+        (wrong,): (False, lacking, []),
+        (name, wrong): (False, lacking, []),
+        name: (True, "ok", []),
+        wrong: (False, lacking, []),
+        (loose,): (True, "ok", [elsewhere.format(loose)]),
+        (other, f"{name}__g0002"): (True, "ok", [elsewhere.format(one) for one in (other, f"{name}__g0002")]),
+        ("tenant_*", name): (True, "ok", ["no collection under management matches 'tenant_*'"]),
+        (f"glob:{name[:-1]}?",): (True, "ok", []),
+    }
+    found = {}
+    for asked in table:
+        report = readiness(deployment.settings(), client=client, collections=asked)
+        found[asked] = report.ready, report.summary, report.schema.get("notes", [])
+    assert found == table
+    row = readiness(deployment.settings(), client=client, collections=wrong).schema["collections"][wrong]
+    assert (row["state"], row["serving"], row["next"]) == ("absent", False, "qmigrate status")
+    again(deployment, health={**PATIENT, "require": ["drift"]})
+    assert readiness(deployment.settings(), client=client, collections=wrong).ready
+    # What a pending revision creates has its name already.
+    deployment.revise("0003", CREATE.replace("{name}", wrong))
+    assert readiness(deployment.settings(), client=client, collections=wrong).schema["collections"][wrong]["pending"] == ["0003"]
+
+
 def test_a_mounted_app_answers_below_its_root(tmp_path):
     """Whole paths and what is left of them; HEAD; other paths and methods; live without asking anybody; lifespan."""
     made = Deployment(tmp_path / "p", {"url": "http://127.0.0.1:9"}, f"sqlite:///{tmp_path}/l.db")

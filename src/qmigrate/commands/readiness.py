@@ -17,8 +17,9 @@ from qmigrate.commands.session import configured_embedder, open_store, opened_le
 from qmigrate.errors import DriftError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, examine
 from qmigrate.model.names import GENERATION
-from qmigrate.model.patterns import met_by_any
+from qmigrate.model.patterns import is_glob, met, met_by_any
 from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.model.unknown import unknown
 from qmigrate.observe import check_place, known_names, observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
@@ -58,7 +59,7 @@ class Standing:
     Attributes:
         revision: the newest applied one, or None.
         generation: ``g0007``, ``plain``, or None when nothing serves.
-        state: as in `qmigrate status`.
+        state: as in `qmigrate status`; ``absent`` for a name that was asked for and that nothing has.
         serving: its name leads to what the ledger left there.
         pending: revisions that it hasn't got.
         drift: the first difference between live and recorded, in words; None without one.
@@ -161,11 +162,34 @@ class Parts:
             world = observe(ledger, store, only=self._names(ledger, store))
             files = with_inline(files, ledger, store) if files is not None else None
             changed = changed_files(files, ledger) if files is not None else ()
-        every = standings(world, files)
-        named = [row.name for row in every]
-        asked = frozenset(met_by_any(self.only, named, world.known | set(named)) if self.only else named)
-        rows = tuple(row for row in every if row.name in asked)
+            rows = self._asked(standings(world, files), world, store, notes)
         return _summed(rows, files, changed, self._unmet(world), notes)
+
+    def _asked(self, every: Sequence[Standing], world: World, store: Store, notes: list[str]) -> tuple[Standing, ...]:
+        """The rows that were asked for: also of a name that nothing has, which the service can't do without.
+
+        Args:
+            notes: gets what else was asked for in vain; the collections of a glob may be yet to come.
+        """
+        if not self.only:
+            return tuple(every)
+        known = {*world.known, *(row.name for row in every)}
+        rows = {row.name: row for row in every}
+        found: dict[str, Standing] = {}
+        for pattern in self.only:
+            there = met(pattern, rows, known)
+            if there:
+                found |= {name: rows[name] for name in there}
+            elif is_glob(pattern, known):
+                notes.append(f"no collection under management matches {pattern!r}")
+            elif pattern in known or pattern in (world.physical or ()) or pattern in store.aliases():
+                notes.append(f"{pattern} is not under management by this name: how it stands is not known")
+            else:
+                lacking = unknown("collection", pattern, known)
+                found[pattern] = Standing(
+                    pattern, None, None, "absent", False, detail=lacking.message, next_command="qmigrate status"
+                )
+        return tuple(row for name, row in (rows | found).items() if name in found)
 
     def _turn(self) -> AbstractContextManager[object]:
         """The folder of local mode can be open once."""

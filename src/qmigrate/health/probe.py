@@ -43,7 +43,8 @@ class Probe:
         service: the service's name in the report.
         client: the application's own ``QdrantClient``; needed in local mode, where its folder can be open only once.
         expects: what the application declares of its collections: not ready until they are so.
-        collections: logical names or globs to look at; empty for all that are under management.
+        collections: logical names or globs to look at; empty for all that are under management. A name that nothing
+            has is not served; a glob may mean none.
         checks: further parts: name -> a plain function that raises when the part isn't well; called in a thread.
         clock: monotonic.
 
@@ -59,7 +60,7 @@ class Probe:
         service: str = "qmigrate",
         client: object | None = None,
         expects: Sequence[Expectation] = (),
-        collections: Sequence[str] = (),
+        collections: str | Sequence[str] = (),
         checks: Mapping[str, Callable[[], object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,7 +74,8 @@ class Probe:
         near = Parts(known, wanted.timeout, client)
         # Who asks for the first time has to connect, which takes longer than asking on.
         cold = Parts(known, max(wanted.first, wanted.timeout), client, _folder=near._folder)
-        far = Parts(known, max(LOOK_TIMEOUT, wanted.timeout), client, expects, collections, _folder=near._folder)
+        only = (collections,) if isinstance(collections, str) else tuple(collections)
+        far = Parts(known, max(LOOK_TIMEOUT, wanted.timeout), client, expects, only, _folder=near._folder)
 
         def ask_qdrant() -> None:
             (near if self._has_answered("qdrant") else cold).qdrant()
