@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -219,6 +220,73 @@ def test_rows_since_a_moment_and_parameters(database):
     asking = asked(url, "SELECT * FROM t WHERE v = :wanted AND v <> ':no'", wanted="it's :x")
     found = read(asking, lambda rows: sorted(one for one, _ in rows.since("at", now + timedelta(hours=3))))
     assert found == [3, 4]
+
+
+#: How SQLite's columns hold times: what is stored, and whether it is at or after the moment, which has microseconds.
+MOMENT = datetime(2026, 11, 25, 9, 30, 0, 250_000, tzinfo=UTC)
+SECONDS = MOMENT.timestamp()
+TIMES = [
+    ("2026-11-25 09:30:00.250000", True),
+    ("2026-11-25 09:30:00.25", True),
+    ("2026-11-25T09:30:00.250Z", True),
+    ("2026-11-25T10:30:00.250+01:00", True),
+    ("2026-11-25T10:30:00.249999+01:00", False),
+    ("2026-11-25T09:30:00.249", False),
+    ("2026-11-25 09:30:00", False),
+    ("2026-11-25T04:30:01-05:00", True),
+    ("2026-11-25", True),
+    ("2026-11-24", False),
+    (" 2026-11-26 00:00 ", True),
+    (SECONDS, True),
+    (int(SECONDS), False),
+    (int(SECONDS) + 1, True),
+    (str(int(SECONDS) + 1), True),
+    (int(SECONDS * 1000), True),
+    (int(SECONDS * 1000) - 1, False),
+    (int(SECONDS * 1000) * 1000, True),
+    (int(SECONDS * 1000) * 1000 - 1, False),
+    (int(SECONDS * 1000) * 1_000_000, True),
+    (SECONDS / 86400 + 2440587.5, True),
+    (SECONDS / 86400 + 2440587.4, False),
+    (0, False),
+    (None, False),
+]
+#: What is no time, or may be another one than it seems.
+NO_TIMES = ["yesterday", "", "25.11.2026", 20261125, 20261125093000, 20418, -1, 1e300, "12:30", b"2026-11-25"]
+
+
+def test_times_of_sqlite_are_compared_as_times(tmp_path):
+    """SQLite has no type for them: texts in any spelling, days, and numbers since 1970 are told from each other."""
+    file = tmp_path / "app.db"
+    with closing(sqlite3.connect(file)) as made, made:
+        made.execute("CREATE TABLE t (id INTEGER, v INTEGER, at)")
+        made.executemany("INSERT INTO t VALUES (?, ?, ?)", [(n, n, stored) for n, (stored, _) in enumerate(TIMES)])
+    asking = asked(f"sqlite:///{file}", "SELECT * FROM t")
+    found = dict(read(asking, lambda rows: list(rows.since("at", MOMENT.astimezone(timezone(timedelta(hours=9)))))))
+    assert [(stored, n in found) for n, (stored, _) in enumerate(TIMES)] == TIMES
+    assert found == {n: (n,) for n in found}
+
+
+@pytest.mark.parametrize("stored", NO_TIMES, ids=repr)
+def test_what_is_no_time_is_not_left_out_in_silence(tmp_path, stored):
+    """A row that can't be compared would seem unchanged."""
+    file = tmp_path / "app.db"
+    with closing(sqlite3.connect(file)) as made, made:
+        made.execute("CREATE TABLE t (id INTEGER, v INTEGER, at)")
+        made.execute("INSERT INTO t VALUES (7, 1, ?)", (stored,))
+    with pytest.raises(RowsError, match="the column 'at' of the query on app is not a time in the row 7") as caught:
+        read(asked(f"sqlite:///{file}", "SELECT * FROM t"), lambda rows: list(rows.since("at", MOMENT)))
+    assert "unixepoch" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"])
+def test_a_day_is_not_over_before_its_end(database, kind):
+    """A row of a day may have changed at any time of it; one of a time has changed then."""
+    url = database(f"CREATE TABLE t (id BIGINT, v TEXT, at {kind})")
+    database("INSERT INTO t VALUES (1, 'a', '2026-11-24'), (2, 'b', '2026-11-25'), (3, 'c', '2026-11-26')")
+    lite = url.startswith("sqlite")
+    found = read(asked(url, "SELECT * FROM t"), lambda rows: sorted(one for one, _ in rows.since("at", MOMENT)))
+    assert found == ([2, 3] if kind == "DATE" or lite else [3])
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path):

@@ -91,6 +91,29 @@ def test_only_some_points(app):
     assert [one["id"] for one in left.sample] == [21]
 
 
+def test_rows_since_a_moment_on_the_command_line(app):
+    """The moment itself counts; SQLite's seconds are a time as well, what is none is an error, and never "In order"."""
+    drift(app)
+    sql = "SELECT id, person, score, changed_at FROM faces"
+    words = ["fix", "sync", app.made.name, "--sql", sql, "--field", "person", "--field", "score"]
+    words += ["--check", "--json", "--since-column", "changed_at", "--since"]
+
+    def counted(since: str) -> tuple:
+        found = call(app.made.root, *words, since)
+        return found.code, found.json["data"]["previews"][0]["counts"]["rows"]
+
+    moments = {"2026-06-01T00:00": (4, 13), "2026-06-01T00:00:00.000001": (0, 0), "2026-06-01T02:00+02:00": (4, 13)}
+    assert {one: counted(one) for one in moments} == moments
+    early = call(app.made.root, *words, "0001-01-01T00:00+14:00")
+    assert (early.code, "is not a moment of UTC" in early.json["error"]["message"]) == (2, True)
+    if app.url.startswith("sqlite"):
+        app.run("UPDATE faces SET changed_at = unixepoch(changed_at)")
+        assert {one: counted(one) for one in moments} == moments
+        app.run("UPDATE faces SET changed_at = '1.6.2026' WHERE id = 3")
+        wrong = call(app.made.root, *words, "2026-06-01T00:00")
+        assert (wrong.code, "is not a time in the row 3: '1.6.2026'" in wrong.json["error"]["message"]) == (2, True)
+
+
 def test_the_revision_the_plan_and_the_way_back(app):
     """In a revision it is planned with exact counts, applied after the rebuild before it; a rollback lets points be."""
     app.made.revise("0002", 'def upgrade():\n    return [op.AddVector("{name}", "b", VectorParams(size=16, '

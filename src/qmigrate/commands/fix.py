@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from qmigrate.commands.edits import count
@@ -70,11 +70,12 @@ class Narrow:
             raise operation.error("it is narrowed to ids, to what changed since, or to a sample: one of them")
         if self.since is not None and self.since.tzinfo is None:
             raise operation.error(f"since has no time zone: {self.since}")
+        since = None if self.since is None else _utc(operation, self.since)
         if self.sample is not None and self.sample < 1:
             raise operation.error(f"a sample of {self.sample} says nothing")
         parts: dict[str, Any] = {
             "ids": None if self.ids is None else [_checked(operation, one) for one in self.ids],
-            "since": None if self.since is None else [self.column, self.since.isoformat()],
+            "since": None if since is None else [self.column, since.isoformat()],
             "sample": self.sample,
             "missing_to": self.missing_to and os.path.abspath(self.missing_to),
             "missing_table": self.missing_table or None,
@@ -364,6 +365,18 @@ def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:
         )
     points = opened.store.count(address(opened.store.aliases(), str(step.target)))
     return Preview(name, item.lines[0], since, points, {"written_since": since}, (), returns=True)
+
+
+def _utc(operation: Operation, moment: datetime) -> datetime:
+    """A moment in UTC.
+
+    Raises:
+        PlanError: there it is before the first year, or behind the last.
+    """
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise operation.error(f"{moment.isoformat()} is not a moment of UTC") from None
 
 
 def _checked(operation: Operation, identifier: object) -> PointId:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, bindparam
+from sqlalchemy import Connection, Date, DateTime, bindparam
 
 from qmigrate.errors import RowsError
 from qmigrate.model import statement
@@ -19,7 +19,10 @@ from qmigrate.rows import moment
 from qmigrate.rows.database import MYSQL, Database, bound
 from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, compared, freely, spelled
 from qmigrate.rows.moment import Moment
+from qmigrate.rows.times import at_or_after
 
+#: What the drivers of PostgreSQL and MySQL call a column of days.
+DAYS = frozenset({1082, 10, 14})
 #: Rows that are fetched at a time.
 AT_ONCE = 5000
 #: Ids that are fetched at a time, without anything else.
@@ -124,19 +127,45 @@ class Rows:
         return list(self._read(f"ORDER BY {chance} LIMIT :qmigrate_most", bound("qmigrate_most", count)))
 
     def since(self, column: str, moment: datetime) -> Generator[Row, None, None]:
-        """Rows whose `column` is at or after `moment`, in no order.
+        """Rows whose `column` is at or after `moment`, in no order; of a day, its end counts.
 
         Args:
             column: of the query; a time.
             moment: with a time zone.
+
+        Raises:
+            RowsError: the column holds something else.
         """
-        condition = f"WHERE {self._database.quoted(column)} >= :qmigrate_since"
-        border = bindparam("qmigrate_since", moment.astimezone(UTC), type_=DateTime(timezone=True))
         if self._database.backend == "sqlite":
-            # SQLite has texts without a zone there, and UTC is what they are taken for.
-            naive = moment.astimezone(UTC).replace(tzinfo=None)
-            border = bindparam("qmigrate_since", naive, type_=DateTime())
+            return self._since_in_sqlite(column, moment.astimezone(UTC))
+        condition = f"WHERE {self._database.quoted(column)} >= :qmigrate_since"
+        at = moment.astimezone(UTC)
+        if self._type_of(column) in DAYS:
+            return self._read(condition, bindparam("qmigrate_since", at.date(), type_=Date()), also=(column,))
+        border = bindparam("qmigrate_since", at, type_=DateTime(timezone=True))
         return self._read(condition, border, also=(column,))
+
+    def _since_in_sqlite(self, column: str, moment: datetime) -> Generator[Row, None, None]:
+        """The same by looking at every row: SQLite compares texts as texts, and finds each number below each text."""
+        with closing(self._read("", also=(column,), beside=column)) as rows:
+            for identifier, (*values, stored) in rows:
+                try:
+                    chosen = stored is not None and at_or_after(stored, moment)
+                except (ValueError, TypeError, OverflowError):
+                    raise RowsError(
+                        f"the column {column!r} of the query on {self.name} is not a time in the row {identifier}: "
+                        f"{repr(stored)[:40]}",
+                        hint="texts such as 2026-03-01 12:00:00 and seconds since 1970 are: make it one in the SELECT, "
+                        "with datetime(…, 'unixepoch') for instance",
+                    ) from None
+                if chosen:
+                    yield identifier, tuple(values)
+
+    def _type_of(self, column: str) -> object:
+        """What the driver calls the type of a column."""
+        with self._database.connected() as connection:
+            self._columns(connection, (column,))
+            return next((kind for name, kind in self._described(connection) if name == column), None)
 
     def of(self, ids: Sequence[PointId], *, thorough: bool = True) -> dict[PointId, tuple[Any, ...]]:
         """The rows of these ids, as they are now; an id that has none is left out.
@@ -226,11 +255,22 @@ class Rows:
         """Whether a transaction of that moment is still open; see :func:`qmigrate.rows.moment.open_since`."""
         return moment.open_since(self._database, at)
 
-    def _read(self, ending: str, *more: Any, also: Sequence[str] = ()) -> Generator[Row, None, None]:
+    def _read(
+        self, ending: str, *more: Any, also: Sequence[str] = (), beside: str | None = None
+    ) -> Generator[Row, None, None]:
+        """Rows.
+
+        Args:
+            ending: of the statement, with ``{key}`` and ``{collation}``.
+            more: its parameters.
+            also: columns that must be there.
+            beside: a column whose value comes last in each row.
+        """
         with self._database.connected() as connection:
             key, columns, kind = self._columns(connection, also)
             collation = ' COLLATE "C"' if kind in PG_TEXTS else ""
-            wanted = ", ".join(self._database.quoted(column) for column in (key, *columns))
+            chosen = (key, *columns) if beside is None else (key, *columns, beside)
+            wanted = ", ".join(self._database.quoted(column) for column in chosen)
             where = ending.replace("{key}", self._database.quoted(key)).replace("{collation}", collation)
             asked = self._wrapped(f"SELECT {wanted}", where)
             with closing(self._execute(connection, asked, *more, streams=True)) as result:
@@ -255,9 +295,7 @@ class Rows:
     def _columns(self, connection: Connection, also: Sequence[str]) -> tuple[str, tuple[str, ...], int | type | None]:
         """The key, the columns, and PostgreSQL's type of the key; checked against what the query really has."""
         if self._shape is None or also:
-            result = self._execute(connection, self._wrapped("SELECT *", "WHERE 1 = 0"))
-            described = [(entry[0], entry[1]) for entry in result.cursor.description or ()]
-            result.close()
+            described = self._described(connection)
             names = [name for name, _ in described]
             for column in (self.query.key, *self.query.columns, *also):
                 if names.count(column) != 1:
@@ -273,6 +311,11 @@ class Rows:
                 return self.query.key, self.query.columns, None
             self._shape = (self.query.key, self.query.columns, kind)
         return self._shape
+
+    def _described(self, connection: Connection) -> list[tuple[str, Any]]:
+        """The names of the query's columns, and what the driver calls their types."""
+        with closing(self._execute(connection, self._wrapped("SELECT *", "WHERE 1 = 0"))) as result:
+            return [(entry[0], entry[1]) for entry in result.cursor.description or ()]
 
     def _sample(self, connection: Connection) -> type | None:
         """The type of a value of the key column; None without a row, and in SQLite, where each may have its own."""
