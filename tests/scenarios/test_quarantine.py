@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +269,50 @@ def test_a_retry_finds_points_that_have_other_ids_since(made, words):
     words.wrong.clear()
     assert quarantine.retry(made.settings(), made.name).filled == 2
     assert (lacking(made), open_rows(made)) == (set(), {})
+
+
+CREATE_THREE = """
+def upgrade():
+    return [op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE), "z": VectorParams(size=4, distance=Distance.DOT)}}, {{"s": SparseVectorParams()}})]
+"""
+#: What became of the vectors z and s of the generation since points were dropped from it: revisions in place.
+SINCE = {
+    "dropped": ('op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',),
+    "dropped, and added again for the application to fill": (
+        'op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',
+        'op.AddVector("{name}", "z", VectorParams(size=4, distance=Distance.DOT), values=Empty(), strategy="in_place"), '
+        'op.AddVector("{name}", "s", SparseVectorParams(), values=Empty(), strategy="in_place")',
+    ),
+    "dropped, and another one has its name": (
+        'op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',
+        'op.AddVector("{name}", "z", VectorParams(size=3, distance=Distance.DOT), values=Empty(), strategy="in_place")',
+    ),
+}
+
+
+@pytest.mark.parametrize("since", SINCE)
+def test_a_dropped_point_comes_back_with_the_vectors_that_are_still_there(deployment, words, since):
+    """What was dropped in place since is left out of it, as it is of every other point, also where the name is back."""
+    deployment.extra["embedders"] = {"words": {"type": "callable", "function": "quarantine_words:embed", "size": 16}}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE_THREE)
+    upgrade.upgrade(deployment.settings())
+    store = deployment.store()
+    points = [make_point(number) for number in range(POINTS)]
+    sparse = {"indices": [1, 5], "values": [1.0, 2.0]}
+    write(store, deployment.name, [replace(one, vectors={**one.vectors, "z": [1.0, 2.0, 3.0, 4.0], "s": sparse}) for one in points])
+    store.close()
+    deployment.revise("0002", DROP)
+    upgrade.upgrade(deployment.settings())
+    for number, body in enumerate(SINCE[since]):
+        deployment.revise(f"000{number + 3}", f'def upgrade():\n    return [{body}]\nirreversible = "gone"')
+        upgrade.upgrade(deployment.settings())
+    assert [row.physical for row in status.history(deployment.settings()).rows][0] == f"{deployment.name}__g0002"
+    assert ids_of(BAD).isdisjoint(deployment.contents())
+    words.wrong.clear()
+    assert quarantine.retry(deployment.settings(), deployment.name).filled == 3
+    back_again = {key: (payload, vectors.keys()) for key, (payload, vectors) in deployment.contents().items()}
+    assert {key: back_again[key] for key in ids_of(BAD)} == {
+        make_point(number).id: (make_point(number).payload, {"a", "b"}) for number in BAD
+    }
+    assert open_rows(deployment) == {}
