@@ -18,7 +18,7 @@ from qmigrate.commands import deletions, fix, quarantine, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import EmbedError, QuarantineError, RefusedError, VerificationError
 from qmigrate.ledger import Ledger
-from qmigrate.steps import build
+from qmigrate.steps import build, golive
 from qmigrate.steps.fixes.retry import Retry
 from qmigrate.steps.quarantine import Quarantine
 from qmigrate.store import records
@@ -307,7 +307,7 @@ def test_a_dropped_point_comes_back_with_the_vectors_that_are_still_there(deploy
     for number, body in enumerate(SINCE[since]):
         deployment.revise(f"000{number + 3}", f'def upgrade():\n    return [{body}]\nirreversible = "gone"')
         upgrade.upgrade(deployment.settings())
-    assert [row.physical for row in status.history(deployment.settings()).rows][0] == f"{deployment.name}__g0002"
+    assert status.history(deployment.settings()).rows[0].physical == f"{deployment.name}__g0002"
     assert ids_of(BAD).isdisjoint(deployment.contents())
     words.wrong.clear()
     assert quarantine.retry(deployment.settings(), deployment.name).filled == 3
@@ -316,3 +316,69 @@ def test_a_dropped_point_comes_back_with_the_vectors_that_are_still_there(deploy
         make_point(number).id: (make_point(number).payload, {"a", "b"}) for number in BAD
     }
     assert open_rows(deployment) == {}
+
+
+def _delete(made, words, store):
+    store.delete(f"{made.name}__g0001", [6])
+
+
+def _delete_all(made, words, store):
+    store.delete(f"{made.name}__g0001", sorted(ids_of(BAD)))
+
+
+def _fail_again(made, words, store):
+    words.wrong["newer"] = EmbedError("400: it is still too long")
+    write(store, f"{made.name}__g0001", [make_point(5, text="newer")])
+
+
+def _get_well(made, words, store):
+    write(store, f"{made.name}__g0001", [make_point(5, text="newer")])
+
+
+#: What comes late to the old generation: with it, what is still left out, and what the point 6 is after a retry.
+LATE = {
+    "deleted": (_delete, {21, 42}, None),
+    "all of them deleted": (_delete_all, set(), None),
+    "written, and fails again": (_fail_again, {6, 21, 42}, "newer"),
+    "written, and is well": (_get_well, {21, 42}, "newer"),
+}
+
+
+@pytest.mark.parametrize("qdrant_config", [pytest.param("server", marks=pytest.mark.server)], indirect=True)
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_comes_late_for_a_dropped_point_is_what_a_retry_goes_by(made, words, monkeypatch, late, killed):
+    """Deleted late it is not in the quarantine any more; written late, it is the newer one that comes back."""
+    act, left_out, text = LATE[late]
+    made.revise("0002", DROP)
+    real, died = golive.swap, []
+
+    def swap(work, target, names):
+        if not died:
+            act(made, words, work.store)
+        real(work, target, names)
+
+    def dying(*args):
+        died.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(golive, "swap", swap)
+    if killed:
+        with monkeypatch.context() as patched:
+            patched.setattr(golive, "keep_again", dying)
+            with pytest.raises(KeyboardInterrupt):
+                upgrade.upgrade(made.settings())
+    upgrade.upgrade(made.settings())
+    assert {key[0] for key in open_rows(made)} == left_out
+    audit = [row for row in deletions.deletions(made.settings(), made.name).rows if row.kind == "QUARANTINE"]
+    assert [row.count for row in audit] == ([len(left_out)] if left_out else [])
+    files = list(made.settings().fixes.exports.glob("*-quarantine*"))
+    kept = {one.id: records.payload_of(one.stored) for file in files for one in archive.read(file)}
+    assert (kept.keys(), len(files)) == (left_out, bool(left_out))
+    assert kept.get(6, {"text": text})["text"] == text
+    words.wrong.clear()
+    assert quarantine.retry(made.settings(), made.name).filled == len(left_out)
+    found = made.contents()
+    assert (found[6][0]["text"] if 6 in found else None) == text
+    assert ids_of(BAD) & found.keys() == left_out | ({6} if text else set())
+    assert open_rows(made) == {}
