@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from qmigrate.commands import deletions, fix, quarantine, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import EmbedError, QuarantineError, RefusedError, VerificationError
 from qmigrate.ledger import Ledger
-from qmigrate.steps import build
+from qmigrate.steps import build, golive
 from qmigrate.steps.fixes.retry import Retry
 from qmigrate.steps.quarantine import Quarantine
 from qmigrate.store import records
@@ -268,3 +269,116 @@ def test_a_retry_finds_points_that_have_other_ids_since(made, words):
     words.wrong.clear()
     assert quarantine.retry(made.settings(), made.name).filled == 2
     assert (lacking(made), open_rows(made)) == (set(), {})
+
+
+CREATE_THREE = """
+def upgrade():
+    return [op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE), "z": VectorParams(size=4, distance=Distance.DOT)}}, {{"s": SparseVectorParams()}})]
+"""
+#: What became of the vectors z and s of the generation since points were dropped from it: revisions in place.
+SINCE = {
+    "dropped": ('op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',),
+    "dropped, and added again for the application to fill": (
+        'op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',
+        'op.AddVector("{name}", "z", VectorParams(size=4, distance=Distance.DOT), values=Empty(), strategy="in_place"), '
+        'op.AddVector("{name}", "s", SparseVectorParams(), values=Empty(), strategy="in_place")',
+    ),
+    "dropped, and another one has its name": (
+        'op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',
+        'op.AddVector("{name}", "z", VectorParams(size=3, distance=Distance.DOT), values=Empty(), strategy="in_place")',
+    ),
+}
+
+
+@pytest.mark.parametrize("since", SINCE)
+def test_a_dropped_point_comes_back_with_the_vectors_that_are_still_there(deployment, words, since):
+    """What was dropped in place since is left out of it, as it is of every other point, also where the name is back."""
+    deployment.extra["embedders"] = {"words": {"type": "callable", "function": "quarantine_words:embed", "size": 16}}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE_THREE)
+    upgrade.upgrade(deployment.settings())
+    store = deployment.store()
+    points = [make_point(number) for number in range(POINTS)]
+    sparse = {"indices": [1, 5], "values": [1.0, 2.0]}
+    write(store, deployment.name, [replace(one, vectors={**one.vectors, "z": [1.0, 2.0, 3.0, 4.0], "s": sparse}) for one in points])
+    store.close()
+    deployment.revise("0002", DROP)
+    upgrade.upgrade(deployment.settings())
+    for number, body in enumerate(SINCE[since]):
+        deployment.revise(f"000{number + 3}", f'def upgrade():\n    return [{body}]\nirreversible = "gone"')
+        upgrade.upgrade(deployment.settings())
+    assert status.history(deployment.settings()).rows[0].physical == f"{deployment.name}__g0002"
+    assert ids_of(BAD).isdisjoint(deployment.contents())
+    words.wrong.clear()
+    assert quarantine.retry(deployment.settings(), deployment.name).filled == 3
+    back_again = {key: (payload, vectors.keys()) for key, (payload, vectors) in deployment.contents().items()}
+    assert {key: back_again[key] for key in ids_of(BAD)} == {
+        make_point(number).id: (make_point(number).payload, {"a", "b"}) for number in BAD
+    }
+    assert open_rows(deployment) == {}
+
+
+def _delete(made, words, store):
+    store.delete(f"{made.name}__g0001", [6])
+
+
+def _delete_all(made, words, store):
+    store.delete(f"{made.name}__g0001", sorted(ids_of(BAD)))
+
+
+def _fail_again(made, words, store):
+    words.wrong["newer"] = EmbedError("400: it is still too long")
+    write(store, f"{made.name}__g0001", [make_point(5, text="newer")])
+
+
+def _get_well(made, words, store):
+    write(store, f"{made.name}__g0001", [make_point(5, text="newer")])
+
+
+#: What comes late to the old generation: with it, what is still left out, and what the point 6 is after a retry.
+LATE = {
+    "deleted": (_delete, {21, 42}, None),
+    "all of them deleted": (_delete_all, set(), None),
+    "written, and fails again": (_fail_again, {6, 21, 42}, "newer"),
+    "written, and is well": (_get_well, {21, 42}, "newer"),
+}
+
+
+@pytest.mark.parametrize("qdrant_config", [pytest.param("server", marks=pytest.mark.server)], indirect=True)
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_comes_late_for_a_dropped_point_is_what_a_retry_goes_by(made, words, monkeypatch, late, killed):
+    """Deleted late it is not in the quarantine any more; written late, it is the newer one that comes back."""
+    act, left_out, text = LATE[late]
+    made.revise("0002", DROP)
+    real, died = golive.swap, []
+
+    def swap(work, target, names):
+        if not died:
+            act(made, words, work.store)
+        real(work, target, names)
+
+    def dying(*args):
+        died.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(golive, "swap", swap)
+    if killed:
+        with monkeypatch.context() as patched:
+            patched.setattr(golive, "keep_again", dying)
+            with pytest.raises(KeyboardInterrupt):
+                upgrade.upgrade(made.settings())
+    upgrade.upgrade(made.settings())
+    assert {key[0] for key in open_rows(made)} == left_out
+    audit = [row for row in deletions.deletions(made.settings(), made.name).rows if row.kind == "QUARANTINE"]
+    assert [row.count for row in audit] == ([len(left_out)] if left_out else [])
+    files = list(made.settings().fixes.exports.glob("*-quarantine*"))
+    kept = {one.id: records.payload_of(one.stored) for file in files for one in archive.read(file)}
+    assert (kept.keys(), len(files)) == (left_out, bool(left_out))
+    assert kept.get(6, {"text": text})["text"] == text
+    words.wrong.clear()
+    assert quarantine.retry(made.settings(), made.name).filled == len(left_out)
+    found = made.contents()
+    assert (found[6][0]["text"] if 6 in found else None) == text
+    assert ids_of(BAD) & found.keys() == left_out | ({6} if text else set())
+    assert open_rows(made) == {}

@@ -25,6 +25,15 @@ def by_length(point):
         (lambda: Embed("clip", text="{}"), "without format"),
         (lambda: Embed("clip", text="{title:>5}"), "without format"),
         (lambda: Embed("clip", text="{{nothing}}"), "must name payload fields"),
+        (lambda: Embed("clip", text="{title} {tags[0]}"), "'tags[0]' is not a payload field"),
+        (lambda: Embed("clip", text="{title} {meta[title]}"), "'meta[title]' is not a payload field"),
+        (lambda: Embed("clip", text="{tags[]} {title}"), "'tags[]' is not a payload field"),
+        (lambda: Embed("clip", image="{folder}/{names[-1]}"), "'names[-1]' is not a payload field"),
+        (lambda: Embed("clip", text="{title} {'body'}"), "\"'body'\" is not a payload field"),
+        (lambda: Embed("clip", text='{title} {meta."a.b"}'), "is not a payload field"),
+        (lambda: Embed("clip", text="{title} {meta.}"), "'meta.' is not a payload field"),
+        (lambda: Embed("clip", text="{title} {.body}"), "'.body' is not a payload field"),
+        (lambda: Embed("clip", text="{title} {meta..body}"), "'meta..body' is not a payload field"),
         (lambda: Embed("clip", text="a", on_failure="skip"), "on_failure must be one of stop, keep_without_vector"),
         (lambda: Embed("clip", text="a", checksum="sha256"), "checksum must be Checksum(…)"),
         (lambda: Checksum("DELETE FROM a"), "not a SELECT: it begins with DELETE"),
@@ -71,7 +80,10 @@ def test_values_say_what_they_read(value, fills, fields, words):
     assert (value.fills, value.fields(), value.describe()) == (fills, fields, words)
 
 
-@pytest.mark.parametrize("spec", ["content", "meta.title", "{title}: { body }", "{a}{{x}}{a}"])
+@pytest.mark.parametrize(
+    "spec",
+    ["content", "meta.title", "tags[0]", "{title}: { body }", "{a}{{x}}{a}", "{first name} {writer's note} {scores.2024} [{a}]"],
+)
 def test_fields_are_those_that_the_embedding_reads(spec):
     """The planner counts exactly the fields that the engine will read."""
     assert Embed("e", text=spec).fields() == frozenset(input_fields(spec))

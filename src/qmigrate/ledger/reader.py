@@ -271,6 +271,13 @@ class Ledger(ErasureReads):
             query = query.where(table.c.collection == collection)
         return [codec.history_of(row) for row in self._rows(query)]
 
+    def dropped_in_place(self, collection: str, physical: str) -> frozenset[str]:
+        """Vectors that a generation has lost while it served, also where one of that name was added again since."""
+        table = tables.history
+        mine = and_(table.c.collection == collection, table.c.physical == physical, table.c.strategy == "in_place")
+        changes = (change for row in self._rows(select(table.c.changes).where(mine)) for change in row["changes"])
+        return frozenset(one["name"] for one in changes if one["kind"] in ("vector.drop", "sparse.drop"))
+
     def runs(self, collection: str | None = None, limit: int | None = None) -> list[RunRow]:
         """Every attempt, newest first."""
         table = tables.runs

@@ -21,7 +21,8 @@ class Embed:
     Args:
         embedder: its name under ``embedders`` in the settings.
         text: what it embeds as text: a payload field (``content``), a key inside one (``meta.title``), or a
-            template (``{title} {body}``). Or a function that gets the payload and returns the text, or None.
+            template (``{title} {body}``, without an index). Or a function that gets the payload and returns the text,
+            or None.
         image: the same for an image: its path, a URL or base64, as the embedder's settings allow; a function may
             also return the bytes of the file. Exactly one of `text` and `image`.
         on_failure: what becomes of a point that can't be embedded. ``stop``: the run ends there.
@@ -198,4 +199,18 @@ def _template_fields(spec: str, label: str) -> frozenset[str]:
             f"{label}: the template {spec!r} must name payload fields without format",
             hint='for example "{title} {body}"',
         )
+    odd = [name for name, _ in named if not _is_path(name)]
+    if odd:
+        # No point has such a key, so its part of the text would be left out of every vector without a word.
+        raise PlanError(
+            f"{label}: {odd[0]!r} is not a payload field, in the template {spec!r}",
+            hint="write a field, or a key inside one with dots: {meta.title}; a list is joined as a whole, and a "
+            "function takes what else is inside one: text=lambda payload: …",
+        )
     return frozenset(name for name, _ in named)
+
+
+def _is_path(name: str) -> bool:
+    """Whether a part of a template is a field, or keys behind dots: no index, and nothing in quotes."""
+    keys = name.split(".")
+    return not set("[]") & set(name) and all(key and not {key[0], key[-1]} & set("'\"") for key in keys)

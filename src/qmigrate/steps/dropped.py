@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Header
@@ -60,6 +61,18 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
 
     made = archive.write(path, header, pages())
     return {"file": str(path), "points": made.points}
+
+
+def keep_again(work: Work, source: str, target: str, maker: Maker, known: JsonObject) -> JsonObject | None:
+    """The same once late writes of the source were carried: what came for these points is in the file, too.
+
+    Args:
+        known: the facts that were kept before; their file goes where nothing is left out any more.
+    """
+    facts = keep(work, source, target, maker)
+    if facts is None:
+        remove_ours(Path(known["file"]), work.lease.ledger)
+    return facts
 
 
 def audit(work: Work, target: str, facts: JsonObject | None) -> Fixed | None:

@@ -15,7 +15,7 @@ from qmigrate.model.state import HOLD
 from qmigrate.model.words import quote
 from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden, unchanged
 from qmigrate.steps.base import base_name
-from qmigrate.steps.dropped import audit
+from qmigrate.steps.dropped import audit, keep_again
 from qmigrate.steps.further import EARLIER, GIVEN, moves, to_move
 from qmigrate.steps.hold import hold
 from qmigrate.steps.owned import check_same, holder, own, reach, read_back, refuse_begun, refuse_hidden, swap
@@ -174,7 +174,15 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
         work.progress.say(
             f"{work.collection}: {report.carried:,} late writes carried over, {report.listed.count:,} listed"
         )
-    return {"sweep": report.to_json()}
+    return {"sweep": report.to_json(), **_left_out(step, work, sides)}
+
+
+def _left_out(step: GoLive, work: Work, sides: Sides) -> Facts:
+    """What is kept of the points that were left out on purpose, where anything came late; else the proof has it."""
+    known = None if step.back else _proof(work).get("dropped")
+    if not known or sides.maker is None or not work.lease.ledger.carries(work.run, work.step):
+        return {}
+    return {"dropped": keep_again(work, sides.source, sides.target, sides.maker, known)}
 
 
 def close(step: GoLive, work: Work) -> Facts:
@@ -274,7 +282,7 @@ def _report(work: Work) -> JsonObject:
     snapshot = work.facts("snapshot", work.build_step())
     return {
         "verification": _proof(work).get("report"),
-        "dropped": _proof(work).get("dropped"),
+        "dropped": work.facts("sweep").get("dropped", _proof(work).get("dropped")),
         "quality": work.facts("quality", work.build_step()).get("quality"),
         "stages": work.facts("fill", work.build_step()).get("stages"),
         "sweep": work.facts("sweep").get("sweep"),

@@ -17,8 +17,8 @@ from qmigrate.ports import OperationIds, Stored
 from qmigrate.steps.base import Entry, PageWriter, left_by, unpack
 from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own, reach
-from qmigrate.steps.passes import Sides, keyed, page_of
-from qmigrate.steps.points import write
+from qmigrate.steps.passes import Sides, forgive, keyed, page_of
+from qmigrate.steps.points import Made, Maker, write
 from qmigrate.steps.quiet import (
     TokenGuard,
     barrier,
@@ -275,16 +275,30 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
     alias = own(work, sides.target)
     if stored is None:
         work.store.delete(alias, [identifier])
+        forgive(sides.maker, [identifier])
     elif sides.maker is not None:
         made = sides.maker.make([stored])
         if made.dropped:
-            return f"{made.failed[0].reason}; nothing is dropped any more once the name has moved", seen
+            return _why_not_made(sides.maker, identifier, made, there=here is not None), seen
         for pending in write(work, alias, sides.maker, made):
             pending.wait()
     now = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
     after = judge.digest(now) if now is not None else records.ABSENT
     work.lease.carry(work.run, work.step, identifier, before, whole + after, "done", doubt)
     return None, seen
+
+
+def _why_not_made(maker: Maker, identifier: PointId, made: Made, *, there: bool) -> str:
+    """What is said of a point that can't be filled; of one that was left out before, the quarantine has this reading.
+
+    Args:
+        there: whether the other side has it.
+    """
+    quarantine, reason = maker.quarantine, made.failed[0].reason
+    if there or quarantine is None or identifier not in quarantine:
+        return f"{reason}; nothing is dropped any more once the name has moved"
+    quarantine.record(made.ids, made.failed)
+    return f"{reason}; it was left out before, and still is"
 
 
 def _without_place(sides: Sides, stored: Stored | None) -> str | None:

@@ -24,7 +24,7 @@ from qmigrate.steps.checksums import Checksums
 from qmigrate.steps.dropped import AUDIT
 from qmigrate.steps.embed_input import embed_input
 from qmigrate.steps.erasing.spaces import space_of
-from qmigrate.steps.export import is_ours
+from qmigrate.steps.export import described, is_ours
 from qmigrate.steps.fixes.other_ids import OtherIds
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.quarantine import DROPPED, shortened
@@ -135,8 +135,9 @@ class Retry:
             hand.store.edit_vectors(hand.alias, there)
         hand.tick()
         back = {entry.id for entry in entries if entry.before["dropped"]}
+        carried = self._carried() if back else frozenset()
         ready = [
-            records.make_ready(stored, _carrying(stored), self._made[identifier])
+            records.make_ready(stored, _carrying(stored, carried), self._made[identifier])
             for identifier, stored in self._archived(back).items()
         ]
         for batch in records.batches(ready):
@@ -229,6 +230,12 @@ class Retry:
             found.update({one.id: one.stored for one in archive.read(path) if one.id in ids})
         return found
 
+    def _carried(self) -> frozenset[str]:
+        """Vectors that a point of the file takes along: one that was dropped in place since is another one by now."""
+        place = self._place
+        live = described(place.store, place.address)
+        return live.schema.vector_names() - place.ledger.dropped_in_place(place.collection, self._edit["live"])
+
     def _files(self) -> list[Path]:
         live = self._edit["live"]
         rows = self._place.ledger.deletions()
@@ -320,8 +327,9 @@ def _kept(value: Any, params: JsonObject) -> Any:
     return Failure(0, "check", f"it would get the value {lost.value:g}: {lost.why}")
 
 
-def _carrying(stored: Stored) -> PointTransform:
-    return PointTransform.identity(frozenset(records.vector_messages(stored)))
+def _carrying(stored: Stored, names: frozenset[str]) -> PointTransform:
+    there = frozenset(records.vector_messages(stored))
+    return PointTransform(vectors={name: name for name in sorted(there & names)}, drops=not there <= names)
 
 
 def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
