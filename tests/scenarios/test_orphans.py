@@ -313,12 +313,19 @@ SPELT = {
     "a UUID in braces": ("TEXT", f"{{{ONE}}}", ONE, 0),
     "a text in another case": ("TEXT", "Asset-1", "asset-1", 1),
     "a text in another case, padded": ("CHAR(40)", "asset-1", "ASSET-1", 1),
+    "one character in SQL, two in the payload": ("TEXT", "caf\u00e9", "cafe\u0301", 1),
+    "two characters in SQL, one in the payload": ("CHAR(40)", "cafe\u0301", "caf\u00e9", 1),
+    "two marks in another order, neither composed nor taken apart": ("TEXT", "\u1eb9\u0301", "\u00e9\u0323", 1),
+    "a letter that is not ASCII in another case": ("TEXT", "\u00c9T\u00c9", "\u00e9t\u00e9", 1),
+    "both": ("TEXT", "CAFE\u0301", "caf\u00e9", 1),
+    "full-width letters in SQL": ("TEXT", "\uff41\uff13", "a3", 1),
+    "full-width letters in the payload": ("TEXT", "A3", "\uff41\uff13", 1),
 }
 
 
 @pytest.mark.parametrize("how", SPELT)
 def test_no_point_goes_for_how_its_id_is_written(app, how):
-    """Only what has no row in any spelling goes; what differs by its case alone is left, and counted."""
+    """Only what has no row in any spelling goes; what differs by case or normalisation alone is left, and counted."""
     column, row, value, otherwise = SPELT[how]
     edited(app, PayloadEdit([7], {"asset": value}), PayloadEdit([8], {"asset": "nobody"}))
     app.run(f"CREATE TABLE assets (id {column} PRIMARY KEY)")

@@ -46,7 +46,7 @@ class ByField:
         self._place = place
         self._rows = rows
         self._field = field
-        #: Points that are no strays for a row that differs by its case alone.
+        #: Points that are not strays for a row that differs by case or Unicode normalisation alone.
         self.otherwise: set[PointId] = set()
 
     def unmatched(self, found: Found, where: JsonObject | None = None) -> Iterator[tuple[PointId, bool]]:
@@ -74,7 +74,10 @@ class ByField:
                 yield records.id_of_key(point), True
 
     def strays(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Those of these points whose value has no row now, be it in another case: that may be the same id."""
+        """Those of these points whose value has no row now, be it in another case or Unicode normalisation.
+
+        That may be the same id.
+        """
         points = self._place.store.fetch(self._place.address, ids, payload=[self._field], vectors=False)
         values = {records.point_id(stored): self._value(stored) for stored in points}
         asked = list(dict.fromkeys(one for one in values.values() if one is not None))
