@@ -13,6 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from qmigrate import scratch
 from qmigrate.errors import RefusedError, RowsError
 from qmigrate.model.fix import Found
 from qmigrate.model.payload_path import values_at
@@ -30,6 +31,7 @@ _PAGE = 10_000
 _AT_ONCE = 1000
 #: Digits that no id has.
 _DIGITS = 20
+_TABLES = ("CREATE TABLE sides (value BLOB, point BLOB)", "CREATE TABLE strays (point BLOB)")
 _INTEGER, _TEXT = b"\0", b"\1"
 
 
@@ -58,12 +60,9 @@ class ByField:
         Raises:
             RefusedError: the field holds what no row can say.
             RowsError: an id has two rows.
+            UnavailableError: there is no room for the file.
         """
-        with closing(sqlite3.connect("", isolation_level=None)) as file:
-            file.execute("PRAGMA journal_mode = OFF")
-            file.execute("CREATE TABLE sides (value BLOB, point BLOB)")
-            file.execute("CREATE TABLE strays (point BLOB)")
-            file.execute("BEGIN")
+        with scratch.tables(*_TABLES) as file:
             kinds = self._spill_rows(file, found)
             self._spill_points(file, found, kinds, where)
             for value in self._compared(file):
