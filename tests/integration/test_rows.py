@@ -123,10 +123,11 @@ def test_a_row_is_found_however_its_id_is_written(database, how, of_values):
         ("TEXT", "asset-3   ", "asset-3", ["Asset-3"]),
         ("TEXT", "Größe 3 ", "Größe 3", []),
         ("TEXT", "ABC", "ABC", ["abc", "aBc"]),
+        ("TEXT", "Caf\u00e9 ", "Caf\u00e9", ["Cafe\u0301", "CAF\u00c9", "cafe\u0301", "\uff23af\u00e9"]),
     ],
 )
 def test_a_text_is_found_without_its_padding(database, kind, written, same, alike):
-    """Spaces at an end say nothing; another case may be another id, and is told apart from none."""
+    """Spaces at an end say nothing; another case or normalisation may be another id, and is told apart from none."""
     url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
     database("INSERT INTO t VALUES (:id, :v)", rows=[{"id": written, "v": 1}, {"id": "other", "v": 2}])
     rows = Rows(url, Query("SELECT id, v FROM t", "id", ("v",), of_values=True), name="app")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
 
 import click
 import pytest
@@ -11,7 +14,7 @@ from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
 from tests.harness import ADD, audit
 from tests.scenarios.app_sql import App, application
-from tests.scenarios.cli import call
+from tests.scenarios.cli import call, refused
 
 from qmigrate import fix as program
 from qmigrate import op
@@ -186,6 +189,7 @@ def test_missing_ids_reach_a_table_once_and_a_function_in_batches(app, monkeypat
 
 SINK = """
 from pathlib import Path
+from typing import IO
 
 def take(ids):
     with (Path(__file__).parent / "taken").open("a") as out:
@@ -313,12 +317,19 @@ SPELT = {
     "a UUID in braces": ("TEXT", f"{{{ONE}}}", ONE, 0),
     "a text in another case": ("TEXT", "Asset-1", "asset-1", 1),
     "a text in another case, padded": ("CHAR(40)", "asset-1", "ASSET-1", 1),
+    "one character in SQL, two in the payload": ("TEXT", "caf\u00e9", "cafe\u0301", 1),
+    "two characters in SQL, one in the payload": ("CHAR(40)", "cafe\u0301", "caf\u00e9", 1),
+    "two marks in another order, neither composed nor taken apart": ("TEXT", "\u1eb9\u0301", "\u00e9\u0323", 1),
+    "a letter that is not ASCII in another case": ("TEXT", "\u00c9T\u00c9", "\u00e9t\u00e9", 1),
+    "both": ("TEXT", "CAFE\u0301", "caf\u00e9", 1),
+    "full-width letters in SQL": ("TEXT", "\uff41\uff13", "a3", 1),
+    "full-width letters in the payload": ("TEXT", "A3", "\uff41\uff13", 1),
 }
 
 
 @pytest.mark.parametrize("how", SPELT)
 def test_no_point_goes_for_how_its_id_is_written(app, how):
-    """Only what has no row in any spelling goes; what differs by its case alone is left, and counted."""
+    """Only what has no row in any spelling goes; what differs by case or normalisation alone is left, and counted."""
     column, row, value, otherwise = SPELT[how]
     edited(app, PayloadEdit([7], {"asset": value}), PayloadEdit([8], {"asset": "nobody"}))
     app.run(f"CREATE TABLE assets (id {column} PRIMARY KEY)")
@@ -330,6 +341,24 @@ def test_no_point_goes_for_how_its_id_is_written(app, how):
     assert sampled.counts["strays"] == 1
     (done,) = program.orphans(app.made.name, reason="r", grace="100ms", **given).done
     assert (done.changed, 7 in app.payloads(), 8 in app.payloads()) == (1, True, False)
+
+
+def open_full() -> IO[bytes]:
+    """A file that no byte goes into, as on a full disk."""
+    return Path("/dev/full").open("r+b")
+
+
+def test_where_tmpdir_is_full_nothing_goes(app, monkeypatch):
+    """What it needs room for is said, with the exit code of a store that can't be used, and no point is touched."""
+    before = app.payloads()
+    app.run("DELETE FROM faces WHERE id = 7")
+    how = ("--sql", "SELECT id FROM faces", "--reason", "r", "--yes", "--max-share", "1", "--grace", "0s")
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "TemporaryFile", lambda **_: open_full())
+        refused(app.made.root, ("fix", "orphans", app.made.name, *how), 9, "TMPDIR")
+    assert app.payloads() == before
+    said = call(app.made.root, "fix", "orphans", app.made.name, *how)
+    assert (said.code, before.keys() - app.payloads().keys()) == (0, {1, 2, 3, 4, 5, 7}), said.text
 
 
 @pytest.mark.parametrize(("held", "goes"), [("123", None), ("-7", None), ("007", None), (124, None), ("x9", 1), (9, 1)])

@@ -191,7 +191,7 @@ def test_a_statement_that_does_not_fit_stops_it_before_anything_is_deleted(app):
         return program.retrain("folder", ["/photos/2025"], reason="r", max_share=0.9, settings=app.made.settings())
 
     for mark, error, said in (
-        ("DELETE FROM image_assets", ConfigError, "no WHERE"),
+        ("DELETE FROM image_assets", ConfigError, "no WHERE of its own"),
         ("UPDATE image_assets SET path = ''; SELECT 1", ConfigError, "several statements"),
         ("DROP TABLE image_assets", ConfigError, "begins with DROP"),
         ("SELECT 1", ConfigError, "marks no rows"),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from qmigrate import scratch
 from qmigrate.commands.fix import Narrow
 from qmigrate.errors import UsageError
 from qmigrate.model.parts import parts
@@ -32,14 +31,15 @@ def handed(narrow: Narrow, taker: Taker | None) -> Iterator[Narrow]:
 
     Raises:
         UsageError: a file is wanted too.
+        UnavailableError: there is no room for the file.
     """
     if taker is None:
         yield narrow
         return
     if narrow.missing_to is not None:
         raise UsageError("missing ids go to a file or to a function, not to both")
-    with tempfile.TemporaryDirectory(prefix="qmigrate-missing-") as folder:
-        file = Path(folder) / f"missing{JSON_LINES}"
+    with scratch.own_folder() as folder:
+        file = folder / f"missing{JSON_LINES}"
         yield replace(narrow, missing_to=str(file))
         # There is none where a first look was kept: its ids were handed over then.
         if file.exists():

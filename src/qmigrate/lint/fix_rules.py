@@ -126,7 +126,7 @@ def _cut_off(fix: DataFix, _sql: str, bare: str) -> str | None:
 
 def _ordered(_fix: DataFix, _sql: str, bare: str) -> str | None:
     # One that belongs to a window or a sub-query is in parentheses.
-    return "the query has ORDER BY" if _ORDER.search(_outside(bare)) and not _LIMITS.search(bare) else None
+    return "the query has ORDER BY" if _ORDER.search(statement.outside(bare)) and not _LIMITS.search(bare) else None
 
 
 def _star(_fix: DataFix, _sql: str, bare: str) -> str | None:
@@ -138,13 +138,6 @@ def _no_key(fix: DataFix, sql: str, bare: str) -> str | None:
     if not isinstance(key, str) or not key or "*" in bare or re.search(rf"\b{re.escape(key)}\b", sql):
         return None
     return f"the query has no column {key!r}"
-
-
-def _outside(bare: str) -> str:
-    """A statement without what stands in parentheses."""
-    while (shorter := re.sub(r"\([^()]*\)", " ", bare)) != bare:
-        bare = shorter
-    return bare
 
 
 RULES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 #: What hides words and semicolons from a look at the text: comments, strings, quoted names, dollar quotes.
 _OPAQUE = re.compile(
@@ -38,11 +38,39 @@ def problem_of_change(sql: object) -> str | None:
     words = re.findall(r"\w+", plain.lower())
     if not words or words[0] not in _CHANGES:
         return f"the statement marks no rows: it begins with {(words[0] if words else plain[:20]).upper()}"
-    # Behind WITH the verb comes later; what inserts may say UPDATE of what is there already.
-    behind = words[0] == "with" and {"insert", "merge"}.isdisjoint(words) and not {"update", "delete"}.isdisjoint(words)
-    if (words[0] in ("update", "delete") or behind) and "where" not in words:
-        return "the statement has no WHERE, so it would change every row"
+    if any(_is_boundless(level, plain) for level in _levels(plain)):
+        return "the statement has no WHERE of its own, so it would change every row"
     return None
+
+
+def _is_boundless(level: str, plain: str) -> bool:
+    """Whether what stands outside of the inner parentheses changes rows, and says of none that it is not meant."""
+    words = re.findall(r"\w+", level.lower())
+    if not words or "where" in words:
+        return False
+    # Behind WITH the verb comes later; what inserts may say UPDATE of what is there already.
+    behind = words[0] == "with" and {"insert", "merge"}.isdisjoint(words)
+    changes = ("update" in words and "set" in words) or ("delete" in words and "from" in words)
+    if not changes or (words[0] not in ("update", "delete") and not behind):
+        return False
+    # MySQL joins the table with a query that chooses its rows.
+    tables = words[: words.index("set")] if "set" in words else words
+    joined = "join" in tables and {"left", "cross"}.isdisjoint(tables) and not {"on", "using"}.isdisjoint(tables)
+    return not (joined and re.search(r"\bwhere\b", plain, re.IGNORECASE))
+
+
+def _levels(plain: str) -> Iterator[str]:
+    """The content of every pair of parentheses without what stands in inner ones, and what stands outside of all."""
+    while (found := re.search(r"\(([^()]*)\)", plain)) is not None:
+        yield found.group(1)
+        plain = f"{plain[: found.start()]} {plain[found.end() :]}"
+    yield plain
+
+
+def outside(plain: str) -> str:
+    """A statement without what stands in parentheses."""
+    *_, last = _levels(plain)
+    return last
 
 
 def table_of(sql: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -111,6 +112,14 @@ def canonical(text: str) -> str:
     return _uuid_in(text) or text.strip(" ")
 
 
+def folded(text: str) -> str:
+    """What ids that are texts have in common when they differ by case or by Unicode normalisation alone.
+
+    A file name of macOS has é in two characters, a form of a browser in one; a full-width letter is one as well.
+    """
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).strip(" ")
+
+
 def _uuid_in(text: str) -> str | None:
     """The UUID that a text is, or None: in any case, with or without hyphens, in braces, padded as CHAR does."""
     bare = text.strip(" ")
@@ -165,8 +174,14 @@ def compared(kind: int | type | None, backend: str) -> str:
     return "CAST({key} AS text)"
 
 
-def freely(ids: Sequence[str], kind: int | type | None, backend: str) -> tuple[str, dict[str, list[str]]] | None:
+def freely(
+    ids: Sequence[str], kind: int | type | None, backend: str, *, alike: bool = False
+) -> tuple[str, dict[str, list[str]]] | None:
     """A condition that finds texts however a column writes them, and its parameters; no index serves it.
+
+    Args:
+        alike: also every row with what is not ASCII: no database folds all of that as :func:`folded` does, so it is
+            compared by who reads them.
 
     Returns:
         It, with ``{key}`` in the place of the column's name; None where the column has one spelling for each id.
@@ -183,14 +198,19 @@ def freely(ids: Sequence[str], kind: int | type | None, backend: str) -> tuple[s
         bare = f"replace({bare}, '{sign}', '')"
     uuids = [uuid.UUID(one).hex for one in ids if _UUID.fullmatch(one)]
     others = [one for one in ids if not _UUID.fullmatch(one)]
+    small = dict.fromkeys(way for one in others for way in ((one.lower(), folded(one)) if alike else (one.lower(),)))
     # Not every database makes the small letters that Python makes: each spelling is asked for by itself.
     parts = (
         (f"lower({bare})", "qmigrate_uuids", uuids),
         (trimmed, "qmigrate_texts", others),
-        (f"lower({trimmed})", "qmigrate_small", [one.lower() for one in others]),
+        (f"lower({trimmed})", "qmigrate_small", list(small)),
     )
     known = {name: values for _, name, values in parts if values}
-    return "(" + " OR ".join(f"{said} IN :{name}" for said, name, _ in parts if name in known) + ")", known
+    conditions = [f"{said} IN :{name}" for said, name, _ in parts if name in known]
+    if alike and others:
+        octets = f"length(CAST({trimmed} AS BLOB))" if backend == "sqlite" else f"octet_length({trimmed})"
+        conditions.append(f"{octets} <> {'length' if backend == 'sqlite' else 'char_length'}({trimmed})")
+    return "(" + " OR ".join(conditions) + ")", known
 
 
 def ascends(before: PointId, after: PointId) -> bool:

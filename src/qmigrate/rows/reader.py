@@ -17,7 +17,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.rows import moment
 from qmigrate.rows.database import MYSQL, Database, bound
-from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, compared, freely, spelled
+from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, compared, folded, freely, spelled
 from qmigrate.rows.moment import Moment
 from qmigrate.rows.times import at_or_after
 
@@ -29,7 +29,7 @@ AT_ONCE = 5000
 PAGE = 10_000
 #: Ids of one look-up; a text column is asked for four spellings of each.
 IDS_AT_ONCE = 2000
-#: Ids that one reading of the whole query looks for; SQLite takes 32,766 parameters, and each text is two.
+#: Ids that one reading of the whole query looks for; SQLite takes 32,766 parameters, and each text is up to three.
 _FREELY = 10_000
 
 Row = tuple[PointId, tuple[Any, ...]]
@@ -193,14 +193,14 @@ class Rows:
         return found
 
     def alike(self, ids: Sequence[PointId]) -> dict[PointId, PointId]:
-        """Those of these ids that a row has, be it in another case; the row's id."""
+        """Those of these ids that a row has, be it in another case or Unicode normalisation; the row's id."""
         found: dict[PointId, PointId] = {}
         for part in self._lacking(ids, {}):
-            by_case: dict[str, list[str]] = {}
+            by_fold: dict[str, list[str]] = {}
             for one in part:
-                by_case.setdefault(one.lower(), []).append(one)
-            for identifier, _ in self._freely(part):
-                for one in by_case.get(str(identifier).lower(), ()):
+                by_fold.setdefault(folded(one), []).append(one)
+            for identifier, _ in self._freely(part, alike=True):
+                for one in by_fold.get(folded(str(identifier)), ()):
                     # The very same wins.
                     found[one] = one if identifier == one else found.get(one, identifier)
         return found
@@ -211,10 +211,14 @@ class Rows:
         texts = [one for one in ids if isinstance(one, str) and one not in found]
         yield from (texts[first : first + _FREELY] for first in range(0, len(texts), _FREELY))
 
-    def _freely(self, ids: Sequence[str]) -> Iterator[Row]:
-        """Rows of these ids however they are written, also in another case; none where each has one spelling only."""
+    def _freely(self, ids: Sequence[str], *, alike: bool = False) -> Iterator[Row]:
+        """Rows of these ids however they are written, also in another case; none where each has one spelling only.
+
+        Args:
+            alike: rows beside them that have to be compared by :func:`qmigrate.rows.keys.folded`.
+        """
         self._spelled(())
-        asked = freely(ids, self._shape[2] if self._shape else None, self._database.backend)
+        asked = freely(ids, self._shape[2] if self._shape else None, self._database.backend, alike=alike)
         if asked is not None:
             where, given = asked
             values = [bound(name, texts, expanding=True) for name, texts in given.items()]

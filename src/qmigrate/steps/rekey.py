@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from qmigrate import scratch
 from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.merge import join
 from qmigrate.model.plan import GoLive
@@ -25,19 +26,14 @@ from qmigrate.steps.points import write
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
+_IDS = "CREATE TABLE ids (new BLOB PRIMARY KEY, old BLOB, here BLOB, there BLOB) WITHOUT ROWID"
+
 
 class IdTable:
-    """New id -> old id and both digests, in a file without a name that goes with the connection: memory stays flat."""
+    """New id -> old id and both digests; see :func:`id_table`."""
 
-    def __init__(self) -> None:
-        self._rows = sqlite3.connect("", isolation_level=None)
-        self._rows.execute("PRAGMA journal_mode = OFF")
-        self._rows.execute("CREATE TABLE ids (new BLOB PRIMARY KEY, old BLOB, here BLOB, there BLOB) WITHOUT ROWID")
-        self._rows.execute("BEGIN")
-
-    def close(self) -> None:
-        """Forget everything."""
-        self._rows.close()
+    def __init__(self, rows: sqlite3.Connection) -> None:
+        self._rows = rows
 
     def claim(self, new: bytes, old: bytes) -> bytes | None:
         """Take a new id for an old one; the old id that has it already, or None."""
@@ -55,6 +51,17 @@ class IdTable:
         """New id and the digests, as seen from the new generation, in the order of the new ids."""
         for new, here, there in self._rows.execute("SELECT new, here, there FROM ids ORDER BY new"):
             yield bytes(new), Entry(bytes(here or records.ABSENT), bytes(there or records.ABSENT))
+
+
+@contextmanager
+def id_table() -> Iterator[IdTable]:
+    """One in a file without a name that goes at the end of the block: memory stays flat.
+
+    Raises:
+        UnavailableError: there is no room for it.
+    """
+    with scratch.tables(_IDS) as rows:
+        yield IdTable(rows)
 
 
 def must_freeze(step: GoLive, work: Work) -> bool:
@@ -93,7 +100,7 @@ def check_ids(work: Work, source: str, transform: PointTransform) -> None:
     findings = Findings()
     wanted = records.id_fields(transform)
     work.progress.begin(work.collection, "ids", None)
-    with closing(IdTable()) as table:
+    with id_table() as table:
         for page in work.store.scan(reach(work, source), payload=wanted, vectors=False):
             work.tick(len(page))
             _claim(table, transform, page, findings)
@@ -155,7 +162,7 @@ def _forwards(work: Work, sides: Sides) -> VerificationReport:
     report = VerificationReport(source=sides.source, target=sides.target)
     size = page_of(work, sides.source)
     work.lease.discard_stage(sides.base)
-    with closing(IdTable()) as table:
+    with id_table() as table:
         run = _Pass(work, sides, Judge(sides.maker, sides.digest(work)), table, report)
         for share in work.lease.ledger.ranges(work.run, sides.step):
             pages = PageWriter()

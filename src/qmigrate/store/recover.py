@@ -6,14 +6,14 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from typing import IO
 from urllib.parse import quote, urlsplit
 
 import httpx
 
-from qmigrate.errors import RateLimitedError, StoreError
+from qmigrate import scratch
+from qmigrate.errors import RateLimitedError, StoreError, UnavailableError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Beat, Recovery, Snapshot
 from qmigrate.store.address import ConnectionSettings
@@ -89,12 +89,13 @@ class Recoveries:
 
     def _upload(self, target: str, source: str, snapshot: Snapshot, tick: Beat) -> Recovery:
         """Through this process: the file has no name here, so nothing of it stays, however this process ends."""
-        free = shutil.disk_usage(tempfile.gettempdir()).free
-        if free < snapshot.size + _ROOM:
-            return Recovery(
-                "refused", f"{tempfile.gettempdir()} on this host has no room for a snapshot of {snapshot.size:,} bytes"
-            )
-        with tempfile.TemporaryFile(prefix="qmigrate-") as content:
+        try:
+            folder = scratch.folder()
+        except UnavailableError as error:
+            return Recovery("refused", error.message)
+        if shutil.disk_usage(folder).free < snapshot.size + _ROOM:
+            return Recovery("refused", f"{folder} on this host has no room for a snapshot of {snapshot.size:,} bytes")
+        with scratch.file() as content:
             os.fchmod(content.fileno(), 0o600)
             try:
                 digest = self._download(source, snapshot, content, tick)

@@ -6,7 +6,7 @@ It never writes over what is newer unasked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.export import described, is_ours, run_file
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.fixes.through import Through
-from qmigrate.steps.rekey import IdTable
+from qmigrate.steps.rekey import IdTable, id_table
 from qmigrate.steps.work import Tick
 from qmigrate.store import portable, records
 
@@ -81,7 +81,7 @@ class BringBack:
         found.counts.update({"newer": 0, "there": 0, "erased": int(header.facts.get(archive.ERASED, 0))})
         points, key = archive.read(self._path), place.ledger.own_key()
         with ExitStack() as stack:
-            taken = stack.enter_context(closing(IdTable())) if through.rekeys else None
+            taken = stack.enter_context(id_table()) if through.rekeys else None
             for part in parts(points, _AT_ONCE):
                 wanted = {one.id: through.id_of(one) for one in part}
                 if taken is not None:

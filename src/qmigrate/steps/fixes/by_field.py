@@ -13,6 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from qmigrate import scratch
 from qmigrate.errors import RefusedError, RowsError
 from qmigrate.model.fix import Found
 from qmigrate.model.payload_path import values_at
@@ -30,6 +31,7 @@ _PAGE = 10_000
 _AT_ONCE = 1000
 #: Digits that no id has.
 _DIGITS = 20
+_TABLES = ("CREATE TABLE sides (value BLOB, point BLOB)", "CREATE TABLE strays (point BLOB)")
 _INTEGER, _TEXT = b"\0", b"\1"
 
 
@@ -46,7 +48,7 @@ class ByField:
         self._place = place
         self._rows = rows
         self._field = field
-        #: Points that are no strays for a row that differs by its case alone.
+        #: Points that are not strays for a row that differs by case or Unicode normalisation alone.
         self.otherwise: set[PointId] = set()
 
     def unmatched(self, found: Found, where: JsonObject | None = None) -> Iterator[tuple[PointId, bool]]:
@@ -58,12 +60,9 @@ class ByField:
         Raises:
             RefusedError: the field holds what no row can say.
             RowsError: an id has two rows.
+            UnavailableError: there is no room for the file.
         """
-        with closing(sqlite3.connect("", isolation_level=None)) as file:
-            file.execute("PRAGMA journal_mode = OFF")
-            file.execute("CREATE TABLE sides (value BLOB, point BLOB)")
-            file.execute("CREATE TABLE strays (point BLOB)")
-            file.execute("BEGIN")
+        with scratch.tables(*_TABLES) as file:
             kinds = self._spill_rows(file, found)
             self._spill_points(file, found, kinds, where)
             for value in self._compared(file):
@@ -74,7 +73,10 @@ class ByField:
                 yield records.id_of_key(point), True
 
     def strays(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Those of these points whose value has no row now, be it in another case: that may be the same id."""
+        """Those of these points whose value has no row now, be it in another case or Unicode normalisation.
+
+        That may be the same id.
+        """
         points = self._place.store.fetch(self._place.address, ids, payload=[self._field], vectors=False)
         values = {records.point_id(stored): self._value(stored) for stored in points}
         asked = list(dict.fromkeys(one for one in values.values() if one is not None))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import datetime
 
 from qmigrate.errors import RefusedError
@@ -28,7 +27,7 @@ from qmigrate.steps.fixes.missing import collecting
 from qmigrate.steps.fixes.protocol import Place, check_cap
 from qmigrate.steps.fixes.removal import Removal
 from qmigrate.steps.fixes.sighting import Sighting
-from qmigrate.steps.fixes.spill import Spill
+from qmigrate.steps.fixes.spill import spilling
 from qmigrate.store import records
 
 #: How much longer than the grace a transaction may stay open, in seconds.
@@ -101,7 +100,7 @@ class Orphans(Removal):
                 yield from self._parts(iter(self._seen))
             return
         self._sql.now()
-        with closing(Spill()) as strays:
+        with spilling() as strays:
             with collecting(self._place, self._edit, found, self._really_missing) as missing:
                 for identifier, is_point in self._walk(found):
                     (strays if is_point else missing).add(identifier)

@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
+from qmigrate import scratch
 from qmigrate.model.transform import PointId
 
 
 class Spill:
-    """Ids in the order in which they were added, in a file without a name that only its owner can read."""
+    """Ids in the order in which they were added; see :func:`spilling`."""
 
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile("w+", encoding="ascii", prefix="qmigrate-")  # noqa: SIM115  see close
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
         self.count = 0
 
-    def close(self) -> None:
-        """Forget them."""
-        self._file.close()
-
     def add(self, identifier: PointId) -> None:
-        """One more."""
-        self._file.write(json.dumps(identifier) + "\n")
+        """One more.
+
+        Raises:
+            UnavailableError: there is no room for it.
+        """
+        with scratch.room():
+            self._file.write(json.dumps(identifier).encode() + b"\n")
         self.count += 1
 
     def __iter__(self) -> Iterator[PointId]:
-        """All of them; nothing may be added meanwhile."""
-        self._file.seek(0)
-        for line in self._file:
+        """All of them; nothing may be added meanwhile.
+
+        Raises:
+            UnavailableError: there was no room for the last of them.
+        """
+        with scratch.room():
+            self._file.seek(0)
+        while True:
+            with scratch.room():
+                line = self._file.readline()
+            if not line:
+                return
             yield json.loads(line)
+
+
+@contextmanager
+def spilling() -> Iterator[Spill]:
+    """A spill in a file without a name that only its owner can read.
+
+    Raises:
+        UnavailableError: it can't be made.
+    """
+    with scratch.file() as file:
+        yield Spill(file)
