@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -345,9 +345,13 @@ class CollectionState:
         found = next((entry for entry in self.generations if entry.number == current.parent), None)
         return found if found and found.state == "retired" else None
 
-    def basis(self) -> str:
-        """A digest of everything that a plan for this collection depends on."""
-        seen = {
+    def basis(self, *, journal: bool = False) -> str:
+        """A digest of everything that a plan for this collection depends on.
+
+        Args:
+            journal: the plan is about the unfinished run, so it depends on how far that has come, too.
+        """
+        seen: dict[str, object] = {
             "kind": self.kind,
             "applied": self.applied_revisions(),
             "physical": self.physical,
@@ -357,6 +361,8 @@ class CollectionState:
             "next": self.next_number,
             "hides": self.hides,
         }
+        if journal and self.open_run is not None:
+            seen["journal"] = [self.open_run.state, *map(asdict, self.open_run.records)]
         return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
