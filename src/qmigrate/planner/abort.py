@@ -53,7 +53,9 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
     _refuse_begun(state, run)
     for position in _unfinished(run):
         step = run.job.steps[position]
-        if isinstance(step, Build):
+        if isinstance(step, InPlace | RunCode | EditPoints) and _was_made_again(state, world, step.target):
+            lines.append(f"{step.target} lacks the seal that it was given (deleted and made again?): it stays as it is")
+        elif isinstance(step, Build):
             # Later ones first: they may have been made from the earlier ones.
             steps.insert(0, Retire(step.target, f"abort of run {run.id}"))
             lines.insert(0, f"remove {step.target}, which nothing points to")
@@ -90,6 +92,15 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
         lines.append(f"remove {abandoned}, which was given up by the run")
     job = Job(state.name, state.basis(journal=True), tuple(steps), (), supersedes=run.id)
     return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was begun",), reasons=())
+
+
+def _was_made_again(state: CollectionState, world: World, physical: str) -> bool:
+    """Whether a plain collection is not the one that the run has worked on: nothing of that is in it."""
+    row = state.generation(physical)
+    if state.live is None or row is None or (state.kind, state.physical, physical) != ("plain", physical, state.name):
+        return False
+    seal = state.live.seal or {}
+    return (seal.get("ledger"), seal.get("generation")) != (world.ledger_id, row.number)
 
 
 def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
