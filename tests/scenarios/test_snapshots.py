@@ -925,3 +925,26 @@ def test_archives_of_another_ledger_in_the_same_folder_neither_go_nor_count(qdra
     finally:
         if "url" in qdrant_config:
             clean(ours)
+
+
+@pytest.mark.server
+def test_snapshots_of_what_serves_are_not_those_of_what_its_alias_hides(qdrant_server, tmp_path):
+    """The way to the hidden collection was removed by another client: nothing is listed, or deleted, in its place."""
+    config = {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2}
+    made = Deployment(tmp_path / "project", config, f"sqlite:///{tmp_path}/ledger.db")
+    plain(made)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings(), no_snapshot=True)
+    store = made.store()
+    # A server names a snapshot by the second in which it was made.
+    while len(store.list_snapshots(made.name)) < 3:
+        snapshot.create(made.settings(), made.name)
+    store.drop_alias(f"{made.name}__old")
+    store.close()
+    listed = snapshot.list_(made.settings(), made.name).rows
+    assert [(row.revision, row.generation) for row in listed] == [("0002", "g0001")] * 3
+    kept = {row.name for row in listed[1:]}
+    gone = snapshot.delete(made.settings(), keep=2, consent=True)
+    assert [row.name for row in gone.rows] == [listed[0].name]
+    assert {row.name for row in snapshot.list_(made.settings(), made.name).rows} == kept
+    clean(made)
