@@ -333,6 +333,10 @@ class CollectionState:
         """The ledger's row for a physical name."""
         return next((found for found in self.generations if found.physical == physical), None)
 
+    def may_be_elsewhere(self, present: Set[str]) -> bool:
+        """Whether what the ledger has as serving isn't there: this may be another Qdrant, and then nothing is gone."""
+        return any(row.state == "live" and row.physical not in present for row in self.generations)
+
     def applied_revisions(self) -> tuple[str, ...]:
         """Ids of the applied revisions, oldest first."""
         return tuple(entry.revision for entry in self.applied)
@@ -393,7 +397,7 @@ class World:
 
     def vanished(self, state: CollectionState) -> tuple[Generation, ...]:
         """Generations that the ledger keeps as ways back, and that are not in Qdrant any more."""
-        if self.physical is None:
+        if self.physical is None or state.may_be_elsewhere(self.physical):
             return ()
         return tuple(row for row in state.generations if row.state == "retired" and row.physical not in self.physical)
 
