@@ -18,6 +18,7 @@ from tests.conftest_qdrant import free_port
 from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
+from tests.scenarios.test_moved_by_hand import cut_at
 from tests.unit.test_archive import every_change, lines_of
 
 from qmigrate import archive
@@ -34,6 +35,7 @@ from qmigrate.errors import (
     VerificationError,
 )
 from qmigrate.ledger import Ledger, tables
+from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.steps import from_archive
 from qmigrate.store import portable, records
@@ -948,3 +950,28 @@ def test_snapshots_of_what_serves_are_not_those_of_what_its_alias_hides(qdrant_s
     assert [row.name for row in gone.rows] == [listed[0].name]
     assert {row.name for row in snapshot.list_(made.settings(), made.name).rows} == kept
     clean(made)
+
+
+@pytest.mark.parametrize("phase", ["preflight", "shadow", "fill", "converge"])
+def test_an_archive_that_was_replaced_meanwhile_is_not_restored(deployment, tmp_path, monkeypatch, phase):
+    """The run was interrupted, and another archive got the name: nothing of that one goes live as what was chosen."""
+    made, latest = prepared(deployment), tmp_path / "latest.jsonl.zst"
+    chosen, newer = [], made.contents()
+    for _ in range(2):
+        (taken,) = snapshot.create(made.settings(), made.name, archived=True).rows
+        chosen.append(taken.path.read_bytes())
+        put(made, make_point(700))
+        newer = made.contents()
+    latest.write_bytes(chosen[0])
+    with cut_at(monkeypatch, Build.kind, phase):
+        restore.restore(made.settings(), made.name, str(latest), consent=True)
+    latest.write_bytes(chosen[1])
+    with pytest.raises(RefusedError, match="replaced since"):
+        upgrade.upgrade(made.settings())
+    assert made.contents() == newer
+    if phase == "preflight":
+        # Nothing had been made, so that it is over.
+        return
+    latest.write_bytes(chosen[0])
+    upgrade.upgrade(made.settings())
+    assert len(made.contents()) == len(newer) - 1
