@@ -34,6 +34,7 @@ from qmigrate.errors import (
     UnavailableError,
     VerificationError,
 )
+from qmigrate.holdings import holdings
 from qmigrate.ledger import Ledger, tables
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema
@@ -975,3 +976,20 @@ def test_an_archive_that_was_replaced_meanwhile_is_not_restored(deployment, tmp_
     latest.write_bytes(chosen[0])
     upgrade.upgrade(made.settings())
     assert len(made.contents()) == len(newer) - 1
+
+
+@pytest.mark.server
+def test_a_snapshot_that_was_restored_is_still_that_of_who_made_it(served):
+    """A restore makes none, so gc without anybody to ask leaves it, and what it is of."""
+    made, taken = served
+    restore.restore(made.settings(), made.name, taken.name, consent=True)
+    store, ledger = made.store(), Ledger.open(made.ledger_url)
+    names = store.physical_names()
+    (old,) = [
+        one
+        for one in holdings(ledger, store, made.name, physical=names, aliases=store.aliases())
+        if one.physical == f"{made.name}__g0001"
+    ]
+    assert [(one.name, one.own) for one in old.snapshots] == [(taken.name, False)]
+    store.close()
+    ledger.close()
