@@ -138,17 +138,40 @@ def write(path: Path, header: Header, pages: Iterable[Sequence[JsonObject]]) -> 
     return Summary(path, header, points, digest, size)
 
 
-def read(path: Path) -> Iterator[Archived]:
+def read(path: Path, *, digest: str | None = None) -> Iterator[Archived]:
     """Every point, in order, each line checked before it is handed out; memory for one line at a time.
 
     The end is only reached when the closing line fits. Whoever must not begin with a file that is damaged further
     down calls :func:`verify` first.
 
+    Args:
+        digest: of the archive that is meant: the end is only reached when it is still that one.
+
     Raises:
-        ArchiveError: a line is damaged, changed, moved, repeated or missing; names it.
+        ArchiveError: a line is damaged, changed, moved, repeated or missing; names it. Or it is another archive.
     """
-    for _, point in _Reader(path).points():
+    if digest is not None:
+        # This look saves the work; the one at the end is about what was read.
+        check_digest(path, summary(path).digest, digest)
+    reader = _Reader(path)
+    for _, point in reader.points():
         yield point
+    if digest is not None:
+        check_digest(path, reader.check.hex(), digest)
+
+
+def check_digest(path: Path, found: str, digest: str) -> None:
+    """See that an archive is still the one that was chosen.
+
+    Raises:
+        ArchiveError: another one has its name now.
+    """
+    if found != digest:
+        raise ArchiveError(
+            f"{path.name} is another archive than the one that was chosen: it was replaced since",
+            hint="put that one back under this name and run the command again; where a run has begun, qmigrate abort "
+            "ends it",
+        )
 
 
 def verify(path: Path, tick: Callable[[], None] = lambda: None) -> Summary:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 from tests import harness
+from tests.harness import by_hand as remove
 
 from qmigrate import steps
+from qmigrate.commands import restore, snapshot, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import upgrade
 from qmigrate.errors import RefusedError, StoreError
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.schema import CollectionSchema
@@ -247,3 +248,34 @@ def test_an_abort_of_a_way_back_takes_a_name_again(deployment, monkeypatch, phas
         by_hand(deployment, "read", "other")
     back.abort(deployment.settings())
     assert aliases(deployment) == {**before, **({"read": "other"} if moved else {})}
+
+
+@pytest.mark.parametrize("taker", ["in place", "rebuild"])
+def test_it_goes_back_to_what_has_the_name_of_the_collection_by_then(deployment, taker):
+    """Another application has put its collection behind an alias of that name, as its clients need it."""
+    started(deployment, alone=True)
+    by_hand(deployment, "read", "theirs")
+    applied(deployment, taker)
+    store = deployment.store()
+    store.drop_collection(remove(f"{deployment.name}_theirs"))
+    store.close()
+    by_hand(deployment, "theirs", "theirs_v2")
+    back.rollback(deployment.settings(), "0001", writes="discard")
+    found = aliases(deployment)
+    assert (found["read"], found["theirs"]) == ("theirs_v2", "theirs_v2")
+
+
+@pytest.mark.parametrize("more_work", [(), (more("two", "b"),)], ids=["in place", "rebuild"])
+def test_the_undo_of_a_restore_gives_back_what_was_taken_since(deployment, more_work):
+    """With the revision that has taken the name it is taken back."""
+    started(deployment)
+    before, two = aliases(deployment), f"{deployment.name}_two"
+    snapshot.create(deployment.settings(), two, archived=True)
+    restore.restore(deployment.settings(), two, consent=True)
+    deployment.revise("0002", listed(TAKE, *more_work))
+    upgrade.upgrade(deployment.settings())
+    assert aliases(deployment)["read"].startswith("two__")
+    if more_work:
+        back.rollback(deployment.settings(), "0001", only=[two], writes="discard")
+    restore.undo(deployment.settings(), two, writes="discard")
+    assert aliases(deployment) == before

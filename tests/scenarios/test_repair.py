@@ -520,3 +520,20 @@ def test_no_revision_takes_a_name_from_another_collection(two, whose, body):
         refused = call(mine.root, *args)
         assert (refused.code, "would be taken away from there" in refused.err) == (10, True), refused.text
     assert aliases(other) == names
+
+
+def test_nothing_is_lost_by_a_look_at_another_qdrant(made, tmp_path):
+    """Where what serves isn't there either, no way back is recorded as gone, nor does anything advise it."""
+    there, right = states(made), made.qdrant
+    made.qdrant = {"path": str(tmp_path / "another")}
+    made.__post_init__()
+    for verb in ("check", "status", "doctor"):
+        assert "--vanished" not in call(made.root, verb).text, verb
+    for generation in ("__g0001", "__g0002"):
+        with pytest.raises(RefusedError, match="may be another one than that of this ledger"):
+            repair.vanished(made.settings(), made.name + generation)
+    made.qdrant = right
+    made.__post_init__()
+    assert states(made) == there
+    back.rollback(made.settings(), "0002")
+    assert made.row().revision == "0002"

@@ -18,6 +18,7 @@ from tests.conftest_qdrant import free_port
 from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
+from tests.scenarios.test_moved_by_hand import cut_at
 from tests.unit.test_archive import every_change, lines_of
 
 from qmigrate import archive
@@ -33,7 +34,9 @@ from qmigrate.errors import (
     UnavailableError,
     VerificationError,
 )
+from qmigrate.holdings import holdings
 from qmigrate.ledger import Ledger, tables
+from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.steps import from_archive
 from qmigrate.store import portable, records
@@ -925,3 +928,68 @@ def test_archives_of_another_ledger_in_the_same_folder_neither_go_nor_count(qdra
     finally:
         if "url" in qdrant_config:
             clean(ours)
+
+
+@pytest.mark.server
+def test_snapshots_of_what_serves_are_not_those_of_what_its_alias_hides(qdrant_server, tmp_path):
+    """The way to the hidden collection was removed by another client: nothing is listed, or deleted, in its place."""
+    config = {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2}
+    made = Deployment(tmp_path / "project", config, f"sqlite:///{tmp_path}/ledger.db")
+    plain(made)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings(), no_snapshot=True)
+    store = made.store()
+    # A server names a snapshot by the second in which it was made.
+    while len(store.list_snapshots(made.name)) < 3:
+        snapshot.create(made.settings(), made.name)
+    store.drop_alias(f"{made.name}__old")
+    store.close()
+    listed = snapshot.list_(made.settings(), made.name).rows
+    assert [(row.revision, row.generation) for row in listed] == [("0002", "g0001")] * 3
+    kept = {row.name for row in listed[1:]}
+    gone = snapshot.delete(made.settings(), keep=2, consent=True)
+    assert [row.name for row in gone.rows] == [listed[0].name]
+    assert {row.name for row in snapshot.list_(made.settings(), made.name).rows} == kept
+    clean(made)
+
+
+@pytest.mark.parametrize("phase", ["preflight", "shadow", "fill", "converge"])
+def test_an_archive_that_was_replaced_meanwhile_is_not_restored(deployment, tmp_path, monkeypatch, phase):
+    """The run was interrupted, and another archive got the name: nothing of that one goes live as what was chosen."""
+    made, latest = prepared(deployment), tmp_path / "latest.jsonl.zst"
+    chosen, newer = [], made.contents()
+    for _ in range(2):
+        (taken,) = snapshot.create(made.settings(), made.name, archived=True).rows
+        chosen.append(taken.path.read_bytes())
+        put(made, make_point(700))
+        newer = made.contents()
+    latest.write_bytes(chosen[0])
+    with cut_at(monkeypatch, Build.kind, phase):
+        restore.restore(made.settings(), made.name, str(latest), consent=True)
+    latest.write_bytes(chosen[1])
+    with pytest.raises(RefusedError, match="replaced since"):
+        upgrade.upgrade(made.settings())
+    assert made.contents() == newer
+    if phase == "preflight":
+        # Nothing had been made, so that it is over.
+        return
+    latest.write_bytes(chosen[0])
+    upgrade.upgrade(made.settings())
+    assert len(made.contents()) == len(newer) - 1
+
+
+@pytest.mark.server
+def test_a_snapshot_that_was_restored_is_still_that_of_who_made_it(served):
+    """A restore makes none, so gc without anybody to ask leaves it, and what it is of."""
+    made, taken = served
+    restore.restore(made.settings(), made.name, taken.name, consent=True)
+    store, ledger = made.store(), Ledger.open(made.ledger_url)
+    names = store.physical_names()
+    (old,) = [
+        one
+        for one in holdings(ledger, store, made.name, physical=names, aliases=store.aliases())
+        if one.physical == f"{made.name}__g0001"
+    ]
+    assert [(one.name, one.own) for one in old.snapshots] == [(taken.name, False)]
+    store.close()
+    ledger.close()

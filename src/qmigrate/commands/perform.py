@@ -369,7 +369,9 @@ def _run_planned(
         world = observe(session.ledger, session.store, only=[name])
         state = world.collections[name]
         beside = unfinished or (state.held and item.job.beside_held)
-        if state.basis() != item.job.basis or (state.open_run is not None and not beside):
+        # An unfinished run may have gone on, and died, while the lease was waited for: what is to be undone is more then.
+        moved = state.basis(journal=unfinished) != item.job.basis
+        if moved or (state.open_run is not None and not beside):
             raise MovedError
         if owned:
             check_ownership(world, name)

@@ -130,9 +130,10 @@ def abort(
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         names = None if collection is None else chosen_names(opened, [collection])
         resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout, verb="abort")
+        begun = {run.id for run in opened.ledger.open_runs()}
         made, outcomes = perform(
             opened,
-            lambda world: plan_abort(world, only=names),
+            lambda world: plan_abort(world, only=names, runs=begun),
             stop=stop,
             lock_timeout=lock_timeout,
             unfinished=True,

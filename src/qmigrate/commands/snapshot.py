@@ -14,7 +14,7 @@ from qmigrate import __version__, archive
 from qmigrate.archive import Summary
 from qmigrate.commands.results import SnapshotEntry, Snapshots
 from qmigrate.commands.session import Session, session
-from qmigrate.errors import DeniedError, RefusedError
+from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import old_alias
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT
@@ -23,7 +23,7 @@ from qmigrate.model.plan import Build, Job
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.model.unknown import unknown
 from qmigrate.observe import observe
-from qmigrate.ports import Progress, Silent, Snapshot
+from qmigrate.ports import Progress, Silent, Snapshot, Store
 from qmigrate.settings import Settings
 from qmigrate.steps.export import WHOLE, described, export, file_name, header_of
 
@@ -169,6 +169,9 @@ def entries(opened: Session, folder: Path, pattern: str = "*") -> Iterator[Snaps
             continue
         moments = opened.ledger.moments(name)
         for physical in _generations(state, present):
+            if not is_reached(opened.store, known, physical):
+                # Its name leads to another one, whose snapshots these are not.
+                continue
             for made in opened.store.list_snapshots(address(known, physical)):
                 yield _of_snapshot(state, moments, physical, made)
     for one in stored:
@@ -176,10 +179,28 @@ def entries(opened: Session, folder: Path, pattern: str = "*") -> Iterator[Snaps
             yield of_archive(one)
 
 
+def is_reached(store: Store, aliases: Mapping[str, str], physical: str) -> bool:
+    """Whether a name leads to this collection, and on every node: one that is hidden may have lost its own."""
+    return physical not in aliases or (
+        aliases.get(old_alias(physical)) == physical and not store.capabilities.several
+    )
+
+
 def address(aliases: Mapping[str, str], physical: str) -> str:
-    """The name by which a collection is reached; one that an alias of its own name hides has another alias."""
+    """The name by which a collection is reached; one that an alias of its own name hides has another alias.
+
+    Raises:
+        RepairNeededError: that one is gone, so that every name leads to another collection.
+    """
+    if physical not in aliases:
+        return physical
     behind = old_alias(physical)
-    return behind if physical in aliases and aliases.get(behind) == physical else physical
+    if aliases.get(behind) != physical:
+        raise RepairNeededError(
+            f"the alias {behind}, the only way to the collection behind the alias {physical}, is gone",
+            hint="qmigrate check shows how to make it again",
+        )
+    return behind
 
 
 def moment_of(there: Sequence[Moment], when: datetime | None) -> Moment | None:

@@ -329,7 +329,7 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     "generation",
                     path,
                     f"{row.physical}, the way back to {base}, is gone",
-                    f"record that it is gone: qmigrate repair --vanished {quote(row.physical)}",
+                    *_ways_of_loss(state, row, around),
                     recorded="kept",
                 )
             elif (seen.seal or {}).get("ledger") not in (None, around.ledger_id):
@@ -368,6 +368,13 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                 live=physical,
                 strict=True,
             )
+
+
+def _ways_of_loss(state: CollectionState, row: Generation, around: Surroundings) -> tuple[str, ...]:
+    """None where this may be another Qdrant: the finding of the name says so."""
+    if state.may_be_elsewhere(around.physical):
+        return ()
+    return (f"record that it is gone: qmigrate repair --vanished {quote(row.physical)}",)
 
 
 def _is_ours(row: Generation, seen: LiveCollection, around: Surroundings) -> bool:

@@ -114,6 +114,14 @@ def plan_loss(world: World, name: str, physical: str) -> Plan:
             hint=f"qmigrate gc {quote(name)} shows what can go; where another client made it again: save what is in "
             "it, remove it, then run this again",
         )
+    if row.state != "live" and world.physical is not None and state.may_be_elsewhere(world.physical):
+        serving = next(one.physical for one in state.generations if one.state == "live")
+        raise RefusedError(
+            f"neither {physical} nor {serving}, which serves {name}, is in this Qdrant: it may be another one than "
+            "that of this ledger, and what is recorded as gone is a way back no more",
+            hint="qmigrate doctor shows both. Where it is the right one: first qmigrate repair --vanished "
+            f"{quote(serving)}, then this again",
+        )
     if row.state == "live" and state.live is not None:
         raise RefusedError(
             f"{physical} is what the ledger has behind {name}, which leads to {state.physical} now",

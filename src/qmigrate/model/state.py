@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -333,6 +333,10 @@ class CollectionState:
         """The ledger's row for a physical name."""
         return next((found for found in self.generations if found.physical == physical), None)
 
+    def may_be_elsewhere(self, present: Set[str]) -> bool:
+        """Whether what the ledger has as serving isn't there: this may be another Qdrant, and then nothing is gone."""
+        return any(row.state == "live" and row.physical not in present for row in self.generations)
+
     def applied_revisions(self) -> tuple[str, ...]:
         """Ids of the applied revisions, oldest first."""
         return tuple(entry.revision for entry in self.applied)
@@ -345,9 +349,13 @@ class CollectionState:
         found = next((entry for entry in self.generations if entry.number == current.parent), None)
         return found if found and found.state == "retired" else None
 
-    def basis(self) -> str:
-        """A digest of everything that a plan for this collection depends on."""
-        seen = {
+    def basis(self, *, journal: bool = False) -> str:
+        """A digest of everything that a plan for this collection depends on.
+
+        Args:
+            journal: the plan is about the unfinished run, so it depends on how far that has come, too.
+        """
+        seen: dict[str, object] = {
             "kind": self.kind,
             "applied": self.applied_revisions(),
             "physical": self.physical,
@@ -357,6 +365,8 @@ class CollectionState:
             "next": self.next_number,
             "hides": self.hides,
         }
+        if journal and self.open_run is not None:
+            seen["journal"] = [self.open_run.state, *map(asdict, self.open_run.records)]
         return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -387,7 +397,7 @@ class World:
 
     def vanished(self, state: CollectionState) -> tuple[Generation, ...]:
         """Generations that the ledger keeps as ways back, and that are not in Qdrant any more."""
-        if self.physical is None:
+        if self.physical is None or state.may_be_elsewhere(self.physical):
             return ()
         return tuple(row for row in state.generations if row.state == "retired" and row.physical not in self.physical)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import (
@@ -26,8 +26,12 @@ from qmigrate.model.words import quote
 from qmigrate.planner.segment import kept
 
 
-def plan_abort(world: World, *, only: Iterable[str] | None = None) -> Plan:
+def plan_abort(world: World, *, only: Iterable[str] | None = None, runs: Collection[int] | None = None) -> Plan:
     """Back to the last completed revision of every collection with an unfinished run.
+
+    Args:
+        only: logical names; None for all.
+        runs: ids of the runs that are meant; None for all. One that was begun since is nobody's to abort.
 
     Raises:
         RefusedError: the name has moved already, or begun in-place work can't be undone: it must be finished.
@@ -35,8 +39,9 @@ def plan_abort(world: World, *, only: Iterable[str] | None = None) -> Plan:
     chosen = frozenset(only) if only is not None else None
     plans = []
     for name, state in sorted(world.collections.items()):
-        if state.open_run is not None and (chosen is None or name in chosen):
-            plans.append(_collection(state, state.open_run, world))
+        run = state.open_run
+        if run is not None and (chosen is None or name in chosen) and (runs is None or run.id in runs):
+            plans.append(_collection(state, run, world))
     return Plan(verb="abort", target=(), collections=tuple(plans))
 
 
@@ -48,7 +53,9 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
     _refuse_begun(state, run)
     for position in _unfinished(run):
         step = run.job.steps[position]
-        if isinstance(step, Build):
+        if isinstance(step, InPlace | RunCode | EditPoints) and _was_made_again(state, world, step.target):
+            lines.append(f"{step.target} lacks the seal that it was given (deleted and made again?): it stays as it is")
+        elif isinstance(step, Build):
             # Later ones first: they may have been made from the earlier ones.
             steps.insert(0, Retire(step.target, f"abort of run {run.id}"))
             lines.insert(0, f"remove {step.target}, which nothing points to")
@@ -83,8 +90,17 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
     for abandoned in _given_up(state, run):
         steps.append(Retire(abandoned, f"abort of run {run.id}"))
         lines.append(f"remove {abandoned}, which was given up by the run")
-    job = Job(state.name, state.basis(), tuple(steps), (), supersedes=run.id)
+    job = Job(state.name, state.basis(journal=True), tuple(steps), (), supersedes=run.id)
     return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was begun",), reasons=())
+
+
+def _was_made_again(state: CollectionState, world: World, physical: str) -> bool:
+    """Whether a plain collection is not the one that the run has worked on: nothing of that is in it."""
+    row = state.generation(physical)
+    if state.live is None or row is None or (state.kind, state.physical, physical) != ("plain", physical, state.name):
+        return False
+    seal = state.live.seal or {}
+    return (seal.get("ledger"), seal.get("generation")) != (world.ledger_id, row.number)
 
 
 def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
@@ -123,7 +139,7 @@ def _remove_all(state: CollectionState, run: OpenRun) -> CollectionPlan:
     # Later ones first: they were made from the earlier ones.
     made = list(dict.fromkeys(str(step.target) for step in run.job.steps))[::-1]
     steps = tuple(Retire(target, f"abort of run {run.id}") for target in made)
-    job = Job(state.name, state.basis(), steps, (), supersedes=run.id)
+    job = Job(state.name, state.basis(journal=True), steps, (), supersedes=run.id)
     return CollectionPlan(job=job, lines=tuple(f"remove {target}, a throwaway" for target in made), reasons=())
 
 

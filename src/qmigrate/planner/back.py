@@ -194,7 +194,7 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
         writes=writes,
         place=place,
         apart=apart,
-        earlier=_earlier([*walk.in_place, *group]),
+        earlier=names_before([*walk.in_place, *group]),
     )
     walk.steps.append(way)
     # In-place changes of the generation that is left need no undo: it is kept as it is until gc.
@@ -262,7 +262,7 @@ def _names(entry: Applied, state: CollectionState) -> tuple[str, ...]:
     return tuple(dict.fromkeys((state.name, *further, *dropped)))
 
 
-def _earlier(entries: Iterable[Applied]) -> dict[str, str | None]:
+def names_before(entries: Iterable[Applied]) -> dict[str, str | None]:
     """Where further names led before the oldest of these revisions, which are given newest first."""
     found: dict[str, str | None] = {}
     for entry in entries:

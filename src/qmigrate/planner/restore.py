@@ -12,6 +12,7 @@ from qmigrate.model.plan import RESTORED, Build, Closing, CollectionPlan, GoLive
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Capabilities, CollectionState, Moment, World, moments_of
 from qmigrate.model.words import quote
+from qmigrate.planner.back import names_before
 from qmigrate.planner.plain import describe, in_order, settled
 from qmigrate.planner.position import Position
 from qmigrate.revisions import Revision, Revisions
@@ -92,7 +93,11 @@ def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str 
     live = state.live.schema if state.live else CollectionSchema()
     place = "shadow" if parent.physical == state.name else "alias"
     names = (state.name, *live.aliases)
-    golive = GoLive((), state.physical, parent.physical, names, back=True, writes=writes, place=place, apart=True)
+    # Going back takes back what was applied since, and with that the names that it has taken.
+    earlier = names_before(reversed(state.applied[_in_common(state, known) :]))
+    golive = GoLive(
+        (), state.physical, parent.physical, names, back=True, writes=writes, place=place, apart=True, earlier=earlier
+    )
     item = CollectionPlan(
         job=Job(state.name, state.basis(), (golive,), _closings(state, known, parent.schema, 0)),
         lines=(f"back to {parent.physical}, which served before the restore{_at(known)}",),
@@ -193,12 +198,7 @@ def _closings(
     state: CollectionState, known: Sequence[Known], declared: CollectionSchema, step: int
 ) -> tuple[Closing, ...]:
     """What is taken back, what is applied again, and a row that says where the points came from."""
-    current = state.applied_revisions()
-    wanted = tuple(one.revision for one in known)
-    same = next(
-        (place for place, pair in enumerate(zip(current, wanted, strict=False)) if pair[0] != pair[1]),
-        min(len(current), len(wanted)),
-    )
+    same = _in_common(state, known)
     prior = state.declared
     made = []
     for entry in reversed(state.applied[same:]):
@@ -211,6 +211,14 @@ def _closings(
     newest = known[-1] if known else Known(NO_REVISION, "")
     made.append(Closing(step, newest.revision, RESTORED, newest.checksum, declared, prior))
     return tuple(made)
+
+
+def _in_common(state: CollectionState, known: Sequence[Known]) -> int:
+    """How many of the applied revisions stay: the first ones, which both have."""
+    pairs = zip(state.applied_revisions(), (one.revision for one in known), strict=False)
+    return next(
+        (place for place, pair in enumerate(pairs) if pair[0] != pair[1]), min(len(state.applied), len(known))
+    )
 
 
 def _lines(state: CollectionState, origin: Origin, known: Sequence[Known]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import quote
 from qmigrate.operations.call import Call, Calling
 from qmigrate.steps.closing import close_edit
-from qmigrate.steps.owned import check_same, holder, own, reach, release
+from qmigrate.steps.owned import check_begun, check_same, holder, own, reach, release
 from qmigrate.steps.work import Facts, Phase, Work
 
 
@@ -42,6 +42,7 @@ def change(step: RunCode, work: Work) -> Facts:
         UsageError: it raised something, or returned what can't be recorded.
     """
     operation = _operation(step, work)
+    check_begun(work, step.target)
     alias = own(work, step.target)
     work.progress.begin(work.collection, "call", None)
     with work.store.client() as client:

@@ -21,7 +21,7 @@ from qmigrate.steps.fixes.looks import LONGEST, WORTH, Look, OldLookError
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap, consented
 from qmigrate.steps.fixes.sighting import forget
-from qmigrate.steps.owned import own, reach
+from qmigrate.steps.owned import check_begun, own, reach
 from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import TransientError
@@ -46,6 +46,7 @@ def select(step: EditPoints, work: Work) -> Facts:
         raise RefusedError(
             f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
         )
+    check_begun(work, step.target)
     check_marks(work.settings, step.edit)
     if "now" not in work.facts("select"):
         # An attempt that goes on counts ages from the same moment.
@@ -89,6 +90,7 @@ def change(step: EditPoints, work: Work) -> Facts:
 
     A point that is as it should be counts as changed: it may be that of an attempt whose answer got lost.
     """
+    check_begun(work, step.target)
     selected = int(work.facts("select")["changes"])
     done = dict(work.facts("change")) or {"entries": 0, "changed": 0, "moved": 0, "gone": 0}
     if not selected:
@@ -257,6 +259,7 @@ def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
 
 def close(step: EditPoints, work: Work) -> Facts:
     """Everything recorded in one transaction; the journal stays while the fix can be undone."""
+    check_begun(work, step.target)
     found, changed = work.facts("select"), work.facts("change")
     facts = {
         "run": work.run,

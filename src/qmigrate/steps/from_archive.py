@@ -13,7 +13,6 @@ from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Archived
-from qmigrate.errors import RefusedError
 from qmigrate.merge import join
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
@@ -40,11 +39,7 @@ def preflight(step: Build, work: Work) -> Facts:
     origin = origin_of(step)
     work.progress.begin(work.collection, "read archive", origin["points"])
     seen = archive.verify(Path(origin["place"]), work.tick)
-    if seen.digest != origin["digest"]:
-        raise RefusedError(
-            f"{origin['name']} is another archive than the one that was chosen: it was replaced since",
-            hint="run the command again",
-        )
+    archive.check_digest(Path(origin["place"]), seen.digest, origin["digest"])
     work.progress.end(f"{seen.points:,} points, every line in order")
     return {"points": seen.points, "embedders": origin["embedders"] or {}}
 
@@ -95,11 +90,12 @@ def converge(step: Build, work: Work) -> Facts:
 
 def _pages(step: Build, work: Work) -> Iterator[list[Archived]]:
     """The points of the archive in requests of a bearable size, without those that were erased since."""
-    place = Path(origin_of(step)["place"])
+    origin = origin_of(step)
     erased = erased_since(step, work)
     page: list[Archived] = []
     weight = 0
-    for one in archive.read(place):
+    # Between two passes, or two processes, another one may take its name.
+    for one in archive.read(Path(origin["place"]), digest=origin["digest"]):
         page.append(one)
         weight += one.stored.ByteSize()
         if len(page) >= PAGE or weight >= records.BATCH_BYTES:

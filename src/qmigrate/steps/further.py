@@ -80,13 +80,16 @@ def led_back(work: Work, alias: str, earlier: str | None) -> str | None:
     """
     if earlier is None:
         return None
-    present = work.store.physical_names()
+    present, known = work.store.physical_names(), work.store.aliases()
     rows = work.lease.ledger.all_generations()
     owners = {row.physical: (name, row) for name, found in rows.items() for row in found}
     owner, row = owners.get(earlier, (None, None))
     target: str | None = earlier if row is None or row.state != DELETING else None
     if owner is not None and owner != work.collection:
         target = next((one.physical for one in rows[owner] if one.state == "live"), None)
+    elif owner is None:
+        # Another application's, whose name may have become an alias since: that is what its clients reach by it.
+        target = known.get(earlier, earlier)
     if target in present:
         return target
     work.progress.say(f"{work.collection}: {alias} led to {earlier} before, which is gone: the alias is removed")

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 from qmigrate.errors import ConflictError, NotFoundError, QmigrateError, RepairNeededError, StoreError
 from qmigrate.model.names import EpochAlias
-from qmigrate.model.plan import GoLive
+from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.words import quote
-from qmigrate.steps.owned import own_pairs, refuse_begun, refuse_hidden
+from qmigrate.steps.owned import own, own_pairs, refuse_begun, refuse_hidden
 from qmigrate.steps.retire import delete_plain
+from qmigrate.steps.unserved import check_unserved
 from qmigrate.steps.work import Work
 
 #: Seconds that the name may take to become an alias after its collection is gone, before it is given up for now.
@@ -64,6 +65,31 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
     gap = round((time.monotonic() - started) * 1000, 1)
     work.note({"gap_milliseconds": gap})
     work.progress.say(f"{work.collection}: the name was away for at most {gap} ms")
+
+
+def take_names_back(step: GoLive, work: Work) -> None:
+    """Give further names back that an attempt before has moved, where it died before the plain collection went.
+
+    They lead to what is about to be made equal to that one, so nothing must be written by them.
+
+    Raises:
+        RefusedError: something was; names at most 20 ids.
+    """
+    swap, known = work.facts("swap"), work.store.aliases()
+    moved = [name for name in swap.get("names", ()) if name != work.collection and known.get(name) == step.target]
+    position = work.build_step()
+    if step.place != "gap" or not moved or position < 0:
+        return
+    build = work.job.steps[position]
+    assert isinstance(build, Build)  # noqa: S101  build_step() looks for one
+    proof = {**work.facts("shadow", position), **work.facts("converge", position), **work.facts("converge")}
+    check_unserved(work, build, proof)
+    earlier: dict[str, str | None] = swap.get("earlier") or {}
+    led = {name: earlier.get(name, step.source) for name in moved}
+    make = {name: to for name, to in led.items() if to is not None}
+    work.store.change_aliases(own(work, str(step.target)), make=make, drop=[name for name in moved if name not in make])
+    # What came in between, before they were given back.
+    check_unserved(work, build, proof)
 
 
 def refuse_made_again(step: GoLive, work: Work) -> None:

@@ -79,6 +79,7 @@ def _converge(step: GoLive, work: Work) -> Facts:
         return back.converge(step, work)
     gap.refuse_made_again(step, work)
     check_same(work, step.source)
+    gap.take_names_back(step, work)
     unchanged.check_golive(step, work)
     rekeyed = must_freeze(step, work)
     if rekeyed:

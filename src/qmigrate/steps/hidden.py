@@ -20,6 +20,12 @@ def preflight(step: GoLive, work: Work) -> None:
     Raises:
         RefusedError: this server doesn't let an alias hide a collection.
     """
+    _check_way(work)
+    if not step.back:
+        _refuse_unhideable(work)
+
+
+def _check_way(work: Work) -> None:
     way = old_alias(work.collection)
     pointing = work.store.aliases().get(way)
     if pointing not in (None, work.collection) or way in work.store.physical_names():
@@ -28,8 +34,6 @@ def preflight(step: GoLive, work: Work) -> None:
             + (f": an alias of {pointing}" if pointing else " by a collection"),
             hint="rename it, then run qmigrate upgrade again",
         )
-    if not step.back:
-        _refuse_unhideable(work)
 
 
 def _refuse_unhideable(work: Work) -> None:
@@ -51,13 +55,15 @@ def prepare(work: Work) -> None:
         RefusedError: that is not possible any more: a node may have joined while the run was under way.
     """
     _refuse_unhideable(work)
+    # Passes lie between the preflight and here.
+    _check_way(work)
     if work.store.aliases().get(old_alias(work.collection)) != work.collection:
         work.store.change_aliases(own(work, work.collection), make={old_alias(work.collection): work.collection})
 
 
 def forget(work: Work) -> None:
     """The collection serves by its own name again."""
-    if old_alias(work.collection) in work.store.aliases():
+    if work.store.aliases().get(old_alias(work.collection)) == work.collection:
         work.store.change_aliases(own(work, work.collection), drop=[old_alias(work.collection)])
 
 

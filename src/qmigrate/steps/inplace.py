@@ -13,7 +13,7 @@ from qmigrate.model.words import quote
 from qmigrate.steps.build import enforced, wait_until_ready
 from qmigrate.steps.closing import close_inplace
 from qmigrate.steps.further import give, names_of, refuse_taken, take
-from qmigrate.steps.owned import own, refuse_hidden, release
+from qmigrate.steps.owned import check_begun, own, refuse_hidden, release
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import RefusedRequestError
 
@@ -37,6 +37,7 @@ def preflight(step: InPlace, work: Work) -> Facts:
 
 def change(step: InPlace, work: Work) -> Facts:
     """Every change through an own alias, so that a holder of the past changes nothing; each may be repeated."""
+    check_begun(work, step.target)
     work.progress.begin(work.collection, "change", None)
     alias = own(work, step.target)
     # An attempt before this one may have changed something, whatever is seen now.
@@ -107,6 +108,7 @@ def place_replicas(work: Work, physical: str, factor: int) -> None:
 
 def verify(step: InPlace, work: Work) -> Facts:
     """Wait until the server is done, and read back what it took."""
+    check_begun(work, step.target)
     if any(not item.light() or item.kind == "index.add" for item in step.changes):
         wait_until_ready(work, step.target)
     live = work.store.describe(step.target)
@@ -137,6 +139,7 @@ def _taken(live: CollectionSchema, item: Change) -> bool:
 
 def close(step: InPlace, work: Work) -> Facts:
     """Seal, and everything recorded in one transaction."""
+    check_begun(work, step.target)
     close_inplace(work, step, {"verify": work.facts("verify")})
     return {}
 

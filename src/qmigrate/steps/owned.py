@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from qmigrate.errors import LeaseHeldError, RefusedError, RepairNeededError, StoreError
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, old_alias, own_alias
+from qmigrate.model.plan import REPAIRED
 from qmigrate.model.state import DELETING, OpenRun
 from qmigrate.model.words import quote
 from qmigrate.observe import hidden_on_several
@@ -76,6 +77,16 @@ def check_same(work: Work, physical: str) -> None:
             hint=f"qmigrate abort {quote(work.collection)} ends this run; then take over what is there now: "
             f"qmigrate adopt {quote(work.collection)}",
         )
+
+
+def check_begun(work: Work, physical: str) -> None:
+    """The same for what is changed in place, before and behind each interruption.
+
+    An abort has looked at that when it was planned, and a repair writes the seal of what a human has decided on.
+    """
+    repairs = any(closing.direction == REPAIRED for closing in work.job.closes)
+    if work.job.supersedes is None and not repairs:
+        check_same(work, physical)
 
 
 def own(work: Work, physical: str) -> EpochAlias:

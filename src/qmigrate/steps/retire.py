@@ -119,7 +119,10 @@ def _is_spared(work: Work) -> bool:
 
 
 def _look(step: Retire, work: Work) -> Facts:
-    _refuse_names(step, work)
+    # An abort looks at all that it removes before the first goes: the run may have to be finished instead.
+    for one in work.job.steps[work.step :] if work.job.supersedes is not None else (step,):
+        if isinstance(one, Retire):
+            _refuse_names(one, work)
     if not _is_there(step, work):
         return {"present": False}
     hidden_by = _hidden_by(step, work)
@@ -259,7 +262,15 @@ def _refuse_names(step: Retire, work: Work) -> None:
         if physical == step.target and not is_internal(alias, physical)
     ]
     if names:
-        raise RefusedError(f"{step.target} is in use: {', '.join(sorted(names))} points to it; it was left as it is")
+        hint = None
+        if work.job.supersedes is not None:
+            hint = (
+                f"qmigrate upgrade finishes the run; or point {', '.join(map(quote, sorted(names)))} where it led before, "
+                f"then qmigrate abort {quote(work.collection)}"
+            )
+        raise RefusedError(
+            f"{step.target} is in use: {', '.join(sorted(names))} points to it; it was left as it is", hint=hint
+        )
 
 
 def _hidden_by(step: Retire, work: Work) -> str | None:

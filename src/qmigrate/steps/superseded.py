@@ -5,7 +5,8 @@ from __future__ import annotations
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import Build, Retire
 from qmigrate.model.state import OpenRun
-from qmigrate.steps.owned import own, release
+from qmigrate.model.words import quote
+from qmigrate.steps.owned import is_same, own, release
 from qmigrate.steps.unserved import check_held
 from qmigrate.steps.work import Work
 
@@ -16,14 +17,28 @@ def refuse_last_copy(step: Retire, work: Work) -> None:
     Raises:
         RefusedError: it holds the only copy of the points.
     """
-    build = _build(step, work)[1]
-    if build is None or build.source is None or work.store.describe(step.target) is None:
+    if _build(step, work)[1] is None:
         return
-    if work.store.describe(build.source) is None and work.store.count(step.target):
+    # All of them before the first goes: the later ones were built from the earlier ones.
+    for one in work.job.steps[work.step :]:
+        build = _build(one, work)[1] if isinstance(one, Retire) else None
+        if build is not None:
+            _refuse_last_copy(build, work)
+
+
+def _refuse_last_copy(build: Build, work: Work) -> None:
+    source, target = build.source, build.target
+    if source is None or target not in work.store.physical_names() or not work.store.count(target):
+        return
+    gone = work.store.describe(source) is None
+    if gone or not is_same(work, source):
+        made = "lacks the seal that it was given: another client has deleted it and made it again, as it seems"
+        now = "is not in Qdrant any more" if gone else made
         raise RefusedError(
-            f"{build.source}, which {step.target} was built from, is not in Qdrant any more: {step.target} holds the "
-            "only copy of its points, so it was left as it is",
-            hint=f"restore {build.source} from a snapshot, or delete {step.target} in Qdrant when nobody needs it",
+            f"{source}, which {target} was built from, {now}: {target} holds the only copy of its points, so it was "
+            "left as it is",
+            hint=f"restore {source} from a snapshot, or copy what you need from {target}, and delete {target} in Qdrant "
+            f"when nobody needs it; then qmigrate abort {quote(work.collection)}",
         )
 
 

@@ -87,7 +87,7 @@ def generations(patient: Patient) -> Iterator[Check]:
         known.update(row.physical for row in state.generations)
         known.update(_targets(state))
         for row in state.generations:
-            yield from _row(name, state, row, row.physical in live)
+            yield from _row(name, state, row, frozenset(live))
             if row.physical in live and _is_past(row):
                 late.append(row.physical)
     if late:
@@ -125,11 +125,14 @@ def _targets(state: CollectionState) -> set[str]:
     return {str(name) for step in steps for name in (step.target, getattr(step, "source", None)) if name}
 
 
-def _row(name: str, state: CollectionState, row: Generation, there: bool) -> Iterator[Check]:
+def _row(name: str, state: CollectionState, row: Generation, present: frozenset[str]) -> Iterator[Check]:
+    there = row.physical in present
     if row.state == "retired" and not there:
         detail = f"the ledger keeps it as a way back for {name}, but it is not in Qdrant any more"
-        hint = f"qmigrate repair --vanished {quote(row.physical)} records that; "
-        hint += f"qmigrate snapshot list {quote(name)} may have it"
+        look = f"qmigrate snapshot list {quote(name)} may have it"
+        hint = f"qmigrate repair --vanished {quote(row.physical)} records that; {look}"
+        if state.may_be_elsewhere(present):
+            hint = f"is this the right Qdrant for this ledger? What serves {name} is not there either; {look}"
         yield Check(f"generation {row.physical}", None, detail, hint, warns=True)
     if row.state == DELETING and there and state.open_run is None:
         detail = f"the deletion of this generation of {name} has begun, and can only be finished"
