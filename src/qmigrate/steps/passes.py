@@ -196,7 +196,7 @@ def _prove_share(work: Work, sides: Sides, judge: Judge, share: _Share, size: in
     for key, pair, entry in join(pairs, base):
         if pair is None:
             # Dropped, and deleted in the source since.
-            _forgive(sides.maker, [records.id_of_key(key)])
+            forgive(sides.maker, [records.id_of_key(key)])
             continue
         stored, counterpart = pair
         if stored is not None:
@@ -256,7 +256,7 @@ def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes
     return mended
 
 
-def _forgive(maker: Maker | None, gone: Sequence[PointId]) -> None:
+def forgive(maker: Maker | None, gone: Sequence[PointId]) -> None:
     """Points that are not in the source any more are in no quarantine either."""
     if maker is not None and maker.quarantine is not None:
         maker.quarantine.record(gone, ())
@@ -300,7 +300,7 @@ class _Redo:
                 self._sides.maker.quarantine.check()
         if self._gone:
             self._work.store.delete(self._sides.alias, self._gone)
-            _forgive(self._sides.maker, self._gone)
+            forgive(self._sides.maker, self._gone)
         self._points, self._gone = [], []
 
 

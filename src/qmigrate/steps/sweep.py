@@ -17,7 +17,7 @@ from qmigrate.ports import OperationIds, Stored
 from qmigrate.steps.base import Entry, PageWriter, left_by, unpack
 from qmigrate.steps.judge import Judge
 from qmigrate.steps.owned import own, reach
-from qmigrate.steps.passes import Sides, keyed, page_of
+from qmigrate.steps.passes import Sides, forgive, keyed, page_of
 from qmigrate.steps.points import write
 from qmigrate.steps.quiet import (
     TokenGuard,
@@ -275,6 +275,8 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
     alias = own(work, sides.target)
     if stored is None:
         work.store.delete(alias, [identifier])
+        # One that could not be embedded is not to be brought back either.
+        forgive(sides.maker, [identifier])
     elif sides.maker is not None:
         made = sides.maker.make([stored])
         if made.dropped:
