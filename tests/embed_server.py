@@ -23,6 +23,7 @@ class EmbeddingServer:
         seen: (path, headers, body) of each request.
         limit: so many requests are answered as usual; later ones are told to come back.
         bad: texts for which a request is answered 400.
+        model: what it has; with `renames` OpenAI's answers name that one too, whatever was asked for.
         together: requests that are kept until so many of them are under way.
     """
 
@@ -32,6 +33,7 @@ class EmbeddingServer:
         self.limit: int | None = None
         self.bad: set[str] = set()
         self.model = "tiny"
+        self.renames = False
         self.most = 0
         self.together = threading.Barrier(1)
         self._under_way = 0
@@ -96,4 +98,4 @@ class EmbeddingServer:
             made = [base64.b64encode(struct.pack("<3f", *row)).decode() for row in made]
         # Out of order, as the contract allows.
         data = [{"index": place, "embedding": row} for place, row in enumerate(made)][::-1]
-        return 200, {}, json.dumps({"data": data, "model": body["model"]})
+        return 200, {}, json.dumps({"data": data, "model": self.model if self.renames else body["model"]})

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from qmigrate.errors import (
+    DriftError,
     HeldError,
     LeaseHeldError,
     QmigrateError,
@@ -29,7 +30,7 @@ from qmigrate.steps.owned import leave_in_order, release, revoke_earlier, was_le
 from qmigrate.steps.work import Phase, Work
 
 #: Errors that a phase which only reads raises on purpose: the run is closed and leaves nothing open.
-REFUSALS = (RefusedError, UsageError, UnavailableError, VerificationError)
+REFUSALS = (RefusedError, UsageError, UnavailableError, VerificationError, DriftError)
 
 
 class Stop:

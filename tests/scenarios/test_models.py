@@ -112,8 +112,9 @@ def test_a_run_that_another_model_would_finish_is_refused(filled, server, monkey
     remote = {"type": "http", "url": server.url, "api": "tei", "size": 16, "max_batch": 4, "max_retries": 1}
     configure(filled, words=remote)
     filled.revise("0003", AGAIN.replace('"words", values', '"b", values').replace('text="kind"', 'text="text"'))
-    # One request tells which model it is, two are for the points that are tried before anything is made.
-    server.limit = 5
+    # One request tells which model it is, two are for the points that are tried before anything is made, and one behind
+    # them tells that it was that model.
+    server.limit = 6
     with pytest.raises(EmbedderError, match="503: busy; given up after 2 tries"):
         upgrade.upgrade(filled.settings())
     server.limit = None
@@ -126,6 +127,30 @@ def test_a_run_that_another_model_would_finish_is_refused(filled, server, monkey
     upgrade.upgrade(filled.settings())
     assert recorded(filled)["b"]["model"] == "tiny"
     assert filled.contents().keys() == before.keys()
+
+
+def test_a_server_that_gets_another_model_in_the_middle_of_a_fill_is_found(filled, server, monkeypatch):
+    """However few vectors the sample of the proof meets: not one of the other model is written, and the run goes on."""
+    made = []
+
+    def vector(text):
+        made.append(text)
+        if len(made) == 20:
+            server.model = "another"
+        return [float(len(text)), -1.0 if server.model == "another" else 1.0] * 8
+
+    monkeypatch.setattr("tests.embed_server.vector", vector)
+    remote = {"type": "http", "url": server.url, "api": "tei", "size": 16, "max_batch": 1, "concurrency": 1}
+    configure(filled, words=remote)
+    config = yaml.safe_load(filled.config.read_text())
+    filled.config.write_text(yaml.safe_dump({**config, "rebuild": {"sample": 1}}))
+    filled.revise("0003", AGAIN.replace('"words", values', '"b", values').replace('text="kind"', 'text="text"'))
+    with pytest.raises(DriftError, match="another model meanwhile"):
+        upgrade.upgrade(filled.settings())
+    server.model = "tiny"
+    upgrade.upgrade(filled.settings())
+    assert recorded(filled)["b"]["model"] == "tiny"
+    assert all(vectors["b"][1] > 0 for _, vectors in filled.contents().values())
 
 
 def test_a_plan_says_that_a_model_is_random_or_cannot_be_loaded(filled):

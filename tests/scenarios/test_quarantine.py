@@ -13,13 +13,14 @@ from tests.harness import ADD, CREATE, Deployment, make_point, write
 from tests.scenarios.test_bad_points import MODULE
 from tests.scenarios.test_erase import REKEY
 
-from qmigrate import archive
-from qmigrate.commands import deletions, fix, quarantine, status, upgrade
+from qmigrate import archive, op
+from qmigrate.commands import deletions, fix, quarantine, restore, snapshot, status, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.errors import EmbedError, QuarantineError, RefusedError, VerificationError
+from qmigrate.errors import DriftError, EmbedError, QuarantineError, RefusedError, VerificationError
 from qmigrate.ledger import Ledger
 from qmigrate.steps import build, golive
 from qmigrate.steps.fixes.retry import Retry
+from qmigrate.steps.points import Maker
 from qmigrate.steps.quarantine import Quarantine
 from qmigrate.store import records
 
@@ -280,8 +281,7 @@ SINCE = {
     "dropped": ('op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',),
     "dropped, and added again for the application to fill": (
         'op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',
-        'op.AddVector("{name}", "z", VectorParams(size=4, distance=Distance.DOT), values=Empty(), strategy="in_place"), '
-        'op.AddVector("{name}", "s", SparseVectorParams(), values=Empty(), strategy="in_place")',
+        'op.AddVector("{name}", "z", VectorParams(size=4, distance=Distance.DOT), values=Empty(), strategy="in_place"), op.AddVector("{name}", "s", SparseVectorParams(), values=Empty(), strategy="in_place")',
     ),
     "dropped, and another one has its name": (
         'op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',
@@ -382,3 +382,141 @@ def test_what_comes_late_for_a_dropped_point_is_what_a_retry_goes_by(made, words
     assert (found[6][0]["text"] if 6 in found else None) == text
     assert ids_of(BAD) & found.keys() == left_out | ({6} if text else set())
     assert open_rows(made) == {}
+
+
+VECTOR = "VectorParams(size=16, distance=Distance.COSINE)"
+#: A vector that drops points, and another one of the same rebuild that is filled for them too, or kept without.
+BESIDE = {
+    "embedded": 'Embed("words", text="kind")',
+    "computed": "Compute(backwards)",
+    "kept": 'Embed("words", text="text", on_failure="keep_without_vector")',
+}
+TWO = """
+def backwards(point):
+    return point.vectors["a"][::-1] * 2
+
+def upgrade():
+    return [
+        op.AddVector("{{name}}", "b", VECTOR, values=Embed("words", text="text", on_failure="drop")),
+        op.AddVector("{{name}}", "c", VECTOR, values=BESIDE),
+        op.DropVector("{{name}}", "a", cutover="immediate"),
+    ]
+irreversible = "a test"
+"""
+STEP = """
+def upgrade():
+    return [op.{change}]
+irreversible = "a test"
+"""
+TAKEN = STEP.format(change='DropVector("{name}", "VECTOR", cutover="immediate", strategy="in_place")')
+GIVEN = STEP.format(change=f'AddVector("{{name}}", "b", {VECTOR}, values=Empty(), strategy="in_place")')
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+def test_a_dropped_point_comes_back_with_all_its_vectors(made, words, beside):
+    """What else its rebuild has filled isn't lost with the one that failed, whatever it was made of."""
+    made.revise("0002", TWO.replace("{{", "{").replace("}}", "}").replace("VECTOR", VECTOR).replace("BESIDE", BESIDE[beside]))
+    upgrade.upgrade(made.settings())
+    assert ids_of(BAD).isdisjoint(made.contents())
+    words.wrong.clear()
+    result = quarantine.retry(made.settings(), made.name)
+    assert (result.filled, result.failed, result.settled, result.stranded) == (3, 0, 0, 0)
+    found = made.contents()
+    assert {key: sorted(found[key][1]) for key in ids_of(BAD)} == {key: ["b", "c"] for key in ids_of(BAD)}
+    assert open_rows(made) == {}
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_a_file_of_before_gives_a_point_back_whole_or_not_at_all(made, words, monkeypatch):
+    """Earlier versions kept dropped points without any of the vectors that were made: embedders make them, others can't."""
+    monkeypatch.setattr(Maker, "left_out", lambda self, read: [self._ready(one, {}, self._payload(one)) for one in read])
+    body = TWO.replace("{{", "{").replace("}}", "}").replace("VECTOR", VECTOR)
+    made.revise("0002", body.replace("BESIDE", BESIDE["embedded"]).replace('op.DropVector("{name}", "a", cutover="immediate"),', ""))
+    upgrade.upgrade(made.settings())
+    back.rollback(made.settings(), "0001")
+    made.revise("0002", body.replace("BESIDE", BESIDE["computed"]), down="0001")
+    upgrade.upgrade(made.settings())
+    words.wrong.clear()
+    result = quarantine.retry(made.settings(), made.name)
+    assert (result.filled, result.stranded) == (0, 3)
+    assert {key[0] for key in open_rows(made)} == ids_of(BAD)
+    back.rollback(made.settings(), "0001", writes="discard")
+    made.revise("0002", body.replace("BESIDE", BESIDE["embedded"]), down="0001")
+    words.wrong.update({make_point(number).payload["text"]: value for number, value in BAD.items()})
+    upgrade.upgrade(made.settings())
+    words.wrong.clear()
+    assert quarantine.retry(made.settings(), made.name).filled == 3
+    found = made.contents()
+    assert all(sorted(found[key][1]) == ["b", "c"] for key in ids_of(BAD))
+
+
+def test_no_vector_is_filled_further_by_another_model(made, words):
+    """Neither --retry nor the undo of a deletion puts vectors of another model among those of the recorded one."""
+    fix.fix(made.settings(), op.DeletePoints(made.name, ids=[3], max_share=1.0, reason="a test"))
+    log = deletions.deletions(made.settings(), made.name).rows[0].id
+    made.revise("0002", KEEP)
+    upgrade.upgrade(made.settings())
+    configured, before = made.extra["embedders"], made.contents()
+    made.extra["embedders"] = {"words": {"type": "hashing", "size": 16}}
+    made.__post_init__()
+    for again in (lambda: quarantine.retry(made.settings(), made.name), lambda: fix.undo(made.settings(), log)):
+        with pytest.raises(DriftError, match="'b' of .* two models"):
+            again()
+        assert (made.contents(), made.row().state) == (before, "ready")
+    made.extra["embedders"] = configured
+    made.__post_init__()
+    words.wrong.clear()
+    assert quarantine.retry(made.settings(), made.name).filled == 3
+    fix.undo(made.settings(), log)
+    assert (lacking(made), 3 in made.contents()) == (set(), True)
+
+
+def test_a_vector_of_that_name_that_another_client_fills_is_left_to_it(made, words):
+    """Dropped in place, and added again empty: what the quarantine knows is about another vector."""
+    made.revise("0002", KEEP)
+    upgrade.upgrade(made.settings())
+    made.revise("0003", TAKEN.replace("VECTOR", "b"))
+    made.revise("0004", GIVEN)
+    words.wrong.clear()
+    for revision in ("0003", "0004"):
+        upgrade.upgrade(made.settings(), revision)
+        result = quarantine.retry(made.settings(), made.name)
+        assert (result.filled, result.stranded, made.row().state) == (0, 3, "pending" if revision == "0003" else "ready")
+    assert lacking(made) == made.contents().keys()
+
+
+def test_a_vector_that_another_client_fills_meanwhile_stays(made, words, monkeypatch):
+    """Its own value is not written over by the one that --retry has made in that time."""
+    made.revise("0002", KEEP)
+    upgrade.upgrade(made.settings())
+    words.wrong.clear()
+    made_of, theirs = Retry._embedded, [1.0] + [0.0] * 15
+
+    def embedded(self, *rest):
+        found = list(made_of(self, *rest))
+        self._place.store.edit_vectors(made.name, {6: {"b": theirs}})
+        return found
+
+    monkeypatch.setattr(Retry, "_embedded", embedded)
+    assert quarantine.retry(made.settings(), made.name).filled == 2
+    assert made.contents()[6][1]["b"] == theirs
+
+
+@pytest.mark.parametrize("how", [KEEP, DROP], ids=["kept", "dropped"])
+def test_a_retry_where_there_is_no_place_for_the_vectors_changes_nothing(made, words, how):
+    """After a restore to a revision before them, or without a vector that the file has, rows wait; no run stays open."""
+    snapshot.create(made.settings(), made.name, archived=True)
+    made.revise("0002", how)
+    upgrade.upgrade(made.settings())
+    words.wrong.clear()
+    restore.restore(made.settings(), made.name, consent=True)
+    before = made.contents()
+    result = quarantine.retry(made.settings(), made.name)
+    assert (result.filled, made.contents(), made.row().state) == (0, before, "pending")
+    restore.undo(made.settings(), made.name)
+    rows = open_rows(made)
+    assert {key[0] for key in rows} == ids_of(BAD)
+    if how is DROP:
+        made.revise("0003", TAKEN.replace("VECTOR", "a"))
+        upgrade.upgrade(made.settings())
+    assert (quarantine.retry(made.settings(), made.name).filled, made.row().state) == (3, "ready")

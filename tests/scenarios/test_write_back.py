@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 from tests.conftest import clean
-from tests.harness import CREATE, Deployment, make_point
+from tests.harness import CREATE, Deployment, make_point, write
 
 from qmigrate.commands import cutover, quarantine, status, upgrade
 from qmigrate.commands import rollback as back
@@ -133,6 +133,30 @@ def test_rows_are_told_of_what_serves_and_of_nothing_else(app):
     assert quarantine.retry(app.made.settings(), app.made.name).filled == 1
     told = app.run("SELECT revision, model, told FROM assets WHERE id = 6")[0]
     assert tuple(told.values()) == ("0002", "hashing, 16 values", 1)
+
+
+@pytest.mark.parametrize("missing", ["accept", "fail"])
+@pytest.mark.parametrize("written", ["{{{}}}", "{}   ", "mixed"])
+def test_a_checksum_is_found_however_its_row_writes_the_id(tmp_path, written, missing):
+    """What is compared does not depend on it: in braces, padded, or in both cases."""
+    (tmp_path / "app.db").touch()
+    app = App(Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db"), f"sqlite:///{tmp_path}/app.db")
+    points = [make_point(number, uuid_id=True) for number in range(POINTS)]
+    store = app.made.store()
+    store.delete(app.made.name, list(range(1, POINTS + 1)))
+    write(store, app.made.name, points)
+    store.close()
+    app.run("CREATE TABLE others (id TEXT PRIMARY KEY, sum TEXT)")
+    # The last one is as its row says.
+    sums = ["another text"] * (POINTS - 1) + [points[-1].payload["text"]]
+    spelt = [one.id[:9].upper() + one.id[9:] if written == "mixed" else written.format(one.id) for one in points]
+    app.run("INSERT INTO others VALUES (:id, :sum)", [{"id": one, "sum": digest(known)} for one, known in zip(spelt, sums, strict=True)])
+    app.made.extra["limits"] = {**app.made.extra.get("limits", {}), "max_quarantine": POINTS}
+    app.made.__post_init__()
+    revise(app, 'on_failure="keep_without_vector"', CHECKED.format(more=f', missing="{missing}"').replace("assets", "others"))
+    upgrade.upgrade(app.made.settings())
+    with_it = [key for key, (_, vectors) in app.made.contents().items() if "b" in vectors]
+    assert with_it == [points[-1].id]
 
 
 def test_a_refused_write_back_leaves_the_swap_and_goes_on(app, monkeypatch):

@@ -12,7 +12,7 @@ from tests.embed_server import EmbeddingServer, vector
 from qmigrate.embed import fingerprint_digest, load
 from qmigrate.embed.patience import retry_after
 from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.errors import EmbedderError, EmbedError
+from qmigrate.errors import DriftError, EmbedderError, EmbedError
 
 KEY = "sk-very-secret-0001"
 
@@ -42,8 +42,8 @@ def test_each_dialect_gives_every_text_its_vector(server, more):
     texts = [f"text {'x' * number}" for number in range(8)]
     made = embed_all(embedder(server, prompt="passage: ", **more), texts, size=3)
     assert np.array_equal(np.vstack(made), np.array([vector(f"passage: {text}") for text in texts], np.float32))
-    assert [headers["Authorization"] for _, headers, _ in server.seen] == [f"Bearer {KEY}"] * 3
-    sizes = sorted(len(body.get("input") or body["inputs"]) for _, _, body in server.seen)
+    assert {headers["Authorization"] for _, headers, _ in server.seen} == {f"Bearer {KEY}"}
+    sizes = sorted(len(body.get("input") or body["inputs"]) for path, _, body in server.seen if path != "/info")
     assert sizes == [2, 3, 3]
 
 
@@ -152,6 +152,16 @@ def test_the_fingerprint_is_that_of_the_model_not_of_the_server(server):
     server.model = "another"
     with pytest.raises(EmbedError, match="wants the model 'tiny', and the server has 'another'"):
         embedder(server, api="tei").fingerprint()
+
+
+@pytest.mark.parametrize("more", [{}, {"api": "tei"}, {"api": "tei", "model": None}])
+def test_a_server_that_gets_another_model_is_told_by_its_first_answer(server, more):
+    """None of the vectors of the other model is handed out, whichever of the requests it has answered."""
+    remote = embedder(server, **more)
+    assert len(embed_all(remote, ["one", "two"], size=3)) == 2
+    server.model, server.renames = "another", True
+    with pytest.raises(DriftError, match="another model meanwhile: another instead of tiny"):
+        embed_all(remote, ["three"], size=3)
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ class Retried:
         filled: points that have their vector now, those that came back included.
         failed: points that failed again.
         settled: rows that needed nothing any more.
-        stranded: points that were dropped from a generation that was rebuilt since: only their file has them; and
-            those whose ids of today nobody can tell, since the generation that knows both is gone.
+        stranded: points that were dropped from a generation that was rebuilt since: only their file has them; those
+            whose ids of today nobody can tell, since the generation that knows both is gone; and those whose vector is
+            not there now, or is one of that name that no embedder has filled.
         waiting: points of a generation that is being built: the upgrade itself tries them.
     """
 

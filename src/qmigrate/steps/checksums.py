@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from qmigrate.settings import Settings
     from qmigrate.steps.work import Code
 
+#: How often SQL is read as a whole for ids that are not found, without finding one.
+_LOOKS = 8
 #: Where an item fails that is another one by now.
 STAGE = "checksum"
 
@@ -47,8 +49,8 @@ class Checksums:
         self._place = place
         # One look-up at a time: the application's database has better things to do.
         self._lock = threading.Lock()
-        # Queries whose ids are written as usual.
-        self._usual: list[Query] = []
+        # Queries that were read as a whole and had none of the ids, once for each time.
+        self._fruitless: list[Query] = []
 
     def checked(
         self, filling: Embed, ids: Sequence[PointId], payload_of: Callable[[int], Payload], inputs: Sequence[Any]
@@ -83,11 +85,12 @@ class Checksums:
         with self._lock, closing(Rows(url, query, name=wanted.database)) as rows:
             found = rows.of(ids, thorough=False)
             lacking = [one for one in ids if one not in found]
-            if lacking and wanted.missing != "accept" and query not in self._usual:
-                # However they are written: SQL is read as a whole, so no longer once that has found none.
+            if lacking and self._fruitless.count(query) < _LOOKS:
+                # However they are written: what is not found is not compared. SQL is read as a whole for it, so no
+                # longer once that has found none several times.
                 more = rows.of(lacking)
                 found |= more
-                self._usual += [] if more else [query]
+                self._fruitless += [] if more else [query]
             return {identifier: values[0] for identifier, values in found.items()}
 
     def _trouble(self, filling: Embed, known: Any, payload: Payload, item: Any) -> Failure | None:

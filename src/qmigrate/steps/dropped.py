@@ -23,7 +23,7 @@ QUARANTINED, AUDIT = "quarantine", "QUARANTINE"
 
 
 def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | None:
-    """Write what is left out of `target` into an archive: each point as it would be there, without its vector.
+    """Write what is left out of `target` into an archive: each point as it would be there, without what it lacks.
 
     Returns:
         Facts: ``file`` and ``points``; None where nothing is left out. A repeated call writes the file anew.
@@ -50,7 +50,7 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
         for start in range(0, len(ids), AGAIN):
             found = work.store.fetch(reach(work, source), ids[start : start + AGAIN])
             found = sorted(found, key=lambda stored: records.order_key(records.point_id(stored)))
-            kept = [portable.stored_of(ready) for ready in maker.without_vectors(found)]
+            kept = [portable.stored_of(ready) for ready in maker.left_out(found)]
             # The exact payload is the source's as long as no function changes it.
             yield (
                 portable.page_to_json(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,13 +13,13 @@ import numpy as np
 
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
-from qmigrate.ledger import ANY_RANGE, Quarantined
+from qmigrate.ledger import ANY_RANGE, Ledger, Quarantined
 from qmigrate.model.names import EpochAlias
-from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Payload, PointId, PointTransform
 from qmigrate.model.words import quote
 from qmigrate.operations.values import Compute, Embed
-from qmigrate.ports import PendingWrite, Ready, Store, Stored
+from qmigrate.ports import Embedder, PendingWrite, Ready, Store, Stored
 from qmigrate.steps.checksums import Checksums
 from qmigrate.steps.embed_input import embed_input
 from qmigrate.steps.quarantine import DROPPED, KEPT, Failures, Quarantine
@@ -179,6 +180,14 @@ class Maker:
 
     def finish(self, begun: Begun) -> Made:
         """Wait for the vectors of a page; see :meth:`make` for errors."""
+        values, failures = self._answers(begun)
+        # Who is who is only asked where a point may fail.
+        ids = [records.point_id(stored) for stored in begun.page] if begun.asked else []
+        ready = [one for place, one in enumerate(self._made(begun, values)) if place not in failures.dropped]
+        return Made(ready, failures.rows, ids, [ids[place] for place in sorted(failures.dropped)])
+
+    def _answers(self, begun: Begun) -> tuple[list[dict[str, Any]], Failures]:
+        """The vectors of each point of a page, and what could not be made."""
         digest = self.quarantine.digest if self.quarantine is not None else None
         failures = Failures(self._work.collection, begun.page, begun.read, self.on_failure, digest)
         values: list[dict[str, Any]] = [{} for _ in begun.page]
@@ -189,18 +198,21 @@ class Maker:
                 else:
                     self._check_kept(vector, begun.page[place], value)
                     values[place][vector] = value
-        # Who is who is only asked where a point may fail.
-        ids = [records.point_id(stored) for stored in begun.page] if begun.asked else []
-        ready = [
-            self._ready(stored, values[place], begun.payloads[place])
-            for place, stored in enumerate(begun.page)
-            if place not in failures.dropped
-        ]
-        return Made(ready, failures.rows, ids, [ids[place] for place in sorted(failures.dropped)])
+        return values, failures
 
-    def without_vectors(self, read: Sequence[Stored]) -> list[Ready]:
-        """F of points without the vectors that are made anew."""
-        return [self._ready(stored, {}, self._payload(stored)) for stored in read]
+    def _made(self, begun: Begun, values: Sequence[Mapping[str, Any]]) -> Iterator[Ready]:
+        for stored, found, payload in zip(begun.page, values, begun.payloads, strict=True):
+            yield self._ready(stored, found, payload)
+
+    def left_out(self, read: Sequence[Stored]) -> list[Ready]:
+        """F of points that are dropped, each with those of its vectors that can be made: see :meth:`make` for errors.
+
+        Where only one is made anew, that is the one that can't.
+        """
+        if len(self.transform.filled) == 1:
+            return [self._ready(stored, {}, self._payload(stored)) for stored in read]
+        begun = self.begin(read)
+        return list(self._made(begun, self._answers(begun)[0]))
 
     def expected(self, stored: Stored) -> records.Pure:
         """The pure part of f(stored), made again.
@@ -412,13 +424,40 @@ def check_models(work: Work, transform: PointTransform, step: int) -> None:
     """
     recorded = work.facts("preflight", step).get("embedders") or {}
     for vector, filling in fill_inputs(transform).items():
-        if vector in recorded and work.code.embedder(filling.embedder).fingerprint() != recorded[vector]:
+        if vector in recorded and not is_model(work.code.embedder(filling.embedder), recorded[vector]):
             raise DriftError(
                 f"embedder {filling.embedder!r} is not the one that {work.collection} was begun with: "
                 f"vector {vector!r} would be filled by two models",
                 hint=f"restore it in qmigrate.yaml and run again, or start over: qmigrate abort "
                 f"{quote(work.collection)}",
             )
+
+
+def check_recorded(ledger: Ledger, collection: str, code: Code, fillings: Mapping[str, Embed]) -> None:
+    """The same for what is filled in the generation that serves: by the models that its vectors were filled by.
+
+    Args:
+        fillings: vector, as it is called there -> what fills it. One that no model is recorded for is not looked at.
+
+    Raises:
+        DriftError: a configured embedder is another one than the recorded one.
+    """
+    view = ledger.view(collection)
+    recorded = view.embedders if view is not None else {}
+    for vector, filling in fillings.items():
+        if vector in recorded and not is_model(code.embedder(filling.embedder), recorded[vector]):
+            raise DriftError(
+                f"embedder {filling.embedder!r} is not the model that has filled vector {vector!r} of {collection}: "
+                "it would be filled by two models",
+                hint="qmigrate check says what differs: give it back in qmigrate.yaml; or fill the whole vector by the "
+                "model of today first, in a revision: op.Reembed(…)",
+            )
+
+
+def is_model(embedder: Embedder, recorded: JsonObject) -> bool:
+    """Whether an embedder has a recorded fingerprint, as SQL keeps it: tuples are lists there."""
+    now, then = (json.loads(json.dumps(one)) for one in (embedder.fingerprint(), recorded))
+    return bool(now == then)
 
 
 def fill_inputs(transform: PointTransform) -> Mapping[str, Embed]:

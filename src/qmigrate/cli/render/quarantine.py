@@ -47,7 +47,8 @@ def show_retried(console: Console, result: Retried) -> None:
     if result.stranded:
         console.print(
             f"{number(result.stranded)} were dropped from a generation that was rebuilt since: only their file has "
-            "them (qmigrate history --deletions names it); or got other ids that can't be told any more."
+            "them (qmigrate history --deletions names it); or got other ids that can't be told any more; or their "
+            "vector is not there now, or is one that no embedder has filled."
         )
     if result.waiting:
         console.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from qmigrate.embed.inputs import ImageName, kind_of
 from qmigrate.embed.options import Options
 from qmigrate.embed.patience import TransientError, patiently, retry_after
-from qmigrate.errors import EmbedderError, EmbedError
+from qmigrate.errors import DriftError, EmbedderError, EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
 from qmigrate.settings_read import redact
@@ -126,6 +127,14 @@ class _Server:
             hint="check url and api of this embedder in qmigrate.yaml",
         )
 
+    def replaced(self, before: object, now: object) -> DriftError:
+        """The error for a server that has got another model since it was asked first."""
+        return DriftError(
+            f"embedder {self.name!r}: {self._url} has got another model meanwhile: {now} instead of {before}. None of "
+            "its vectors were used",
+            hint="put the former one back and run the same command again: it goes on from here",
+        )
+
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
         try:
             answer = self._client.request(method, self._url + path, json=body)
@@ -176,6 +185,9 @@ class _OpenAi:
         self._dimensions = options.integer("dimensions", None)
         self._form = options.choice("encoding_format", ("float", "base64"))
         self.size = self._dimensions
+        # What the server calls the model that it has: an alias may come to mean another one.
+        self._answered: str | None = None
+        self._lock = threading.Lock()
 
     def identity(self) -> JsonObject:
         """What its vectors depend on, as far as the server tells."""
@@ -187,11 +199,28 @@ class _OpenAi:
         if self._dimensions is not None:
             body["dimensions"] = self._dimensions
         answer = self._server.send("POST", "/embeddings", body)
+        self._see(answer)
         try:
             found = {int(one["index"]): one["embedding"] for one in answer["data"]}
             return [_decoded(found[place]) for place in range(max(len(texts), len(answer["data"])))]
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise self._server.strange("/embeddings with something that is no list of embeddings") from error
+
+    def check(self) -> None:
+        """Nothing: every answer names its model."""
+
+    def _see(self, answer: Any) -> None:
+        """See that it is of the model that has answered before.
+
+        Raises:
+            DriftError: it says that it is of another one.
+        """
+        told = answer.get("model") if isinstance(answer, dict) else None
+        if isinstance(told, str):
+            with self._lock:
+                first = self._answered = self._answered or told
+            if told != first:
+                raise self._server.replaced(first, told)
 
 
 class _Tei:
@@ -210,24 +239,39 @@ class _Tei:
     def identity(self) -> JsonObject:
         """What its vectors depend on, as far as the server tells."""
         if self._info is None:
-            found = self._server.send("GET", "/info")
-            if not isinstance(found, dict) or "model_id" not in found:
-                raise self._server.strange("/info with something that names no model")
-            if self._wanted is not None and found["model_id"] != self._wanted:
+            found = self._asked()
+            if self._wanted is not None and found["model"] != self._wanted:
                 raise EmbedError(
                     f"embedder {self._server.name!r} wants the model {self._wanted!r}, and the server has "
-                    f"{found['model_id']!r}",
+                    f"{found['model']!r}",
                     hint="mend model or url of this embedder in qmigrate.yaml",
                 )
-            self._info = {
-                "library": "text-embeddings-inference",
-                "library_version": found.get("version"),
-                "model": found["model_id"],
-                "weights": found.get("model_sha"),
-                "precision": found.get("model_dtype"),
-                "truncate": self._truncate,
-            }
+            self._info = found
         return self._info
+
+    def check(self) -> None:
+        """See that the server has the model that it had before.
+
+        Raises:
+            DriftError: it has another one.
+        """
+        before, now = self.identity(), self._asked()
+        if now != before:
+            differing = next(key for key in now if now[key] != before[key])
+            raise self._server.replaced(before[differing], now[differing])
+
+    def _asked(self) -> JsonObject:
+        found = self._server.send("GET", "/info")
+        if not isinstance(found, dict) or "model_id" not in found:
+            raise self._server.strange("/info with something that names no model")
+        return {
+            "library": "text-embeddings-inference",
+            "library_version": found.get("version"),
+            "model": found["model_id"],
+            "weights": found.get("model_sha"),
+            "precision": found.get("model_dtype"),
+            "truncate": self._truncate,
+        }
 
     def vectors(self, texts: list[str]) -> list[Any]:
         """The vectors of one request."""
@@ -273,6 +317,7 @@ class _Http:
 
         Raises:
             EmbedderError: the server can't be reached, denies, or answers what nobody understands.
+            DriftError: it has another model than before. Nothing that it has made by then is handed out.
         """
         starts = range(0, len(items), self._batch)
         parts = [list(items[start : start + self._batch]) for start in starts]
@@ -281,6 +326,9 @@ class _Http:
         else:
             with ThreadPoolExecutor(min(self._concurrency, len(parts)), thread_name_prefix="embed http") as pool:
                 made = list(pool.map(self._some, parts))
+        if made:
+            # Behind the last answer: what is handed out is of the model that is in the fingerprint.
+            self._dialect.check()
         return [vector for part in made for vector in part]
 
     def _some(self, items: list[Any]) -> list[Any]:

@@ -27,6 +27,7 @@ from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.export import described, is_ours
 from qmigrate.steps.fixes.other_ids import OtherIds
 from qmigrate.steps.fixes.protocol import Hand, Place
+from qmigrate.steps.points import check_recorded
 from qmigrate.steps.quarantine import DROPPED, shortened
 from qmigrate.steps.work import Tick, transform_of
 from qmigrate.steps.write_back import common, opened, rows_of
@@ -39,6 +40,9 @@ FILLED, HAS_IT, GONE = "filled", "the point has the vector", "the point is not t
 
 class Retry:
     """Takes open rows of the quarantine again.
+
+    A vector is filled by the model that has filled the others, or not at all; one of that name that another client
+    fills is none of ours. A dropped point comes back whole: with all the vectors that its rebuild has made, or not yet.
 
     Args:
         place: where it looks; it needs the code.
@@ -54,7 +58,9 @@ class Retry:
         self._place = place
         self._edit = edit
         self._groups = {(one["generation"], one["vector"]): one for one in edit["groups"]}
-        self._fillings: dict[tuple[str, str], Embed] = {}
+        self._transforms: dict[str, PointTransform] = {}
+        self._checked: set[tuple[str, str]] = set()
+        self._vectors: tuple[frozenset[str], frozenset[str]] | None = None
         self._made: dict[PointId, dict[str, Any]] = {}
         self._ways: dict[str, OtherIds | None] = {}
 
@@ -77,23 +83,25 @@ class Retry:
             part = ids[first : first + _AT_ONCE]
             live = self._live(part)
             erased = place.ledger.erased(place.collection, part, space=space)
+            away = self._away({one: rows[one] for one in part if one not in live and one not in erased})
             for identifier in part:
                 todo = []
                 for row in rows[identifier]:
-                    why = self._settled(row, live.get(identifier), identifier in erased)
-                    found.add("settled", why is not None)
+                    why = self._settled(row, live.get(identifier), identifier in erased, identifier in away)
                     if why is not None:
+                        found.add("settled")
                         self._resolve([(identifier, row)], why)
-                    elif row.outcome == DROPPED and row.generation != self._edit["live"]:
-                        # What its file holds may not fit into a generation that was rebuilt since.
+                    elif self._is_stranded(row, identifier in live, away.get(identifier)):
                         found.add("stranded")
                     else:
                         todo.append(row)
                 if todo:
+                    beside = () if identifier in live else away.get(identifier) or ()
+                    self._check_models([*map(_key, todo), *((todo[0].generation, one) for one in beside)])
                     found.show(Entry(identifier, {}, {self._now(row): row.source for row in todo}))
                     # One that the application has written again since is not the one that was dropped.
-                    dropped = identifier not in live and any(row.outcome == DROPPED for row in todo)
-                    yield Entry(identifier, {"dropped": dropped}, {self._now(row): 1 for row in todo})
+                    after = dict.fromkeys([*map(self._now, todo), *beside], 1)
+                    yield Entry(identifier, {"dropped": identifier not in live}, after)
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
         """Nothing: what is filled was not there."""
@@ -111,11 +119,11 @@ class Retry:
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those that can be embedded now, and are what they were before that; of what fails the reason is recorded."""
         rows, points = self._rows(), self._points(entries)
-        wanted = [(entry.id, row) for entry in entries for row in rows.get(entry.id, ()) if entry.id in points]
+        wanted = [(one.id, row) for one in entries for row in self._meant(one, rows) if one.id in points]
         self._made = {}
         failed: set[PointId] = set()
-        for key in dict.fromkeys((row.generation, row.vector) for _, row in wanted):
-            mine = [(one, row) for one, row in wanted if (row.generation, row.vector) == key]
+        for key in dict.fromkeys(_key(row) for _, row in wanted):
+            mine = [(one, row) for one, row in wanted if _key(row) == key]
             answers = self._embedded(key, [one for one, _ in mine], points)
             for (identifier, row), (item, value) in zip(mine, answers, strict=True):
                 if isinstance(value, Failure):
@@ -144,7 +152,7 @@ class Retry:
             hand.store.upsert(hand.alias, batch, new_only=True).wait()
             hand.tick()
         rows = self._rows()
-        self._resolve([(entry.id, row) for entry in entries for row in rows.get(entry.id, ())], FILLED)
+        self._resolve([(entry.id, row) for entry in entries for row in self._meant(entry, rows)], FILLED)
 
     def audit(self, facts: JsonObject) -> Fixed:
         """It deletes no vector, so its count is 0."""
@@ -167,7 +175,68 @@ class Retry:
             yield from ((row, now.get(row.point_id)) for row in rows)
 
     def _is_meant(self, row: Quarantined) -> bool:
-        return (row.generation, row.vector) in self._groups
+        return _key(row) in self._groups
+
+    def _meant(self, entry: Entry, rows: Mapping[PointId, Sequence[Quarantined]]) -> list[Quarantined]:
+        """The rows that an entry is about; of a dropped point also one for each further vector that it lacks."""
+        found = [row for row in rows.get(entry.id, ()) if self._now(row) in entry.after]
+        if not entry.before["dropped"]:
+            return found
+        live, named = self._edit["live"], set(map(self._now, found))
+        beside = [str(vector) for vector in entry.after if vector not in named]
+        return [*found, *(Quarantined(entry.id, one, DROPPED, "", "", generation=live) for one in beside)]
+
+    def _away(self, rows: Mapping[PointId, Sequence[Quarantined]]) -> dict[PointId, list[str] | None]:
+        """Of points that were dropped from what serves: what else they lack of what their rebuild has made.
+
+        None where one can't come back whole: its file hasn't it, or a vector is missing there that no embedder makes.
+        """
+        live = self._edit["live"]
+        dropped = {
+            one: {row.vector for row in found if row.generation == live}
+            for one, found in rows.items()
+            if any(row.outcome == DROPPED and row.generation == live for row in found)
+        }
+        archived = self._archived(set(dropped))
+        names, recorded = self._places()
+        found: dict[PointId, list[str] | None] = {}
+        for one, named in dropped.items():
+            values = self._transform((live, next(iter(named)))).values
+            there = records.vector_messages(archived[one]).keys() if one in archived else frozenset()
+            lacking = sorted(name for name, value in values.items() if value.fills and name in names - named - there)
+            fit = one in archived and all(isinstance(values[name], Embed) and name in recorded for name in lacking)
+            found[one] = lacking if fit else None
+        return found
+
+    def _places(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The vectors that what serves has, and those of them that an embedder has filled."""
+        if self._vectors is None:
+            place = self._place
+            live, view = place.store.describe(place.address), place.ledger.view(place.collection)
+            names = live.schema.vector_names() if live is not None else frozenset()
+            self._vectors = names, names & frozenset(view.embedders if view is not None else ())
+        return self._vectors
+
+    def _is_stranded(self, row: Quarantined, there: bool, away: list[str] | None) -> bool:
+        """Whether there is no place for what a row is about: not now, but nobody has settled it either."""
+        if self._now(row) not in self._places()[1] or (not there and away is None):
+            # Another client fills that vector, or what serves is of a time before it, and may be left again.
+            return True
+        # What its file holds may not fit into a generation that was rebuilt since.
+        return row.outcome == DROPPED and row.generation != self._edit["live"]
+
+    def _check_models(self, keys: Iterable[tuple[str, str]]) -> None:
+        """See, once for each vector, that its embedder is the one that has filled it.
+
+        Raises:
+            DriftError: it is another one.
+        """
+        code = self._place.code
+        for key in keys:
+            if key not in self._checked and code is not None:
+                vector = self._groups[key]["now"] if key in self._groups else key[1]
+                check_recorded(self._place.ledger, self._place.collection, code, {vector: self._filling(key)})
+                self._checked.add(key)
 
     def _way(self, generation: str) -> OtherIds | None:
         """From the ids of a generation to those of today; None where nobody knows it any more."""
@@ -191,20 +260,26 @@ class Retry:
         found = self._place.store.fetch(self._place.address, ids) if ids else []
         return {records.point_id(stored): stored for stored in found}
 
-    def _settled(self, row: Quarantined, live: Stored | None, erased: bool) -> str | None:
-        """Why there is nothing left to do about a row, or None."""
+    def _settled(self, row: Quarantined, live: Stored | None, erased: bool, away: bool) -> str | None:
+        """Why there is nothing left to do about a row, or None.
+
+        Args:
+            away: whether the point was dropped from what serves, and may come back.
+        """
         if erased:
             return "the point was erased"
         if self._now(row) is None:
             return f"there is no vector {row.vector!r} any more"
         if live is None:
-            return None if row.outcome == DROPPED else GONE
-        if self._now(row) in records.vector_messages(live):
+            return None if row.outcome == DROPPED or away else GONE
+        if self._now(row) in records.vector_messages(live) and self._now(row) in self._places()[1]:
             return HAS_IT
         return None
 
     def _now(self, row: Quarantined) -> Any:
-        return self._groups[row.generation, row.vector]["now"]
+        """What its vector is called now; one that no row was about is called as its generation calls it."""
+        key = _key(row)
+        return self._groups[key]["now"] if key in self._groups else row.vector
 
     def _points(self, entries: Sequence[Entry]) -> dict[PointId, Stored]:
         """What is embedded: points that are there, and those that only the file has."""
@@ -262,21 +337,31 @@ class Retry:
     def _params(self, key: tuple[str, str]) -> JsonObject:
         """Of the vector as it is called now; empty where it isn't there, or isn't dense."""
         live = self._place.store.describe(self._place.address)
-        return dict(live.schema.vectors.get(self._groups[key]["now"]) or {}) if live is not None else {}
+        now = self._groups[key]["now"] if key in self._groups else key[1]
+        return dict(live.schema.vectors.get(now) or {}) if live is not None else {}
 
     def _filling(self, key: tuple[str, str]) -> Embed:
         """What filled the vector, as its revision says it."""
-        if key not in self._fillings:
-            group = self._groups[key]
-            code = self._place.code
+        found = self._transform(key).values.get(key[1])
+        if not isinstance(found, Embed):
+            raise RepairNeededError(f"the revisions don't say any more what has filled {key[1]!r} of {key[0]}")
+        return found
+
+    def _transform(self, key: tuple[str, str]) -> PointTransform:
+        """F of the rebuild that has made a generation."""
+        generation = key[0]
+        if generation not in self._transforms:
+            group, code = self._group(generation), self._place.code
             if code is None:
                 raise RepairNeededError("the revisions are needed to embed anything")
             operations = [code.operation(OpRef(*ref)) for ref in group["ops"]]
-            found = transform_of(operations, CollectionSchema.from_json(group["schema"])).values.get(key[1])
-            if not isinstance(found, Embed):
-                raise RepairNeededError(f"the revisions don't say any more what has filled {key[1]!r} of {key[0]}")
-            self._fillings[key] = found
-        return self._fillings[key]
+            self._transforms[generation] = transform_of(operations, CollectionSchema.from_json(group["schema"]))
+        return self._transforms[generation]
+
+    def _group(self, generation: str) -> JsonObject:
+        """Any group of a generation: all of them are of its one rebuild."""
+        found: JsonObject = next(one for key, one in self._groups.items() if key[0] == generation)
+        return found
 
     def _failed_again(self, row: Quarantined, why: Failure, item: Any) -> None:
         if self._place.lease is not None:
@@ -295,7 +380,7 @@ class Retry:
     def _tell(self, rows: Sequence[tuple[PointId, Quarantined]]) -> None:
         """Say to the application's SQL what it would have been told, had these points not failed."""
         place, view = self._place, self._place.ledger.view(self._place.collection)
-        for key in dict.fromkeys((row.generation, row.vector) for _, row in rows):
+        for key in dict.fromkeys(_key(row) for _, row in rows):
             try:
                 wanted = self._filling(key).write_back
             except QmigrateError:
@@ -303,20 +388,25 @@ class Retry:
                 continue
             if wanted is None:
                 continue
-            said = wanted.said(self._groups[key]["now"], self._revision(key))
+            now = self._groups[key]["now"] if key in self._groups else key[1]
+            said = wanted.said(now, self._revision(key))
             fingerprints = view.embedders if view else {}
             shared = common(said, place.collection, self._edit["live"], fingerprints, datetime.now(UTC))
-            ids = [one for one, row in rows if (row.generation, row.vector) == key]
+            ids = [one for one, row in rows if _key(row) == key]
             with closing(opened(place.settings, said)) as statement:
                 statement.run(rows_of(place.store, place.address, said, ids, shared))
 
     def _revision(self, key: tuple[str, str]) -> str:
         """The revision that says what fills the vector."""
         filling, code = self._filling(key), self._place.code
-        refs = [OpRef(*ref) for ref in self._groups[key]["ops"]]
+        refs = [OpRef(*ref) for ref in self._group(key[0])["ops"]]
         assert code is not None  # noqa: S101  it was needed for the filling
         named = [ref.revision for ref in refs if filling in code.operation(ref).embeds().values()]
         return named[-1] if named else refs[-1].revision
+
+
+def _key(row: Quarantined) -> tuple[str, str]:
+    return row.generation, row.vector
 
 
 def _kept(value: Any, params: JsonObject) -> Any:
@@ -333,10 +423,13 @@ def _carrying(stored: Stored, names: frozenset[str]) -> PointTransform:
 
 
 def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
-    """Whether a point still has the payload that its vectors were made of; a dropped one, whether it is away still."""
+    """Whether a point is what its vectors were made of, and lacks them; a dropped one, whether it is away still."""
     if live is None or entry.before["dropped"]:
         # One that was deleted meanwhile shows when it is written to.
         return live is None
+    if records.vector_messages(live).keys() != records.vector_messages(read).keys():
+        # Another client has filled it.
+        return False
     payload = PointTransform(vectors={})
     return records.difference(records.found(read, payload), records.found(live, payload), {}) is None
 

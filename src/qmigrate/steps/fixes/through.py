@@ -18,7 +18,7 @@ from qmigrate.ports import Ready, Store, Stored
 from qmigrate.steps.export import described
 from qmigrate.steps.fixes.protocol import Place
 from qmigrate.steps.judge import Judge
-from qmigrate.steps.points import Maker
+from qmigrate.steps.points import Maker, check_recorded, fill_inputs
 from qmigrate.steps.work import Code, transform_of
 from qmigrate.store import portable, records
 
@@ -62,10 +62,11 @@ class Through:
 
     def __init__(self, place: Place, before: CollectionSchema) -> None:
         assert place.code is not None  # noqa: S101  whoever names operations brings their code
+        self._ledger = place.ledger
         self._transform = transform_of(place.operations, before)
         schema = described(place.store, place.address).schema
-        source = _Source(place.collection, place.store, place.code, place.settings)
-        self._maker = Maker(source, self._transform, schema)
+        self._source = _Source(place.collection, place.store, place.code, place.settings)
+        self._maker = Maker(self._source, self._transform, schema)
         self._known: dict[PointId, Sequence[str]] = {}
         lacking = lambda identifier, name: name in self._known.get(identifier, ())  # noqa: E731
         self._judge = Judge(self._maker, None, lacking=lacking)
@@ -74,10 +75,11 @@ class Through:
         self.changes = not self._transform.is_identity()
 
     def check(self) -> None:
-        """See that the operations lead to what serves now.
+        """See that the operations lead to what serves now, and that its vectors are made by its own models.
 
         Raises:
             RefusedError: they don't.
+            DriftError: a configured embedder is another one than the one that has filled the vector.
         """
         if self._lacking:
             raise RefusedError(
@@ -85,6 +87,7 @@ class Through:
                 "and no revision that was applied since says so",
                 hint="bring the collection to its revisions first: qmigrate check",
             )
+        check_recorded(self._ledger, self._name, self._source.code, fill_inputs(self._transform))
 
     @property
     def rekeys(self) -> bool:
