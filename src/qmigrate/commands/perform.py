@@ -20,7 +20,7 @@ from qmigrate.errors import HeldError, QmigrateError, RefusedError, StoppedError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name, own_alias
-from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
+from qmigrate.model.plan import CollectionPlan, Job, Plan, RecordLoss, Retire
 from qmigrate.model.state import DELETING, HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner import plan_abort
@@ -450,7 +450,7 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
 def _serving(work: Work) -> str | None:
     """What serves in the end: what the job has moved the name to, else what served before it."""
     for step in reversed(work.job.steps):
-        if not isinstance(step, Retire):
+        if not isinstance(step, Retire | RecordLoss):
             return step.target
     return work.state.physical
 
