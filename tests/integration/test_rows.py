@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import uuid
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -219,6 +221,27 @@ def test_rows_since_a_moment_and_parameters(database):
     asking = asked(url, "SELECT * FROM t WHERE v = :wanted AND v <> ':no'", wanted="it's :x")
     found = read(asking, lambda rows: sorted(one for one, _ in rows.since("at", now + timedelta(hours=3))))
     assert found == [3, 4]
+
+
+def test_times_of_sqlite_are_compared_as_what_they_are_written_as(tmp_path):
+    """A text of the very moment counts whatever its fraction, a day as a whole; numbers are refused, never left out."""
+    url = f"sqlite:///{tmp_path}/times.db"
+    written = (
+        *("2026-03-01 14:59:59", "2026-03-01 15:00:00", "2026-03-01 15:00:00.000000", "2026-03-01T15:00:00"),
+        *("2026-03-01", "2026-02-28", "2026-03-02", None),
+    )
+    with contextlib.closing(sqlite3.connect(tmp_path / "times.db")) as rows:
+        rows.execute("CREATE TABLE t (id INTEGER, at TIMESTAMP)")
+        rows.executemany("INSERT INTO t VALUES (?, ?)", list(enumerate(written)))
+        rows.commit()
+    moment = datetime(2026, 3, 1, 15, tzinfo=UTC)
+    found = read(asked(url, "SELECT id, at AS v, at FROM t"), lambda it: sorted(n for n, _ in it.since("at", moment)))
+    assert found == [1, 2, 3, 4, 6]
+    for number in ("1772377200", "1772377200.5"):
+        sql = f"SELECT id, 1 AS v, at FROM t UNION SELECT 99, 1, {number}"
+        with pytest.raises(RowsError, match="holds numbers, and is compared with a time") as caught:
+            read(asked(url, sql), lambda it: list(it.since("at", moment)))
+        assert "unixepoch" in str(caught.value.hint)
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path):

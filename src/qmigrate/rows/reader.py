@@ -130,13 +130,33 @@ class Rows:
             column: of the query; a time.
             moment: with a time zone.
         """
+        if self._database.backend == "sqlite":
+            return self._since_text(column, moment)
         condition = f"WHERE {self._database.quoted(column)} >= :qmigrate_since"
         border = bindparam("qmigrate_since", moment.astimezone(UTC), type_=DateTime(timezone=True))
-        if self._database.backend == "sqlite":
-            # SQLite has texts without a zone there, and UTC is what they are taken for.
-            naive = moment.astimezone(UTC).replace(tzinfo=None)
-            border = bindparam("qmigrate_since", naive, type_=DateTime())
         return self._read(condition, border, also=(column,))
+
+    def _since_text(self, column: str, moment: datetime) -> Generator[Row, None, None]:
+        """The same in SQLite, which has texts without a zone there: UTC is what they are taken for.
+
+        A day without a time counts as a whole, and a time without a fraction is not before the same one with zeros.
+
+        Raises:
+            RowsError: the column holds numbers, which are less than any text.
+        """
+        name, naive = self._database.quoted(column), moment.astimezone(UTC).replace(tzinfo=None)
+        with self._database.connected() as connection:
+            self._columns(connection, (column,))
+            asked = self._wrapped("SELECT 1", f"WHERE typeof({name}) IN ('integer', 'real') LIMIT 1")
+            if self._execute(connection, asked).first() is not None:
+                raise RowsError(
+                    f"the column {column!r} of the query on {self.name} holds numbers, and is compared with a time",
+                    hint=f"datetime({column}, 'unixepoch') AS {column} makes seconds since 1970 a time",
+                )
+        border = bound("qmigrate_since", naive.isoformat(sep=" "))
+        day = bound("qmigrate_day", naive.date().isoformat())
+        condition = f"WHERE {name} >= :qmigrate_since OR (length({name}) = 10 AND {name} >= :qmigrate_day)"
+        return self._read(condition, border, day, also=(column,))
 
     def of(self, ids: Sequence[PointId], *, thorough: bool = True) -> dict[PointId, tuple[Any, ...]]:
         """The rows of these ids, as they are now; an id that has none is left out.
