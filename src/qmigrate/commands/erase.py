@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qmigrate.commands.fix import Review, previews
-from qmigrate.commands.fixed import FixResult, run_fix
+from qmigrate.commands.fixed import FixResult, checked_rate, run_fix
 from qmigrate.commands.session import session
 from qmigrate.commands.tenants import within
 from qmigrate.errors import PlanError
@@ -68,7 +68,7 @@ def erase(  # noqa: PLR0913  the options of the verb
     if snapshots not in SNAPSHOTS:
         raise PlanError(f"snapshots must be one of {', '.join(SNAPSHOTS)}, not {snapshots!r}")
     operation = within(settings, operation, tenant)
-    given: JsonObject = {"snapshots": snapshots, "expect": expect, "max_rate": max_rate}
+    given: JsonObject = {"snapshots": snapshots, "expect": expect, "max_rate": checked_rate(max_rate)}
     given["most"] = None if most is None else dict(most)
     edit = operation.erasure() | {name: value for name, value in given.items() if value is not None}
     with session(settings, writes=True, progress=progress) as opened:

@@ -10,7 +10,7 @@ from typing import Any
 
 from qmigrate.commands.edits import count
 from qmigrate.commands.fitting import asked, misfits
-from qmigrate.commands.fixed import FixResult, run_fix
+from qmigrate.commands.fixed import FixResult, checked_rate, run_fix
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.tenants import bounded
@@ -198,7 +198,7 @@ def fix(  # noqa: PLR0913  the options of the verb
     chosen, operations = narrow or Narrow(), bounded(settings, operations, tenant)
     if chosen.sample is not None:
         raise PlanError("a sample is only looked at; what is mended is all of it")
-    given = {"expect": expect, "most": None if most is None else dict(most), "max_rate": max_rate}
+    given = {"expect": expect, "most": None if most is None else dict(most), "max_rate": checked_rate(max_rate)}
     more = {name: value for name, value in given.items() if value is not None}
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
@@ -302,6 +302,7 @@ def undo(
     Raises:
         As :func:`undo_review`.
     """
+    max_rate = checked_rate(max_rate)
     with session(settings, writes=True, progress=progress) as opened:
         row = fixed(opened, log)
         return run_fix(

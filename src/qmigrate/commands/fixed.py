@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Outcome, Resumed
 from qmigrate.commands.second_look import FirstLook, until_second_look
 from qmigrate.commands.session import Session
+from qmigrate.errors import UsageError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import EditPoints, Job, Plan, Step
 from qmigrate.model.schema import JsonObject
@@ -75,6 +77,17 @@ class FixResult:
     def changed(self) -> int:
         """Points that were changed, over all collections."""
         return sum(one.changed for one in self.done)
+
+
+def checked_rate(rate: float | None) -> float | None:
+    """Most points per second, as it is recorded; None for no limit.
+
+    Raises:
+        UsageError: it is no number above 0.
+    """
+    if rate is not None and not (isinstance(rate, int | float) and math.isfinite(rate) and rate > 0):
+        raise UsageError(f"max_rate must be a number of points per second above 0, not {rate!r}")
+    return rate
 
 
 def run_fix(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qmigrate.commands.fixed import run_fix
+from qmigrate.commands.fixed import checked_rate, run_fix
 from qmigrate.commands.session import Session, UserCode, opened_ledger, session
 from qmigrate.ledger import Ledger, Quarantined
 from qmigrate.model.plan import Build, EditPoints, Plan
@@ -105,7 +105,7 @@ def retry(
     Raises:
         NotFoundError: the ledger knows no such collection.
     """
-    more = {"reason": reason or None, **({"max_rate": max_rate} if max_rate is not None else {})}
+    more = {"reason": reason or None, **({"max_rate": checked_rate(max_rate)} if max_rate is not None else {})}
     names = tuple(dict.fromkeys(row.collection for row in quarantine(settings, collection).rows))
     with session(settings, writes=True, progress=progress) as opened:
         result = run_fix(opened, lambda world: _plan(opened, world, names, more), lock_timeout)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qmigrate.commands.fix import Preview, preview_of
-from qmigrate.commands.fixed import Done, FixResult, run_fix, same_edits
+from qmigrate.commands.fixed import Done, FixResult, checked_rate, run_fix, same_edits
 from qmigrate.commands.presets import marking, preset
 from qmigrate.commands.results import Resumed
 from qmigrate.commands.session import Session, session
@@ -196,7 +196,7 @@ def retrain(
     """
     edits = wish.edits(settings)
     plain = [edit for _, edit in edits]
-    rate: JsonObject = {"max_rate": max_rate} if max_rate is not None else {}
+    rate: JsonObject = {"max_rate": checked_rate(max_rate)} if max_rate is not None else {}
     chosen: list[tuple[DeletePoints, JsonObject]] = [(operation, edit | rate) for operation, edit in edits]
     name = edits[0][0].collection
 
