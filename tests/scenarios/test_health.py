@@ -79,6 +79,20 @@ def get(app, path: str = "/readyz", method: str = "GET", **more) -> httpx.Respon
     return asyncio.run(ask())
 
 
+def test_a_name_that_nothing_has_is_not_ready(deployment, client):
+    """A slip, or another Qdrant and ledger; what a revision or an application would make may come, and so may a glob."""
+    name = deployment.name
+    deployment.revise("0005", f"""
+    def upgrade():
+        made = {{{{"a": VectorParams(size=8, distance=Distance.COSINE)}}}}
+        return [op.CreateCollection("{name}_late", made), op.CreateCollection("{name}_of_*", made)]
+    """)
+    for asked, ready in ((name, True), (f"{name}_late", True), (f"{name}_of_1", True), ("x*", True), (f"{name}s", False)):
+        found = Probe(deployment.settings(), client=client, collections=[asked]).check()
+        assert found.ready is ready, (asked, found.summary)
+    assert found.summary == f"there is no collection {name}s"
+
+
 def test_ready_says_how_everything_stands(deployment, client, monkeypatch):
     """Parts with latency, skipped ones, revisions; what is pending is said, and counts when asked for; all of it reads."""
     name = deployment.name

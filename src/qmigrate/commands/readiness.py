@@ -17,11 +17,12 @@ from qmigrate.commands.session import configured_embedder, open_store, opened_le
 from qmigrate.errors import DriftError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, examine
 from qmigrate.model.names import GENERATION
-from qmigrate.model.patterns import met_by_any
+from qmigrate.model.patterns import is_glob, met_by_any
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_place, known_names, observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
+from qmigrate.planner.members import made_by_glob
 from qmigrate.ports import Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
@@ -165,7 +166,16 @@ class Parts:
         named = [row.name for row in every]
         asked = frozenset(met_by_any(self.only, named, world.known | set(named)) if self.only else named)
         rows = tuple(row for row in every if row.name in asked)
-        return _summed(rows, files, changed, self._unmet(world), notes)
+        return _summed(rows, files, changed, {**self._absent(world, files, named), **self._unmet(world)}, notes)
+
+    def _absent(self, world: World, files: Revisions | None, named: Sequence[str]) -> dict[str, str]:
+        """Names to look at that nothing has, and that neither a revision nor ``qmigrate.ensure`` would make."""
+        known = world.known | set(named)
+        return {
+            name: f"there is no collection {name}"
+            for name in self.only
+            if name not in known and not is_glob(name, known) and not (files and made_by_glob(files, name))
+        }
 
     def _turn(self) -> AbstractContextManager[object]:
         """The folder of local mode can be open once."""
