@@ -228,16 +228,15 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     """
     from qmigrate.commands import fix as command
     from qmigrate.commands.missing import handed
-    from qmigrate.commands.tenants import within
 
     found = _settings(settings, config, client, actor, metadata)
-    operation = within(
-        found,
-        DeleteOrphans(collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field),
-        tenant,
+    operation = DeleteOrphans(
+        collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field
     )
     with handed(*_missing(missing, missing_table, ids_to)) as narrow:
-        return command.fix(found, operation, narrow=narrow, expect=expect, max_rate=max_rate, wait=wait)
+        return command.fix(
+            found, operation, narrow=narrow, expect=expect, tenant=tenant, max_rate=max_rate, wait=wait
+        )
 
 
 def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
@@ -264,12 +263,15 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
 
     from qmigrate.commands import fix as command
     from qmigrate.commands.missing import handed
+    from qmigrate.commands.tenants import ALL
 
     operation = DeleteOrphans(
         collection, sql, key, database, parameters or {}, reason="only looked at", id_field=id_field
     )
+    found = _settings(settings, config, client)
     with handed(*_missing(missing, missing_table, ids_to)) as narrow:
-        return command.review(_settings(settings, config, client), operation, replace(narrow, sample=sample))
+        # Whoever only looks need not say whose they are.
+        return command.review(found, operation, replace(narrow, sample=sample), tenant=ALL)
 
 
 def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where

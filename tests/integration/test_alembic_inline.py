@@ -254,3 +254,51 @@ def test_reading_before_a_vector_step_is_no_reason(tmp_path):
     file.write_text(file.read_text().replace(add, 'op.execute("SELECT 1")'))
     project.upgrade()
     assert project.version() == "a2"
+
+
+FAILS = SEED + "    op.execute('SELECT * FROM nowhere')\n"
+
+
+def test_a_step_that_was_passed_by_is_told_and_its_revision_can_be_taken_back(project):
+    """Nothing would do it any more: check and status say so, and the downgrade has nothing to take back."""
+    made = project.made
+    project.upgrade("head", "qdrant=skip")
+    assert project.links() == [("a1", key(made), "apply", "skipped")]
+    told = f"the SQL revision a1 was skipped although {key(made)} is not done"
+    for verb, code in (("status", 0), ("check", 0), ("check --strict", 4)):
+        said = call(made.root, *verb.split())
+        assert (said.code, told in said.text) == (code, True), said.text
+    assert "never done: nothing is taken back" in project.downgrade("base")
+    assert (project.version(), project.links()) == (None, [])
+    assert told not in call(made.root, "check").text
+    project.upgrade()
+    assert set(applied(made).values()) == {key(made)}
+
+
+def test_a_step_of_another_name_is_no_step_that_was_passed_by(project):
+    """A slip in the name is an error as ever."""
+    project.upgrade("head", "qdrant=skip")
+    project.last = None
+    project.revise("a1", SEED.replace('revert("KEY")', 'revert("another")'))
+    with pytest.raises(BridgeError, match='there is no revision "another"'):
+        project.downgrade("base")
+    assert project.version() == "a1"
+
+
+def test_a_downgrade_whose_sql_fails_behind_its_vector_step_is_told(project):
+    """The step is taken back and the SQL stays, so that its link is of something that is not there any more."""
+    made = project.made
+    project.last = None
+    project.revise("a1", FAILS.replace("KEY", key(made)))
+    project.upgrade()
+    told = f"the SQL revision a1 needs {key(made)}, which was taken back since"
+    assert told not in call(made.root, "check").text
+    with pytest.raises(Exception, match="nowhere"):
+        project.downgrade("base")
+    assert (project.version(), project.links()) == ("a1", [("a1", key(made), "apply", "linked")])
+    for verb in ("status", "check"):
+        assert told in call(made.root, verb).text
+    project.last = None
+    project.revise("a1", SEED.replace("KEY", key(made)))
+    project.downgrade("base")
+    assert told not in call(made.root, "check").text

@@ -98,6 +98,36 @@ def test_a_script_reads_a_name_as_every_verb_does(postgres_database, tmp_path, p
     assert missing == ", ".join(f"{deployment.name}{end} (needs 0002)" for end in waited)
 
 
+DROP = """
+def upgrade():
+    return [op.DropCollection("{name}_b")]
+"""
+
+
+@pytest.mark.postgres
+def test_a_script_waits_for_nothing_that_was_dropped(postgres_database, tmp_path):
+    """A glob behind the drop is about the others alone, and also where what was dropped is made again."""
+    deployment = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, postgres_database)
+    create = CREATE.split("[", 1)[1].rsplit("]", 1)[0]
+    both = ", ".join(create.replace("{name}", f"{{name}}_{end}") for end in "ab")
+    deployment.revise("0001", f"def upgrade():\n    return [{both}]\n")
+    deployment.revise("0002", DROP)
+    deployment.revise("0003", GLOB)
+    upgrade.upgrade(deployment.settings())
+    deployment.revise("0004", "def upgrade():\n    return [" + create.replace("{name}", "{name}_b") + "]\n")
+    project = AlembicProject(deployment, postgres_database)
+    project.revise("a1", GATE.format("0003").replace("early", "one").replace("late", "two"))
+    project.revise("a2", GATE.format("0004"))
+    play(postgres_database, project.upgrade("a1", sql=True))
+    assert project.version() == "a1"
+    script = project.upgrade("a1:a2", sql=True)
+    with pytest.raises(psycopg.errors.RaiseException, match=rf"not done: {deployment.name}_b \(needs 0004\)\n"):
+        play(postgres_database, script)
+    upgrade.upgrade(deployment.settings())
+    play(postgres_database, script)
+    assert project.version() == "a2"
+
+
 def test_what_a_script_can_not_do_is_refused(tmp_path):
     """SQLite has no such block, and nothing runs offline; passing by knowingly is a comment in the script."""
     sqlite = made(tmp_path / "a", f"sqlite:///{tmp_path}/sql.db")

@@ -519,3 +519,14 @@ def test_points_of_another_server_are_never_taken_for_those_of_the_url(qdrant_se
         assert call(one.root, "verify", name, name, env=right).code == 0
     finally:
         clean(one)
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "-1", "0"])
+def test_a_pace_is_a_number_above_zero(local, rate):
+    """Refused before anything is begun: no run is left open, and no point is gone."""
+    assert call(local.root, "upgrade").code == 0
+    local.load(3)
+    for verb in (("delete", local.name, "--id", "1", "--reason", "r"), ("sync", local.name, "--sql", "SELECT 1 AS id", "--field", "n=id")):
+        said = call(local.root, "fix", *verb, "--yes", "--expect", "1", "--max-share", "1", f"--max-rate={rate}")
+        assert (said.code, "Traceback" in said.text, left(local).open_runs) == (2, False, ()), said.text
+    assert len(local.contents()) == 3

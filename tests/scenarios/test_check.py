@@ -378,7 +378,7 @@ def test_pending_and_drift(made):
 def test_unknown_names(made):
     """A name that is nowhere is an error, not a clean bill."""
     said = call(made.root, "check", "--only", "nobody_has_this")
-    assert (said.code, "qmigrate status" in said.err) == (9, True)
+    assert (said.code, "qmigrate status" in said.err) == (2, True)
 
 
 def test_what_nobody_recorded_is_a_note(made):

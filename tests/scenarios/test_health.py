@@ -150,6 +150,9 @@ def test_a_name_that_nothing_has_is_not_ready(deployment, client):
     # What a pending revision creates has its name already.
     deployment.revise("0003", CREATE.replace("{name}", wrong))
     assert readiness(deployment.settings(), client=client, collections=wrong).schema["collections"][wrong]["pending"] == ["0003"]
+    deployment.revise("0004", CREATE.replace("{name}", "of_*"))
+    made = readiness(deployment.settings(), client=client, collections="of_one")
+    assert (made.ready, made.schema["notes"]) == (True, ["of_one is not there yet: an application makes it by qmigrate.ensure"])
 
 
 def test_a_mounted_app_answers_below_its_root(tmp_path):

@@ -228,6 +228,7 @@ def test_a_mark_never_writes_over_the_application_s_own_key(made):
         upgrade.upgrade(made.settings())
         assert "hidden.at" in gc.review(made.settings()).purges[0].problem
         assert [one.exit_code for one in gc.gc(made.settings()).spared] == [10]
+        assert [call(made.root, "gc", one).code for one in ("--yes", "--dry-run")] == [10, 0]
         made.revise("0006", 'def upgrade():\n    return [op.CreatePayloadIndex("{name}", "hidden.at", PayloadSchemaType.DATETIME)]\n')
         upgrade.upgrade(made.settings())
     store = made.store()

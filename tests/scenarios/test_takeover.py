@@ -7,7 +7,8 @@ import time
 import httpx
 import pytest
 from tests.conftest import clean
-from tests.harness import Deployment
+from tests.harness import CREATE, Deployment
+from tests.scenarios.cli import call
 from tests.scenarios.traffic import Reader, Writer
 
 from qmigrate.commands import adopt, check, gc, upgrade
@@ -177,3 +178,15 @@ def check_points(made: Deployment, kinds: dict[str, str], writers: list[Writer])
             assert sum("relationship" in vectors for _, vectors in found.values()) >= POINTS
         if kind == "mixed":
             assert sum("small" in vectors for _, vectors in found.values()) >= POINTS
+
+
+def test_a_fix_of_what_another_ledger_has_does_not_advise_to_adopt_it(deployment, tmp_path):
+    """With the wrong ledger the way is the right one, and nothing is taken over or changed."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(3)
+    words = ("fix", "delete", made.name, "--id", "1", "--reason", "r", "--yes", "--expect", "1")
+    said = call(made.root, *words, "--ledger-url", f"sqlite:///{tmp_path}/another.db")
+    assert (said.code, "sealed by another ledger" in said.err, "adopt" in said.err) == (7, True, False), said.text
+    assert len(made.contents()) == 3

@@ -192,9 +192,14 @@ def test_orphans_of_one_tenant_are_not_those_of_all(shared, tmp_path, by_field):
     assert (said.code, "whose points are meant is not said" in said.text, left(shared)) == (2, True, list(range(8)))
     with pytest.raises(UsageError, match="whose points"):
         fix.orphans(shared.name, sql="SELECT id FROM mine", reason="r", grace=0, settings=shared.settings())
+    assert fix.check_orphans(shared.name, sql="SELECT id FROM mine", settings=shared.settings()).changes == 5
     looked = call(shared.root, *words[:-5], "--check", "--json")
     assert looked.json["data"]["previews"][0]["changes"] == 5
     assert call(shared.root, *words, "--tenant", "1").code == 0
     assert left(shared) == [1, 2, 3, 4, 5, 6, 7]
-    assert call(shared.root, *words, "--tenant", "*").code == 0
+    if by_field:
+        assert call(shared.root, *words, "--tenant", "*").code == 0
+    else:
+        wanted = {"reason": "r", "grace": 0, "max_share": 1.0, "tenant": "*"}
+        fix.orphans(shared.name, sql="SELECT id FROM mine", **wanted, settings=shared.settings())
     assert left(shared) == [2, 4, 6]

@@ -18,7 +18,7 @@ from qmigrate.commands.session import opened_ledger
 from qmigrate.commands.sql_gate import waits
 from qmigrate.errors import QmigrateError, RefusedError, RevisionError
 from qmigrate.ledger import Ledger
-from qmigrate.ledger.links import LINKED, SKIPPED
+from qmigrate.ledger.links import LINKED, SKIPPED, all_links
 from qmigrate.lint.alembic_files import directives_behind_sql
 from qmigrate.model.words import quote
 from qmigrate.operations.base import Operation
@@ -150,7 +150,13 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
         watch.context.impl.static_output(f"-- SKIPPED: vector revision {revision} is not taken back")
         return
     with _outside(watch), opened_ledger(settings) as ledger:
-        wanted = inline.resolve(settings.scripts, ledger, revision)
+        try:
+            wanted = inline.resolve(settings.scripts, ledger, revision)
+        except RevisionError:
+            if not _was_passed_by(ledger, watch, revision):
+                raise
+            log.info("vector step %s was passed by and never done: nothing is taken back", revision)
+            return
         if bridge.wish.mode is not Mode.SKIP:
             _refuse_begun(ledger, wanted, watch.where)
         if not any(one.revision == wanted for entries in ledger.all_applied().values() for one in entries):
@@ -162,6 +168,13 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
             log.info("taking vector revision %s back", wanted)
             rollback.revert(settings, wanted, writes=writes, progress=Logged())
             inline.drop_unless_begun(ledger, wanted)
+
+
+def _was_passed_by(ledger: Ledger, watch: Watch, step: str) -> bool:
+    """Whether the SQL revision that is taken back was only stamped, or went past a step without a file."""
+    own = (version_table(watch.context), watch.revision, step)
+    links = (one for one in all_links(ledger) if one.state != LINKED)
+    return any((one.version_table, one.sql_revision, one.step) == own for one in links)
 
 
 def _refuse_begun(ledger: Ledger, revision: str, where: str) -> None:

@@ -24,18 +24,24 @@ BEGIN
     RAISE EXCEPTION USING MESSAGE = {message} || ': this database has no ledger of qmigrate', HINT = {hint};
   END IF;
   WITH counted AS (
-    SELECT DISTINCT ON (collection, revision) id, collection, revision, direction
+    SELECT DISTINCT ON (collection, revision) id, collection, revision, direction, strategy
     FROM {history_table} WHERE direction NOT IN ({aside}) ORDER BY collection, revision, id DESC
   ), applied AS (
-    SELECT id, collection, revision FROM counted WHERE direction IN ({applying})
+    SELECT id, collection, revision, strategy FROM counted WHERE direction IN ({applying})
   ), first AS (
-    SELECT DISTINCT ON (collection) collection, revision FROM applied ORDER BY collection, id
-  ), wanted (revision, name, is_glob, later, exact) AS (
+    SELECT DISTINCT ON (collection) collection, revision FROM applied WHERE NOT EXISTS (
+      SELECT 1 FROM applied AS dropped JOIN applied AS again ON again.collection = dropped.collection
+      WHERE dropped.collection = applied.collection AND dropped.strategy = 'drop'
+        AND applied.id <= dropped.id AND dropped.id < again.id
+    ) ORDER BY collection, id
+  ), away AS (
+    SELECT collection_name AS collection FROM {views_table} WHERE updated_at IS NOT NULL AND physical_name IS NULL
+  ), wanted (revision, name, is_glob, later, exact, creates) AS (
     VALUES {wanted}
   ), each AS (
-    SELECT wanted.revision, wanted.later, wanted.name AS collection FROM wanted WHERE NOT wanted.is_glob
+    SELECT wanted.revision, wanted.later, wanted.name AS collection, wanted.creates FROM wanted WHERE NOT wanted.is_glob
     UNION ALL
-    SELECT wanted.revision, wanted.later, first.collection
+    SELECT wanted.revision, wanted.later, first.collection, wanted.creates
     FROM wanted JOIN first ON wanted.is_glob AND CASE
       WHEN EXISTS (SELECT 1 FROM first AS named WHERE named.collection = wanted.exact)
       THEN first.collection = wanted.exact ELSE first.collection ~ wanted.name
@@ -45,7 +51,9 @@ BEGIN
   FROM each LEFT JOIN first ON first.collection = each.collection
   WHERE (first.revision IS NULL OR NOT first.revision = ANY (each.later)) AND NOT EXISTS (
     SELECT 1 FROM applied WHERE applied.collection = each.collection AND applied.revision = each.revision
-  );
+  ) AND (each.creates OR first.revision IS NULL OR NOT EXISTS (
+    SELECT 1 FROM away WHERE away.collection = each.collection
+  ));
   IF missing IS NOT NULL THEN
     RAISE EXCEPTION USING MESSAGE = {message} || ', which is not done: ' || missing, HINT = {hint};
   END IF;
@@ -143,9 +151,10 @@ def _emit(context: MigrationContext, passage: Passage, rows: list[str], hint: st
         _GUARD.format(
             history=_text(history),
             history_table=history,
+            views_table=_named(passage.schema, tables.views.name),
             aside=", ".join(_text(one) for one in sorted(ASIDE)),
             applying=", ".join(_text(one) for one in sorted(APPLYING)),
-            wanted=",\n           ".join(rows or ["('', '', NULL::boolean, '{}'::text[], NULL::text)"]),
+            wanted=",\n           ".join(rows or ["('', '', NULL::boolean, '{}'::text[], NULL::text, false)"]),
             message=_text(f"{who} needs the vector revision {passage.step}"),
             hint=_text(hint),
             link=link if passage.sql_revision else "",
@@ -156,14 +165,17 @@ def _emit(context: MigrationContext, passage: Passage, rows: list[str], hint: st
 def _rows(revision: str, operations: Iterable[Operation], later: Iterable[str]) -> Iterable[str]:
     """One per pattern; what a glob creates is made by the application, in its own time."""
     array = "ARRAY[" + ", ".join(_text(one) for one in later) + "]::text[]"
-    about = dict.fromkeys(
-        (one.pattern, one.is_glob, is_forced(one.written)) for one in operations if not (one.creates and one.is_glob)
-    )
-    for pattern, is_glob, forced in about:
+    about: dict[tuple[str, bool, bool], bool] = {}
+    for one in operations:
+        if not (one.creates and one.is_glob):
+            key = (one.pattern, one.is_glob, is_forced(one.written))
+            about[key] = about.get(key, False) or one.creates
+    for (pattern, is_glob, forced), creates in about.items():
         name = _regex(pattern) if is_glob else pattern
         # A collection of that very name is the only one that is meant.
         exact = _text(pattern) if is_glob and not forced else "NULL::text"
-        yield f"({_text(revision)}, {_text(name)}, {'true' if is_glob else 'false'}, {array}, {exact})"
+        glob, makes = ("true" if one else "false" for one in (is_glob, creates))
+        yield f"({_text(revision)}, {_text(name)}, {glob}, {array}, {exact}, {makes})"
 
 
 def _regex(pattern: str) -> str:

@@ -111,7 +111,7 @@ def _print(options: Options, line: Any) -> None:
 
 def _closing(error: QmigrateError, options: Options) -> str | None:
     """What is left behind, said only where it is certain: no work had begun for any collection."""
-    if options.shown is not None and options.shown.used:
+    if (options.shown is not None and options.shown.used) or error.facts.get("done"):
         return None
     if isinstance(error, RefusedError):
         return f"Nothing was changed. ({error.exit_code})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qmigrate.commands.session import Session, UserCode, session
+from qmigrate.commands.sql_gate import links_of
 from qmigrate.drift import (
     Finding,
     Surroundings,
@@ -15,6 +16,7 @@ from qmigrate.drift import (
     embedders_of,
     file_findings,
     fingerprint_findings,
+    note,
 )
 from qmigrate.errors import QmigrateError
 from qmigrate.model.patterns import met_by_any
@@ -119,6 +121,8 @@ def _checked(opened: Session, world: World, only: Iterable[str] | None, *, stric
     ]
     runs = [state.open_run for name, state in world.collections.items() if state.open_run and name in names]
     files = file_findings(opened.files(), opened.ledger.applied_checksums(), runs)
+    passed = links_of(opened, world, frozenset(one.id for one in opened.revisions.order()))
+    files = (*files, *(note("revision", "sql", line, "qmigrate status", strict=True).under(strict=strict) for line in passed))
     seen = [row for row in rows if row is not None]
     checked = _counted(world.capabilities.label, opened.ledger.url_label, seen, files, strict=strict)
     states = [world.collections[row.name] for row in seen if row.name in world.collections]

@@ -52,6 +52,9 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
         more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
         gone = lost[0].physical
         return "drift", f"{gone}, a way back, is gone{more}", f"qmigrate repair --vanished {quote(gone)}"
+    if state.lost:
+        ways = f"qmigrate rollback base --only {quote(state.name)}, then qmigrate upgrade"
+        return "gone", f"nothing has the name: its loss is recorded; {ways}, makes it again", None
     parent = state.parent()
     back = ""
     if parent is not None:

@@ -11,7 +11,7 @@ from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan, RunCode
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.model.words import counted, number
-from qmigrate.steps.fixes.kinds import look
+from qmigrate.steps.fixes.kinds import check, look
 from qmigrate.steps.fixes.protocol import Place
 
 
@@ -26,8 +26,26 @@ def count(opened: Session, name: str, edit: JsonObject, ops: Sequence[OpRef] = (
     Args:
         ops: the operations that its step names.
     """
+    return look(_place(opened, name, ops), edit)
+
+
+def check_all(opened: Session, plan: Plan) -> None:
+    """Refuse, before anything of a plan is done, what the first data fix of any of its collections would refuse.
+
+    What a later one of the same collection would meet depends on those before it.
+
+    Raises:
+        QmigrateError: as the fix would; nothing was changed, of no collection.
+    """
+    for item in plan.collections:
+        step = next((one for one in item.job.steps if isinstance(one, EditPoints)), None)
+        if step is not None and not isinstance(step, RunCode):
+            check(_place(opened, item.job.collection, step.ops), step.edit)
+
+
+def _place(opened: Session, name: str, ops: Sequence[OpRef]) -> Place:
     settings = opened.settings.for_collection(name)
-    place = Place(
+    return Place(
         name,
         name,
         opened.store,
@@ -36,7 +54,6 @@ def count(opened: Session, name: str, edit: JsonObject, ops: Sequence[OpRef] = (
         operations=tuple(opened.operation(ref) for ref in ops),
         code=UserCode(opened, settings),
     )
-    return look(place, edit)
 
 
 def figures(found: Found) -> str:

@@ -159,13 +159,24 @@ def _create(opened: Session, name: str) -> Ensured:
     _, outcomes = perform(opened, make, stop=stop, names=[name])
     made = _ensured(opened.ledger.view(name), created=bool(finished or outcomes))
     if made is None:
-        dropped = bool(opened.ledger.applied(name))
-        raise RevisionError(
-            f"a revision has dropped {name}" if dropped else f"no revision creates {name}",
-            hint=f"write one that does: op.CreateCollection({name!r}, …), or with a glob for all names like it",
-        )
+        raise _not_made(observe(opened.ledger, opened.store, only=[name]), name)
     check_ownership(observe(opened.ledger, opened.store, only=[name]), name)
     return made
+
+
+def _not_made(world: World, name: str) -> RevisionError:
+    """Why nothing makes it."""
+    state = world.collections[name]
+    if state.lost:
+        return RevisionError(
+            f"nothing has the name {name} since its loss was recorded, and it counts as made",
+            hint=f"qmigrate rollback base --only {quote(name)}, then it is made again, without a point; or restore it: "
+            f"qmigrate snapshot list {quote(name)}",
+        )
+    return RevisionError(
+        f"a revision has dropped {name}" if state.applied else f"no revision creates {name}",
+        hint=f"write one that does: op.CreateCollection({name!r}, …), or with a glob for all names like it",
+    )
 
 
 def _refuse_unmanaged(world: World, name: str) -> None:

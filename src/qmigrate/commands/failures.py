@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -20,10 +20,31 @@ from qmigrate.ports import Progress
 
 #: Errors of planning that are about one collection.
 _OWN = (PlanError, RefusedError, RepairNeededError, DriftError)
+#: How a hint begins that says what was done before.
+_DONE = "done before that, and stays done: "
 
 
 class MovedError(Exception):
     """The collection is not what the plan was made on: no failure, it is planned again."""
+
+
+@contextmanager
+def telling(done: Sequence[str]) -> Iterator[None]:
+    """An error that ends the block tells what was done before it: of these collections the work is not taken back.
+
+    Args:
+        done: logical names, filled while the block runs.
+    """
+    try:
+        yield
+    except QmigrateError as error:
+        before = error.facts.get("done")
+        names = list(dict.fromkeys([*done, *(before if isinstance(before, list) else [])]))
+        if names and before != names:
+            error.facts["done"] = names
+            kept = [line for line in (error.hint or "").splitlines() if not line.startswith(_DONE)]
+            error.hint = "\n".join([*kept, f"{_DONE}{', '.join(names)}"])
+        raise
 
 
 class Failures:

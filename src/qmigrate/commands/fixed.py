@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from qmigrate.commands.edits import check_all
 from qmigrate.commands.erased import Erasure, erased_of
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Outcome, Resumed
@@ -122,6 +123,9 @@ def run_fix(
         looked = until_second_look(opened, edits, stop=stop, wait=wait, lock_timeout=lock_timeout)
         if looked:
             return FixResult(tuple(done), tuple(resumed), looked)
+        if len(wanted) > 1:
+            # What is deleted of the first one can't be taken back by a refusal of the second.
+            check_all(opened, _without(make(observe(opened.ledger, opened.store)), over))
         _, outcomes = perform(
             opened,
             lambda world: _unlogged(_without(make(world), over), repeated),

@@ -91,7 +91,7 @@ def look(settings: Settings, revision: str) -> Gate:
         check_checksums(files_of(revisions), ledger.applied_checksums())
         found = revisions.get(revision)
         wanted = revisions.ancestors(found.id) | {found.id}
-        pending = unfinished(ledger.all_applied(), revisions, wanted)
+        pending = unfinished(ledger.all_applied(), revisions, wanted, ledger.away())
         runs = {run.job.collection: run for run in ledger.open_runs() if run.job.collection in pending}
     return Gate(
         revision=found.id,

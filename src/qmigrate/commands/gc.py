@@ -60,7 +60,7 @@ class Spared:
 
 @dataclass(frozen=True, slots=True)
 class GcResult:
-    """`gc`; a preview has only verdicts.
+    """`gc`; a preview has only verdicts, and of what is spared the points that can't be found.
 
     Attributes:
         going: what goes, or was to go.
@@ -124,7 +124,8 @@ def review(
         choice = Choice(now=moment, ignore_holdover=now, only=only, preview=True)
         verdicts = _judged(opened, names, choice)
         _refuse_unknown(verdicts, only)
-        return replace(_sorted(verdicts, preview=True), purges=() if only else due(opened, pattern, moment))
+        marked = () if only else due(opened, pattern, moment)
+        return replace(_sorted(verdicts, preview=True), purges=marked, spared=_not_found(marked))
 
 
 def gc(  # noqa: PLR0913  the options of the verb
@@ -177,12 +178,21 @@ def gc(  # noqa: PLR0913  the options of the verb
         wanted = marked if purges is None else tuple(purges)
         purged = purge(opened, wanted, lock_timeout)
     found = _sorted(verdicts)
-    for one in wanted:
-        if one.problem is not None:
-            why = f"points that are marked as deleted can't be found: {one.problem}"
-            sweep.spared.append(Spared(one.collection, None, why, f"index {one.flag}.at: op.CreatePayloadIndex"))
-    return replace(
-        found, collected=tuple(sweep.collected), spared=tuple(sweep.spared), purges=wanted, purged=purged
+    spared = (*sweep.spared, *_not_found(wanted))
+    return replace(found, collected=tuple(sweep.collected), spared=spared, purges=wanted, purged=purged)
+
+
+def _not_found(purges: Iterable[Purge]) -> tuple[Spared, ...]:
+    """Points that were to go and can't be found."""
+    return tuple(
+        Spared(
+            one.collection,
+            None,
+            f"points that are marked as deleted can't be found: {one.problem}",
+            f"index {one.flag}.at: op.CreatePayloadIndex",
+        )
+        for one in purges
+        if one.problem is not None
     )
 
 

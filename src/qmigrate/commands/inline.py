@@ -121,7 +121,8 @@ def _newest_passed(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
     """
     known = with_inline(files, ledger)
     everything = frozenset(one.id for one in known.order())
-    waiting = {one for entries in unfinished(ledger.all_applied(), known, everything).values() for one in entries}
+    found = unfinished(ledger.all_applied(), known, everything, ledger.away())
+    waiting = {one for entries in found.values() for one in entries}
     passed: set[str] = set()
     for one in known.order():
         if one.id not in waiting and known.ancestors(one.id) <= passed:

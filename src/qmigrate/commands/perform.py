@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from qmigrate import __version__
-from qmigrate.commands.failures import Failures, MovedError
+from qmigrate.commands.failures import Failures, MovedError, telling
 from qmigrate.commands.held import held_run
 from qmigrate.commands.meanings import meanings_of
 from qmigrate.commands.parallel import chains, each
@@ -20,7 +20,7 @@ from qmigrate.errors import HeldError, QmigrateError, RefusedError, StoppedError
 from qmigrate.executor import Stop, run
 from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name, own_alias
-from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
+from qmigrate.model.plan import CollectionPlan, Job, Plan, RecordLoss, Retire
 from qmigrate.model.state import DELETING, HOLD, CollectionState, OpenRun, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner import plan_abort
@@ -111,14 +111,17 @@ def _run_all(
     stop, lock_timeout, options = how
     places = {item.job.collection: place for place, item in enumerate(plan.collections)}
     begun: list[Outcome] = []
+    done = [outcome.collection for outcome in outcomes]
 
     def one(item: CollectionPlan) -> None:
         if item.job.collection not in failures.found:
             with failures.of(item.job.collection):
                 begun.append(_run_planned(session, plan, item, stop, lock_timeout, **options))
+                done.append(item.job.collection)
 
     try:
-        _each(session, plan.collections, lambda item: item.job, one)
+        with telling(done):
+            _each(session, plan.collections, lambda item: item.job, one)
     finally:
         outcomes += sorted(begun, key=lambda outcome: places.get(outcome.collection, len(places)))
 
@@ -171,14 +174,19 @@ def finish_open_runs(
         and (begun.state != "held" or cutover)
     ]
 
+    done: list[str] = []
+
     def one(begun: OpenRun) -> tuple[Resumed, Outcome] | None:
         name = begun.job.collection
         if name in failures.found:
             return None
         with failures.of(name):
-            return _finish_one(session, begun, stop, lock_timeout, snapshot=snapshot, cutover=cutover)
+            pair = _finish_one(session, begun, stop, lock_timeout, snapshot=snapshot, cutover=cutover)
+            done.extend([name] if pair is not None else [])
+            return pair
 
-    made = [pair for pair in _each(session, mine, lambda begun: begun.job, one) if pair is not None]
+    with telling(done):
+        made = [pair for pair in _each(session, mine, lambda begun: begun.job, one) if pair is not None]
     return [resumed for resumed, _ in made], [outcome for _, outcome in made]
 
 
@@ -252,13 +260,18 @@ def perform_exactly(
     """
     options = {"snapshot": snapshot, "unfinished": False, "owned": True}
 
+    done: list[str] = []
+
     def one(item: CollectionPlan) -> Outcome:
         try:
-            return _run_planned(session, plan, item, stop, lock_timeout, **options)
+            outcome = _run_planned(session, plan, item, stop, lock_timeout, **options)
         except MovedError:
             raise moved_since([item.job.collection]) from None
+        done.append(item.job.collection)
+        return outcome
 
-    return _each(session, plan.collections, lambda item: item.job, one)
+    with telling(done):
+        return _each(session, plan.collections, lambda item: item.job, one)
 
 
 def moved_since(names: Iterable[str]) -> RefusedError:
@@ -452,7 +465,7 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
 def _serving(work: Work) -> str | None:
     """What serves in the end: what the job has moved the name to, else what served before it."""
     for step in reversed(work.job.steps):
-        if not isinstance(step, Retire):
+        if not isinstance(step, Retire | RecordLoss):
             return step.target
     return work.state.physical
 

@@ -23,6 +23,7 @@ from qmigrate.model.unknown import unknown
 from qmigrate.observe import check_place, known_names, observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
+from qmigrate.planner.members import made_by_glob
 from qmigrate.ports import Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
@@ -162,10 +163,12 @@ class Parts:
             world = observe(ledger, store, only=self._names(ledger, store))
             files = with_inline(files, ledger, store) if files is not None else None
             changed = changed_files(files, ledger) if files is not None else ()
-            rows = self._asked(standings(world, files), world, store, notes)
+            rows = self._asked(standings(world, files), world, (store, files), notes)
         return _summed(rows, files, changed, self._unmet(world), notes)
 
-    def _asked(self, every: Sequence[Standing], world: World, store: Store, notes: list[str]) -> tuple[Standing, ...]:
+    def _asked(
+        self, every: Sequence[Standing], world: World, where: tuple[Store, Revisions | None], notes: list[str]
+    ) -> tuple[Standing, ...]:
         """The rows that were asked for: also of a name that nothing has, which the service can't do without.
 
         Args:
@@ -173,6 +176,7 @@ class Parts:
         """
         if not self.only:
             return tuple(every)
+        store, files = where
         known = {*world.known, *(row.name for row in every)}
         rows = {row.name: row for row in every}
         found: dict[str, Standing] = {}
@@ -184,6 +188,8 @@ class Parts:
                 notes.append(f"no collection under management matches {pattern!r}")
             elif pattern in known or pattern in (world.physical or ()) or pattern in store.aliases():
                 notes.append(f"{pattern} is not under management by this name: how it stands is not known")
+            elif files is not None and made_by_glob(files, pattern):
+                notes.append(f"{pattern} is not there yet: an application makes it by qmigrate.ensure")
             else:
                 lacking = unknown("collection", pattern, known)
                 found[pattern] = Standing(

@@ -8,9 +8,11 @@ from pathlib import Path
 from qmigrate.commands.session import Session
 from qmigrate.errors import PendingError
 from qmigrate.ledger.alembic_version import sql_heads
+from qmigrate.ledger.links import LINKED, all_links
 from qmigrate.lint import alembic_files
 from qmigrate.model.state import World
 from qmigrate.model.words import quote
+from qmigrate.planner.forward import pending, to_create
 from qmigrate.planner.sql_gate import reachable, required
 from qmigrate.settings import Settings
 from qmigrate.sql_history import is_applied
@@ -42,6 +44,30 @@ def notes_of(waiting: Mapping[str, str]) -> tuple[str, ...]:
         f"{revision} waits for the SQL revision {sql}: alembic upgrade {quote(sql)}, then qmigrate upgrade"
         for revision, sql in waiting.items()
     )
+
+
+def links_of(opened: Session, world: World, wanted: frozenset[str]) -> list[str]:
+    """SQL revisions that went past a vector step which is not done, or not any more, one line each.
+
+    Args:
+        wanted: every revision that is to be applied some day.
+    """
+    links = all_links(opened.ledger)
+    if not links:
+        return []
+    known = {one.id for one in opened.revisions.order()}
+    missing = {one for name in world.collections for one in pending(world, opened.revisions, wanted, name)}
+    missing |= {one for entries in to_create(world, opened.revisions).values() for one in entries}
+    applied = {one for state in world.collections.values() for one in state.applied_revisions()}
+    notes = []
+    for link in links:
+        if link.step not in missing and link.step in known:
+            continue
+        if link.state != LINKED:
+            notes.append(f"the SQL revision {link.sql_revision} was {link.state} although {link.step} is not done")
+        elif link.step not in applied:
+            notes.append(f"the SQL revision {link.sql_revision} needs {link.step}, which was taken back since")
+    return notes
 
 
 def waits(waiting: Mapping[str, str], who: str) -> PendingError:

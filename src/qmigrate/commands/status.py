@@ -7,9 +7,8 @@ from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
 from qmigrate.commands.session import Session, opened_ledger, session
-from qmigrate.commands.sql_gate import notes_of, within_reach
+from qmigrate.commands.sql_gate import links_of, notes_of, within_reach
 from qmigrate.errors import NotFoundError, QmigrateError, StoreError
-from qmigrate.ledger.links import LINKED, all_links
 from qmigrate.ledger.writes import UNCHANGED
 from qmigrate.model.state import World
 from qmigrate.observe import observe
@@ -48,13 +47,7 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
         notes = list(notes_of(within_reach(opened, world, wanted)[1]))
     except QmigrateError as error:
         notes = [error.message]
-    missing = {one for name in world.collections for one in pending(world, opened.revisions, wanted, name)}
-    missing |= {one for entries in to_create(world, opened.revisions).values() for one in entries}
-    for link in all_links(opened.ledger):
-        known = {one.id for one in opened.revisions.order()}
-        if link.state != LINKED and (link.step in missing or link.step not in known):
-            notes.append(f"the SQL revision {link.sql_revision} was {link.state} although {link.step} is not done")
-    return notes
+    return [*notes, *links_of(opened, world, wanted)]
 
 
 def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qmigrate.drift.collection import Surroundings, collection_findings
 from qmigrate.drift.files import file_findings
-from qmigrate.drift.finding import Finding
+from qmigrate.drift.finding import Finding, note
 from qmigrate.drift.mend import plan_loss, plan_put_back, plan_restoration
 from qmigrate.drift.models import embedders_of, fingerprint_findings
 from qmigrate.drift.schema import Difference, acceptance, differences, restoration
@@ -21,6 +21,7 @@ __all__ = [
     "embedders_of",
     "file_findings",
     "fingerprint_findings",
+    "note",
     "plan_loss",
     "plan_put_back",
     "plan_restoration",

@@ -91,7 +91,7 @@ def plan_put_back(world: World, name: str) -> Plan:
         )
     left = f", and not to {state.physical} any more; what was written there stays there" if state.physical else ""
     step = PutBack(serving.physical, state.physical, "the name was moved or removed by hand")
-    return _repair(state, step, f"point {name} to {serving.physical}{left}")
+    return _repair(state, step, f"point {name} to {serving.physical}{left}", declared=state.declared)
 
 
 def plan_loss(world: World, name: str, physical: str) -> Plan:
@@ -128,8 +128,9 @@ def plan_loss(world: World, name: str, physical: str) -> Plan:
             hint="qmigrate check says what to do",
         )
     base = row.revisions[-1] if row.revisions else "base"
-    meaning = f"which served {name}" if row.state == "live" else f"the way back to {base}"
-    return _repair(state, RecordLoss(physical, "it is not in Qdrant any more"), f"{physical}, {meaning}, is gone")
+    step, served = RecordLoss(physical, "it is not in Qdrant any more"), row.state == "live"
+    meaning = f"which served {name}" if served else f"the way back to {base}"
+    return _repair(state, step, f"{physical}, {meaning}, is gone", declared=None if served else state.declared)
 
 
 def _of_other_ledgers(world: World) -> dict[str, str]:
@@ -163,11 +164,15 @@ def _refuse_run(state: CollectionState) -> None:
         )
 
 
-def _repair(state: CollectionState, step: Step, line: str) -> Plan:
-    """A job of one step that is recorded in the history, at the revision where the collection stands."""
+def _repair(state: CollectionState, step: Step, line: str, *, declared: CollectionSchema | None) -> Plan:
+    """A job of one step that is recorded in the history, at the revision where the collection stands.
+
+    Args:
+        declared: the recorded schema from then on; None when nothing has the name any more.
+    """
     newest = state.applied[-1] if state.applied else None
     revision, checksum = (newest.revision, newest.checksum) if newest else ("base", "")
-    closing = Closing(0, revision, REPAIRED, checksum, state.declared, state.declared)
+    closing = Closing(0, revision, REPAIRED, checksum, declared, state.declared)
     job = Job(state.name, state.basis(), (step,), (closing,))
     return Plan(REPAIRED, (), (CollectionPlan(job, (line,), ()),))
 

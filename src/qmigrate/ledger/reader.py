@@ -136,6 +136,10 @@ class Ledger(ErasureReads):
         query = select(views).where(views.c.updated_at.is_not(None)).order_by(views.c.collection_name)
         return {row["collection_name"]: codec.view_of(row) for row in self._rows(query)}
 
+    def away(self) -> frozenset[str]:
+        """Logical names that nothing has any more: dropped by a revision, or lost, and that is recorded."""
+        return frozenset(name for name, view in self.collections().items() if view.physical is None)
+
     def applied(self, collection: str) -> tuple[Applied, ...]:
         """What is applied to a collection, oldest first; what was taken back is left out."""
         return tuple(codec.applied_of(*row) for row in self._folded(collection).values())

@@ -319,6 +319,16 @@ class CollectionState:
         return self.open_run is not None and self.open_run.state == "held"
 
     @property
+    def taken_away(self) -> bool:
+        """Whether it is recorded that nothing has the name any more: it was dropped, or its loss was recorded."""
+        return bool(self.applied) and self.declared is None
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing has the name since its loss was recorded (``repair --vanished``)."""
+        return self.taken_away and bool(self.generations) and self.applied[-1].strategy != "drop"
+
+    @property
     def physical(self) -> str | None:
         """Physical name of the collection that serves."""
         return self.live.physical if self.live else None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
+from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, RecordLoss, Step
 from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
 from qmigrate.model.words import quote
@@ -80,6 +80,8 @@ def _collection(
     for entry in entries:
         if entry.strategy == "adopt":
             raise _adopted(state, entry)
+    if state.lost:
+        return _of_lost(state, entries)
     live = state.live.schema if state.live else None
     walk = _Walk(state, state.physical, state.next_number, live, state.hides)
     for group in _groups(entries):
@@ -98,6 +100,30 @@ def _collection(
         points=state.live.points if state.live else None,
         way_back=f"qmigrate upgrade {quote(entries[0].revision)} applies {oldest} and later again",
     )
+
+
+def _of_lost(state: CollectionState, entries: list[Applied]) -> CollectionPlan:
+    """What was applied to a collection whose loss is recorded: nothing is there to change, so the record alone goes.
+
+    Raises:
+        RefusedError: a drop lies in between: what that has left would serve, and what came after it is lost.
+    """
+    name, gone = state.name, state.generations[-1].physical
+    dropped = [entry.revision for entry in entries if entry.strategy == "drop"]
+    if dropped:
+        raise RefusedError(
+            f"nothing has the name {name} since its loss was recorded, and revision {dropped[0]}, which is to be taken "
+            "back, dropped what came before",
+            hint=f"restore a snapshot: qmigrate snapshot list {quote(name)}; --only leaves {name} out",
+        )
+    walk = _Walk(state, None, state.next_number, None, hides=False)
+    walk.steps.append(RecordLoss(gone, "nothing has the name"))
+    for entry in entries:
+        _close(walk, entry)
+        walk.lines.append(f"{entry.revision}  the record alone: nothing has the name since its loss was recorded")
+    again = f"qmigrate upgrade {quote(entries[0].revision)} makes it again, without a point"
+    job = Job(name, state.basis(), tuple(walk.steps), tuple(walk.closes))
+    return CollectionPlan(job=job, lines=tuple(walk.lines), reasons=(), points=None, way_back=again)
 
 
 def _adopted(state: CollectionState, entry: Applied) -> RefusedError:

@@ -22,6 +22,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
 from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
+from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
 
 VERB = "fix"
@@ -52,6 +53,9 @@ def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> li
     if not found and looking:
         found = [state for state in matching if state.live is not None]
     if not found and not operation.is_glob:
+        for state in matching:
+            # What another ledger has is no candidate for adopt.
+            check_ownership(world, state.name)
         _refuse_unmanaged(operation, matching, world.known)
     if not matching:
         raise unknown("collection", str(operation.pattern), world.known)

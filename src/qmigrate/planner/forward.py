@@ -97,16 +97,18 @@ def pending(world: World, revisions: Revisions, wanted: frozenset[str], name: st
     """Revisions up to the target that name a collection which exists, and that it hasn't got."""
     state = world.collections[name]
     applied = set(state.applied_revisions())
-    exists = bool(applied)
+    exists = bool(applied) and not state.taken_away
     skip = applied | before_birth(state, revisions)
     found = []
     for revision in revisions.order():
         refs = refs_of(revision, name, exists=exists)
         if revision.id not in wanted or revision.id in skip or not refs:
             continue
-        exists = exists or any(one.creates and (state.managed or not one.is_glob) for _, one in refs)
-        if exists:
+        made = exists or any(one.creates and (state.managed or not one.is_glob) for _, one in refs)
+        if made:
             found.append(revision.id)
+            # What drops it leaves nothing that later ones could be about, unless they make it again.
+            exists = not any(one.drops for one in [one for _, one in refs if one.creates or one.drops][-1:])
     return tuple(found)
 
 

@@ -57,12 +57,18 @@ def newest(revisions: Revisions, ids: Collection[str]) -> tuple[str, ...]:
 
 
 def before_birth(state: CollectionState, revisions: Revisions) -> frozenset[str]:
-    """Revisions older than the one that made or adopted the collection: they were never about it."""
+    """Revisions older than the one that made or adopted the collection: they were never about it.
+
+    Of one that was dropped and made again, the newest of those that made it counts.
+    """
     applied = state.applied_revisions()
     known = {revision.id for revision in revisions.order()}
-    if not applied or applied[0] not in known:
+    # What is dropped now is older than whatever makes it again.
+    again = [place for place, entry in enumerate(state.applied[:-1], 1) if entry.strategy == "drop"]
+    birth = applied[again[-1] if again else 0] if applied else None
+    if birth not in known:
         return frozenset()
-    return revisions.ancestors(applied[0]) - set(applied)
+    return revisions.ancestors(str(birth)) - set(applied)
 
 
 def made_by_glob(revisions: Revisions, name: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Applied, Capabilities, CollectionState, World
 from qmigrate.planner.forward import pending
 from qmigrate.revisions import Revisions
@@ -14,7 +15,10 @@ _UNKNOWN = Capabilities(
 
 
 def unfinished(
-    applied: Mapping[str, tuple[Applied, ...]], revisions: Revisions, wanted: frozenset[str]
+    applied: Mapping[str, tuple[Applied, ...]],
+    revisions: Revisions,
+    wanted: frozenset[str],
+    away: Collection[str] = (),
 ) -> dict[str, tuple[str, ...]]:
     """Logical name -> the revisions that it hasn't got, of a target and everything before it.
 
@@ -24,13 +28,20 @@ def unfinished(
     Args:
         applied: per logical name, as the ledger has it.
         wanted: ids of the target and all its ancestors.
+        away: logical names that nothing has any more: only what makes one again is about it.
     """
     known = {name: entries for name, entries in applied.items() if entries}
     world = World(
         ledger_id="",
         capabilities=_UNKNOWN,
         collections={
-            name: CollectionState(name=name, kind="alias", managed=True, applied=entries)
+            name: CollectionState(
+                name=name,
+                kind="alias",
+                managed=True,
+                applied=entries,
+                declared=None if name in away else CollectionSchema(),
+            )
             for name, entries in known.items()
         },
     )

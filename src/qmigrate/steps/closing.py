@@ -206,12 +206,13 @@ def close_repair(work: Work, how: str, physical: str, report: JsonObject, *, gon
     """Record what was repaired; what is applied, and where, stays as it is recorded.
 
     Args:
-        gone: whether the generation is not there any more.
+        gone: whether the generation is not there any more; where it served, nothing has the name from then on.
     """
     generation = work.generation(physical)
     rows = [replace(generation, state="gone", fence=None)] if gone and generation is not None else []
-    serving = next((row.physical for row in work.state.generations if row.state == "live"), None)
-    _close(work, _closings(work), rows, how, physical if not gone else serving, (), report, None)
+    others = (row.physical for row in work.state.generations if row.state == "live" and row.physical != physical)
+    serving = next(others, None) if gone else physical
+    _close(work, _closings(work), rows, how, serving, (), report, {} if serving is None else None)
 
 
 def close_write_back(work: Work, step: WriteRows) -> None:

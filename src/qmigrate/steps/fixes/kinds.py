@@ -14,7 +14,7 @@ from qmigrate.steps.fixes.assign import Assign
 from qmigrate.steps.fixes.bring_back import BringBack
 from qmigrate.steps.fixes.journal import write_ids
 from qmigrate.steps.fixes.orphans import Orphans
-from qmigrate.steps.fixes.protocol import Fix, Place
+from qmigrate.steps.fixes.protocol import Fix, Place, check_cap, consented
 from qmigrate.steps.fixes.purge import KIND as PURGE
 from qmigrate.steps.fixes.purge import Purge
 from qmigrate.steps.fixes.removal import Removal
@@ -71,3 +71,22 @@ def look(place: Place, edit: JsonObject) -> Found:
         else:
             found.changes = sum(1 for _ in fix.find(found))
     return found
+
+
+def check(place: Place, edit: JsonObject) -> None:
+    """Refuse what a fix would refuse, were it done now. It only reads.
+
+    Raises:
+        RefusedError: more would change than was agreed to; nothing was changed.
+        QmigrateError: what it looks at doesn't fit.
+    """
+    found = Found()
+    # Of what is looked at twice, a part may be left by then.
+    expected = None if edit.get("kind") == "orphans" else edit.get("expect")
+    if edit.get("kind") == ERASE:
+        erasure = Erasure(place, edit)
+        found.changes, share = sum(1 for _ in erasure.find(found)), erasure.share()
+    else:
+        with opened(place, edit) as fix:
+            found.changes, share = sum(1 for _ in fix.find(found)), fix.share()
+    check_cap(place.collection, found, share, expected, consented(edit, place.collection))

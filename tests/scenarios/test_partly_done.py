@@ -1,0 +1,102 @@
+"""What is about several collections: all that can refuse is asked before the first one, and what was done is told."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+import pytest
+import yaml
+from tests.harness import Deployment, make_point, write
+from tests.scenarios.cli import call
+
+TWO = """
+def upgrade():
+    made = {{"a": VectorParams(size=8, distance=Distance.COSINE)}}
+    return [op.CreateCollection("{name}_a", made), op.CreateCollection("{name}_b", made)]
+"""
+ADD = """
+def upgrade():
+    return [op.AddVector("{name}_*", "b", VectorParams(size=4, distance=Distance.COSINE), values=Compute(made))]
+
+
+def made(point):
+    return [1.0 / (point.payload["n"] - 5)] * 4
+"""
+BELOW = '{"must": [{"key": "n", "range": {"lt": %d}}]}'
+#: What is refused in the second collection, which has fewer points, and not in the first one.
+REFUSED = {
+    "cap": ("delete", "--filter", BELOW % 2, "--reason", "r", "--max-share", "0.2"),
+    "number": ("delete", "--filter", BELOW % 9, "--reason", "r", "--max-share", "1", "--expect", "9"),
+    "for good": ("delete", "--id", "1", "--reason", "r", "--erase", "--expect", "1", "--max-share", "0.1"),
+    "no way back": ("delete", "--id", "1", "--reason", "r", "--no-export", "--expect", "1", "--max-share", "0.1"),
+    "mark": ("delete", "--filter", BELOW % 2, "--reason", "r", "--soft", "--expect", "2", "--max-share", "0.2"),
+    "orphans": ("orphans", "--sql", "SELECT id FROM rows", "--reason", "r", "--grace", "0", "--max-share", "0.1"),
+    "sync": ("sync", "--sql", "SELECT id, n FROM rows WHERE id < 4", "--field", "n", "--max-share", "0.2"),
+}
+
+
+@pytest.fixture
+def made(deployment) -> Deployment:
+    """Twenty points in one collection, six in the other."""
+    made = yaml.safe_load(deployment.config.read_text())
+    deployment.config.write_text(yaml.safe_dump({**made, "databases": {"app": {"url": "sqlite:///app.db"}}}))
+    deployment.revise("0001", TWO)
+    assert call(deployment.root, "upgrade").code == 0
+    store = deployment.store()
+    for end, count in (("_a", 20), ("_b", 6)):
+        write(store, deployment.name + end, [make_point(number) for number in range(count)])
+    store.close()
+    return deployment
+
+
+def both(made: Deployment) -> list:
+    """Everything in the two collections."""
+    return [made.contents(made.name + end) for end in ("_a", "_b")]
+
+
+@pytest.mark.parametrize("how", REFUSED)
+def test_a_fix_that_one_of_several_refuses_changes_none(made, how):
+    """Nothing is deleted, marked, erased or changed anywhere, and nothing is in the audit."""
+    verb, *args = REFUSED[how]
+    with contextlib.closing(sqlite3.connect(made.root / "app.db")) as rows:
+        rows.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, n INTEGER)")
+        rows.executemany("INSERT INTO rows VALUES (?, -1)", [(number,) for number in range(2, 21)])
+        rows.commit()
+    before = both(made)
+    said = call(made.root, "fix", verb, f"{made.name}_*", *args, "--yes")
+    assert said.code == 10, said.text
+    assert f"points of {made.name}_" in said.err
+    assert both(made) == before
+    assert call(made.root, "history", "--deletions", "--json").json["data"]["rows"] == []
+
+
+def test_what_was_done_before_a_refusal_is_told(made):
+    """A rollback that the second collection refuses has moved the first one: in JSON, on the screen and with -q."""
+    made.revise("0002", ADD.replace("- 5", "+ 5"))
+    assert call(made.root, "upgrade").code == 0
+    store = made.store()
+    write(store, f"{made.name}_b", [make_point(99)])
+    store.close()
+    said = call(made.root, "rollback", "-q")
+    assert said.code == 10
+    assert f"done before that, and stays done: {made.name}_a" in said.err
+    assert "Nothing was changed" not in said.err
+    said = call(made.root, "rollback")
+    assert (said.code, "Nothing was changed" in said.err, "done before" in said.err) == (10, True, False), said.err
+
+
+@pytest.mark.parametrize("way", ["upgrade", "plan"])
+def test_what_went_live_before_a_failure_is_told(made, tmp_path, way):
+    """The second collection has a point that can't be given a vector."""
+    store = made.store()
+    store.delete(f"{made.name}_a", [6])
+    store.close()
+    made.revise("0002", ADD)
+    args = ["upgrade"]
+    if way == "plan":
+        assert call(made.root, "plan", "--out", str(tmp_path / "p")).code == 0
+        args += ["--plan", str(tmp_path / "p")]
+    said = call(made.root, *args, "--json", "--parallel", "1")
+    assert said.json["error"]["facts"]["done"] == [f"{made.name}_a"], said.out
+    assert f"{made.name}_a" in said.json["error"]["hint"]
