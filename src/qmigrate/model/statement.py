@@ -10,6 +10,12 @@ _OPAQUE = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$",
     re.DOTALL,
 )
+#: What bounds how many rows come, as databases say it.
+_CUT = re.compile(
+    r"\blimit\s+(?!all\b|null\b)[\w:(]+|\boffset\s+[\d:(]+|\bfetch\s+(?:first|next)\b|\btablesample\b|"
+    r"\bselect\s+top\b\s*\(?\s*\d*|\brownum\b",
+    re.IGNORECASE,
+)
 _CHANGES = ("update", "insert", "delete", "merge", "with")
 _READS = ("select", "with", "values", "table")
 
@@ -40,9 +46,26 @@ def problem_of_change(sql: object) -> str | None:
         return f"the statement marks no rows: it begins with {(words[0] if words else plain[:20]).upper()}"
     # Behind WITH the verb comes later; what inserts may say UPDATE of what is there already.
     behind = words[0] == "with" and {"insert", "merge"}.isdisjoint(words) and not {"update", "delete"}.isdisjoint(words)
-    if (words[0] in ("update", "delete") or behind) and "where" not in words:
+    # A WHERE in a subquery bounds that alone.
+    at_the_top = re.findall(r"\w+", outer(plain.lower()))
+    changes = not {"update", "delete"}.isdisjoint(at_the_top)
+    if (words[0] in ("update", "delete") or behind) and "where" not in (at_the_top if changes else words):
         return "the statement has no WHERE, so it would change every row"
     return None
+
+
+def cut(sql: str) -> str | None:
+    """What in a query leaves out rows for their number alone, such as a LIMIT; None where nothing does."""
+    found = _CUT.search(outer(bare(sql)))
+    return " ".join(found.group().upper().split()) if found else None
+
+
+def outer(plain: str) -> str:
+    """A text without comments and strings, and with ``_`` for what stands in parentheses."""
+    kept, before = plain, ""
+    while kept != before:
+        kept, before = re.sub(r"\([^()]*\)", " _ ", kept), kept
+    return kept
 
 
 def table_of(sql: str) -> str:

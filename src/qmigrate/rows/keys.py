@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -211,6 +212,18 @@ def _integer_of(value: Any) -> int | None:
     if isinstance(value, Decimal) and value.is_finite() and value == int(value):
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def form(text: str) -> str:
+    """What texts have in common that differ by their case alone, or by how their accents are written."""
+    return unicodedata.normalize("NFC", text).lower()
+
+
+def forms(text: str) -> tuple[str, ...]:
+    """A text as others may write its accents: in one character with its letter, or behind it as file systems do."""
+    if text.isascii():
+        return (text,)
+    return tuple(dict.fromkeys((text, *(unicodedata.normalize(name, text) for name in ("NFC", "NFD")))))
 
 
 def spellings(text: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from qmigrate.ports import Stored
 from qmigrate.rows import Rows
 from qmigrate.rows.keys import canonical, spellings
 from qmigrate.steps.fixes.protocol import Place
+from qmigrate.steps.fixes.spill import there_is_room
 from qmigrate.store import records
 
 #: Points of a page that holds one field only.
@@ -59,7 +60,7 @@ class ByField:
             RefusedError: the field holds what no row can say.
             RowsError: an id has two rows.
         """
-        with closing(sqlite3.connect("", isolation_level=None)) as file:
+        with there_is_room(), closing(sqlite3.connect("", isolation_level=None)) as file:
             file.execute("PRAGMA journal_mode = OFF")
             file.execute("CREATE TABLE sides (value BLOB, point BLOB)")
             file.execute("CREATE TABLE strays (point BLOB)")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+from qmigrate.errors import UnavailableError
 from qmigrate.model.transform import PointId
 
 
@@ -22,11 +25,29 @@ class Spill:
 
     def add(self, identifier: PointId) -> None:
         """One more."""
-        self._file.write(json.dumps(identifier) + "\n")
+        with there_is_room():
+            self._file.write(json.dumps(identifier) + "\n")
         self.count += 1
 
     def __iter__(self) -> Iterator[PointId]:
         """All of them; nothing may be added meanwhile."""
-        self._file.seek(0)
+        with there_is_room():
+            self._file.seek(0)
         for line in self._file:
             yield json.loads(line)
+
+
+@contextmanager
+def there_is_room() -> Iterator[None]:
+    """What a temporary file meets in words.
+
+    Raises:
+        UnavailableError: it can't be written.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        raise UnavailableError(
+            f"a temporary file in {tempfile.gettempdir()} can't be written: {error}",
+            hint="make room there, or name another folder: TMPDIR; nothing was changed",
+        ) from error
