@@ -78,7 +78,7 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
             if run.record(position, "change") is not None:
                 lines.append(f"what {step.edit['function']} has done so far stays: it is your own code")
         elif isinstance(step, EditPoints):
-            steps.append(_taken_back(run, step, position))
+            steps.append(_taken_back(state, run, step, position))
             lines.append("take back what the fix has changed")
     for abandoned in _given_up(state, run):
         steps.append(Retire(abandoned, f"abort of run {run.id}"))
@@ -195,8 +195,15 @@ def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: in
         )
 
 
-def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
-    begun = run.record(position, "change") is not None
+def _was_made_again(state: CollectionState) -> bool:
+    """Whether another client has deleted the plain collection and made it again: nothing in it is of the run."""
+    row = state.generation(state.physical)
+    plain = state.live is not None and state.physical == state.name and row is not None
+    return plain and ((state.live and state.live.seal) or {}).get("generation") != (row and row.number)
+
+
+def _taken_back(state: CollectionState, run: OpenRun, step: EditPoints, position: int) -> EditPoints:
+    begun = run.record(position, "change") is not None and not _was_made_again(state)
     undo = step.edit.get("undo")
     if begun and undo is None:
         raise RefusedError(

@@ -42,6 +42,7 @@ def change(step: RunCode, work: Work) -> Facts:
         UsageError: it raised something, or returned what can't be recorded.
     """
     operation = _operation(step, work)
+    check_same(work, step.target)
     alias = own(work, step.target)
     work.progress.begin(work.collection, "call", None)
     with work.store.client() as client:
