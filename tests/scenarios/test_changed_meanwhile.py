@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.harness import ADD, CREATE, make_point, write
+from tests.harness import ADD, CREATE, by_hand, make_point, write
+from tests.scenarios.cli import left
+from tests.scenarios.plain_names import SCHEMA, plain
 
-from qmigrate.commands import upgrade
-from qmigrate.errors import DriftError
+from qmigrate import op
+from qmigrate.commands import fix, upgrade
+from qmigrate.commands import rollback as back
+from qmigrate.errors import DriftError, RepairNeededError
 from qmigrate.model.schema import Change
-from qmigrate.steps import build, golive
+from qmigrate.steps import build, call, edit, golive, inplace
 
 POINTS = 20
 VECTOR = {"size": 2, "distance": "Dot"}
@@ -116,3 +120,63 @@ def serves(deployment) -> str | None:
     found = store.aliases().get(deployment.name)
     store.close()
     return found
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+#: What is interrupted, and where.
+BEGUN = {
+    "deleted by id": (lambda made: op.DeletePoints(made.name, ids=[1, 2], reason="r", export=False), edit, "_change"),
+    "deleted": (lambda made: op.DeletePoints(made.name, ids=[1, 2], reason="r"), edit, "_change"),
+    "set": (lambda made: op.SetPayload(made.name, {"state": "old"}), edit, "_change"),
+    "not selected yet": (lambda made: op.SetPayload(made.name, {"state": "old"}), edit, "write"),
+    "called": (lambda _: None, call, "own"),
+    "in place": (lambda _: None, inplace, "_apply"),
+}
+INDEXED = """
+def upgrade():
+    return [op.CreatePayloadIndex("{name}", "n", PayloadSchemaType.INTEGER)]
+"""
+CALLED = """
+def touch(calling):
+    calling.client.set_payload(calling.alias, {{"state": "old"}}, points=[1, 2])
+
+def upgrade():
+    return [op.Call("{name}", touch)]
+"""
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+@pytest.mark.parametrize("kind", list(BEGUN))
+def test_a_collection_that_was_made_again_is_not_gone_on_with(deployment, monkeypatch, kind):
+    """Another client deletes the plain collection and makes it again while a run is interrupted: its points are others."""
+    made, (wanted, module, name) = deployment, BEGUN[kind]
+    made.extra["fixes"] = {"max_share": 1.0}
+    made.__post_init__()
+    plain(made, POINTS)
+    if kind in ("called", "in place"):
+        made.revise("0002", CALLED if kind == "called" else INDEXED)
+    act = (lambda: upgrade.upgrade(made.settings())) if wanted(made) is None else (lambda: fix.fix(made.settings(), wanted(made)))
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as first:
+        first.setattr(module, name, killed)
+        with pytest.raises(Killed):
+            act()
+    store = made.store()
+    store.drop_collection(by_hand(made.name))
+    store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+    write(store, made.name, [make_point(number) for number in range(3)])
+    store.close()
+    before = made.contents()
+    with pytest.raises(RepairNeededError, match="made again"):
+        act()
+    assert made.contents() == before
+    back.abort(made.settings(), made.name)
+    assert (made.contents(), left(made).open_runs) == (before, ())
+    with pytest.raises(RepairNeededError, match="has no seal"):
+        fix.fix(made.settings(), op.SetPayload(made.name, {"state": "old"}))

@@ -27,6 +27,7 @@ from qmigrate.errors import PlanError, RefusedError, StoppedError, VerificationE
 from qmigrate.ledger import Lease, Ledger, Quarantined, erased
 from qmigrate.model.transform import Point
 from qmigrate.steps import build
+from qmigrate.steps import erase as erase_steps
 from qmigrate.steps.erasing import generations, spaces
 from qmigrate.steps.erasing.tally import Tally
 from qmigrate.steps.fixes import sighting
@@ -471,3 +472,54 @@ def test_an_erasure_that_is_killed_again_and_again_tells_the_whole_count(app, mo
     assert last.facts["emptied"] == [f"{deleted.facts['run']}-{deleted.facts['step']}"]
     assert sum(last.facts["fixes"].values()) == 4  # both by the sync, one by each deletion
     assert SECRET not in written(made)
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+@pytest.mark.parametrize("killed_in", ["change", "snapshots"])
+def test_what_is_written_after_an_interruption_stays(made, monkeypatch, killed_in):
+    """An erasure that is finished days later deletes no point of which it has deleted the one before already."""
+    removed = generations.delete
+
+    def deadly(work, physical, ids, *more):
+        if 4 in ids:
+            raise Killed
+        return removed(work, physical, ids, *more)
+
+    with monkeypatch.context() as first:
+        if killed_in == "change":
+            first.setattr(erase_steps, "_PORTION", 1)
+            first.setattr(generations, "delete", deadly)
+        else:
+            first.setattr(erase_steps.snapshots, "handle", _killed)
+        with pytest.raises(Killed):
+            program.delete_points(made.name, ids=[3, 4], reason="r", erase=True, settings=made.settings())
+    put(made, make_point(2, text="consented again"))
+    upgrade.upgrade(made.settings())
+    found = made.contents()
+    assert (found[3][0]["text"], 4 in found) == ("consented again", False)
+    assert audit(made)[0].facts["written_again"] == 1
+
+
+def _killed(*_):
+    raise Killed
+
+
+DROPPING = """
+def upgrade():
+    return [op.AddVector("{name}", "b", VectorParams(size=16, distance=Distance.COSINE),
+                         values=Embed("words", text="text", on_failure="drop"))]
+"""
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_files_in_folders_of_before_are_cleared_too(made):
+    """The settings name other folders by now; the ledger knows where a quarantine lies."""
+    put(made, Point(50, {"who": SECRET}, {"a": [1.0] * 8}))
+    made.revise("0002", DROPPING)
+    upgrade.upgrade(made.settings())
+    (file,) = made.settings().fixes.exports.glob("*quarantine*")
+    assert SECRET.encode() in zstandard.ZstdDecompressor().stream_reader(file.read_bytes(), read_across_frames=True).read()
+    made.extra["fixes"] = {"max_share": 1.0, "exports": str(made.root / "elsewhere")}
+    made.__post_init__()
+    program.delete_points(made.name, ids=[50], reason="r", erase=True, settings=made.settings())
+    assert SECRET.encode() not in zstandard.ZstdDecompressor().stream_reader(file.read_bytes(), read_across_frames=True).read()

@@ -16,7 +16,15 @@ from tests.scenarios.cli import call
 from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import export, fix, upgrade
-from qmigrate.errors import ArchiveError, NotFoundError, PlanError, PointsNotFoundError, RefusedError, UnavailableError
+from qmigrate.errors import (
+    ArchiveError,
+    NotFoundError,
+    PlanError,
+    PointsNotFoundError,
+    RefusedError,
+    RepairNeededError,
+    UnavailableError,
+)
 from qmigrate.steps import edit
 
 IDS = "SELECT id FROM faces"
@@ -234,3 +242,39 @@ def test_a_deletion_that_was_interrupted_is_found(app, monkeypatch):
         fix.fix(app.made.settings(), wanted)
     monkeypatch.undo()
     assert fix.fix(app.made.settings(), wanted).changed == 2
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+@pytest.mark.parametrize("deployment", ["local"], indirect=True)
+@pytest.mark.parametrize("after", [0, 1])
+def test_no_point_goes_that_is_in_no_file(app, monkeypatch, after):
+    """A deletion goes on where its export is not: exported again, once nothing is lost or a person has said so."""
+    original, calls, settings = edit._change, [], app.made.settings()
+    monkeypatch.setattr(edit, "_portions", lambda stored, _: ([one] for some in stored for one in some))
+
+    def killed(*given):
+        if len(calls) == after:
+            raise Killed
+        calls.append(1)
+        return original(*given)
+
+    wanted = op.DeletePoints(app.made.name, ids=[1, 2, 3], reason="r")
+    with monkeypatch.context() as first:
+        first.setattr(edit, "_change", killed)
+        with pytest.raises(Killed):
+            fix.fix(settings, wanted)
+    (file,) = settings.fixes.exports.glob("*")
+    file.unlink()
+    if after:
+        with pytest.raises(RepairNeededError, match="1 of the points .* are gone") as caught:
+            fix.fix(settings, wanted)
+        assert ("touch" in str(caught.value.hint), {2, 3} <= set(app.payloads())) == (True, True)
+        file.touch()
+    done = fix.fix(settings, wanted).done[0]
+    assert (done.changed, {1, 2, 3} & set(app.payloads())) == (3, set())
+    assert audit(app.made)[-1].facts.get("lost", 0) == after
+    assert fix.undo(settings, done.log).changed == 3 - after
+    assert {1, 2, 3} & set(app.payloads()) == ({2, 3} if after else {1, 2, 3})

@@ -13,7 +13,8 @@ from tests.harness import Deployment
 from tests.scenarios.app_sql import App, application
 from tests.scenarios.test_orphans import Clock, wanted
 
-from qmigrate.commands import fix
+from qmigrate import op
+from qmigrate.commands import erase, fix
 from qmigrate.errors import RowsError
 from qmigrate.rows import Moment, Query, Rows
 from qmigrate.rows.database import Database
@@ -72,7 +73,7 @@ def test_a_transaction_that_has_not_written_yet_is_waited_for(app, monkeypatch, 
             # What is looked at last is seen, and then it begins.
             check = first_look.check_cap
             monkeypatch.setattr(first_look, "check_cap", lambda *given, **more: (begin(), check(*given, **more))[1])
-        (done,) = fix.fix(app.made.settings(), wanted(app, grace=900)).done
+        (done,) = fix.fix(app.made.settings(), wanted(app, grace="900s")).done
     engine.dispose()
     assert (done.changed, hands.left) == (1, [])
     assert {one for one in app.payloads() if one <= 2} == {1}
@@ -85,7 +86,7 @@ def test_rows_that_a_policy_hides_are_no_orphans(app, grace):
     app.run("ALTER TABLE faces ENABLE ROW LEVEL SECURITY")
     app.run("CREATE POLICY mine ON faces USING (id > 4)")
     with pytest.raises(RowsError, match="row-level security") as caught:
-        fix.fix(app.made.settings(), wanted(app, grace=grace))
+        fix.fix(app.made.settings(), wanted(app, grace=f"{grace}s"))
     assert ("BYPASSRLS" in str(caught.value.hint), app.payloads()) == (True, before)
     # What only looks for rows that are there is no worse for it.
     assert fix.review(app.made.settings(), app.sync()).previews[0].counts["rows"] == 56
@@ -108,7 +109,7 @@ def test_a_replica_is_refused_at_every_look(app, monkeypatch, look):
         still = orphans.Orphans.still
         monkeypatch.setattr(orphans.Orphans, "still", lambda *given: (replica.append(1), still(*given))[1])
     with pytest.raises(RowsError, match="is a replica"):
-        fix.fix(app.made.settings(), wanted(app, grace=900))
+        fix.fix(app.made.settings(), wanted(app, grace="900s"))
     assert app.payloads() == before
 
 
@@ -125,10 +126,10 @@ def test_a_first_look_of_an_earlier_version_is_read(app, monkeypatch):
         return packed(entries)
 
     monkeypatch.setattr(sighting, "packed", older)
-    looked = fix.fix(app.made.settings(), wanted(app, grace=900), wait=False).looked
+    looked = fix.fix(app.made.settings(), wanted(app, grace="900s"), wait=False).looked
     assert [one.strays for one in looked] == [2]
     hands.ahead += timedelta(minutes=16)
-    assert fix.fix(app.made.settings(), wanted(app, grace=900), wait=False).done[0].changed == 2
+    assert fix.fix(app.made.settings(), wanted(app, grace="900s"), wait=False).done[0].changed == 2
 
 
 def test_which_transactions_are_open(app):
@@ -145,3 +146,66 @@ def test_which_transactions_are_open(app):
         assert not rows.open_since(moment)
     engine.dispose()
     rows.close()
+
+
+#: Faces that nobody else uses: of rows that are not seen, more are selected.
+UNUSED = "SELECT id FROM faces WHERE id <= 5 AND id NOT IN (SELECT face FROM uses)"
+#: What deletes, marks or counts by such a query.
+SELECTING = {
+    "delete": lambda app, sql: fix.fix(app.made.settings(), op.DeletePoints(app.made.name, sql=sql, **REST)),
+    "soft": lambda app, sql: fix.fix(app.made.settings(), op.DeletePoints(app.made.name, sql=sql, soft=True, **REST)),
+    "erase": lambda app, sql: erase.erase(app.made.settings(), op.DeletePoints(app.made.name, sql=sql, **REST)),
+    "preview": lambda app, sql: fix.review(app.made.settings(), op.DeletePoints(app.made.name, sql=sql, **REST)),
+    "orphans": lambda app, sql: fix.fix(app.made.settings(), op.DeleteOrphans(app.made.name, sql=sql, grace="0s", **REST)),
+}
+REST = {"reason": "r", "max_share": 1.0}
+
+
+@pytest.fixture
+def used(app) -> App:
+    """Two of the faces are used by somebody else, whose rows a policy hides."""
+    app.run("CREATE TABLE uses (face BIGINT, session INT)")
+    app.run("INSERT INTO uses VALUES (1, 2), (2, 2)")
+    app.run("GRANT SELECT ON uses TO PUBLIC")
+    return app
+
+
+@pytest.mark.parametrize("kind", ["delete", "soft", "erase", "preview"])
+def test_points_are_not_selected_by_rows_that_are_hidden(used, kind):
+    """Where ids go that nobody else uses, a use that is not seen lets a point go."""
+    before = used.made.contents()
+    SELECTING["preview"](used, UNUSED)
+    used.run("ALTER TABLE uses ENABLE ROW LEVEL SECURITY")
+    used.run("CREATE POLICY mine ON uses USING (session = 1)")
+    with pytest.raises(RowsError, match="row-level security"):
+        SELECTING[kind](used, UNUSED)
+    assert used.made.contents() == before
+
+
+@pytest.mark.parametrize("kind", ["delete", "soft", "erase", "sync"])
+def test_nothing_is_changed_by_a_replica(used, monkeypatch, kind):
+    """It may be behind: what it says would take the place of something newer. Only looking at one is nobody's harm."""
+    used.run("UPDATE faces SET person = 'older'")
+    before, execute = used.made.contents(), Database.execute
+
+    def asked(self, connection, sql, *given, **more):
+        return execute(self, connection, sql.replace("pg_is_in_recovery()", "true"), *given, **more)
+
+    monkeypatch.setattr(Database, "execute", asked)
+    act = SELECTING.get(kind, lambda app, _: fix.fix(app.made.settings(), app.sync()))
+    with pytest.raises(RowsError, match="is a replica"):
+        act(used, UNUSED)
+    assert used.made.contents() == before
+    assert fix.review(used.made.settings(), used.sync()).changes == 60
+
+
+@pytest.mark.parametrize("kind", ["delete", "orphans"])
+def test_a_materialized_view_is_refused(used, kind):
+    """It knows no row that came since it was refreshed."""
+    before = used.made.contents()
+    used.run("CREATE MATERIALIZED VIEW known AS SELECT id FROM faces WHERE id > 2")
+    used.run("CREATE VIEW shown AS SELECT id FROM known")
+    used.run("GRANT SELECT ON known, shown TO PUBLIC")
+    with pytest.raises(RowsError, match="reads the materialized view known"):
+        SELECTING[kind](used, "SELECT id FROM shown")
+    assert used.made.contents() == before

@@ -14,7 +14,7 @@ from qmigrate.errors import UnavailableError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
 from qmigrate.steps import edit
-from qmigrate.steps.fixes import bring_back, looks, payload
+from qmigrate.steps.fixes import bring_back, looks, payload, removal
 from qmigrate.store import points as grpc_points
 from qmigrate.store.faults import TransientError
 
@@ -215,3 +215,22 @@ def test_portions_follow_the_speed_of_the_server():
     assert pace.portion(10**6) == 4 * looks.FIRST
     pace.took(1, 60.0)
     assert pace.portion(10**6) == 1
+
+
+@pytest.mark.parametrize("kind", [deleting, setting])
+def test_what_is_written_while_sql_is_asked_stays(made, monkeypatch, kind):
+    """Between the look at the points and the request the conditions are asked again, which may take long."""
+    act, now = kind(made), [0.0]
+    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+    still = removal.Removal.still
+
+    def slow(self, entries):
+        found = still(self, entries)
+        if not now[0]:
+            now[0] += 5
+            written(made, self._place.store, 2)
+        return found
+
+    monkeypatch.setattr(removal.Removal, "still", slow)
+    (done,) = act().done
+    assert (made.contents()[2][0], done.changed_meanwhile) == (NEW, 1)

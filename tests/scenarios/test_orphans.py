@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import unicodedata
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from qmigrate.cli import shell
 from qmigrate.commands import fix, missing, second_look, upgrade
 from qmigrate.errors import PlanError, QmigrateError, RefusedError, UsageError
 from qmigrate.ledger.clock import clock
+from qmigrate.model import statement
 from qmigrate.ports import PayloadEdit, Silent
 from qmigrate.steps.fixes import first_look, orphans
 
@@ -461,3 +463,47 @@ def test_a_first_look_serves_a_resume_and_a_revision(app, monkeypatch):
     app.made.revise("0002", f'def upgrade():\n    return [op.DeleteOrphans("{{name}}", sql="{IDS}", reason="test")]\n')
     upgrade.upgrade(settings)
     assert {one for one in app.payloads() if one <= 5} == set()
+
+
+#: Queries that leave rows out, and what is named; and some that don't.
+CUT = [
+    (f"{IDS} LIMIT 58", "LIMIT 58"),
+    (f"{IDS} ORDER BY id FETCH FIRST 58 ROWS ONLY", "FETCH FIRST"),
+    (f"{IDS} LIMIT 100 OFFSET 3", "LIMIT 100"),
+    (f"{IDS} -- LIMIT 3", None),
+    ("SELECT id FROM faces WHERE id = (SELECT id FROM faces LIMIT 1)", None),
+    ("SELECT id FROM faces WHERE person <> ' limit 3'", None),
+    ("SELECT id, top, offset FROM faces LIMIT ALL", None),
+]
+
+
+@pytest.mark.parametrize(("sql", "named"), CUT)
+def test_a_query_that_is_cut_off_is_told(sql, named):
+    """Rows beyond a limit would look as if they were gone."""
+    assert statement.cut(sql) == named
+
+
+@pytest.mark.parametrize("deployment", ["local"], indirect=True)
+def test_a_query_that_is_cut_off_is_refused(app):
+    """By whatever way it comes: a preset, the command line, a figure."""
+    before = app.payloads()
+    for act in (fix.review, fix.fix):
+        with pytest.raises(RefusedError, match="has LIMIT 58"):
+            act(app.made.settings(), wanted(app, sql=f"{IDS} LIMIT 58", grace="0s"))
+    assert app.payloads() == before
+
+
+@pytest.mark.parametrize("deployment", ["local"], indirect=True)
+def test_an_accent_that_is_written_otherwise_is_the_same(app):
+    """File systems write é as two characters: a row that differs by that alone may be the point's."""
+    both = [unicodedata.normalize(how, "caf\u00e9") for how in ("NFD", "NFC")]
+    app.run("CREATE TABLE assets (name TEXT)")
+    for stored, row in (both, both[::-1]):
+        store = app.made.store()
+        store.edit_payloads(app.made.name, [PayloadEdit([10], {"asset": stored}), PayloadEdit([11], {"asset": "b"})])
+        store.close()
+        app.run("DELETE FROM assets")
+        app.run("INSERT INTO assets VALUES (:name), ('b')", {"name": row})
+        named = wanted(app, sql="SELECT name FROM assets", key="name", id_field="asset", grace="0s")
+        (done,) = fix.fix(app.made.settings(), named).done
+        assert (done.changed, done.counts["written_otherwise"]) == (0, 1)

@@ -128,7 +128,8 @@ def test_points_go_and_their_rows_are_marked(app, tmp_path):
     before, everything = app.made.contents(), app.paths()
     words = ["fix", "retrain", "--preset", "folder", "--reason", "new model"]
     listed = tmp_path / "folders.txt"
-    listed.write_text("/photos/2024/sub\n\n/photos/it's %_\n")
+    # As editors of Windows write it.
+    listed.write_text("\ufeff/photos/2024/sub\n\n/photos/it's %_\n", encoding="utf-8")
     both = ["--value", "/photos/2024", "--from-file", str(listed)]
     shown = call(app.made.root, *words, *both, "--dry-run")
     assert (shown.code, "8 points would go" in shown.out, "retrain_queue" in shown.out) == (0, True, True), shown.text
@@ -423,3 +424,18 @@ def test_a_queue_that_can_not_be_is_refused(app):
         refused = call(app.made.root, *words)
         assert (refused.code, said in refused.err) == (code, True), refused.text
     assert app.made.contents() == before
+
+
+@pytest.mark.parametrize("how", ["queue alone", "unmarked allowed"])
+def test_what_the_database_refuses_is_known_before_any_point_goes(app, how):
+    """A plan shows no constraint: the row of the queue, too, is tried beforehand, in a transaction that is rolled back."""
+    preset = {**app.made.extra["fixes"]["presets"]["folder"], "queue": "strict_queue"}
+    if how == "queue alone":
+        del preset["mark"]
+    app.run("CREATE TABLE strict_queue (value TEXT, reason TEXT, requested_at TIMESTAMP, category INT NOT NULL)")
+    app.made.extra["fixes"]["presets"] = {"folder": preset}
+    app.made.__post_init__()
+    before, given = app.made.contents(), {"allow_unmarked": how != "queue alone"}
+    with pytest.raises(RowsError, match="category"):
+        program.retrain("folder", ["/photos/2024"], reason="r", settings=app.made.settings(), max_share=1.0, **given)
+    assert (app.made.contents(), left(app.made).open_runs) == (before, ())

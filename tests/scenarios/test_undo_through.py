@@ -250,3 +250,23 @@ def test_payloads_of_points_whose_ids_nobody_can_tell_stay_as_they_are(tmp_path)
         fix.undo(made.settings(), log)
     assert "snapshot list" in refused.value.hint
     assert set(kinds(made).values()) == {"all", alone}
+
+
+@pytest.mark.parametrize("deployment", ["local"], indirect=True)
+def test_what_another_revision_of_the_name_has_made_stays_away(pair):
+    """Taken back, written otherwise and applied again: the points have vectors of what it said before."""
+    made, _ = pair
+    body = EMBED.replace("VECTOR", "b").replace("HOW", "stop")
+    file = made.revise("0002", body)
+    upgrade.upgrade(made.settings())
+    log = deleted(made, 1)
+    for again in (body, body.replace('text="path"', 'text="kind"')):
+        rollback.rollback(made.settings(), "0001", writes="discard")
+        file.unlink()
+        made.last = "0001"
+        file = made.revise("0002", again)
+        upgrade.upgrade(made.settings())
+        if again == body:
+            assert fix.undo_review(made.settings(), log).changes == 1
+    with pytest.raises(RefusedError, match="0002, which was taken back since"):
+        fix.undo(made.settings(), log)

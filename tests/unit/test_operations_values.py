@@ -47,6 +47,8 @@ def by_length(point):
         (lambda: WriteBack("UPDATE a SET b = 1; DROP TABLE a"), "several statements in one"),
         (lambda: WriteBack("UPDATE a SET b = :id"), "no WHERE"),
         (lambda: WriteBack("WITH c AS (SELECT 1) UPDATE a SET b = :id"), "no WHERE"),
+        (lambda: WriteBack("UPDATE a SET b = (SELECT c FROM d WHERE e = :id)"), "no WHERE"),
+        (lambda: WriteBack("DELETE FROM a USING (SELECT f(g(c)) FROM d WHERE e = :id) h"), "no WHERE"),
         (lambda: WriteBack("UPDATE a SET b = ':id' WHERE c"), "doesn't name :id"),
         (lambda: WriteBack("UPDATE a SET b = :now WHERE id = :idd"), "a parameter :idd without a value"),
         (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"now": "x"}), ":now has a value already"),

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from qmigrate.errors import QmigrateError
@@ -22,6 +24,8 @@ _LOOKED_AT = 1000
 _NAMED = 3
 #: What one value, and what several of a kind are called.
 _PLURAL = {"text": "texts", "number": "numbers", "boolean": "booleans", "object": "objects", "list": "lists"}
+#: Seconds since 1970 that are a time: from 1973 on, and so far ahead that milliseconds are none.
+_LEAST, _MOST = 100_000_000, 100_000_000_000
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 _TEXT_MATCHES = ("text", "text_any", "phrase", "prefix")
 
@@ -47,21 +51,53 @@ def misfits(store: Store, address: str, edit: JsonObject) -> tuple[str, ...]:
     for key, values in _asked(edit):
         for value in values:
             wanted.setdefault(key, {}).setdefault(_kind(value), []).append(value)
-    if not wanted:
+    aged = (edit.get("older_than") or {}).get("field")
+    if not wanted and aged is None:
         return ()
     try:
-        seen, points = _seen(store, address, list(wanted))
+        seen, points = _seen(store, address, [*wanted, *([aged] if aged is not None else [])])
     except QmigrateError:
         # The deletion itself says what is wrong.
         return ()
-    return tuple(line for key, kinds in wanted.items() for line in _misfits(key, kinds, seen[key], points))
+    of_values = (line for key, kinds in wanted.items() for line in _misfits(key, _kinds_of(seen[key]), kinds, points))
+    return (*of_values, *(_timeless(aged, seen[aged], points) if aged is not None else ()))
 
 
-def _misfits(key: str, kinds: Mapping[str, list[Any]], seen: Mapping[str, int], points: int) -> Iterator[str]:
+def _timeless(key: str, seen: Sequence[Any], points: int) -> Iterator[str]:
+    """Why an age selects nothing: the field is not there, or holds what is no time."""
     if not points:
         return
     if not seen:
-        yield f"`{key}` is in none of the {points:,} points that were looked at"
+        yield _in_none(key, points)
+    elif not any(map(_is_time, seen)):
+        yield (
+            f"`{key}` holds {json.dumps(seen[0], ensure_ascii=False, default=str)[:60]}, for example, which is neither "
+            "a text of a time nor seconds since 1970: no age selects it"
+        )
+
+
+def _is_time(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            return bool(datetime.fromisoformat(value.strip()))
+        except ValueError:
+            return False
+    return isinstance(value, int | float) and not isinstance(value, bool) and _LEAST <= value < _MOST
+
+
+def _in_none(key: str, points: int) -> str:
+    return f"`{key}` is in none of the {points:,} points that were looked at"
+
+
+def _kinds_of(values: Sequence[Any]) -> Mapping[str, int]:
+    return Counter(map(_kind, values))
+
+
+def _misfits(key: str, seen: Mapping[str, int], kinds: Mapping[str, list[Any]], points: int) -> Iterator[str]:
+    if not points:
+        return
+    if not seen:
+        yield _in_none(key, points)
         return
     held = " and ".join(_PLURAL[kind] for kind in sorted(seen))
     for kind, values in kinds.items():
@@ -79,16 +115,14 @@ def _hint(value: Any, seen: Mapping[str, int]) -> str:
     return ""
 
 
-def _seen(store: Store, address: str, keys: list[str]) -> tuple[dict[str, dict[str, int]], int]:
-    """Field -> kinds of its values, and how many points were looked at."""
-    seen: dict[str, dict[str, int]] = {key: {} for key in keys}
+def _seen(store: Store, address: str, keys: list[str]) -> tuple[dict[str, list[Any]], int]:
+    """Field -> its values, and how many points were looked at."""
+    seen: dict[str, list[Any]] = {key: [] for key in keys}
     for page in store.scan(address, page=_LOOKED_AT, payload=keys, vectors=False):
         for stored in page:
             payload = records.payload_of(stored)
             for key in keys:
-                for value in values_at(payload, key):
-                    if value is not None:
-                        seen[key][_kind(value)] = seen[key].get(_kind(value), 0) + 1
+                seen[key] += [value for value in values_at(payload, key) if value is not None]
         return seen, len(page)
     return seen, 0
 

@@ -212,8 +212,7 @@ def retrain(
             if expect is not None:
                 pairs = zip(tuple(chosen), found, strict=True)
                 chosen[:] = [(operation, {**edit, "expect": seen.changes}) for (operation, edit), seen in pairs]
-            if not wish.allow_unmarked:
-                _refuse_unmarked(opened.settings.for_collection(name), edits, found)
+            _try_marks(opened.settings.for_collection(name), edits, found, unmarked=wish.allow_unmarked)
 
         result = run_fix(
             opened,
@@ -226,28 +225,32 @@ def retrain(
         return _result(opened, name, result)
 
 
-def _refuse_unmarked(settings: Settings, edits: Edits, found: Sequence[Preview]) -> None:
-    """Points without a marked row would be gone for good: nothing would train them again.
+def _try_marks(settings: Settings, edits: Edits, found: Sequence[Preview], *, unmarked: bool) -> None:
+    """Have every statement done once, without effect: what a database only refuses then would leave points without it.
+
+    Points without a marked row would be gone for good: nothing would train them again.
+
+    Args:
+        unmarked: that is allowed.
 
     Raises:
+        RowsError: a statement, or the row of the queue, is refused.
         RefusedError: no row would be marked for a value whose points would go.
     """
-    unmarked = {}
+    refused = {}
     for (_, edit), seen in zip(edits, found, strict=True):
-        if not seen.changes or not edit["mark"]["statements"]:
-            continue
         rows = rows_of(settings, edit, seen.changes)
-        if not any(rows.values()):
-            unmarked[str(edit["mark"]["value"])] = seen.changes
-    if unmarked:
-        named = ", ".join(list(unmarked)[:5]) + (f" and {len(unmarked) - 5:,} more" if len(unmarked) > 5 else "")
-        points = counted(sum(unmarked.values()), "point")
+        if seen.changes and edit["mark"]["statements"] and not any(rows.values()) and not unmarked:
+            refused[str(edit["mark"]["value"])] = seen.changes
+    if refused:
+        named = ", ".join(list(refused)[:5]) + (f" and {len(refused) - 5:,} more" if len(refused) > 5 else "")
+        points = counted(sum(refused.values()), "point")
         raise RefusedError(
             f"{points} would be deleted for {named}, and the statements of the preset mark no row there, so nothing "
             "would be trained again",
             hint="compare the WHERE of the statements (--dry-run shows them) with the rows; --allow-unmarked deletes "
             "the points all the same",
-            facts={"unmarked": unmarked},
+            facts={"unmarked": refused},
         )
 
 

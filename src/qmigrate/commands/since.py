@@ -23,17 +23,27 @@ def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
     """
     path = Path(str(row.facts.get("file")))
     try:
-        known = archive.summary(path).header.facts.get("applied") if path.is_file() else None
+        facts = archive.summary(path).header.facts if path.is_file() else {}
     except ArchiveError:
-        known = None
+        facts = {}
+    known, said = facts.get("applied"), facts.get("by") or {}
     if known is None:
         return ()
     applied = opened.ledger.applied(str(row.collection))
-    gone = [one for one in known if one not in {entry.revision for entry in applied}]
+    now = {entry.revision: entry for entry in applied}
+    gone = [one for one in known if one not in now]
+    if not gone:
+        # One of the same name may say something else by now: taken back, written otherwise, and applied again.
+        gone = [one for one in known if one in said and _is_another(now[one], *said[one])]
     if gone:
         why = f"they are of after revision {gone[-1]}, which was taken back since"
         raise _refused(row, why, f"apply {gone[-1]} again")
     return tuple(ref for entry in applied if entry.revision not in known for ref in _of(opened, row, entry))
+
+
+def _is_another(entry: Applied, checksum: str, run: int | None) -> bool:
+    """Whether a revision was applied again since, by a file that says something else; accepted words are none."""
+    return entry.checksum != checksum and entry.run != run
 
 
 def _of(opened: Session, row: DeletionRow, entry: Applied) -> list[OpRef]:

@@ -10,6 +10,12 @@ _OPAQUE = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$",
     re.DOTALL,
 )
+#: What bounds how many rows come, as databases say it.
+_CUT = re.compile(
+    r"\blimit\s+(?!all\b|null\b)[\w:(]+|\boffset\s+[\d:(]+|\bfetch\s+(?:first|next)\b|\btablesample\b|"
+    r"\bselect\s+top\b\s*\(?\s*\d*|\brownum\b",
+    re.IGNORECASE,
+)
 _CHANGES = ("update", "insert", "delete", "merge", "with")
 _READS = ("select", "with", "values", "table")
 
@@ -41,6 +47,12 @@ def problem_of_change(sql: object) -> str | None:
     if any(_is_boundless(level, plain) for level in _levels(plain)):
         return "the statement has no WHERE of its own, so it would change every row"
     return None
+
+
+def cut(sql: str) -> str | None:
+    """What in a query leaves out rows for their number alone, such as a LIMIT; None where nothing does."""
+    found = _CUT.search(outside(bare(sql)))
+    return " ".join(found.group().upper().split()) if found else None
 
 
 def _is_boundless(level: str, plain: str) -> bool:

@@ -33,11 +33,15 @@ class Database:
         writes: whether transactions may write; by default the database itself refuses it.
         whole: a row that is not seen counts as gone, so every transaction sees to it that none is hidden: it refuses a
             replica, and rows that a policy keeps from this user.
+        fresh: what a row says takes the place of something newer where it is behind: a replica is refused.
     """
 
-    def __init__(self, url: str, name: str, *, writes: bool = False, whole: bool = False) -> None:
+    def __init__(
+        self, url: str, name: str, *, writes: bool = False, whole: bool = False, fresh: bool = False
+    ) -> None:
         self.name = name
         self._whole = whole
+        self._fresh = whole or fresh
         self._url = with_driver(url)
         self._writes = writes
         self._engine: Engine | None = None
@@ -151,7 +155,8 @@ class Database:
         asked = {"postgresql": "SELECT pg_is_in_recovery()"} | dict.fromkeys(MYSQL, "SELECT @@global.read_only")
         if self.backend in asked and self.execute(connection, asked[self.backend]).scalar_one():
             raise RowsError(
-                f"the database {self.name} is a replica: a row that is not there yet would look as if it were gone",
+                f"the database {self.name} is a replica: a row that is not there yet would look as if it were gone, "
+                "and one that was changed as if it were not",
                 hint="name the primary under databases: in qmigrate.yaml",
             )
 
@@ -164,7 +169,7 @@ class Database:
                 self.execute(connection, "SET row_security = off")
         elif self.backend in MYSQL:
             self.execute(connection, "SET SESSION TRANSACTION READ ONLY")
-        if self._whole:
+        if self._fresh:
             self.refuse_replica(connection)
         return connection
 

@@ -46,6 +46,7 @@ class Query:
         parameters: values of its ``:parameters``.
         of_values: the key is no id of a point, but an id of the application that points have in a payload field.
         whole: a row that is not seen counts as gone; see :class:`qmigrate.rows.database.Database`.
+        fresh: what a row says is written somewhere; likewise.
     """
 
     sql: str
@@ -54,6 +55,7 @@ class Query:
     parameters: Mapping[str, Any] | None = None
     of_values: bool = False
     whole: bool = False
+    fresh: bool = False
 
 
 class Rows:
@@ -78,7 +80,7 @@ class Rows:
         self.query = query
         self.name = name
         self._keys: Keys = ValueKeys() if query.of_values else PointKeys()
-        self._database = Database(url, name, whole=query.whole)
+        self._database = Database(url, name, whole=query.whole, fresh=query.fresh)
         self._shape: tuple[str, tuple[str, ...], int | type | None] | None = None
 
     def __repr__(self) -> str:
@@ -299,6 +301,8 @@ class Rows:
     def _columns(self, connection: Connection, also: Sequence[str]) -> tuple[str, tuple[str, ...], int | type | None]:
         """The key, the columns, and PostgreSQL's type of the key; checked against what the query really has."""
         if self._shape is None or also:
+            if self.query.whole and self._shape is None:
+                self._refuse_copies(connection)
             described = self._described(connection)
             names = [name for name, _ in described]
             for column in (self.query.key, *self.query.columns, *also):
@@ -320,6 +324,25 @@ class Rows:
         """The names of the query's columns, and what the driver calls their types."""
         with closing(self._execute(connection, self._wrapped("SELECT *", "WHERE 1 = 0"))) as result:
             return [(entry[0], entry[1]) for entry in result.cursor.description or ()]
+
+    def _refuse_copies(self, connection: Connection) -> None:
+        """See that no row is hidden by a copy that is behind, as a materialized view is until it is refreshed.
+
+        Raises:
+            RowsError: the query reads one.
+        """
+        if self._database.backend != "postgresql":
+            return
+        plan = self._execute(connection, f"EXPLAIN (VERBOSE, FORMAT JSON) {self._wrapped('SELECT *')}").scalar_one()
+        asked = "SELECT relkind = 'm' FROM pg_class WHERE oid = to_regclass(format('%I.%I', :schema, :relation))"
+        for schema, relation in sorted(set(_relations(plan))):
+            named = [bound("schema", schema), bound("relation", relation)]
+            if self._database.execute(connection, asked, *named).scalar():
+                raise RowsError(
+                    f"the query on {self.name} reads the materialized view {relation}: a row that came since it was "
+                    "refreshed would look as if it were gone",
+                    hint="ask the tables that it is made of",
+                )
 
     def _sample(self, connection: Connection) -> type | None:
         """The type of a value of the key column; None without a row, and in SQLite, where each may have its own."""
@@ -377,3 +400,15 @@ def _way_to(column: str, names: Sequence[str]) -> str:
         said = f"--json-column {quote(outer)} (json=[{outer!r}] in Python and presets)"
         return f"{said} reads {inside} inside the JSON of {outer}, be it jsonb or text"
     return "name it in the SELECT: … AS " + column
+
+
+def _relations(plan: Any) -> Iterator[tuple[str, str]]:
+    """Schema and name of every relation in a plan of PostgreSQL."""
+    if isinstance(plan, list):
+        for one in plan:
+            yield from _relations(one)
+    elif isinstance(plan, Mapping):
+        if "Relation Name" in plan and "Schema" in plan:
+            yield plan["Schema"], plan["Relation Name"]
+        for one in plan.values():
+            yield from _relations(one)

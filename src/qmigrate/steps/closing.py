@@ -29,7 +29,7 @@ from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.observe import lacks_seal
 from qmigrate.steps.further import EARLIER, recorded
-from qmigrate.steps.owned import own, reach, release
+from qmigrate.steps.owned import nothing_of_ours, own, reach, release
 from qmigrate.steps.work import Work
 
 #: Work of somebody else, for the closing transaction.
@@ -179,7 +179,7 @@ def _recorded(
     generation = work.generation(target)
     applied = _applied_after(work)
     embedders = _kept_embedders(_known_embedders(work), declared)
-    if generation is None:
+    if generation is None or nothing_of_ours(work, target):
         return [], embedders
     settings = generation.settings
     if changes is not None:

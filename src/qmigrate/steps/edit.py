@@ -17,11 +17,11 @@ from qmigrate.steps.fixes.bring_back import exported_by
 from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.fixes.journal import journal_name, windows, write, write_ids
 from qmigrate.steps.fixes.kinds import opened
-from qmigrate.steps.fixes.looks import LONGEST, WORTH, Look, OldLookError
+from qmigrate.steps.fixes.looks import LONGEST, QUICK, WORTH, Look, OldLookError
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap, consented
 from qmigrate.steps.fixes.sighting import forget
-from qmigrate.steps.owned import check_begun, own, reach
+from qmigrate.steps.owned import check_begun, nothing_of_ours, own, reach
 from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import TransientError
@@ -42,6 +42,9 @@ def select(step: EditPoints, work: Work) -> Facts:
     live = work.store.describe(reach(work, step.target))
     if live is None:
         raise RepairNeededError(f"{step.target}, which serves {work.collection}, is not in Qdrant any more")
+    if nothing_of_ours(work, step.target):
+        work.progress.say(f"{work.collection} was deleted and made again by another client: nothing is given back")
+        return Found().to_json()
     if live.status == "red" or live.problem:
         raise RefusedError(
             f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
@@ -80,9 +83,41 @@ def export(step: EditPoints, work: Work) -> Facts:
         return {}
     began = started_at(work.lease.ledger, work.run)
     path = run_file(work.settings.fixes.exports, step.target, work.run, str(work.step), started=began)
+    return _exported(step, work, path)
+
+
+def _exported(step: EditPoints, work: Work, path: Path, done: int = 0) -> Facts:
     with opened(_place(work, step), step.edit) as fix:
-        kept = fix.export(path, windows(work.lease.ledger, _journal(work)), work.tick)
+        kept = fix.export(path, windows(work.lease.ledger, _journal(work), done), work.tick)
     return {"file": str(path), **kept} if kept.get("points") else {}
+
+
+def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
+    """No point goes that is not in the file: whoever goes on may be another host, or have lost its disk.
+
+    What is still there is exported again, where nothing is gone yet, or a person has said that the file is lost.
+
+    Raises:
+        RepairNeededError: some are gone, and their file is not here.
+    """
+    said = work.facts("export").get("file")
+    path = Path(said) if said else None
+    if path is None or (path.is_file() and path.stat().st_size):
+        return
+    lost = 0
+    for entries in windows(work.lease.ledger, _journal(work)):
+        lost += len(entries) - len(work.store.fetch_ids(reach(work, step.target), [entry.id for entry in entries]))
+        work.tick()
+    if lost and not path.is_file():
+        raise RepairNeededError(
+            f"{lost:,} of the points of {work.collection} that are to be deleted are gone, and {path}, which they are "
+            "in, is not here",
+            hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
+            f"if it is lost: touch {quote(path)} says so; what is left is then exported there before it goes",
+        )
+    done.update({"lost": lost} if lost else {})
+    work.progress.say(f"{work.collection}: exported again, since {path.name} was not there any more")
+    _exported(step, work, path, done["entries"])
 
 
 def change(step: EditPoints, work: Work) -> Facts:
@@ -95,6 +130,7 @@ def change(step: EditPoints, work: Work) -> Facts:
     done = dict(work.facts("change")) or {"entries": 0, "changed": 0, "moved": 0, "gone": 0}
     if not selected:
         return done
+    _see_export(step, work, done)
     work.progress.begin(work.collection, "change", selected, done["entries"])
     hand = Hand(own(work, step.target), work.store, work.tick)
     throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
@@ -179,13 +215,22 @@ class _Portion:
         for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
             counted[name] = states.count(state)
         there = [entry for entry, state in zip(self._entries, states, strict=True) if state == "before"]
-        agreed = self._fix.still(there)
+        agreed = self._still(there)
         self.left.append(len(agreed))
         counted["moved"] += len(there) - len(agreed)
         counted["changed"] += len(agreed)
         if agreed:
             self._write(agreed, look)
         return counted
+
+    def _still(self, there: Sequence[Entry]) -> list[Entry]:
+        """Those that are still meant, and are still what they were: SQL may have taken its time to say so."""
+        asked = Look()
+        agreed = self._fix.still(there)
+        if not agreed or self._fix.looks_again or asked.age < QUICK:
+            return agreed
+        states = self._fix.states(agreed, writing=True)
+        return [entry for entry, state in zip(agreed, states, strict=True) if state == "before"]
 
     def _write(self, agreed: Sequence[Entry], look: Look) -> None:
         slow, self._slow = self._slow, True
@@ -271,6 +316,7 @@ def close(step: EditPoints, work: Work) -> Facts:
         "file": work.facts("export").get("file"),
         "not_changed": {"changed_meanwhile": changed["moved"], "gone": changed["gone"]},
     }
+    facts |= {"lost": changed["lost"]} if changed.get("lost") else {}
     report = {"select": found, "change": changed, "verify": work.facts("verify")}
     taken_back = bool(step.edit.get("drops"))
     # That a deletion found nothing is recorded, too; and rows are marked although there was no point.

@@ -25,6 +25,8 @@ from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store import records
 
+#: Ids behind which is noted how far it came.
+_PORTION = 500
 #: What an edit says of the points, which would name a person: it goes when the run is over.
 _NAMES = ("ids", "filter", "prefix", "sql")
 
@@ -84,10 +86,29 @@ def change(step: Erase, work: Work) -> Facts:
     throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
     work.progress.begin(work.collection, "erase", sum(there.values()))
     for physical in erasure.present:
-        generations.delete(work, physical, ids.get(erasure.spaces.of(physical), ()), throttle)
+        mine = ids.get(erasure.spaces.of(physical), set())
+        if physical == step.target:
+            _delete_live(work, physical, mine, throttle)
+        else:
+            generations.delete(work, physical, mine, throttle)
     work.progress.end(f"{sum(there.values()):,} points of {len(there):,} generations")
     # Counted when they were selected: what an interrupted try has deleted isn't there to be counted any more.
     return {"changed": there.get(step.target, 0), "moved": 0, "gone": 0, "generations": there}
+
+
+def _delete_live(work: Work, physical: str, ids: set[PointId], throttle: Throttle) -> None:
+    """Delete points of what serves; of those that an earlier attempt has deleted only what is still the very point.
+
+    It may have been interrupted long ago, and the application may have written a point again since.
+    """
+    ordered, before = sorted(ids, key=records.order_key), work.facts("change")
+    through = len(ordered) if "changed" in before else int(before.get("through", 0))
+    generations.delete(work, physical, _unchanged(work, set(ordered[:through])), throttle)
+    for part in parts(iter(ordered[through:]), _PORTION):
+        generations.delete(work, physical, part, throttle)
+        through += len(part)
+        if through < len(ordered):
+            work.note({"through": through})
 
 
 def forget(step: Erase, work: Work) -> Facts:

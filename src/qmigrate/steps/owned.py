@@ -89,6 +89,11 @@ def check_begun(work: Work, physical: str) -> None:
         check_same(work, physical)
 
 
+def nothing_of_ours(work: Work, physical: str) -> bool:
+    """Whether an abort finds another collection under the name: what its run has changed went with the one before."""
+    return work.job.supersedes is not None and not is_same(work, physical)
+
+
 def own(work: Work, physical: str) -> EpochAlias:
     """The alias to write to `physical` through, made when it isn't there."""
     alias = own_alias(physical, work.lease.epoch)

@@ -327,7 +327,7 @@ def text_of(file: str, option: str) -> str:
         UsageError: it can't be read, or is not UTF-8.
     """
     try:
-        with click.open_file(file, encoding="utf-8") as opened:
+        with click.open_file(file, encoding="utf-8-sig") as opened:
             return str(opened.read())
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.argument("collection", required=False)
 @click.option("--preset", required=True, metavar="NAME", help="Of fixes.presets, with mark: or queue:.")
 @click.option("--value", "values", multiple=True, metavar="VALUE", help="Of its :value, \"90\" is a text; repeatable.")
-@click.option("--from-file", type=click.File(encoding="utf-8"), metavar="FILE", help="A value per line; - for stdin.")
+@click.option(
+    "--from-file", type=click.File(encoding="utf-8-sig"), metavar="FILE", help="A value per line; - for stdin."
+)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of another parameter; may be repeated.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for audit and rows; wanted unless the preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and run no statement.")

@@ -106,7 +106,7 @@ def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterato
 
     One of another ledger, in a folder that several projects share, holds other points under the same name.
     """
-    told = {Path(row.facts["file"]) for row in rows if row.facts.get("file")}
+    told = {*(Path(row.facts["file"]) for row in rows if row.facts.get("file")), *_recorded(work)}
     folders = (work.settings.fixes.exports, work.settings.archives)
     for path in sorted({*(one for folder in folders for one in folder.glob(f"*{archive.SUFFIX}")), *told}):
         if not path.is_file():
@@ -126,6 +126,18 @@ def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterato
                 f"{path} is an archive of {header.name} of another ledger, which may need it: it was left as it is; "
                 "where it holds the same points, erase them there, or delete it"
             )
+
+
+def _recorded(work: Work) -> Iterator[Path]:
+    """Files that rebuilds have left, wherever the folders of the settings were then."""
+    ledger = work.lease.ledger
+    for row in ledger.deletions():
+        if row.collection == work.collection and row.facts.get("archive"):
+            yield Path(row.facts["archive"])
+    for one in ledger.history(work.collection):
+        place = ((one.report or {}).get("snapshot") or {}).get("place")
+        if place:
+            yield Path(place)
 
 
 def _clear_file(

@@ -14,6 +14,7 @@ from datetime import datetime
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.ledger.clock import clock
+from qmigrate.model import statement
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.ids import differing, points_of
 from qmigrate.model.schema import JsonObject
@@ -47,6 +48,12 @@ class Orphans(Removal):
         super().__init__(place, edit)
         sql = edit["sql"]
         self._field: str | None = edit.get("id_field")
+        cut = statement.cut(sql["sql"])
+        if cut:
+            raise RefusedError(
+                f"the query has {cut}: a row that it leaves out would look as if it were gone, and its point an orphan",
+                hint="let it return every row that a point may have",
+            )
         said = (sql["sql"], sql["key"], (), sql.get("parameters") or {})
         query = Query(*said, of_values=self._field is not None, whole=True)
         self._sql = Rows(place.settings.database(sql["database"]), query, name=sql["database"])

@@ -68,7 +68,8 @@ class Removal:
         self._undisturbed = Undisturbed(place.store, place.address, place.exported)
         sql = edit.get("sql")
         if sql is not None:
-            query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {})
+            # What is not seen may select more: ids that nobody else uses, say.
+            query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {}, whole=True)
             self._rows = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
 
     def portion(self) -> int:
@@ -111,6 +112,7 @@ class Removal:
         place = self._place
         since = dict(lone_barrier(place.store, place.address))
         live = described(place.store, place.address)
+        applied = place.ledger.applied(place.collection)
         header = Header(
             kind=DELETED,
             name=place.collection,
@@ -121,7 +123,10 @@ class Removal:
             source=place.store.capabilities.label,
             created_at=datetime.now(UTC),
             # By which an undo knows what came since.
-            facts={"applied": [one.revision for one in place.ledger.applied(place.collection)]},
+            facts={
+                "applied": [one.revision for one in applied],
+                "by": {one.revision: [one.checksum, one.run] for one in applied},
+            },
         )
         return {"points": archive.write(path, header, self._pages(entries, tick)).points, "since": since}
 
