@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from tests.harness import ADD, INDEX, by_hand, make_point, write
 from tests.scenarios.plain_names import SCHEMA, plain
@@ -96,12 +98,8 @@ def stops(deployment, monkeypatch, place) -> None:
         upgrade.upgrade(deployment.settings())
     make_again(deployment)
     for verb in (upgrade.upgrade, back.abort, upgrade.upgrade):
-        try:
+        with nullcontext() if verb is back.abort else pytest.raises(RepairNeededError):
             verb(deployment.settings())
-        except RepairNeededError as error:
-            assert verb is upgrade.upgrade, error
-        else:
-            assert verb is back.abort
         assert set(deployment.contents()) == {901}
         assert seal_of(deployment) is None
     with pytest.raises(RepairNeededError, match="no seal any more"):

@@ -382,7 +382,7 @@ def _run_planned(
         world = observe(session.ledger, session.store, only=[name])
         state = world.collections[name]
         beside = unfinished or (state.held and item.job.beside_held)
-        # An unfinished run may have gone on, and died, while the lease was waited for: what is to be undone is more then.
+        # An unfinished run may have gone on, and died, while the lease was waited for: more is to be undone then.
         moved = state.basis(journal=unfinished) != item.job.basis
         if moved or (state.open_run is not None and not beside):
             raise MovedError

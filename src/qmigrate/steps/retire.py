@@ -264,9 +264,10 @@ def _refuse_names(step: Retire, work: Work) -> None:
     if names:
         hint = None
         if work.job.supersedes is not None:
+            named = ", ".join(map(quote, sorted(names)))
             hint = (
-                f"qmigrate upgrade finishes the run; or point {', '.join(map(quote, sorted(names)))} where it led before, "
-                f"then qmigrate abort {quote(work.collection)}"
+                f"qmigrate upgrade finishes the run; or point {named} where it led before, then "
+                f"qmigrate abort {quote(work.collection)}"
             )
         raise RefusedError(
             f"{step.target} is in use: {', '.join(sorted(names))} points to it; it was left as it is", hint=hint

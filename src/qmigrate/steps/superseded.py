@@ -37,8 +37,8 @@ def _refuse_last_copy(build: Build, work: Work) -> None:
         raise RefusedError(
             f"{source}, which {target} was built from, {now}: {target} holds the only copy of its points, so it was "
             "left as it is",
-            hint=f"restore {source} from a snapshot, or copy what you need from {target}, and delete {target} in Qdrant "
-            f"when nobody needs it; then qmigrate abort {quote(work.collection)}",
+            hint=f"restore {source} from a snapshot; or copy what you need from {target}, delete {target} in Qdrant, "
+            f"then qmigrate abort {quote(work.collection)}",
         )
 
 
