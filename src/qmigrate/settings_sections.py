@@ -120,7 +120,7 @@ class LimitSettings:
         lock_timeout: how long to wait for a lease that another process holds.
         lease_ttl: how long a lease outlives its last renewal.
         max_quarantine: how many points may fail to be embedded before a run stops: a count (``50``) or a share of the
-            points (``0.01``); None for 0.1 % of them, or 10 where that is more.
+            points (``0.01``); None for 0.1 % of them, or 10 where that is more, but never all of them.
         ready_timeout: how long a built collection may take until it is indexed.
         settle: how long to wait for a source that is still optimizing.
         freeze: how long a source may refuse writes before a swap.

@@ -450,6 +450,23 @@ def test_a_file_of_before_gives_a_point_back_whole_or_not_at_all(made, words, mo
     assert all(sorted(found[key][1]) == ["b", "c"] for key in ids_of(BAD))
 
 
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+@pytest.mark.parametrize("how", [KEEP, DROP], ids=["kept", "dropped"])
+def test_nothing_goes_live_whose_every_point_has_failed(made, words, how):
+    """A few points may fail by default, but not all of a small collection: an embedder that is down would empty it."""
+    store = made.store()
+    store.delete(made.name, [make_point(number).id for number in range(POINTS) if number not in BAD])
+    store.close()
+    made.revise("0002", how)
+    before = made.contents()
+    with pytest.raises(QuarantineError, match="3 of 3 points .* and 2 may"):
+        upgrade.upgrade(made.settings())
+    assert made.contents() == before
+    del words.wrong[make_point(5).payload["text"]]
+    upgrade.upgrade(made.settings())
+    assert made.row().state == "ready"
+
+
 def test_no_vector_is_filled_further_by_another_model(made, words):
     """Neither --retry nor the undo of a deletion puts vectors of another model among those of the recorded one."""
     fix.fix(made.settings(), op.DeletePoints(made.name, ids=[3], max_share=1.0, reason="a test"))

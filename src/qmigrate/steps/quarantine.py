@@ -130,7 +130,9 @@ def allowed(work: Work, points: int) -> tuple[int, int]:
     """How many points may fail, and of how many."""
     wanted = work.settings.limits.max_quarantine
     if wanted is None:
-        return max(USUAL_COUNT, int(points * USUAL_SHARE)), points
+        usual = max(USUAL_COUNT, int(points * USUAL_SHARE))
+        # Where all of them fail, it is not the points that are wrong.
+        return (min(usual, points - 1) if points else usual), points
     return (wanted if isinstance(wanted, int) else int(points * wanted)), points
 
 
