@@ -54,6 +54,7 @@ class Retry:
         self._place = place
         self._edit = edit
         self._groups = {(one["generation"], one["vector"]): one for one in edit["groups"]}
+        self._checksums = Checksums(place)
         self._fillings: dict[tuple[str, str], Embed] = {}
         self._made: dict[PointId, dict[str, Any]] = {}
         self._ways: dict[str, OtherIds | None] = {}
@@ -248,8 +249,7 @@ class Retry:
         filling = self._filling(key)
         assert self._place.code is not None  # noqa: S101  it was needed for the filling
         inputs = [embed_input(filling, records.payload_of(points[one])) for one in ids]
-        checksums = Checksums(self._place)
-        inputs = checksums.checked(filling, ids, lambda at: records.payload_of(points[ids[at]]), inputs)
+        inputs = self._checksums.checked(filling, ids, lambda at: records.payload_of(points[ids[at]]), inputs)
         fit = [place for place, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)]
         embedder, params = self._place.code.embedder(filling.embedder), self._params(key)
         made = embed_all(embedder, [inputs[place] for place in fit], size=params.get("size"))
