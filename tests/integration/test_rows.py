@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from qmigrate.errors import DatabaseError, RowsError
 from qmigrate.model.ids import points_of
 from qmigrate.model.sql_value import plain
-from qmigrate.rows import Marking, Marks, Query, Rows
+from qmigrate.rows import Marking, Marks, Query, Rows, reader
 from qmigrate.rows.statement import Statement
 from qmigrate.store import records
 
@@ -82,7 +82,7 @@ def test_rows_come_in_qdrant_s_order_whatever_type_the_ids_have(database, kind, 
     assert read(asking, lambda rows: rows.count()) == len(ids)
 
 
-#: Column -> how it may hold a UUID beside the four usual spellings.
+#: Column -> how it may hold a UUID beside the usual spellings.
 WRITTEN = {
     "mixed case": ("TEXT", lambda one: one[:9].upper() + one[9:]),
     "mixed case without hyphens": ("TEXT", lambda one: one[:9].upper() + one[9:].replace("-", "")),
@@ -114,6 +114,49 @@ def test_a_row_is_found_however_its_id_is_written(database, how, of_values):
             assert "lower(" in caught.value.hint
         else:
             assert [one for one, _ in rows.ordered()] == sorted(UUIDS[:9])
+
+
+#: Column -> how it holds each UUID, and what of it a look-up by usual spellings can't find.
+UNUSUAL = {
+    "as usual": ("TEXT", str, ()),
+    "in braces": ("TEXT", lambda one: f"{{{one}}}", ()),
+    "in capitals and braces": ("TEXT", lambda one: f"{{{one.upper()}}}", ()),
+    "mixed case": ("TEXT", lambda one: one[:9].upper() + one[9:], UUIDS[:9]),
+    "one of them padded": ("TEXT", lambda one: one if one != UUIDS[3] else f"{one}  ", UUIDS[3:4]),
+    "padded by the column": ("CHAR(40)", str, ()),
+    "numbers": ("BIGINT", lambda one: uuid.UUID(one).int % 2**40, ()),
+}
+
+
+@pytest.mark.parametrize("how", UNUSUAL)
+@pytest.mark.parametrize("most", [100, 0])
+def test_what_a_look_up_does_not_find_is_told_by_the_column(database, monkeypatch, how, most):
+    """One reading says which ids need a thorough look; where these are too many, all do."""
+    monkeypatch.setattr(reader, "_UNUSUAL", most)
+    kind, write, left = UNUSUAL[how]
+    url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
+    database("INSERT INTO t VALUES (:id, :v)", rows=[{"id": write(one), "v": v} for v, one in enumerate(UUIDS[:9])])
+    with closing(asked(url, "SELECT id, v FROM t")) as rows:
+        found = rows.unusual()
+        usual = rows.of([*UUIDS[:9], 7], thorough=False)
+        assert usual.keys() == (set() if how == "numbers" else set(UUIDS[:9]) - set(left))
+        assert found.among([*UUIDS[:20], 7]) == (list(left) if most or not left else UUIDS[:20])
+        assert found.digits == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids", "hint"),
+    [("TEXT", ["41", "7"], "CAST(id AS BIGINT)"), ("CHAR(40)", ["41", UUIDS[3]], "keep them in a column each")],
+)
+def test_numbers_that_are_texts_are_seen_in_the_column(database, kind, ids, hint):
+    """No look-up by a number finds them, so whoever asks for one is told."""
+    url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
+    database("INSERT INTO t VALUES (:id, 1)", rows=[{"id": one} for one in ids])
+    with closing(asked(url, "SELECT id, v FROM t")) as rows:
+        found = rows.unusual()
+        with pytest.raises(RowsError, match="'41', which is not a point id") as caught:
+            rows.refuse(found.digits)
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -276,17 +276,17 @@ CREATE_THREE = """
 def upgrade():
     return [op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE), "z": VectorParams(size=4, distance=Distance.DOT)}}, {{"s": SparseVectorParams()}})]
 """
+_GONE = (
+    'op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), '
+    'op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")'
+)
+_EMPTY = 'op.AddVector("{name}", "z", VectorParams(size=%d, distance=Distance.DOT), values=Empty(), strategy="in_place")'
+_SPARSE = 'op.AddVector("{name}", "s", SparseVectorParams(), values=Empty(), strategy="in_place")'
 #: What became of the vectors z and s of the generation since points were dropped from it: revisions in place.
 SINCE = {
-    "dropped": ('op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',),
-    "dropped, and added again for the application to fill": (
-        'op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',
-        'op.AddVector("{name}", "z", VectorParams(size=4, distance=Distance.DOT), values=Empty(), strategy="in_place"), op.AddVector("{name}", "s", SparseVectorParams(), values=Empty(), strategy="in_place")',
-    ),
-    "dropped, and another one has its name": (
-        'op.DropVector("{name}", "z", cutover="immediate", strategy="in_place"), op.DropVector("{name}", "s", cutover="immediate", strategy="in_place")',
-        'op.AddVector("{name}", "z", VectorParams(size=3, distance=Distance.DOT), values=Empty(), strategy="in_place")',
-    ),
+    "dropped": [_GONE],
+    "dropped, and added again for the application to fill": [_GONE, f"{_EMPTY % 4}, {_SPARSE}"],
+    "dropped, and another one has its name": [_GONE, _EMPTY % 3],
 }
 
 

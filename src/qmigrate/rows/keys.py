@@ -6,7 +6,8 @@ import re
 import unicodedata
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,7 @@ from qmigrate.model.transform import PointId
 PG_TEXTS = frozenset({18, 19, 25, 705, 1042, 1043})
 PG_UUID = 2950
 _PG_BYTES = 17
+_PG_PADDED = 1042
 _PG_NUMBERS = frozenset({20, 21, 23, 26, 1700})
 #: Of every other type PostgreSQL is asked for the text: extensions and enumerations have numbers of their own.
 _PG_KNOWN = PG_TEXTS | _PG_NUMBERS | {PG_UUID, _PG_BYTES}
@@ -213,6 +215,57 @@ def freely(
     return "(" + " OR ".join(conditions) + ")", known
 
 
+@dataclass(frozen=True, slots=True)
+class Unusual:
+    """What a look-up by the usual spellings doesn't find in a column of texts.
+
+    Attributes:
+        ids: of rows that are written otherwise; None where these are too many to be kept.
+        digits: a text of digits, which no look-up finds, and after it a UUID, where the column has both; or empty.
+        rows: how many rows there were.
+    """
+
+    ids: frozenset[str] | None = frozenset()
+    digits: tuple[str, ...] = ()
+    rows: int = 0
+
+    def among(self, ids: Sequence[PointId]) -> list[PointId]:
+        """Those of some ids that may have such a row."""
+        return [one for one in ids if isinstance(one, str) and (self.ids is None or one in self.ids)]
+
+
+def unusual(parts: Iterable[Sequence[Any]], kind: int | type | None, most: int) -> Unusual:
+    """What is unusual in a column.
+
+    Args:
+        parts: its values, some at a time.
+        kind: PostgreSQL's number of its type.
+        most: how many ids are kept.
+    """
+    found: set[str] = set()
+    digits, others, rows, many = "", "", 0, False
+    for values in parts:
+        rows += len(values)
+        if are_plain(values):
+            others = others or (values[0] if isinstance(values[0], str) else "")
+            continue
+        for value in values:
+            if not isinstance(value, str):
+                continue
+            same = canonical(value)
+            if same.isdecimal():
+                digits = digits or same
+            elif _UUID.fullmatch(same):
+                others = others or same
+                # Of a column that pads its texts itself, spaces at the end are not compared.
+                if (value.rstrip(" ") if kind == _PG_PADDED else value) not in spellings(same):
+                    found.add(same)
+        if len(found) > most:
+            found, many = set(), True
+    refused = tuple(one for one in (digits, others) if one) if digits else ()
+    return Unusual(None if many else frozenset(found), refused, rows)
+
+
 def ascends(before: PointId, after: PointId) -> bool:
     """Whether two ids follow each other in Qdrant's order: unsigned integers, then UUIDs by bytes."""
     if isinstance(before, int):
@@ -234,9 +287,9 @@ def _integer_of(value: Any) -> int | None:
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """How else a text may be written that says the same: a UUID in four ways, any other as it is."""
+    """How else a text may be written that says the same: a UUID in six ways, any other as it is."""
     return _spellings(uuid.UUID(text)) if _UUID.fullmatch(text) else (text,)
 
 
 def _spellings(one: uuid.UUID) -> tuple[str, ...]:
-    return (str(one), one.hex, str(one).upper(), one.hex.upper())
+    return (str(one), one.hex, str(one).upper(), one.hex.upper(), f"{{{one}}}", f"{{{str(one).upper()}}}")

@@ -17,7 +17,20 @@ from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.rows import moment
 from qmigrate.rows.database import MYSQL, Database, bound
-from qmigrate.rows.keys import PG_TEXTS, PG_UUID, Keys, PointKeys, ValueKeys, ascends, compared, folded, freely, spelled
+from qmigrate.rows.keys import (
+    PG_TEXTS,
+    PG_UUID,
+    Keys,
+    PointKeys,
+    Unusual,
+    ValueKeys,
+    ascends,
+    compared,
+    folded,
+    freely,
+    spelled,
+    unusual,
+)
 from qmigrate.rows.moment import Moment
 from qmigrate.rows.times import at_or_after
 
@@ -27,10 +40,12 @@ DAYS = frozenset({1082, 10, 14})
 AT_ONCE = 5000
 #: Ids that are fetched at a time, without anything else.
 PAGE = 10_000
-#: Ids of one look-up; a text column is asked for four spellings of each.
+#: Ids of one look-up; a text column is asked for six spellings of each.
 IDS_AT_ONCE = 2000
 #: Ids that one reading of the whole query looks for; SQLite takes 32,766 parameters, and each text is up to three.
 _FREELY = 10_000
+#: Ids that are kept of rows whose ids are written in none of the usual spellings.
+_UNUSUAL = 100_000
 
 Row = tuple[PointId, tuple[Any, ...]]
 
@@ -194,6 +209,27 @@ class Rows:
                 self._take(found, (row for row in self._freely(part) if row[0] in lacking))
         return found
 
+    def unusual(self) -> Unusual:
+        """What :meth:`of` finds only when it is thorough, or not at all; the whole column is read once for it.
+
+        Only of a query whose key is the id of a point.
+        """
+        self._spelled(())
+        kind = self._shape[2] if self._shape else None
+        if freely([""], kind, self._database.backend) is None:
+            # Each id has one spelling, or there is no row.
+            return Unusual()
+        with self._database.connected() as connection, closing(self._key_parts(connection)) as parts:
+            return unusual(parts, kind, _UNUSUAL)
+
+    def refuse(self, values: Sequence[Any]) -> None:
+        """Say of values of the key column which of them is not the id of a point.
+
+        Raises:
+            RowsError: one is not.
+        """
+        self._ids(values)
+
     def alike(self, ids: Sequence[PointId]) -> dict[PointId, PointId]:
         """Those of these ids that a row has, be it in another case or Unicode normalisation; the row's id."""
         found: dict[PointId, PointId] = {}
@@ -283,6 +319,13 @@ class Rows:
                 for part in self._database.parts(result, AT_ONCE):
                     for identifier, row in zip(self._ids([row[0] for row in part]), part, strict=True):
                         yield identifier, tuple(row[1:])
+
+    def _key_parts(self, connection: Connection) -> Generator[list[Any], None, None]:
+        """The key column as it comes, some values at a time."""
+        key = self._database.quoted(self.query.key)
+        with closing(self._execute(connection, self._wrapped(f"SELECT {key}"), streams=True)) as result:
+            for part in self._database.parts(result, PAGE):
+                yield [row[0] for row in part]
 
     def _pages(self) -> Generator[Page, None, None]:
         """The key column in its order, each page as it comes."""

@@ -14,7 +14,7 @@ from qmigrate.errors import EmbedError
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.operations.app_sql import Checksum
 from qmigrate.operations.values import Embed
-from qmigrate.rows import Query, Rows
+from qmigrate.rows import Query, Rows, Unusual
 
 if TYPE_CHECKING:
     from qmigrate.settings import Settings
@@ -49,8 +49,8 @@ class Checksums:
         self._place = place
         # One look-up at a time: the application's database has better things to do.
         self._lock = threading.Lock()
-        # Queries that were read as a whole and had none of the ids, once for each time.
-        self._fruitless: list[Query] = []
+        # What a look-up doesn't find in the column of the ids, by query.
+        self._unusual: list[tuple[Query, Unusual]] = []
 
     def checked(
         self, filling: Embed, ids: Sequence[PointId], payload_of: Callable[[int], Payload], inputs: Sequence[Any]
@@ -85,13 +85,21 @@ class Checksums:
         with self._lock, closing(Rows(url, query, name=wanted.database)) as rows:
             found = rows.of(ids, thorough=False)
             lacking = [one for one in ids if one not in found]
-            if lacking and self._fruitless.count(query) < _LOOKS:
-                # However they are written: what is not found is not compared. SQL is read as a whole for it, so no
-                # longer once that has found none several times.
-                more = rows.of(lacking)
-                found |= more
-                self._fruitless += [] if more else [query]
+            if lacking:
+                # None may pass for having no row because of how its id is written there.
+                unusual = self._unusual_in(query, rows)
+                found |= rows.of(unusual.among(lacking))
+                if any(isinstance(one, int) for one in lacking):
+                    rows.refuse(unusual.digits)
             return {identifier: values[0] for identifier, values in found.items()}
+
+    def _unusual_in(self, query: Query, rows: Rows) -> Unusual:
+        """Asked once for all, as soon as there are rows at all."""
+        found = next((unusual for known, unusual in self._unusual if known == query), None)
+        if found is None:
+            found = rows.unusual()
+            self._unusual += [(query, found)] if found.rows else []
+        return found
 
     def _trouble(self, filling: Embed, known: Any, payload: Payload, item: Any) -> Failure | None:
         wanted, code = filling.checksum, self._place.code

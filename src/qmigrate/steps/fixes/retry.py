@@ -61,6 +61,7 @@ class Retry:
         self._transforms: dict[str, PointTransform] = {}
         self._checked: set[tuple[str, str]] = set()
         self._vectors: tuple[frozenset[str], frozenset[str]] | None = None
+        self._checksums = Checksums(place)
         self._made: dict[PointId, dict[str, Any]] = {}
         self._ways: dict[str, OtherIds | None] = {}
 
@@ -323,8 +324,7 @@ class Retry:
         filling = self._filling(key)
         assert self._place.code is not None  # noqa: S101  it was needed for the filling
         inputs = [embed_input(filling, records.payload_of(points[one])) for one in ids]
-        checksums = Checksums(self._place)
-        inputs = checksums.checked(filling, ids, lambda at: records.payload_of(points[ids[at]]), inputs)
+        inputs = self._checksums.checked(filling, ids, lambda at: records.payload_of(points[ids[at]]), inputs)
         fit = [place for place, item in enumerate(inputs) if item is not None and not isinstance(item, Failure)]
         embedder, params = self._place.code.embedder(filling.embedder), self._params(key)
         made = embed_all(embedder, [inputs[place] for place in fit], size=params.get("size"))
