@@ -59,7 +59,7 @@ def gc(  # noqa: PLR0913  the options of the verb
     again = " ".join(["qmigrate", "gc", *([quote(pattern)] if pattern != "*" else []), *flags, *chosen])
     if dry_run or not found.anything:
         shell.show(found, functools.partial(show_preview, command=again))
-        return 0
+        return 0 if dry_run else found.exit_code
     _consent(shell, found, yes, now=now)
     with shell.progress() as progress:
         result = command.gc(
