@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from qmigrate.errors import ForeignLedgerError, RepairNeededError
+from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import GENERATION, PROBE_PREFIX, is_internal, is_made, old_alias
 from qmigrate.model.plan import Plan
@@ -143,21 +143,11 @@ def check_place(world: World, name: str) -> None:
             raise _without_name(world, state)
         return
     seal = state.live.seal
-    if seal is not None and seal.get("ledger") != world.ledger_id:
-        raise ForeignLedgerError(
-            f"{name} ({state.live.physical}) is sealed by another ledger ({seal.get('ledger')}, at "
-            f"{seal.get('revision')}); this one is {world.ledger_id or 'new'}",
-            hint="point ledger.url at the database that recorded it; qmigrate doctor shows both identities",
-        )
+    _refuse_foreign(world.ledger_id, state)
     if state.open_run is not None or not state.managed:
         return
     if is_later(world.ledger_id, state):
-        raise ForeignLedgerError(
-            f"{name} is served by {state.physical}, which this ledger has sealed and doesn't know: was the ledger "
-            "restored from a backup?",
-            hint="use the newer ledger. Only where that one is lost for good: "
-            f"qmigrate adopt {quote(name)} --take-over records what serves",
-        )
+        raise _lost(state)
     expected = next((row.physical for row in state.generations if row.state == "live"), None)
     if expected is not None and expected != state.live.physical:
         raise RepairNeededError(
@@ -172,6 +162,44 @@ def check_place(world: World, name: str) -> None:
             "restored from a backup?",
             hint="use the newer ledger; qmigrate history shows what this one knows",
         )
+
+
+def unmanaged(ledger_id: str, state: CollectionState, why: str, *, more: str = "") -> QmigrateError:
+    """The error for a collection that is there and that this ledger doesn't have under management.
+
+    Whose it is comes first: `adopt` refuses what another ledger has sealed, or a state of this one that is lost.
+
+    Args:
+        why: what it is, and what that is in the way of; behind the name.
+        more: behind the way to take it over.
+    """
+    try:
+        _refuse_foreign(ledger_id, state)
+    except ForeignLedgerError as error:
+        return error
+    seal = (state.live.seal if state.live is not None else None) or {}
+    if (seal.get("ledger"), seal.get("collection")) == (ledger_id, state.name) and state.open_run is None:
+        return _lost(state)
+    return RefusedError(f"{state.name} {why}", hint=f"take it over first: qmigrate adopt {quote(state.name)}{more}")
+
+
+def _refuse_foreign(ledger_id: str, state: CollectionState) -> None:
+    seal = state.live.seal if state.live is not None else None
+    if seal is not None and seal.get("ledger") != ledger_id:
+        raise ForeignLedgerError(
+            f"{state.name} ({state.physical}) is sealed by another ledger ({seal.get('ledger')}, at "
+            f"{seal.get('revision')}); this one is {ledger_id or 'new'}",
+            hint="point ledger.url at the database that recorded it; qmigrate doctor shows both identities",
+        )
+
+
+def _lost(state: CollectionState) -> ForeignLedgerError:
+    return ForeignLedgerError(
+        f"{state.name} is served by {state.physical}, which this ledger has sealed and doesn't know: was the ledger "
+        "restored from a backup?",
+        hint="use the newer ledger. Only where that one is lost for good: "
+        f"qmigrate adopt {quote(state.name)} --take-over records what serves",
+    )
 
 
 def is_later(ledger_id: str, state: CollectionState) -> bool:

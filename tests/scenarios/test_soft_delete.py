@@ -229,12 +229,25 @@ def test_a_mark_never_writes_over_the_application_s_own_key(made):
         assert "hidden.at" in gc.review(made.settings()).purges[0].problem
         assert [one.exit_code for one in gc.gc(made.settings()).spared] == [10]
         assert [call(made.root, "gc", one).code for one in ("--yes", "--dry-run")] == [10, 0]
+        _gc_says_what_it_can_not_find(made)
         made.revise("0006", 'def upgrade():\n    return [op.CreatePayloadIndex("{name}", "hidden.at", PayloadSchemaType.DATETIME)]\n')
         upgrade.upgrade(made.settings())
     store = made.store()
     where = program.visible(flag="hidden").model_dump(mode="json", exclude_none=True)
     assert len([row for page in store.scan(made.name, where=where) for row in page]) == 17
     store.close()
+
+
+def _gc_says_what_it_can_not_find(made: Deployment) -> None:
+    """Marked points that can't be found are exit 10 where nothing else goes, too, and whether anybody was asked or not."""
+    lines = ("points that are marked as deleted can't be found", "→ index hidden.at: op.CreatePayloadIndex")
+    alone = [call(made.root, "gc", *words) for words in (["--yes"], [], ["--dry-run"])]
+    assert [one.code for one in alone] == [10, 10, 0]
+    for one in alone:
+        assert [one.out.count(line) for line in lines] == [1, 1], one.text
+        assert ("Nothing to collect" in one.out, "would go" in one.out) == (False, False), one.text
+    machine = call(made.root, "gc", "--yes", "--json")
+    assert (machine.code, [one["collection"] for one in machine.json["data"]["spared"]]) == (10, [made.name])
 
 
 def test_age_is_counted_from_when_the_fix_began(made, monkeypatch):

@@ -7,7 +7,7 @@ import shutil
 import click
 import pytest
 from sqlalchemy import create_engine, text
-from tests.harness import Deployment, make_point, write
+from tests.harness import CREATE, Deployment, make_point, write
 from tests.scenarios.cli import call, left
 
 from qmigrate import fix as program
@@ -106,3 +106,46 @@ def test_a_missing_folder_is_an_error_once_revisions_were_applied(made):
     for args in (("fix", "stats", made.name), ("schema", made.name)):
         said = call(made.root, *args)
         assert (said.code, "there is no folder" in said.text) == (2, True), said.text
+
+
+CONSENT = ("--reason", "r", "--yes", "--expect", "1")
+#: What changes a collection, as typed; of one that belongs to nobody each advises to adopt it.
+CHANGES = {
+    "delete": ("fix", "delete", "{}", "--id", "1", *CONSENT),
+    "delete, asking": ("fix", "delete", "{}", "--id", "1", "--reason", "r"),
+    "erase": ("fix", "delete", "{}", "--id", "1", "--erase", *CONSENT),
+    "sync": ("fix", "sync", "{}", "--sql", ROWS, "--field", "kind", "--yes", "--max-share", "1"),
+    "sync, asking": ("fix", "sync", "{}", "--sql", ROWS, "--field", "kind"),
+    "orphans": ("fix", "orphans", "{}", "--sql", ROWS, *CONSENT),
+    "reset": ("fix", "reset", "{}", "--reason", "r", "--yes", "--expect", "5", "--confirm", "DELETE ALL VECTORS"),
+    "adopt": ("adopt", "{}"),
+}
+
+
+@pytest.mark.parametrize("whose", ["another ledger", "a lost state"])
+def test_what_adopt_refuses_is_not_advised_to_be_adopted(deployment, tmp_path, whose):
+    """A collection that another ledger has sealed, or a state of this one that is lost, is exit 7 for every verb."""
+    url = f"sqlite:///{tmp_path}/app.db"
+    engine = create_engine(url)
+    with engine.begin() as sql:
+        sql.execute(text("CREATE TABLE rows (id INTEGER, kind TEXT)"))
+        sql.execute(text("INSERT INTO rows VALUES (1, 'other')"))
+    engine.dispose()
+    deployment.extra["databases"] = {"app": {"url": url}}
+    deployment.__post_init__()
+    other = deployment.name + "_other"
+    deployment.revise("0001", CREATE.replace("{name}", other))
+    assert call(deployment.root, "upgrade").code == 0
+    shutil.copy(tmp_path / "ledger.db", tmp_path / "backup.db")
+    deployment.revise("0002", CREATE)
+    assert call(deployment.root, "upgrade").code == 0
+    deployment.load(5)
+    (tmp_path / "ledger.db").unlink()
+    if whose == "a lost state":
+        shutil.copy(tmp_path / "backup.db", tmp_path / "ledger.db")
+    found = {}
+    for said, words in CHANGES.items():
+        answer = call(deployment.root, *(one.format(deployment.name) for one in words))
+        advice = answer.text.replace("--take-over", "")
+        found[said] = answer.code, "sealed" in advice, f"qmigrate adopt {deployment.name}\n" in advice
+    assert found == dict.fromkeys(CHANGES, (7, True, False))

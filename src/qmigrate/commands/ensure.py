@@ -9,7 +9,7 @@ from pathlib import Path
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Outcome
 from qmigrate.commands.session import Session, opened_ledger, session
-from qmigrate.errors import ConfigError, RefusedError, RevisionError, UsageError
+from qmigrate.errors import ConfigError, RevisionError, UsageError
 from qmigrate.executor import Stop
 from qmigrate.ledger import View
 from qmigrate.model.names import GENERATION
@@ -17,7 +17,7 @@ from qmigrate.model.plan import Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.model.words import quote
-from qmigrate.observe import check_ownership, observe
+from qmigrate.observe import check_ownership, observe, unmanaged
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner import plan_upgrade
 from qmigrate.settings import Settings
@@ -182,7 +182,4 @@ def _not_made(world: World, name: str) -> RevisionError:
 def _refuse_unmanaged(world: World, name: str) -> None:
     state = world.collections[name]
     if state.live is not None and state.open_run is None and not state.managed:
-        check_ownership(world, name)
-        raise RefusedError(
-            f"{name} is there already, and not under management", hint=f"take it over: qmigrate adopt {quote(name)}"
-        )
+        raise unmanaged(world.ledger_id, state, "is there already, and not under management")

@@ -12,11 +12,11 @@ from typing import Any
 from qmigrate.commands.condition import percent
 from qmigrate.commands.session import configured_embedder, open_store, opened_ledger
 from qmigrate.drift import differences
-from qmigrate.errors import DriftError, NotFoundError, PendingError, RefusedError, UsageError
+from qmigrate.errors import DriftError, NotFoundError, PendingError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.model.state import CollectionState, World
 from qmigrate.model.words import quote
-from qmigrate.observe import check_ownership, observe
+from qmigrate.observe import check_ownership, observe, unmanaged
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.ports import Embedder, Store
 from qmigrate.settings import Settings
@@ -124,10 +124,7 @@ def judge(world: World, wanted: Expectation, fingerprint: Callable[[str], Finger
     if state.live is None:
         raise NotFoundError(f"there is no collection {state.name}", hint="create it: qmigrate upgrade")
     if not state.managed:
-        raise RefusedError(
-            f"{state.name} is not under management, so nothing is recorded of it",
-            hint=f"qmigrate adopt {quote(state.name)}",
-        )
+        raise unmanaged(world.ledger_id, state, "is not under management, so nothing is recorded of it")
     _revision(state, wanted.revision)
     _vectors(state, wanted.vectors)
     _live(world, state)

@@ -16,17 +16,25 @@ from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.tenants import bounded
 from qmigrate.commands.undone import fixed, plan_undo
-from qmigrate.errors import DriftError, PlanError, PointsNotFoundError, RefusedError
+from qmigrate.errors import (
+    DriftError,
+    ForeignLedgerError,
+    PlanError,
+    PointsNotFoundError,
+    QmigrateError,
+    RefusedError,
+)
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
-from qmigrate.observe import check_ownership, observe
+from qmigrate.observe import check_ownership, observe, unmanaged
 from qmigrate.operations.base import Operation
 from qmigrate.operations.deletion import ASSET
 from qmigrate.planner import plan_fix
+from qmigrate.planner.fix import UNRECORDED
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 
@@ -111,6 +119,25 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error that comes where somebody wants what was only looked at."""
+
+    message: str
+    hint: str | None
+    exit_code: int
+
+    @classmethod
+    def of(cls, error: QmigrateError) -> Refusal:
+        """What it says."""
+        return cls(error.message, error.hint, error.exit_code)
+
+    def error(self) -> QmigrateError:
+        """The error again."""
+        kind = ForeignLedgerError if self.exit_code == ForeignLedgerError.exit_code else RefusedError
+        return kind(self.message, hint=f"{self.hint}. --check and --dry-run look at it")
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
     """What a fix would do.
 
@@ -118,11 +145,13 @@ class Review:
         previews: per collection.
         notes: what a person should know: which collections a glob means, and what the values don't fit.
         unmanaged: collections that are not under management: they can be looked at, and not changed.
+        refusal: why the first of them is not changed.
     """
 
     previews: tuple[Preview, ...]
     notes: tuple[str, ...] = ()
     unmanaged: tuple[str, ...] = ()
+    refusal: Refusal | None = None
 
     @property
     def changes(self) -> int:
@@ -160,8 +189,9 @@ def review(
         world = observe(opened.ledger, opened.store)
         plan = _planned(world, [(operation, edit)], looking=True)
         names = [item.job.collection for item in plan.collections]
-        unmanaged = tuple(name for name in names if not world.collections[name].managed)
-        return Review(tuple(previews(opened, plan)), plan.notes, unmanaged)
+        others = [world.collections[name] for name in names if not world.collections[name].managed]
+        refusal = Refusal.of(unmanaged(world.ledger_id, others[0], UNRECORDED)) if others else None
+        return Review(tuple(previews(opened, plan)), plan.notes, tuple(one.name for one in others), refusal)
 
 
 def fix(  # noqa: PLR0913  the options of the verb

@@ -66,7 +66,7 @@ class GcResult:
         going: what goes, or was to go.
         staying: what stays, with the reason; what serves is left out.
         collected: what is gone now.
-        spared: what was to go and stays.
+        spared: what was to go and stays; of a preview, what can't go as things are.
         preview: whether nothing was done.
         purges: points that are marked as deleted for longer than ``fixes.soft_delete``, which go too.
         purged: what became of them.
@@ -124,8 +124,8 @@ def review(
         choice = Choice(now=moment, ignore_holdover=now, only=only, preview=True)
         verdicts = _judged(opened, names, choice)
         _refuse_unknown(verdicts, only)
-        marked = () if only else due(opened, pattern, moment)
-        return replace(_sorted(verdicts, preview=True), purges=marked, spared=_not_found(marked))
+        purges = () if only else due(opened, pattern, moment)
+        return replace(_sorted(verdicts, preview=True), purges=purges, spared=_not_found(purges))
 
 
 def gc(  # noqa: PLR0913  the options of the verb
@@ -177,23 +177,8 @@ def gc(  # noqa: PLR0913  the options of the verb
         marked = () if only else due(opened, pattern, choice.now)
         wanted = marked if purges is None else tuple(purges)
         purged = purge(opened, wanted, lock_timeout)
-    found = _sorted(verdicts)
     spared = (*sweep.spared, *_not_found(wanted))
-    return replace(found, collected=tuple(sweep.collected), spared=spared, purges=wanted, purged=purged)
-
-
-def _not_found(purges: Iterable[Purge]) -> tuple[Spared, ...]:
-    """Points that were to go and can't be found."""
-    return tuple(
-        Spared(
-            one.collection,
-            None,
-            f"points that are marked as deleted can't be found: {one.problem}",
-            f"index {one.flag}.at: op.CreatePayloadIndex",
-        )
-        for one in purges
-        if one.problem is not None
-    )
+    return replace(_sorted(verdicts), collected=tuple(sweep.collected), spared=spared, purges=wanted, purged=purged)
 
 
 def collect_due(
@@ -216,6 +201,13 @@ def collect_due(
             _collect(sweep, name)
     gone = [f"gc: {entry.generation} is gone, its holdover had ended" for entry in sweep.collected]
     return (*gone, *(f"gc left {entry.generation or entry.collection}: {entry.reason}" for entry in sweep.spared))
+
+
+def _not_found(purges: Iterable[Purge]) -> tuple[Spared, ...]:
+    """Marked points that were to go, and that nothing can find now."""
+    found = (one for one in purges if one.problem is not None)
+    why = "points that are marked as deleted can't be found"
+    return tuple(Spared(one.collection, None, f"{why}: {one.problem}", one.hint) for one in found)
 
 
 def _refuse_unknown(verdicts: Iterable[Verdict], only: frozenset[str] | None) -> None:

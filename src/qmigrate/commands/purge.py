@@ -35,6 +35,7 @@ class Purge:
             them; ``written_again`` have another value there than was recorded, ``mark_removed`` none any more.
         forgotten: soft deletions whose record is gone, so that nobody can tell which marks are of them.
         marks: the soft deletions whose marks are followed.
+        hint: what to do about the problem.
     """
 
     collection: str
@@ -45,6 +46,7 @@ class Purge:
     left: Mapping[str, int] = field(default_factory=dict)
     forgotten: tuple[int, ...] = ()
     marks: tuple[JsonObject, ...] = ()
+    hint: str | None = None
 
     @property
     def stays(self) -> int:
@@ -112,7 +114,10 @@ def _counted(opened: Session, one: Purge) -> Purge:
     try:
         found = count(opened, one.collection, one.edit())
     except (RefusedError, NotFoundError) as error:
-        return replace(one, problem=error.message)
+        # Such points can't be selected otherwise, whatever else helps a deletion.
+        unindexed = "op.CreatePayloadIndex" in (error.hint or "")
+        hint = f"index {one.flag}.at: op.CreatePayloadIndex" if unindexed else error.hint
+        return replace(one, problem=error.message, hint=hint)
     return replace(one, points=found.changes, left={why: many for why, many in found.counts.items() if many})
 
 

@@ -128,7 +128,7 @@ def reset(
 def _plan(opened: Session, world: World, name: str, reason: str, expect: int | None) -> Plan:
     state = world.collections.get(name) or observe(opened.ledger, opened.store, only=[name]).collections[name]
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=False)
-    return plan_reset(state, reason=reason, expect=expect, plain=plain)
+    return plan_reset(world.ledger_id, state, reason=reason, expect=expect, plain=plain)
 
 
 def _check_reason(reason: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qmigrate.errors import RefusedError
@@ -22,10 +22,12 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
 from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
-from qmigrate.observe import check_ownership
+from qmigrate.observe import unmanaged
 from qmigrate.operations.base import Operation
 
 VERB = "fix"
+#: Why nothing is changed of a collection that is not under management; behind its name.
+UNRECORDED = "is not under management, so what is changed could not be recorded"
 
 
 def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> list[CollectionState]:
@@ -53,10 +55,7 @@ def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> li
     if not found and looking:
         found = [state for state in matching if state.live is not None]
     if not found and not operation.is_glob:
-        for state in matching:
-            # What another ledger has is no candidate for adopt.
-            check_ownership(world, state.name)
-        _refuse_unmanaged(operation, matching, world.known)
+        _refuse_unmanaged(operation, matching, world)
     if not matching:
         raise unknown("collection", str(operation.pattern), world.known)
     if not found:
@@ -144,10 +143,7 @@ def plan_undo_fix(
     )
 
 
-def _refuse_unmanaged(operation: Operation, matching: Sequence[CollectionState], known: Set[str]) -> None:
+def _refuse_unmanaged(operation: Operation, matching: Sequence[CollectionState], world: World) -> None:
     if matching and matching[0].kind != "absent":
-        raise RefusedError(
-            f"{operation.pattern} is not under management, so what is changed could not be recorded",
-            hint=f"take it over first: qmigrate adopt {quote(operation.pattern)}",
-        )
-    raise unknown("collection", operation.pattern, known)
+        raise unmanaged(world.ledger_id, matching[0], UNRECORDED)
+    raise unknown("collection", operation.pattern, world.known)

@@ -12,6 +12,7 @@ from qmigrate.model.plan import FIXED, Build, Closing, CollectionPlan, GoLive, J
 from qmigrate.model.state import CollectionState
 from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
+from qmigrate.observe import unmanaged
 from qmigrate.planner.fix import VERB
 from qmigrate.planner.plain import describe, in_order, settled
 from qmigrate.planner.position import Position
@@ -19,10 +20,13 @@ from qmigrate.planner.position import Position
 _REASON = "it begins empty, with the settings of what serves now; no point is copied or deleted"
 
 
-def plan_reset(state: CollectionState, *, reason: str, expect: int | None = None, plain: str = "shadow") -> Plan:
+def plan_reset(
+    ledger_id: str, state: CollectionState, *, reason: str, expect: int | None = None, plain: str = "shadow"
+) -> Plan:
     """Make an empty generation of the same schema and go live with it.
 
     Args:
+        ledger_id: the ledger's identity.
         state: of the collection.
         reason: for the audit.
         expect: points that the collection has, where somebody has agreed to so many.
@@ -36,10 +40,7 @@ def plan_reset(state: CollectionState, *, reason: str, expect: int | None = None
     if live is None:
         raise unknown("collection", state.name)
     if not state.managed:
-        raise RefusedError(
-            f"{state.name} is not under management, so nothing could lead back from a reset",
-            hint=f"take it over first: qmigrate adopt {quote(state.name)}",
-        )
+        raise unmanaged(ledger_id, state, "is not under management, so nothing could lead back from a reset")
     _refuse_held(state)
     before = Position(state.name, state.declared, live.schema, state.physical, state.next_number, state.hides, plain)
     first: tuple[Step, ...] = ()

@@ -12,6 +12,7 @@ from qmigrate.model.plan import RESTORED, Build, Closing, CollectionPlan, GoLive
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Capabilities, CollectionState, Moment, World, moments_of
 from qmigrate.model.words import quote
+from qmigrate.observe import unmanaged
 from qmigrate.planner.back import names_before
 from qmigrate.planner.plain import describe, in_order, settled
 from qmigrate.planner.position import Position
@@ -34,7 +35,7 @@ def plan_restore(
         RefusedError: it can't be restored there; says why and what to do.
         DriftError: a revision that would count as applied again has another file now.
     """
-    _refuse_unmanaged(state)
+    _refuse_unmanaged(world, state)
     _refuse_held(state)
     if origin.kind == SNAPSHOT:
         _refuse_snapshot(world.capabilities, origin)
@@ -116,12 +117,10 @@ def was_restored(moments: Sequence[Moment], physical: str | None) -> bool:
     )
 
 
-def _refuse_unmanaged(state: CollectionState) -> None:
+def _refuse_unmanaged(world: World, state: CollectionState) -> None:
     if state.kind != "absent" and not state.managed:
-        raise RefusedError(
-            f"{state.name} exists and is not under management, so nothing is restored over it",
-            hint=f"take it over first: qmigrate adopt {quote(state.name)}; or restore beside it: --into NAME",
-        )
+        why = "exists and is not under management, so nothing is restored over it"
+        raise unmanaged(world.ledger_id, state, why, more="; or restore beside it: --into NAME")
 
 
 def _refuse_held(state: CollectionState) -> None:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from qmigrate.settings import Settings
     from qmigrate.steps.work import Code
 
-#: How often SQL is read as a whole for ids that are not found, without finding one.
-_LOOKS = 8
 #: Where an item fails that is another one by now.
 STAGE = "checksum"
 

@@ -26,7 +26,7 @@ def show_preview(console: Console, result: GcResult, command: str) -> None:
     for line in preview(result):
         console.print(line)
     if not result.anything:
-        console.print("Nothing to collect.")
+        console.print("Nothing was deleted." if result.spared else "Nothing to collect.")
         return
     console.print(Text.assemble("Nothing was deleted. Do it: ", (command, "bold")))
 
@@ -37,8 +37,9 @@ def preview(result: GcResult) -> list[Text]:
     if result.going:
         lines += [Text(f"would go: {_sum(result.going)}"), *_table(result.going), Text()]
     if result.purges:
-        going = [_purge(one) for one in result.purges if _is_due(one)]
+        going = [_purge(one) for one in result.purges if one.points]
         lines += [Text("marked as deleted, would go:"), *going] if going else []
+        lines += [line for one in result.spared for line in _spared(one)]
         lines += [line for one in result.purges for line in _left(one)] + [Text()]
     if result.staying:
         lines += [Text("stays:"), *_table(result.staying), Text()]
@@ -67,10 +68,6 @@ def show_gc(console: Console, result: GcResult) -> None:
         console.print("Nothing to collect.")
 
 
-def _is_due(one: Purge) -> bool:
-    return bool(one.points or one.problem)
-
-
 def _left(one: Purge) -> list[Text]:
     """Points that stay although they carry the mark or once did, and why."""
     because = {
@@ -91,8 +88,6 @@ def _left(one: Purge) -> list[Text]:
 
 
 def _purge(one: Purge) -> Text:
-    if one.problem is not None:
-        return Text.assemble("  ", (one.collection, "bold"), f"  stays: {one.problem}")
     said = f"  {counted(one.points, 'point')} with {one.flag}.at before {moment(one.before)}"
     return Text.assemble("  ", (one.collection, "bold"), said)
 

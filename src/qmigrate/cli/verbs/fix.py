@@ -13,7 +13,6 @@ from qmigrate.cli.values import filter_of, parameters, point_id, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
 from qmigrate.cli.verbs.erase import erase_points, with_erase
-from qmigrate.model.words import quote
 
 if TYPE_CHECKING:
     from qmigrate.commands.fix import Narrow, Review
@@ -389,12 +388,8 @@ def consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
     from qmigrate.cli.render.fix import review_lines
     from qmigrate.errors import RefusedError
 
-    if found.unmanaged:
-        name = found.unmanaged[0]
-        raise RefusedError(
-            f"{name} is not under management, so what is changed could not be recorded",
-            hint=f"--check and --dry-run look at it; to change it, take it over first: qmigrate adopt {quote(name)}",
-        )
+    if found.refusal is not None:
+        raise found.refusal.error()
     refusal = RefusedError(
         f"{found.changes:,} points would change, and that needs consent",
         hint=f"look at them first (--check, --dry-run); {flags} does it",
