@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from qmigrate.errors import QmigrateError
@@ -23,12 +23,16 @@ _NAMED = 3
 #: What one value, and what several of a kind are called.
 _PLURAL = {"text": "texts", "number": "numbers", "boolean": "booleans", "object": "objects", "list": "lists"}
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+#: Conditions whose values are named, and all that are about a field.
+_MATCH = frozenset({"match"})
+_FIELDS = _MATCH | {"range", "values_count", "geo_bounding_box", "geo_radius", "geo_polygon"}
+_BOUNDS = ("gt", "gte", "lt", "lte")
 _TEXT_MATCHES = ("text", "text_any", "phrase", "prefix")
 
 
 def asked(edit: JsonObject) -> tuple[str, ...]:
     """What an edit compares fields and parameters with, a line each: ``asset_id: text "90"``."""
-    lines = [f"{key}: {_shown(values)}" for key, values in _asked(edit)]
+    lines = [f"{key}: {_shown(values)}" for key, values in _asked(edit, only=_MATCH)]
     sql = edit.get("sql")
     given = sql.get("parameters") if isinstance(sql, Mapping) else edit.get("parameters")
     lines += [f":{name}: {_shown([value])}" for name, value in (given or {}).items()]
@@ -45,8 +49,9 @@ def misfits(store: Store, address: str, edit: JsonObject) -> tuple[str, ...]:
     """
     wanted: dict[str, dict[str, list[Any]]] = {}
     for key, values in _asked(edit):
+        kinds = wanted.setdefault(key, {})
         for value in values:
-            wanted.setdefault(key, {}).setdefault(_kind(value), []).append(value)
+            kinds.setdefault(_kind(value), []).append(value)
     if not wanted:
         return ()
     try:
@@ -93,16 +98,20 @@ def _seen(store: Store, address: str, keys: list[str]) -> tuple[dict[str, dict[s
     return seen, 0
 
 
-def _asked(edit: JsonObject) -> Iterator[tuple[str, list[Any]]]:
-    """Fields with the values that they are compared with."""
+def _asked(edit: JsonObject, only: Collection[str] = _FIELDS) -> Iterator[tuple[str, list[Any]]]:
+    """Fields with the values that they are compared with.
+
+    Args:
+        only: kinds of conditions that are meant.
+    """
     if edit.get("filter"):
-        yield from _of_filter(edit["filter"], "")
+        yield from _of_filter(edit["filter"], "", only)
     if edit.get("prefix"):
         field, folder = edit["prefix"]
         yield field, [folder]
 
 
-def _of_filter(where: Any, inside: str) -> Iterator[tuple[str, list[Any]]]:
+def _of_filter(where: Any, inside: str, only: Collection[str]) -> Iterator[tuple[str, list[Any]]]:
     if not isinstance(where, Mapping):
         return
     groups = [where.get(name) for name in ("must", "should", "must_not")]
@@ -110,25 +119,37 @@ def _of_filter(where: Any, inside: str) -> Iterator[tuple[str, list[Any]]]:
     groups.append(least.get("conditions") if isinstance(least, Mapping) else None)
     for group in groups:
         for condition in group if isinstance(group, list) else [group]:
-            yield from _of_condition(condition, inside)
+            yield from _of_condition(condition, inside, only)
 
 
-def _of_condition(condition: Any, inside: str) -> Iterator[tuple[str, list[Any]]]:
+def _of_condition(condition: Any, inside: str, only: Collection[str]) -> Iterator[tuple[str, list[Any]]]:
     if not isinstance(condition, Mapping):
         return
-    nested, match = condition.get("nested"), condition.get("match")
+    nested = condition.get("nested")
     if isinstance(nested, Mapping):
-        yield from _of_filter(nested.get("filter"), f"{inside}{nested.get('key')}[].".replace("[][]", "[]"))
-    yield from _of_filter(condition, inside)
+        yield from _of_filter(nested.get("filter"), f"{inside}{nested.get('key')}[].".replace("[][]", "[]"), only)
+    yield from _of_filter(condition, inside, only)
     key = condition.get("key")
-    if not isinstance(key, str) or not isinstance(match, Mapping):
+    said = [name for name in only if isinstance(condition.get(name), Mapping)]
+    if not isinstance(key, str) or not said:
         return
-    values = [match["value"]] if "value" in match else []
-    for name in ("any", "except"):
-        values += match[name] if isinstance(match.get(name), list) else []
-    values += [match[name] for name in _TEXT_MATCHES if name in match]
-    if values:
+    values = _values_of(condition, said)
+    if values or "match" not in said:
         yield inside + key, values
+
+
+def _values_of(condition: Mapping[str, Any], said: Collection[str]) -> list[Any]:
+    """What a condition compares its field with; of one that asks for something else than its values, nothing."""
+    values: list[Any] = []
+    if "match" in said:
+        match = condition["match"]
+        values += [match["value"]] if "value" in match else []
+        for name in ("any", "except"):
+            values += match[name] if isinstance(match.get(name), list) else []
+        values += [match[name] for name in _TEXT_MATCHES if name in match]
+    if "range" in said:
+        values += [condition["range"][name] for name in _BOUNDS if condition["range"].get(name) is not None]
+    return values
 
 
 def _kind(value: Any) -> str:

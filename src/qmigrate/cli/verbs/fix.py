@@ -76,7 +76,7 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
         raise click.UsageError("--sample needs --check: what is changed is all of it", click.get_current_context())
     expected, most = given["expect"], None
     if given["check"] or not given["yes"]:
-        found = command.review(settings, operation, narrow)
+        found = command.review(settings, operation, narrow, expect=expected)
         if given["check"] or not found.changes:
             shell.show(found, show_review)
             return found.exit_code
