@@ -321,13 +321,13 @@ def _age(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def text_of(file: str, option: str) -> str:
-    """What is in a file; - is stdin.
+    """What is in a file, without the mark that Windows puts before UTF-8; - is stdin.
 
     Raises:
         UsageError: it can't be read, or is not UTF-8.
     """
     try:
-        with click.open_file(file, encoding="utf-8") as opened:
+        with click.open_file(file, encoding="utf-8-sig") as opened:
             return str(opened.read())
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
