@@ -147,7 +147,7 @@ def _render(template: Path, message: str, identifier: str, down: tuple[str, ...]
     from mako.template import Template  # type: ignore[import-untyped]
 
     try:
-        text = template.read_text(encoding="utf-8") if template.exists() else _packaged_template()
+        text = template.read_text(encoding="utf-8-sig") if template.exists() else _packaged_template()
         if source is not None and not ("operations" in text and "imports" in text):
             text = _packaged_template()
         found = Template(text=text, strict_undefined=True).render_unicode(  # noqa: S702  # not HTML

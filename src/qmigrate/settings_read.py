@@ -408,7 +408,7 @@ def indirect_url(
     if name == "url_file":
         file = source.folder / path(value, f"{at}.url_file")
         try:
-            found = file.read_text(encoding="utf-8").strip()
+            found = file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             return None, f"the file {file} can't be read: {_why(error)}"
         return sql_url(found, f"{at}.url (from {file})", source, ledger=ledger), ""
@@ -445,7 +445,7 @@ def yaml_file(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = file.read_text(encoding="utf-8")
+        content = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         hint = "qmigrate init makes one"
         raise ConfigError(f"the settings file {file} does not exist", hint=hint) from None

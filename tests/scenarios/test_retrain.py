@@ -123,6 +123,36 @@ def below(*folders: str) -> set:
     return {path for path in every if any(path.startswith(f"{folder}/") for folder in folders)}
 
 
+#: How a list of folders is written, and what comes of it: points, or what is said.
+WRITTEN = [
+    (b"\xef\xbb\xbf/photos/2024\r\n/photos/it's %_\r\n", 0, "8 points would go"),
+    ("/photos/2024\n".encode("utf-16"), 2, "--from-file"),
+    (None, 2, "does not exist"),
+]
+
+
+@pytest.mark.parametrize(("written", "code", "words"), WRITTEN, ids=["marked", "utf-16", "absent"])
+def test_a_list_is_read_as_editors_write_it(app, tmp_path, written, code, words):
+    """The mark that Windows puts before UTF-8 is not of the first folder; another encoding is refused."""
+    listed = tmp_path / "folders.txt"
+    if written is not None:
+        listed.write_bytes(written)
+    said = call(app.made.root, "fix", "retrain", "--preset", "folder", "--reason", "r", "--from-file", str(listed), "--dry-run")
+    assert (said.code, words in said.text, "unexpected" in said.text) == (code, True, False), said.text
+
+
+def test_other_files_of_people_may_have_that_mark(app, tmp_path):
+    """Settings, a query and a URL that an editor of Windows has saved."""
+    (tmp_path / "url.txt").write_bytes(b"\xef\xbb\xbf" + app.url.encode() + b"\r\n")
+    (tmp_path / "ids.sql").write_bytes(b"\xef\xbb\xbfSELECT 7777 AS id, 'x' AS path\r\n")
+    app.made.extra["databases"] = {"app": {"url_file": str(tmp_path / "url.txt")}}
+    app.made.__post_init__()
+    app.made.config.write_bytes(b"\xef\xbb\xbf" + app.made.config.read_bytes())
+    how = ("--sql-file", str(tmp_path / "ids.sql"), "--field", "path", "--check", "--expect", "0")
+    said = call(app.made.root, "fix", "sync", app.made.name, *how)
+    assert (said.code, "the query on app returned 1 row" in said.text) == (0, True), said.text
+
+
 def test_points_go_and_their_rows_are_marked(app, tmp_path):
     """Each value by itself: counted once, deleted, its rows marked and asked for, one row in the audit; undone by points."""
     before, everything = app.made.contents(), app.paths()

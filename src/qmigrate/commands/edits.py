@@ -13,6 +13,7 @@ from qmigrate.model.state import World
 from qmigrate.model.words import counted, number
 from qmigrate.steps.fixes.kinds import check, look
 from qmigrate.steps.fixes.protocol import Place
+from qmigrate.steps.fixes.unmet import unmet
 
 
 def with_counts(opened: Session, world: World, plan: Plan) -> Plan:
@@ -73,5 +74,10 @@ def _counted(opened: Session, world: World, item: CollectionPlan) -> CollectionP
     if state is None or state.live is None:
         return replace(item, reasons=(*item.reasons, "data fix: counted once the collection is there"))
     found = [count(opened, item.job.collection, step.edit, step.ops) for step in steps]
-    lines = tuple(f"data fix: {figures(one)}" for one in found)
+    name = item.job.collection
+    lines = tuple(
+        f"data fix: {line}"
+        for step, one in zip(steps, found, strict=True)
+        for line in (figures(one), *(unmet(name, step.edit, one.counts) if not one.changes else ()))
+    )
     return replace(item, reasons=(*item.reasons, *lines), edits=tuple(one.to_json() for one in found))

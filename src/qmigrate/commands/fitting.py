@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from qmigrate.errors import QmigrateError
@@ -24,15 +22,17 @@ _LOOKED_AT = 1000
 _NAMED = 3
 #: What one value, and what several of a kind are called.
 _PLURAL = {"text": "texts", "number": "numbers", "boolean": "booleans", "object": "objects", "list": "lists"}
-#: Seconds since 1970 that are a time: from 1973 on, and so far ahead that milliseconds are none.
-_LEAST, _MOST = 100_000_000, 100_000_000_000
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+#: Conditions whose values are named, and all that are about a field.
+_MATCH = frozenset({"match"})
+_FIELDS = _MATCH | {"range", "values_count", "geo_bounding_box", "geo_radius", "geo_polygon"}
+_BOUNDS = ("gt", "gte", "lt", "lte")
 _TEXT_MATCHES = ("text", "text_any", "phrase", "prefix")
 
 
 def asked(edit: JsonObject) -> tuple[str, ...]:
     """What an edit compares fields and parameters with, a line each: ``asset_id: text "90"``."""
-    lines = [f"{key}: {_shown(values)}" for key, values in _asked(edit)]
+    lines = [f"{key}: {_shown(values)}" for key, values in _asked(edit, only=_MATCH)]
     sql = edit.get("sql")
     given = sql.get("parameters") if isinstance(sql, Mapping) else edit.get("parameters")
     lines += [f":{name}: {_shown([value])}" for name, value in (given or {}).items()]
@@ -49,55 +49,24 @@ def misfits(store: Store, address: str, edit: JsonObject) -> tuple[str, ...]:
     """
     wanted: dict[str, dict[str, list[Any]]] = {}
     for key, values in _asked(edit):
+        kinds = wanted.setdefault(key, {})
         for value in values:
-            wanted.setdefault(key, {}).setdefault(_kind(value), []).append(value)
-    aged = (edit.get("older_than") or {}).get("field")
-    if not wanted and aged is None:
+            kinds.setdefault(_kind(value), []).append(value)
+    if not wanted:
         return ()
     try:
-        seen, points = _seen(store, address, [*wanted, *([aged] if aged is not None else [])])
+        seen, points = _seen(store, address, list(wanted))
     except QmigrateError:
         # The deletion itself says what is wrong.
         return ()
-    of_values = (line for key, kinds in wanted.items() for line in _misfits(key, _kinds_of(seen[key]), kinds, points))
-    return (*of_values, *(_timeless(aged, seen[aged], points) if aged is not None else ()))
+    return tuple(line for key, kinds in wanted.items() for line in _misfits(key, kinds, seen[key], points))
 
 
-def _timeless(key: str, seen: Sequence[Any], points: int) -> Iterator[str]:
-    """Why an age selects nothing: the field is not there, or holds what is no time."""
+def _misfits(key: str, kinds: Mapping[str, list[Any]], seen: Mapping[str, int], points: int) -> Iterator[str]:
     if not points:
         return
     if not seen:
-        yield _in_none(key, points)
-    elif not any(map(_is_time, seen)):
-        yield (
-            f"`{key}` holds {json.dumps(seen[0], ensure_ascii=False, default=str)[:60]}, for example, which is neither "
-            "a text of a time nor seconds since 1970: no age selects it"
-        )
-
-
-def _is_time(value: Any) -> bool:
-    if isinstance(value, str):
-        try:
-            return bool(datetime.fromisoformat(value.strip()))
-        except ValueError:
-            return False
-    return isinstance(value, int | float) and not isinstance(value, bool) and _LEAST <= value < _MOST
-
-
-def _in_none(key: str, points: int) -> str:
-    return f"`{key}` is in none of the {points:,} points that were looked at"
-
-
-def _kinds_of(values: Sequence[Any]) -> Mapping[str, int]:
-    return Counter(map(_kind, values))
-
-
-def _misfits(key: str, seen: Mapping[str, int], kinds: Mapping[str, list[Any]], points: int) -> Iterator[str]:
-    if not points:
-        return
-    if not seen:
-        yield _in_none(key, points)
+        yield f"`{key}` is in none of the {points:,} points that were looked at"
         return
     held = " and ".join(_PLURAL[kind] for kind in sorted(seen))
     for kind, values in kinds.items():
@@ -115,28 +84,34 @@ def _hint(value: Any, seen: Mapping[str, int]) -> str:
     return ""
 
 
-def _seen(store: Store, address: str, keys: list[str]) -> tuple[dict[str, list[Any]], int]:
-    """Field -> its values, and how many points were looked at."""
-    seen: dict[str, list[Any]] = {key: [] for key in keys}
+def _seen(store: Store, address: str, keys: list[str]) -> tuple[dict[str, dict[str, int]], int]:
+    """Field -> kinds of its values, and how many points were looked at."""
+    seen: dict[str, dict[str, int]] = {key: {} for key in keys}
     for page in store.scan(address, page=_LOOKED_AT, payload=keys, vectors=False):
         for stored in page:
             payload = records.payload_of(stored)
             for key in keys:
-                seen[key] += [value for value in values_at(payload, key) if value is not None]
+                for value in values_at(payload, key):
+                    if value is not None:
+                        seen[key][_kind(value)] = seen[key].get(_kind(value), 0) + 1
         return seen, len(page)
     return seen, 0
 
 
-def _asked(edit: JsonObject) -> Iterator[tuple[str, list[Any]]]:
-    """Fields with the values that they are compared with."""
+def _asked(edit: JsonObject, only: Collection[str] = _FIELDS) -> Iterator[tuple[str, list[Any]]]:
+    """Fields with the values that they are compared with.
+
+    Args:
+        only: kinds of conditions that are meant.
+    """
     if edit.get("filter"):
-        yield from _of_filter(edit["filter"], "")
+        yield from _of_filter(edit["filter"], "", only)
     if edit.get("prefix"):
         field, folder = edit["prefix"]
         yield field, [folder]
 
 
-def _of_filter(where: Any, inside: str) -> Iterator[tuple[str, list[Any]]]:
+def _of_filter(where: Any, inside: str, only: Collection[str]) -> Iterator[tuple[str, list[Any]]]:
     if not isinstance(where, Mapping):
         return
     groups = [where.get(name) for name in ("must", "should", "must_not")]
@@ -144,25 +119,37 @@ def _of_filter(where: Any, inside: str) -> Iterator[tuple[str, list[Any]]]:
     groups.append(least.get("conditions") if isinstance(least, Mapping) else None)
     for group in groups:
         for condition in group if isinstance(group, list) else [group]:
-            yield from _of_condition(condition, inside)
+            yield from _of_condition(condition, inside, only)
 
 
-def _of_condition(condition: Any, inside: str) -> Iterator[tuple[str, list[Any]]]:
+def _of_condition(condition: Any, inside: str, only: Collection[str]) -> Iterator[tuple[str, list[Any]]]:
     if not isinstance(condition, Mapping):
         return
-    nested, match = condition.get("nested"), condition.get("match")
+    nested = condition.get("nested")
     if isinstance(nested, Mapping):
-        yield from _of_filter(nested.get("filter"), f"{inside}{nested.get('key')}[].".replace("[][]", "[]"))
-    yield from _of_filter(condition, inside)
+        yield from _of_filter(nested.get("filter"), f"{inside}{nested.get('key')}[].".replace("[][]", "[]"), only)
+    yield from _of_filter(condition, inside, only)
     key = condition.get("key")
-    if not isinstance(key, str) or not isinstance(match, Mapping):
+    said = [name for name in only if isinstance(condition.get(name), Mapping)]
+    if not isinstance(key, str) or not said:
         return
-    values = [match["value"]] if "value" in match else []
-    for name in ("any", "except"):
-        values += match[name] if isinstance(match.get(name), list) else []
-    values += [match[name] for name in _TEXT_MATCHES if name in match]
-    if values:
+    values = _values_of(condition, said)
+    if values or "match" not in said:
         yield inside + key, values
+
+
+def _values_of(condition: Mapping[str, Any], said: Collection[str]) -> list[Any]:
+    """What a condition compares its field with; of one that asks for something else than its values, nothing."""
+    values: list[Any] = []
+    if "match" in said:
+        match = condition["match"]
+        values += [match["value"]] if "value" in match else []
+        for name in ("any", "except"):
+            values += match[name] if isinstance(match.get(name), list) else []
+        values += [match[name] for name in _TEXT_MATCHES if name in match]
+    if "range" in said:
+        values += [condition["range"][name] for name in _BOUNDS if condition["range"].get(name) is not None]
+    return values
 
 
 def _kind(value: Any) -> str:

@@ -37,6 +37,7 @@ from qmigrate.planner import plan_fix
 from qmigrate.planner.fix import UNRECORDED
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
+from qmigrate.steps.fixes.unmet import compares_nothing, unmet
 
 #: Of the largest number that is an id; a text of more digits can only be a UUID without hyphens.
 _DIGITS = 20
@@ -143,7 +144,8 @@ class Review:
 
     Attributes:
         previews: per collection.
-        notes: what a person should know: which collections a glob means, and what the values don't fit.
+        notes: what a person should know: which collections a glob means, what the values don't fit, and what was looked
+            at where it met no point.
         unmanaged: collections that are not under management: they can be looked at, and not changed.
         refusal: why the first of them is not changed.
     """
@@ -171,15 +173,22 @@ class Review:
 
 
 def review(
-    settings: Settings, operation: Operation, narrow: Narrow | None = None, *, tenant: str | int | None = None
+    settings: Settings,
+    operation: Operation,
+    narrow: Narrow | None = None,
+    *,
+    tenant: str | int | None = None,
+    expect: int | None = None,
 ) -> Review:
     """What a fix would do: exact counts and a sample. Sends no write to Qdrant or SQL.
 
     Args:
         tenant: whose points a deletion is about, as :func:`fix` has it.
+        expect: 0 where a sync may compare nothing, as :func:`fix` has it.
 
     Raises:
         PlanError: it can't be done there.
+        RefusedError: a sync compares nothing.
         RowsError: the query or its rows don't fit.
         DatabaseError: the application's database can't be reached.
     """
@@ -191,7 +200,10 @@ def review(
         names = [item.job.collection for item in plan.collections]
         others = [world.collections[name] for name in names if not world.collections[name].managed]
         refusal = Refusal.of(unmanaged(world.ledger_id, others[0], UNRECORDED)) if others else None
-        return Review(tuple(previews(opened, plan)), plan.notes, tuple(one.name for one in others), refusal)
+        found = tuple(previews(opened, plan))
+    check_compared(edit, [one.counts for one in found], expect)
+    nothing = (line for one in found if not one.changes for line in unmet(one.collection, edit, one.counts))
+    return Review(found, (*plan.notes, *nothing), tuple(one.name for one in others), refusal)
 
 
 def fix(  # noqa: PLR0913  the options of the verb
@@ -213,7 +225,8 @@ def fix(  # noqa: PLR0913  the options of the verb
     Args:
         operations: of ``qmigrate.op``; several on one collection are done in this order.
         narrow: only a part of what they are about.
-        expect: points that may change of each collection, exactly; None leaves it to the cap.
+        expect: points that may change of each collection, exactly; None leaves it to the cap. With 0 a sync may also
+            compare nothing.
         most: collection -> up to how many points of it somebody has seen and agreed to; of others none. None where
             nobody was asked.
         max_rate: most points per second; None for no limit.
@@ -223,7 +236,7 @@ def fix(  # noqa: PLR0913  the options of the verb
 
     Raises:
         UsageError: whose points are meant is not said.
-        RefusedError: more would change than the cap or `expect` allow; nothing was changed.
+        RefusedError: more would change than the cap or `expect` allow, or a sync compares nothing; nothing was changed.
         PointsNotFoundError: points that were named are not there.
         VerificationError: what was written could not be read back.
     """
@@ -249,7 +262,10 @@ def fix(  # noqa: PLR0913  the options of the verb
         # What was interrupted may have deleted them.
         touched = sum(one.changed + one.changed_meanwhile + one.gone for one in result.done)
         check_there(operations[0], touched, [one.counts for one in result.done], notes[0] if notes else ())
-    return replace(result, notes=notes[0] if notes else ())
+        edit = edits[0][1]
+        check_compared(edit, [one.counts for one in result.done], expect)
+        notes += [unmet(one.collection, edit, one.counts) for one in result.done if not one.changed]
+    return replace(result, notes=tuple(line for lines in notes for line in lines))
 
 
 def _misfits(opened: Session, plan: Plan) -> tuple[str, ...]:
@@ -284,6 +300,31 @@ def check_there(
         f"not found: there are no points of {operation.pattern} with {edit['target']}{why}; nothing was changed",
         hint="ids are numbers or UUIDs, as Qdrant has them; --dry-run shows what a condition selects",
         facts={"target": edit["target"], "counts": [dict(one) for one in counts]},
+    )
+
+
+def check_compared(edit: JsonObject, counts: Sequence[Mapping[str, int]], expect: int | None) -> None:
+    """See that a sync of all points has compared one: that nothing differs says nothing else.
+
+    Args:
+        edit: of the fix.
+        counts: what was found of each collection.
+        expect: 0 says that it may be so.
+
+    Raises:
+        RefusedError: there are points, and none has a row; nothing was changed.
+    """
+    points = sum(one.get("without_row", 0) for one in counts)
+    narrowed = any(edit.get(name) is not None for name in ("ids", "since", "sample"))
+    if narrowed or expect == 0 or not points or not all(compares_nothing(edit, one) for one in counts):
+        return
+    rows = max(one.get("rows", 0) for one in counts)
+    returned = f"returns {rows:,} rows, and none has a point" if rows else "returns no row at all"
+    raise RefusedError(
+        f"the query on {edit['database']} {returned}: none of {points:,} points was compared, and nothing was changed",
+        hint="is it the right database, and is the key the point's id? --since asks for what has changed, and "
+        "--expect 0 says that nothing need be there",
+        facts={"rows": rows, "points": points},
     )
 
 

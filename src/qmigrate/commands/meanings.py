@@ -33,7 +33,7 @@ class Compared:
 
 def says(revision: Revision) -> JsonObject:
     """What a revision says, as it is recorded."""
-    source = "" if revision.inline else revision.path.read_text(encoding="utf-8")
+    source = "" if revision.inline else revision.path.read_text(encoding="utf-8-sig")
     return meaning_of(
         revision.operations,
         source,

@@ -129,7 +129,7 @@ class Options:
         elif file:
             place, why = f"the file {file}", "is empty"
             try:
-                found = Path(file).expanduser().read_text(encoding="utf-8").strip()
+                found = Path(file).expanduser().read_text(encoding="utf-8-sig").strip()
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "it is no text"
                 found, why = "", f"can't be read: {reason}"

@@ -157,7 +157,7 @@ def _from_config(file: Path, *, must: bool) -> SqlProject | None:
     # A pyproject.toml that has nothing to do with Alembic is none of our business.
     must = must or file.suffix != ".toml"
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         options = _toml_options(text, file.parent) if file.suffix == ".toml" else _ini_options(text, file.parent)
     except (OSError, ValueError, configparser.Error) as error:
         return SqlProject(source, problem=f"it can't be read: {error}") if must else None

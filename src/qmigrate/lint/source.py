@@ -71,7 +71,7 @@ class Source:
         """Read a file without running it; what goes wrong becomes its `problem`."""
         found = cls(path)
         try:
-            found.text = path.read_text(encoding="utf-8")
+            found.text = path.read_text(encoding="utf-8-sig")
             found.tree = ast.parse(found.text)
             found.ignores = tuple(_ignores(found.text))
         except (OSError, SyntaxError, ValueError, tokenize.TokenError) as error:

@@ -21,6 +21,7 @@ from qmigrate.steps.fixes.looks import LONGEST, QUICK, WORTH, Look, OldLookError
 from qmigrate.steps.fixes.marking import check_marks, mark, marks_of
 from qmigrate.steps.fixes.protocol import Fix, Hand, Place, check_cap, consented
 from qmigrate.steps.fixes.sighting import forget
+from qmigrate.steps.fixes.unmet import unmet
 from qmigrate.steps.owned import check_begun, nothing_of_ours, own, reach
 from qmigrate.steps.throttle import Throttle, waiting
 from qmigrate.steps.work import Facts, Phase, Work
@@ -62,6 +63,8 @@ def select(step: EditPoints, work: Work) -> Facts:
         # Now already, so that a file that can't be written refuses before anything is changed.
         write_ids(Path(step.edit["ids_to"]), windows(work.lease.ledger, _journal(work)))
     work.progress.end(f"{found.changes:,} of {found.points:,} points to change")
+    for line in unmet(work.collection, step.edit, found.counts) if not found.changes else ():
+        work.progress.say(line)
     return found.to_json()
 
 

@@ -123,7 +123,7 @@ def _from_file(step: Build, work: Work, vector: str, name: str, filling: Any) ->
     size = step.schema.vectors[vector].get("size")
     lines: list[Any] = []
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     lines.append(_query(json.loads(line), f"line {number:,} of {path.name}", size))

@@ -27,7 +27,9 @@ def show_review(console: Console, review: Review, would: str = "would") -> None:
     """What would change, and that nothing was done."""
     for line in review_lines(review):
         console.print(line)
-    nothing = "Nothing to do." if would != "would" else "In order."
+    # Where no pair was compared, nobody knows whether it is in order.
+    compared = any(one.counts.get("rows", 1) != one.counts.get("without_point", 0) for one in review.previews)
+    nothing = "In order." if would == "would" and compared else "Nothing to do."
     sampled = sum(preview.counts.get("sampled", 0) for preview in review.previews)
     points = f"{number(review.changes)} of {counted(sampled, 'point')}" if sampled else counted(review.changes, "point")
     console.print(f"Nothing was changed: {points} {would}." if review.changes else nothing)

@@ -75,7 +75,7 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
         raise click.UsageError("--sample needs --check: what is changed is all of it", click.get_current_context())
     expected, most = given["expect"], None
     if given["check"] or not given["yes"]:
-        found = command.review(settings, operation, narrow)
+        found = command.review(settings, operation, narrow, expect=expected)
         if given["check"] or not found.changes:
             shell.show(found, show_review)
             return found.exit_code
@@ -320,7 +320,7 @@ def _age(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def text_of(file: str, option: str) -> str:
-    """What is in a file; - is stdin.
+    """What is in a file, without the mark that Windows puts before UTF-8; - is stdin.
 
     Raises:
         UsageError: it can't be read, or is not UTF-8.

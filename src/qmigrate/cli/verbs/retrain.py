@@ -10,19 +10,19 @@ from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.values import parameters, value_of
 from qmigrate.cli.verbs.change import lock_timeout
 from qmigrate.cli.verbs.consent import ask
-from qmigrate.cli.verbs.fix import check_bounded, expect, max_rate, max_share, yes
+from qmigrate.cli.verbs.fix import check_bounded, expect, max_rate, max_share, text_of, yes
 
 if TYPE_CHECKING:
     from qmigrate.commands.retrain import RetrainReview, Wish
+
+_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 
 @click.command("retrain", short_help="Delete points by a preset, and mark the rows that they came from.")
 @click.argument("collection", required=False)
 @click.option("--preset", required=True, metavar="NAME", help="Of fixes.presets, with mark: or queue:.")
 @click.option("--value", "values", multiple=True, metavar="VALUE", help="Of its :value, \"90\" is a text; repeatable.")
-@click.option(
-    "--from-file", type=click.File(encoding="utf-8-sig"), metavar="FILE", help="A value per line; - for stdin."
-)
+@click.option("--from-file", type=_FILE, metavar="FILE", help="A value per line; - for stdin.")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of another parameter; may be repeated.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for audit and rows; wanted unless the preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and run no statement.")
@@ -71,7 +71,8 @@ def _wish(collection: str | None, given: dict[str, Any]) -> Wish:
 
     values = list(given["values"])
     if given["from_file"] is not None:
-        values += [line for line in (written.rstrip("\r\n") for written in given["from_file"]) if line.strip()]
+        lines = text_of(given["from_file"], "--from-file").split("\n")
+        values += [line for line in (written.rstrip("\r") for written in lines) if line.strip()]
     return Wish(
         name=given["preset"],
         values=[value_of(value, "--value") for value in values],

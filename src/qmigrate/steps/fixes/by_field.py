@@ -58,13 +58,15 @@ class ByField:
         ``without_id``. With `where` only points that this filter selects are compared.
 
         Raises:
-            RefusedError: the field holds what no row can say.
+            RefusedError: the field holds what no row can say, or nothing in any point.
             RowsError: an id has two rows.
             UnavailableError: there is no room for the file.
         """
         with scratch.tables(*_TABLES) as file:
             kinds = self._spill_rows(file, found)
-            self._spill_points(file, found, kinds, where)
+            held = self._spill_points(file, found, kinds, where)
+            if kinds and not held and found.counts.get("without_id"):
+                raise self._nowhere(found.counts["without_id"])
             for value in self._compared(file):
                 yield value, False
             if len(kinds) > 1:
@@ -119,8 +121,9 @@ class ByField:
 
     def _spill_points(
         self, file: sqlite3.Connection, found: Found, kinds: set[type], where: JsonObject | None
-    ) -> None:
-        place = self._place
+    ) -> int:
+        """Every point that has the field; how many."""
+        place, held = self._place, 0
         for page in place.store.scan(place.address, page=_PAGE, payload=[self._field], vectors=False, where=where):
             kept = []
             for stored in page:
@@ -132,8 +135,10 @@ class ByField:
                     raise self._other_kind(stored, value)
                 kept.append((_key(value), records.order_key(records.point_id(stored))))
             file.executemany("INSERT INTO sides VALUES (?, ?)", kept)
+            held += len(kept)
             if place.tick is not None:
                 place.tick()
+        return held
 
     def _compared(self, file: sqlite3.Connection) -> Iterator[PointId]:
         """What only rows have; what only points have goes into ``strays``."""
@@ -192,6 +197,13 @@ class ByField:
                 hint="one integer, UUID or text is; mend the point, or compare by another field",
             )
         return canonical(value) if isinstance(value, str) else value
+
+    def _nowhere(self, points: int) -> RefusedError:
+        return RefusedError(
+            f"none of {points:,} points of {self._place.collection} has anything in {self._field}, so every row on "
+            f"{self._rows.name} would seem to have no point: nothing was changed",
+            hint="is it the right payload field (--id-field)?",
+        )
 
     def _other_kind(self, stored: Stored, value: PointId) -> RefusedError:
         point, row = ("a text", "integers") if isinstance(value, str) else ("an integer", "texts")

@@ -20,7 +20,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.rows import Query, Rows
 from qmigrate.steps.export import described
-from qmigrate.steps.fixes.age import older_than
+from qmigrate.steps.fixes.age import check_times, older_than
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.quiet import Undisturbed, lone_barrier
 from qmigrate.steps.work import Tick
@@ -87,9 +87,16 @@ class Removal:
         return float(own) if own is not None else self._place.settings.fixes.max_share
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ids that are ``not_there``, or are ``no_match``."""
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ids that are ``not_there``, or are ``no_match``.
+
+        Where nothing is selected by age, also who has the field.
+
+        Raises:
+            RefusedError: the field is never a time.
+        """
         found.points = self._place.store.count(self._place.address)
         found.counts.update({"not_there": 0, "no_match": 0})
+        met = False
         for ids in self._candidates(found):
             digests = self._digests(ids)
             matching = self._matching([one for one in ids if one in digests])
@@ -97,8 +104,19 @@ class Removal:
             found.add("no_match", len(digests) - len(matching))
             chosen = [identifier for identifier in ids if identifier in matching]
             self._show(found, chosen)
+            met = met or bool(chosen)
             for identifier in chosen:
                 yield Entry(identifier, digests[identifier], _NOTHING)
+        self.explain(found, met)
+
+    def explain(self, found: Found, met: bool) -> None:
+        """What is to be known where no point was met: see :func:`~qmigrate.steps.fixes.age.check_times`.
+
+        Raises:
+            RefusedError: no point can be met.
+        """
+        if not met and self._edit.get("older_than"):
+            check_times(self._place, self._edit["older_than"]["field"], found)
 
     def selected(self) -> Iterator[set[PointId]]:
         """Every id that all conditions select, some at a time; those that were only named need not be there."""
@@ -173,14 +191,20 @@ class Removal:
         said = {name: self._edit[name] for name in ("filter", "prefix", "sql", "older_than") if self._edit.get(name)}
         return said | ({"counted_from": self._place.now.isoformat()} if self._edit.get("older_than") else {})
 
-    def _candidates(self, found: Found) -> Iterator[list[PointId]]:  # noqa: ARG002
-        """Ids that may be selected, ascending, some at a time: by what narrows most without a scan."""
+    def _candidates(self, found: Found) -> Iterator[list[PointId]]:
+        """Ids that may be selected, ascending, some at a time: by what narrows most without a scan.
+
+        Where that is a query, counts its ``rows``.
+        """
         if self._ids is not None:
             yield from self._parts(iter(sorted(self._ids, key=records.order_key)))
         elif self._rows is not None:
             # Closed at once: a reading that stops half-way leaves no connection to the garbage collector.
+            found.counts["rows"] = 0
             with closing(self._rows.ordered()) as rows:
-                yield from self._parts(identifier for identifier, _ in rows)
+                for ids in self._parts(identifier for identifier, _ in rows):
+                    found.add("rows", len(ids))
+                    yield ids
         else:
             yield from self._parts(self._scanned())
 

@@ -39,12 +39,14 @@ class SoftRemoval(PayloadFix, Removal):
         self._check_index()
         found.points = self._place.store.count(self._place.address)
         found.counts.update({"not_there": 0, "no_match": 0, "already": 0})
+        met = False
         mark = {"at": self._place.now.isoformat(timespec="seconds"), "reason": self._edit.get("reason")}
         for ids in self._candidates(found):
             flags = self._flags(ids)
             matching = self._matching([one for one in ids if one in flags])
             found.add("not_there", len(ids) - len(flags))
             found.add("no_match", len(flags) - len(matching))
+            met = met or bool(matching)
             for identifier in ids:
                 if identifier not in matching:
                     continue
@@ -54,6 +56,7 @@ class SoftRemoval(PayloadFix, Removal):
                 entry = Entry(identifier, {}, {self._flag: mark})
                 found.show(entry)
                 yield entry
+        self.explain(found, met)
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those that every condition still selects."""
