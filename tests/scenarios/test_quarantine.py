@@ -429,19 +429,23 @@ def test_a_retry_where_there_is_no_place_for_the_vectors_changes_nothing(made, w
         assert quarantine.retry(made.settings(), made.name).filled == 3
 
 
-@pytest.mark.server
 @pytest.mark.parametrize("qdrant_config", [pytest.param("server", marks=pytest.mark.server)], indirect=True)
-def test_a_dropped_point_that_is_deleted_late_does_not_come_back(made, words, monkeypatch):
-    """A delete that the old generation acknowledged while the name moved is one of that point, though it was left out."""
+def test_a_dropped_point_that_is_written_late_comes_back_as_that_or_not_at_all(made, words, monkeypatch):
+    """What the old generation acknowledged while the name moved is about that point, though it was left out."""
     made.revise("0002", DROP)
     swap = golive.swap
 
     def late(work, *rest):
         work.store.delete(f"{made.name}__g0001", [6])
+        words.wrong["newer"] = BAD[20]
+        write(work.store, f"{made.name}__g0001", [make_point(20, text="newer")])
         swap(work, *rest)
 
     monkeypatch.setattr(golive, "swap", late)
-    upgrade.upgrade(made.settings())
+    report = upgrade.upgrade(made.settings()).outcomes[0].report["1.sweep"]
+    assert (report["sweep"]["carried"], report["sweep"]["listed"]["count"], report["dropped"]["points"]) == (1, 1, 2)
+    assert {key[0] for key in open_rows(made)} == {21, 42}
     words.wrong.clear()
     assert quarantine.retry(made.settings(), made.name).filled == 2
-    assert 6 not in made.contents()
+    found = made.contents()
+    assert (6 in found, found[21][0]["text"]) == (False, "newer")

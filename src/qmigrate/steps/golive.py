@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from qmigrate.errors import RepairNeededError
+from qmigrate.errors import EmbedderError, EmbedError, PlanError, RepairNeededError
 from qmigrate.ledger.clock import present
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
@@ -15,7 +15,7 @@ from qmigrate.model.state import HOLD
 from qmigrate.model.words import quote
 from qmigrate.steps import again, apart, back, closing, freeze, gap, hidden, unchanged
 from qmigrate.steps.base import base_name
-from qmigrate.steps.dropped import audit
+from qmigrate.steps.dropped import audit, keep
 from qmigrate.steps.further import EARLIER, GIVEN, moves, to_move
 from qmigrate.steps.hold import hold
 from qmigrate.steps.owned import check_same, holder, own, reach, read_back, refuse_begun, refuse_hidden, swap
@@ -174,7 +174,20 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
         work.progress.say(
             f"{work.collection}: {report.carried:,} late writes carried over, {report.listed.count:,} listed"
         )
+        if sides.maker is not None and not step.back:
+            return {"sweep": report.to_json(), **_kept_again(work, sides)}
     return {"sweep": report.to_json()}
+
+
+def _kept_again(work: Work, sides: Sides) -> Facts:
+    """Of points that are left out the file gets what was written last, and none that was deleted since."""
+    assert sides.maker is not None  # noqa: S101  the caller looked
+    try:
+        return {"dropped": keep(work, sides.source, sides.target, sides.maker)}
+    except (EmbedError, EmbedderError, PlanError) as error:
+        # The name has moved: what can't be made stops nobody, and the file of the proof stays.
+        work.progress.say(f"{work.collection}: what was left out is kept as the proof saw it: {error.message}")
+        return {}
 
 
 def close(step: GoLive, work: Work) -> Facts:
@@ -274,7 +287,7 @@ def _report(work: Work) -> JsonObject:
     snapshot = work.facts("snapshot", work.build_step())
     return {
         "verification": _proof(work).get("report"),
-        "dropped": _proof(work).get("dropped"),
+        "dropped": {**_proof(work), **work.facts("sweep")}.get("dropped"),
         "quality": work.facts("quality", work.build_step()).get("quality"),
         "stages": work.facts("fill", work.build_step()).get("stages"),
         "sweep": work.facts("sweep").get("sweep"),
