@@ -537,3 +537,25 @@ def test_a_retry_where_there_is_no_place_for_the_vectors_changes_nothing(made, w
         made.revise("0003", TAKEN.replace("VECTOR", "a"))
         upgrade.upgrade(made.settings())
     assert (quarantine.retry(made.settings(), made.name).filled, made.row().state) == (3, "ready")
+
+
+@pytest.mark.parametrize("qdrant_config", [pytest.param("server", marks=pytest.mark.server)], indirect=True)
+def test_a_dropped_point_that_is_written_late_comes_back_as_that_or_not_at_all(made, words, monkeypatch):
+    """What the old generation acknowledged while the name moved is about that point, though it was left out."""
+    made.revise("0002", DROP)
+    swap = golive.swap
+
+    def late(work, *rest):
+        work.store.delete(f"{made.name}__g0001", [6])
+        words.wrong["newer"] = BAD[20]
+        write(work.store, f"{made.name}__g0001", [make_point(20, text="newer")])
+        swap(work, *rest)
+
+    monkeypatch.setattr(golive, "swap", late)
+    report = upgrade.upgrade(made.settings()).outcomes[0].report["1.sweep"]
+    assert (report["sweep"]["carried"], report["sweep"]["listed"]["count"], report["dropped"]["points"]) == (1, 1, 2)
+    assert {key[0] for key in open_rows(made)} == {21, 42}
+    words.wrong.clear()
+    assert quarantine.retry(made.settings(), made.name).filled == 2
+    found = made.contents()
+    assert (6 in found, found[21][0]["text"]) == (False, "newer")

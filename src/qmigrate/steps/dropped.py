@@ -30,10 +30,14 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
     """
     # Ranges fail side by side, so they come in any order; an archive is read in one.
     ids = sorted(maker.quarantine.ids(DROPPED), key=records.order_key) if maker.quarantine is not None else []
-    if not ids or REHEARSAL.match(target):
+    if REHEARSAL.match(target):
         return None
     began = started_at(work.lease.ledger, work.run)
     path = run_file(work.settings.fixes.exports, target, work.run, "quarantine", started=began)
+    if not ids:
+        # An earlier call may have left some out that are there by now, or were deleted.
+        remove_ours(path, work.lease.ledger)
+        return None
     generation = work.generation(target)
     header = Header(
         kind=QUARANTINED,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from qmigrate.errors import RepairNeededError
+from qmigrate.errors import EmbedderError, EmbedError, PlanError, RepairNeededError
 from qmigrate.ledger.clock import present
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import SweepReport
@@ -183,7 +183,12 @@ def _left_out(step: GoLive, work: Work, sides: Sides) -> Facts:
     known = None if step.back else _proof(work).get("dropped")
     if not known or sides.maker is None or not work.lease.ledger.carries(work.run, work.step):
         return {}
-    return {"dropped": keep_again(work, sides.source, sides.target, sides.maker, known)}
+    try:
+        return {"dropped": keep_again(work, sides.source, sides.target, sides.maker, known)}
+    except (EmbedError, EmbedderError, PlanError) as error:
+        # The name has moved: what can't be made stops nothing, and the file of the proof stays.
+        work.progress.say(f"{work.collection}: what was left out is kept as the proof saw it: {error.message}")
+        return {}
 
 
 def close(step: GoLive, work: Work) -> Facts:

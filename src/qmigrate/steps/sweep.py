@@ -278,6 +278,10 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
         forgive(sides.maker, [identifier])
     elif sides.maker is not None:
         made = sides.maker.make([stored])
+        if made.dropped and here is None and sides.maker.quarantine is not None:
+            # What is kept of it must be what was written last.
+            sides.maker.quarantine.record(made.ids, made.failed)
+            return f"{made.failed[0].reason}; left out, and kept with what could not be embedded before", seen
         if made.dropped:
             return _why_not_made(sides.maker, identifier, made, there=here is not None), seen
         for pending in write(work, alias, sides.maker, made):
