@@ -100,3 +100,20 @@ def test_what_went_live_before_a_failure_is_told(made, tmp_path, way):
     said = call(made.root, *args, "--json", "--parallel", "1")
     assert said.json["error"]["facts"]["done"] == [f"{made.name}_a"], said.out
     assert f"{made.name}_a" in said.json["error"]["hint"]
+
+
+def test_a_relative_target_that_is_about_others_says_so(made):
+    """One step back is counted over all collections: nothing to take back of this one is no dead end."""
+    for identifier, end in (("0002", "_b"), ("0003", "_a")):
+        made.revise(identifier, f"""
+        def upgrade():
+            return [op.CreatePayloadIndex("{{name}}{end}", "kind", PayloadSchemaType.KEYWORD)]
+        """)
+        assert call(made.root, "upgrade").code == 0
+    name = f"{made.name}_b"
+    for more in ((), ("--dry-run",)):
+        said = call(made.root, "rollback", "--only", name, *more)
+        assert (said.code, f"{name} is at 0002 already" in said.out) == (0, True), said.text
+    assert f"qmigrate rollback 0001 --only {name}" in said.out
+    assert call(made.root, "rollback", "0001", "--only", name).code == 0
+    assert "counted over all" not in call(made.root, "rollback", "0003").out
