@@ -117,3 +117,16 @@ def test_a_relative_target_that_is_about_others_says_so(made):
     assert f"qmigrate rollback 0001 --only {name}" in said.out
     assert call(made.root, "rollback", "0001", "--only", name).code == 0
     assert "counted over all" not in call(made.root, "rollback", "0003").out
+
+
+def test_each_way_back_of_a_fix_is_named(made):
+    """A fix of two collections is two in the audit: taking one back leaves the other as it is."""
+    before = both(made)
+    said = call(
+        made.root, "fix", "delete", f"{made.name}_*", "--id", "1", "--reason", "r", "--yes", "--expect", "1", "--max-share", "1"
+    )
+    ways = said.out.partition("Take it back: ")[2].strip().split(", ")
+    assert len(ways) == 2, said.out
+    for way in ways:
+        assert call(made.root, *way.split()[1:], "--yes").code == 0
+    assert both(made) == before
