@@ -130,3 +130,27 @@ def test_each_way_back_of_a_fix_is_named(made):
     for way in ways:
         assert call(made.root, *way.split()[1:], "--yes").code == 0
     assert both(made) == before
+
+
+def test_the_way_back_that_an_upgrade_names_is_about_what_it_has_done(made):
+    """What another collection has had before stays there, also where it is the same revision; each way is exact."""
+    made.revise("0002", ADD.replace("- 5", "+ 5"))
+    one, two = f"{made.name}_a", f"{made.name}_b"
+    said = call(made.root, "upgrade", "--only", one)
+    assert said.out.endswith("Back: qmigrate rollback -1\n"), said.out
+    said = call(made.root, "upgrade")
+    assert said.out.endswith(f"Back: qmigrate rollback 0001 --only {two}\n"), said.out
+    before = made.contents(one)
+    assert call(made.root, *said.out.rpartition("Back: qmigrate ")[2].split()).code == 0
+    assert (made.contents(one), "b" in str(before)) == (before, True)
+    assert [row["revision"] for row in statuses(made, (one, two))] == ["0002", "0001"]
+    said = call(made.root, "rollback", "0001")
+    assert said.code == 0
+    said = call(made.root, "upgrade", "--json")
+    assert said.json["data"]["back"] == ["qmigrate rollback -1"]
+
+
+def statuses(made: Deployment, names) -> list:
+    """These collections in `status`."""
+    rows = {row["name"]: row for row in call(made.root, "status", "--json").json["data"]["collections"]}
+    return [rows[name] for name in names]

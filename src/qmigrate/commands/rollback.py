@@ -169,8 +169,8 @@ def _explained(world: World, plan: Plan, target: str, only: Iterable[str] | None
         if applied:
             before = quote(applied[-2]) if len(applied) > 1 else "base"
             notes.append(
-                f"{target} is counted over all collections, and {name} is at {applied[-1]} already: name where it is to "
-                f"go back to, as qmigrate rollback {before} --only {quote(name)}"
+                f"{target} is counted over all collections, and {name} is at {applied[-1]} already: name where it is "
+                f"to go back to, as qmigrate rollback {before} --only {quote(name)}"
             )
     return replace(plan, notes=(*plan.notes, *notes))
 
