@@ -186,7 +186,7 @@ def test_a_target_inside_a_group_is_refused_and_named(deployment, target):
     error = refused.json["error"]
     assert error["facts"]["fused"] == ["0002", "0003", "0004"]
     assert error["facts"]["targets"] == ["0001"]
-    assert "qmigrate rollback 0001 takes milliseconds" in error["hint"]
+    assert f"qmigrate rollback 0001 --only {deployment.name} takes milliseconds" in error["hint"]
     assert (deployment.row().revision, deployment.contents()) == ("0004", before)
     assert call(deployment.root, "rollback", "-3").code == 0
     assert deployment.row().revision == "0001"

@@ -100,3 +100,57 @@ def test_what_went_live_before_a_failure_is_told(made, tmp_path, way):
     said = call(made.root, *args, "--json", "--parallel", "1")
     assert said.json["error"]["facts"]["done"] == [f"{made.name}_a"], said.out
     assert f"{made.name}_a" in said.json["error"]["hint"]
+
+
+def test_a_relative_target_that_is_about_others_says_so(made):
+    """One step back is counted over all collections: nothing to take back of this one is no dead end."""
+    for identifier, end in (("0002", "_b"), ("0003", "_a")):
+        made.revise(identifier, f"""
+        def upgrade():
+            return [op.CreatePayloadIndex("{{name}}{end}", "kind", PayloadSchemaType.KEYWORD)]
+        """)
+        assert call(made.root, "upgrade").code == 0
+    name = f"{made.name}_b"
+    for more in ((), ("--dry-run",)):
+        said = call(made.root, "rollback", "--only", name, *more)
+        assert (said.code, f"{name} is at 0002 already" in said.out) == (0, True), said.text
+    assert f"qmigrate rollback 0001 --only {name}" in said.out
+    assert call(made.root, "rollback", "0001", "--only", name).code == 0
+    assert "counted over all" not in call(made.root, "rollback", "0003").out
+
+
+def test_each_way_back_of_a_fix_is_named(made):
+    """A fix of two collections is two in the audit: taking one back leaves the other as it is."""
+    before = both(made)
+    said = call(
+        made.root, "fix", "delete", f"{made.name}_*", "--id", "1", "--reason", "r", "--yes", "--expect", "1", "--max-share", "1"
+    )
+    ways = said.out.partition("Take it back: ")[2].strip().split(", ")
+    assert len(ways) == 2, said.out
+    for way in ways:
+        assert call(made.root, *way.split()[1:], "--yes").code == 0
+    assert both(made) == before
+
+
+def test_the_way_back_that_an_upgrade_names_is_about_what_it_has_done(made):
+    """What another collection has had before stays there, also where it is the same revision; each way is exact."""
+    made.revise("0002", ADD.replace("- 5", "+ 5"))
+    one, two = f"{made.name}_a", f"{made.name}_b"
+    said = call(made.root, "upgrade", "--only", one)
+    assert said.out.endswith("Back: qmigrate rollback -1\n"), said.out
+    said = call(made.root, "upgrade")
+    assert said.out.endswith(f"Back: qmigrate rollback 0001 --only {two}\n"), said.out
+    before = made.contents(one)
+    assert call(made.root, *said.out.rpartition("Back: qmigrate ")[2].split()).code == 0
+    assert (made.contents(one), "b" in str(before)) == (before, True)
+    assert [row["revision"] for row in statuses(made, (one, two))] == ["0002", "0001"]
+    said = call(made.root, "rollback", "0001")
+    assert said.code == 0
+    said = call(made.root, "upgrade", "--json")
+    assert said.json["data"]["back"] == ["qmigrate rollback -1"]
+
+
+def statuses(made: Deployment, names) -> list:
+    """These collections in `status`."""
+    rows = {row["name"]: row for row in call(made.root, "status", "--json").json["data"]["collections"]}
+    return [rows[name] for name in names]

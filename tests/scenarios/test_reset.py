@@ -150,7 +150,7 @@ def test_a_rollback_over_a_reset_names_its_undo(deployment):
     done = reset.reset(made.settings(), made.name, reason="r", expect=POINTS, confirm=reset.PHRASE)
     made.revise("0003", ADD.replace('"b"', '"c"').replace("Embed(\"words\", text=\"text\")", "Empty()"))
     upgrade.upgrade(made.settings(), no_snapshot=True)
-    for first in (["qmigrate rollback 0002"], []):
+    for first in ([f"qmigrate rollback 0002 --only {made.name}"], []):
         for dry_run in (True, False):
             with pytest.raises(RefusedError, match=f"fix {done.log} has reset .* is in {made.name}__g0002") as refused:
                 back.rollback(made.settings(), "0001", dry_run=dry_run)

@@ -240,7 +240,8 @@ def test_an_upgrade_says_what_was_proven_and_how_to_go_back():
         Outcome("memory_bob", ("0003",), "memory_bob__g0004", 36.2),
     )
     resumed = (Resumed("memory_bob", 3, "fill", AT, "web-7", 6000, 9771),)
-    assert shown(show_upgrade, UpgradeResult(PLAN, resumed, outcomes)) == [
+    result = UpgradeResult(PLAN, resumed, outcomes, back=("qmigrate rollback -1",))
+    assert shown(show_upgrade, result) == [
         "Resumed memory_bob: fill, 6,000 of 9,771 points",
         "  the run of 2025-11-21 14:02 on host web-7",
         "memory_ada  0003  36 s",

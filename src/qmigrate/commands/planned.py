@@ -13,6 +13,7 @@ from qmigrate.commands.plan_file import SavedPlan, check_place, load, save
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.upgrade import check_names, planned
+from qmigrate.commands.ways_back import ways_back
 from qmigrate.errors import RefusedError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import CollectionPlan, GoLive, Plan
@@ -84,7 +85,9 @@ def upgrade_planned(
             opened, _of(saved.plan, left), stop=stop, lock_timeout=lock_timeout, snapshot=not no_snapshot
         )
         held = held_collections(opened, tuple(_names(list(saved.plan.collections))))
-    return UpgradeResult(plan=saved.plan, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+        every = (*finished, *outcomes)
+        back = ways_back(opened, every)
+    return UpgradeResult(plan=saved.plan, resumed=tuple(resumed), outcomes=every, held=held, back=back)
 
 
 def _not_begun(opened: Session, saved: SavedPlan) -> list[CollectionPlan]:

@@ -164,12 +164,14 @@ class UpgradeResult:
         resumed: interrupted runs that were finished first.
         outcomes: one per finished job, in the order of execution.
         held: what waits for its cut-over at the end, built now or earlier.
+        back: of an upgrade: the commands that take back what it has done, and nothing of other collections.
     """
 
     plan: Plan
     resumed: tuple[Resumed, ...]
     outcomes: tuple[Outcome, ...]
     held: tuple[Held, ...] = ()
+    back: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
@@ -50,7 +51,8 @@ def rollback(
         with session(settings, writes=False) as opened:
             world = observe(opened.ledger, opened.store)
             names = chosen_names(opened, only)
-            return UpgradeResult(plan=_plan(opened, world, target, names, writes), resumed=(), outcomes=())
+            plan = _plan(opened, world, target, names, writes)
+            return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=())
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
@@ -65,7 +67,8 @@ def rollback(
                 keep.append(_keep(opened, world, target, begun))
             plan = _planned(opened, world, keep[0], names, writes)
             check_hidden(world, plan)
-            return plan
+            # What was begun before is done by now, so that nothing more is no surprise.
+            return plan if resumed else _explained(world, plan, target, names)
 
         made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
     # A downgrade() may say hold as well.
@@ -154,6 +157,23 @@ def _planned(
     check_names(world, opened.revisions, back or chosen)
     with _past_resets(opened, world):
         return plan_rollback(world, opened.revisions, keep, only=only, writes=writes)
+
+
+def _explained(world: World, plan: Plan, target: str, only: Iterable[str] | None) -> Plan:
+    """Why there is nothing to take back of the chosen collections, where a relative target is about other ones."""
+    if plan.collections or only is None or not target.strip().startswith("-"):
+        return plan
+    notes = []
+    for name in only:
+        state = world.collections.get(name)
+        applied = state.applied_revisions() if state is not None else ()
+        if applied:
+            before = quote(applied[-2]) if len(applied) > 1 else "base"
+            notes.append(
+                f"{target} is counted over all collections, and {name} is at {applied[-1]} already: name where it is "
+                f"to go back to, as qmigrate rollback {before} --only {quote(name)}"
+            )
+    return replace(plan, notes=(*plan.notes, *notes))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from qmigrate.commands.perform import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
+from qmigrate.commands.ways_back import ways_back
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
@@ -123,7 +124,9 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         )
         made = replace(made, notes=(*notes, *made.notes))
         held = held_collections(opened, names)
-    result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+        every = (*finished, *outcomes)
+        back = ways_back(opened, every)
+    result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=every, held=held, back=back)
     failures.raise_any(result)
     return result
 

@@ -158,9 +158,10 @@ def _part_of_group(world: World, revisions: Revisions, walk: _Walk, group: list[
     if missing:
         together = ", ".join(entry.revision for entry in _fused(walk.state, group[0]))
         targets = _quick_targets(walk.state)
-        ways = [f"qmigrate rollback {quote(target)} takes milliseconds" for target in targets]
+        only = f"--only {quote(walk.state.name)}"
+        ways = [f"qmigrate rollback {quote(target)} {only} takes milliseconds" for target in targets]
         if not ways and group[0].strategy == "create":
-            ways = ["qmigrate rollback base takes the name away"]
+            ways = [f"qmigrate rollback base {only} takes the name away"]
         ways.append(f"or write a downgrade() in {', '.join(missing)}")
         raise RefusedError(
             f"revisions {together} of {walk.state.name} went live together, so {', '.join(missing)} can't be "
@@ -243,7 +244,7 @@ def _refuse_to_unname(state: CollectionState, entry: Applied, writes: str) -> No
         raise RefusedError(
             f"revision {entry.revision} created {state.name}: taking it back takes the name from {points:,} points; "
             "they stay in their generation until gc",
-            hint="qmigrate rollback … --discard-writes does it",
+            hint=f"qmigrate rollback … --only {quote(state.name)} --discard-writes does it",
         )
 
 
@@ -393,7 +394,9 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
             facts={
                 "collection": walk.state.name,
                 "generation": walk.physical,
-                "first": f"qmigrate rollback {quote(entry.revision)}" if walk.steps else None,
+                "first": f"qmigrate rollback {quote(entry.revision)} --only {quote(walk.state.name)}"
+                if walk.steps
+                else None,
             },
         )
     state = walk.state

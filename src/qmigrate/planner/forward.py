@@ -188,7 +188,9 @@ def _belongs(
     if makers and draft.is_free and (draft.state.managed or draft.wanted):
         return True
     exact = exact and not draft.ensured
-    if draft.state.kind != "absent" and not draft.state.managed:
+    # What was dropped or lost and is there again was made by another client.
+    again = draft.state.taken_away and draft.state.open_run is None
+    if draft.state.kind != "absent" and (again or not draft.state.managed):
         if exact:
             check_ownership(world, name)
             raise _unmanaged(draft.state, revision, creating=False)

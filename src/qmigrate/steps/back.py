@@ -216,14 +216,17 @@ def _discarding(step: GoLive, work: Work) -> str:
     """The command that goes back whatever was written since."""
     if step.undoes is not None:
         return f"qmigrate fix undo {quote(step.undoes)} --overwrite"
-    verb = f"snapshot restore {work.collection} --undo" if step.apart else "rollback …"
+    name = quote(work.collection)
+    # Of this collection alone: others may have been written to as well.
+    verb = f"snapshot restore {name} --undo" if step.apart else f"rollback … --only {name}"
     return f"qmigrate {verb} --discard-writes"
 
 
 def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
     ways = f"{_discarding(step, work)} loses them"
     if step.target is not None and _inverse(step, work) is not None:
-        ways = f"qmigrate rollback … --carry-writes brings them along (all {since.total:,} can be), or " + ways
+        carrying = f"qmigrate rollback … --only {quote(work.collection)} --carry-writes"
+        ways = f"{carrying} brings them along (all {since.total:,} can be), or {ways}"
     return RefusedError(
         f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}. "
         "Going back now would lose them",

@@ -61,9 +61,11 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
         again = f"run the same command again after {seen.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
         for line in labelled("not yet", [again]):
             console.print(line)
-    number_ = next((one.log for one in reversed(result.done) if one.log is not None and one.changed and one.undo), None)
-    if number_ is not None:
-        console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {quote(number_)}", "bold")))
+    logs = [one.log for one in reversed(result.done) if one.log is not None and one.changed and one.undo]
+    if logs:
+        # Each collection has its own, and the newest goes first.
+        ways = ", ".join(f"qmigrate fix undo {quote(log)}" for log in logs)
+        console.print(Text.assemble("Take it back: ", (ways, "bold")))
 
 
 def preview_lines(preview: Preview) -> list[Text]:

@@ -156,6 +156,6 @@ def _closing(result: UpgradeResult) -> Text:
         return Text.assemble(f"Taken back: {what} in {total}. Forth again: ", again)
     at = f" at {', '.join(result.plan.target)}" if result.plan.target else ""
     done = Text(f"Done: {what}{at} in {total}.")
-    if revisions:
-        done.append(" Back: ").append(f"qmigrate rollback -{len(revisions)}", style="bold")
+    if result.back:
+        done.append(" Back: ").append("; ".join(result.back), style="bold")
     return done
