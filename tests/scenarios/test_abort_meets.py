@@ -11,7 +11,7 @@ from tests.harness import ADD, CREATE, Deployment, make_point
 from tests.scenarios.test_moved_by_hand import cut_at, lead, there
 
 from qmigrate import op, steps
-from qmigrate.commands import fix, perform, upgrade
+from qmigrate.commands import cutover, fix, perform, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import EditPoints, GoLive
@@ -86,6 +86,23 @@ def test_a_way_back_that_went_on_meanwhile_can_only_be_finished(made, monkeypatc
     assert 501 in there(made)[f"{made.name}__g0001"]
     upgrade.upgrade(made.settings(), "0001")
     assert 501 in made.contents()
+
+
+def test_a_cut_over_that_another_process_has_asked_for_meanwhile_is_not_one_of_the_next(made, monkeypatch):
+    """Two go-lives of one run wait one after the other: each for a consent of its own."""
+    body = """
+def upgrade():
+    return [op.RenameVector("{name}", "%s", "%s", cutover="hold")]
+"""
+    made.extra["rebuild"] = {"fuse": False}
+    made.__post_init__()
+    made.revise("0002", body % ("a", "b"))
+    made.revise("0003", body % ("b", "c"))
+    upgrade.upgrade(made.settings())
+    while_it_waits(monkeypatch, lambda: cutover.cutover(made.settings(), [made.name]))
+    again = cutover.cutover(made.settings(), [made.name])
+    assert [one.revisions for one in again.held] == [("0003",)]
+    assert made.row().revision == "0002"
 
 
 def test_a_run_that_was_begun_meanwhile_is_left(made, monkeypatch):

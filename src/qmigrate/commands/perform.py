@@ -211,6 +211,9 @@ def _finish_one(
         current = session.ledger.open_run(name)
         if current is None or current.id != found.id or (current.state == "held" and not cutover):
             return None
+        if current.waiting() not in (None, found.waiting()) and cutover:
+            # Another process has let that one on while the lease was waited for, and this is a later one.
+            return None
         if current.job.repeatable:
             _finish_or_end(session, lease, current, stop)
             return None
