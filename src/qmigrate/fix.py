@@ -228,16 +228,15 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     """
     from qmigrate.commands import fix as command
     from qmigrate.commands.missing import handed
-    from qmigrate.commands.tenants import within
 
     found = _settings(settings, config, client, actor, metadata)
-    operation = within(
-        found,
-        DeleteOrphans(collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field),
-        tenant,
+    operation = DeleteOrphans(
+        collection, sql, key, database, parameters or {}, reason, grace, max_share, export, id_field
     )
     with handed(*_missing(missing, missing_table, ids_to)) as narrow:
-        return command.fix(found, operation, narrow=narrow, expect=expect, max_rate=max_rate, wait=wait)
+        return command.fix(
+            found, operation, narrow=narrow, expect=expect, max_rate=max_rate, wait=wait, tenant=tenant
+        )
 
 
 def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs

@@ -24,7 +24,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
-from qmigrate.operations.deletion import ASSET
+from qmigrate.operations.deletion import ASSET, DeleteOrphans
 from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
@@ -152,7 +152,9 @@ def review(
         RowsError: the query or its rows don't fit.
         DatabaseError: the application's database can't be reached.
     """
-    (operation,) = bounded(settings, (operation,), tenant)
+    if tenant is not None or not isinstance(operation, DeleteOrphans):
+        # Who only looks for orphans may look at those of all.
+        (operation,) = bounded(settings, (operation,), tenant)
     edit = (narrow or Narrow()).of(operation)
     with session(settings, writes=False, looking=True, partial=True) as opened:
         world = observe(opened.ledger, opened.store)

@@ -57,6 +57,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
     from qmigrate.commands import missing
+    from qmigrate.commands.tenants import ALL
 
     if given["sample"] is not None and not given["check"]:
         raise click.UsageError("--sample needs --check: what goes is all of them", click.get_current_context())
@@ -93,6 +94,8 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
             most=most,
             max_rate=given["max_rate"],
             wait=not given["no_wait"],
+            # Whose points are meant was asked above.
+            tenant=ALL,
             lock_timeout=given["lock_timeout"],
             progress=progress,
         )
