@@ -25,7 +25,6 @@ from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRu
 from qmigrate.model.words import quote
 from qmigrate.planner.segment import kept
 
-
 #: Kinds of fixes that only add what was lacking: nothing is lost where they end half-way, and they can be done again.
 _ADDING = frozenset({"bring_back", "retry"})
 
