@@ -16,11 +16,13 @@ from tests.scenarios.cli import call
 from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import export, fix, upgrade
+from qmigrate.commands import rollback as back
 from qmigrate.errors import (
     ArchiveError,
     NotFoundError,
     PlanError,
     PointsNotFoundError,
+    QmigrateError,
     RefusedError,
     RepairNeededError,
     UnavailableError,
@@ -278,3 +280,34 @@ def test_no_point_goes_that_is_in_no_file(app, monkeypatch, after):
     assert audit(app.made)[-1].facts.get("lost", 0) == after
     assert fix.undo(settings, done.log).changed == 3 - after
     assert {1, 2, 3} & set(app.payloads()) == ({2, 3} if after else {1, 2, 3})
+
+
+@pytest.mark.parametrize("deployment", ["local"], indirect=True)
+def test_an_undo_whose_file_is_lost_can_be_ended(app, monkeypatch):
+    """It was interrupted on a host that is gone, with the file: nothing could finish it, so an abort ends it."""
+    settings = app.made.settings()
+    (done,) = fix.fix(settings, op.DeletePoints(app.made.name, ids=[1, 2, 3], reason="r")).done
+    original, calls = edit._change, []
+    monkeypatch.setattr(edit, "_portions", lambda stored, _: ([one] for some in stored for one in some))
+
+    def killed(*given):
+        if calls:
+            raise Killed
+        calls.append(1)
+        return original(*given)
+
+    with monkeypatch.context() as first:
+        first.setattr(edit, "_change", killed)
+        with pytest.raises(Killed):
+            fix.undo(settings, done.log)
+    (file,) = settings.fixes.exports.glob("*")
+    kept = file.read_bytes()
+    file.unlink()
+    with pytest.raises(QmigrateError):
+        fix.fix(settings, op.DeletePoints(app.made.name, ids=[9], reason="r"))
+    back.abort(settings, app.made.name)
+    assert {1, 2, 3} & set(app.payloads()) == {1}
+    assert fix.fix(settings, op.DeletePoints(app.made.name, ids=[9], reason="r")).changed == 1
+    file.write_bytes(kept)
+    assert fix.undo(settings, done.log).done[0].counts["there"] == 1
+    assert {1, 2, 3} <= set(app.payloads())

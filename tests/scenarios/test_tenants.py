@@ -194,7 +194,13 @@ def test_orphans_of_one_tenant_are_not_those_of_all(shared, tmp_path, by_field):
         fix.orphans(shared.name, sql="SELECT id FROM mine", reason="r", grace=0, settings=shared.settings())
     assert fix.check_orphans(shared.name, sql="SELECT id FROM mine", settings=shared.settings()).changes == 5
     looked = call(shared.root, *words[:-5], "--check", "--json")
-    assert looked.json["data"]["previews"][0]["changes"] == 5
+    assert looked.code == 4, looked.text
+    assert looked.json["data"]["previews"][0]["changes"] == 5, looked.text
+    # One of four, though one of eight of all.
+    for grace in ("0s", "1ms"):
+        capped = [*words[: words.index("--grace")], "--grace", grace, "--yes", "--max-share", "0.2", "--tenant", "1"]
+        said = call(shared.root, *capped)
+        assert (said.code, "1 of 4 points" in said.text) == (10, True), said.text
     assert call(shared.root, *words, "--tenant", "1").code == 0
     assert left(shared) == [1, 2, 3, 4, 5, 6, 7]
     if by_field:

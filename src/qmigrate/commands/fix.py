@@ -32,7 +32,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe, unmanaged
 from qmigrate.operations.base import Operation
-from qmigrate.operations.deletion import ASSET
+from qmigrate.operations.deletion import ASSET, DeleteOrphans
 from qmigrate.planner import plan_fix
 from qmigrate.planner.fix import UNRECORDED
 from qmigrate.ports import Progress
@@ -192,7 +192,9 @@ def review(
         RowsError: the query or its rows don't fit.
         DatabaseError: the application's database can't be reached.
     """
-    (operation,) = bounded(settings, (operation,), tenant)
+    if tenant is not None or not isinstance(operation, DeleteOrphans):
+        # Who only looks for orphans may look at those of all.
+        (operation,) = bounded(settings, (operation,), tenant)
     edit = (narrow or Narrow()).of(operation)
     with session(settings, writes=False, looking=True, partial=True) as opened:
         world = observe(opened.ledger, opened.store)

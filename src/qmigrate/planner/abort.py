@@ -25,6 +25,9 @@ from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRu
 from qmigrate.model.words import quote
 from qmigrate.planner.segment import kept
 
+#: Kinds of fixes that only add what was lacking: nothing is lost where they end half-way, and they can be done again.
+_ADDING = frozenset({"bring_back", "retry"})
+
 
 def plan_abort(world: World, *, only: Iterable[str] | None = None, runs: Collection[int] | None = None) -> Plan:
     """Back to the last completed revision of every collection with an unfinished run.
@@ -86,7 +89,8 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
                 lines.append(f"what {step.edit['function']} has done so far stays: it is your own code")
         elif isinstance(step, EditPoints):
             steps.append(_taken_back(run, step, position))
-            lines.append("take back what the fix has changed")
+            adds = step.edit.get("kind") in _ADDING
+            lines.append("what came back so far stays" if adds else "take back what the fix has changed")
     for abandoned in _given_up(state, run):
         steps.append(Retire(abandoned, f"abort of run {run.id}"))
         lines.append(f"remove {abandoned}, which was given up by the run")
@@ -212,7 +216,7 @@ def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: in
 
 
 def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
-    begun = run.record(position, "change") is not None
+    begun = run.record(position, "change") is not None and step.edit.get("kind") not in _ADDING
     undo = step.edit.get("undo")
     if begun and undo is None:
         raise RefusedError(

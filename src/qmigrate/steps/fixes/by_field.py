@@ -126,6 +126,7 @@ class ByField:
         place, held = self._place, 0
         for page in place.store.scan(place.address, page=_PAGE, payload=[self._field], vectors=False, where=where):
             kept = []
+            found.points += len(page) if where is not None else 0
             for stored in page:
                 value = self._value(stored)
                 if value is None:

@@ -101,12 +101,16 @@ class Orphans(Removal):
         kept = self._kept()
         if kept is not None:
             found.counts.update(kept.counts)
+            found.points = found.points if self._filter is None else kept.points
             self._wait(kept.moment, kept.seen_at, kept.strays)
             for entries in sighting.entries(self._place.ledger, self._place.collection):
                 self._seen = {entry.id: entry.before["digest"] for entry in entries}
                 yield from self._parts(iter(self._seen))
             return
         self._sql.now()
+        if self._filter is not None:
+            # A share of those that may go: of one tenant's points, say, which may be few of all.
+            found.points = 0
         with spilling() as strays:
             with collecting(self._place, self._edit, found, self._really_missing) as missing:
                 for identifier, is_point in self._walk(found):
@@ -146,6 +150,7 @@ class Orphans(Removal):
         points = place.store.scan_ids(place.address, where=self._filter)
         for part in differing(points, self._sql.pages()):
             found.add("rows", part.rights)
+            found.points += part.lefts if self._filter is not None else 0
             for identifier in points_of(part.left):
                 yield identifier, True
             for identifier in points_of(part.right):
