@@ -123,8 +123,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
             opened, make, stop=stop, lock_timeout=lock_timeout, snapshot=not no_snapshot, only=names, failures=failures
         )
         made = replace(made, notes=(*notes, *made.notes))
-        held = held_collections(opened, names)
-        every = (*finished, *outcomes)
+        held, every = held_collections(opened, names), (*finished, *outcomes)
         back = ways_back(opened, every)
     result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=every, held=held, back=back)
     failures.raise_any(result)
