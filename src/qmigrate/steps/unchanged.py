@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qmigrate.errors import DriftError, PlanError
 from qmigrate.model.plan import Build, GoLive
-from qmigrate.model.schema import CollectionSchema, changes
+from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import quote
 from qmigrate.steps.owned import reach
@@ -54,10 +54,16 @@ def check_schema(build: Build, source: LiveCollection, work: Work, *, but: str |
     here, built = expected.with_(aliases=names), build.schema
     # What was taken away from the source shows only from the other side.
     seen = (*changes(built, here), *(change.reverse() for change in changes(here, built)))
-    found = dict.fromkeys(change.describe() for change in seen)
+    local = work.store.capabilities.local
+    found = dict.fromkeys(change.describe() for change in seen if not local or _kept_locally(change))
     found.pop(but or "", None)
     if found:
         raise _changed(build, "; ".join(found), work)
+
+
+def _kept_locally(change: Change) -> bool:
+    """Whether local mode keeps what a change is about: payload indexes and most settings are only declared there."""
+    return change.kind.startswith(("vector.", "sparse.", "alias.")) or change.name == "metadata"
 
 
 def over(work: Work) -> str:
