@@ -256,7 +256,7 @@ def test_reading_before_a_vector_step_is_no_reason(tmp_path):
     assert project.version() == "a2"
 
 
-FAILS = SEED + "    op.execute('SELECT * FROM nowhere')\n"
+FAILS = SEED + "    op.execute('SELECT * FROM nowhere')\n"  # noqa: S608
 
 
 def test_a_step_that_was_passed_by_is_told_and_its_revision_can_be_taken_back(project):

@@ -122,7 +122,8 @@ def _checked(opened: Session, world: World, only: Iterable[str] | None, *, stric
     runs = [state.open_run for name, state in world.collections.items() if state.open_run and name in names]
     files = file_findings(opened.files(), opened.ledger.applied_checksums(), runs)
     passed = links_of(opened, world, frozenset(one.id for one in opened.revisions.order()))
-    files = (*files, *(note("revision", "sql", line, "qmigrate status", strict=True).under(strict=strict) for line in passed))
+    by_hand = [note("revision", "sql", line, "qmigrate status", strict=True) for line in passed]
+    files = (*files, *(one.under(strict=strict) for one in by_hand))
     seen = [row for row in rows if row is not None]
     checked = _counted(world.capabilities.label, opened.ledger.url_label, seen, files, strict=strict)
     states = [world.collections[row.name] for row in seen if row.name in world.collections]
