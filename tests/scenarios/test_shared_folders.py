@@ -102,7 +102,7 @@ def test_an_erasure_leaves_the_files_of_another_ledger(two):
     other = two.at(1)
     erasing = ["fix", "delete", "images", "--id", "101", "--erase", "--reason", "r", "--yes", "--expect", "1"]
     said = call(other.root, *erasing)
-    assert (said.code, said.text.count("is of another ledger"), kept.name in said.text) == (0, 2, True), said.text
+    assert (said.code, said.text.count("is an archive of images of another ledger"), kept.name in said.text) == (0, 2, True), said.text
     made = two.at(0)
     assert fix.undo(made.settings(), log).done[0].changed == 2
 
