@@ -86,7 +86,9 @@ def test_a_plan_and_gc_say_what_points_really_take(tmp_path):
     write(store, made.name, [Point(number, BIG, {"a": [1.0] * 8}) for number in range(COUNT)])
     store.close()
     real = COUNT * len(json.dumps(BIG))
-    made.revise("0002", 'def upgrade():\n    return [op.AddVector("{name}", "b", VectorParams(size=6000, distance=Distance.COSINE), values=Embed("words", text="text"))]\n')
+    made.revise("0002", 'def upgrade():\n    return [op.AddVector("{name}", "b", VectorParams(size=6000, distance=Distance.COSINE), values=Embed("wide", text="text"))]\n')
+    made.extra["embedders"] = {"wide": {"type": "hashing", "size": 6000}}
+    made.__post_init__()
     (item,) = upgrade.plan(made.settings()).collections
     assert real * 0.9 + COUNT * 24_000 < item.bytes < real * 1.3 + COUNT * 24_200
     made.revise("0002", ADD, down="0001")
