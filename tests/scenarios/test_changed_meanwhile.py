@@ -10,11 +10,12 @@ from tests.scenarios.cli import left
 from tests.scenarios.plain_names import SCHEMA, plain
 
 from qmigrate import op
-from qmigrate.commands import fix, upgrade
+from qmigrate.commands import cutover, fix, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import DriftError, RepairNeededError
 from qmigrate.model.schema import Change
 from qmigrate.steps import build, call, edit, golive, inplace
+from qmigrate.steps.preflight import SOURCE
 
 POINTS = 20
 VECTOR = {"size": 2, "distance": "Dot"}
@@ -27,6 +28,23 @@ CHANGES = {
 }
 #: Of local mode, which keeps no index.
 KEPT = ("metadata", "vector")
+INDEXED = """
+def upgrade():
+    return [op.CreatePayloadIndex("{name}", "n", PayloadSchemaType.INTEGER)]
+"""
+SETTING = """
+def upgrade():
+    return [op.UpdateCollection("{name}", hnsw_config=HnswConfigDiff(m=24))]
+"""
+DROP = """
+def upgrade():
+    return [op.DropCollection("{name}")]
+"""
+RENAME = """
+def upgrade():
+    return [op.RenameVector("{name}", "a", "z", cutover="immediate")]
+"""
+HELD = RENAME.replace("immediate", "hold")
 #: Behind which call it comes: before the proof of the build, or behind it.
 MOMENTS = {"while it is filled": (build, "copy_ranges"), "behind the proof": (build, "prove")}
 
@@ -63,6 +81,60 @@ def test_a_change_by_another_client_is_not_lost(deployment, monkeypatch, kind, m
     upgrade.upgrade(deployment.settings())
     assert serves(deployment) == f"{deployment.name}__g0002"
     assert len(deployment.contents()) == POINTS
+
+
+#: What comes before the build in the same upgrade, and the settings: what it leaves in the source, no plan knows.
+SAME = {
+    "an index in place": ([INDEXED], {}),
+    "a setting in place": ([SETTING], {}),
+    "from nothing": ([], {}),
+    "a generation": ([ADD], {"fuse": False}),
+    "dropped and made again": ([DROP, CREATE], {"fuse": False}),
+}
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("kind", list(SAME))
+def test_what_the_same_upgrade_has_made_is_no_change(deployment, kind, hold):
+    """Local mode keeps no index, and a server shows more than was asked for: neither is another client's work."""
+    bodies, rebuild = SAME[kind]
+    deployment.extra["rebuild"] = {"fuse": kind != "from nothing"} | rebuild
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    if kind != "from nothing":
+        upgrade.upgrade(deployment.settings())
+        deployment.load(POINTS)
+    for number, body in enumerate([*bodies, HELD if hold else RENAME], start=2):
+        deployment.revise(f"000{number}", body)
+    result = upgrade.upgrade(deployment.settings())
+    assert result.exit_code == (11 if hold else 0)
+    if hold:
+        assert cutover.cutover(deployment.settings(), [deployment.name]).exit_code == 0
+    row = deployment.row()
+    assert (row.state, row.pending) == ("ready", ())
+
+
+@pytest.mark.parametrize("kind", list(CHANGES))
+def test_what_an_earlier_version_has_built_is_compared_with_the_plan(deployment, monkeypatch, kind):
+    """Its journal does not say how the source was: a cut-over refuses a change nonetheless, and then goes through."""
+    if kind not in KEPT and "path" in deployment.qdrant:
+        pytest.skip("local mode keeps no payload index")
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(POINTS)
+    deployment.revise("0002", HELD)
+    checked = build.check_build
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "check_build", lambda *given: {k: v for k, v in checked(*given).items() if k != SOURCE})
+        assert upgrade.upgrade(deployment.settings()).exit_code == 11
+    change, words = CHANGES[kind]
+    old = f"{deployment.name}__g0001"
+    by_another(deployment, old, change)
+    with pytest.raises(DriftError, match=f"would lose that: {words}"):
+        cutover.cutover(deployment.settings(), [deployment.name])
+    assert serves(deployment) == old
+    by_another(deployment, old, change.reverse() if kind != "metadata" else Change("config.set", "metadata", {}, change.after))
+    assert cutover.cutover(deployment.settings(), [deployment.name]).exit_code == 0
 
 
 @pytest.mark.server
@@ -114,6 +186,13 @@ def test_a_vector_that_comes_while_the_name_moves_stops_nobody(deployment, monke
     assert found[4][0]["text"] != "strange"
 
 
+def by_another(deployment, physical: str, change: Change) -> None:
+    """Another client changes a collection."""
+    store = deployment.store()
+    store.apply(physical, change)
+    store.close()
+
+
 def serves(deployment) -> str | None:
     """The generation behind the name."""
     store = deployment.store()
@@ -135,10 +214,6 @@ BEGUN = {
     "called": (lambda _: None, call, "own"),
     "in place": (lambda _: None, inplace, "_apply"),
 }
-INDEXED = """
-def upgrade():
-    return [op.CreatePayloadIndex("{name}", "n", PayloadSchemaType.INTEGER)]
-"""
 CALLED = """
 def touch(calling):
     calling.client.set_payload(calling.alias, {{"state": "old"}}, points=[1, 2])

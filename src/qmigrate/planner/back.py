@@ -158,10 +158,10 @@ def _part_of_group(world: World, revisions: Revisions, walk: _Walk, group: list[
     if missing:
         together = ", ".join(entry.revision for entry in _fused(walk.state, group[0]))
         targets = _quick_targets(walk.state)
-        only = f"--only {quote(walk.state.name)}"
-        ways = [f"qmigrate rollback {quote(target)} {only} takes milliseconds" for target in targets]
+        name = walk.state.name
+        ways = [f"qmigrate rollback {quote(target)} --only {quote(name)} takes milliseconds" for target in targets]
         if not ways and group[0].strategy == "create":
-            ways = [f"qmigrate rollback base {only} takes the name away"]
+            ways = [f"qmigrate rollback base --only {quote(name)} takes the name away"]
         ways.append(f"or write a downgrade() in {', '.join(missing)}")
         raise RefusedError(
             f"revisions {together} of {walk.state.name} went live together, so {', '.join(missing)} can't be "

@@ -19,6 +19,8 @@ from qmigrate.steps.rekey import check_ids
 from qmigrate.steps.work import Facts, Work, transform_of
 from qmigrate.store import records
 
+#: The fact that keeps how the source was described.
+SOURCE = "source"
 #: Ids of unfit points that a message names.
 NAMED = 5
 #: Points that go through the user's code before anything is written.
@@ -30,7 +32,8 @@ def check_build(step: Build, work: Work) -> Facts:
 
     Returns:
         Facts: ``points`` of the source; ``embedders`` as vector -> fingerprint, for those that are embedded here;
-        ``models``: the same for every vector that the target will have, carried and renamed ones too.
+        ``models``: the same for every vector that the target will have, carried and renamed ones too; ``source``: the
+        schema that it was found with, before anything else was looked at.
     """
     if step.source is None:
         return {"points": 0, "embedders": {}, "models": {}}
@@ -58,7 +61,8 @@ def check_build(step: Build, work: Work) -> Facts:
     # What a function or the application fills has no model, also where one had filled it before.
     carried = {target: known[vector] for target, vector in transform.vectors.items() if vector in known}
     models = {**carried, **fingerprints}
-    return {"points": work.store.count(step.source), "embedders": fingerprints, "models": models}
+    found = source.schema.with_(aliases=()).to_json()
+    return {"points": work.store.count(step.source), "embedders": fingerprints, "models": models, SOURCE: found}
 
 
 def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = False) -> None:

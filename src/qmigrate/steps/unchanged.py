@@ -8,6 +8,7 @@ from qmigrate.model.schema import CollectionSchema, changes
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import quote
 from qmigrate.steps.owned import reach
+from qmigrate.steps.preflight import SOURCE
 from qmigrate.steps.shadow import HELD_BACK
 from qmigrate.steps.work import Work
 
@@ -18,12 +19,13 @@ def check_built(step: Build, work: Work) -> None:
     Raises:
         DriftError: an index, a vector or a setting is another one.
     """
-    if step.source is None or step.fill not in ("copy", "clone"):
+    known = _described(work)
+    if step.source is None or step.fill not in ("copy", "clone") or known is None:
         return
     source = work.store.describe(reach(work, step.source))
     if source is not None:
         # A freeze sets the limits of writes, and can't unset them all afterwards.
-        check_schema(step, source, work, but=f"set setting {HELD_BACK}")
+        _compare(step, known, source.schema, work, but=f"set setting {HELD_BACK}")
 
 
 def check_golive(step: GoLive, work: Work) -> None:
@@ -33,15 +35,17 @@ def check_golive(step: GoLive, work: Work) -> None:
         check_built(build, work)
 
 
-def check_schema(build: Build, source: LiveCollection, work: Work, *, but: str | None = None) -> None:
-    """The same operations on the source of today must lead to what was built, or a change by hand would be lost.
-
-    Args:
-        but: a change that is none.
+def check_held(build: Build, source: LiveCollection, work: Work) -> None:
+    """The same for a build that has waited for its cut-over.
 
     Raises:
-        DriftError: they don't.
+        DriftError: an index, a vector or a setting is another one.
     """
+    known = _described(work)
+    if known is not None:
+        _compare(build, known, source.schema, work)
+        return
+    # Built by an earlier version: the same operations on the source of today must lead to what was built.
     expected: CollectionSchema = source.schema
     try:
         for operation in work.operations(build.ops):
@@ -50,22 +54,30 @@ def check_schema(build: Build, source: LiveCollection, work: Work, *, but: str |
             expected = after if after is not None else expected
     except PlanError as error:
         raise _changed(build, error.message, work) from error
-    names = build.schema.aliases
-    here, built = expected.with_(aliases=names), build.schema
-    if work.store.capabilities.local:
-        here, built = _kept(here), _kept(built)
+    _compare(build, build.schema, expected, work)
+
+
+def _described(work: Work) -> CollectionSchema | None:
+    """The source as the preflight of this very run has found it; None in a run that an earlier version began.
+
+    Not what the plan has of it: that knows neither what a server sets by itself, nor that local mode keeps no index,
+    where an earlier step of the job has made the source or changed it.
+    """
+    kept = work.facts("preflight", work.build_step()).get(SOURCE)
+    return None if kept is None else CollectionSchema.from_json(kept)
+
+
+def _compare(
+    build: Build, before: CollectionSchema, after: CollectionSchema, work: Work, *, but: str | None = None
+) -> None:
+    """See that two schemas are the same, whatever their aliases are; the change `but` is none."""
+    one, other = before.with_(aliases=()), after.with_(aliases=())
     # What was taken away from the source shows only from the other side.
-    seen = (*changes(built, here), *(change.reverse() for change in changes(here, built)))
+    seen = (*changes(one, other), *(change.reverse() for change in changes(other, one)))
     found = dict.fromkeys(change.describe() for change in seen)
     found.pop(but or "", None)
     if found:
         raise _changed(build, "; ".join(found), work)
-
-
-def _kept(schema: CollectionSchema) -> CollectionSchema:
-    """What local mode shows of a schema: an earlier step of the run may have declared what it doesn't keep."""
-    shown = {name: value for name, value in schema.config.items() if name == "metadata"}
-    return schema.with_(indexes={}, config=shown)
 
 
 def over(work: Work) -> str:
