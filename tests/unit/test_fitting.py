@@ -82,22 +82,3 @@ def test_numbers_that_are_texts_are_told_apart_from_words(collection):
     for value, advice in (("5", ": the number is written 5, without quotes"), ("--5", ""), ("²", ""), ("five", "")):
         (line,) = misfits(store, name, {"filter": {"must": [match("n", value=value)]}})
         assert line.endswith(f'the text "{value}"{advice}')
-
-
-#: Values of a field with times, and what is said where an age selects nothing.
-AGES = [
-    ([{"at": "2026-01-01T00:00:00Z"}, {"at": 5}], []),
-    ([{"at": 1_600_000_000}], []),
-    ([{"at": 1_600_000_000_000}], ["`at` holds 1600000000000, for example, which is neither a text of a time nor seconds since 1970: no age selects it"]),
-    ([{"at": "01.02.2026"}], ['`at` holds "01.02.2026", for example, which is neither a text of a time nor seconds since 1970: no age selects it']),
-    ([{"created": 1}], ["`at` is in none of the 1 points that were looked at"]),
-    ([], []),
-]
-
-
-@pytest.mark.parametrize(("payloads", "lines"), AGES, ids=lambda one: str(one)[:40])
-def test_an_age_that_selects_nothing_says_why(collection, payloads, lines):
-    """A misspelt field, or times in milliseconds, would select nothing every night."""
-    store, name = collection
-    write(store, name, [Point(number, payload, {"a": [1.0, 2.0]}) for number, payload in enumerate(payloads, 1)])
-    assert list(misfits(store, name, {"older_than": {"field": "at", "age": 60.0}})) == lines

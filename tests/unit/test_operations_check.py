@@ -85,8 +85,6 @@ MISUSE = [
     ("vector a is dropped", op.DropVector("c", "a"), SCHEMA),
     ("there is no vector x", op.DropVector("c", "x", cutover="immediate"), SCHEMA),
     ("gets values of another model", op.Reembed("c", "a", values=WORDS), SCHEMA),
-    ("{tags[0]} in the template", add(values=Embed("words", text="{title} {tags[0]}")), SCHEMA),
-    ("{meta[title]} in the template", op.Reembed("c", "a", values=Embed("words", image="{meta[title]}"), cutover="hold"), SCHEMA),
     ("values must be Embed(…), Compute(…)", op.Reembed("c", "a", values=Empty(), cutover="immediate"), SCHEMA),
     ("there is no vector x", op.Reembed("c", "x", values=WORDS, cutover="immediate"), SCHEMA),
     ("is called b", op.RenameVector("c", "a", "b"), SCHEMA),

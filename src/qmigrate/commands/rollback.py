@@ -168,10 +168,10 @@ def _explained(world: World, plan: Plan, target: str, only: Iterable[str] | None
         state = world.collections.get(name)
         applied = state.applied_revisions() if state is not None else ()
         if applied:
-            before = quote(applied[-2]) if len(applied) > 1 else "base"
+            before = applied[-2] if len(applied) > 1 else "base"
             notes.append(
                 f"{target} is counted over all collections, and {name} is at {applied[-1]} already: name where it is "
-                f"to go back to, as qmigrate rollback {before} --only {quote(name)}"
+                f"to go back to, as qmigrate rollback {quote(before)} --only {quote(name)}"
             )
     return replace(plan, notes=(*plan.notes, *notes))
 

@@ -27,7 +27,7 @@ def ways_back(opened: Session, outcomes: Iterable[Outcome]) -> tuple[str, ...]:
     applied = {name: [one.revision for one in entries] for name, entries in opened.ledger.all_applied().items()}
     relative = f"-{len(frozenset().union(*done.values()))}"
     if _taken(opened, relative, applied) == done:
-        return (f"qmigrate rollback {relative}",)
+        return (f"qmigrate rollback {quote(relative)}",)
     targets: dict[str, list[str]] = {}
     for name, revisions in sorted(done.items()):
         kept = [one for one in applied.get(name, []) if one not in revisions]

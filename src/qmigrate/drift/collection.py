@@ -116,13 +116,14 @@ def _has_begun(run: OpenRun) -> bool:
 
 def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
     if state.lost and state.kind == "absent" and state.open_run is None:
-        name = quote(state.name)
         yield note(
             "name",
             state.name,
             "nothing has the name: the loss of what served it is recorded",
-            f"restore it: qmigrate snapshot list {name}, then qmigrate snapshot restore {name} SNAPSHOT",
-            f"or make it again, without a point: qmigrate rollback base --only {name}, then qmigrate upgrade",
+            f"restore it: qmigrate snapshot list {quote(state.name)}, then "
+            f"qmigrate snapshot restore {quote(state.name)} SNAPSHOT",
+            f"or make it again, without a point: qmigrate rollback base --only {quote(state.name)}, then "
+            "qmigrate upgrade",
         )
     if state.kind == "absent" or state.open_run is not None:
         return

@@ -60,23 +60,6 @@ class VectorOperation(Operation):
             names = [f"{kind.__name__}(…)" for kind in allowed if kind is not Empty]
             names += ["Empty()"] if Empty in allowed else []
             raise self.error(f"values must be {', '.join(names)}, not {values!r:.80}")
-        if isinstance(values, Embed):
-            self._check_template(values)
-
-    def _check_template(self, values: Embed) -> None:
-        """A part that no point has is left out without a word: what can't be meant as a key is refused.
-
-        Raises:
-            PlanError: a part is written as Python writes what is inside a list or an object.
-        """
-        odd = sorted(name for name in values.fields() if set("[]") & set(name) and name != values.spec)
-        if odd:
-            raise self.error(
-                f"{{{odd[0]}}} in the template {values.spec!r} would be a payload field of that very name: nothing is "
-                "taken out of lists, and no key by brackets",
-                hint="{meta.title} is a key inside an object, and a list is taken as a whole; for anything else give a "
-                "function of the payload",
-            )
 
     def check_quality(self, quality: object, params: JsonObject) -> None:
         """A gate must be one, and of a vector that has an index to be measured.
