@@ -85,8 +85,8 @@ def test_a_change_by_another_client_is_not_lost(deployment, monkeypatch, kind, m
 
 #: What comes before the build in the same upgrade, and the settings: what it leaves in the source, no plan knows.
 SAME = {
-    "an index in place": ([INDEXED], {}),
-    "a setting in place": ([SETTING], {}),
+    "an index in place": ([INDEXED], {"fuse": False}),
+    "a setting in place": ([SETTING], {"fuse": False}),
     "from nothing": ([], {}),
     "a generation": ([ADD], {"fuse": False}),
     "dropped and made again": ([DROP, CREATE], {"fuse": False}),

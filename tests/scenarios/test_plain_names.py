@@ -196,7 +196,10 @@ def test_light_changes_leave_a_plain_collection_where_it_is(qdrant_config, tmp_p
 
 @pytest.mark.server
 def test_a_collection_made_again_in_the_middle_is_left_alone(on_server, monkeypatch):
-    """The application deletes and re-creates the collection during the build: exit 7, and nothing of it is touched."""
+    """The application deletes and re-creates the collection during the build: nothing of it is touched.
+
+    What was built holds the only copy of its points, so an abort leaves that too, until it was deleted by hand.
+    """
     made = on_server
     original = golive.preflight
 
@@ -213,6 +216,12 @@ def test_a_collection_made_again_in_the_middle_is_left_alone(on_server, monkeypa
         with pytest.raises(RepairNeededError, match="deleted and made again"):
             upgrade.upgrade(made.settings())
     assert list(made.contents()) == [8]
+    with pytest.raises(RefusedError, match="made it again, as it seems: .* holds the only copy"):
+        back.abort(made.settings())
+    store = made.store()
+    assert store.count(f"{made.name}__g0001") == 40
+    store.drop_collection(by_hand(f"{made.name}__g0001"))
+    store.close()
     back.abort(made.settings())
     assert names_of(made) == ({made.name}, {})
     assert list(made.contents()) == [8]

@@ -18,7 +18,7 @@ from qmigrate.steps.gap import makes_room
 from qmigrate.steps.owned import check_same, holder, reach, refuse_hidden, release
 from qmigrate.steps.points import check_models
 from qmigrate.steps.preflight import check_source
-from qmigrate.steps.unchanged import check_held, over
+from qmigrate.steps.unchanged import check_waited, over
 from qmigrate.steps.unserved import check_unserved
 from qmigrate.steps.work import Facts, Work, transform_of
 
@@ -65,7 +65,7 @@ def _check(step: GoLive, work: Work) -> None:
         hidden.preflight(step, work)
     _check_target(build, source, target, work)
     check_source(work, source, keeps_unknown=build.fill == "clone")
-    check_held(build, source, work)
+    check_waited(build, source, work)
     operations = work.operations(step.ops)
     position = work.job.steps.index(build)
     check_models(work, transform_of(operations, source.schema), position)

@@ -35,7 +35,7 @@ def check_golive(step: GoLive, work: Work) -> None:
         check_built(build, work)
 
 
-def check_held(build: Build, source: LiveCollection, work: Work) -> None:
+def check_waited(build: Build, source: LiveCollection, work: Work) -> None:
     """The same for a build that has waited for its cut-over.
 
     Raises:
