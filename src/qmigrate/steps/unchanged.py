@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from qmigrate.drift.schema import restoration
 from qmigrate.errors import DriftError, PlanError
 from qmigrate.model.plan import Build, GoLive
-from qmigrate.model.schema import CollectionSchema, changes
+from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import quote
 from qmigrate.steps.owned import reach
@@ -53,11 +56,17 @@ def check_schema(build: Build, source: LiveCollection, work: Work, *, but: str |
     names = build.schema.aliases
     here, built = expected.with_(aliases=names), build.schema
     # What was taken away from the source shows only from the other side.
-    seen = (*changes(built, here), *(change.reverse() for change in changes(here, built)))
+    there = partial(_seen, local=work.store.capabilities.local)
+    seen = (*there(built, here), *(change.reverse() for change in there(here, built)))
     found = dict.fromkeys(change.describe() for change in seen)
     found.pop(but or "", None)
     if found:
         raise _changed(build, "; ".join(found), work)
+
+
+def _seen(before: CollectionSchema, after: CollectionSchema, *, local: bool) -> tuple[Change, ...]:
+    """What changes one schema into the other; what local mode only declares says nothing about its source."""
+    return restoration(after, before, local=True) if local else changes(before, after)
 
 
 def over(work: Work) -> str:
