@@ -56,8 +56,8 @@ def check_schema(build: Build, source: LiveCollection, work: Work, *, but: str |
     names = build.schema.aliases
     here, built = expected.with_(aliases=names), build.schema
     # What was taken away from the source shows only from the other side.
-    there = partial(_seen, local=work.store.capabilities.local)
-    seen = (*there(built, here), *(change.reverse() for change in there(here, built)))
+    between = partial(_seen, local=work.store.capabilities.local)
+    seen = (*between(built, here), *(change.reverse() for change in between(here, built)))
     found = dict.fromkeys(change.describe() for change in seen)
     found.pop(but or "", None)
     if found:
