@@ -255,3 +255,32 @@ def test_a_collection_that_was_made_again_is_not_gone_on_with(deployment, monkey
     assert (made.contents(), left(made).open_runs) == (before, ())
     with pytest.raises(RepairNeededError, match="has no seal"):
         fix.fix(made.settings(), op.SetPayload(made.name, {"state": "old"}))
+
+
+#: What an earlier revision of the same run does in place, and the rebuild after it.
+BEFORE = {
+    "index": ('op.CreatePayloadIndex("{name}", "kind", PayloadSchemaType.KEYWORD)', ""),
+    "index that goes": (
+        'op.CreatePayloadIndex("{name}", "kind", PayloadSchemaType.KEYWORD)',
+        'op.DropPayloadIndex("{name}", "kind"), ',
+    ),
+    "setting": ('op.UpdateCollection("{name}", optimizers_config={{"flush_interval_sec": 7}})', ""),
+    "metadata": ('op.UpdateCollection("{name}", metadata={{"owner": "we"}})', ""),
+    "vector": ('op.UpdateCollection("{name}", vectors_config={{"a": {{"on_disk": True}}}})', ""),
+}
+
+
+@pytest.mark.parametrize("what", list(BEFORE))
+def test_what_the_same_run_has_done_in_place_is_no_change_of_another_client(deployment, what):
+    """Local mode keeps neither indexes nor most settings, and what isn't kept is not lost either."""
+    in_place, also = BEFORE[what]
+    deployment.extra["rebuild"] = {"fuse": False}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(10)
+    deployment.revise("0002", f"\ndef upgrade():\n    return [{in_place}]\n")
+    copy = f'{also}op.TransformPoints("{{name}}", lambda point: point.payload)'
+    deployment.revise("0003", f"\ndef upgrade():\n    return [{copy}]\n")
+    upgrade.upgrade(deployment.settings())
+    assert (deployment.row().revision, len(deployment.contents())) == ("0003", 10)

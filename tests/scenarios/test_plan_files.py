@@ -344,9 +344,10 @@ def test_only_restricts_the_work_to_names(deployment):
 
 
 def test_only_with_a_name_that_nothing_knows_is_refused(made):
-    """A typing mistake is not "nothing to do", and the message names what is there."""
+    """A typing mistake is not "nothing to do", and the message names what was probably meant, or where the names are."""
     before = left(made)
-    refused(made.root, ("upgrade", "--only", "nobody_knows_this"), 2, "nobody_knows_this", made.name)
+    refused(made.root, ("upgrade", "--only", "nobody_knows_this"), 2, "nobody_knows_this", "qmigrate status")
+    refused(made.root, ("upgrade", "--only", f"{made.name}x"), 2, f'did you mean "{made.name}"?')
     refused(made.root, ("plan", "--only", "nobody_*"), 2, "nobody_*")
     refused(made.root, ("rollback", "--only", "nobody_knows_this"), 2, "nobody_knows_this")
     assert left(made) == before
