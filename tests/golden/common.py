@@ -68,6 +68,7 @@ FURTHER: dict[str, tuple[str, tuple[str, ...]]] = {
     "history.carried": ("served-hidden", ("history", "--carried", "0002")),
     "check.offline": ("ready", ("check", "--offline")),
     "gc.dry-run": ("ready", ("gc", "--dry-run")),
+    "gc.purge": ("marked", ("gc", "--yes")),
     "upgrade.rehearse": ("pending", ("upgrade", "--rehearse", "10")),
     "upgrade.resumed": ("rebuild", ("upgrade",)),
     "upgrade.called": ("called", ("upgrade",)),

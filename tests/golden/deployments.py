@@ -115,6 +115,15 @@ def fixed(folder: Path) -> Project:
     return made
 
 
+def marked(folder: Path) -> Project:
+    """A point is marked as deleted, and gc takes it an hour later."""
+    made = project.with_rows(folder)
+    made.cli("fix", "delete", "docs", "--id", "3", "--reason", "golden", "--soft", "--yes", "--expect", "1")
+    settings = folder / "qmigrate.yaml"
+    settings.write_text(settings.read_text().replace("soft_delete: 36500d", "soft_delete: 1h"))
+    return made
+
+
 def fix_begun(folder: Path) -> Project:
     """Killed in the middle of a deletion: its journal is there, and some of the points are gone."""
     made = project.with_rows(folder)
@@ -292,6 +301,7 @@ DEPLOYMENTS: Mapping[str, Builder] = {
     "held": held,
     "cutover": cutover,
     "fixed": fixed,
+    "marked": marked,
     "fix-begun": fix_begun,
     "sync-begun": sync_begun,
     "undo-begun": undo_begun,
