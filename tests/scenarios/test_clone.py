@@ -402,7 +402,7 @@ def test_a_collection_that_nobody_explains_is_left_alone(made):
     # The plan would choose another number by now: this is the moment between plan and run.
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(upgrade, "_plan", lambda *_args, **_kwargs: plan)
-        patched.setattr("qmigrate.model.state.CollectionState.basis", lambda state: plan.collections[0].job.basis)
+        patched.setattr("qmigrate.model.state.CollectionState.basis", lambda _state, **_: plan.collections[0].job.basis)
         with pytest.raises(RepairNeededError, match="no journal explains it"):
             upgrade.upgrade(settings)
     assert store.count(foreign) == 1

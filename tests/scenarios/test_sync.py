@@ -163,7 +163,7 @@ REFUSED = [
     ({"sql": FACES + " WHERE person = :who"}, PlanError, "parameter :who"),
     ({"database": "other"}, ConfigError, "no database 'other'"),
     ({"sql": FACES + " WHERE id < 0"}, RefusedError, "no row at all"),
-    ({"sql": "SELECT id + 9000 AS id, person, score FROM faces"}, RefusedError, "60 rows, and none has the id of a point"),
+    ({"sql": "SELECT id + 9000 AS id, person, score FROM faces"}, RefusedError, "60 rows, and none has a point"),
 ]
 
 

@@ -77,25 +77,9 @@ class Sync(PayloadFix):
                     found.show(entry)
                     changes += 1
                     yield entry
-        if not given and not self._place.operations:
-            self._check_met(found)
         if "sampled" in found.counts:
             low, high = between(changes, found.counts["sampled"], found.points)
             found.counts.update(changes_at_least=low, changes_at_most=high)
-
-    def _check_met(self, found: Found) -> None:
-        """See that anything was compared: nothing to change would else be said of nothing.
-
-        Raises:
-            RefusedError: no point has a row.
-        """
-        points, rows = found.points, found.counts["rows"]
-        if points and found.counts["without_row"] == points:
-            what = f"returns {rows:,} rows, and none has the id of a point" if rows else "returns no row at all"
-            raise RefusedError(
-                f"the query on {self._name} {what} of {self._place.collection}: nothing was compared",
-                hint="is it the right database, are the rows there, and does the key hold the ids of the points?",
-            )
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those whose row says the same as when it was found."""
