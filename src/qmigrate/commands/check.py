@@ -154,9 +154,9 @@ def _surroundings(opened: Session, world: World, names: Set[str]) -> Surrounding
                 reached[way] = row.physical
     found = opened.store.describe_all(sorted(reached), aliases)
     kept = {reached[way]: seen for way, seen in found.items() if seen is not None and seen.physical == reached[way]}
-    seals = {one.live.physical: one.live.seal or {} for one in world.collections.values() if one.live is not None}
-    mine = (None, world.ledger_id)
-    others = {name: str(seal["ledger"]) for name, seal in seals.items() if seal.get("ledger") not in mine}
+    serving = [one.live for one in world.collections.values() if one.live is not None]
+    owners = {one.physical: one.foreign_owner(world.ledger_id) for one in serving}
+    others = {name: owner for name, owner in owners.items() if owner is not None}
     return Surroundings(world.ledger_id, world.capabilities, aliases, physical, kept, others)
 
 

@@ -242,7 +242,7 @@ def _left(opened: Session) -> list[names.OwnAlias]:
 def _is_foreign(opened: Session, alias: str) -> bool:
     """Whether another ledger has sealed what an alias leads to: two may have held a lease of the same name."""
     found = opened.store.describe(alias)
-    return ((found.seal if found else None) or {}).get("ledger") not in (None, opened.ledger_id)
+    return found is not None and found.foreign_owner(opened.ledger_id) is not None
 
 
 def _probes(opened: Session) -> tuple[list[str], list[str]]:

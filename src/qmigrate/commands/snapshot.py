@@ -25,7 +25,7 @@ from qmigrate.model.unknown import unknown
 from qmigrate.observe import observe
 from qmigrate.ports import Progress, Silent, Snapshot, Store
 from qmigrate.settings import Settings
-from qmigrate.steps.export import WHOLE, described, export, file_name, header_of
+from qmigrate.steps.export import WHOLE, described, export, file_name, header_of, is_ours
 
 #: Verb of the run that records a deletion.
 DELETE = "snapshot delete"
@@ -326,7 +326,7 @@ def foreign_archives(opened: Session, folder: Path, named: Sequence[str] = ()) -
     return {
         one.path.name: f"it is of {one.header.name} of another ledger: only its exact name deletes it"
         for one in archive.summaries(folder)
-        if one.header.ledger not in (None, opened.ledger_id) and one.path.name not in named
+        if not is_ours(one.header, opened.ledger_id) and one.path.name not in named
     }
 
 

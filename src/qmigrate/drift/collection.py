@@ -342,8 +342,7 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     *_ways_of_loss(state, row, around),
                     recorded="kept",
                 )
-            elif (seen.seal or {}).get("ledger") not in (None, around.ledger_id):
-                owner = (seen.seal or {}).get("ledger")
+            elif (owner := seen.foreign_owner(around.ledger_id)) is not None:
                 yield drift(
                     "generation",
                     path,

@@ -137,9 +137,9 @@ def _of_other_ledgers(world: World) -> dict[str, str]:
     """Further alias -> the other ledger that has sealed the collection behind it."""
     found: dict[str, str] = {}
     for state in world.collections.values():
-        owner = ((state.live.seal if state.live else None) or {}).get("ledger")
-        if state.live is not None and owner not in (None, world.ledger_id):
-            found |= dict.fromkeys((state.name, *state.live.schema.aliases), str(owner))
+        owner = state.live.foreign_owner(world.ledger_id) if state.live is not None else None
+        if state.live is not None and owner is not None:
+            found |= dict.fromkeys((state.name, *state.live.schema.aliases), owner)
     return found
 
 

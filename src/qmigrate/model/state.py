@@ -110,6 +110,11 @@ class LiveCollection:
     unknown: tuple[str, ...] = ()
     unknown_values: JsonObject = field(default_factory=dict)
 
+    def foreign_owner(self, ledger_id: str) -> str | None:
+        """The identity of the other ledger that has sealed it; None where no ledger has, or this one."""
+        owner = (self.seal or {}).get("ledger")
+        return None if owner in (None, ledger_id) else str(owner)
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -405,6 +410,10 @@ class World:
         """Every logical name that there is, as far as it was asked."""
         return self.names | self.collections.keys()
 
+    def applied(self) -> frozenset[str]:
+        """Every revision that is applied to one of the collections."""
+        return frozenset(one for state in self.collections.values() for one in state.applied_revisions())
+
     def vanished(self, state: CollectionState) -> tuple[Generation, ...]:
         """Generations that the ledger keeps as ways back, and that are not in Qdrant any more."""
         if self.physical is None or state.may_be_elsewhere(self.physical):
@@ -414,6 +423,6 @@ class World:
     def is_foreign(self, name: str) -> bool:
         """Whether another ledger has sealed what serves a name that this one doesn't have under management."""
         state = self.collections.get(name)
-        seal = (state.live.seal if state is not None and state.live is not None else None) or {}
-        managed = state is not None and (state.managed or state.open_run is not None)
-        return not managed and seal.get("ledger") not in (None, self.ledger_id)
+        if state is None or state.live is None or state.managed or state.open_run is not None:
+            return False
+        return state.live.foreign_owner(self.ledger_id) is not None

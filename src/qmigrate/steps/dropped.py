@@ -36,7 +36,7 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
     path = run_file(work.settings.fixes.exports, target, work.run, "quarantine", started=began)
     if not ids:
         # An earlier call may have left some out that are there by now, or were deleted.
-        remove_ours(path, work.lease.ledger)
+        remove_ours(path, work.ledger_id)
         return None
     generation = work.generation(target)
     header = Header(
@@ -75,7 +75,7 @@ def keep_again(work: Work, source: str, target: str, maker: Maker, known: JsonOb
     """
     facts = keep(work, source, target, maker)
     if facts is None:
-        remove_ours(Path(known["file"]), work.lease.ledger)
+        remove_ours(Path(known["file"]), work.ledger_id)
     return facts
 
 
@@ -97,7 +97,7 @@ def forget_unborn(work: Work, physical: str) -> None:
     if rows:
         work.lease.quarantine(physical, None, (), list(dict.fromkeys(row.point_id for row in rows)))
     for path in work.settings.fixes.exports.glob(file_name(physical, "*run*-quarantine")):
-        remove_ours(path, work.lease.ledger)
+        remove_ours(path, work.ledger_id)
 
 
 def _revisions(work: Work) -> list[str]:

@@ -337,7 +337,7 @@ def close(step: EditPoints, work: Work) -> Facts:
         work.lease.drop_base(_journal(work))
     if taken_back:
         work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))
-        remove_ours(exported_by(work.settings, step.target, step.edit), work.lease.ledger)
+        remove_ours(exported_by(work.settings, step.target, step.edit), work.ledger_id)
     forget(work.lease, step.edit)
     expire(work)
     with marks_of(work.settings, step.edit) as marks:

@@ -127,15 +127,15 @@ def started_at(ledger: Ledger, run: int) -> datetime | None:
     return next((one.started_at for one in ledger.open_runs() if one.id == run), None)
 
 
-def is_ours(header: Header, ledger: Ledger) -> bool:
+def is_ours(header: Header, ledger_id: str | None) -> bool:
     """Whether a file is of this ledger: the same names may stand for other points in another one."""
-    return header.ledger in (None, ledger.identity())
+    return header.ledger in (None, ledger_id)
 
 
-def remove_ours(path: Path, ledger: Ledger) -> None:
+def remove_ours(path: Path, ledger_id: str) -> None:
     """Remove a file that this ledger has kept; one that another ledger has written over it stays."""
     with suppress(ArchiveError):
-        if path.is_file() and not is_ours(archive.summary(path).header, ledger):
+        if path.is_file() and not is_ours(archive.summary(path).header, ledger_id):
             return
     path.unlink(missing_ok=True)
 

@@ -218,8 +218,8 @@ def refuse_taken(store: Store, ledger: Ledger, ledger_id: str, collection: str, 
         if alias not in known:
             continue
         found = store.describe(alias)
-        owner = ((found.seal if found else None) or {}).get("ledger")
-        if owner not in (None, ledger_id):
+        owner = found.foreign_owner(ledger_id) if found is not None else None
+        if owner is not None:
             raise RefusedError(
                 f"{alias} leads to {known[alias]}, which is under management of another ledger ({owner}): as a further "
                 f"name of {collection} it would be taken away from there",

@@ -98,8 +98,7 @@ def generations(patient: Patient) -> Iterator[Check]:
     for physical, one in sorted(live.items()):
         match = GENERATION.match(physical)
         if match and physical not in known and physical not in served:
-            owner = (one.seal or {}).get("ledger")
-            if owner not in (None, world.ledger_id) and not _is_ours(patient, match["name"]):
+            if one.foreign_owner(world.ledger_id) is not None and not _is_ours(patient, match["name"]):
                 foreign.append(physical)
                 continue
             yield _unexplained(patient, physical, one)

@@ -119,7 +119,7 @@ def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterato
             continue
         if header.name != work.collection:
             continue
-        if is_ours(header, work.lease.ledger):
+        if is_ours(header, work.ledger_id):
             yield path, header
         else:
             beyond.append(

@@ -197,7 +197,7 @@ class BringBack:
         header = archive.verify(self._path).header
         place = self._place
         meant = (place.collection, self._edit["generation"])
-        if not is_ours(header, place.ledger) or (header.name, header.physical) != meant:
+        if not is_ours(header, place.ledger.identity()) or (header.name, header.physical) != meant:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} of another ledger, or of another fix: it was "
                 "written over, and what this fix has deleted is not in it any more",

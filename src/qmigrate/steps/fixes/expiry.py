@@ -38,4 +38,4 @@ def expire(work: Work) -> None:
         if ledger.has_base(name) and not (row.count and way_back):
             work.lease.drop_base(name)
         if row.facts.get("file"):
-            remove_ours(Path(row.facts["file"]), ledger)
+            remove_ours(Path(row.facts["file"]), work.ledger_id)

@@ -297,7 +297,7 @@ class Retry:
                     f"the points that were dropped are in {path.name}, which is not there any more",
                     hint=f"bring it back to {path.parent}, from the host that made it",
                 )
-            if not is_ours(archive.summary(path).header, self._place.ledger):
+            if not is_ours(archive.summary(path).header, self._place.ledger.identity()):
                 raise RepairNeededError(
                     f"{path.name} was written over by another ledger: the points that were dropped are not in it "
                     "any more",
