@@ -118,6 +118,24 @@ def test_points_that_come_while_deleted_ones_come_back_are_newer(made, monkeypat
     assert (done.verified, len(contents)) == (1, COUNT)
 
 
+def test_a_point_that_comes_while_an_undo_asks_what_still_holds_is_not_written_over(made, monkeypatch):
+    """Asking took its time, so the points are looked at once more: one that is there by then is nothing of the undo's."""
+    act, original, now = undoing(made), bring_back.BringBack.still, [0.0]
+    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+
+    def slow(self, entries):
+        found = original(self, entries)
+        now[0] += looks.QUICK
+        written(made, self._place.store, 2)
+        return found
+
+    monkeypatch.setattr(bring_back.BringBack, "still", slow)
+    (done,) = act().done
+    contents = made.contents()
+    assert [contents[one][0]["text"] for one in (1, 2, 3)] == ["the text number 0", "newer", "the text number 2"]
+    assert (done.changed, done.changed_meanwhile) == (2, 1)
+
+
 @pytest.mark.parametrize("kind", [deleting, undoing, setting, unsetting])
 def test_a_look_in_which_the_process_stood_still_is_done_again(made, monkeypatch, kind):
     """It is stopped for a minute between looking and changing, and another client writes meanwhile."""

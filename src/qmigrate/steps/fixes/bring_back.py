@@ -54,7 +54,7 @@ class BringBack:
         self._path = exported_by(place.settings, str(edit["generation"]), edit)
         self._reader: Iterator[Archived] = iter(())
         self._read: dict[PointId, Archived] = {}
-        self._ready: list[Ready] = []
+        self._ready: dict[PointId, Ready] = {}
         self._through: Through | None = None
         self._made: datetime | None = None
 
@@ -136,23 +136,22 @@ class BringBack:
         erased = self._erased({entry.after["from"]: entry.id for entry in entries})
         kept = [entry for entry in entries if entry.after["from"] not in erased]
         through, archived = self._opened(), self._archived([entry.after["from"] for entry in entries])
-        self._ready = through.ready([archived[entry.after["from"]] for entry in kept])
+        made = through.ready([archived[entry.after["from"]] for entry in kept])
+        self._ready = {records.point_id(portable.stored_of(one)): one for one in made}
         if not through.changes:
             return kept
-        kept = [entry for entry, state in zip(kept, self.states(kept), strict=True) if state == "before"]
-        ids = {entry.id for entry in kept}
-        self._ready = [one for one in self._ready if records.point_id(portable.stored_of(one)) in ids]
-        return kept
+        return [entry for entry, state in zip(kept, self.states(kept), strict=True) if state == "before"]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
-        """Whole points, as they were, or as what they would have become: those that :meth:`still` has made.
+        """Whole points, as they were, or as what they would have become, which :meth:`still` has made.
 
-        Where none was, one that comes in the meantime is newer, and stays.
+        Only of the entries: others may have been written since. Where none was, one that comes in the meantime is
+        newer, and stays.
         """
-        absent = {entry.id for entry in entries if not entry.before}
-        made = [(one, records.point_id(portable.stored_of(one)) in absent) for one in (self._ready if entries else ())]
         for new_only in (True, False):
-            for batch in records.batches([one for one, new in made if new is new_only]):
+            wanted = [entry.id for entry in entries if (not entry.before) is new_only]
+            made = [self._ready[one] for one in wanted if one in self._ready]
+            for batch in records.batches(made):
                 hand.store.upsert(hand.alias, batch, new_only=new_only).wait()
                 hand.tick()
 
