@@ -103,12 +103,11 @@ def moves(step: GoLive, work: Work) -> Moves:
     to another collection since stays there, unless the revisions say themselves that it is taken.
     """
     known, found = work.store.aliases(), Moves()
-    taken = frozenset() if step.back else _taken(step, work)
+    taken = _taken(step, work)
     refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, sorted(taken))
+    found.names = _to_move(step, work, known, taken)
     for alias in step.aliases:
-        if alias == work.collection or alias in taken or _is_free(step, work, alias, known):
-            found.names.append(alias)
-        elif alias not in step.earlier:
+        if alias not in found.names and alias not in step.earlier:
             _say_kept(work, alias, known)
     _note_earlier(step, work, found, (taken & set(found.names), known))
     declared = frozenset(work.state.declared.aliases) if work.state.declared else frozenset()
@@ -130,9 +129,12 @@ def moves(step: GoLive, work: Work) -> Moves:
 
 def to_move(step: GoLive, work: Work) -> list[str]:
     """Names of the plan that are still to become those of the target; it says nothing of the others."""
-    known = work.store.aliases()
-    taken = {work.collection, *(() if step.back else _taken(step, work))}
-    return [alias for alias in step.aliases if alias in taken or _is_free(step, work, alias, known)]
+    return _to_move(step, work, work.store.aliases(), _taken(step, work))
+
+
+def _to_move(step: GoLive, work: Work, known: Mapping[str, str], taken: frozenset[str]) -> list[str]:
+    ours = taken | {work.collection}
+    return [alias for alias in step.aliases if alias in ours or _is_free(step, work, alias, known)]
 
 
 def _is_free(step: GoLive, work: Work, alias: str, known: Mapping[str, str]) -> bool:
@@ -180,7 +182,9 @@ def refuse_taken_by(step: Build, work: Work) -> None:
 
 
 def _taken(step: Build | GoLive, work: Work) -> frozenset[str]:
-    """Names that the operations of the step give to the collection, whoever has them."""
+    """Names that the operations of the step give to the collection, whoever has them; a way back gives none."""
+    if isinstance(step, GoLive) and step.back:
+        return frozenset()
     touched = (key for operation in work.operations(step.ops) for key in operation.touched())
     return frozenset(str(key[1]) for key in touched if len(key) > 1 and key[0] == "alias")
 
@@ -203,10 +207,11 @@ def refuse_taken(store: Store, ledger: Ledger, ledger_id: str, collection: str, 
     Raises:
         RefusedError: one is the logical name of a collection, or leads to a collection of another ledger.
     """
+    further = [alias for alias in aliases if alias != collection]
+    if not further:
+        return
     known, views = store.aliases(), ledger.collections()
-    for alias in aliases:
-        if alias == collection:
-            continue
+    for alias in further:
         view = views.get(alias)
         if view is not None and view.physical is not None:
             raise RefusedError(

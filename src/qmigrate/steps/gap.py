@@ -75,10 +75,12 @@ def take_names_back(step: GoLive, work: Work) -> None:
     Raises:
         RefusedError: something was; names at most 20 ids.
     """
-    swap, known = work.facts("swap"), work.store.aliases()
-    moved = [name for name in swap.get("names", ()) if name != work.collection and known.get(name) == step.target]
-    position = work.build_step()
-    if step.place != "gap" or not moved or position < 0:
+    swap, position = work.facts("swap"), work.build_step()
+    if step.place != "gap" or position < 0 or "names" not in swap:
+        return
+    known = work.store.aliases()
+    moved = [name for name in swap["names"] if name != work.collection and known.get(name) == step.target]
+    if not moved:
         return
     build = work.job.steps[position]
     assert isinstance(build, Build)  # noqa: S101  build_step() looks for one

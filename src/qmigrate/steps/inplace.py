@@ -26,12 +26,13 @@ def preflight(step: InPlace, work: Work) -> Facts:
     live = work.store.describe(step.target)
     if live is None:
         raise RepairNeededError(f"{step.target}, which serves {work.collection}, is not in Qdrant any more")
-    refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, names_of(step))
+    further = names_of(step)
+    refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, further)
     if live.status == "red" or live.problem:
         raise RefusedError(
             f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
         )
-    refuse_hidden(work, [item.name for item in step.changes if item.kind == "alias.add"])
+    refuse_hidden(work, further)
     return {"points": live.points}
 
 

@@ -152,12 +152,15 @@ def refuse_begun(work: Work, physical: str | None) -> None:
         )
 
 
-def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str | None] = ()) -> None:
+def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str | None] = ()) -> set[str]:
     """Stop before a name of somebody else is taken: a server lets an alias hide a collection without a word.
 
     Args:
         names: that are about to become aliases of a generation.
         apart_from: those that are seen to in another way: a plain collection that makes room.
+
+    Returns:
+        Those of the names that nothing has.
 
     Raises:
         RefusedError: a collection has one of them, or it is where another collection under management is served.
@@ -181,6 +184,7 @@ def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str 
                 f"on {known[name]}: whoever uses it would get the points of {work.collection}",
                 hint=f"give the alias another name; or drop {name} first, in a revision of its own",
             )
+    return set(names).difference(known, present)
 
 
 def _is_own_plain(work: Work, name: str) -> bool:
@@ -200,8 +204,7 @@ def swap(work: Work, target: str, names: Sequence[str]) -> None:
         RepairNeededError: another client made a collection of one of the names in that very moment.
     """
     refuse_begun(work, target)
-    refuse_hidden(work, names, apart_from=(target,))
-    free = set(names).difference(work.store.aliases(), work.store.physical_names())
+    free = refuse_hidden(work, names, apart_from=(target,))
     pairs = own_pairs(work, target, names)
     work.store.rename_aliases(pairs, [name for name in names if name == target])
     hidden = sorted(free.intersection(work.store.physical_names())) if free else []
