@@ -196,7 +196,7 @@ def begun_revisions(opened: Session, verb: str, only: Iterable[str] | None) -> f
     return frozenset(
         closing.revision
         for run in opened.ledger.open_runs()
-        if (run.verb, run.state != "held") == (verb, True) and (chosen is None or run.job.collection in chosen)
+        if run.verb == verb and run.state != "held" and (chosen is None or run.job.collection in chosen)
         for closing in run.job.closes
         if closing.direction == verb
     )

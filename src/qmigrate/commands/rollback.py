@@ -93,7 +93,7 @@ def revert(
         resumed, finished = finish_open_runs(opened, stop=stop)
 
         def make(world: World) -> Plan:
-            keep = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
+            keep = world.applied()
             names = [name for name, state in world.collections.items() if wanted in state.applied_revisions()]
             _check_last(world, names, wanted)
             with _past_resets(opened, world):
@@ -204,5 +204,4 @@ def _keep(
     opened: Session, world: World, target: str, begun: frozenset[str] = frozenset()
 ) -> frozenset[str]:
     """Revisions that stay applied; a relative target is counted from where a rollback of `begun` has started."""
-    applied = frozenset(one for state in world.collections.values() for one in state.applied_revisions())
-    return opened.revisions.resolve(target, current=applied | begun)
+    return opened.revisions.resolve(target, current=world.applied() | begun)

@@ -58,7 +58,7 @@ def links_of(opened: Session, world: World, wanted: frozenset[str]) -> list[str]
     known = {one.id for one in opened.revisions.order()}
     missing = {one for name in world.collections for one in pending(world, opened.revisions, wanted, name)}
     missing |= {one for entries in to_create(world, opened.revisions).values() for one in entries}
-    applied = {one for state in world.collections.values() for one in state.applied_revisions()}
+    applied = world.applied()
     notes = []
     for link in links:
         if link.step not in missing and link.step in known:

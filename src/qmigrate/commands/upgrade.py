@@ -144,7 +144,7 @@ class _Counted:
     def once(self, world: World) -> frozenset[str]:
         """The applied revisions when it was asked first."""
         if self._found is None:
-            self._found = _applied(world) - self._begun
+            self._found = world.applied() - self._begun
         return self._found
 
 
@@ -175,10 +175,6 @@ def _all_names(opened: Session, world: World) -> list[str]:
     return sorted(named | set(world.collections))
 
 
-def _applied(world: World) -> frozenset[str]:
-    return frozenset(one for state in world.collections.values() for one in state.applied_revisions())
-
-
 def _plan(
     opened: Session,
     world: World,
@@ -189,7 +185,7 @@ def _plan(
     current: frozenset[str] | None = None,
 ) -> Plan:
     """The plan; a relative target is counted from `current`, or from what is applied."""
-    counted = _applied(world) if current is None else current
+    counted = world.applied() if current is None else current
     wanted, waiting = within_reach(opened, world, opened.revisions.resolve(target, current=counted))
     # First of all: what is planned over another collection than the recorded one misleads, whatever it says.
     check_names(world, opened.revisions, only)

@@ -235,8 +235,8 @@ class Retry:
         code = self._place.code
         for key in keys:
             if key not in self._checked and code is not None:
-                vector = self._groups[key]["now"] if key in self._groups else key[1]
-                check_recorded(self._place.ledger, self._place.collection, code, {vector: self._filling(key)})
+                filled = {self._called(key): self._filling(key)}
+                check_recorded(self._place.ledger, self._place.collection, code, filled)
                 self._checked.add(key)
 
     def _way(self, generation: str) -> OtherIds | None:
@@ -278,9 +278,12 @@ class Retry:
         return None
 
     def _now(self, row: Quarantined) -> Any:
-        """What its vector is called now; one that no row was about is called as its generation calls it."""
-        key = _key(row)
-        return self._groups[key]["now"] if key in self._groups else row.vector
+        """What its vector is called now."""
+        return self._called(_key(row))
+
+    def _called(self, key: tuple[str, str]) -> Any:
+        """What a vector of a generation is called now; one that no row was about is called as that one calls it."""
+        return self._groups[key]["now"] if key in self._groups else key[1]
 
     def _points(self, entries: Sequence[Entry]) -> dict[PointId, Stored]:
         """What is embedded: points that are there, and those that only the file has."""
@@ -337,8 +340,7 @@ class Retry:
     def _params(self, key: tuple[str, str]) -> JsonObject:
         """Of the vector as it is called now; empty where it isn't there, or isn't dense."""
         live = self._place.store.describe(self._place.address)
-        now = self._groups[key]["now"] if key in self._groups else key[1]
-        return dict(live.schema.vectors.get(now) or {}) if live is not None else {}
+        return dict(live.schema.vectors.get(self._called(key)) or {}) if live is not None else {}
 
     def _filling(self, key: tuple[str, str]) -> Embed:
         """What filled the vector, as its revision says it."""
@@ -388,8 +390,7 @@ class Retry:
                 continue
             if wanted is None:
                 continue
-            now = self._groups[key]["now"] if key in self._groups else key[1]
-            said = wanted.said(now, self._revision(key))
+            said = wanted.said(self._called(key), self._revision(key))
             fingerprints = view.embedders if view else {}
             shared = common(said, place.collection, self._edit["live"], fingerprints, datetime.now(UTC))
             ids = [one for one, row in rows if _key(row) == key]
