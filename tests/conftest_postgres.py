@@ -66,6 +66,17 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def app_url(deployment, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of the application's SQL: beside local mode SQLite, beside a server PostgreSQL, which has the ledger as well."""
+    if "url" not in deployment.qdrant:
+        yield f"sqlite:///{tmp_path}/app.db"
+        return
+    with fresh_database(request.getfixturevalue("postgres_url")) as url:
+        deployment.ledger_url = url
+        yield url
+
+
 @contextmanager
 def found_postgres() -> Iterator[str | None]:
     """URL of a PostgreSQL server: the one that is named, else one that is started; None where there is none."""

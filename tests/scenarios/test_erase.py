@@ -12,7 +12,6 @@ import pytest
 import zstandard
 from sqlalchemy import MetaData, create_engine, select
 from tests.conftest import clean
-from tests.conftest_postgres import fresh_database
 from tests.harness import ADD, CREATE, Deployment, audit, make_point, write
 from tests.scenarios.app_sql import App, application
 from tests.scenarios.cli import call
@@ -54,15 +53,10 @@ def upgrade():
 
 
 @pytest.fixture
-def app(deployment: Deployment, request, tmp_path) -> App:
+def app(deployment: Deployment, app_url) -> App:
     """Local mode beside SQLite, a server beside PostgreSQL: 40 points that know their person, and rows."""
     deployment.extra["fixes"] = {"max_share": 1.0}
-    if "url" not in deployment.qdrant:
-        yield application(deployment, f"sqlite:///{tmp_path}/app.db", 40)
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        deployment.ledger_url = url
-        yield application(deployment, url, 40)
+    return application(deployment, app_url, 40)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.conftest_postgres import fresh_database
 from tests.harness import CREATE, audit
 from tests.scenarios.app_sql import FACES, App, application
 from tests.scenarios.cli import call
@@ -33,21 +32,12 @@ IDS = "SELECT id FROM faces"
 
 
 @pytest.fixture
-def app(deployment, request, tmp_path) -> App:
+def app(deployment, app_url) -> App:
     """Local mode beside SQLite, a server beside PostgreSQL: 60 points; the rows 1 to 25 are gone."""
     deployment.extra["fixes"] = {"max_share": 1, "presets": {}}
-
-    def prepared(url: str) -> App:
-        made = application(deployment, url)
-        made.run("DELETE FROM faces WHERE id <= 25")
-        return made
-
-    if "url" not in deployment.qdrant:
-        yield prepared(f"sqlite:///{tmp_path}/app.db")
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        deployment.ledger_url = url
-        yield prepared(url)
+    made = application(deployment, app_url)
+    made.run("DELETE FROM faces WHERE id <= 25")
+    return made
 
 
 def lines(path) -> list:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.conftest_postgres import fresh_database
 from tests.harness import write
 from tests.scenarios.app_sql import FACES, App, application
 from tests.scenarios.cli import call, refused
@@ -19,15 +18,10 @@ ELSEWHERE = "SELECT id + 10000 AS id, person FROM faces"
 
 
 @pytest.fixture
-def app(deployment, request, tmp_path) -> App:
+def app(deployment, app_url) -> App:
     """60 points and their rows: local mode beside SQLite, a server beside PostgreSQL."""
     deployment.extra["fixes"] = {"max_share": 1.0}
-    if "url" not in deployment.qdrant:
-        yield application(deployment, f"sqlite:///{tmp_path}/app.db")
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        deployment.ledger_url = url
-        yield application(deployment, url)
+    return application(deployment, app_url)
 
 
 #: A query for all points that compares none of them, and what is said of it.

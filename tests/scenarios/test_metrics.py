@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.conftest_postgres import fresh_database
 from tests.harness import INDEX
 from tests.scenarios.app_sql import FACES, App, application, drift
 from tests.scenarios.cli import call, left, refused
@@ -13,18 +12,11 @@ from qmigrate.ledger import Ledger
 
 
 @pytest.fixture
-def app(deployment, request, tmp_path) -> App:
+def app(deployment, app_url) -> App:
     """Local mode beside SQLite, a server beside PostgreSQL: 60 points, and every kind of drift."""
-    if "url" not in deployment.qdrant:
-        made = application(deployment, f"sqlite:///{tmp_path}/app.db")
-        drift(made)
-        yield made
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        deployment.ledger_url = url
-        made = application(deployment, url)
-        drift(made)
-        yield made
+    made = application(deployment, app_url)
+    drift(made)
+    return made
 
 
 def checks(app: App, **found) -> None:

@@ -12,7 +12,6 @@ from typing import IO
 import click
 import pytest
 from sqlalchemy import create_engine, text
-from tests.conftest_postgres import fresh_database
 from tests.harness import ADD, audit
 from tests.scenarios.app_sql import App, application
 from tests.scenarios.cli import call, refused
@@ -31,21 +30,12 @@ IDS = "SELECT id FROM faces"
 
 
 @pytest.fixture
-def app(deployment, request, tmp_path) -> App:
+def app(deployment, app_url) -> App:
     """Local mode beside SQLite, a server beside PostgreSQL: 60 points; rows 1 to 5 are gone, rows 900 to 902 are new."""
-
-    def prepared(url: str) -> App:
-        made = application(deployment, url)
-        made.run("DELETE FROM faces WHERE id <= 5")
-        made.run("INSERT INTO faces (id) VALUES (900), (901), (902)")
-        return made
-
-    if "url" not in deployment.qdrant:
-        yield prepared(f"sqlite:///{tmp_path}/app.db")
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        deployment.ledger_url = url
-        yield prepared(url)
+    made = application(deployment, app_url)
+    made.run("DELETE FROM faces WHERE id <= 5")
+    made.run("INSERT INTO faces (id) VALUES (900), (901), (902)")
+    return made
 
 
 def wanted(app: App, **more) -> op.DeleteOrphans:

@@ -6,7 +6,6 @@ import json
 import shlex
 
 import pytest
-from tests.conftest_postgres import fresh_database
 from tests.harness import audit
 from tests.scenarios.app_sql import FACES, PERSON, App, application, drift
 from tests.scenarios.cli import call
@@ -27,22 +26,13 @@ PRESETS = {
 
 
 @pytest.fixture
-def app(deployment, request, tmp_path) -> App:
+def app(deployment, app_url) -> App:
     """Local mode beside SQLite, a server beside PostgreSQL: 60 points and rows, and presets for a clock."""
-
-    def prepared(url: str) -> App:
-        known = {name: {"collection": deployment.name, **one} for name, one in PRESETS.items()}
-        deployment.extra["fixes"] = {"presets": known}
-        made = application(deployment, url)
-        made.run("CREATE TABLE wanted (value TEXT, reason TEXT, requested_at TIMESTAMP)")
-        return made
-
-    if "url" not in deployment.qdrant:
-        yield prepared(f"sqlite:///{tmp_path}/app.db")
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        deployment.ledger_url = url
-        yield prepared(url)
+    known = {name: {"collection": deployment.name, **one} for name, one in PRESETS.items()}
+    deployment.extra["fixes"] = {"presets": known}
+    made = application(deployment, app_url)
+    made.run("CREATE TABLE wanted (value TEXT, reason TEXT, requested_at TIMESTAMP)")
+    return made
 
 
 #: A clean-up as a clock runs it; what makes work for it; and how much that is.

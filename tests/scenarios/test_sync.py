@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from tests.conftest_postgres import fresh_database
 from tests.harness import audit
 from tests.scenarios.app_sql import FACES, App, application, drift
 from tests.scenarios.cli import call
@@ -23,14 +22,9 @@ CHANGED = 15
 
 
 @pytest.fixture
-def app(deployment, request, tmp_path) -> App:
+def app(deployment, app_url) -> App:
     """Local mode beside SQLite, and a server beside PostgreSQL: the application's SQL and the ledger in one database."""
-    if "url" not in deployment.qdrant:
-        yield application(deployment, f"sqlite:///{tmp_path}/app.db")
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        deployment.ledger_url = url
-        yield application(deployment, url)
+    return application(deployment, app_url)
 
 
 def test_drift_is_counted_mended_recorded_and_undone(app):
