@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.harness import CREATE, Deployment, audit, write
+from tests.harness import ADD, CREATE, Deployment, audit, write
 from tests.scenarios.cli import call
 
 from qmigrate import op
 from qmigrate.commands import fix, restore, upgrade
+from qmigrate.commands import rollback as back
 from qmigrate.errors import QmigrateError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
@@ -89,4 +90,30 @@ def test_the_same_holds_for_a_reset(made):
     with pytest.raises(QmigrateError, match="taken back already"):
         fix.undo(made.settings(), reset)
     assert fix.undo(made.settings(), row.id).done[0].changed == 1
+    assert made.contents()[5][0]["state"] == "paid"
+
+
+@pytest.mark.parametrize("how", ["restore", "reset"])
+def test_a_rollback_lets_points_of_before_a_restore_or_a_reset_be(made, how):
+    """What was deleted behind a later rebuild goes where a rollback leads to, and no further than its own time."""
+    if how == "restore":
+        restore.restore(made.settings(), made.name, consent=True)
+        ways = ["snapshot", "restore", made.name, "--undo", "--discard-writes"]
+    else:
+        said = ["fix", "reset", made.name, "--reason", "r", "--yes", "--expect", "20", "--confirm", "DELETE ALL VECTORS"]
+        assert call(made.root, *said).code == 0
+        ways = ["fix", "undo", str(audit(made)[0].id), "--overwrite", "--yes"]
+        store = made.store()
+        write(store, made.name, [Point(5, {"state": "draft", "text": "x"}, {"a": [1.0] * 8})])
+        store.close()
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    (done,) = fix.fix(made.settings(), op.DeletePoints(made.name, filter=DRAFTS, reason="r", max_share=1.0)).done
+    assert done.changed == 1
+    back.rollback(made.settings(), "0001")
+    assert 5 not in made.contents()
+    assert made.contents(f"{made.name}__g0001")[5][0]["state"] == "paid"
+    assert call(made.root, *ways).code == 0
+    assert (len(made.contents()), 5 in made.contents()) == (19, False)
+    assert fix.undo(made.settings(), audit(made)[0].id).done[0].changed == 1
     assert made.contents()[5][0]["state"] == "paid"

@@ -63,9 +63,9 @@ def apply(step: GoLive, work: Work) -> JsonObject:
     spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
     known = {spaces.of(source): ids}
     spaces.spread(known, work.store, lambda physical: reach(work, physical))
-    # Before the deletion: once they are gone, nobody can tell their other ids any more.
-    forget(work, spaces, known)
     older = _older(work, target)
+    # Before the deletion: once they are gone, nobody can tell their other ids any more.
+    forget(work, spaces, known, only=[source, *older])
     file = _kept(work, target, known.get(spaces.of(target), set())) if step.apart else None
     gone = [delete(work, one, known.get(spaces.of(one), set())) for one in older]
     release(work, older[1:])
@@ -117,11 +117,17 @@ def _spaces(step: GoLive, work: Work) -> Spaces:
 
 
 def _older(work: Work, target: str) -> list[str]:
-    """The generation that is about to serve, and what a further way back would lead to."""
+    """The generation that is about to serve, and what a further way back would lead to, as far as its time goes.
+
+    Behind a restore or a reset stand points of another time. They are no others' older form, and no export has them:
+    the undo of that keeps them first.
+    """
     rows = {row.number: row for row in work.lease.ledger.generations(work.collection) if row.state == "retired"}
-    names = frozenset(work.store.physical_names())
+    names, builds = frozenset(work.store.physical_names()), work.lease.ledger.builds(work.collection)
     row, found = work.generation(target), [target]
     while row is not None and row.parent in rows and rows[row.parent].physical not in found:
+        if row.physical in builds and builds[row.physical].fill == "restore":
+            break
         row = rows[row.parent]
         found += [row.physical] if row.physical in names else []
     return found

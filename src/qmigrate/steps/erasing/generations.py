@@ -75,14 +75,17 @@ def _any(work: Work, physical: str, ids: list[PointId]) -> bool:
     return bool(work.store.fetch_ids(reach(work, physical), ids))
 
 
-def forget(work: Work, spaces: Spaces, ids: Ids, tally: Tally | None = None) -> None:
+def forget(
+    work: Work, spaces: Spaces, ids: Ids, tally: Tally | None = None, only: Collection[str] | None = None
+) -> None:
     """Take points out of bases, late writes and quarantines, so that nothing takes them for missing.
 
     Args:
         tally: counts those of quarantines, where somebody wants to know.
+        only: the generations that lose them; None for all.
     """
     quarantined = tally.adding("quarantine") if tally is not None else None
-    for physical in spaces.rows:
+    for physical in spaces.rows if only is None else only:
         _out_of_base(work, base_name(None, physical, back=False), ids.get(spaces.before(physical), ()))
         _out_of_base(work, base_name(physical, None, back=True), ids.get(spaces.of(physical), ()))
         mine = ids.get(spaces.of(physical), ())
