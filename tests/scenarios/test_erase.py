@@ -20,7 +20,7 @@ from tests.scenarios.plain_names import plain
 from qmigrate import archive, op
 from qmigrate import fix as program
 from qmigrate import steps as all_steps
-from qmigrate.commands import cutover, erase, fix, gc, restore, snapshot, upgrade
+from qmigrate.commands import cutover, erase, fix, gc, reset, restore, snapshot, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import PlanError, RefusedError, StoppedError, VerificationError
 from qmigrate.ledger import Lease, Ledger, Quarantined, erased
@@ -42,6 +42,10 @@ def upgrade():
     return [op.AlterVector(
         "{name}", "a", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"), cutover="hold"
     )]
+"""
+DROP = """
+def upgrade():
+    return [op.DropCollection("{name}")]
 """
 REKEY = """
 def shifted(point):
@@ -356,6 +360,51 @@ def test_ids_of_before_a_rekey_are_told_by_its_function(made):
     assert set(made.contents()) == everybody - {3}
     swept = gc.gc(made.settings(), made.name, now=True)
     assert (len(swept.collected), swept.spared) == (2, ()), swept.spared
+
+
+def emptied(made: Deployment) -> int:
+    """At 0002, a Rekey, and empty since a reset; the application has written its twelve points again. The reset."""
+    made.revise("0002", REKEY)
+    upgrade.upgrade(made.settings())
+    done = reset.reset(made.settings(), made.name, reason="r", expect=12, confirm=reset.PHRASE)
+    put(made, *(make_point(number) for number in range(12)))
+    return done.log
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_behind_a_reset_the_ids_go_on_that_were_there(made):
+    """What begins empty gets the ids of its time, not those of before a Rekey; so the very person goes, everywhere."""
+    emptied(made)
+    program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    everybody = set(range(1, 13))
+    assert [ids_of(made, one) for one in (1, 2, 3)] == [everybody - {3}, everybody - {4}, everybody - {4}]
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_what_was_deleted_behind_a_reset_is_deleted_under_its_own_id_in_what_comes_back(made):
+    """The same for the undo of the reset, which deletes it there again."""
+    log = emptied(made)
+    fix.fix(made.settings(), op.DeletePoints(made.name, ids=[4], reason="r"))
+    fix.undo(made.settings(), log, overwrite=True)
+    everybody = set(range(1, 13))
+    assert [ids_of(made, one) for one in (1, 2)] == [everybody - {3}, everybody - {4}]
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_whose_ids_a_collection_has_that_was_made_again_is_not_guessed(made):
+    """Dropped behind a Rekey and created again: nobody knows which ids its points share, so nothing is erased."""
+    made.revise("0002", REKEY)
+    made.revise("0003", DROP)
+    made.revise("0004", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, *(make_point(number) for number in range(12)))
+    with pytest.raises(RefusedError, match="by which ids the points of .*__g000[12] go can't be told"):
+        program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    everybody = set(range(1, 13))
+    assert [ids_of(made, one) for one in (1, 2, 3)] == [everybody] * 3
+    gc.gc(made.settings(), made.name, now=True, generations=[f"{made.name}__g000{number}" for number in (1, 2)])
+    program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    assert ids_of(made, 3) == everybody - {4}
 
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from qmigrate.errors import QmigrateError, RefusedError
 from qmigrate.ledger import Ledger
+from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import Build
 from qmigrate.model.state import Generation
 from qmigrate.model.transform import PointId, PointTransform
@@ -88,12 +89,20 @@ class Spaces:
         build = self._builds.get(physical)
         if build is None or physical not in self.rows:
             return 0
-        if build.fill == "restore":
-            origin = str((build.origin or {}).get("physical"))
-            return self.of(origin) if origin in self.rows and origin != physical else 0
+        origin = build.origin or {}
+        if build.fill == "restore" and origin.get("kind") != NOTHING:
+            origin_of = str(origin.get("physical"))
+            return self.of(origin_of) if origin_of in self.rows and origin_of != physical else 0
+        # What a reset leaves empty gets points by the ids that there were.
         if build.source is None:
-            return 0
+            return self._anew(physical)
         return self._number(physical) if self._rekeys(build) else self.of(build.source)
+
+    def _anew(self, physical: str) -> int:
+        """The space of what was created: the first one, or behind a Rekey one of its own, since it may go on in any."""
+        number = self._number(physical)
+        earlier = [row.physical for row in self.rows.values() if row.number < number]
+        return number if any(self.of(one) for one in earlier) else 0
 
     def _number(self, physical: str) -> int:
         row = self.rows.get(physical)
@@ -141,7 +150,7 @@ class Spaces:
                     known |= {hop.before, hop.after}
         for physical in sorted(self._present):
             if self.of(physical) not in known:
-                raise self._unknown(physical, "the generation that a Rekey gave them other ids in is gone")
+                raise self._unknown(physical, "no generation is kept that knows theirs and those of today")
 
     def _unknown(self, physical: str, why: str) -> RefusedError:
         return RefusedError(
