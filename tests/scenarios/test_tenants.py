@@ -85,6 +85,14 @@ def test_without_a_tenant_nothing_goes(shared, given):
     assert len(left(shared)) == 8
 
 
+@pytest.mark.parametrize("glob", ["t*{}", "glob:*{}", "t?????????{}"])
+def test_no_glob_goes_around_the_tenants_of_another(shared, glob):
+    """The settings name the collection by how it begins, the deletion by how it ends: whose points is asked all the same."""
+    pattern = glob.format(shared.name[10:])
+    done = call(shared.root, "fix", "delete", pattern, "--prefix", "/p", "--reason", "r", "--yes", "--expect", "8")
+    assert (done.code, "whose points are meant is not said" in done.text, len(left(shared))) == (2, True, 8), done.text
+
+
 def test_programs_say_it_too(shared):
     """The argument `tenant` of the Python call; one that nothing is configured for is a mistake."""
     settings = shared.settings()

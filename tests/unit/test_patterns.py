@@ -34,6 +34,32 @@ def test_a_name_that_exists_is_no_glob(pattern, names, meant):
     assert [name for name in names if op.DropVector(pattern, "a").bound(names).matches(name)] == meant
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "may"),
+    [
+        ("docs_*", "*_eu", True),
+        ("docs?", "docs[ab]", True),
+        ("a*b*c", "*x*y", False),
+        ("a*b*c", "*x*y*", True),
+        ("docs_*", "images_*", False),
+        ("docs*", "do", False),
+        ("docs*", "docs", True),
+        ("*", "", True),
+        ("docs[eu]", "docs[eu]", True),
+        ("docs[eu]", "docse", True),
+        ("docs[eu]", "docs[*", True),
+        ("docs[", "docs[", True),
+        ("docs[", "docse", False),
+        ("glob:docs_*", "glob:*_eu", True),
+        ("docs=eu", "docs=*", True),
+        ("docs_eu", "docs_us", False),
+    ],
+)
+def test_patterns_that_may_mean_one_name_overlap(one, other, may):
+    """Two globs do where a name fits both, though neither fits the other."""
+    assert (patterns.overlap(one, other), patterns.overlap(other, one)) == (may, may)
+
+
 def test_a_name_that_is_not_among_the_choice_is_a_name_all_the_same():
     """Where only some names can be chosen, one that exists beside them still isn't read as a glob."""
     assert patterns.met("docs[eu]", ["docse", "docsu"], NAMES) == []

@@ -6,6 +6,7 @@ name it is read as a glob (``*``, ``?``, ``[…]``, as in a shell); ``glob:docs[
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
@@ -77,8 +78,33 @@ def met(pattern: str, names: Iterable[str], known: Collection[str] | None = None
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two patterns may mean the same name: where in doubt, they may."""
-    return text_of(one) == text_of(other) or fits(text_of(one), other) or fits(text_of(other), one)
+    """Whether two patterns may mean the same name, be there one or not: where in doubt, they may."""
+    return any(_meet(first, second) for first in _readings(one) for second in _readings(other))
+
+
+def _readings(pattern: str) -> list[list[str]]:
+    """How a pattern may be read: as the name that it is, and as a glob; sign by sign, ``[…]`` as one that may be any."""
+    name = [] if is_forced(pattern) else [[f"={sign}" for sign in pattern]]
+    signs = re.findall(r"\[!?\]?[^\]]*\]|.", text_of(pattern), re.DOTALL)
+    return [*name, ["?" if len(sign) > 1 else sign for sign in signs]] if has_signs(pattern) else name
+
+
+def _meet(one: list[str], other: list[str]) -> bool:
+    """Whether a name fits both: from their ends on, whether what is left of `one` meets each rest of `other`."""
+    end = len(other)
+    rests = [all(sign == "*" for sign in other[place:]) for place in range(end + 1)]
+    for sign in reversed(one):
+        now = [False] * (end + 1)
+        for place in reversed(range(end + 1)):
+            if sign == "*":
+                now[place] = rests[place] or (place < end and now[place + 1])
+            elif place < end and other[place] == "*":
+                now[place] = rests[place] or now[place + 1]
+            elif place < end:
+                same = "?" in (sign, other[place]) or sign.lstrip("=") == other[place].lstrip("=")
+                now[place] = same and rests[place + 1]
+        rests = now
+    return rests[0]
 
 
 def met_by_any(patterns: Iterable[str], names: Iterable[str], known: Collection[str] | None = None) -> list[str]:
