@@ -10,7 +10,7 @@ from tests.harness import CREATE, Deployment, write
 
 from qmigrate import op
 from qmigrate.commands import fix, upgrade
-from qmigrate.errors import UnavailableError
+from qmigrate.errors import UnavailableError, VerificationError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
 from qmigrate.steps import edit
@@ -252,3 +252,43 @@ def test_what_is_written_while_sql_is_asked_stays(made, monkeypatch, kind):
     monkeypatch.setattr(removal.Removal, "still", slow)
     (done,) = act().done
     assert (made.contents()[2][0], done.changed_meanwhile) == (NEW, 1)
+
+
+@pytest.mark.parametrize("kind", [deleting, undoing, setting, unsetting])
+def test_what_another_client_puts_back_as_it_was_is_newer_and_stays(made, monkeypatch, kind):
+    """Between change and reading back: nobody could tell it from a server that takes no change, or ever finish it."""
+    original = edit._read_back
+    before = made.contents() if kind is not undoing else {}
+    act = kind(made)
+    before = before if kind in (deleting, setting) else made.contents()
+
+    def late(work, fix):
+        store = made.store() if "url" in made.qdrant else work.store
+        if kind is undoing:
+            store.delete(made.name, [2])
+        elif kind is deleting:
+            write(store, made.name, [Point(2, before[2][0], {"a": list(before[2][1]["a"])})])
+        else:
+            store.edit_payloads(made.name, [PayloadEdit([2], {"text": before[2][0]["text"]})])
+        if store is not work.store:
+            store.close()
+        yield from original(work, fix)
+
+    monkeypatch.setattr(edit, "_read_back", late)
+    (done,) = act().done
+    assert (done.verified, done.changed) == (done.changed - 1, done.changed)
+    assert made.contents().get(2) == before.get(2)
+
+
+@pytest.mark.parametrize("kind", [deleting, undoing, setting, unsetting])
+def test_a_server_that_takes_no_change_is_found_right_behind_the_first(made, monkeypatch, kind):
+    """It answers well and does nothing: that is an error, and the same command goes on when it is over."""
+    act = kind(made)
+    monkeypatch.setattr(edit, "_PAUSES", (0.0,))
+    with monkeypatch.context() as patched:
+        for one in (removal.Removal, bring_back.BringBack, payload.PayloadFix):
+            patched.setattr(one, "write", lambda self, hand, entries: None)
+        with pytest.raises(VerificationError, match="the server did not take the change"):
+            act()
+    done = act().done[0]
+    assert done.verified == done.changed > 0
