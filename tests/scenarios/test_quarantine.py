@@ -14,7 +14,7 @@ from tests.scenarios.test_bad_points import MODULE
 from tests.scenarios.test_erase import REKEY
 
 from qmigrate import archive, op
-from qmigrate.commands import deletions, fix, quarantine, restore, snapshot, status, upgrade
+from qmigrate.commands import deletions, erase, fix, quarantine, restore, snapshot, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import DriftError, EmbedError, QuarantineError, RefusedError, VerificationError
 from qmigrate.ledger import Ledger
@@ -559,3 +559,18 @@ def test_a_dropped_point_that_is_written_late_comes_back_as_that_or_not_at_all(m
     assert quarantine.retry(made.settings(), made.name).filled == 2
     found = made.contents()
     assert (6 in found, found[21][0]["text"]) == (False, "newer")
+
+
+@pytest.mark.parametrize("outcome", [KEEP, DROP])
+def test_a_point_that_was_written_again_after_an_erasure_is_tried_again_like_any_other(made, words, outcome):
+    """An erasure takes the rows of its points along; one of a later rebuild is of the new point."""
+    point = make_point(5)
+    erase.erase(made.settings(), op.DeletePoints(made.name, ids=[point.id], reason="r"))
+    store = made.store()
+    write(store, made.name, [point])
+    store.close()
+    made.revise("0002", outcome)
+    upgrade.upgrade(made.settings())
+    words.wrong.clear()
+    done = quarantine.retry(made.settings(), made.name)
+    assert (done.filled, len(made.contents()), lacking(made)) == (3, POINTS, set())

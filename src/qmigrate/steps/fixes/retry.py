@@ -34,6 +34,8 @@ from qmigrate.steps.write_back import common, opened, rows_of
 from qmigrate.store import records
 
 _AT_ONCE = 256
+#: After every erasure that is over.
+_LATER = datetime.max.replace(tzinfo=UTC)
 #: How a row ends whose point has its vector: by this fix, or it had it already.
 FILLED, HAS_IT, GONE = "filled", "the point has the vector", "the point is not there any more"
 
@@ -83,7 +85,8 @@ class Retry:
         for first in range(0, len(ids), _AT_ONCE):
             part = ids[first : first + _AT_ONCE]
             live = self._live(part)
-            erased = place.ledger.erased(place.collection, part, space=space)
+            # One that is over has taken its rows along: these are of points that were written again later.
+            erased = place.ledger.erased(place.collection, part, made=_LATER, space=space)
             away = self._away({one: rows[one] for one in part if one not in live and one not in erased})
             for identifier in part:
                 todo = []
