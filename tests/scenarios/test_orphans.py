@@ -497,3 +497,20 @@ def test_an_accent_that_is_written_otherwise_is_the_same(app):
         named = wanted(app, sql="SELECT name FROM assets", key="name", id_field="asset", grace="0s")
         (done,) = fix.fix(app.made.settings(), named).done
         assert (done.changed, done.counts["written_otherwise"]) == (0, 1)
+
+
+@pytest.mark.parametrize("field", [None, "n"])
+@pytest.mark.parametrize("grace", ["0s", "200ms"])
+def test_a_query_of_which_no_row_has_a_point_is_about_something_else(app, field, grace):
+    """The wrong column or database makes every point an orphan: whoever means that has seen how many, or looks only."""
+    before, sql = app.payloads(), "SELECT id + 100000 AS id FROM faces"
+    words = ["fix", "orphans", app.made.name, "--sql", sql, "--reason", "r", "--grace", grace]
+    words += ["--id-field", field] if field else []
+    done = call(app.made.root, *words, "--yes", "--max-share", "1")
+    assert (done.code, "none of the 58 rows" in done.text) == (10, True), done.text
+    with pytest.raises(RefusedError, match="none of the 58 rows"):
+        fix.fix(app.made.settings(), wanted(app, sql=sql, id_field=field, grace=grace, max_share=1.0))
+    assert (app.payloads(), audit(app.made)) == (before, [])
+    assert call(app.made.root, *words, "--check").code == 4
+    done = call(app.made.root, *words, "--yes", "--max-share", "1", "--expect", "60")
+    assert (done.code, app.payloads()) == (0, {}), done.text

@@ -89,4 +89,6 @@ def check(place: Place, edit: JsonObject) -> None:
     else:
         with opened(place, edit) as fix:
             found.changes, share = sum(1 for _ in fix.find(found)), fix.share()
+            if isinstance(fix, Orphans):
+                fix.check_met(found)
     check_cap(place.collection, found, share, expected, consented(edit, place.collection))

@@ -92,6 +92,35 @@ class Orphans(Removal):
         if self._fields is not None and self._fields.otherwise:
             found.counts["written_otherwise"] = len(self._fields.otherwise)
 
+    def explain(self, found: Found, met: bool) -> None:
+        """See the base class; where it is only a preview, the figures say it.
+
+        Raises:
+            RefusedError: as :meth:`check_met`.
+        """
+        # Of what a first look has kept it was asked then.
+        if met and self._place.tick is not None and self._seen is None:
+            self.check_met(found)
+
+    def check_met(self, found: Found) -> None:
+        """See that a row has a point: else the query is about something else, and all points would be orphans.
+
+        Raises:
+            RefusedError: none has, and nobody has seen how many points that means.
+        """
+        agreed = [name for name in ("expect", "most", "filter", "sample") if self._edit.get(name) is not None]
+        rows, strays = found.counts.get("rows", 0), found.counts.get("strays", 0)
+        alike = self._fields is not None and self._fields.otherwise
+        if agreed or alike or not strays or not rows or found.counts.get("missing", 0) < rows:
+            return
+        raise RefusedError(
+            f"none of the {rows:,} rows that the query on {self._sql.name} returns has a point, so that all {strays:,} "
+            f"points of {self._place.collection} would be orphans: nothing was deleted",
+            hint="is the key what the points have (--key, --id-field), and is it the right database? --check shows "
+            f"both sides; --expect {strays} says that it is so",
+            facts={"rows": rows, "points": strays},
+        )
+
     def _candidates(self, found: Found) -> Iterator[list[PointId]]:
         """Strays, ascending; where it is more than a preview, those that are strays the second time too."""
         found.counts.update({"rows": 0, "strays": 0, "missing": 0})
