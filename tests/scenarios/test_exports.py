@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import stat
+from datetime import datetime
 from pathlib import Path
 
 import pytest
-from tests.harness import CREATE, audit
+from sqlalchemy import create_engine, text
+from tests.harness import ADD, CREATE, audit
 from tests.scenarios.app_sql import FACES, App, application
 from tests.scenarios.cli import call
 
@@ -301,3 +303,44 @@ def test_an_undo_whose_file_is_lost_can_be_ended(app, monkeypatch):
     file.write_bytes(kept)
     assert fix.undo(settings, done.log).done[0].counts["there"] == 1
     assert {1, 2, 3} <= set(app.payloads())
+
+
+#: What an application may write into the audit, which is a table of its own: metadata, and when.
+ROWS = [
+    ('"{\\"session\\": 1}"', "2026-11-30 00:00:00"),
+    ("[1, 2]", "2026-11-30 00:00:00"),
+    ('{"run": 5}', "2026-11-30T00:00:00"),
+    ('{"run": "x", "step": 1}', "2026-11-30T00:00:00+00:00"),
+    ("null", "2026-11-30 00:00:00.25"),
+    ("session 5", "2026-11-30 00:00:00"),
+]
+
+
+@pytest.mark.parametrize(("metadata", "at"), ROWS)
+def test_rows_that_the_application_has_written_into_the_audit_stop_nobody(deployment, metadata, at):
+    """It shares the table: what it has written there is shown, and every verb that reads it goes on."""
+    deployment.extra["fixes"] = {"max_share": 1.0}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(12, uuids=False)
+    url = deployment.settings().ledger.url
+    if not url.startswith("sqlite") and metadata == "session 5":
+        pytest.skip("PostgreSQL takes no such thing for JSON")
+    engine = create_engine(url)
+    columns = "deletion_type, deletion_target, vector_count, metadata, created_at, collection"
+    as_json = ":said" if url.startswith("sqlite") else "CAST(:said AS jsonb)"
+    for name in (None, deployment.name):
+        with engine.begin() as connection:
+            row = f"INSERT INTO vector_deletion_logs ({columns}) VALUES ('SESSION', '5', 3, {as_json}, :at, :name)"
+            when = at if url.startswith("sqlite") else datetime.fromisoformat(at)
+            connection.execute(text(row), {"said": metadata, "at": when, "name": name})
+    engine.dispose()
+    deployment.revise("0002", ADD)
+    words = ["fix", "delete", deployment.name, "--reason", "r", "--yes", "--expect", "1", "--id"]
+    verbs = [["upgrade"], [*words, "4"], ["fix", "undo", "3", "--yes"], [*words, "4"], ["rollback", "0001"]]
+    verbs += [[*words, "5", "--erase"], ["gc", deployment.name, "--now", "--yes"], ["history", "--deletions", "--json"]]
+    done = [call(deployment.root, *verb) for verb in verbs]
+    assert [one.code for one in done] == [0] * len(verbs), [one.text for one in done if one.code]
+    rows = done[-1].json["data"]["rows"]
+    assert [row["kind"] for row in rows] == ["ERASURE", "ASSET", "UNDO", "ASSET", "SESSION", "SESSION"]

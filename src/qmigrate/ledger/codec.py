@@ -232,6 +232,14 @@ def _doubt_of(row: RowMapping) -> Doubt | None:
     return Doubt(row["reason"], None if row["met"] is None else bytes(row["met"]))
 
 
+def _facts_of(metadata: Any) -> dict[str, Any]:
+    """What a row of the audit says; an application writes its own rows there, with any JSON, or with JSON in a text."""
+    ours = isinstance(metadata, dict) and (
+        "run" not in metadata or all(type(metadata.get(name)) is int for name in ("run", "step"))
+    )
+    return dict(metadata) if ours else {} if metadata is None else {"metadata": metadata}
+
+
 def deletion_of(row: RowMapping) -> DeletionRow:
     """A row of the deletion audit."""
     return DeletionRow(
@@ -240,7 +248,7 @@ def deletion_of(row: RowMapping) -> DeletionRow:
         target=row["deletion_target"],
         count=row["vector_count"],
         reason=row["deletion_reason"],
-        facts=row["metadata"] or {},
+        facts=_facts_of(row["metadata"]),
         created_at=row["created_at"],
         actor=row["actor"],
         collection=row["collection"],

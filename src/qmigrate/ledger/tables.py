@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -43,6 +44,25 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class AnyJson(TypeDecorator[Any]):
+    """JSON, or what else an application has written into a column of texts, as it stands."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """As JSON where it is."""
+        read = super().result_processor(dialect, coltype)
+
+        def read_or_left(value: Any) -> Any:
+            try:
+                return value if read is None else read(value)
+            except ValueError:
+                return value
+
+        return read_or_left
 
 
 # SQLite numbers rows by itself only for a column of the exact type INTEGER.
@@ -286,7 +306,7 @@ deletions = Table(
     Column("deletion_target", Text, nullable=False),
     Column("vector_count", Number, nullable=False),
     Column("deletion_reason", Text),
-    Column("metadata", Json),
+    Column("metadata", AnyJson),
     Column("created_at", UtcDateTime, nullable=False),
     Column("actor", Text),
     Column("collection", Name),
