@@ -408,6 +408,22 @@ def test_whose_ids_a_collection_has_that_was_made_again_is_not_guessed(made):
 
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_ids_are_told_by_the_rekey_as_it_was_applied(made):
+    """Taken back and written otherwise, it says nothing of the ids that it gave once; so nothing is erased by it."""
+    path = made.revise("0002", REKEY)
+    upgrade.upgrade(made.settings())
+    back.rollback(made.settings(), "0001")
+    path.write_text(path.read_text().replace("point.id % 12 + 1", "(point.id + 1) % 12 + 1"))
+    with pytest.raises(RefusedError, match="__g0002 go can't be told: revision 0002, which gave them, says something else"):
+        program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    everybody = set(range(1, 13))
+    assert [ids_of(made, one) for one in (1, 2)] == [everybody, everybody]
+    gc.gc(made.settings(), made.name, now=True, generations=[f"{made.name}__g0002"])
+    program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    assert ids_of(made, 1) == everybody - {4}
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_ids_are_told_by_points_alike_where_their_generation_is_gone(made, monkeypatch):
     """Restored from before the Rekey, the points lead to their later ids as the old ones did; else nothing is erased."""
     moved = made.root / "before.jsonl.zst"

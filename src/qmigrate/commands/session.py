@@ -117,6 +117,10 @@ class UserCode:
         """The operation that a reference names."""
         return self.session.operation(ref)
 
+    def checksum(self, revision: str) -> str:
+        """What tells the file of a revision from one that says something else."""
+        return self.session.revisions.get(revision).checksum
+
     def embedder(self, name: str) -> Embedder:
         """The embedder configured under `name`."""
         return self.session.embedder(name, self.settings.embedders)

@@ -59,6 +59,17 @@ class ErasureReads(ABC):
                     found[step.target] = step
         return found
 
+    def built_by(self, collection: str) -> dict[str, dict[str, str]]:
+        """Generation -> the checksums that the revisions of its run had, by revision; the newest run counts."""
+        runs = tables.runs
+        query = select(runs.c.job, runs.c.checksums).where(runs.c.collection == collection).order_by(runs.c.id)
+        return {
+            str(step["target"]): dict(row["checksums"])
+            for row in self.rows(query)
+            for step in row["job"]["steps"]
+            if step["kind"] == Build.kind
+        }
+
 
 def _counts(row: Any, made: datetime | None, space: int | None) -> bool:
     """Whether an erasure is about a copy; any doubt counts."""

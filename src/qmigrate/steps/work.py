@@ -91,6 +91,9 @@ class Code(Protocol):
     def operation(self, ref: OpRef) -> Operation:
         """The operation that a reference names."""
 
+    def checksum(self, revision: str) -> str:
+        """What tells the file of a revision from one that says something else."""
+
     def embedder(self, name: str) -> Embedder:
         """The embedder configured under `name`, loaded once.
 

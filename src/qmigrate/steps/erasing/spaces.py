@@ -67,6 +67,7 @@ class Spaces:
         self._present = present
         self.rows: dict[str, Generation] = {row.physical: row for row in ledger.generations(collection)}
         self._builds = ledger.builds(collection)
+        self._built_by, self._accepted = ledger.built_by(collection), ledger.accepted()
         self._known: dict[str, int] = {}
 
     def of(self, physical: str) -> int:
@@ -131,11 +132,29 @@ class Spaces:
                 continue
             exact = source.physical in self._present
             alike = sorted(one for one in self._present if self.of(one) == self.of(source.physical))
-            if (exact or alike) and self._rekeys(build):
+            if (exact or alike) and self._rekeys(build) and self._is_as_it_was(physical, build):
                 transform = transform_of([self._code.operation(ref) for ref in build.ops], source.schema)
                 sources = (source.physical,) if exact else tuple(alike)
                 found.append(Hop(self.of(source.physical), self._number(physical), sources, exact, transform))
         return tuple(sorted(found, key=lambda hop: hop.after))
+
+    def _is_as_it_was(self, physical: str, build: Build) -> bool:
+        """Whether the files of a build still say what they said: they may have been taken back and written otherwise.
+
+        Raises:
+            RefusedError: they don't, and points with the ids that they gave are there.
+        """
+        then, accepted = self._built_by.get(physical, {}), self._accepted
+        for revision in {ref.revision for ref in build.ops}:
+            now = self._code.checksum(revision)
+            if now in (then.get(revision, now), accepted.get(revision)):
+                continue
+            number = self._number(physical)
+            there = next((one for one in sorted(self._present) if self.of(one) == number), None)
+            if there is not None:
+                raise self._unknown(there, f"revision {revision}, which gave them, says something else by now")
+            return False
+        return True
 
     def check_connected(self, live: str) -> None:
         """Every generation that is there must be one whose ids can be told from today's.
