@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.harness import CREATE, Deployment, write
 
 from qmigrate import op
-from qmigrate.commands import fix, upgrade
+from qmigrate.commands import edits, fix, retrain, snapshot, upgrade
 from qmigrate.errors import UnavailableError, VerificationError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
 from qmigrate.steps import edit
-from qmigrate.steps.fixes import bring_back, looks, payload, removal
+from qmigrate.steps.fixes import bring_back, looks, payload, protocol, removal
 from qmigrate.store import points as grpc_points
 from qmigrate.store.faults import TransientError
 
@@ -292,3 +293,28 @@ def test_a_server_that_takes_no_change_is_found_right_behind_the_first(made, mon
             act()
     done = act().done[0]
     assert done.verified == done.changed > 0
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+@pytest.mark.parametrize("days", [400, -400])
+def test_ages_are_counted_by_the_clock_of_the_ledger(made, monkeypatch, days):
+    """A host whose own clock is wrong takes no point or snapshot for old, and no mark for one of long ago."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(days=days)
+
+    store, before = made.store(), datetime.now(UTC) - timedelta(days=10)
+    store.edit_payloads(made.name, [PayloadEdit([1, 2], {"at": before.isoformat()})])
+    store.close()
+    name = snapshot.create(made.settings(), made.name, archived=True).rows[0].name
+    for module in (edit, protocol, snapshot, edits, retrain):
+        monkeypatch.setattr(module, "datetime", Wrong, raising=False)
+    old = op.DeletePoints(made.name, older_than={"field": "at", "age": "30d"}, reason="r", max_share=1.0)
+    assert (fix.review(made.settings(), old).changes, fix.fix(made.settings(), old).changed) == (0, 0)
+    fix.fix(made.settings(), op.DeletePoints(made.name, ids=[3], reason="r", soft=True))
+    marked = datetime.fromisoformat(made.contents()[3][0]["deleted"]["at"])
+    assert abs(marked - datetime.now(UTC)) < timedelta(hours=1)
+    snapshot.delete(made.settings(), collection=made.name, older_than=30 * 86400.0, consent=True)
+    assert [one.name for one in snapshot.list_(made.settings(), made.name).rows] == [name]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qmigrate.commands.session import Session, UserCode
+from qmigrate.ledger.clock import present
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan, RunCode
 from qmigrate.model.schema import JsonObject
@@ -54,6 +55,7 @@ def _place(opened: Session, name: str, ops: Sequence[OpRef]) -> Place:
         settings,
         operations=tuple(opened.operation(ref) for ref in ops),
         code=UserCode(opened, settings),
+        now=present(opened.ledger),
     )
 
 

@@ -14,6 +14,7 @@ from qmigrate.commands.presets import marking, preset
 from qmigrate.commands.results import Resumed
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import RefusedError, UsageError
+from qmigrate.ledger.clock import present
 from qmigrate.model.fix import Found
 from qmigrate.model.patterns import has_wildcard
 from qmigrate.model.plan import EditPoints
@@ -274,7 +275,8 @@ def _previews(opened: Session, edits: Edits, *, check: bool) -> list[Preview]:
         if check:
             check_marks(settings, step.edit)
         one = Found()
-        with opened_fix(Place(name, name, opened.store, opened.ledger, settings), step.edit) as fix:
+        place = Place(name, name, opened.store, opened.ledger, settings, now=present(opened.ledger))
+        with opened_fix(place, step.edit) as fix:
             for entry in fix.find(one):
                 one.changes += entry.id not in seen
                 seen.add(entry.id)

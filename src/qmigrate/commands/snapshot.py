@@ -16,6 +16,7 @@ from qmigrate.commands.results import SnapshotEntry, Snapshots
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
+from qmigrate.ledger.clock import present
 from qmigrate.model.names import old_alias
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT
 from qmigrate.model.patterns import met, met_by_any
@@ -131,10 +132,12 @@ def delete(
             _matching(observe(opened.ledger, opened.store), collection)
         foreign = foreign_archives(opened, folder or settings.archives, patterns)
         others = [one for one in found if one.path is not None and one.name in foreign]
+        # By the ledger's clock: a host whose own is wrong must not take what was made today for old.
+        border = None if older_than is None else present(opened.ledger) - timedelta(seconds=older_than)
         # Each by themselves: what another ledger has archived is no reason to let go of what is ours.
         chosen = [
-            *_chosen([one for one in found if one not in others], patterns, keep, older_than),
-            *_chosen(others, patterns, keep, older_than),
+            *_chosen([one for one in found if one not in others], patterns, keep, border),
+            *_chosen(others, patterns, keep, border),
         ]
         if patterns and not chosen and keep is None and older_than is None:
             raise unknown("snapshot", patterns[0], [one.name for one in found])
@@ -301,7 +304,7 @@ def _archive(opened: Session, state: CollectionState, folder: Path) -> SnapshotE
 
 
 def _chosen(
-    found: Sequence[SnapshotEntry], patterns: Sequence[str], keep: int | None, older_than: float | None
+    found: Sequence[SnapshotEntry], patterns: Sequence[str], keep: int | None, border: datetime | None
 ) -> list[SnapshotEntry]:
     wanted = frozenset(met_by_any(patterns, [one.name for one in found]))
     oldest = datetime.min.replace(tzinfo=UTC)
@@ -313,9 +316,7 @@ def _chosen(
             continue
         if keep is not None and one.whole and newest[one.collection, one.kind] <= keep:
             continue
-        if older_than is not None and (
-            one.created_at is None or datetime.now(UTC) - one.created_at < timedelta(seconds=older_than)
-        ):
+        if border is not None and (one.created_at is None or one.created_at > border):
             continue
         chosen.append(one)
     return list(reversed(chosen))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
+from qmigrate.ledger.clock import present
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.words import quote
@@ -56,8 +57,8 @@ def select(step: EditPoints, work: Work) -> Facts:
     check_begun(work, step.target)
     check_marks(work.settings, step.edit)
     if "now" not in work.facts("select"):
-        # An attempt that goes on counts ages from the same moment.
-        work.note({"now": datetime.now(UTC).isoformat()})
+        # An attempt that goes on counts ages from the same moment; by the ledger's clock, since a host's may be wrong.
+        work.note({"now": present(work.lease.ledger).isoformat()})
     work.progress.begin(work.collection, "select", live.points)
     found = Found()
     with opened(_place(work, step), step.edit) as fix:
@@ -379,7 +380,7 @@ def _place(work: Work, step: EditPoints) -> Place:
         work.code,
         work.lease,
         work.operations(step.ops),
-        datetime.fromisoformat(known) if known else datetime.now(UTC),
+        datetime.fromisoformat(known) if known else present(work.lease.ledger),
         exported.get("since", {}) if whole else {},
     )
 
