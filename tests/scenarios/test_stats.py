@@ -9,6 +9,7 @@ from tests.harness import CREATE, Deployment, Point, make_point, write
 from tests.scenarios.cli import call, refused
 
 from qmigrate.commands import upgrade
+from qmigrate.ports import PayloadEdit
 from qmigrate.store.server import ServerStore
 
 BODY = CREATE.rstrip().removesuffix("]") + ', op.CreatePayloadIndex("{name}", "kind", "keyword")]\n'
@@ -92,7 +93,12 @@ def test_values_that_the_server_counts_are_those_that_are_read(made, monkeypatch
     facet = ServerStore.facet
     monkeypatch.setattr(ServerStore, "facet", lambda self, name, field, most: asked.append(field) or facet(self, name, field, most))
     scan = ServerStore.scan
-    monkeypatch.setattr(ServerStore, "scan", lambda *args, **more: asked.append("scan") or scan(*args, **more))
+
+    def scanned(*args, **more):
+        asked.extend(["scan"] if more.get("where") is None else [])
+        return scan(*args, **more)
+
+    monkeypatch.setattr(ServerStore, "scan", scanned)
     (kinds,) = said(made, "--by", "kind")["grouped"]
     assert (counts(kinds), kinds["without"]) == ({"kj": 6, "kn": 7}, 1)
     assert asked == (["kind"] if "url" in made.qdrant else [])
@@ -103,6 +109,16 @@ def test_values_that_the_server_counts_are_those_that_are_read(made, monkeypatch
     (kinds,) = said(made, "--by", "kind")["grouped"]
     assert (counts(kinds), kinds["without"]) == ({"kj": 6, "kn": 7, 5: 1}, 1)
     assert asked == (["kind", "kind", "scan"] if "url" in made.qdrant else [])
+
+
+def test_a_list_makes_up_for_no_value_that_the_index_does_not_hold(made):
+    """Two values of one point and none of another are as many as there are points: that is read, and no number is lost."""
+    store = made.store()
+    store.edit_payloads(made.name, [PayloadEdit([2], {"kind": ["kj", "kx"]}), PayloadEdit([3], {"kind": 5})])
+    store.close()
+    (by,) = said(made, "--by", "kind")["grouped"]
+    found = {one["value"]: one["points"] for one in by["groups"]}
+    assert (found["kx"], found.get(5), by["without"]) == (1, 1, 1)
 
 
 def test_what_cannot_be_counted(made):

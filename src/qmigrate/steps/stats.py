@@ -12,6 +12,7 @@ from qmigrate.model.payload_path import folder_name
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.ports import Store
 from qmigrate.store import records
+from qmigrate.store.faults import RefusedRequestError
 
 #: Points of a page: they have a few fields only.
 _PAGE = 10_000
@@ -105,10 +106,19 @@ def _by_server(store: Store, name: str, schema: CollectionSchema, fields: Sequen
         if counts is None:
             continue
         without = store.count(name, missing_field=one)
-        # Values that the index doesn't hold, and lists, are counted by reading them.
-        if sum(counts.values()) + without == store.count(name):
+        # Values that the index doesn't hold, and lists, are counted by reading them: a list could make up for another.
+        if sum(counts.values()) + without == store.count(name) and not _has_several(store, name, one):
             found[one] = Tally(one, counts=Counter({_key(value): n for value, n in counts.items()}), without=without)
     return found
+
+
+def _has_several(store: Store, name: str, field: str) -> bool:
+    """Whether a point has more than one value there, or that can't be told."""
+    where = {"must": [{"key": field, "values_count": {"gt": 1}}]}
+    try:
+        return any(store.scan(name, page=1, payload=False, vectors=False, where=where))
+    except RefusedRequestError:
+        return True
 
 
 def folder_of(path: str) -> str:
