@@ -9,7 +9,7 @@ from tests.scenarios.cli import call
 from qmigrate import op
 from qmigrate.commands import fix, restore, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.errors import QmigrateError
+from qmigrate.errors import QmigrateError, RepairNeededError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
 from qmigrate.steps import golive
@@ -60,6 +60,30 @@ def test_points_that_are_newer_than_what_was_deleted_are_kept(made, monkeypatch,
     assert (row.kind, row.count, row.target) == ("DELETED_AGAIN", 1, f"{made.name}__g0001")
     assert fix.undo(made.settings(), row.id).done[0].changed == 1
     assert made.contents()[5][0]["state"] == "paid"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_is_kept_is_not_forgotten_where_another_host_goes_on(made, monkeypatch, lost):
+    """The file is on the host that was interrupted: without it nobody would know that it has the only copy."""
+    restore.restore(made.settings(), made.name, consent=True)
+    deleted(made)
+    with monkeypatch.context() as patch:
+        patch.setattr(golive, "_converge", lambda step, work: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            restore.undo(made.settings(), made.name, writes="discard")
+    (file,) = made.settings().fixes.exports.glob("*g0001*")
+    away = file.rename(made.root / file.name)
+    with pytest.raises(RepairNeededError, match="which they are in, is not here"):
+        restore.undo(made.settings(), made.name, writes="discard")
+    if lost:
+        file.touch()
+    else:
+        away.rename(file)
+    restore.undo(made.settings(), made.name, writes="discard")
+    row = audit(made)[0]
+    assert (5 in made.contents(), row.kind) == (False, "FILTER" if lost else "DELETED_AGAIN")
+    if not lost:
+        assert fix.undo(made.settings(), row.id).done[0].changed == 1
 
 
 def test_a_way_back_that_deletes_nothing_again_has_no_row(made):

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Header
+from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.parts import parts
 from qmigrate.model.plan import GoLive
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.steps.erasing.generations import delete, forget
 from qmigrate.steps.erasing.spaces import Spaces
-from qmigrate.steps.export import described, run_file, started_at
+from qmigrate.steps.export import described, making, run_file, started_at
 from qmigrate.steps.fixes.journal import journal_name, windows
 from qmigrate.steps.fixes.removal import DELETED
 from qmigrate.steps.owned import reach, release
@@ -79,13 +81,24 @@ def apply(step: GoLive, work: Work) -> JsonObject:
 
 
 def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:
-    """The file with those of the points that are still there; written once, before the first of them goes."""
+    """The file with those of the points that are still there; written once, before the first of them goes.
+
+    Raises:
+        RepairNeededError: it was written, and is not here: another host goes on, or its folder was lost.
+    """
     ledger, address = work.lease.ledger, reach(work, target)
     path = run_file(
         work.settings.fixes.exports, target, work.run, str(work.step), started=started_at(ledger, work.run)
     )
-    if path.is_file():
+    if path.is_file() and path.stat().st_size:
         return str(path)
+    if work.facts("converge").get("kept") == str(path) and not path.is_file():
+        raise RepairNeededError(
+            f"points of {target} are deleted again, and {path}, which they are in, is not here",
+            hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
+            f"if it is lost: {making(path.parent)}touch {quote(path)} says so",
+        )
+    work.note({"kept": None})
     wanted = sorted(work.store.fetch_ids(address, list(ids)), key=records.order_key)
     if not wanted:
         return None
@@ -108,6 +121,7 @@ def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:
             work.tick()
 
     archive.write(path, header, pages())
+    work.note({"kept": str(path)})
     return str(path)
 
 

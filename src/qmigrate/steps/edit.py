@@ -14,7 +14,7 @@ from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.words import quote
 from qmigrate.steps.closing import close_edit
-from qmigrate.steps.export import remove_ours, run_file, started_at
+from qmigrate.steps.export import making, remove_ours, run_file, started_at
 from qmigrate.steps.fixes.bring_back import exported_by
 from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.fixes.journal import journal_name, windows, write, write_ids
@@ -120,16 +120,12 @@ def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
             f"{lost:,} of the points of {work.collection} that are to be deleted are gone, and {path}, which they are "
             "in, is not here",
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
-            f"if it is lost: {_made(path.parent)}touch {quote(path)} says so; what is left is exported there before it "
+            f"if it is lost: {making(path.parent)}touch {quote(path)} says so; what is left is exported there before it "
             "goes",
         )
     done.update({"lost": lost} if lost else {})
     work.progress.say(f"{work.collection}: exported again, since {path.name} was not there any more")
     _exported(step, work, path, done["entries"])
-
-
-def _made(folder: Path) -> str:
-    return "" if folder.is_dir() else f"mkdir -p {quote(folder)} && "
 
 
 def change(step: EditPoints, work: Work) -> Facts:

@@ -22,6 +22,7 @@ from qmigrate.model.state import (
     Moment,
     moments_of,
 )
+from qmigrate.model.words import quote
 from qmigrate.ports import Store
 from qmigrate.steps.owned import reach
 from qmigrate.steps.work import Facts, Work
@@ -120,6 +121,11 @@ def run_file(folder: Path, physical: str, run: int, what: str = "", *, started: 
     """
     stamp = f"{started.astimezone(UTC):%Y%m%dT%H%M%S%f}-" if started is not None else ""
     return folder / file_name(physical, f"{stamp}run{run}" + (f"-{what}" if what else ""))
+
+
+def making(folder: Path) -> str:
+    """What makes a folder, in front of another command; nothing where it is there."""
+    return "" if folder.is_dir() else f"mkdir -p {quote(folder)} && "
 
 
 def started_at(ledger: Ledger, run: int) -> datetime | None:
