@@ -9,7 +9,7 @@ from tests.scenarios.cli import call
 from qmigrate import op
 from qmigrate.commands import fix, restore, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.errors import QmigrateError, RepairNeededError
+from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
 from qmigrate.steps import golive
@@ -140,4 +140,30 @@ def test_a_rollback_lets_points_of_before_a_restore_or_a_reset_be(made, how):
     assert call(made.root, *ways).code == 0
     assert (len(made.contents()), 5 in made.contents()) == (19, False)
     assert fix.undo(made.settings(), audit(made)[0].id).done[0].changed == 1
+    assert made.contents()[5][0]["state"] == "paid"
+
+
+def test_a_fix_of_before_a_reset_is_not_taken_back_in_other_points(made):
+    """The application has given new points the same ids and the value that the fix had set: these keep it."""
+    (done,) = fix.fix(made.settings(), op.SetPayload(made.name, {"state": "old"}, max_share=1.0)).done
+    said = ["fix", "reset", made.name, "--reason", "r", "--yes", "--expect", "20", "--confirm", "DELETE ALL VECTORS"]
+    assert call(made.root, *said).code == 0
+    reset = audit(made)[0].id
+    store = made.store()
+    write(store, made.name, [Point(5, {"state": "old"}, {"a": [1.0] * 8})])
+    store.close()
+    with pytest.raises(RefusedError, match="are other ones"):
+        fix.undo(made.settings(), done.log)
+    assert made.contents()[5][0] == {"state": "old"}
+    fix.undo(made.settings(), reset, overwrite=True)
+    assert fix.undo(made.settings(), done.log).done[0].changed == 20
+    assert made.contents()[5][0]["state"] == "paid"
+
+
+def test_a_fix_is_taken_back_in_what_a_restore_has_brought(made):
+    """Its points are those of the fix, as they were when the archive was made."""
+    (done,) = fix.fix(made.settings(), op.SetPayload(made.name, {"state": "old"}, max_share=1.0)).done
+    assert call(made.root, "snapshot", "create", made.name, "--archive").code == 0
+    restore.restore(made.settings(), made.name, consent=True)
+    assert fix.undo(made.settings(), done.log).done[0].changed == 20
     assert made.contents()[5][0]["state"] == "paid"

@@ -80,6 +80,20 @@ class Spaces:
             self._known[physical] = self._found(physical)
         return self._known[physical]
 
+    def root(self, physical: str) -> str | None:
+        """The generation in which the points of another began: one that began empty; None where nobody knows.
+
+        Those of two roots have nothing in common but ids.
+        """
+        seen: set[str] = set()
+        while physical in self._builds and physical not in seen:
+            seen.add(physical)
+            build, origin = self._builds[physical], self._builds[physical].origin or {}
+            if build.source is None or origin.get("kind") == NOTHING:
+                return physical
+            physical = str(origin.get("physical") if build.fill == "restore" else build.source)
+        return None
+
     def before(self, physical: str) -> int:
         """The space of what a generation was built from: its forward base is in that order."""
         build = self._builds.get(physical)

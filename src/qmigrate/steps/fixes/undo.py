@@ -12,6 +12,8 @@ from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found, same_keys
 from qmigrate.model.payload_path import BLOCKED
 from qmigrate.model.schema import JsonObject
+from qmigrate.steps.erasing.spaces import Spaces
+from qmigrate.steps.export import described
 from qmigrate.steps.fixes.journal import journal_name, windows
 from qmigrate.steps.fixes.other_ids import OtherIds
 from qmigrate.steps.fixes.payload import PayloadFix
@@ -57,6 +59,7 @@ class Undo(PayloadFix):
                 f"{place.settings.fixes.undo / 3600:g} h",
                 hint="fixes.undo in qmigrate.yaml sets how long that is; or restore a snapshot: qmigrate snapshot list",
             )
+        self._refuse_others()
         ids = OtherIds(place, self._edit.get("generation"), self._edit.get("log"))
         found.counts.update({"newer": 0, "gone": 0})
         if self._edit.get("erased"):
@@ -75,6 +78,24 @@ class Undo(PayloadFix):
         """It deletes no vector, so its count is 0."""
         number = self._edit.get("log")
         return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), {**facts, "undoes": number})
+
+    def _refuse_others(self) -> None:
+        """See that points are not only called as those that the fix was about: behind a reset they are other ones.
+
+        Raises:
+            RefusedError: they are.
+        """
+        place, then = self._place, str(self._edit.get("generation"))
+        live = described(place.store, place.address).physical
+        if place.code is None or then == live:
+            return
+        spaces = Spaces(place.ledger, place.code, place.collection, frozenset())
+        if spaces.root(then) != spaces.root(live):
+            raise RefusedError(
+                f"fix {self._edit.get('log')} has changed points of {then}, and those of {live} are other ones: one of "
+                "the two began empty, by a reset or anew",
+                hint="go back to where it was first (qmigrate fix undo of the reset, or qmigrate rollback)",
+            )
 
     def _window(self, found: Found, entries: Sequence[Entry]) -> Iterator[Entry]:
         payloads = self.payloads(entries)
