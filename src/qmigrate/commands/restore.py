@@ -12,6 +12,7 @@ from qmigrate.archive import Summary
 from qmigrate.commands.failures import Failures
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
+from qmigrate.commands.rollback import check_writes
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address, entries, foreign_archives, moment_of, of_archive
 from qmigrate.errors import RefusedError, UnknownNameError, UsageError
@@ -136,7 +137,9 @@ def undo(
 
     Raises:
         RefusedError: something was written since, or there is nothing to go back to; nothing was changed.
+        UsageError: nobody knows such a word for `writes`.
     """
+    check_writes(writes, ("refuse", "discard"))
 
     def make(opened: Session, world: World, name: str) -> Plan:
         return plan_undo(_state(opened, world, name), opened.ledger.moments(name), writes=writes)

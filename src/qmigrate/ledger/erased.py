@@ -59,6 +59,17 @@ class ErasureReads(ABC):
                     found[step.target] = step
         return found
 
+    def built_by(self, collection: str) -> dict[str, dict[str, str]]:
+        """Generation -> revision -> checksum of the file that it was made by; the newest run counts."""
+        runs = tables.runs
+        query = select(runs.c.job, runs.c.checksums).where(runs.c.collection == collection).order_by(runs.c.id)
+        return {
+            step["target"]: dict(row["checksums"] or {})
+            for row in self.rows(query)
+            for step in row["job"]["steps"]
+            if step["kind"] == Build.kind
+        }
+
 
 def _counts(row: Any, made: datetime | None, space: int | None) -> bool:
     """Whether an erasure is about a copy; any doubt counts."""

@@ -18,6 +18,7 @@ from qmigrate.model.state import Generation
 from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.model.words import quote
 from qmigrate.ports import Store
+from qmigrate.steps.as_applied import changed
 from qmigrate.steps.work import Code, transform_of
 from qmigrate.store import records
 
@@ -66,6 +67,7 @@ class Spaces:
         self._present = present
         self.rows: dict[str, Generation] = {row.physical: row for row in ledger.generations(collection)}
         self._builds = ledger.builds(collection)
+        self._checksums = ledger.built_by(collection)
         self._known: dict[str, int] = {}
 
     def of(self, physical: str) -> int:
@@ -101,6 +103,7 @@ class Spaces:
 
     def _rekeys(self, build: Build) -> bool:
         try:
+            self._refuse_changed(build)
             return any(self._code.operation(ref).rekeys for ref in build.ops)
         except QmigrateError as error:
             if build.target not in self._present:
@@ -111,6 +114,17 @@ class Spaces:
                 hint="bring the revision's file back, or remove what is kept of it first: "
                 f"qmigrate gc {quote(self._collection)} --now --generation {quote(build.target)}",
             ) from error
+
+    def _refuse_changed(self, build: Build) -> None:
+        """The file of a revision that gave other ids, or gives them now, must be the one that the points came by.
+
+        Raises:
+            RefusedError: it says something else.
+        """
+        for ref, said in changed(self._code, build.ops, self._checksums.get(build.target, {})):
+            gave = said.then is not None and str(said.then["label"]).startswith("Rekey(")
+            if gave or self._code.operation(ref).rekeys:
+                raise RefusedError(f"revision {ref.revision} says something else than then: {said.describe()}")
 
     @cached_property
     def hops(self) -> tuple[Hop, ...]:

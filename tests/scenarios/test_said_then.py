@@ -1,0 +1,132 @@
+"""The code of applied revisions is used again only as it was: a file that says something else since leads points astray."""
+
+from __future__ import annotations
+
+import pytest
+from tests.harness import CREATE, make_point, write
+
+from qmigrate import fix as program
+from qmigrate import op
+from qmigrate.commands import fix, repair, rollback, upgrade
+from qmigrate.commands.quarantine import retry
+from qmigrate.errors import RefusedError
+from qmigrate.model.transform import Point
+
+RENAME = """
+def upgrade():
+    return [op.RenameVector("{name}", "a", "a2", cutover="immediate")]
+"""
+#: What the files say later: words, another vector.
+WORDS = "# Nothing but words.\n" + RENAME
+OTHER = """
+def upgrade():
+    return [op.AddVector("{name}", "c", VectorParams(size=4, distance=Distance.COSINE), values=Empty())]
+"""
+TEXTS = """
+def upgrade():
+    return [op.AddVector("{name}", "b", VectorParams(size=16, distance=Distance.COSINE),
+                         values=Embed("words", text="text", on_failure="keep_without_vector"))]
+"""
+REKEY = """
+def shifted(point):
+    return point.id % 12 + 1
+
+def upgrade():
+    return [op.Rekey("{name}", shifted, cutover="immediate")]
+"""
+ELSE = "says something else than what was applied"
+
+
+@pytest.fixture
+def made(deployment):
+    """A dozen points at 0001."""
+    deployment.extra["fixes"] = {"max_share": 1.0}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(12, uuids=False)
+    return deployment
+
+
+def apply(made, body: str) -> None:
+    """The revision 0002."""
+    made.revise("0002", body, down="0001")
+    upgrade.upgrade(made.settings())
+
+
+def rewrite(made, body: str) -> None:
+    """Another file for 0002, accepted."""
+    made.revise("0002", body, down="0001")
+    repair.accept(made.settings(), "0002", "a test", changed_meaning=True)
+
+
+def put(made, number: int, vectors: dict, **payload) -> None:
+    """A point that is written since."""
+    store = made.store()
+    write(store, made.name, [Point(number, {"n": number} | payload, vectors)])
+    store.close()
+
+
+@pytest.mark.parametrize("writes", ["carry", "refuse", "now"])
+def test_no_write_is_carried_back_by_another_revision(made, writes):
+    """It would arrive without its vector, and count as proven."""
+    apply(made, RENAME)
+    put(made, 99, {"a2": make_point(99).vectors["a"]})
+    rewrite(made, OTHER)
+    with pytest.raises(RefusedError, match=ELSE):
+        rollback.rollback(made.settings(), writes=writes)
+    assert set(made.contents()[99][1]) == {"a2"}
+    assert made.row().state == "ready"
+    rewrite(made, RENAME)
+    rollback.rollback(made.settings(), writes="carry")
+    assert set(made.contents()[99][1]) == {"a"}
+
+
+@pytest.mark.parametrize(("body", "writes"), [(WORDS, "carry"), (OTHER, "discard")])
+def test_words_carry_as_before_and_nothing_is_needed_to_lose_it(made, body, writes):
+    """What the file says of the points counts, and where they are not brought along not even that."""
+    apply(made, RENAME)
+    put(made, 99, {"a2": make_point(99).vectors["a"]})
+    rewrite(made, body)
+    rollback.rollback(made.settings(), writes=writes)
+    assert (99 in made.contents()) == (writes == "carry")
+    assert made.row().revision == "0001"
+
+
+def test_nothing_deleted_comes_back_by_another_revision(made):
+    """An undo goes through the revisions since, as they were."""
+    done = fix.fix(made.settings(), op.DeletePoints(made.name, ids=[3], reason="r")).done
+    apply(made, RENAME)
+    rewrite(made, OTHER)
+    with pytest.raises(RefusedError, match=ELSE):
+        program.undo(done[0].log, settings=made.settings())
+    assert 3 not in made.contents()
+
+
+def test_nothing_is_embedded_by_another_revision(made):
+    """What fills a vector is what has filled the others."""
+    put(made, 50, {"a": [1.0] * 8}, kind="odd")
+    apply(made, TEXTS)
+    put(made, 50, {"a": [1.0] * 8}, kind="odd", text="at last")
+    rewrite(made, TEXTS.replace('text="text"', 'text="kind"'))
+    with pytest.raises(RefusedError, match=ELSE):
+        retry(made.settings(), made.name)
+    assert "b" not in made.contents()[50][1]
+    rewrite(made, TEXTS)
+    assert retry(made.settings(), made.name).filled == 1
+
+
+@pytest.mark.parametrize("later", [OTHER, REKEY.replace("% 12", "% 12 * 1")])
+def test_an_erasure_is_told_no_ids_by_a_file_that_was_rewritten(made, later):
+    """A Rekey that was taken back, and written otherwise since: its generation still has the person, by another id."""
+    apply(made, REKEY)
+    rollback.rollback(made.settings(), "0001")
+    made.revise("0002", later, down="0001")
+    with pytest.raises(RefusedError, match="other ids than those of .* can't be told"):
+        program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
+    assert 3 in made.contents()
+    made.revise("0002", "# Words.\n" + REKEY, down="0001")
+    (done,) = program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings()).done
+    assert {one.name: one.found for one in done.erasure.places if one.name in ("live", "generations")} == {
+        "live": 1, "generations": 1
+    }  # fmt: skip
