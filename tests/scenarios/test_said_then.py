@@ -7,9 +7,9 @@ from tests.harness import CREATE, make_point, write
 
 from qmigrate import fix as program
 from qmigrate import op
-from qmigrate.commands import fix, repair, rollback, upgrade
+from qmigrate.commands import fix, repair, restore, rollback, upgrade
 from qmigrate.commands.quarantine import retry
-from qmigrate.errors import RefusedError
+from qmigrate.errors import RefusedError, UsageError
 from qmigrate.model.transform import Point
 
 RENAME = """
@@ -91,6 +91,19 @@ def test_words_carry_as_before_and_nothing_is_needed_to_lose_it(made, body, writ
     rollback.rollback(made.settings(), writes=writes)
     assert (99 in made.contents()) == (writes == "carry")
     assert made.row().revision == "0001"
+
+
+@pytest.mark.parametrize("writes", ["carry-writes", "Refuse", None])
+def test_a_word_that_nobody_knows_is_none_of_the_others(made, writes):
+    """A rollback took it for carry, the undo of a restore for discard."""
+    apply(made, RENAME)
+    with pytest.raises(UsageError, match="is unknown"):
+        rollback.rollback(made.settings(), writes=writes)
+    with pytest.raises(UsageError, match="is unknown"):
+        rollback.revert(made.settings(), "0002", writes=writes)
+    with pytest.raises(UsageError, match="is unknown"):
+        restore.undo(made.settings(), made.name, writes=writes)
+    assert made.row().revision == "0002"
 
 
 def test_nothing_deleted_comes_back_by_another_revision(made):

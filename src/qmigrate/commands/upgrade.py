@@ -18,6 +18,7 @@ from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
 from qmigrate.commands.ways_back import ways_back
+from qmigrate.errors import UsageError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
@@ -48,7 +49,11 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
 
     Args:
         models: load the models that fill vectors anew, so that the plan says what changes.
+
+    Raises:
+        UsageError: the target lies behind.
     """
+    _check_target(target)
     world = observe(opened.ledger, opened.store)
     made = _plan(opened, world, target, chosen_names(opened, only))
     for item in made.collections:
@@ -102,7 +107,9 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         VerificationError: the proof failed; the live collection is untouched.
         LeaseHeldError: another process kept the lease.
         CollectionsFailedError: with `keep_going`, for all that failed; it holds the result of the others.
+        UsageError: the target lies behind.
     """
+    _check_target(target)
     if dry_run:
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
@@ -128,6 +135,16 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=every, held=held, back=back)
     failures.raise_any(result)
     return result
+
+
+def _check_target(target: str) -> None:
+    """What lies behind is no target: everything would count as done.
+
+    Raises:
+        UsageError: it is ``base``, or relative and backwards.
+    """
+    if target.strip() == "base" or target.strip().startswith("-"):
+        raise UsageError(f"an upgrade doesn't go back to {target}", hint="qmigrate rollback does")
 
 
 class _Counted:
