@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Summary
+from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.failures import Failures
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
@@ -64,6 +65,7 @@ def restore(
     into: str | None = None,
     folder: Path | None = None,
     consent: bool = False,
+    shown: Plan | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> UpgradeResult:
@@ -79,6 +81,7 @@ def restore(
         into: another logical name for the points; it must not exist.
         folder: of the archives, else ``.qmigrate/snapshots``.
         consent: that what was written since is not in it; without, the plan's figures are in the refusal.
+        shown: of :func:`plan`, where the consent is to just that: a newer snapshot may have been made since.
 
     Raises:
         ArchiveError: the archive is damaged or was touched; nothing was made of it.
@@ -94,16 +97,23 @@ def restore(
         if len(origins) > 1:
             world = observe(opened.ledger, opened.store)
             for name, origin in origins.items():
-                _plan(opened, world, name, origin, into=None)
+                as_shown(_plan(opened, world, name, origin, into=None), shown)
         return _each(
             opened,
             list(origins),
-            lambda name: _restored(opened, into or name, origins[name], stop, lock_timeout, into=into),
+            lambda name: _restored(opened, into or name, origins[name], stop, lock_timeout, into=into, shown=shown),
         )
 
 
 def _restored(
-    opened: Session, name: str, origin: Origin, stop: Stop, lock_timeout: float | None, *, into: str | None
+    opened: Session,
+    name: str,
+    origin: Origin,
+    stop: Stop,
+    lock_timeout: float | None,
+    *,
+    into: str | None,
+    shown: Plan | None,
 ) -> UpgradeResult:
     """One collection, restored; an interrupted restore of it is finished first."""
     same = {run.id for run in opened.ledger.open_runs() if run.verb == VERB and _restores(run.job, origin, name)}
@@ -112,7 +122,7 @@ def _restored(
         return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
     made, outcomes = perform(
         opened,
-        lambda world: _plan(opened, tried(opened, world, name), name, origin, into=into),
+        lambda world: as_shown(_plan(opened, tried(opened, world, name), name, origin, into=into), shown),
         stop=stop,
         lock_timeout=lock_timeout,
         names=[name],
