@@ -22,7 +22,7 @@ from qmigrate.errors import UsageError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
-from qmigrate.observe import check_hidden, check_ownership, observe
+from qmigrate.observe import check_hidden, check_ownership, observe, unmanaged
 from qmigrate.planner import plan_upgrade
 from qmigrate.planner.members import made_by_glob
 from qmigrate.planner.plain import way_of
@@ -55,6 +55,7 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
     """
     _check_target(target)
     world = observe(opened.ledger, opened.store)
+    _refuse_unmanaged(opened, world, only)
     made = _plan(opened, world, target, chosen_names(opened, only))
     for item in made.collections:
         check_ownership(world, item.job.collection)
@@ -120,6 +121,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
 
         def make(world: World) -> Plan:
             current = counted.once(world)
+            _refuse_unmanaged(opened, world, only)
             return _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=current)
 
         resumed, finished = finish_open_runs(
@@ -145,6 +147,23 @@ def _check_target(target: str) -> None:
     """
     if target.strip() == "base" or target.strip().startswith("-"):
         raise UsageError(f"an upgrade doesn't go back to {target}", hint="qmigrate rollback does")
+
+
+def _refuse_unmanaged(opened: Session, world: World, only: Iterable[str] | None) -> None:
+    """Who names a collection wants it changed: a glob of a revision alone would leave it alone, with a note.
+
+    Raises:
+        RefusedError: it is not under management, and a revision speaks of it.
+    """
+    operations = [operation for revision in opened.revisions.order() for operation in revision.operations]
+    for name in only or ():
+        state = world.collections.get(name)
+        if state is None or state.managed or state.live is None or state.open_run is not None:
+            continue
+        about = [operation for operation in operations if operation.matches(name)]
+        # An exact name is refused with the revision that says it.
+        if about and all(operation.is_glob for operation in about):
+            raise unmanaged(world.ledger_id, state, "is not under management, so nothing of it is changed")
 
 
 class _Counted:
