@@ -9,8 +9,10 @@ from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import fix, repair, restore, rollback, upgrade
 from qmigrate.commands.quarantine import retry
+from qmigrate.commands.session import UserCode, session
 from qmigrate.errors import RefusedError, UsageError
 from qmigrate.model.transform import Point
+from qmigrate.steps.erasing.spaces import space_of
 
 RENAME = """
 def upgrade():
@@ -143,3 +145,23 @@ def test_an_erasure_is_told_no_ids_by_a_file_that_was_rewritten(made, later):
     assert {one.name: one.found for one in done.erasure.places if one.name in ("live", "generations")} == {
         "live": 1, "generations": 1
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_whose_ids_a_copy_has_is_not_guessed(made):
+    """Where the Rekey that gave them can't be told any more, an erased id may be meant by any copy."""
+    path = made.root / "qdrant_migrations" / "versions" / "0002_rev.py"
+    apply(made, REKEY)
+    rollback.rollback(made.settings(), "0001")
+    for text, known in ((path.read_text(), (0, 2)), ("# Words.\n" + path.read_text(), (0, 2)), (None, (0, None))):
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text)
+        with session(made.settings(), writes=False) as opened:
+            code = UserCode(opened, opened.settings)
+            names = (f"{made.name}__g0001", f"{made.name}__g0002")
+            assert tuple(space_of(opened.ledger, code, made.name, one) for one in names) == known
+    made.revise("0002", OTHER, down="0001")
+    with session(made.settings(), writes=False) as opened:
+        assert space_of(opened.ledger, UserCode(opened, opened.settings), made.name, f"{made.name}__g0002") is None

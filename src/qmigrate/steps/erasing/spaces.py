@@ -49,8 +49,12 @@ def space_of(ledger: Ledger, code: Code | None, collection: str, physical: str) 
     """The id space of a generation, present or not; None where that isn't known, so that any may be meant."""
     if code is None:
         return None
-    spaces = Spaces(ledger, code, collection, frozenset())
-    return spaces.of(physical) if physical in spaces.rows else None
+    # Of all of them it must be known: one that can't be told makes no ids those of its source.
+    spaces = Spaces(ledger, code, collection, frozenset(row.physical for row in ledger.generations(collection)))
+    try:
+        return spaces.of(physical) if physical in spaces.rows else None
+    except RefusedError:
+        return None
 
 
 class Spaces:
