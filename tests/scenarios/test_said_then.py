@@ -7,10 +7,10 @@ from tests.harness import CREATE, make_point, write
 
 from qmigrate import fix as program
 from qmigrate import op
-from qmigrate.commands import fix, repair, restore, rollback, upgrade
+from qmigrate.commands import fix, repair, restore, rollback, snapshot, upgrade
 from qmigrate.commands.quarantine import retry
 from qmigrate.commands.session import UserCode, session
-from qmigrate.errors import RefusedError, UsageError
+from qmigrate.errors import DriftError, RefusedError, UsageError
 from qmigrate.model.transform import Point
 from qmigrate.steps.erasing.spaces import space_of
 
@@ -145,6 +145,25 @@ def test_an_erasure_is_told_no_ids_by_a_file_that_was_rewritten(made, later):
     assert {one.name: one.found for one in done.erasure.places if one.name in ("live", "generations")} == {
         "live": 1, "generations": 1
     }  # fmt: skip
+
+
+def test_no_archive_of_another_revision_of_that_name_is_restored(made):
+    """It would be recorded at a revision that it has never seen, and nothing would be left to do."""
+    apply(made, OTHER)
+    (taken,) = snapshot.create(made.settings(), made.name, archived=True).rows
+    rewrite(made, "# Words.\n" + OTHER)
+    restore.restore(made.settings(), made.name, str(taken.path), consent=True)
+    assert made.row().state == "ready"
+    restore.undo(made.settings(), made.name)
+    rollback.rollback(made.settings(), "0001")
+    apply(made, "# Other words.\n" + OTHER)
+    restore.restore(made.settings(), made.name, str(taken.path), consent=True)
+    restore.undo(made.settings(), made.name)
+    rollback.rollback(made.settings(), "0001")
+    apply(made, OTHER.replace('"c"', '"d"'))
+    with pytest.raises(DriftError, match="was made with another 0002_rev.py"):
+        restore.restore(made.settings(), made.name, str(taken.path), consent=True)
+    assert made.row().state == "ready"
 
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)

@@ -81,6 +81,14 @@ def said(revision: Revision, ledger: Ledger, ref: OpRef, checksum: str) -> Said 
     return None if then == today else Said(then[0], today[0] if today else None)
 
 
+def says_the_same(revision: Revision, ledger: Ledger, checksum: str) -> bool:
+    """Whether the file of a checksum said of the points what the file of now says."""
+    if revision.checksum == checksum:
+        return True
+    before = meaning(ledger, revision.id, checksum)
+    return before is not None and before["operations"] == says(revision)["operations"]
+
+
 def compare(ledger: Ledger, revision: Revision, applied: str) -> Compared:
     """Whether a file still says what was applied.
 

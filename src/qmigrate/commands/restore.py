@@ -11,6 +11,7 @@ from qmigrate import archive
 from qmigrate.archive import Summary
 from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.failures import Failures
+from qmigrate.commands.meanings import says_the_same
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
 from qmigrate.commands.rollback import check_writes
@@ -398,7 +399,19 @@ def _plan(opened: Session, world: World, name: str, origin: Origin, *, into: str
             hint=f"another name; or over it: qmigrate snapshot restore {quote(into)} {quote(origin.name)}",
         )
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=False)
-    return plan_restore(world, opened.revisions, state, origin, plain=plain)
+    return plan_restore(world, opened.revisions, state, _as_files(opened, origin), plain=plain)
+
+
+def _as_files(opened: Session, origin: Origin) -> Origin:
+    """Where only words of a file have changed since, its revision is the one of then."""
+    files = {one.id: one for one in opened.revisions.order()}
+    known = tuple(
+        replace(one, checksum=file.checksum)
+        if (file := files.get(one.revision)) is not None and says_the_same(file, opened.ledger, one.checksum)
+        else one
+        for one in origin.revisions
+    )
+    return replace(origin, revisions=known)
 
 
 def tried(opened: Session, world: World, name: str) -> World:
