@@ -58,7 +58,7 @@ def plan(
         return _together([_plan(opened, world, into or name, origin, into=into) for name, origin in origins.items()])
 
 
-def restore(
+def restore(  # noqa: PLR0913  the options of the verb
     settings: Settings,
     collection: str,
     snapshot: str | None = None,

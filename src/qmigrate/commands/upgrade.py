@@ -90,8 +90,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     """Bring every collection that a pending revision names to `target`.
 
     Interrupted runs are finished first, from their stored jobs, and with ``rebuild.gc: auto`` what is past its holdover
-    is retired: a failure there is a note. Then each collection is planned, built beside the live one, proven, and
-    swapped in; what a revision holds stays built and proven until `cutover`.
+    is retired: a failure there is a note. Then each is planned, built, proven, and swapped in, or held until `cutover`.
 
     Args:
         target: ``head``, a revision id or unique prefix, or ``+N``, counted from before a run that is finished first.
@@ -101,8 +100,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         no_snapshot: don't make a snapshot of the source first.
         allow_gap: consent to some milliseconds in which reads fail, where a plain name can't become an alias without.
         keep_going: when a collection fails, go on with the others, and raise at the end.
-        parallel: collections at a time; None for as many as suit the server. Without `keep_going` a failure lets those
-            that were begun end, and begins no further one.
+        parallel: collections at a time, None for as many as suit; without `keep_going` a failure begins no further one.
 
     Raises:
         VerificationError: the proof failed; the live collection is untouched.
@@ -131,10 +129,9 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         made, outcomes = perform(
             opened, make, stop=stop, lock_timeout=lock_timeout, snapshot=not no_snapshot, only=names, failures=failures
         )
-        made = replace(made, notes=(*notes, *made.notes))
-        held, every = held_collections(opened, names), (*finished, *outcomes)
-        back = ways_back(opened, every)
-    result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=every, held=held, back=back)
+        held, back = held_collections(opened, names), ways_back(opened, every := (*finished, *outcomes))
+    noted = replace(made, notes=(*notes, *made.notes))
+    result = UpgradeResult(plan=noted, resumed=tuple(resumed), outcomes=every, held=held, back=back)
     failures.raise_any(result)
     return result
 

@@ -138,7 +138,7 @@ class Borrowed:
         return LocalStore(self._client, location, turn), False
 
     def _check_same(self, store: Store) -> None:
-        """Stop where the client sees other names or seals than the settings' Qdrant has; what can't be told is no reason.
+        """Stop where the client sees other names or seals than the settings' Qdrant; what can't be told is no reason.
 
         Raises:
             ConfigError: it looks at another Qdrant.
