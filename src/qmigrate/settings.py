@@ -190,10 +190,13 @@ class Settings:
         source = Source(file.parent, environ) if file else here
         read.check_keys(data, _SECTIONS, "")
         refuse_misspelt(environ, _HEALTH, data)
+        urls = {"qdrant": qdrant_url, "ledger": ledger_url}
+        urls = {name: url or environ.get(f"QMIGRATE_{name.upper()}_URL") for name, url in urls.items()}
+        _refuse_empty_sections(file, data, urls)
         part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name != "scripts"}
         found = cls(
-            qdrant=_qdrant(part["qdrant"], qdrant_url or environ.get("QMIGRATE_QDRANT_URL"), source),
-            ledger=_ledger(part["ledger"], ledger_url or environ.get("QMIGRATE_LEDGER_URL"), here, source),
+            qdrant=_qdrant(part["qdrant"], urls["qdrant"], source),
+            ledger=_ledger(part["ledger"], urls["ledger"], here, source),
             databases={name: _database(name, value, source) for name, value in part["databases"].items()},
             sql=_sql(part["sql"], source),
             scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
@@ -348,6 +351,24 @@ def _read_file(named: str | Path | None, here: Source) -> tuple[Path | None, dic
     return chosen, read.yaml_file(chosen)
 
 
+def _refuse_empty_sections(file: Path | None, data: Mapping[str, Any], urls: Mapping[str, str | None]) -> None:
+    """A file, or a section, that was left empty by what should have filled it doesn't mean the embedded stores.
+
+    Args:
+        urls: by section, what is given instead.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for name, url in urls.items():
+        if name in data and not data[name] and not url:
+            raise read.empty_key(name)
+    if file is not None and not data and not urls["qdrant"] and not file.read_text(encoding="utf-8-sig").strip():
+        raise ConfigError(
+            f"the settings file {file} is empty", hint="write it again, or remove it for the defaults: embedded stores"
+        )
+
+
 @cache
 def _readers(section: type) -> Mapping[str, Callable[[Any, str], Any]]:
     """Key -> what converts its value; looked up once, since the hints of a section are text."""
@@ -372,6 +393,8 @@ def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSett
     if url:
         values["url"] = read.server_url(url, "the URL of Qdrant")
         values.pop("path", None)
+    elif empty := next((name for name in ("url", "path") if name in data and name not in values), None):
+        raise read.empty_key(f"qdrant.{empty}")
     elif "url" in values and "path" in values:
         raise ConfigError("qdrant has both url and path: a server and local mode; keep one of them")
     elif "url" not in values:

@@ -42,6 +42,13 @@ def empty_variable(name: str) -> ConfigError:
     )
 
 
+def empty_key(name: str) -> ConfigError:
+    """The error for a key of the file without a value, where the default would be another store."""
+    return ConfigError(
+        f"{name} is given in the settings, but empty", hint=f"give {name} a value, or leave it out for the default"
+    )
+
+
 def refuse_empty(environ: Mapping[str, str], **arguments: object) -> None:
     """Refuse empty values, since the default in their place would be another store.
 
@@ -398,7 +405,8 @@ def indirect_url(
     if len(given) > 1:
         raise ConfigError(f"{at} has both {given[0]} and {given[1]}; keep one of them")
     if not given:
-        return None, ""
+        empty = next((name for name in ("url", "url_env", "url_file") if name in data), None)
+        return None, f"{empty} is given, but empty" if empty else ""
     name, value = given[0], data[given[0]]
     if name == "url_env":
         found = source.environ.get(variable_name(value, f"{at}.url_env"))

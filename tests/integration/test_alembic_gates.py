@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.alembic_project import AlembicProject, project_at
 from tests.scenarios.cli import call
+from tests.scenarios.plain_names import SCHEMA
 
 from qmigrate.alembic import BridgeError
 from qmigrate.commands import upgrade
@@ -94,6 +95,16 @@ def test_an_upgrade_goes_as_far_as_the_sql_schema_lets_it(project):
     project.upgrade("a3")
     assert call(made.root, "upgrade").code == 0
     assert made.row().revision == "0003"
+
+
+def test_a_run_says_what_it_leaves_alone(project):
+    """A glob that meets a collection which is not under management: the upgrade's note is Alembic's, too."""
+    project.made.revise("0003", WAITS.replace("{name}", "{name}*").replace('requires_sql = "a2"', ""))
+    store = project.made.store()
+    store.create_collection(f"{project.made.name}_other", SCHEMA, seal=None, defer_index=False)
+    store.close()
+    project.revise("a1", "def upgrade():\n    qdrant.run('0003')")
+    assert f"{project.made.name}_other matches revision 0003, but is not under management" in project.upgrade()
 
 
 @pytest.mark.postgres

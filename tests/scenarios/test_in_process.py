@@ -12,7 +12,7 @@ from tests.harness import CREATE, Deployment, in_threads
 
 from qmigrate import ensure, expect, op
 from qmigrate import fix as program
-from qmigrate.commands import status, upgrade
+from qmigrate.commands import adopt, status, upgrade
 from qmigrate.errors import ConfigError, LeaseHeldError, StoreError, UsageError
 from qmigrate.store import faults
 from qmigrate.store.local import LocalStore
@@ -179,6 +179,37 @@ def test_what_cannot_be_lent(made, tmp_path):
     elsewhere.close()
     with pytest.raises(UsageError, match="expected a QdrantClient or an AsyncQdrantClient .* got str"):
         program.delete_points(made.name, ids=[1], reason="test", client="http://localhost", settings=settings)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_client_of_another_qdrant_with_the_same_names(qdrant_with, tmp_path, plain):
+    """Staging and production have the same names from the same revisions: nothing is done in the one for the other."""
+    both = []
+    for place in ("production", "staging"):
+        server = qdrant_with()
+        qdrant = {"url": server.url, "grpc_port": server.grpc_port}
+        one = Deployment(tmp_path / place, qdrant, f"sqlite:///{tmp_path}/{place}.db", name="docs")
+        if plain:
+            opened = QdrantClient(**where(one))
+            opened.create_collection("docs", {"a": models.VectorParams(size=8, distance=models.Distance.COSINE)})
+            opened.close()
+            adopt.adopt(one.settings(), "docs")
+        else:
+            one.revise("0001", CREATE)
+            upgrade.upgrade(one.settings())
+        one.load(5, uuids=False)
+        both.append(one)
+    client = QdrantClient(**where(both[0]))
+    mine, other = (one.settings() for one in both)
+    with pytest.raises(ConfigError, match="docs is sealed by ledger"):
+        program.delete_points("docs", ids=[1], reason="test", max_share=1, client=client, settings=other)
+    with pytest.raises(ConfigError, match="docs is sealed by ledger"):
+        expect("docs", client=client, settings=other)
+    assert [len(one.contents()) for one in both] == [5, 5]
+    program.delete_points("docs", ids=[1], reason="test", max_share=1, client=client, settings=mine)
+    assert [len(one.contents()) for one in both] == [4, 5]
+    client.close()
 
 
 def test_a_client_that_only_its_own_thread_may_use():

@@ -11,7 +11,7 @@ from tests.harness import ADD, CREATE, INDEX, Deployment
 from tests.scenarios.cli import call, left, refused
 from tests.scenarios.test_way_back import RENAME, target_of
 
-from qmigrate.commands import gc, planned, upgrade
+from qmigrate.commands import gc, planned, sql_gate, upgrade
 from qmigrate.errors import DriftError, ForeignLedgerError, PendingError, RefusedError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.planner import estimate
@@ -270,6 +270,41 @@ def test_an_estimate_is_shown_and_compared(made):
     assert call(made.root, "upgrade", "--max-estimate", "2h").code == 0
     assert made.row().revision == "0003"
     assert call(made.root, "upgrade", "--max-estimate", "1s").code == 0
+
+
+def test_a_plan_that_has_aged_is_estimated_as_of_today(made):
+    """What was quick when it was planned may take hours by now."""
+    made.extra["estimates"] = {"step": "1s"}
+    made.__post_init__()
+    path = written(made)
+    made.extra["estimates"] = {"step": "300s"}
+    made.__post_init__()
+    with pytest.raises(PendingError, match="expected to take"):
+        planned.upgrade_planned(made.settings(), path, max_estimate=300)
+    assert made.row().revision == "0001"
+
+
+def test_a_plan_waits_for_sql_that_has_gone_back_since(made, monkeypatch):
+    """requires_sql holds when the plan is done, not only when it was made."""
+    made.revise("0004", 'requires_sql = "s1"\n' + INDEX.replace('"kind"', '"n"'))
+    heads = ["s1"]
+    monkeypatch.setattr(sql_gate, "sql_heads", lambda *_: tuple(heads))
+    path = written(made)
+    heads.clear()
+    refused(made.root, ("upgrade", "--plan", str(path)), 3, "0004 waits for the SQL revision s1", "alembic upgrade s1")
+    assert made.row().revision == "0001"
+    heads.append("s1")
+    assert call(made.root, "upgrade", "--plan", str(path)).code == 0
+    assert made.row().revision == "0004"
+
+
+@pytest.mark.parametrize("target", ["-1", "base"])
+def test_no_upgrade_goes_back(made, target):
+    """It would say that everything is there already."""
+    for verb in ("plan", "upgrade"):
+        refused(made.root, (verb, target), 2, "an upgrade doesn't go back", "qmigrate rollback does")
+    refused(made.root, ("plan", target, "--out", "plan.json"), 2, "an upgrade doesn't go back")
+    assert made.row().revision == "0001"
 
 
 @pytest.mark.parametrize("readable", [True, False])

@@ -7,8 +7,8 @@ import shutil
 import click
 import pytest
 from sqlalchemy import create_engine, text
-from tests.harness import CREATE, Deployment, make_point, write
-from tests.scenarios.cli import call, left
+from tests.harness import CREATE, INDEX, Deployment, make_point, write
+from tests.scenarios.cli import call, left, refused
 
 from qmigrate import fix as program
 from qmigrate.cli.shell import Shell
@@ -40,6 +40,20 @@ def made(deployment: Deployment, request, tmp_path) -> Deployment:
     if request.param == "bare":
         shutil.rmtree(deployment.root / "qdrant_migrations")
     return deployment
+
+
+def test_who_names_a_collection_is_not_told_that_nothing_is_to_do(deployment):
+    """A glob of a revision leaves alone what isn't under management; --only with the very name wants it changed."""
+    deployment.revise("0001", CREATE)
+    deployment.revise("0002", INDEX.replace("{name}", "{name}_*"))
+    assert call(deployment.root, "upgrade").code == 0
+    other = f"{deployment.name}_1"
+    store = deployment.store()
+    store.create_collection(other, A, seal=None, defer_index=False)
+    store.close()
+    for verb in ("plan", "upgrade"):
+        refused(deployment.root, (verb, "--only", other), 10, "not under management", f"qmigrate adopt {other}")
+        assert call(deployment.root, verb, "--only", f"{deployment.name}*").code == 0
 
 
 ROWS = "SELECT id, kind FROM rows"

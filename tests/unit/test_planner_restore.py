@@ -137,9 +137,12 @@ def test_revisions_without_files_leave_a_new_name_at_none_and_an_old_one_alone()
 
 
 def test_a_revision_that_would_count_again_must_have_the_same_file():
-    """One that is applied anyway is guarded by its own checksum already."""
+    """One that is applied anyway must be the one that was applied; its file may have been accepted since."""
     changed = origin(revisions=(Known("0001", "old"),))
-    assert planned(state("0001"), changed)[1].closes[-1].checksum == "sum-0001"
+    with pytest.raises(DriftError, match="another 0001_rev.py"):
+        planned(state("0001"), changed)
+    accepted = state("0001", applied=(Applied("0001", "old", "docs__g0002", "copy", SCHEMA),))
+    assert planned(accepted, changed)[1].closes[-1].checksum == "sum-0001"
     again = origin(revisions=(Known("0001", "sum-0001"), Known("0002", "old")))
     with pytest.raises(DriftError, match="another 0002_rev.py"):
         planned(state("0001"), again)

@@ -24,7 +24,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def load(text: str = "", folder: Path | None = None, environ: dict | None = None, **flags) -> Settings:
+def load(text: str = "# Nothing.\n", folder: Path | None = None, environ: dict | None = None, **flags) -> Settings:
     """Write the text as the settings file, and read it."""
     file = (folder or Path.cwd()) / "qmigrate.yaml"
     file.write_text(textwrap.dedent(text))
@@ -152,7 +152,7 @@ def test_relative_paths_start_at_the_file(here):
     assert found.ledger.url == f"sqlite:///{other}/l.db?timeout=5"
     assert found.scripts == other / "m"
     assert found.qdrant.path == other / ".qmigrate/qdrant"
-    assert load("", folder=other, scripts="m").scripts == here / "m"
+    assert load("# Nothing.", folder=other, scripts="m").scripts == here / "m"
 
 
 def test_the_grpc_port_of_the_environment_wins_over_the_file(here):
@@ -449,6 +449,41 @@ def test_an_empty_argument_is_an_error(here, argument):
 def test_a_variable_that_the_file_names_is_not_empty(here, text):
     """The variables that the settings name are not allowed to be empty either."""
     assert "variable KEY is set, but empty" in refusal(text, environ={"KEY": " "}).message
+
+
+BLANKS = {
+    "qdrant:": "qdrant is given in the settings, but empty",
+    "qdrant: {}": "qdrant is given in the settings, but empty",
+    "qdrant: {url: , api_key_env: KEY}": "qdrant.url is given in the settings, but empty",
+    "qdrant: {path: null}": "qdrant.path is given in the settings, but empty",
+    "ledger:": "ledger is given in the settings, but empty",
+    "ledger: {url: }": "url is given, but empty",
+    "ledger: {url_env: }": "url_env is given, but empty",
+    "ledger: {url_file: }": "url_file is given, but empty",
+    "sql: {url: }": "url is given, but empty",
+    "": "is empty",
+    " \n": "is empty",
+}
+
+
+@pytest.mark.parametrize("text", BLANKS)
+def test_a_template_without_its_value_means_no_embedded_store(here, text):
+    """YAML reads `url: ` as null: what should have filled it was missing, and no default takes its place."""
+    assert BLANKS[text] in refusal(text).message
+
+
+def test_a_key_without_a_value_is_no_matter_where_another_is_given(here):
+    """What a flag or a variable says wins over the file."""
+    given = {"QMIGRATE_QDRANT_URL": "http://localhost:6333", "QMIGRATE_LEDGER_URL": "sqlite:///x.db"}
+    for text in ("qdrant: {url: }\nledger: {url: }", "qdrant:\nledger:", ""):
+        assert load(text, environ=given).qdrant.url == "http://localhost:6333"
+    assert load("# Nothing yet.\n").qdrant.path is not None
+
+
+def test_a_database_without_a_url_says_so_once_it_is_used(here):
+    """The key is there, and its value isn't."""
+    with pytest.raises(ConfigError, match="url is given, but empty"):
+        load("databases: {app: {url: }}").database("app")
 
 
 def test_a_database_whose_variable_is_empty_says_so(here):

@@ -20,7 +20,7 @@ from qmigrate.errors import QmigrateError, RefusedError, RevisionError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.links import LINKED, SKIPPED, all_links
 from qmigrate.lint.alembic_files import directives_behind_sql
-from qmigrate.model.words import quote
+from qmigrate.model.words import quote, visible
 from qmigrate.operations.base import Operation
 from qmigrate.revisions import Revisions
 
@@ -205,6 +205,9 @@ def _run(bridge: Integration, watch: Watch, found: gate.Gate, directive: str, ma
     result = upgrade.upgrade(bridge.settings, found.revision, progress=Logged())
     for outcome in result.outcomes:
         log.info("%s", outcome.summary())
+    for note in result.plan.notes:
+        # What the revision leaves alone, for example: collections that are not under management.
+        log.warning("%s", visible(note))
     now = gate.look(bridge.settings, found.revision)
     if not now.is_open:
         if result.plan.waiting:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.perform import perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
@@ -129,18 +130,23 @@ def restore(
         agreed: called with the plan before anything is written; raises where nobody agrees.
 
     Raises:
-        RefusedError: nothing of it can be restored in place.
+        RefusedError: nothing of it can be restored in place, or more was changed after the plan was shown.
     """
+    shown: Plan | None = None
     if dry_run or agreed is not None:
         with session(settings, writes=False) as opened:
-            made = _plan(observe(opened.ledger, opened.store), name)
-        if dry_run or not made.collections:
-            return UpgradeResult(plan=made, resumed=(), outcomes=())
+            shown = _plan(observe(opened.ledger, opened.store), name)
+        if dry_run or not shown.collections:
+            return UpgradeResult(plan=shown, resumed=(), outcomes=())
         if agreed is not None:
-            agreed(made)
+            agreed(shown)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         made, outcomes = perform(
-            opened, lambda world: _plan(world, name), stop=stop, lock_timeout=lock_timeout, owned=False
+            opened,
+            lambda world: as_shown(_plan(world, name), shown),
+            stop=stop,
+            lock_timeout=lock_timeout,
+            owned=False,
         )
     return UpgradeResult(plan=made, resumed=(), outcomes=tuple(outcomes))
 

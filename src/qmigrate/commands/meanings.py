@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from qmigrate.commands.session import Session
 from qmigrate.errors import PlanError
 from qmigrate.ledger import Ledger, known_meanings, meaning
+from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Applied
 from qmigrate.operations.meaning import differences, meaning_of
 from qmigrate.planner.members import refs_of
 from qmigrate.revision_file import Revision
+from qmigrate.steps.work import Said
+
+if TYPE_CHECKING:
+    from qmigrate.commands.session import Session
 
 #: What a comparison has found.
 SAME, CHANGED, UNKNOWN = "same", "changed", "unknown"
@@ -55,6 +60,33 @@ def meanings_of(session: Session, wanted: Collection[str]) -> dict[tuple[str, st
         for one in session.revisions.order()
         if (one.id in wanted or applied.get(one.id) == one.checksum) and (one.id, one.checksum) not in known
     }
+
+
+def said(revision: Revision, ledger: Ledger, ref: OpRef, checksum: str) -> Said | None:
+    """What an operation said in the file of a checksum, where it says something else now; else None.
+
+    Args:
+        revision: as its file is now.
+        ref: of one of its operations; those of ``downgrade()`` come behind the others.
+    """
+    if revision.checksum == checksum:
+        return None
+    before, now = meaning(ledger, revision.id, checksum), says(revision)
+    if before is None:
+        return Said(None, None)
+    then, today = (one["operations"][ref.index : ref.index + 1] for one in (before, now))
+    if not then and ref.index >= len(before["operations"]):
+        # Of downgrade() only a digest is kept.
+        return None if before.get("downgrade") == now.get("downgrade") else Said(None, None)
+    return None if then == today else Said(then[0], today[0] if today else None)
+
+
+def says_the_same(revision: Revision, ledger: Ledger, checksum: str) -> bool:
+    """Whether the file of a checksum said of the points what the file of now says."""
+    if revision.checksum == checksum:
+        return True
+    before = meaning(ledger, revision.id, checksum)
+    return before is not None and before["operations"] == says(revision)["operations"]
 
 
 def compare(ledger: Ledger, revision: Revision, applied: str) -> Compared:

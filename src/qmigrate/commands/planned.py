@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from qmigrate.commands.estimate import refuse_longer
+from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.held import held_collections
 from qmigrate.commands.parallel import at_once
 from qmigrate.commands.perform import finish_open_runs, moved_since, perform_exactly
 from qmigrate.commands.plan_file import SavedPlan, check_place, load, save
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
+from qmigrate.commands.sql_gate import waits, within_reach
 from qmigrate.commands.upgrade import check_names, planned
 from qmigrate.commands.ways_back import ways_back
 from qmigrate.errors import RefusedError
@@ -66,6 +67,7 @@ def upgrade_planned(
         ForeignLedgerError: it was made for another Qdrant or ledger.
         DriftError: a revision file was changed since.
         RefusedError: the state of a collection has moved since.
+        PendingError: a revision waits for one of SQL, or it is expected to take longer than `max_estimate`.
     """
     saved = load(path)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
@@ -77,7 +79,9 @@ def upgrade_planned(
         left = _not_begun(opened, saved)
         if max_estimate is not None:
             world = observe(opened.ledger, opened.store)
-            refuse_longer(opened, world, _of(saved.plan, left), max_estimate, [*interrupted, *_names(left)])
+            # As it is today: what was planned on may have grown since.
+            today = with_estimates(opened, world, _of(saved.plan, left))
+            refuse_longer(opened, world, today, max_estimate, [*interrupted, *_names(left)])
         resumed, finished = finish_open_runs(
             opened, stop=stop, only=interrupted, lock_timeout=lock_timeout, snapshot=not no_snapshot
         )
@@ -99,7 +103,20 @@ def _not_begun(opened: Session, saved: SavedPlan) -> list[CollectionPlan]:
     moved = [item.job.collection for item in left if _basis(world, item) != item.job.basis]
     if moved:
         raise moved_since(moved)
+    _check_sql(opened, world, left)
     return left
+
+
+def _check_sql(opened: Session, world: World, left: list[CollectionPlan]) -> None:
+    """SQL may have gone back since the plan was made.
+
+    Raises:
+        PendingError: a revision of the plan waits for one of SQL.
+    """
+    revisions = frozenset(closing.revision for item in left for closing in item.job.closes)
+    waiting = within_reach(opened, world, revisions)[1]
+    if waiting:
+        raise waits(waiting, "the plan")
 
 
 def _names(items: list[CollectionPlan]) -> list[str]:

@@ -17,6 +17,7 @@ from qmigrate.model.unknown import unknown
 from qmigrate.planner import planned_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
+from qmigrate.steps.as_applied import refuse_changed
 from qmigrate.steps.work import transform_of
 
 #: States of a generation that does not serve yet.
@@ -147,6 +148,8 @@ def _groups(opened: Session, state: CollectionState, live: str) -> list[JsonObje
     found: list[JsonObject] = []
     rows = opened.ledger.quarantine([one.physical for one in line])
     keys = dict.fromkeys((row.generation, row.vector) for row in rows)
+    if keys:
+        _refuse_changed(opened, state.name, [build for one in line if (build := builds.get(one.physical))])
     for generation, vector in keys:
         build = builds.get(generation)
         if build is None or build.source is None or build.source not in schemas:
@@ -163,6 +166,20 @@ def _groups(opened: Session, state: CollectionState, live: str) -> list[JsonObje
             }
         )
     return found
+
+
+def _refuse_changed(opened: Session, name: str, builds: Sequence[Build]) -> None:
+    """What fills a vector, and what it is called since, is said by the files that the generations were made by.
+
+    Raises:
+        RefusedError: one of them says something else.
+    """
+    code = UserCode(opened, opened.settings.for_collection(name))
+    made_by = opened.ledger.built_by(name)
+    for build in builds:
+        why = f"points of {build.target} that could not be embedded can't be filled by it"
+        hint = f"or leave the points of {name} as they are: qmigrate fix quarantine lists them"
+        refuse_changed(code, build.ops, made_by.get(build.target, {}), why, hint)
 
 
 def _renamed(

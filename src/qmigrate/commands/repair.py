@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.meanings import CHANGED, SAME, Compared, compare, says
 from qmigrate.commands.names import check_recorded
 from qmigrate.commands.perform import finish_open_runs, perform
@@ -121,18 +122,19 @@ def name(
     Raises:
         NotFoundError: the ledger has no such name.
         RepairNeededError: that generation is gone, or another client made a collection of this name.
-        RefusedError: a run of it is not finished.
+        RefusedError: a run of it is not finished, or the name was moved on after the plan was shown.
     """
+    shown: Plan | None = None
     if agreed is not None:
         with session(settings, writes=False) as opened:
-            made = plan_put_back(observe(opened.ledger, opened.store, only=[collection]), collection)
-        if made.collections:
-            agreed(made)
+            shown = plan_put_back(observe(opened.ledger, opened.store, only=[collection]), collection)
+        if shown.collections:
+            agreed(shown)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         resumed = _finish(opened, collection, stop, lock_timeout)
         plan, _ = perform(
             opened,
-            lambda world: plan_put_back(world, collection),
+            lambda world: as_shown(plan_put_back(world, collection), shown),
             stop=stop,
             lock_timeout=lock_timeout,
             names=[collection],

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Summary
+from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.failures import Failures
+from qmigrate.commands.meanings import says_the_same
 from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
+from qmigrate.commands.rollback import check_writes
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address, entries, foreign_archives, moment_of, of_archive
 from qmigrate.errors import RefusedError, UnknownNameError, UsageError
@@ -55,7 +58,7 @@ def plan(
         return _together([_plan(opened, world, into or name, origin, into=into) for name, origin in origins.items()])
 
 
-def restore(
+def restore(  # noqa: PLR0913  the options of the verb
     settings: Settings,
     collection: str,
     snapshot: str | None = None,
@@ -63,6 +66,7 @@ def restore(
     into: str | None = None,
     folder: Path | None = None,
     consent: bool = False,
+    shown: Plan | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> UpgradeResult:
@@ -78,6 +82,7 @@ def restore(
         into: another logical name for the points; it must not exist.
         folder: of the archives, else ``.qmigrate/snapshots``.
         consent: that what was written since is not in it; without, the plan's figures are in the refusal.
+        shown: of :func:`plan`, where the consent is to just that: a newer snapshot may have been made since.
 
     Raises:
         ArchiveError: the archive is damaged or was touched; nothing was made of it.
@@ -93,16 +98,23 @@ def restore(
         if len(origins) > 1:
             world = observe(opened.ledger, opened.store)
             for name, origin in origins.items():
-                _plan(opened, world, name, origin, into=None)
+                as_shown(_plan(opened, world, name, origin, into=None), shown)
         return _each(
             opened,
             list(origins),
-            lambda name: _restored(opened, into or name, origins[name], stop, lock_timeout, into=into),
+            lambda name: _restored(opened, into or name, origins[name], stop, lock_timeout, into=into, shown=shown),
         )
 
 
 def _restored(
-    opened: Session, name: str, origin: Origin, stop: Stop, lock_timeout: float | None, *, into: str | None
+    opened: Session,
+    name: str,
+    origin: Origin,
+    stop: Stop,
+    lock_timeout: float | None,
+    *,
+    into: str | None,
+    shown: Plan | None,
 ) -> UpgradeResult:
     """One collection, restored; an interrupted restore of it is finished first."""
     same = {run.id for run in opened.ledger.open_runs() if run.verb == VERB and _restores(run.job, origin, name)}
@@ -111,7 +123,7 @@ def _restored(
         return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
     made, outcomes = perform(
         opened,
-        lambda world: _plan(opened, tried(opened, world, name), name, origin, into=into),
+        lambda world: as_shown(_plan(opened, tried(opened, world, name), name, origin, into=into), shown),
         stop=stop,
         lock_timeout=lock_timeout,
         names=[name],
@@ -136,7 +148,9 @@ def undo(
 
     Raises:
         RefusedError: something was written since, or there is nothing to go back to; nothing was changed.
+        UsageError: nobody knows such a word for `writes`.
     """
+    check_writes(writes, ("refuse", "discard"))
 
     def make(opened: Session, world: World, name: str) -> Plan:
         return plan_undo(_state(opened, world, name), opened.ledger.moments(name), writes=writes)
@@ -385,7 +399,19 @@ def _plan(opened: Session, world: World, name: str, origin: Origin, *, into: str
             hint=f"another name; or over it: qmigrate snapshot restore {quote(into)} {quote(origin.name)}",
         )
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=False)
-    return plan_restore(world, opened.revisions, state, origin, plain=plain)
+    return plan_restore(world, opened.revisions, state, _as_files(opened, origin), plain=plain)
+
+
+def _as_files(opened: Session, origin: Origin) -> Origin:
+    """Where only words of a file have changed since, its revision is the one of then."""
+    files = {one.id: one for one in opened.revisions.order()}
+    known = tuple(
+        replace(one, checksum=file.checksum)
+        if (file := files.get(one.revision)) is not None and says_the_same(file, opened.ledger, one.checksum)
+        else one
+        for one in origin.revisions
+    )
+    return replace(origin, revisions=known)
 
 
 def tried(opened: Session, world: World, name: str) -> World:

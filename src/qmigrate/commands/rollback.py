@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from qmigrate.commands.perform import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.upgrade import check_names
-from qmigrate.errors import RefusedError
+from qmigrate.errors import RefusedError, UsageError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
@@ -22,6 +22,9 @@ from qmigrate.planner import plan_abort, plan_rollback
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 from qmigrate.steps.apart import RESET
+
+#: What may become of writes since.
+WRITES = ("refuse", "carry", "discard", "now")
 
 
 def rollback(
@@ -46,7 +49,9 @@ def rollback(
 
     Raises:
         RefusedError: something was written since, or can't be taken back; nothing was changed.
+        UsageError: nobody knows such a word for `writes`.
     """
+    check_writes(writes)
     if dry_run:
         with session(settings, writes=False) as opened:
             world = observe(opened.ledger, opened.store)
@@ -87,7 +92,9 @@ def revert(
 
     Raises:
         RefusedError: a collection has later revisions, or it can't be taken back; nothing was changed.
+        UsageError: nobody knows such a word for `writes`.
     """
+    check_writes(writes)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         wanted = opened.revisions.get(revision).id
         resumed, finished = finish_open_runs(opened, stop=stop)
@@ -104,6 +111,16 @@ def revert(
         made, outcomes = perform(opened, make, stop=stop)
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+
+
+def check_writes(writes: object, known: Sequence[str] = WRITES) -> None:
+    """Another word would be taken for one of these, somewhere on the way.
+
+    Raises:
+        UsageError: nobody knows it.
+    """
+    if writes not in known:
+        raise UsageError(f"writes={writes!r} is unknown", hint=f"use one of: {', '.join(known)}")
 
 
 def _check_last(world: World, names: Iterable[str], wanted: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qmigrate.commands.inline import files_of, with_inline
+from qmigrate.commands.meanings import said
 from qmigrate.errors import EmbedError, RevisionError
 from qmigrate.garbage import seldom_collected
 from qmigrate.ledger import Ledger
@@ -21,7 +22,7 @@ from qmigrate.planner import check_checksums
 from qmigrate.ports import Embedder, Progress, Silent, Store
 from qmigrate.revisions import Revisions
 from qmigrate.settings import Settings
-from qmigrate.steps.work import Turn
+from qmigrate.steps.work import Said, Turn
 from qmigrate.store import ConnectionSettings, connect
 from qmigrate.store.weigh import weigh
 
@@ -117,9 +118,9 @@ class UserCode:
         """The operation that a reference names."""
         return self.session.operation(ref)
 
-    def checksum(self, revision: str) -> str:
-        """What tells the file of a revision from one that says something else."""
-        return self.session.revisions.get(revision).checksum
+    def said(self, ref: OpRef, checksum: str) -> Said | None:
+        """What an operation said in the file of a checksum, where it says something else now; else None."""
+        return said(self.session.revisions.get(ref.revision), self.session.ledger, ref, checksum)
 
     def embedder(self, name: str) -> Embedder:
         """The embedder configured under `name`."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from qmigrate import archive
-from qmigrate.commands.session import Session
+from qmigrate.commands.session import Session, UserCode
 from qmigrate.errors import ArchiveError, RefusedError, RevisionError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.plan import OpRef
 from qmigrate.model.state import Applied
 from qmigrate.planner.members import refs_of
+from qmigrate.steps.as_applied import refuse_changed
 
 
 def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
@@ -59,6 +60,10 @@ def _of(opened: Session, row: DeletionRow, entry: Applied) -> list[OpRef]:
     for _, operation in found:
         if operation.creates or operation.drops:
             raise _refused(row, f"revision {entry.revision} made the collection again: {operation.label()}")
+    code = UserCode(opened, opened.settings.for_collection(str(row.collection)))
+    why = f"the points of fix {row.id} can't be brought back into {row.collection} by it"
+    file = f"the points are in {row.facts.get('file')} (zstd -dc)"
+    refuse_changed(code, [ref for ref, _ in found], {entry.revision: entry.checksum}, why, file)
     return [ref for ref, operation in found if operation.edit() is None]
 
 

@@ -18,10 +18,11 @@ from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
 from qmigrate.commands.ways_back import ways_back
+from qmigrate.errors import UsageError
 from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
-from qmigrate.observe import check_hidden, check_ownership, observe
+from qmigrate.observe import check_hidden, check_ownership, observe, unmanaged
 from qmigrate.planner import plan_upgrade
 from qmigrate.planner.members import made_by_glob
 from qmigrate.planner.plain import way_of
@@ -48,8 +49,13 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
 
     Args:
         models: load the models that fill vectors anew, so that the plan says what changes.
+
+    Raises:
+        UsageError: the target lies behind.
     """
+    _check_target(target)
     world = observe(opened.ledger, opened.store)
+    _refuse_unmanaged(opened, world, only)
     made = _plan(opened, world, target, chosen_names(opened, only))
     for item in made.collections:
         check_ownership(world, item.job.collection)
@@ -84,8 +90,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     """Bring every collection that a pending revision names to `target`.
 
     Interrupted runs are finished first, from their stored jobs, and with ``rebuild.gc: auto`` what is past its holdover
-    is retired: a failure there is a note. Then each collection is planned, built beside the live one, proven, and
-    swapped in; what a revision holds stays built and proven until `cutover`.
+    is retired: a failure there is a note. Then each is planned, built, proven, and swapped in, or held until `cutover`.
 
     Args:
         target: ``head``, a revision id or unique prefix, or ``+N``, counted from before a run that is finished first.
@@ -95,14 +100,15 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         no_snapshot: don't make a snapshot of the source first.
         allow_gap: consent to some milliseconds in which reads fail, where a plain name can't become an alias without.
         keep_going: when a collection fails, go on with the others, and raise at the end.
-        parallel: collections at a time; None for as many as suit the server. Without `keep_going` a failure lets those
-            that were begun end, and begins no further one.
+        parallel: collections at a time, None for as many as suit; without `keep_going` a failure begins no further one.
 
     Raises:
         VerificationError: the proof failed; the live collection is untouched.
         LeaseHeldError: another process kept the lease.
         CollectionsFailedError: with `keep_going`, for all that failed; it holds the result of the others.
+        UsageError: the target lies behind.
     """
+    _check_target(target)
     if dry_run:
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
@@ -113,6 +119,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
 
         def make(world: World) -> Plan:
             current = counted.once(world)
+            _refuse_unmanaged(opened, world, only)
             return _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=current)
 
         resumed, finished = finish_open_runs(
@@ -122,12 +129,38 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         made, outcomes = perform(
             opened, make, stop=stop, lock_timeout=lock_timeout, snapshot=not no_snapshot, only=names, failures=failures
         )
-        made = replace(made, notes=(*notes, *made.notes))
-        held, every = held_collections(opened, names), (*finished, *outcomes)
-        back = ways_back(opened, every)
-    result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=every, held=held, back=back)
+        held, back = held_collections(opened, names), ways_back(opened, every := (*finished, *outcomes))
+    noted = replace(made, notes=(*notes, *made.notes))
+    result = UpgradeResult(plan=noted, resumed=tuple(resumed), outcomes=every, held=held, back=back)
     failures.raise_any(result)
     return result
+
+
+def _check_target(target: str) -> None:
+    """What lies behind is no target: everything would count as done.
+
+    Raises:
+        UsageError: it is ``base``, or relative and backwards.
+    """
+    if target.strip() == "base" or target.strip().startswith("-"):
+        raise UsageError(f"an upgrade doesn't go back to {target}", hint="qmigrate rollback does")
+
+
+def _refuse_unmanaged(opened: Session, world: World, only: Iterable[str] | None) -> None:
+    """Who names a collection wants it changed: a glob of a revision alone would leave it alone, with a note.
+
+    Raises:
+        RefusedError: it is not under management, and a revision speaks of it.
+    """
+    operations = [operation for revision in opened.revisions.order() for operation in revision.operations]
+    for name in only or ():
+        state = world.collections.get(name)
+        if state is None or state.managed or state.live is None or state.open_run is not None:
+            continue
+        about = [operation for operation in operations if operation.matches(name)]
+        # An exact name is refused with the revision that says it.
+        if about and all(operation.is_glob for operation in about):
+            raise unmanaged(world.ledger_id, state, "is not under management, so nothing of it is changed")
 
 
 class _Counted:

@@ -64,7 +64,7 @@ class ErasureReads(ABC):
         runs = tables.runs
         query = select(runs.c.job, runs.c.checksums).where(runs.c.collection == collection).order_by(runs.c.id)
         return {
-            str(step["target"]): dict(row["checksums"])
+            str(step["target"]): dict(row["checksums"] or {})
             for row in self.rows(query)
             for step in row["job"]["steps"]
             if step["kind"] == Build.kind

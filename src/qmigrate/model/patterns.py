@@ -83,7 +83,7 @@ def overlap(one: str, other: str) -> bool:
 
 
 def _readings(pattern: str) -> list[list[str]]:
-    """How a pattern may be read: as the name that it is, and as a glob; sign by sign, ``[…]`` as one that may be any."""
+    """How a pattern may be read, as a name and as a glob: character by character, ``[…]`` as one that may be any."""
     name = [] if is_forced(pattern) else [[f"={sign}" for sign in pattern]]
     signs = re.findall(r"\[!?\]?[^\]]*\]|.", text_of(pattern), re.DOTALL)
     return [*name, ["?" if len(sign) > 1 else sign for sign in signs]] if has_signs(pattern) else name

@@ -175,9 +175,9 @@ def _revisions(
     named = [one for one in origin.revisions if state.name == origin.logical or _names(files[one.revision], state)]
     for position, one in enumerate(named):
         file = files[one.revision]
-        if current[: position + 1] != tuple(known.revision for known in named[: position + 1]) and (
-            one.checksum != file.checksum
-        ):
+        shared = current[: position + 1] == tuple(known.revision for known in named[: position + 1])
+        # What was applied, which a file may have been accepted for since; not another one of the same name.
+        if one.checksum not in (file.checksum, state.applied[position].checksum if shared else None):
             raise DriftError(
                 f"{origin.name} was made with another {file.path.name} (recorded {one.checksum[:12]}, now "
                 f"{file.checksum[:12]}), so its points can't be recorded at revision {one.revision}",

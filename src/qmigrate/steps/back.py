@@ -12,6 +12,7 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.model.words import quote
 from qmigrate.ports import OperationIds
 from qmigrate.steps import again
+from qmigrate.steps.as_applied import refuse_changed
 from qmigrate.steps.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.steps.owned import own, reach
 from qmigrate.steps.passes import Sides, keyed, page_of
@@ -38,9 +39,11 @@ class WritesSince:
 
 def preflight(step: GoLive, work: Work) -> Facts:
     """Count what was written since the parent was left, and refuse to lose it without consent."""
+    _refuse_changed(step, work)
     if work.step == 0:
         for later in work.job.steps[1:]:
             if isinstance(later, GoLive) and later.source is not None and later.target is not None:
+                _refuse_changed(later, work)
                 _check_writes(later, work)
     if step.source is None or step.writes == "now":
         if step.source is not None:
@@ -52,6 +55,19 @@ def preflight(step: GoLive, work: Work) -> Facts:
         if ids is not None:
             return {"writes_since": asdict(WritesSince()), "untouched": dict(ids), "barrier_delta": delta}
     return {"writes_since": asdict(_check_writes(step, work))}
+
+
+def _refuse_changed(step: GoLive, work: Work) -> None:
+    """What was written since, also while the name moves, comes back by the code of the revisions that are taken back.
+
+    Raises:
+        RefusedError: that says something else than what was applied.
+    """
+    if None in (step.source, step.target) or step.apart or step.writes == "discard":
+        return
+    applied = {entry.revision: entry.checksum for entry in work.state.applied}
+    why = f"what was written to {step.source} can't be brought back to {step.target} by it"
+    refuse_changed(work.code, step.ops, applied, why, f"or {_discarding(step, work)} loses what was written since")
 
 
 def _check_writes(step: GoLive, work: Work) -> WritesSince:

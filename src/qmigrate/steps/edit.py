@@ -120,8 +120,7 @@ def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
             f"{lost:,} of the points of {work.collection} that are to be deleted are gone, and {path}, which they are "
             "in, is not here",
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
-            f"if it is lost: {making(path.parent)}touch {quote(path)} says so; what is left is exported there before it "
-            "goes",
+            f"if it is lost: {making(path.parent)}touch {quote(path)} says so; what is left is exported there first",
         )
     done.update({"lost": lost} if lost else {})
     work.progress.say(f"{work.collection}: exported again, since {path.name} was not there any more")

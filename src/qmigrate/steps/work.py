@@ -81,6 +81,26 @@ class Turn:
                 self._bell.notify_all()
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An operation whose file has changed.
+
+    Attributes:
+        then: what it said; None where that isn't recorded.
+        now: what it says; None where the file has no such operation any more.
+    """
+
+    then: JsonObject | None
+    now: JsonObject | None
+
+    def describe(self) -> str:
+        """Both in words."""
+        if self.then is None:
+            return "what it said is not recorded"
+        now = self.now["says"] if self.now is not None else "nothing"
+        return f"{self.then['says']} → {now}" if now != self.then["says"] else f"{now}, in another way"
+
+
 class Code(Protocol):
     """The user's code behind references: operations of revision files, embedders of the settings."""
 
@@ -91,8 +111,8 @@ class Code(Protocol):
     def operation(self, ref: OpRef) -> Operation:
         """The operation that a reference names."""
 
-    def checksum(self, revision: str) -> str:
-        """What tells the file of a revision from one that says something else."""
+    def said(self, ref: OpRef, checksum: str) -> Said | None:
+        """What an operation said in the file of a checksum, where it says something else now; else None."""
 
     def embedder(self, name: str) -> Embedder:
         """The embedder configured under `name`, loaded once.

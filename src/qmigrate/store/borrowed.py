@@ -6,7 +6,7 @@ import inspect
 import threading
 import time
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ _TURNS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 _GUARD = threading.Lock()
 #: How often two views are compared: a name may be on its way.
 _LOOKS = 3
+#: Names in common that are looked at for a seal.
+_NAMES = 5
 
 
 class Borrowed:
@@ -136,22 +138,44 @@ class Borrowed:
         return LocalStore(self._client, location, turn), False
 
     def _check_same(self, store: Store) -> None:
-        """Stop where the client sees other names than the settings' Qdrant has; who may not list them is believed."""
+        """Stop where the client sees other names or seals than the settings' Qdrant; what can't be told is no reason.
+
+        Raises:
+            ConfigError: it looks at another Qdrant.
+        """
+        why: str | None = None
         for _ in range(_LOOKS):
+            ours = set(store.aliases().items())
             try:
-                listed = self._client.get_aliases().aliases
+                theirs = {(entry.alias_name, entry.collection_name) for entry in self._client.get_aliases().aliases}
+                plain = () if theirs or ours else self._client.get_collections().collections
             except Exception:
                 # The client raises errors of several libraries.
                 return
-            theirs = {(entry.alias_name, entry.collection_name) for entry in listed}
-            ours = set(store.aliases().items())
-            if theirs & ours or not (theirs or ours):
+            common = {alias for alias, _ in theirs & ours}
+            common |= {entry.name for entry in plain} & set(store.physical_names()) if plain else set()
+            alike = common or not (theirs or ours)
+            why = self._other_ledger(store, sorted(common)) if alike else "they have no alias in common"
+            if why is None:
                 return
             time.sleep(0.1)
         raise ConfigError(
-            "the client looks at another Qdrant than qmigrate.yaml names: they have no alias in common",
+            f"the client looks at another Qdrant than qmigrate.yaml names: {why}",
             hint="name the same Qdrant in both: qdrant.url",
         )
+
+    def _other_ledger(self, store: Store, names: Sequence[str]) -> str | None:
+        """How one name is under management of two ledgers; None where that is not so, or can't be told.
+
+        The same revisions give the same names in staging and in production.
+        """
+        for name in names[:_NAMES]:
+            found = store.describe(name)
+            ours, theirs = (found.seal if found is not None else None) or {}, self.seal(name) or {}
+            if ours and theirs:
+                owner, other = ours.get("ledger"), theirs.get("ledger")
+                return None if owner == other else f"{name} is sealed by ledger {owner}, and by {other} for the client"
+        return None
 
 
 class AtOnce:

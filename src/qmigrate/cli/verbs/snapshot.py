@@ -117,9 +117,10 @@ def _restore(shell: Shell, collection: str, name: str | None, options: dict[str,
     if options["dry_run"]:
         shell.show(command.plan(settings, collection, name, **wanted), show_restore_plan)  # type: ignore[arg-type]
         return
-    consent = bool(options["yes"])
+    consent, shown = bool(options["yes"]), None
     if not consent and shell.may_ask:
-        show_restore_plan(shell.console(stderr=True), command.plan(settings, collection, name, **wanted))  # type: ignore[arg-type]
+        shown = command.plan(settings, collection, name, **wanted)  # type: ignore[arg-type]
+        show_restore_plan(shell.console(stderr=True), shown)
         consent = shell.confirm(f"Restore {options['into'] or collection}?")
         if not consent:
             raise RefusedError(f"{options['into'] or collection} is left as it is")
@@ -130,6 +131,7 @@ def _restore(shell: Shell, collection: str, name: str | None, options: dict[str,
             name,
             **wanted,  # type: ignore[arg-type]
             consent=consent,
+            shown=shown,
             lock_timeout=options["lock_timeout"],  # type: ignore[arg-type]
             progress=progress,
         )

@@ -19,6 +19,7 @@ from qmigrate.model.state import Generation
 from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.model.words import quote
 from qmigrate.ports import Store
+from qmigrate.steps.as_applied import changed
 from qmigrate.steps.work import Code, transform_of
 from qmigrate.store import records
 
@@ -49,8 +50,12 @@ def space_of(ledger: Ledger, code: Code | None, collection: str, physical: str) 
     """The id space of a generation, present or not; None where that isn't known, so that any may be meant."""
     if code is None:
         return None
-    spaces = Spaces(ledger, code, collection, frozenset())
-    return spaces.of(physical) if physical in spaces.rows else None
+    # Of all of them it must be known: one that can't be told makes no ids those of its source.
+    spaces = Spaces(ledger, code, collection, frozenset(row.physical for row in ledger.generations(collection)))
+    try:
+        return spaces.of(physical) if physical in spaces.rows else None
+    except RefusedError:
+        return None
 
 
 class Spaces:
@@ -67,7 +72,7 @@ class Spaces:
         self._present = present
         self.rows: dict[str, Generation] = {row.physical: row for row in ledger.generations(collection)}
         self._builds = ledger.builds(collection)
-        self._built_by, self._accepted = ledger.built_by(collection), ledger.accepted()
+        self._built_by = ledger.built_by(collection)
         self._known: dict[str, int] = {}
 
     def of(self, physical: str) -> int:
@@ -125,6 +130,7 @@ class Spaces:
 
     def _rekeys(self, build: Build) -> bool:
         try:
+            self._refuse_changed(build)
             return any(self._code.operation(ref).rekeys for ref in build.ops)
         except QmigrateError as error:
             if build.target not in self._present:
@@ -136,6 +142,17 @@ class Spaces:
                 f"qmigrate gc {quote(self._collection)} --now --generation {quote(build.target)}",
             ) from error
 
+    def _refuse_changed(self, build: Build) -> None:
+        """The file of a revision that gave other ids, or gives them now, must be the one that the points came by.
+
+        Raises:
+            RefusedError: it says something else.
+        """
+        for ref, said in changed(self._code, build.ops, self._built_by.get(build.target, {})):
+            gave = said.then is not None and str(said.then["label"]).startswith("Rekey(")
+            if gave or self._code.operation(ref).rekeys:
+                raise RefusedError(f"revision {ref.revision} says something else than then: {said.describe()}")
+
     @cached_property
     def hops(self) -> tuple[Hop, ...]:
         """Every Rekey that Qdrant still has points from before of, oldest first."""
@@ -146,29 +163,11 @@ class Spaces:
                 continue
             exact = source.physical in self._present
             alike = sorted(one for one in self._present if self.of(one) == self.of(source.physical))
-            if (exact or alike) and self._rekeys(build) and self._is_as_it_was(physical, build):
+            if (exact or alike) and self._rekeys(build):
                 transform = transform_of([self._code.operation(ref) for ref in build.ops], source.schema)
                 sources = (source.physical,) if exact else tuple(alike)
                 found.append(Hop(self.of(source.physical), self._number(physical), sources, exact, transform))
         return tuple(sorted(found, key=lambda hop: hop.after))
-
-    def _is_as_it_was(self, physical: str, build: Build) -> bool:
-        """Whether the files of a build still say what they said: they may have been taken back and written otherwise.
-
-        Raises:
-            RefusedError: they don't, and points with the ids that they gave are there.
-        """
-        then, accepted = self._built_by.get(physical, {}), self._accepted
-        for revision in {ref.revision for ref in build.ops}:
-            now = self._code.checksum(revision)
-            if now in (then.get(revision, now), accepted.get(revision)):
-                continue
-            number = self._number(physical)
-            there = next((one for one in sorted(self._present) if self.of(one) == number), None)
-            if there is not None:
-                raise self._unknown(there, f"revision {revision}, which gave them, says something else by now")
-            return False
-        return True
 
     def check_connected(self, live: str) -> None:
         """Every generation that is there must be one whose ids can be told from today's.
