@@ -473,9 +473,13 @@ def test_an_archive_made_with_another_revision_file_is_refused(deployment, tmp_p
     upgrade.upgrade(made.settings())
     taken = archived(made, to=tmp_path / "moved")
     back.rollback(made.settings(), "0001")
-    path.write_text(path.read_text() + "\n# changed\n")
+    text = path.read_text()
+    path.write_text(text.replace('"kind"', '"n"'))
     with pytest.raises(DriftError, match="another 0002_rev.py"):
         restore.restore(made.settings(), made.name, str(taken.path), consent=True)
+    path.write_text(text + "\n# Nothing but words.\n")
+    restore.restore(made.settings(), made.name, str(taken.path), consent=True)
+    assert made.row().revision == "0002"
 
 
 def test_an_archive_of_another_collection_or_of_some_points_is_refused(deployment, tmp_path):
