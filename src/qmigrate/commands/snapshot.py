@@ -15,6 +15,7 @@ from qmigrate.archive import Summary
 from qmigrate.commands.results import SnapshotEntry, Snapshots
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
+from qmigrate.holdings import snapshots_of_runs
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import old_alias
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT
@@ -114,8 +115,8 @@ def delete(
     Args:
         patterns: globs of snapshot names; none means all.
         collection: a glob of logical names.
-        keep: spare the newest `keep` snapshots and the newest `keep` archives of each collection: the one kind goes
-            with its server or its generation, so it doesn't stand in for the other.
+        keep: spare the newest `keep` snapshots of each generation and the newest `keep` archives of each collection:
+            what goes with its server or its generation doesn't stand in for anything else.
         older_than: spare what is younger, in seconds.
         folder: of the archives, else ``.qmigrate/snapshots``.
         consent: without it nothing is deleted.
@@ -222,6 +223,32 @@ def moment_of(there: Sequence[Moment], when: datetime | None) -> Moment | None:
     return chosen[-1] if chosen else None
 
 
+def of_what_served(ledger: Ledger, one: SnapshotEntry) -> bool:
+    """Whether an entry is of the generation that had the name when it was made.
+
+    A server keeps snapshots of every collection: also those that somebody made of a generation which was being built,
+    or had been left.
+    """
+    when = one.created_at
+    if one.kind == ARCHIVE or when is None or (one.physical, one.name) in snapshots_of_runs(ledger, one.collection):
+        return True
+    # A server tells whole seconds.
+    last = when + timedelta(seconds=0 if when.microsecond else 1)
+    moments = ledger.moments(one.collection)
+    ends = [*(moment.created_at for moment in moments[1:]), datetime.max.replace(tzinfo=UTC)]
+    return any(
+        moment.physical == one.physical and moment.created_at <= last and when <= end
+        for moment, end in zip(moments, ends, strict=False)
+    )
+
+
+def may_be_whole(ledger: Ledger, one: SnapshotEntry) -> bool:
+    """Whether nothing says that a snapshot was made before its generation went live; the seal in it knows for sure."""
+    mine = [moment.created_at for moment in ledger.moments(one.collection) if moment.physical == one.physical]
+    early = bool(mine) and one.created_at is not None and one.created_at + timedelta(seconds=1) < mine[0]
+    return not early or (one.physical, one.name) in snapshots_of_runs(ledger, one.collection)
+
+
 def of_archive(one: Summary) -> SnapshotEntry:
     """An archive as an entry of the list."""
     header = one.header
@@ -305,13 +332,15 @@ def _chosen(
 ) -> list[SnapshotEntry]:
     wanted = frozenset(met_by_any(patterns, [one.name for one in found]))
     oldest = datetime.min.replace(tzinfo=UTC)
-    newest: Counter[tuple[str, str]] = Counter()
+    newest: Counter[tuple[str, str, str]] = Counter()
     chosen = []
     for one in sorted(found, key=lambda one: one.created_at or oldest, reverse=True):
-        newest[one.collection, one.kind] += one.whole
+        # A server's snapshot goes with its generation, so that it doesn't stand in for one of another generation.
+        kind = (one.collection, one.kind, one.physical if one.kind == SNAPSHOT else "")
+        newest[kind] += one.whole
         if one.name not in wanted if patterns else not one.whole:
             continue
-        if keep is not None and one.whole and newest[one.collection, one.kind] <= keep:
+        if keep is not None and one.whole and newest[kind] <= keep:
             continue
         if older_than is not None and (
             one.created_at is None or datetime.now(UTC) - one.created_at < timedelta(seconds=older_than)
