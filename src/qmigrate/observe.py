@@ -130,6 +130,24 @@ def check_ownership(world: World, name: str) -> None:
         raise _without_seal(state)
 
 
+def check_beside_held(world: World, name: str) -> None:
+    """The same for what is done while a generation waits for its cut-over: that run has moved nothing yet.
+
+    Raises:
+        RepairNeededError: as :func:`check_ownership`; the held run is decided first.
+    """
+    state = world.collections[name]
+    alone = replace(world, collections={name: replace(state, open_run=None)})
+    try:
+        check_ownership(alone, name)
+    except RepairNeededError as error:
+        raise RepairNeededError(
+            error.message,
+            hint=f"see what was written where {name} leads now, make it lead where it was left, and run the same "
+            f"command again; or end what waits for its cut-over first: qmigrate abort {quote(name)}",
+        ) from error
+
+
 def check_place(world: World, name: str) -> None:
     """The same where the missing seal of what serves stops nobody: it is about to be written again.
 
