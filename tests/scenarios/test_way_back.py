@@ -30,6 +30,14 @@ ALSO = """
 def upgrade():
     return [op.SetAlias("{name}_also", "{name}")]
 """
+ALTER = """
+def upgrade():
+    return [op.TransformPoints("{name}", same)]
+
+
+def same(point):
+    return {{**point.payload, "n": 0}}
+"""
 WITH_DOWNGRADE = """
 def upgrade():
     return [op.CreatePayloadIndex("{name}", "kind", PayloadSchemaType.KEYWORD)]
@@ -393,3 +401,43 @@ def test_a_further_name_that_went_to_another_collection_meanwhile_stays_there(de
     store.close()
     serves = {"rebuild": "g0002", "back in place": "g0001"}.get(change)
     assert found == {read: other, **({made.name: f"{made.name}__{serves}"} if serves else {})}
+
+
+BESIDE = """
+def upgrade():
+    return [op.AddVector("{name}", "b", {params}, values=Empty(), strategy="in_place")]
+"""
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["alone", "below a rebuild"])
+@pytest.mark.parametrize(
+    ("params", "value"),
+    [("VectorParams(size=2, distance=Distance.DOT)", [1.0, 2.0]), ("SparseVectorParams()", {"indices": [1], "values": [2.0]})],
+    ids=["dense", "sparse"],
+)
+def test_what_was_written_to_a_vector_added_in_place_is_not_lost_without_consent(deployment, params, value, later):
+    """No generation keeps it where the vector is dropped again; of one that nobody has filled, nothing is asked."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(1), make_point(2))
+    made.revise("0002", BESIDE.replace("{params}", params))
+    upgrade.upgrade(made.settings())
+    back.rollback(made.settings(), "0001")
+    upgrade.upgrade(made.settings())
+    point = make_point(1)
+    put(made, replace(point, vectors={**point.vectors, "b": value}))
+    if later:
+        made.revise("0003", ALTER)
+        upgrade.upgrade(made.settings())
+    before = made.contents()
+    for writes in ("refuse", "carry", "now"):
+        for dry_run in (True, False):
+            with pytest.raises(RefusedError, match="1 points of .* have the vector 'b'"):
+                back.rollback(made.settings(), "0001", writes=writes, dry_run=dry_run)
+    with pytest.raises(RefusedError, match="0003|have the vector 'b'"):
+        back.revert(made.settings(), "0002")
+    assert made.contents() == before
+    assert made.row().revision == ("0003" if later else "0002")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert {name for _, vectors in made.contents().values() for name in vectors} == {"a"}
