@@ -7,14 +7,24 @@ from dataclasses import replace
 import pytest
 from tests.harness import ADD, CREATE, INDEX, make_point, write
 from tests.scenarios.plain_names import plain
+from tests.scenarios.test_moved_by_hand import cut_at
 
 from qmigrate import steps
 from qmigrate.commands import fix, gc, reset, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError, StoreError
+from qmigrate.errors import (
+    DriftError,
+    ForeignLedgerError,
+    PlanError,
+    QmigrateError,
+    RefusedError,
+    RepairNeededError,
+    StoreError,
+)
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.steps import back as back_steps
 from qmigrate.steps import fill, golive
 from qmigrate.store import records
 
@@ -441,3 +451,86 @@ def test_what_was_written_to_a_vector_added_in_place_is_not_lost_without_consent
     assert made.row().revision == ("0003" if later else "0002")
     back.rollback(made.settings(), "0001", writes="discard")
     assert {name for _, vectors in made.contents().values() for name in vectors} == {"a"}
+
+
+CUT = """
+def upgrade():
+    return [op.TransformPoints("{name}", changed{inverse})]
+
+
+def changed(point):
+    return {{**point.payload, "more": 1}}
+
+
+def undone(point):
+    assert point.payload["kind"] != "odd"
+    return {{key: value for key, value in point.payload.items() if key != "more"}}
+"""
+
+
+def cut(made, *, inverse):
+    """At 0002, by a function."""
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(2), make_point(4))
+    made.revise("0002", CUT.replace("{inverse}", ", inverse=undone" if inverse else ""))
+    upgrade.upgrade(made.settings())
+
+
+@pytest.mark.parametrize("how", ["write", "delete"])
+@pytest.mark.parametrize("inverse", [False, True])
+def test_what_comes_while_it_goes_back_is_no_dead_end(deployment, monkeypatch, how, inverse):
+    """It can't be brought along: the run can be ended, leaves the parent as it was, and the next try counts it."""
+    made = deployment
+    cut(made, inverse=inverse)
+    older, real = made.contents(f"{made.name}__g0001"), back_steps.converge
+
+    def late(step, work):
+        monkeypatch.setattr(back_steps, "converge", real)
+        if how == "write":
+            write(work.store, made.name, [make_point(9)])
+        else:
+            work.store.delete(made.name, [3])
+            if inverse:
+                # What can be brought along is not begun either, where the rest fails.
+                write(work.store, made.name, [make_point(9)])
+        return real(step, work)
+
+    monkeypatch.setattr(back_steps, "converge", late)
+    with pytest.raises(QmigrateError):
+        back.rollback(made.settings(), "0001")
+    assert made.contents(f"{made.name}__g0001") == older
+    with pytest.raises(QmigrateError):
+        upgrade.upgrade(made.settings())
+    back.abort(made.settings())
+    assert (made.row().state, made.row().revision) == ("ready", "0002")
+    with pytest.raises(RefusedError, match="1 points added|1 deleted"):
+        back.rollback(made.settings(), "0001")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert made.contents() == older
+
+
+def test_an_inverse_that_fails_is_found_before_anything_is_brought_back(deployment):
+    """Each point is made once before the first is written; the run is over, and another way can be chosen."""
+    made = deployment
+    cut(made, inverse=True)
+    older = made.contents(f"{made.name}__g0001")
+    put(made, make_point(6), make_point(9))
+    with pytest.raises(PlanError, match="undone failed for point 10"):
+        back.rollback(made.settings(), "0001", writes="carry")
+    assert (made.contents(f"{made.name}__g0001"), made.row().state) == (older, "ready")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert made.contents() == older
+
+
+def test_what_was_begun_to_be_brought_back_is_finished(deployment, monkeypatch):
+    """Once the first write has reached the parent, no abort leaves it half-way."""
+    made = deployment
+    cut(made, inverse=True)
+    put(made, make_point(6))
+    with cut_at(monkeypatch, GoLive.kind, "swap"):
+        back.rollback(made.settings(), "0001", writes="carry")
+    with pytest.raises(RefusedError, match="can only be finished"):
+        back.abort(made.settings())
+    upgrade.upgrade(made.settings(), "0001")
+    assert set(made.contents()) == {3, 5, 7}

@@ -14,7 +14,7 @@ from qmigrate import archive
 from qmigrate.archive import Header
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.parts import parts
-from qmigrate.model.plan import GoLive
+from qmigrate.model.plan import KEPT, GoLive
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.steps.erasing.generations import delete, forget
@@ -67,6 +67,9 @@ def apply(step: GoLive, work: Work) -> JsonObject:
     forget(work, spaces, known)
     older = _older(work, target)
     file = _kept(work, target, known.get(spaces.of(target), set())) if step.apart else None
+    if file:
+        # From here on points may be in that file alone: an abort would leave nobody to name it.
+        work.note({KEPT: file})
     gone = [delete(work, one, known.get(spaces.of(one), set())) for one in older]
     release(work, older[1:])
     if gone[0]:
@@ -75,7 +78,7 @@ def apply(step: GoLive, work: Work) -> JsonObject:
             f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
         )
     count = archive.summary(Path(file)).points if file else gone[0]
-    return {"deleted_again": count, **({"kept": file} if file else {})} if count else {}
+    return {"deleted_again": count, **({KEPT: file} if file else {})} if count else {}
 
 
 def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:
