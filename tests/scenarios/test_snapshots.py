@@ -1035,7 +1035,15 @@ def test_a_snapshot_of_what_was_being_built_never_goes_live(qdrant_server, tmp_p
     store, unfinished = made.store(), f"{made.name}__g000{1 if body is None else 2}"
     store.delete(unfinished, [1, 2])
     store.close()
-    partial = nightly(made)[unfinished]
+    partial, other = nightly(made)[unfinished], f"{made.name}b"
+    # Under another name it may get the number of its own generation.
+    with pytest.raises(RefusedError, match="was being built"):
+        restore.restore(made.settings(), made.name, partial, into=other, consent=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "may_be_whole", lambda *_: True)
+        with pytest.raises(VerificationError, match="was being built"):
+            restore.restore(made.settings(), made.name, partial, into=other, consent=True)
+    back.abort(made.settings(), other)
     if wait:
         later(made, 3)
     upgrade.upgrade(made.settings(), allow_gap=True, no_snapshot=True)

@@ -534,3 +534,26 @@ def test_what_was_begun_to_be_brought_back_is_finished(deployment, monkeypatch):
         back.abort(made.settings())
     upgrade.upgrade(made.settings(), "0001")
     assert set(made.contents()) == {3, 5, 7}
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_an_abort_drops_no_vector_that_another_client_has_filled(deployment, monkeypatch, filled):
+    """The run had added it in place, and was interrupted: it can be finished, and then be taken back with consent."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(1))
+    made.revise("0002", BESIDE.replace("{params}", "VectorParams(size=2, distance=Distance.DOT)"))
+    with cut_at(monkeypatch, InPlace.kind, "verify"):
+        upgrade.upgrade(made.settings())
+    if not filled:
+        back.abort(made.settings())
+        assert made.row().state.startswith("pending")
+        return
+    point = make_point(1)
+    put(made, replace(point, vectors={**point.vectors, "b": [1.0, 2.0]}))
+    before = made.contents()
+    with pytest.raises(RefusedError, match="1 points of .* have the vector 'b'"):
+        back.abort(made.settings())
+    upgrade.upgrade(made.settings())
+    assert (made.contents(), made.row().revision) == (before, "0002")

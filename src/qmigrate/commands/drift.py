@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from qmigrate.commands.perform import perform
+from qmigrate.commands.perform import as_agreed, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
 from qmigrate.drift import acceptance, effective, plan_restoration
@@ -131,16 +131,17 @@ def restore(
     Raises:
         RefusedError: nothing of it can be restored in place.
     """
+    seen: Plan | None = None
     if dry_run or agreed is not None:
         with session(settings, writes=False) as opened:
-            made = _plan(observe(opened.ledger, opened.store), name)
+            made = seen = _plan(observe(opened.ledger, opened.store), name)
         if dry_run or not made.collections:
             return UpgradeResult(plan=made, resumed=(), outcomes=())
         if agreed is not None:
             agreed(made)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         made, outcomes = perform(
-            opened, lambda world: _plan(world, name), stop=stop, lock_timeout=lock_timeout, owned=False
+            opened, lambda world: as_agreed(seen, _plan(world, name)), stop=stop, lock_timeout=lock_timeout, owned=False
         )
     return UpgradeResult(plan=made, resumed=(), outcomes=tuple(outcomes))
 

@@ -277,6 +277,25 @@ def perform_exactly(
         return _each(session, plan.collections, lambda item: item.job, one)
 
 
+def as_agreed(seen: Plan | None, plan: Plan) -> Plan:
+    """The plan, where it does what somebody has seen and agreed to; or nothing any more.
+
+    Args:
+        seen: None where nobody was asked.
+
+    Raises:
+        RefusedError: it does something else: another client has changed what is there meanwhile.
+    """
+    steps = [item.job.steps for item in plan.collections]
+    if seen is not None and steps and steps != [item.job.steps for item in seen.collections]:
+        lines = "; ".join(line for item in plan.collections for line in item.lines)
+        raise RefusedError(
+            f"another client has changed something since this was shown; by now it would do: {lines}",
+            hint="the same command again shows it",
+        )
+    return plan
+
+
 def moved_since(names: Iterable[str]) -> RefusedError:
     """The refusal of a plan that doesn't fit any more."""
     return RefusedError(

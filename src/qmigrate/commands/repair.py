@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from qmigrate.commands.meanings import CHANGED, SAME, Compared, compare, says
 from qmigrate.commands.names import check_recorded
-from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.perform import as_agreed, finish_open_runs, perform
 from qmigrate.commands.results import Repaired
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.drift import plan_loss, plan_put_back
@@ -123,16 +123,17 @@ def name(
         RepairNeededError: that generation is gone, or another client made a collection of this name.
         RefusedError: a run of it is not finished.
     """
+    seen: Plan | None = None
     if agreed is not None:
         with session(settings, writes=False) as opened:
-            made = plan_put_back(observe(opened.ledger, opened.store, only=[collection]), collection)
-        if made.collections:
-            agreed(made)
+            seen = plan_put_back(observe(opened.ledger, opened.store, only=[collection]), collection)
+        if seen.collections:
+            agreed(seen)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         resumed = _finish(opened, collection, stop, lock_timeout)
         plan, _ = perform(
             opened,
-            lambda world: plan_put_back(world, collection),
+            lambda world: as_agreed(seen, plan_put_back(world, collection)),
             stop=stop,
             lock_timeout=lock_timeout,
             names=[collection],

@@ -246,6 +246,8 @@ def may_be_whole(ledger: Ledger, one: SnapshotEntry) -> bool:
     """Whether nothing says that a snapshot was made before its generation went live; the seal in it knows for sure."""
     mine = [moment.created_at for moment in ledger.moments(one.collection) if moment.physical == one.physical]
     early = bool(mine) and one.created_at is not None and one.created_at + timedelta(seconds=1) < mine[0]
+    rows = ledger.generations(one.collection)
+    early = early or any(row.physical == one.physical and row.never_served for row in rows)
     return not early or (one.physical, one.name) in snapshots_of_runs(ledger, one.collection)
 
 

@@ -130,7 +130,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
 
 
 def unbegun(step: GoLive, work: Work) -> None:
-    """Note, before the first attempt, that nothing is written to the parent yet: until then an abort leaves it as it was."""
+    """Note before the first attempt that nothing is written to the parent yet: an abort leaves it as it was."""
     if (work.step, work.phase) not in work.learned and not rekeys(step, work):
         work.note({BROUGHT: False})
 

@@ -137,7 +137,7 @@ def _is_copy(step: Build, work: Work, marks: Mapping[str, Any]) -> bool:
 
 
 def _refuse_unfinished(step: Build, work: Work, marks: Mapping[str, Any]) -> None:
-    """Refuse what was being built when the snapshot was made, but by a run of this ledger, which knew that it was whole.
+    """Refuse what was being built when the snapshot was made, but by a run of this ledger: that knew it to be whole.
 
     Raises:
         VerificationError: points may be missing in it, and nothing could tell.
@@ -162,7 +162,8 @@ def _take(step: Build, work: Work, found: LiveCollection) -> None:
             f"{origin_of(step)['name']} is sealed by another ledger ({marks.get('ledger') or 'no seal'})",
             hint=f"delete {step.target} in Qdrant, then qmigrate abort {quote(work.collection)}",
         )
-    if marks.get("state") == "building" and marks.get("generation") == step.number:
+    mine = ("building", step.number, work.collection)
+    if (marks.get("state"), marks.get("generation"), marks.get("collection")) == mine:
         return
     _refuse_unfinished(step, work, marks)
     wanted = origin_of(step)["revision"]
