@@ -30,6 +30,8 @@ from qmigrate.steps.export import WHOLE, described, export, file_name, header_of
 
 #: Verb of the run that records a deletion.
 DELETE = "snapshot delete"
+#: How far the clocks of Qdrant and of the ledger's database may be apart; a server tells whole seconds besides.
+CLOCKS_APART = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,22 +234,17 @@ def of_what_served(ledger: Ledger, one: SnapshotEntry) -> bool:
     when = one.created_at
     if one.kind == ARCHIVE or when is None or (one.physical, one.name) in snapshots_of_runs(ledger, one.collection):
         return True
-    # A server tells whole seconds.
-    last = when + timedelta(seconds=0 if when.microsecond else 1)
     moments = ledger.moments(one.collection)
-    ends = [*(moment.created_at for moment in moments[1:]), datetime.max.replace(tzinfo=UTC)]
+    ends = [*(moment.created_at + CLOCKS_APART for moment in moments[1:]), datetime.max.replace(tzinfo=UTC)]
     return any(
-        moment.physical == one.physical and moment.created_at <= last and when <= end
+        moment.physical == one.physical and moment.created_at <= when + CLOCKS_APART and when <= end
         for moment, end in zip(moments, ends, strict=False)
     )
 
 
 def may_be_whole(ledger: Ledger, one: SnapshotEntry) -> bool:
-    """Whether nothing says that a snapshot was made before its generation went live; the seal in it knows for sure."""
-    mine = [moment.created_at for moment in ledger.moments(one.collection) if moment.physical == one.physical]
-    early = bool(mine) and one.created_at is not None and one.created_at + timedelta(seconds=1) < mine[0]
-    rows = ledger.generations(one.collection)
-    early = early or any(row.physical == one.physical and row.never_served for row in rows)
+    """Whether its generation has gone live since, or a run knew it to be whole; the seal in it says the rest."""
+    early = any(row.physical == one.physical and row.never_served for row in ledger.generations(one.collection))
     return not early or (one.physical, one.name) in snapshots_of_runs(ledger, one.collection)
 
 
