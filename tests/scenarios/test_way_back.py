@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from tests.harness import ADD, CREATE, INDEX, make_point, write
+from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 from tests.scenarios.test_moved_by_hand import cut_at
 
@@ -557,3 +558,13 @@ def test_an_abort_drops_no_vector_that_another_client_has_filled(deployment, mon
         back.abort(made.settings())
     upgrade.upgrade(made.settings())
     assert (made.contents(), made.row().revision) == (before, "0002")
+
+
+def test_what_an_outage_leaves_behind_is_said(deployment):
+    """Flipped first, over a change without an inverse: what was written since is only in what gc deletes."""
+    made = deployment
+    cut(made, inverse=False)
+    put(made, make_point(6))
+    said = call(made.root, "rollback", "0001", "--now")
+    assert (said.code, "may differ on the two sides: 7" in said.out, "which gc deletes" in said.out) == (0, True, True), said.text
+    assert (set(made.contents()), 7 in made.contents(f"{made.name}__g0002")) == ({3, 5}, True)
