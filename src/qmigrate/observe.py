@@ -313,8 +313,8 @@ def hidden_on_several(name: str, capabilities: Capabilities) -> RepairNeededErro
         f"the alias {name} hides the old collection of that name, and this Qdrant has {capabilities.peers_words}: they "
         f"pass names on and resolve them again, so reads and writes of {old_alias(name)} reach both generations",
         hint=f"qmigrate gc {quote(name)} --now --generation {quote(name)} --discard-writes removes the old collection "
-        "alone, without a look at what it has taken past its fence, which can't be told there; the alias is an ordinary "
-        "one then",
+        "alone, without a look at what it has taken past its fence, which can't be told there; the alias is an "
+        "ordinary one then",
     )
 
 
