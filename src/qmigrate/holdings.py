@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from qmigrate.ledger import Ledger
 from qmigrate.model.holding import Holding, KeptSnapshot
 from qmigrate.model.names import GENERATION, REHEARSAL, is_internal, old_alias
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import Generation
 from qmigrate.ports import Store
 from qmigrate.store.weigh import weigh
@@ -81,8 +82,24 @@ def _holding(
 
 def _own_snapshots(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
     """(generation, snapshot) of those that runs of this ledger made before a rebuild."""
+    # One that was only found there may be somebody else's.
+    return frozenset(_key(one) for one in _of_runs(ledger, name) if one.get("made", True))
+
+
+def snapshots_of_runs(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
+    """(generation, snapshot) of those that runs have made, or found, of what a rebuild was about to be made from.
+
+    By then all points were there, also where that was an identical copy which had not gone live yet.
+    """
+    return frozenset(_key(one) for one in _of_runs(ledger, name))
+
+
+def _of_runs(ledger: Ledger, name: str) -> list[JsonObject]:
     # A restore names the one that it was made of, which anybody may have made.
     made = [(row.report or {}).get("snapshot") for row in ledger.history(name) if row.strategy != "restore"]
-    # An archive is a file, and one that was only found there may be somebody else's.
-    own = [one for one in made if one and "collection" in one and one.get("made", True)]
-    return frozenset((str(one["collection"]), str(one["name"])) for one in own)
+    # An archive is a file.
+    return [one for one in made if one and "collection" in one]
+
+
+def _key(made: JsonObject) -> tuple[str, str]:
+    return str(made["collection"]), str(made["name"])

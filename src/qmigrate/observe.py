@@ -130,6 +130,24 @@ def check_ownership(world: World, name: str) -> None:
         raise _without_seal(state)
 
 
+def check_beside_held(world: World, name: str) -> None:
+    """The same for what is done while a generation waits for its cut-over: that run has moved nothing yet.
+
+    Raises:
+        RepairNeededError: as :func:`check_ownership`; the held run is decided first.
+    """
+    state = world.collections[name]
+    alone = replace(world, collections={name: replace(state, open_run=None)})
+    try:
+        check_ownership(alone, name)
+    except RepairNeededError as error:
+        raise RepairNeededError(
+            error.message,
+            hint=f"see what was written where {name} leads now, make it lead where it was left, and run the same "
+            f"command again; or end what waits for its cut-over first: qmigrate abort {quote(name)}",
+        ) from error
+
+
 def check_place(world: World, name: str) -> None:
     """The same where the missing seal of what serves stops nobody: it is about to be written again.
 
@@ -294,8 +312,9 @@ def hidden_on_several(name: str, capabilities: Capabilities) -> RepairNeededErro
     return RepairNeededError(
         f"the alias {name} hides the old collection of that name, and this Qdrant has {capabilities.peers_words}: they "
         f"pass names on and resolve them again, so reads and writes of {old_alias(name)} reach both generations",
-        hint=f"qmigrate gc {quote(name)} --now --generation {quote(name)} removes the old collection alone; the alias "
-        "is an ordinary one then",
+        hint=f"qmigrate gc {quote(name)} --now --generation {quote(name)} --discard-writes removes the old collection "
+        "alone, without a look at what it has taken past its fence, which can't be told there; the alias is an "
+        "ordinary one then",
     )
 
 

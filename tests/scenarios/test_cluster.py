@@ -82,6 +82,47 @@ def test_a_hidden_name_on_several_nodes_is_an_error(made, nodes):  # noqa: F811
     httpx.delete(f"{url}/collections/{made.name}_x", timeout=20)
 
 
+@pytest.mark.parametrize("asked", [0, 1], ids=["the old node", "the new node"])
+def test_the_way_out_of_a_hidden_name_works_where_a_node_was_added(qdrant_program, tmp_path, asked):
+    """Nothing takes what serves for the hidden one; what check names as the way out removes that, and nothing else."""
+    assert qdrant_program
+    first = free_port()
+    with ExitStack() as stack:
+        servers = []
+
+        def joined() -> None:
+            port = free_port() if servers else first
+            env = {"QDRANT__CLUSTER__ENABLED": "true", "QDRANT__CLUSTER__P2P__PORT": str(port)}
+            join = ("--bootstrap", f"http://127.0.0.1:{first}") if servers else ()
+            servers.append(stack.enter_context(running(env, (*join, "--uri", f"http://127.0.0.1:{port}"))))
+
+        joined()
+        address = {"url": servers[0].url, "grpc_port": servers[0].grpc_port, "timeout": 10}
+        made = Deployment(tmp_path / "project", address, f"sqlite:///{tmp_path}/ledger.db")
+        plain(made)
+        made.revise("0002", ADD)
+        upgrade.upgrade(made.settings())
+        before = made.contents()
+        joined()
+        of_new = {"url": servers[asked].url, "grpc_port": servers[asked].grpc_port}
+        made.qdrant = {**address, **of_new, "nodes": [one.url for one in servers]}
+        made.__post_init__()
+        way = f"qmigrate gc {made.name} --now --generation {made.name} --discard-writes"
+        said = call(made.root, "check")
+        assert (way in said.text, "was made again" in said.text, "--vanished" in said.text) == (True, False, False)
+        refused = call(made.root, *way.split()[1:-1], "--yes")
+        assert (refused.code, way in refused.text) == (10, True), refused.text
+        assert call(made.root, *way.split()[1:], "--yes").code == 0
+        store = made.store()
+        assert store.physical_names() == (f"{made.name}__g0001",)
+        assert store.aliases() == {made.name: f"{made.name}__g0001"}
+        for number in range(3):
+            write(store, made.name, [make_point(800 + number)])
+        store.close()
+        assert made.contents().items() >= before.items()
+        assert call(made.root, "check").code == 0
+
+
 def test_the_replication_factor_makes_and_removes_replicas(made, nodes):  # noqa: F811
     """Two of each shard after the upgrade, on different nodes and active; one again after the rollback; check agrees."""
     made.revise("0001", CREATE.replace('COSINE)}})', 'COSINE)}}, shard_number=3, replication_factor=1)'))

@@ -12,10 +12,11 @@ import pytest
 import zstandard
 from sqlalchemy import MetaData, create_engine, select
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, Deployment, audit, make_point, write
+from tests.harness import ADD, CREATE, Deployment, audit, by_hand, make_point, write
 from tests.scenarios.app_sql import App, application
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
+from tests.scenarios.test_moved_by_hand import collection, lead
 
 from qmigrate import archive, op
 from qmigrate import fix as program
@@ -192,6 +193,26 @@ def test_a_person_is_gone_everywhere_and_nothing_brings_them_back(app):
 def ids_of(made: Deployment, generation: int) -> set:
     """Ids of one generation."""
     return set(made.contents(f"{made.name}__g{generation:04d}"))
+
+
+@pytest.mark.parametrize("how", ["moved", "made again"])
+def test_no_other_collection_is_erased_from_beside_what_is_held(made, how):
+    """The name was moved, or its collection made again, by another client: refused, as where nothing is held."""
+    made.revise("0002", HELD)
+    upgrade.upgrade(made.settings())
+    physical = f"{made.name}__g0001"
+    if how == "moved":
+        physical = collection(made, f"{made.name}x")
+    else:
+        store = made.store()
+        store.drop_collection(by_hand(physical))
+        store.close()
+        lead(made, collection(made, physical))
+    lead(made, physical, make_point(2, text="theirs"))
+    for only_shown in ([], ["--dry-run"]):
+        said = call(made.root, "fix", "delete", made.name, "--id", "3", "--reason", "r", "--erase", "--yes", "--expect", "1", *only_shown)
+        assert (said.code, "another client" in said.text) == (7, True), said.text
+        assert set(made.contents(physical)) == {3, 78}
 
 
 def test_what_waits_for_its_cut_over_is_cleared_too(made):

@@ -332,7 +332,7 @@ def test_rows_that_the_application_has_written_into_the_audit_stop_nobody(deploy
     as_json = ":said" if url.startswith("sqlite") else "CAST(:said AS jsonb)"
     for name in (None, deployment.name):
         with engine.begin() as connection:
-            row = f"INSERT INTO vector_deletion_logs ({columns}) VALUES ('SESSION', '5', 3, {as_json}, :at, :name)"
+            row = f"INSERT INTO vector_deletion_logs ({columns}) VALUES ('SESSION', '5', 3, {as_json}, :at, :name)"  # noqa: S608
             when = at if url.startswith("sqlite") else datetime.fromisoformat(at)
             connection.execute(text(row), {"said": metadata, "at": when, "name": name})
     engine.dispose()

@@ -14,8 +14,8 @@ from tests.scenarios.cli import call, left
 from tests.scenarios.test_way_back import DROP, RENAME, put, target_of
 
 from qmigrate.commands import gc as command
+from qmigrate.commands import repair, status, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import status, upgrade
 from qmigrate.errors import DeniedError, NotFoundError, RefusedError, StoreError
 from qmigrate.ledger import Lease, Ledger, View
 from qmigrate.model.names import is_own_alias, old_alias
@@ -990,3 +990,24 @@ def test_a_clock_that_is_wrong_ends_no_holdover(deployment, monkeypatch, days):
         made.revise("0003", INDEX)
         upgrade.upgrade(made.settings())
     assert back.rollback(made.settings(), "0001").outcomes[-1].physical == f"{made.name}__g0001"
+
+
+def test_what_was_dropped_is_not_gone_where_another_qdrant_is_looked_at(deployment, tmp_path):
+    """Nothing of the name is left to tell the two apart, so a person says that it is gone; the way back stays else."""
+    made = rebuilt(deployment)
+    made.revise("0003", DROP)
+    upgrade.upgrade(made.settings())
+    right = made.qdrant
+    made.qdrant = {"path": str(tmp_path / "another")}
+    made.__post_init__()
+    for now in (False, True):
+        result = command.gc(made.settings(), made.name, now=now)
+        assert result.collected == ()
+        assert all("may be another Qdrant" in one.reason for one in result.staying)
+    upgrade.upgrade(made.settings())
+    repair.vanished(made.settings(), f"{made.name}__g0001")
+    made.qdrant = right
+    made.__post_init__()
+    configure(made)
+    back.rollback(made.settings(), "0002")
+    assert (made.row().revision, made.row().generation) == ("0002", "g0002")

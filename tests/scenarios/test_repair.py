@@ -9,11 +9,11 @@ from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 
-from qmigrate.commands import repair, status, upgrade
+from qmigrate.commands import drift, repair, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import NotFoundError, QmigrateError, RefusedError, RepairNeededError
 from qmigrate.model.names import old_alias
-from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.schema import Change, CollectionSchema
 
 OTHER = CollectionSchema(vectors={"x": {"size": 4, "distance": "Dot"}})
 
@@ -537,3 +537,36 @@ def test_nothing_is_lost_by_a_look_at_another_qdrant(made, tmp_path):
     assert states(made) == there
     back.rollback(made.settings(), "0002")
     assert made.row().revision == "0002"
+
+
+@pytest.mark.parametrize("verb", ["name", "schema"])
+def test_only_what_was_agreed_to_is_repaired(made, verb):
+    """What another client changes while the question stands there was not in what was shown."""
+
+    def elsewhere(name: str):
+        def moves(store, _name):
+            store.create_collection(f"{made.name}{name}", OTHER, seal=None, defer_index=False)
+            store.create_alias(made.name if verb == "name" else f"{made.name}_{name}", f"{made.name}{name}")
+
+        return moves
+
+    def meanwhile(_plan) -> None:
+        changed(made, elsewhere("z") if verb == "name" else retuned(64))
+
+    changed(made, elsewhere("y") if verb == "name" else retuned(32))
+    repairs_it = repair.name if verb == "name" else drift.restore
+    if verb == "schema" and "path" in made.qdrant:
+        pytest.skip("local mode has no settings")
+    with pytest.raises(RefusedError, match="is not what was shown any more"):
+        repairs_it(made.settings(), made.name, agreed=meanwhile)
+    repairs_it(made.settings(), made.name, agreed=lambda _plan: None)
+    assert made.row().state == "ready"
+
+
+def retuned(size: int):
+    """Another client's setting."""
+
+    def change(store, name):
+        store.apply(name, Change("config.set", "hnsw_config", after={"m": size}))
+
+    return change

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,7 @@ from qdrant_client.conversions.conversion import json_to_value
 from sqlalchemy import insert
 from tests.conftest import clean
 from tests.conftest_qdrant import free_port
-from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
+from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 from tests.scenarios.test_moved_by_hand import cut_at
@@ -997,3 +998,87 @@ def test_a_snapshot_that_was_restored_is_still_that_of_who_made_it(served):
     assert [(one.name, one.own) for one in old.snapshots] == [(taken.name, False)]
     store.close()
     ledger.close()
+
+
+def later(made: Deployment, seconds: int) -> None:
+    """Until the server's clock, which tells whole seconds of a snapshot, has gone on by so many."""
+    store, spare = made.store(), f"{made.name}x"
+    store.create_collection(spare, CollectionSchema(vectors={"a": {"size": 2, "distance": "Dot"}}), seal=None, defer_index=False)
+    first = store.create_snapshot(spare).created_at
+    while (store.create_snapshot(spare).created_at - first).total_seconds() < seconds:
+        pass
+    store.drop_collection(by_hand(spare))
+    store.close()
+
+
+def nightly(made: Deployment) -> dict[str, str]:
+    """A snapshot of every collection, as jobs make them that know of no generation; physical name -> its name."""
+    store = made.store()
+    names = [name for name in store.physical_names() if name.startswith(made.name)]
+    found = {name: store.create_snapshot(name).name for name in names}
+    store.close()
+    return found
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("body", [ADD, None], ids=["rebuild", "copy"])
+def test_a_snapshot_of_what_was_being_built_never_goes_live(qdrant_server, tmp_path, monkeypatch, body):
+    """Points may be missing in it: it is not the newest, and by its name it is refused."""
+    config = {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2}
+    made = Deployment(tmp_path / "project", config, f"sqlite:///{tmp_path}/ledger.db")
+    if body is None:
+        # The identical copy that takes a plain name is at a revision while it is built.
+        made.extra["rebuild"] = {"plain_names": "gap"}
+        made.__post_init__()
+        plain(made, 20)
+    else:
+        prepared(made)
+    made.revise("0002", body or ADD)
+    with cut_at(monkeypatch, Build.kind, "index"):
+        upgrade.upgrade(made.settings(), allow_gap=True, no_snapshot=True)
+    store, unfinished = made.store(), f"{made.name}__g000{1 if body is None else 2}"
+    store.delete(unfinished, [1, 2])
+    store.close()
+    partial, other = nightly(made)[unfinished], f"{made.name}b"
+    # Under another name it may get the number of its own generation.
+    with pytest.raises(RefusedError, match="was being built"):
+        restore.restore(made.settings(), made.name, partial, into=other, consent=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "may_be_whole", lambda *_: True)
+        with pytest.raises(VerificationError, match="was being built"):
+            restore.restore(made.settings(), made.name, partial, into=other, consent=True)
+    back.abort(made.settings(), other)
+    upgrade.upgrade(made.settings(), allow_gap=True, no_snapshot=True)
+    before = made.contents()
+    with pytest.raises(VerificationError, match="was being built"):
+        restore.restore(made.settings(), made.name, partial, consent=True)
+    assert made.contents() == before
+    back.abort(made.settings(), made.name)
+    clean(made)
+
+
+@pytest.mark.server
+def test_snapshots_of_a_generation_that_was_left_stand_in_for_none(served, monkeypatch):
+    """A job makes them of every collection: the newest is that of what served, and what goes with another doesn't count."""
+    made, taken = served
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings(), no_snapshot=True)
+    back.rollback(made.settings(), "0001")
+    monkeypatch.setattr(snapshot, "CLOCKS_APART", timedelta(seconds=1))
+    later(made, 3)
+    mine = nightly(made)[f"{made.name}__g0001"]
+    later(made, 2)
+    store = made.store()
+    left = store.create_snapshot(f"{made.name}__g0002").name
+    store.close()
+    (item,) = restore.plan(made.settings(), made.name).collections
+    assert mine in item.lines[0]
+    gone = {row.name for row in snapshot.delete(made.settings(), keep=1, consent=True).rows}
+    assert (taken.name in gone, mine in gone, left in gone) == (True, False, False)
+    store = made.store()
+    store.delete_snapshot(f"{made.name}__g0001", mine)
+    store.close()
+    with pytest.raises(NotFoundError, match="had been left when it was made"):
+        restore.restore(made.settings(), made.name, consent=True)
+    restore.restore(made.settings(), made.name, left, consent=True)
+    assert made.row().revision == "0002"

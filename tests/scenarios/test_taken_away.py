@@ -176,3 +176,34 @@ def test_ensure_says_what_has_happened_to_what_is_lost(lost):
     finally:
         client.close()
     assert f"qmigrate rollback base --only {lost.name}" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("how", ["reset", "restore"])
+def test_what_is_made_again_by_another_client_is_neither_reset_nor_restored_over(deployment, how):
+    """It is not under management, whatever is kept of before: refused before anything is built, and nothing is open."""
+    made = deployment
+    made.revise("0001", CREATE)
+    assert call(made.root, "upgrade").code == 0
+    made.load(5)
+    assert call(made.root, "snapshot", "create", made.name, "--archive").code == 0
+    made.revise("0002", DROP.replace("_b", ""))
+    assert call(made.root, "upgrade").code == 0
+    store = made.store()
+    schema = CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}})
+    store.create_collection(made.name, schema, seal=None, defer_index=False)
+    store.close()
+    made.load(3, start=50)
+    before, there = made.contents(), left(made)
+    verbs = {
+        "reset": ("fix", "reset", made.name, "--reason", "r", "--yes", "--expect", "3", "--confirm", "DELETE ALL VECTORS"),
+        "restore": ("snapshot", "restore", made.name, "--latest", "--yes"),
+    }
+    for more in ((), ("--dry-run",)):
+        said = call(made.root, *verbs[how], *more)
+        assert (said.code, "not under management" in said.err) == (10, True), said.text
+    assert (made.contents(), left(made)) == (before, there)
+    assert call(made.root, "abort").out.startswith("Nothing to abort")
+    made.revise("0003", CREATE)
+    said = call(made.root, "snapshot", "restore", made.name, "--latest", "--yes", "--into", f"{made.name}_c")
+    assert said.code == 0, said.text
+    assert len(made.contents(f"{made.name}_c")) == 5

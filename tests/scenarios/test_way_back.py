@@ -6,15 +6,26 @@ from dataclasses import replace
 
 import pytest
 from tests.harness import ADD, CREATE, INDEX, make_point, write
+from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
+from tests.scenarios.test_moved_by_hand import cut_at
 
 from qmigrate import steps
 from qmigrate.commands import fix, gc, reset, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError, StoreError
+from qmigrate.errors import (
+    DriftError,
+    ForeignLedgerError,
+    PlanError,
+    QmigrateError,
+    RefusedError,
+    RepairNeededError,
+    StoreError,
+)
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.steps import back as back_steps
 from qmigrate.steps import fill, golive
 from qmigrate.store import records
 
@@ -29,6 +40,14 @@ def upgrade():
 ALSO = """
 def upgrade():
     return [op.SetAlias("{name}_also", "{name}")]
+"""
+ALTER = """
+def upgrade():
+    return [op.TransformPoints("{name}", same)]
+
+
+def same(point):
+    return {{**point.payload, "n": 0}}
 """
 WITH_DOWNGRADE = """
 def upgrade():
@@ -393,3 +412,159 @@ def test_a_further_name_that_went_to_another_collection_meanwhile_stays_there(de
     store.close()
     serves = {"rebuild": "g0002", "back in place": "g0001"}.get(change)
     assert found == {read: other, **({made.name: f"{made.name}__{serves}"} if serves else {})}
+
+
+BESIDE = """
+def upgrade():
+    return [op.AddVector("{name}", "b", {params}, values=Empty(), strategy="in_place")]
+"""
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["alone", "below a rebuild"])
+@pytest.mark.parametrize(
+    ("params", "value"),
+    [("VectorParams(size=2, distance=Distance.DOT)", [1.0, 2.0]), ("SparseVectorParams()", {"indices": [1], "values": [2.0]})],
+    ids=["dense", "sparse"],
+)
+def test_what_was_written_to_a_vector_added_in_place_is_not_lost_without_consent(deployment, params, value, later):
+    """No generation keeps it where the vector is dropped again; of one that nobody has filled, nothing is asked."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(1), make_point(2))
+    made.revise("0002", BESIDE.replace("{params}", params))
+    upgrade.upgrade(made.settings())
+    back.rollback(made.settings(), "0001")
+    upgrade.upgrade(made.settings())
+    point = make_point(1)
+    put(made, replace(point, vectors={**point.vectors, "b": value}))
+    if later:
+        made.revise("0003", ALTER)
+        upgrade.upgrade(made.settings())
+    before = made.contents()
+    for writes in ("refuse", "carry", "now"):
+        for dry_run in (True, False):
+            with pytest.raises(RefusedError, match="1 points of .* have the vector 'b'"):
+                back.rollback(made.settings(), "0001", writes=writes, dry_run=dry_run)
+    with pytest.raises(RefusedError, match="0003|have the vector 'b'"):
+        back.revert(made.settings(), "0002")
+    assert made.contents() == before
+    assert made.row().revision == ("0003" if later else "0002")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert {name for _, vectors in made.contents().values() for name in vectors} == {"a"}
+
+
+CUT = """
+def upgrade():
+    return [op.TransformPoints("{name}", changed{inverse})]
+
+
+def changed(point):
+    return {{**point.payload, "more": 1}}
+
+
+def undone(point):
+    assert point.payload["kind"] != "odd"
+    return {{key: value for key, value in point.payload.items() if key != "more"}}
+"""
+
+
+def cut(made, *, inverse):
+    """At 0002, by a function."""
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(2), make_point(4))
+    made.revise("0002", CUT.replace("{inverse}", ", inverse=undone" if inverse else ""))
+    upgrade.upgrade(made.settings())
+
+
+@pytest.mark.parametrize("how", ["write", "delete"])
+@pytest.mark.parametrize("inverse", [False, True])
+def test_what_comes_while_it_goes_back_is_no_dead_end(deployment, monkeypatch, how, inverse):
+    """It can't be brought along: the run can be ended, leaves the parent as it was, and the next try counts it."""
+    made = deployment
+    cut(made, inverse=inverse)
+    older, real = made.contents(f"{made.name}__g0001"), back_steps.converge
+
+    def late(step, work):
+        monkeypatch.setattr(back_steps, "converge", real)
+        if how == "write":
+            write(work.store, made.name, [make_point(9)])
+        else:
+            work.store.delete(made.name, [3])
+            if inverse:
+                # What can be brought along is not begun either, where the rest fails.
+                write(work.store, made.name, [make_point(9)])
+        return real(step, work)
+
+    monkeypatch.setattr(back_steps, "converge", late)
+    with pytest.raises(QmigrateError):
+        back.rollback(made.settings(), "0001")
+    assert made.contents(f"{made.name}__g0001") == older
+    with pytest.raises(QmigrateError):
+        upgrade.upgrade(made.settings())
+    back.abort(made.settings())
+    assert (made.row().state, made.row().revision) == ("ready", "0002")
+    with pytest.raises(RefusedError, match="1 points added|1 deleted"):
+        back.rollback(made.settings(), "0001")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert made.contents() == older
+
+
+def test_an_inverse_that_fails_is_found_before_anything_is_brought_back(deployment):
+    """Each point is made once before the first is written; the run is over, and another way can be chosen."""
+    made = deployment
+    cut(made, inverse=True)
+    older = made.contents(f"{made.name}__g0001")
+    put(made, make_point(6), make_point(9))
+    with pytest.raises(PlanError, match="undone failed for point 10"):
+        back.rollback(made.settings(), "0001", writes="carry")
+    assert (made.contents(f"{made.name}__g0001"), made.row().state) == (older, "ready")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert made.contents() == older
+
+
+def test_what_was_begun_to_be_brought_back_is_finished(deployment, monkeypatch):
+    """Once the first write has reached the parent, no abort leaves it half-way."""
+    made = deployment
+    cut(made, inverse=True)
+    put(made, make_point(6))
+    with cut_at(monkeypatch, GoLive.kind, "swap"):
+        back.rollback(made.settings(), "0001", writes="carry")
+    with pytest.raises(RefusedError, match="can only be finished"):
+        back.abort(made.settings())
+    upgrade.upgrade(made.settings(), "0001")
+    assert set(made.contents()) == {3, 5, 7}
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_an_abort_drops_no_vector_that_another_client_has_filled(deployment, monkeypatch, filled):
+    """The run had added it in place, and was interrupted: it can be finished, and then be taken back with consent."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(1))
+    made.revise("0002", BESIDE.replace("{params}", "VectorParams(size=2, distance=Distance.DOT)"))
+    with cut_at(monkeypatch, InPlace.kind, "verify"):
+        upgrade.upgrade(made.settings())
+    if not filled:
+        back.abort(made.settings())
+        assert made.row().state.startswith("pending")
+        return
+    point = make_point(1)
+    put(made, replace(point, vectors={**point.vectors, "b": [1.0, 2.0]}))
+    before = made.contents()
+    with pytest.raises(RefusedError, match="1 points of .* have the vector 'b'"):
+        back.abort(made.settings())
+    upgrade.upgrade(made.settings())
+    assert (made.contents(), made.row().revision) == (before, "0002")
+
+
+def test_what_an_outage_leaves_behind_is_said(deployment):
+    """Flipped first, over a change without an inverse: what was written since is only in what gc deletes."""
+    made = deployment
+    cut(made, inverse=False)
+    put(made, make_point(6))
+    said = call(made.root, "rollback", "0001", "--now")
+    assert (said.code, "may differ on the two sides: 7" in said.out, "which gc deletes" in said.out) == (0, True, True), said.text
+    assert (set(made.contents()), 7 in made.contents(f"{made.name}__g0002")) == ({3, 5}, True)

@@ -12,7 +12,7 @@ from qmigrate.commands import rollback as back
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
-from qmigrate.steps import golive
+from qmigrate.steps import again, golive
 
 DRAFTS = {"must": [{"key": "state", "match": {"value": "draft"}}]}
 
@@ -166,4 +166,36 @@ def test_a_fix_is_taken_back_in_what_a_restore_has_brought(made):
     assert call(made.root, "snapshot", "create", made.name, "--archive").code == 0
     restore.restore(made.settings(), made.name, consent=True)
     assert fix.undo(made.settings(), done.log).done[0].changed == 20
+    assert made.contents()[5][0]["state"] == "paid"
+
+
+@pytest.mark.parametrize(("module", "name"), [(again, "delete"), (golive, "_converge")], ids=["before", "behind"])
+def test_an_abort_leaves_no_point_in_a_file_that_nobody_names(made, monkeypatch, module, name):
+    """Where the deletion has begun, the way back is finished: its end alone records the number that gives them back."""
+    restore.restore(made.settings(), made.name, consent=True)
+    deleted(made)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            restore.undo(made.settings(), made.name, writes="discard")
+    with pytest.raises(RefusedError, match="has begun to delete points again"):
+        back.abort(made.settings())
+    upgrade.upgrade(made.settings())
+    assert 5 not in made.contents()
+    fix.undo(made.settings(), audit(made)[0].id)
+    assert made.contents()[5][0]["state"] == "paid"
+
+
+def test_an_abort_before_anything_is_deleted_again_leaves_all(made, monkeypatch):
+    """Nothing was begun then."""
+    restore.restore(made.settings(), made.name, consent=True)
+    deleted(made)
+    with monkeypatch.context() as patch:
+        patch.setattr(again, "forget", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            restore.undo(made.settings(), made.name, writes="discard")
+    back.abort(made.settings())
+    assert made.contents(f"{made.name}__g0001")[5][0]["state"] == "paid"
+    restore.undo(made.settings(), made.name, writes="discard")
+    fix.undo(made.settings(), audit(made)[0].id)
     assert made.contents()[5][0]["state"] == "paid"

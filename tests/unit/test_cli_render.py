@@ -249,7 +249,7 @@ def test_an_upgrade_says_what_was_proven_and_how_to_go_back():
         "           after 2 passes over what was written meanwhile",
         "           3 left without the vector on purpose",
         "  late     1 late write carried over",
-        "  look at  2 ids written on both sides: 7, 9d3c; see docs/safety.md",
+        "  look at  2 ids may differ on the two sides: 7, 9d3c; see docs/safety.md",
         "           all of them: qmigrate history --carried 0003",
         "  live     memory_ada__g0004, name moved in 5 ms",
         "  note     mind this",

@@ -16,7 +16,15 @@ from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
 from qmigrate.commands.rollback import check_writes
 from qmigrate.commands.session import Session, session
-from qmigrate.commands.snapshot import address, entries, foreign_archives, moment_of, of_archive
+from qmigrate.commands.snapshot import (
+    address,
+    entries,
+    foreign_archives,
+    may_be_whole,
+    moment_of,
+    of_archive,
+    of_what_served,
+)
 from qmigrate.errors import RefusedError, UnknownNameError, UsageError
 from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
@@ -308,7 +316,7 @@ def find(
         mine = [one for one in found if one.path is None or one.name not in others]
         if ours and found and not mine:
             raise _none_of_ours(collection, [collection])
-        found = mine or found
+        found = _of_what_served(opened, collection, mine or found)
     chosen = found[-1:] if snapshot is None else [one for one in found if one.name == snapshot]
     if not chosen:
         hint = f"qmigrate snapshot list {quote(collection + '*')}"
@@ -318,6 +326,23 @@ def find(
     if chosen[0].path is not None:
         return _of_archive(opened, archive.summary(chosen[0].path), collection, into)
     return _of_snapshot(opened, chosen[0])
+
+
+def _of_what_served(opened: Session, collection: str, found: list[SnapshotEntry]) -> list[SnapshotEntry]:
+    """Those of the generation that had the name then; one of another is restored by its name alone.
+
+    Raises:
+        UnknownNameError: there are only such ones.
+    """
+    served = [one for one in found if of_what_served(opened.ledger, one)]
+    if found and not served:
+        last = found[-1]
+        raise UnknownNameError(
+            f"there is no snapshot of {collection} as it served: {last.name} is of {last.physical}, which was being "
+            "built or had been left when it was made",
+            hint=f"its name restores it: qmigrate snapshot restore {quote(collection)} {quote(last.name)}",
+        )
+    return served
 
 
 def _of_archive(opened: Session, found: Summary, collection: str, into: str | None) -> Origin:
@@ -365,6 +390,11 @@ def _of_snapshot(opened: Session, entry: SnapshotEntry) -> Origin:
         raise RefusedError(
             f"the ledger does not say at which revision {entry.physical} was when {entry.name} was made",
             hint=f"qmigrate adopt {quote(entry.collection)} takes a collection over",
+        )
+    if not may_be_whole(opened.ledger, entry):
+        raise RefusedError(
+            f"{entry.name} was made while {entry.physical} was being built: points may be missing in it",
+            hint=f"another one: qmigrate snapshot list {quote(entry.collection)}",
         )
     place = address(opened.store.aliases(), entry.physical)
     return Origin(

@@ -11,10 +11,11 @@ from qmigrate.commands.parallel import at_once
 from qmigrate.commands.perform import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.session import Session, session
+from qmigrate.commands.snapshot import address
 from qmigrate.commands.upgrade import check_names
 from qmigrate.errors import RefusedError, UsageError
 from qmigrate.executor import stop_on_signals
-from qmigrate.model.plan import Plan
+from qmigrate.model.plan import CollectionPlan, InPlace, Plan
 from qmigrate.model.state import World
 from qmigrate.model.words import quote
 from qmigrate.observe import check_hidden, observe
@@ -105,6 +106,7 @@ def revert(
             _check_last(world, names, wanted)
             with _past_resets(opened, world):
                 plan = plan_rollback(world, opened.revisions, keep - {wanted}, only=names, writes=writes)
+            _refuse_filled(opened, plan, writes)
             check_hidden(world, plan)
             return plan
 
@@ -173,7 +175,45 @@ def _planned(
     back = [name for name in chosen if not keep.issuperset(world.collections[name].applied_revisions())]
     check_names(world, opened.revisions, back or chosen)
     with _past_resets(opened, world):
-        return plan_rollback(world, opened.revisions, keep, only=only, writes=writes)
+        plan = plan_rollback(world, opened.revisions, keep, only=only, writes=writes)
+    _refuse_filled(opened, plan, writes)
+    return plan
+
+
+def _refuse_filled(opened: Session, plan: Plan, writes: str) -> None:
+    """A vector that a revision added in place goes for good, with all that was written to it since.
+
+    No generation keeps these values, so that nothing but the consent to lose them will do. What a downgrade() drops,
+    its author has said.
+
+    Raises:
+        RefusedError: points have it, and nobody has agreed to lose that.
+    """
+    if writes == "discard":
+        return
+    aliases, present = opened.store.aliases(), opened.store.physical_names()
+    for item, position, vector in _dropped(plan):
+        name, target = item.job.collection, str(item.job.steps[position].target)
+        place = address(aliases, target) if target in present else None
+        filled = opened.store.count(place) - opened.store.count(place, without_vector=vector) if place else 0
+        if filled > 0:
+            back = ", ".join(closing.revision for closing in item.job.closes if closing.step == position)
+            raise RefusedError(
+                f"{filled:,} points of {name} have the vector {vector!r}, which goes where {back} is taken back: what "
+                "was written to it since is in no other generation",
+                hint=f"qmigrate rollback … --only {quote(name)} --discard-writes loses it",
+                facts={"collection": name, "vector": vector, "points": filled},
+            )
+
+
+def _dropped(plan: Plan) -> Iterator[tuple[CollectionPlan, int, str]]:
+    """Every vector that the reverse of a change in place drops: its job, the step, its name."""
+    for item in plan.collections:
+        for position, step in enumerate(item.job.steps):
+            if isinstance(step, InPlace) and not step.ops:
+                for change in step.changes:
+                    if change.kind in ("vector.drop", "sparse.drop"):
+                        yield item, position, change.name
 
 
 def _explained(world: World, plan: Plan, target: str, only: Iterable[str] | None) -> Plan:

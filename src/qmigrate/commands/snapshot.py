@@ -15,6 +15,7 @@ from qmigrate.archive import Summary
 from qmigrate.commands.results import SnapshotEntry, Snapshots
 from qmigrate.commands.session import Session, session
 from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
+from qmigrate.holdings import snapshots_of_runs
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.clock import present
 from qmigrate.model.names import old_alias
@@ -30,6 +31,8 @@ from qmigrate.steps.export import WHOLE, described, export, file_name, header_of
 
 #: Verb of the run that records a deletion.
 DELETE = "snapshot delete"
+#: How far the clocks of Qdrant and of the ledger's database may be apart; a server tells whole seconds besides.
+CLOCKS_APART = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,8 @@ def delete(
     Args:
         patterns: globs of snapshot names; none means all.
         collection: a glob of logical names.
-        keep: spare the newest `keep` snapshots and the newest `keep` archives of each collection: the one kind goes
-            with its server or its generation, so it doesn't stand in for the other.
+        keep: spare the newest `keep` snapshots of each generation and the newest `keep` archives of each collection:
+            what goes with its server or its generation doesn't stand in for anything else.
         older_than: spare what is younger, in seconds.
         folder: of the archives, else ``.qmigrate/snapshots``.
         consent: without it nothing is deleted.
@@ -225,6 +228,29 @@ def moment_of(there: Sequence[Moment], when: datetime | None) -> Moment | None:
     return chosen[-1] if chosen else None
 
 
+def of_what_served(ledger: Ledger, one: SnapshotEntry) -> bool:
+    """Whether an entry is of the generation that had the name when it was made.
+
+    A server keeps snapshots of every collection: also those that somebody made of a generation which was being built,
+    or had been left.
+    """
+    when = one.created_at
+    if one.kind == ARCHIVE or when is None or (one.physical, one.name) in snapshots_of_runs(ledger, one.collection):
+        return True
+    moments = ledger.moments(one.collection)
+    ends = [*(moment.created_at + CLOCKS_APART for moment in moments[1:]), datetime.max.replace(tzinfo=UTC)]
+    return any(
+        moment.physical == one.physical and moment.created_at <= when + CLOCKS_APART and when <= end
+        for moment, end in zip(moments, ends, strict=False)
+    )
+
+
+def may_be_whole(ledger: Ledger, one: SnapshotEntry) -> bool:
+    """Whether its generation has gone live since, or a run knew it to be whole; the seal in it says the rest."""
+    early = any(row.physical == one.physical and row.never_served for row in ledger.generations(one.collection))
+    return not early or (one.physical, one.name) in snapshots_of_runs(ledger, one.collection)
+
+
 def of_archive(one: Summary) -> SnapshotEntry:
     """An archive as an entry of the list."""
     header = one.header
@@ -308,13 +334,15 @@ def _chosen(
 ) -> list[SnapshotEntry]:
     wanted = frozenset(met_by_any(patterns, [one.name for one in found]))
     oldest = datetime.min.replace(tzinfo=UTC)
-    newest: Counter[tuple[str, str]] = Counter()
+    newest: Counter[tuple[str, str, str]] = Counter()
     chosen = []
     for one in sorted(found, key=lambda one: one.created_at or oldest, reverse=True):
-        newest[one.collection, one.kind] += one.whole
+        # A server's snapshot goes with its generation, so that it doesn't stand in for one of another generation.
+        kind = (one.collection, one.kind, one.physical if one.kind == SNAPSHOT else "")
+        newest[kind] += one.whole
         if one.name not in wanted if patterns else not one.whole:
             continue
-        if keep is not None and one.whole and newest[one.collection, one.kind] <= keep:
+        if keep is not None and one.whole and newest[kind] <= keep:
             continue
         if border is not None and (one.created_at is None or one.created_at > border):
             continue

@@ -331,8 +331,9 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
         base = row.revisions[-1] if row.revisions else "base"
         if row.state == "retired":
             seen = around.kept.get(row.physical)
-            if seen is None and row.physical in around.physical:
-                # Hidden, and the way to it is gone: that is a finding of its own.
+            unseen = state.hides and row.physical == state.name and around.capabilities.several
+            if unseen or (seen is None and row.physical in around.physical):
+                # Hidden, and no way leads to it, or to nothing else: that is a finding of its own.
                 continue
             if seen is None:
                 yield drift(

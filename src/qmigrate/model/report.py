@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 
 from qmigrate.model.schema import JsonObject
 
+#: How the reason begins for one that can't be carried at all.
+NOT_BROUGHT = "written to the generation left"
 #: Of a late write that inserted what neither side had: a delete of it in between met nothing.
 MAY_UNDO = "inserted although neither side had it at the proof: may undo a delete"
 #: Of another late write that was carried, unless nothing but our own writes reached the new side.

@@ -329,6 +329,11 @@ class CollectionState:
         return bool(self.applied) and self.declared is None
 
     @property
+    def in_hand(self) -> bool:
+        """Whether what has the name is under management: not what another client has made again of one taken away."""
+        return self.managed and not (self.taken_away and self.live is not None)
+
+    @property
     def lost(self) -> bool:
         """Whether nothing has the name since its loss was recorded (``repair --vanished``)."""
         return self.taken_away and bool(self.generations) and self.applied[-1].strategy != "drop"

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable
 
 from qmigrate.errors import RefusedError
 from qmigrate.model.plan import (
+    BROUGHT,
+    KEPT,
     Adopt,
     Build,
     CollectionPlan,
@@ -192,8 +194,20 @@ def _refuse_served(state: CollectionState, run: OpenRun, position: int, world: W
 
 
 def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:
-    """A rollback that has begun to write into the parent: what it was is not known to the byte any more."""
-    if step.back and not step.apart and step.writes != "discard" and run.record(position, "converge") is not None:
+    """A rollback that has begun to write into the parent: what it was is not known to the byte any more.
+
+    Nor is one ended that keeps points of the parent in a file, which its end alone records.
+    """
+    record = run.record(position, "converge") if step.back else None
+    if record is not None and record.facts.get(KEPT):
+        raise RefusedError(
+            f"run {run.id} has begun to delete points again in {step.target} which fixes have deleted since, and keeps "
+            "them for an undo, so it can only be finished",
+            hint="finish it: qmigrate upgrade goes on with it; then qmigrate history --deletions has the number that "
+            "gives them back",
+        )
+    brought = record is not None and record.facts.get(BROUGHT) is not False
+    if brought and not step.apart and step.writes != "discard":
         raise RefusedError(
             f"run {run.id} has begun to bring writes back into {step.target}, so it can only be finished",
             hint=f"finish it: qmigrate upgrade goes on with it; then {state.name} can be taken forward again",

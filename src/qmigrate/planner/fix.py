@@ -22,7 +22,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
 from qmigrate.model.unknown import unknown
 from qmigrate.model.words import quote
-from qmigrate.observe import unmanaged
+from qmigrate.observe import check_beside_held, unmanaged
 from qmigrate.operations.base import Operation
 
 VERB = "fix"
@@ -103,6 +103,8 @@ def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Seq
             hint=f"first let it go live (qmigrate cutover {quote(name)}) or take it back (qmigrate abort "
             f"{quote(name)})",
         )
+    if state.held:
+        check_beside_held(world, name)
     undoable = not job.beside_held
     return CollectionPlan(
         job=job,

@@ -10,6 +10,7 @@ from qmigrate.model.holding import Holding, KeptSnapshot
 from qmigrate.model.names import REHEARSAL, is_made
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
 from qmigrate.model.state import DELETING, CollectionState
+from qmigrate.model.words import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,10 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str, *, pr
         return "it serves"
     if holding.names:
         return f"{', '.join(holding.names)} points to it"
+    if row is not None and row.state == "retired" and not holding.present and state.live is None:
+        # Of a name that was dropped nothing else tells whether this is the Qdrant of the ledger.
+        found = f"qmigrate repair --vanished {quote(holding.physical)}"
+        return f"it is not here, and this may be another Qdrant than the ledger's; where it is gone: {found}"
     ours = (holding.seal or {}).get("ledger") == ledger_id
     if row is None and not (ours and REHEARSAL.match(holding.physical)) and not _came_late(state, holding, ledger_id):
         return "the ledger doesn't know it"

@@ -39,7 +39,7 @@ def plan_reset(
     live = state.live
     if live is None:
         raise unknown("collection", state.name)
-    if not state.managed:
+    if not state.in_hand:
         raise unmanaged(ledger_id, state, "is not under management, so nothing could lead back from a reset")
     _refuse_held(state)
     before = Position(state.name, state.declared, live.schema, state.physical, state.next_number, state.hides, plain)

@@ -118,7 +118,7 @@ def was_restored(moments: Sequence[Moment], physical: str | None) -> bool:
 
 
 def _refuse_unmanaged(world: World, state: CollectionState) -> None:
-    if state.kind != "absent" and not state.managed:
+    if state.kind != "absent" and not state.in_hand:
         why = "exists and is not under management, so nothing is restored over it"
         raise unmanaged(world.ledger_id, state, why, more="; or restore beside it: --into NAME")
 

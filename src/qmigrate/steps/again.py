@@ -15,7 +15,7 @@ from qmigrate.archive import Header
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.parts import parts
-from qmigrate.model.plan import GoLive
+from qmigrate.model.plan import KEPT, GoLive
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.model.words import quote
@@ -69,6 +69,9 @@ def apply(step: GoLive, work: Work) -> JsonObject:
     # Before the deletion: once they are gone, nobody can tell their other ids any more.
     forget(work, spaces, known, only=[source, *older])
     file = _kept(work, target, known.get(spaces.of(target), set())) if step.apart else None
+    if file:
+        # From here on points may be in that file alone: an abort would leave nobody to name it.
+        work.note({KEPT: file})
     gone = [delete(work, one, known.get(spaces.of(one), set())) for one in older]
     release(work, older[1:])
     if gone[0]:
@@ -77,7 +80,7 @@ def apply(step: GoLive, work: Work) -> JsonObject:
             f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
         )
     count = archive.summary(Path(file)).points if file else gone[0]
-    return {"deleted_again": count, **({"kept": file} if file else {})} if count else {}
+    return {"deleted_again": count, **({KEPT: file} if file else {})} if count else {}
 
 
 def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
 from qmigrate.model.origin import NOTHING
-from qmigrate.model.plan import Build, GoLive
+from qmigrate.model.plan import KEPT, Build, GoLive
 from qmigrate.steps import back, restore
 from qmigrate.steps.owned import check_same, reach
 from qmigrate.steps.work import Facts, Work
@@ -72,7 +72,7 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
 
 def _kept(work: Work) -> Facts:
     """What an undo needs of points that were deleted again; empty where there were none."""
-    file = work.facts("converge").get("kept")
+    file = work.facts("converge").get(KEPT)
     return {"undo": "bring_back", "file": file} if file else {}
 
 

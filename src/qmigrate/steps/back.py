@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.merge import join
-from qmigrate.model.plan import GoLive
+from qmigrate.model.plan import BROUGHT, GoLive
 from qmigrate.model.transform import PointTransform
 from qmigrate.model.words import quote
-from qmigrate.ports import OperationIds
+from qmigrate.ports import OperationIds, Stored
 from qmigrate.steps import again
 from qmigrate.steps.as_applied import refuse_changed
 from qmigrate.steps.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.steps.owned import own, reach
-from qmigrate.steps.passes import Sides, keyed, page_of
+from qmigrate.steps.passes import REDO_BATCH, Sides, keyed, page_of
 from qmigrate.steps.points import Maker
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quiet import barrier, measure, nothing_written
@@ -75,7 +75,7 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
     if step.writes == "now":
         _refuse_now(step, work)
         return WritesSince()
-    since = _count(step, work) if step.target is not None else _all_of(step, work)
+    since = _count(step, work, tried=step.writes == "carry") if step.target is not None else _all_of(step, work)
     if since.total and step.writes == "refuse":
         raise _refusal(step, work, since)
     if since.total and step.writes == "carry" and _inverse(step, work) is None:
@@ -128,9 +128,6 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     """The live generation as the source, its parent as the target."""
     assert step.source is not None  # noqa: S101  golive looked
     assert step.target is not None  # noqa: S101
-    transform = _inverse(step, work)
-    target = work.store.describe(reach(work, step.target))
-    maker = Maker(work, transform, target.schema) if transform is not None and target is not None else None
     own_base = base_name(step.source, step.target, back=True)
     other_ids = rekeys(step, work)
     # Where ids differ, the way forward has written the base of the way back too, in its own order.
@@ -141,10 +138,29 @@ def sides_of(step: GoLive, work: Work) -> Sides:
         alias=own(work, step.target),
         base=own_base if has_own else base_name(step.target, step.source, back=False),
         step=work.step,
-        maker=maker,
+        maker=_maker(step, work),
         exchange=not has_own,
         rekeys=other_ids,
+        begins=lambda: _begins(work),
     )
+
+
+def unbegun(step: GoLive, work: Work) -> None:
+    """Note before the first attempt that nothing is written to the parent yet: an abort leaves it as it was."""
+    if (work.step, work.phase) not in work.learned and not rekeys(step, work):
+        work.note({BROUGHT: False})
+
+
+def _begins(work: Work) -> None:
+    if work.facts(work.phase).get(BROUGHT) is False:
+        work.note({BROUGHT: True})
+
+
+def _maker(step: GoLive, work: Work) -> Maker | None:
+    """What makes a point of the parent from one of the live generation; None where nothing does."""
+    transform = _inverse(step, work)
+    target = work.store.describe(reach(work, str(step.target)))
+    return Maker(work, transform, target.schema) if transform is not None and target is not None else None
 
 
 def _inverse(step: GoLive, work: Work) -> PointTransform | None:
@@ -167,9 +183,15 @@ def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
     return None, 0
 
 
-def _count(step: GoLive, work: Work) -> WritesSince:
+def _count(step: GoLive, work: Work, *, tried: bool) -> WritesSince:
+    """Read the live generation against its base.
+
+    Args:
+        tried: make each point that would be brought back, once: what can't be made is refused before the first is.
+    """
     _need_base(step, work)
     since = WritesSince()
+    trial = _Trial(_maker(step, work) if tried else None)
     source = str(step.source)
     base, digest = unpack(_forward_pages(step, work)), digest_of(work.lease.ledger, _forward(step, work))
     live = keyed(work, source, (None, None), page_of(work, source))
@@ -178,14 +200,39 @@ def _count(step: GoLive, work: Work) -> WritesSince:
     for key, stored, entry in join(live, base):
         if entry is None:
             since.added += 1
+            trial.add(stored)
         elif stored is None:
             # What was dropped on the way here never was there.
             since.deleted += int(entry.source != records.ABSENT and key not in by_fixes)
         elif entry.source == records.ABSENT:
             since.added += 1
+            trial.add(stored)
         elif digest(stored) != entry.source:
             since.changed += 1
+            trial.add(stored)
+    trial.make()
     return since
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Points as they would be brought back, made and thrown away."""
+
+    maker: Maker | None
+    points: list[Stored] = field(default_factory=list)
+
+    def add(self, stored: Stored | None) -> None:
+        """One more that was written since."""
+        if self.maker is not None and stored is not None:
+            self.points.append(stored)
+            if len(self.points) >= REDO_BATCH:
+                self.make()
+
+    def make(self) -> None:
+        """What is collected; an error of the inverse comes out of here."""
+        if self.maker is not None and self.points:
+            self.maker.make(self.points)
+            self.points = []
 
 
 def _forward_pages(step: GoLive, work: Work) -> Iterator[bytes]:

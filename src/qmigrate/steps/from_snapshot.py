@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qmigrate.errors import ForeignLedgerError, NotFoundError, RefusedError, StoreError, VerificationError
+from qmigrate.holdings import snapshots_of_runs
 from qmigrate.model.ids import points_of
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
@@ -135,6 +136,24 @@ def _is_copy(step: Build, work: Work, marks: Mapping[str, Any]) -> bool:
     return of is not None and told == ("building", None, of.number)
 
 
+def _refuse_unfinished(step: Build, work: Work, marks: Mapping[str, Any]) -> None:
+    """Refuse what was being built when the snapshot was made, but by a run of this ledger: that knew it to be whole.
+
+    Raises:
+        VerificationError: points may be missing in it, and nothing could tell.
+    """
+    origin = origin_of(step)
+    logical = str(origin.get("logical") or work.collection)
+    whole = snapshots_of_runs(work.lease.ledger, logical)
+    if marks.get("state") != "building" or (origin["physical"], origin["name"]) in whole:
+        return
+    raise VerificationError(
+        f"{origin['name']} was made while {origin['physical']} was being built: points may be missing in it",
+        hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}; "
+        f"another one: qmigrate snapshot list {quote(logical)}",
+    )
+
+
 def _take(step: Build, work: Work, found: LiveCollection) -> None:
     """Check what the snapshot says of itself, keep what only it knows, and seal it as being built."""
     marks: Mapping[str, Any] = found.seal or {}
@@ -143,8 +162,10 @@ def _take(step: Build, work: Work, found: LiveCollection) -> None:
             f"{origin_of(step)['name']} is sealed by another ledger ({marks.get('ledger') or 'no seal'})",
             hint=f"delete {step.target} in Qdrant, then qmigrate abort {quote(work.collection)}",
         )
-    if marks.get("state") == "building" and marks.get("generation") == step.number:
+    mine = ("building", step.number, work.collection)
+    if (marks.get("state"), marks.get("generation"), marks.get("collection")) == mine:
         return
+    _refuse_unfinished(step, work, marks)
     wanted = origin_of(step)["revision"]
     if marks.get("revision") != wanted and not _is_copy(step, work, marks):
         raise VerificationError(

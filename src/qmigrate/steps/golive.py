@@ -61,6 +61,8 @@ def converge(step: GoLive, work: Work) -> Facts:
         # Nothing is written to what another client has taken the name from: it has served, and has what it took.
         _check_moved(step, work)
     deleted: Facts = {}
+    if step.back and step.source is not None and step.target is not None:
+        back.unbegun(step, work)
     if step.back and step.source is not None and step.target is not None and not _is_live(step, work):
         deleted = again.apply(step, work)
     facts = _converge(step, work)

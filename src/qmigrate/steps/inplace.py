@@ -13,7 +13,7 @@ from qmigrate.model.words import quote
 from qmigrate.steps.build import enforced, wait_until_ready
 from qmigrate.steps.closing import close_inplace
 from qmigrate.steps.further import give, names_of, refuse_taken, take
-from qmigrate.steps.owned import check_begun, own, refuse_hidden, release
+from qmigrate.steps.owned import check_begun, own, reach, refuse_hidden, release
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import RefusedRequestError
 
@@ -33,7 +33,28 @@ def preflight(step: InPlace, work: Work) -> Facts:
             f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
         )
     refuse_hidden(work, further)
+    if work.job.supersedes is not None:
+        _refuse_filled(step, work)
     return {"points": live.points}
+
+
+def _refuse_filled(step: InPlace, work: Work) -> None:
+    """An abort drops no vector that another client has written to: the run had added it, and was interrupted.
+
+    Raises:
+        RefusedError: points have it.
+    """
+    for item in step.changes:
+        if item.kind in ("vector.drop", "sparse.drop"):
+            place = reach(work, step.target)
+            filled = work.store.count(place) - work.store.count(place, without_vector=item.name)
+            if filled > 0:
+                raise RefusedError(
+                    f"{filled:,} points of {work.collection} have the vector {item.name!r} by now, which an abort "
+                    "would drop",
+                    hint="qmigrate upgrade finishes the run; then qmigrate rollback … --only "
+                    f"{quote(work.collection)} --discard-writes loses it",
+                )
 
 
 def change(step: InPlace, work: Work) -> Facts:

@@ -7,7 +7,7 @@ sides, repairs what it finds, and is the proof: after it every point of the sour
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import xxhash
@@ -45,6 +45,7 @@ class Sides:
         maker: f; None where going back has no inverse, so nothing can be redone.
         exchange: the base was written from the other point of view, so its sides change places.
         rekeys: a point has another id on each side: see ``steps/rekey.py``.
+        begins: called before anything is written to the target.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Sides:
     maker: Maker | None
     exchange: bool = False
     rekeys: bool = False
+    begins: Callable[[], None] = lambda: None
 
     def base_pages(self, work: Work, number: int | None = None) -> Iterator[bytes]:
         """The committed base of one range, or of all in order, from the point of view of these sides."""
@@ -290,18 +292,24 @@ class _Redo:
 
     def flush(self) -> None:
         """Send what is collected and wait until it is acknowledged."""
-        ids = [*map(records.point_id, self._points), *self._gone]
-        self._work.lease.mark_dirty(self._sides.base, self._number, [records.order_key(one) for one in ids])
-        if self._points and self._sides.maker is not None:
-            made = self._sides.maker.make(self._points)
-            for pending in write(self._work, self._sides.alias, self._sides.maker, made):
-                pending.wait()
-            if made.failed and self._sides.maker.quarantine is not None:
-                self._sides.maker.quarantine.check()
-        if self._gone:
-            self._work.store.delete(self._sides.alias, self._gone)
-            forgive(self._sides.maker, self._gone)
+        points, gone, maker = self._points, self._gone, self._sides.maker
         self._points, self._gone = [], []
+        if maker is None:
+            # Nothing is brought back where that can't be all of it: the proof fails, and the target is what it was.
+            return
+        ids = [*map(records.point_id, points), *gone]
+        self._work.lease.mark_dirty(self._sides.base, self._number, [records.order_key(one) for one in ids])
+        if points:
+            made = maker.make(points)
+            self._sides.begins()
+            for pending in write(self._work, self._sides.alias, maker, made):
+                pending.wait()
+            if made.failed and maker.quarantine is not None:
+                maker.quarantine.check()
+        if gone:
+            self._sides.begins()
+            self._work.store.delete(self._sides.alias, gone)
+            forgive(maker, gone)
 
 
 def page_of(work: Work, name: str) -> int:

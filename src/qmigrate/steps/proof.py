@@ -60,7 +60,7 @@ def prove(
     _embed_again(sides, sample, report)
     work.progress.end(_summary(report))
     if not report.holds:
-        raise _failed(work, report, carrying)
+        raise _failed(work, report, sides, carrying=carrying)
     left_out = None if carrying or sides.maker is None else keep(work, sides.source, sides.target, sides.maker)
     return {
         "dropped": left_out,
@@ -139,14 +139,23 @@ def _summary(report: VerificationReport) -> str:
     return " · ".join(parts)
 
 
-def _failed(work: Work, report: VerificationReport, carrying: bool) -> VerificationError:
+def _failed(work: Work, report: VerificationReport, sides: Sides, *, carrying: bool) -> VerificationError:
     named = "; ".join(f"{identifier} {reason}" for identifier, reason in report.failures.named)
     count = max(report.failures.count, report.points - report.proven)
     return VerificationError(
         f"{count:,} of {report.points:,} points of {work.collection} are not proven in {report.target}: {named}. "
         "The live collection was not touched",
-        hint="qmigrate rollback tries again; --discard-writes goes back without what was written since"
-        if carrying
-        else f"qmigrate abort {quote(work.collection)} removes {report.target}; qmigrate upgrade tries again",
+        hint=_way_on(work, report, sides, carrying=carrying),
         facts={"report": report.to_json()},
     )
+
+
+def _way_on(work: Work, report: VerificationReport, sides: Sides, *, carrying: bool) -> str:
+    if not carrying:
+        return f"qmigrate abort {quote(work.collection)} removes {report.target}; qmigrate upgrade tries again"
+    if sides.maker is None:
+        return (
+            "they were written while it went back, and the change has no inverse: "
+            f"qmigrate abort {quote(work.collection)}, then the rollback again, which counts them"
+        )
+    return "qmigrate rollback tries again"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from qmigrate.errors import EmbedError, PlanError, RepairNeededError
 from qmigrate.ledger import Doubt
 from qmigrate.merge import join
-from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO, SweepReport, VerificationReport
+from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO, NOT_BROUGHT, SweepReport, VerificationReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Stored
@@ -253,7 +253,7 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
     """
     identifier, stored, known, whole = late.identifier, late.stored, late.known, late.whole
     if sides.rekeys:
-        return "written to the generation left, past its fence; in the other one it has another id: not carried", None
+        return f"{NOT_BROUGHT}, past its fence; in the other one it has another id: not carried", None
     here = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
     seen = judge.digest(here) if here is not None else records.ABSENT
     if seen != known.target:
@@ -265,7 +265,7 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
         if not late.begun:
             return KEPT, seen
     if stored is not None and sides.maker is None:
-        return "written to the generation left; the change has no inverse", seen
+        return f"{NOT_BROUGHT}; the change has no inverse", seen
     strange = _without_place(sides, stored)
     if strange is not None:
         return f"has the vector {strange!r}, which was added to {sides.source} while the name moved: not carried", seen

@@ -12,6 +12,7 @@ from qmigrate.cli.render.layout import labelled
 from qmigrate.cli.render.plan import nothing_to_do
 from qmigrate.cli.render.words import counted, moment, number, took
 from qmigrate.commands.results import Held, Outcome, UpgradeResult, in_all
+from qmigrate.model.report import NOT_BROUGHT
 from qmigrate.model.words import quote
 
 
@@ -110,8 +111,10 @@ def _learned(facts: dict[str, Any], revision: str | None = None) -> list[Text]:
         if isinstance(listed, dict) and listed.get("count"):
             named = ", ".join(str(entry[0]) for entry in listed.get("named", [])[:5])
             undo = sweep.get("may_undo", 0)
-            text = f"{counted(listed['count'], 'id')} written on both sides: {named}; see docs/safety.md"
+            text = f"{counted(listed['count'], 'id')} may differ on the two sides: {named}; see docs/safety.md"
             more = [f"{counted(undo, 'id')} of them may undo a delete"] if undo else []
+            if any(str(entry[1]).startswith(NOT_BROUGHT) for entry in listed.get("named", [])):
+                more.append("what was not carried is only in the generation that was left, which gc deletes")
             every = f"all of them: qmigrate history --carried {quote(revision or 'REV')}"
             lines += labelled("look at", [text, *more, every])
     return lines

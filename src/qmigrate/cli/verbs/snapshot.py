@@ -165,7 +165,7 @@ def _undo(shell: Shell, collection: str, writes: str, options: dict[str, object]
     "--keep",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Spare the newest N snapshots and the newest N archives of each collection.",
+    help="Spare the newest N snapshots of each generation, the newest N archives of each collection.",
 )
 @click.option("--older-than", type=Age(), help="Spare what is younger, for example 30d.")
 @folder
