@@ -25,6 +25,7 @@ from qmigrate.steps.dropped import AUDIT
 from qmigrate.steps.embed_input import embed_input
 from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.export import described, is_ours
+from qmigrate.steps.fixes.looks import settle
 from qmigrate.steps.fixes.other_ids import OtherIds
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.points import check_recorded
@@ -112,6 +113,10 @@ class Retry:
         """All of a window."""
         return self.window
 
+    def settle(self, hand: Hand) -> None:
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`."""
+        settle(lambda: hand.store.flush(hand.alias))
+
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the vectors that are there."""
         live = self._live([entry.id for entry in entries])
@@ -134,6 +139,7 @@ class Retry:
                     self._made.setdefault(identifier, {})[self._now(row)] = value
         made = [entry for entry in entries if entry.id in self._made and entry.id not in failed]
         # Models are slow: a point may have been written, or come back, while its vector was made.
+        settle(lambda: self._place.store.flush(self._place.address))
         live = self._live([entry.id for entry in made])
         return [entry for entry in made if _as_it_was(entry, points[entry.id], live.get(entry.id))]
 
