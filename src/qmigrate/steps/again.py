@@ -12,11 +12,13 @@ from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Header
+from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.parts import parts
 from qmigrate.model.plan import GoLive
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.model.words import quote
 from qmigrate.steps.erasing.generations import delete, forget
 from qmigrate.steps.erasing.spaces import Spaces
 from qmigrate.steps.export import described, run_file, started_at
@@ -25,6 +27,9 @@ from qmigrate.steps.fixes.removal import DELETED
 from qmigrate.steps.owned import reach, release
 from qmigrate.steps.work import Work
 from qmigrate.store import portable, records
+
+#: Fact of a way back: how many points it deletes again where it goes to. It is there before the first of them goes.
+BEGUN = "deleted_again"
 
 
 def deleted_since(step: GoLive, work: Work) -> set[PointId]:
@@ -63,30 +68,53 @@ def apply(step: GoLive, work: Work) -> JsonObject:
     spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
     known = {spaces.of(source): ids}
     spaces.spread(known, work.store, lambda physical: reach(work, physical))
+    older = _older(work, target)
+    there = [_there(work, one, known.get(spaces.of(one), set())) for one in older]
+    had = max(int(work.facts(work.phase).get(BEGUN, 0)), len(there[0]))
+    file = _kept(work, target, there[0], had) if step.apart else None
+    if any(there):
+        # From here on an abort would leave them out of a generation that it says is untouched.
+        work.note({BEGUN: had})
     # Before the deletion: once they are gone, nobody can tell their other ids any more.
     forget(work, spaces, known)
-    older = _older(work, target)
-    file = _kept(work, target, known.get(spaces.of(target), set())) if step.apart else None
-    gone = [delete(work, one, known.get(spaces.of(one), set())) for one in older]
+    gone = [delete(work, one, ids) for one, ids in zip(older, there, strict=True)]
     release(work, older[1:])
     if gone[0]:
         kept = "; qmigrate history --deletions has the number that gives them back" if file else ""
         work.progress.say(
             f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
         )
-    count = archive.summary(Path(file)).points if file else gone[0]
-    return {"deleted_again": count, **({"kept": file} if file else {})} if count else {}
+    count = archive.summary(Path(file)).points if file else had
+    return {BEGUN: count, **({"kept": file} if file else {})} if count else {}
 
 
-def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:
-    """The file with those of the points that are still there; written once, before the first of them goes."""
+def _there(work: Work, physical: str, ids: set[PointId]) -> list[PointId]:
+    """Those of the points that a generation has, in Qdrant's order."""
+    return sorted(work.store.fetch_ids(reach(work, physical), list(ids)), key=records.order_key)
+
+
+def _kept(work: Work, target: str, wanted: list[PointId], had: int) -> str | None:
+    """The file with those of the points that are still there; written once, before the first of them goes.
+
+    Args:
+        had: how many there were before an interruption.
+
+    Raises:
+        RepairNeededError: some of them are gone, and their file is not here.
+    """
     ledger, address = work.lease.ledger, reach(work, target)
     path = run_file(
         work.settings.fixes.exports, target, work.run, str(work.step), started=started_at(ledger, work.run)
     )
-    if path.is_file():
+    if path.is_file() and path.stat().st_size:
         return str(path)
-    wanted = sorted(work.store.fetch_ids(address, list(ids)), key=records.order_key)
+    if len(wanted) < had and not path.is_file():
+        raise RepairNeededError(
+            f"{had - len(wanted):,} points of {target} were deleted again by this run, and {path}, which they are in, "
+            "is not here",
+            hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
+            f"if it is lost: mkdir -p {quote(path.parent)} && touch {quote(path)} says so",
+        )
     if not wanted:
         return None
     live = described(work.store, address)
