@@ -69,6 +69,9 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
             _refuse_carried(state, run, step, position)
             _refuse_deleted_again(run, step, position)
         elif isinstance(step, Adopt) and run.record(position, "name") is not None:
+            if run.record(position, "close") is None and state.physical not in (None, step.target):
+                lines.append(f"{state.name} leads to {state.physical} now, and stays there; nothing of it is recorded")
+                continue
             raise RefusedError(
                 f"run {run.id} has begun to take {state.name} under management: it can only be finished",
                 hint="finish it: qmigrate upgrade goes on with it",
