@@ -293,3 +293,17 @@ def test_a_queue_that_takes_long_is_waited_for_again(made, monkeypatch, slow):
     with pytest.raises(UnavailableError, match="can't be changed within"):
         act()
     assert {value["text"] for value, _ in made.contents().values()}.isdisjoint({"old"})
+
+
+def test_an_undo_that_was_interrupted_is_finished_and_not_done_again(made, monkeypatch):
+    """What it has given back the application may have set to the value of the fix since: that is newer."""
+    act = unsetting(made)
+    with monkeypatch.context() as patch:
+        patch.setattr(edit, "expire", lambda work: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            act()
+    store = made.store()
+    store.edit_payloads(made.name, [PayloadEdit([2], {"text": "old"}, [])])
+    store.close()
+    act()
+    assert (made.contents()[2][0]["text"], made.contents()[1][0]["text"]) == ("old", "the text number 0")
