@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
@@ -41,9 +42,12 @@ def barrier(nodes: Nodes, name: str) -> dict[str, int]:
 
 
 def flush(nodes: Nodes, name: str) -> None:
-    """The same writes alone."""
+    """The same writes alone; nodes that haven't heard yet of a name that was made a moment ago are left out."""
+    _pass_through(nodes.main, name)
     for node in nodes.watched:
-        _pass_through(node, name)
+        if node is not nodes.main:
+            with suppress(NotFoundError):
+                _pass_through(node, name)
 
 
 def _pass_through(node: Rest, name: str) -> None:
