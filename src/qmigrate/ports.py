@@ -237,7 +237,7 @@ class Store(Protocol):
         """
 
     def flush(self, name: str) -> None:
-        """*Write that changes nothing*, through every shard's queue, for servers without :meth:`barrier`."""
+        """*Write that changes nothing*, through every shard's queue on every node: what was accepted before is done."""
 
     def drop_collection(self, permit: Permit) -> None:
         """*Write.* Delete a physical collection; no error when it is gone. Only ``steps.retire`` calls it.

@@ -23,6 +23,7 @@ from qmigrate.errors import (
 )
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.steps import adopt as steps
 
 A = {"a": {"size": 8, "distance": "Cosine"}}
 SCHEMAS = {
@@ -597,3 +598,25 @@ def test_a_collection_with_an_alias_is_offered_once(made):
     assert f"qmigrate adopt {made.name}_v1" not in ways
     checks = {one.name: one for one in doctor.doctor(made.settings()).checks}
     assert f"{made.name}_v1" not in checks["unmanaged"].facts["names"]
+
+
+def test_a_name_that_is_taken_while_an_adoption_is_interrupted_is_not_recorded(made, monkeypatch):
+    """Every verb would advise to point it to the adopted collection, away from the one of the other client."""
+    live, theirs = f"{made.name}_live", f"{made.name}_other"
+    create(made, made.name, CollectionSchema(A))
+    create(made, theirs, CollectionSchema(A))
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "swap", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            adopt(made.settings(), made.name, alias=live)
+    store = made.store()
+    store.create_alias(live, theirs)
+    store.close()
+    with pytest.raises(RefusedError, match="another client moved it") as refused:
+        adopt(made.settings(), made.name, alias=live)
+    assert f"qmigrate abort {live}" in refused.value.hint
+    back.abort(made.settings(), live)
+    assert not any(row.name == live for row in status.status(made.settings()).collections if row.revision)
+    store = made.store()
+    assert store.aliases()[live] == theirs
+    store.close()

@@ -10,7 +10,7 @@ import pytest
 from qdrant_client import models
 from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
-from tests.harness import Deployment, audit, write
+from tests.harness import CREATE, Deployment, audit, write
 from tests.scenarios.cli import call
 
 from qmigrate import fix as program
@@ -407,3 +407,29 @@ def test_a_filter_that_is_no_json_is_refused_from_python_too(value, words):
     where = {"must_not": [{"key": "kind", "match": {"value": value}}]}
     with pytest.raises(PlanError, match=words):
         op.DeletePoints("docs", filter=where, reason="r").check_words()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--id", "1", "--flag", "gone"), "--flag goes with --soft"),
+        (("--id", "1", "--flag", "deleted"), "--flag goes with --soft"),
+        (("--id", "1", "--field", "n"), "--field goes with --prefix"),
+        (("--id", "1", "--age-field", "n"), "--age-field goes with --older-than"),
+        (("--id", "1", "--key", "uid"), "--key goes with --sql"),
+        (("--id", "1", "--database", "other"), "--database goes with --sql"),
+        (("--preset", "p", "--field", "n"), "--field can't go with --preset"),
+        (("--preset", "p", "--database", "other"), "--database can't go with --preset"),
+        (("--preset", "p", "--flag", "gone"), "--flag goes with --soft"),
+    ],
+)
+def test_what_an_option_would_say_is_not_dropped(tmp_path, words, said):
+    """It was to bound what goes, or to mark it only: without the other one points would go all the same."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
+    made.extra = {"fixes": {"presets": {"p": {"filter": {"must": [{"key": "n", "match": {"value": 1}}]}}}}}
+    made.__post_init__()
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(3, uuids=False)
+    answer = call(made.root, "fix", "delete", made.name, *words, "--reason", "r", "--yes", "--max-share", "1")
+    assert (answer.code, said in answer.err, len(made.contents())) == (2, True, 3)

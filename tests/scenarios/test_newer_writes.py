@@ -14,10 +14,12 @@ from qmigrate.commands import edits, fix, retrain, snapshot, upgrade
 from qmigrate.errors import UnavailableError, VerificationError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
-from qmigrate.steps import edit
+from qmigrate.steps import edit, quiet
 from qmigrate.steps.fixes import bring_back, looks, payload, protocol, removal
 from qmigrate.store import points as grpc_points
 from qmigrate.store.faults import TransientError
+from qmigrate.store.local import LocalStore
+from qmigrate.store.server import ServerStore
 
 COUNT = 20
 LARGE = 2**63 + 5
@@ -318,3 +320,59 @@ def test_ages_are_counted_by_the_clock_of_the_ledger(made, monkeypatch, days):
     assert abs(marked - datetime.now(UTC)) < timedelta(hours=1)
     snapshot.delete(made.settings(), collection=made.name, older_than=30 * 86400.0, consent=True)
     assert [one.name for one in snapshot.list_(made.settings(), made.name).rows] == [name]
+
+
+def _behind(original: Callable, before: Callable) -> Callable:
+    def wrapped(self, alias):
+        before(getattr(self, "_store", self))
+        return original(self, alias)
+
+    return wrapped
+
+
+def passing(monkeypatch, before: Callable) -> None:
+    """Do something right before a write that changes nothing passes through the server's queue."""
+    for kind, name in ((LocalStore, "flush"), (ServerStore, "flush"), (quiet.Undisturbed, "settle")):
+        monkeypatch.setattr(kind, name, _behind(getattr(kind, name), before))
+
+
+@pytest.mark.parametrize("kind", [deleting, undoing, setting, unsetting])
+def test_what_was_accepted_before_is_done_before_the_look(made, monkeypatch, kind):
+    """Another client doesn't wait for its write, which is done behind others: no look is worth anything until then."""
+    act, waiting = kind(made), [2]
+    passing(monkeypatch, lambda store: waiting and written(made, store, waiting.pop()))
+    (done,) = act().done
+    assert (made.contents()[2][0], done.changed_meanwhile, waiting) == (NEW, 1, [])
+
+
+@pytest.mark.parametrize("slow", [1, 99])
+def test_a_queue_that_takes_long_is_waited_for_again(made, monkeypatch, slow):
+    """As much may wait behind it by then: it is let pass again, and where it never gets shorter nothing is changed."""
+    act, now, left = setting(made), [0.0], [slow]
+    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+
+    def late(_store):
+        left[0] -= 1
+        now[0] += looks.WORTH + 1 if left[0] >= 0 else 0.0
+
+    passing(monkeypatch, late)
+    if slow == 1:
+        assert act().done[0].changed == COUNT
+        return
+    with pytest.raises(UnavailableError, match="can't be changed within"):
+        act()
+    assert {value["text"] for value, _ in made.contents().values()}.isdisjoint({"old"})
+
+
+def test_an_undo_that_was_interrupted_is_finished_and_not_done_again(made, monkeypatch):
+    """What it has given back the application may have set to the value of the fix since: that is newer."""
+    act = unsetting(made)
+    with monkeypatch.context() as patch:
+        patch.setattr(edit, "expire", lambda work: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            act()
+    store = made.store()
+    store.edit_payloads(made.name, [PayloadEdit([2], {"text": "old"}, [])])
+    store.close()
+    act()
+    assert (made.contents()[2][0]["text"], made.contents()[1][0]["text"]) == ("old", "the text number 0")

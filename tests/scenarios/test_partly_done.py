@@ -10,6 +10,8 @@ import yaml
 from tests.harness import Deployment, make_point, write
 from tests.scenarios.cli import call
 
+from qmigrate.commands import perform
+
 TWO = """
 def upgrade():
     made = {{"a": VectorParams(size=8, distance=Distance.COSINE)}}
@@ -154,3 +156,23 @@ def statuses(made: Deployment, names) -> list:
     """These collections in `status`."""
     rows = {row["name"]: row for row in call(made.root, "status", "--json").json["data"]["collections"]}
     return [rows[name] for name in names]
+
+
+@pytest.mark.parametrize("how", ["--max-share", "--no-export", "--erase"])
+def test_a_fix_is_done_once_where_a_later_collection_moves_meanwhile(made, monkeypatch, how):
+    """It is planned again, since another run has ended there; what was written to the first one since is not its own."""
+    original, moved = perform._run_planned, []
+
+    def run(session, plan, item, *args, **more):
+        if item.job.collection.endswith("_b") and not moved:
+            moved.append(1)
+            write(session.store, f"{made.name}_a", [make_point(0, text="written since")])
+            raise perform.MovedError
+        return original(session, plan, item, *args, **more)
+
+    monkeypatch.setattr(perform, "_run_planned", run)
+    more = ("--max-share", "1") if how == "--max-share" else (how, "--max-share", "1")
+    said = call(made.root, "fix", "delete", f"{made.name}_*", "--id", "1", "--reason", "r", "--yes", "--expect", "1", *more)
+    assert said.code == 0, said.text
+    first, second = both(made)
+    assert (first[1][0]["text"], 1 in second, moved) == ("written since", False, [1])

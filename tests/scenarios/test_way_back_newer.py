@@ -199,3 +199,60 @@ def test_an_abort_before_anything_is_deleted_again_leaves_all(made, monkeypatch)
     restore.undo(made.settings(), made.name, writes="discard")
     fix.undo(made.settings(), audit(made)[0].id)
     assert made.contents()[5][0]["state"] == "paid"
+
+
+def interrupted(monkeypatch, act) -> None:
+    """What goes back dies right behind the deletions that it has repeated."""
+    with monkeypatch.context() as patch:
+        patch.setattr(golive, "_converge", lambda step, work: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            act()
+
+
+def test_a_way_back_that_has_begun_to_delete_is_not_aborted(made, monkeypatch):
+    """An abort would say that all stands where it stood, and no number would give the point back."""
+    restore.restore(made.settings(), made.name, consent=True)
+    deleted(made)
+    interrupted(monkeypatch, lambda: restore.undo(made.settings(), made.name, writes="discard"))
+    said = call(made.root, "abort", made.name)
+    assert (said.code, "can only be finished" in said.err) == (10, True)
+    upgrade.upgrade(made.settings())
+    row = audit(made)[0]
+    assert (row.kind, row.count) == ("DELETED_AGAIN", 1)
+    assert fix.undo(made.settings(), row.id).done[0].changed == 1
+    assert made.contents()[5][0]["state"] == "paid"
+
+
+def test_nor_is_a_rollback_that_gives_writes_up(deployment, monkeypatch):
+    """What is undone afterwards would be in the generation that was left, and not in the one that it goes back to."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(20, uuids=False)
+    deployment.revise("0002", ADD)
+    upgrade.upgrade(deployment.settings())
+    fix.fix(deployment.settings(), op.DeletePoints(deployment.name, ids=[5, 6], reason="r"))
+    interrupted(monkeypatch, lambda: back.rollback(deployment.settings(), "0001", writes="discard"))
+    with pytest.raises(RefusedError, match="can only be finished"):
+        back.abort(deployment.settings(), deployment.name)
+    upgrade.upgrade(deployment.settings(), "0001")
+    assert deployment.row().revision == "0001"
+    assert not {5, 6} & deployment.contents().keys()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_was_deleted_again_on_another_host_waits_for_its_file(made, monkeypatch, lost):
+    """The points are only there; a person may say that it is lost."""
+    restore.restore(made.settings(), made.name, consent=True)
+    deleted(made)
+    interrupted(monkeypatch, lambda: restore.undo(made.settings(), made.name, writes="discard"))
+    (file,) = (made.root / ".qmigrate" / "exports").glob(f"{made.name}__g0001-*")
+    away = file.rename(made.root / "elsewhere")
+    with pytest.raises(RepairNeededError, match="is not here"):
+        upgrade.upgrade(made.settings())
+    if lost:
+        file.touch()
+    else:
+        away.rename(file)
+    upgrade.upgrade(made.settings())
+    assert [row.kind for row in audit(made)][:1] == (["FILTER"] if lost else ["DELETED_AGAIN"])
+    assert 5 not in made.contents()

@@ -151,3 +151,17 @@ def test_a_write_of_somebody_else_shows_before_or_in_the_answer_to_ours(since, t
 def test_ids_are_only_counted_where_one_shard_on_one_node_tells_them(store, wanted):
     """Several shards or nodes, local mode, an old server, a key that may not: nothing is known, and nothing is refused."""
     assert lone_barrier(store, "c") == wanted
+
+
+@pytest.mark.parametrize(
+    ("since", "answer", "holds", "flushed"),
+    [({"n/0": 7}, 8, True, 0), ({"n/0": 7}, 9, False, 0), ({"n/0": 7}, None, False, 0), ({}, 8, False, 1)],
+)
+def test_what_waits_to_be_done_shows_in_the_answer_to_a_write_behind_it(since, answer, holds, flushed):
+    """Ids that can be asked for are of what is done; the one of our write tells of what was accepted before it, too."""
+    store, flushes = Shards(dict(since)), []
+    store.flush = flushes.append
+    store.delete = lambda _alias, ids: store.ids.update({"n/0": answer} if len(ids) == 1 else {}) or answer
+    undisturbed = Undisturbed(store, "c", since)
+    undisturbed.settle("c__e1")
+    assert (undisturbed.holds(), len(flushes)) == (holds, flushed)

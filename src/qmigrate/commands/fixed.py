@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from qmigrate.commands.edits import check_all
 from qmigrate.commands.erased import Erasure, erased_of
-from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.perform import finish_open_runs, perform, without
 from qmigrate.commands.results import Outcome, Resumed
 from qmigrate.commands.second_look import FirstLook, until_second_look
 from qmigrate.commands.session import Session
@@ -125,10 +125,10 @@ def run_fix(
             return FixResult(tuple(done), tuple(resumed), looked)
         if len(wanted) > 1:
             # What is deleted of the first one can't be taken back by a refusal of the second.
-            check_all(opened, _without(make(observe(opened.ledger, opened.store)), over))
+            check_all(opened, without(make(observe(opened.ledger, opened.store)), over))
         _, outcomes = perform(
             opened,
-            lambda world: _unlogged(_without(make(world), over), repeated),
+            lambda world: _unlogged(without(make(world), over), repeated),
             stop=stop,
             lock_timeout=lock_timeout,
             only=wanted,
@@ -188,10 +188,6 @@ def _consented(job: Job, plan: Plan) -> bool:
 def _at_any_rate(edit: JsonObject) -> JsonObject:
     """What an edit does, however fast, whoever was asked, wherever its ids go, and without what was added here."""
     return {name: value for name, value in edit.items() if name not in ("max_rate", "most", "ids_to", "log_empty")}
-
-
-def _without(plan: Plan, names: Collection[str]) -> Plan:
-    return replace(plan, collections=tuple(item for item in plan.collections if item.job.collection not in names))
 
 
 def same_edits(job: Job, edits: Sequence[JsonObject]) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -68,21 +69,24 @@ def perform(  # noqa: PLR0913  what the verbs may choose
     outcomes: list[Outcome] = []
     first: Plan | None = None
     patience = session.settings.limits.lock_timeout if lock_timeout is None else lock_timeout
-    tried, until = 0, time.monotonic() + patience
+    tried, until, ran = 0, time.monotonic() + patience, set[str]()
     # Several that wait for each other move the state one after the other: each of them may have to plan again.
     while tried < MOST_PLANS or time.monotonic() < until:
         tried += 1
         world = observe(session.ledger, session.store, only=chosen)
-        plan = make_plan(world)
+        # What has run is done: a fix would find there what has been written since, and nobody has agreed to that.
+        plan = without(make_plan(world), ran)
         first = first or plan
         for item in plan.collections:
             with failures.of(item.job.collection):
                 if owned:
                     check_ownership(world, item.job.collection)
         options = {"snapshot": snapshot, "unfinished": unfinished, "owned": owned}
+        before = len(outcomes)
         try:
             _run_all(session, plan, failures, outcomes, (stop, lock_timeout, options))
         except MovedError:
+            ran |= {outcome.collection for outcome in outcomes[before:]}
             session.progress.say("another client changed a collection meanwhile: planning again")
             if not unfinished:
                 again = only if only is not None else chosen
@@ -94,6 +98,11 @@ def perform(  # noqa: PLR0913  what the verbs may choose
     raise QmigrateError(
         f"the state moved {tried} times while planning", hint="is another deployment running? qmigrate status"
     )
+
+
+def without(plan: Plan, names: Collection[str]) -> Plan:
+    """A plan for the other collections alone."""
+    return replace(plan, collections=tuple(item for item in plan.collections if item.job.collection not in names))
 
 
 def _run_all(

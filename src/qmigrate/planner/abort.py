@@ -69,7 +69,11 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
             _refuse_served(state, run, position, world)
             _refuse_gap(state, run, step, position)
             _refuse_carried(state, run, step, position)
+            _refuse_deleted_again(run, step, position)
         elif isinstance(step, Adopt) and run.record(position, "name") is not None:
+            if run.record(position, "close") is None and state.physical not in (None, step.target):
+                lines.append(f"{state.name} leads to {state.physical} now, and stays there; nothing of it is recorded")
+                continue
             raise RefusedError(
                 f"run {run.id} has begun to take {state.name} under management: it can only be finished",
                 hint="finish it: qmigrate upgrade goes on with it",
@@ -211,6 +215,18 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
         raise RefusedError(
             f"run {run.id} has begun to bring writes back into {step.target}, so it can only be finished",
             hint=f"finish it: qmigrate upgrade goes on with it; then {state.name} can be taken forward again",
+        )
+
+
+def _refuse_deleted_again(run: OpenRun, step: GoLive, position: int) -> None:
+    """A way back that has begun to delete where it goes to: what that generation was is in no place any more."""
+    record = run.record(position, "converge")
+    if step.back and record is not None and "deleted_again" in record.facts:
+        raise RefusedError(
+            f"run {run.id} has begun to delete in {step.target}, too, what fixes have deleted since it was left, so it "
+            "can only be finished",
+            hint="finish it: qmigrate upgrade goes on with it; what of that can be given back, qmigrate history "
+            "--deletions lists",
         )
 
 

@@ -10,6 +10,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.model.names import is_own_alias
 from qmigrate.model.plan import Adopt
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.words import quote
 from qmigrate.steps.closing import close_adopt
 from qmigrate.steps.owned import holder, revoke_earlier, swap
 from qmigrate.steps.work import Facts, Phase, Work
@@ -31,10 +32,13 @@ def preflight(step: Adopt, work: Work) -> Facts:
 def _check_name(step: Adopt, work: Work) -> None:
     serving = holder(work)
     if serving != step.target and not (step.alias and serving is None):
+        begun = work.phase != PHASES[0].name
         raise RefusedError(
             f"{work.collection} is served by {serving or 'nothing'} now, and not by {step.target}: another client "
             "moved it",
-            hint="run the command again: it looks anew",
+            hint=f"qmigrate abort {quote(work.collection)} ends this run; then adopt what is there now"
+            if begun
+            else "run the command again: it looks again",
         )
 
 
@@ -68,6 +72,9 @@ def name(step: Adopt, work: Work) -> Facts:
         left = [alias for alias, at in work.store.aliases().items() if at in physicals and is_own_alias(alias, at)]
         if left:
             revoke_earlier(work, physicals, foreign=True)
+    if step.target is not None:
+        # An interruption may lie between the look and here.
+        _check_name(step, work)
     if step.alias and step.target is not None and holder(work) is None:
         swap(work, step.target, [work.collection])
     return {}

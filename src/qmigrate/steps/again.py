@@ -28,6 +28,9 @@ from qmigrate.steps.owned import reach, release
 from qmigrate.steps.work import Work
 from qmigrate.store import portable, records
 
+#: Fact of a way back: how many points it deletes again where it goes to. It is there before the first of them goes.
+BEGUN = "deleted_again"
+
 
 def deleted_since(step: GoLive, work: Work) -> set[PointId]:
     """Ids of the generation that is left which fixes have deleted since it took over, and which it hasn't again.
@@ -66,28 +69,38 @@ def apply(step: GoLive, work: Work) -> JsonObject:
     known = {spaces.of(source): ids}
     spaces.spread(known, work.store, lambda physical: reach(work, physical))
     older = _older(work, target)
+    there = [_there(work, one, known.get(spaces.of(one), set())) for one in older]
+    had = max(int(work.facts(work.phase).get(BEGUN, 0)), len(there[0]))
     # Before the deletion: once they are gone, nobody can tell their other ids any more.
     forget(work, spaces, known, only=[source, *older])
-    file = _kept(work, target, known.get(spaces.of(target), set())) if step.apart else None
-    if file:
-        # From here on points may be in that file alone: an abort would leave nobody to name it.
-        work.note({KEPT: file})
-    gone = [delete(work, one, known.get(spaces.of(one), set())) for one in older]
+    file = _kept(work, target, there[0], had) if step.apart else None
+    if any(there):
+        # From here on an abort would leave them out of a generation that it says is untouched.
+        work.note({BEGUN: had})
+    gone = [delete(work, one, ids) for one, ids in zip(older, there, strict=True)]
     release(work, older[1:])
     if gone[0]:
         kept = "; qmigrate history --deletions has the number that gives them back" if file else ""
         work.progress.say(
             f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
         )
-    count = archive.summary(Path(file)).points if file else gone[0]
-    return {"deleted_again": count, **({KEPT: file} if file else {})} if count else {}
+    count = archive.summary(Path(file)).points if file else had
+    return {BEGUN: count, **({KEPT: file} if file else {})} if count else {}
 
 
-def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:
+def _there(work: Work, physical: str, ids: set[PointId]) -> list[PointId]:
+    """Those of the points that a generation has, in Qdrant's order."""
+    return sorted(work.store.fetch_ids(reach(work, physical), list(ids)), key=records.order_key)
+
+
+def _kept(work: Work, target: str, wanted: list[PointId], had: int) -> str | None:
     """The file with those of the points that are still there; written once, before the first of them goes.
 
+    Args:
+        had: how many there were before an interruption.
+
     Raises:
-        RepairNeededError: it was written, and is not here: another host goes on, or its folder was lost.
+        RepairNeededError: some of them are gone, and their file is not here.
     """
     ledger, address = work.lease.ledger, reach(work, target)
     path = run_file(
@@ -95,14 +108,16 @@ def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:
     )
     if path.is_file() and path.stat().st_size:
         return str(path)
-    if work.facts("converge").get("kept") == str(path) and not path.is_file():
+    if len(wanted) < had and not path.is_file():
         raise RepairNeededError(
-            f"points of {target} are deleted again, and {path}, which they are in, is not here",
+            f"{had - len(wanted):,} points of {target} were deleted again by this run, and {path}, which they are in, "
+            "is not here",
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
             f"if it is lost: {making(path.parent)}touch {quote(path)} says so",
         )
-    work.note({"kept": None})
-    wanted = sorted(work.store.fetch_ids(address, list(ids)), key=records.order_key)
+    if work.facts(work.phase).get(KEPT):
+        # A person has said that it is lost.
+        work.note({KEPT: None})
     if not wanted:
         return None
     live = described(work.store, address)
@@ -124,7 +139,7 @@ def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:
             work.tick()
 
     archive.write(path, header, pages())
-    work.note({"kept": str(path)})
+    work.note({KEPT: str(path)})
     return str(path)
 
 

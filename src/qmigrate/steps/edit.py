@@ -217,6 +217,7 @@ class _Portion:
 
     def change(self) -> dict[str, int]:
         """Look at them, and change what is as it was found, unless that look has grown old."""
+        self._fix.settle(self._hand)
         look, counted = Look(), {"entries": len(self._entries), "changed": 0, "moved": 0, "gone": 0}
         states = self._fix.states(self._entries, writing=True)
         for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
@@ -257,6 +258,7 @@ class _Portion:
         agreed = self._fix.still(there)
         if not agreed or self._fix.looks_again or asked.age < QUICK:
             return agreed
+        self._fix.settle(self._hand)
         states = self._fix.states(agreed, writing=True)
         return [entry for entry, state in zip(agreed, states, strict=True) if state == "before"]
 

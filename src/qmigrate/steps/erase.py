@@ -83,6 +83,8 @@ def change(step: Erase, work: Work) -> Facts:
         return {"changed": 0, "moved": 0, "gone": 0}
     erasure, ids = _erasure(step, work), _ids(work)
     revoke_earlier(work, list(erasure.present))
+    # What was accepted before, and waits to be done, is erased as well.
+    work.store.flush(reach(work, step.target))
     throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
     work.progress.begin(work.collection, "erase", sum(there.values()))
     for physical in erasure.present:
@@ -139,6 +141,7 @@ def verify(step: Erase, work: Work) -> Facts:
         return {"verified": 0}
     erasure, ids = _erasure(step, work), _ids(work)
     work.progress.begin(work.collection, "verify", None)
+    work.store.flush(reach(work, step.target))
     again = 0
     for physical in erasure.present:
         mine = ids.get(erasure.spaces.of(physical), set())
@@ -229,6 +232,9 @@ def _unchanged(work: Work, ids: set[PointId]) -> set[PointId]:
     }
     found = set()
     step, key = work.job.steps[work.step], work.lease.ledger.own_key()
+    if before:
+        # What was accepted may not be there to be read yet.
+        work.store.flush(reach(work, str(step.target)))
     for part in parts(iter(sorted(before, key=records.order_key))):
         points: list[Stored] = work.store.fetch(reach(work, str(step.target)), part)
         found |= {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 from qmigrate.errors import DeniedError, NotFoundError
 from qmigrate.model.names import EpochAlias
@@ -78,7 +79,8 @@ class Undisturbed:
     """Whether nobody else has written to a collection since a barrier; asked right before each write of our own.
 
     For one shard on one node: each of its writes has the id after that of the write before. One that comes between
-    the question and our write shows in the answer to ours, and whoever asks again hears of it.
+    the question and our write shows in the answer to ours, and whoever asks again hears of it. What is accepted and
+    waits to be done has no id yet that could be asked for: :meth:`settle` comes first.
 
     Args:
         name: by which the collection is reached.
@@ -95,6 +97,16 @@ class Undisturbed:
         if self._ids and self._store.operation_ids(self._name) != self._ids:
             self._ids = {}
         return bool(self._ids)
+
+    def settle(self, alias: EpochAlias) -> None:
+        """Have everything done that was accepted before, which the ids of the server don't show; what it was does here.
+
+        A deletion of an id that no point has is one operation, as each of ours is.
+        """
+        if self._ids:
+            self.wrote(self._store.delete(alias, [str(uuid.uuid4())]))
+        else:
+            self._store.flush(alias)
 
     def wrote(self, operation: int | None) -> None:
         """One request of ours is done, and got this id."""

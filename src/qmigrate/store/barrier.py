@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
@@ -30,15 +31,27 @@ def barrier(nodes: Nodes, name: str) -> dict[str, int]:
         StoreError: a node, or a shard of the collection, can't be seen.
     """
     physical, hidden = _meant(nodes, name)
-    field = f"qmigrate_barrier_{uuid.uuid4().hex}"
     found: dict[str, int] = {}
     for node in nodes.watched:
-        waited(node, "DELETE", f"{path_of(name)}/index/{field}")
+        _pass_through(node, name)
         if not hidden:
             found.update(_ids_of(node, physical))
     if not hidden:
         _all_shards_seen(nodes.main, name, found)
     return found
+
+
+def flush(nodes: Nodes, name: str) -> None:
+    """The same writes alone; nodes that haven't heard yet of a name that was made a moment ago are left out."""
+    _pass_through(nodes.main, name)
+    for node in nodes.watched:
+        if node is not nodes.main:
+            with suppress(NotFoundError):
+                _pass_through(node, name)
+
+
+def _pass_through(node: Rest, name: str) -> None:
+    waited(node, "DELETE", f"{path_of(name)}/index/qmigrate_barrier_{uuid.uuid4().hex}")
 
 
 def operation_ids(nodes: Nodes, name: str) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
@@ -193,7 +192,7 @@ class ServerStore:
 
     def flush(self, name: str) -> None:
         """A write that changes nothing, through every shard's queue."""
-        collection.apply(self._main, name, Change("index.drop", f"qmigrate_flush_{uuid.uuid4().hex}"))
+        barrier.flush(self._nodes, name)
 
     def drop_collection(self, permit: Permit) -> None:
         """Delete a physical collection, by one request; no error when it is gone."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from qmigrate.cli.shell import Age, Number, Shell, with_shell
 from qmigrate.cli.values import filter_of, parameters, point_id, value_of
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from qmigrate.commands.fix import Narrow, Review
     from qmigrate.operations import DeletePoints, SyncPayload
     from qmigrate.settings import Settings
+
+#: Options of a deletion that say something beside another one only.
+_BESIDE = {"flag": "soft", "field": "prefix", "age_field": "older_than", "key": "sql", "database": "sql"}
 
 yes = click.option("--yes", is_flag=True, help="Don't ask.")
 reason = click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
@@ -138,6 +142,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     from qmigrate.commands.tenants import ALL, within
 
     settings = shell.settings()
+    _check_beside(given)
     if given["preset"] is None:
         operation = within(settings, _deletion(collection, given), tenant(given))
     else:
@@ -257,6 +262,23 @@ def _sync(settings: Settings, collection: str | None, given: dict[str, Any]) -> 
         **query,
         **said,
     )
+
+
+def _check_beside(given: dict[str, Any]) -> None:
+    """Options that say nothing by themselves, or beside a preset, were to bound what goes, or to mark it only.
+
+    Raises:
+        UsageError: one was typed so.
+    """
+    context = click.get_current_context()
+    for name, other in _BESIDE.items():
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if given["preset"] is not None and name != "flag":
+            raise click.UsageError(f"{option} can't go with --preset: the conditions are those of the preset", context)
+        if not given[other]:
+            raise click.UsageError(f"{option} goes with --{other.replace('_', '-')}", context)
 
 
 def _preset(settings: Settings, collection: str | None, given: dict[str, Any]) -> DeletePoints:

@@ -23,6 +23,7 @@ from qmigrate.model.words import quote
 from qmigrate.ports import Ready, Stored
 from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.export import described, is_ours, run_file
+from qmigrate.steps.fixes.looks import settle
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.fixes.through import Through
 from qmigrate.steps.rekey import IdTable, id_table
@@ -120,6 +121,10 @@ class BringBack:
         """All of a window."""
         return self.window
 
+    def settle(self, hand: Hand) -> None:
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`."""
+        settle(lambda: hand.store.flush(hand.alias))
+
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """As it should be is what the point of the file becomes; else by the digest of the whole point."""
         now, key = self._now([entry.id for entry in entries]), self._place.ledger.own_key()
@@ -140,6 +145,7 @@ class BringBack:
         self._ready = {records.point_id(portable.stored_of(one)): one for one in made}
         if not through.changes:
             return kept
+        settle(lambda: self._place.store.flush(self._place.address))
         return [entry for entry, state in zip(kept, self.states(kept), strict=True) if state == "before"]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:

@@ -1,8 +1,13 @@
-"""How long a look at points is worth something: a change must not come long after it. It looks at nothing itself."""
+"""How long a look at points is worth something: a change must not come long after it. It looks at nothing itself.
+
+Nor is a look worth anything while writes wait that the server has accepted before: who doesn't wait for theirs was
+told that they are safe, and a change that comes behind them in the queue would meet what nobody has looked at.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 #: Seconds after a look in which requests may follow the first one: others write meanwhile.
 WORTH = 5.0
@@ -43,6 +48,20 @@ class Look:
         """
         if self.age > limit:
             raise OldLookError(portion)
+
+
+def settle(flush: Callable[[], object]) -> None:
+    """Have everything done that the server has accepted for a collection: asked right before a look.
+
+    Args:
+        flush: waits for it.
+
+    Raises:
+        OldLookError: it took so long that as much may wait again.
+    """
+    asked = Look()
+    flush()
+    asked.check(WORTH, portion=False)
 
 
 class Pace:

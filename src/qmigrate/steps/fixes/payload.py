@@ -11,6 +11,7 @@ from qmigrate.model.payload_path import picked, roots, selected
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit
+from qmigrate.steps.fixes.looks import settle
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.work import Tick
 from qmigrate.store import records
@@ -46,6 +47,10 @@ class PayloadFix:
     def portion(self) -> int:
         """All of a window."""
         return self.window
+
+    def settle(self, hand: Hand) -> None:
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`."""
+        settle(lambda: hand.store.flush(hand.alias))
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the keys that change."""

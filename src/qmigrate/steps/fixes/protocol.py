@@ -98,6 +98,9 @@ class Fix(Protocol):
         Empty where it needs nothing.
         """
 
+    def settle(self, hand: Hand) -> None:
+        """Asked before each look that is followed by a change: see :func:`~qmigrate.steps.fixes.looks.settle`."""
+
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
         """How each point is now: ``gone``, ``after`` (as it should be), ``before`` (as it was found), ``moved``.
 

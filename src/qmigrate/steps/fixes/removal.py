@@ -21,6 +21,7 @@ from qmigrate.ports import Stored
 from qmigrate.rows import Query, Rows
 from qmigrate.steps.export import described
 from qmigrate.steps.fixes.age import check_times, older_than
+from qmigrate.steps.fixes.looks import settle
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.quiet import Undisturbed, lone_barrier
 from qmigrate.steps.work import Tick
@@ -147,6 +148,11 @@ class Removal:
             },
         )
         return {"points": archive.write(path, header, self._pages(entries, tick)).points, "since": since}
+
+    def settle(self, hand: Hand) -> None:
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; not where ids alone say what goes."""
+        if not self._by_id_alone:
+            settle(lambda: self._undisturbed.settle(hand.alias))
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
         """A point that is gone is as it should be; one that is not what it was is left alone.

@@ -25,6 +25,7 @@ from qmigrate.steps.dropped import AUDIT
 from qmigrate.steps.embed_input import embed_input
 from qmigrate.steps.erasing.spaces import space_of
 from qmigrate.steps.export import described, is_ours
+from qmigrate.steps.fixes.looks import settle
 from qmigrate.steps.fixes.other_ids import OtherIds
 from qmigrate.steps.fixes.protocol import Hand, Place
 from qmigrate.steps.points import check_recorded
@@ -115,6 +116,10 @@ class Retry:
         """All of a window."""
         return self.window
 
+    def settle(self, hand: Hand) -> None:
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`."""
+        settle(lambda: hand.store.flush(hand.alias))
+
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the vectors that are there."""
         live = self._live([entry.id for entry in entries])
@@ -137,6 +142,7 @@ class Retry:
                     self._made.setdefault(identifier, {})[self._now(row)] = value
         made = [entry for entry in entries if entry.id in self._made and entry.id not in failed]
         # Models are slow: a point may have been written, or come back, while its vector was made.
+        settle(lambda: self._place.store.flush(self._place.address))
         live = self._live([entry.id for entry in made])
         return [entry for entry in made if _as_it_was(entry, points[entry.id], live.get(entry.id))]
 
@@ -155,8 +161,10 @@ class Retry:
         for batch in records.batches(ready):
             hand.store.upsert(hand.alias, batch, new_only=True).wait()
             hand.tick()
-        rows = self._rows()
-        self._resolve([(entry.id, row) for entry in entries for row in self._meant(entry, rows)], FILLED)
+        rows, live = self._rows(), self._live(list(back))
+        # One that another client has written in that moment stays as it is, and may lack its vector still.
+        done = [one for one in entries if one.id not in back or _state(one, live.get(one.id)) == "after"]
+        self._resolve([(entry.id, row) for entry in done for row in self._meant(entry, rows)], FILLED)
 
     def audit(self, facts: JsonObject) -> Fixed:
         """It deletes no vector, so its count is 0."""
