@@ -18,7 +18,7 @@ from qmigrate.steps.export import save
 from qmigrate.steps.fill import copy_ranges
 from qmigrate.steps.further import refuse_taken_by
 from qmigrate.steps.gap import makes_room
-from qmigrate.steps.owned import own, refuse_hidden
+from qmigrate.steps.owned import check_same, own, refuse_hidden
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models, try_again
 from qmigrate.steps.preflight import check_build
@@ -266,11 +266,13 @@ def wait_until_ready(work: Work, physical: str) -> None:
 
 
 def maker_of(step: Build, work: Work) -> Maker:
-    """F of a build, checked to be made by the same models as it was begun with.
+    """F of a build, checked to be made by the same models, and of the same collection, as it was begun with.
 
     Raises:
         DriftError: a configured embedder is another one now.
+        RepairNeededError: another client has deleted the source, or made it again.
     """
+    check_same(work, str(step.source))
     source = work.store.describe(str(step.source))
     if source is None:
         raise RepairNeededError(f"{step.source} disappeared during the run")

@@ -16,7 +16,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.steps.base import Entry, PageWriter, left_by, unpack
 from qmigrate.steps.judge import Judge
-from qmigrate.steps.owned import own, reach
+from qmigrate.steps.owned import check_same, own, reach
 from qmigrate.steps.passes import Sides, forgive, keyed, page_of
 from qmigrate.steps.points import Made, Maker, write
 from qmigrate.steps.quiet import (
@@ -273,6 +273,8 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
     before, doubt = known.source + known.target, Doubt(late.doubt, seen)
     work.lease.carry(work.run, work.step, identifier, before, whole + seen, "running", doubt)
     alias = own(work, sides.target)
+    # What was made again while it is read lacks every point that nobody has deleted.
+    check_same(work, sides.source)
     if stored is None:
         work.store.delete(alias, [identifier])
         forgive(sides.maker, [identifier])
