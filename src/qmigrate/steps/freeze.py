@@ -125,10 +125,21 @@ def over(work: Work) -> None:
 
 
 def renew(work: Work, sides: Callable[[], Sides]) -> None:
-    """Right before the swap: prove again when so much time went by that a write may have come through."""
-    frozen = work.frozen
-    if frozen is not None and time.monotonic() - frozen.quiet_at > TOKEN_RETURNS:
-        _proven(work, sides(), time.monotonic() + work.settings.limits.freeze)
+    """Right before the swap: prove again when so much time went by that a write may have come through.
+
+    Raises:
+        RefusedError: the last pass did not end within ``limits.freeze`` this time.
+    """
+    frozen, limit = work.frozen, work.settings.limits.freeze
+    if frozen is None or time.monotonic() - frozen.quiet_at <= TOKEN_RETURNS:
+        return
+    try:
+        _proven(work, sides(), time.monotonic() + limit)
+    except _TooLongError:
+        raise RefusedError(
+            f"{frozen.source} could not be read once more within limits.freeze ({limit:.0f} s) before the name moved",
+            hint="raise limits.freeze in qmigrate.yaml, then run qmigrate upgrade again",
+        ) from None
 
 
 def _proven(work: Work, sides: Sides, deadline: float) -> JsonObject:

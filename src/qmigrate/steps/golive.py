@@ -132,14 +132,17 @@ def swap_names(step: GoLive, work: Work) -> Facts:
 
 def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -> None:
     """The one request, in the way that the place asks for; `serving` has just been seen to have the name."""
+    def renew() -> None:
+        freeze.renew(work, lambda: sides_of(step, work))
+
     if step.place == "gap":
-        gap.move(step, work, names)
+        gap.move(step, work, names, renew)
         return
     if serving != step.source:
         raise _foreign_alias(work, step, serving)
     if step.source is not None:
         check_same(work, step.source)
-        freeze.renew(work, lambda: sides_of(step, work))
+        renew()
     if step.place == "shadow" and not step.back:
         hidden.prepare(work)
     swap(work, str(step.target), names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from qmigrate.errors import RefusedError, StoreError
+from qmigrate.errors import QmigrateError, RefusedError, StoreError
 from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, is_internal
 from qmigrate.model.permit import Permit
 from qmigrate.model.plan import Retire
@@ -52,17 +52,18 @@ def delete(step: Retire, work: Work) -> Facts:
     return _unless_spared(step, work, lambda: _delete(step, work))
 
 
-def delete_plain(work: Work, physical: str, looked: Callable[[], None]) -> None:
+def delete_plain(work: Work, physical: str, looked: Callable[[], None], quiet: Callable[[], None]) -> None:
     """Delete the plain collection of the logical name, behind a proven freeze: only ``gap`` may ask for it.
 
     Args:
         looked: called once it is sure what will be deleted: from then on the name may be taken.
+        quiet: sees, each time before the request, that nothing was written since the proof, or proves again.
 
     Raises:
         RepairNeededError: it is not the collection that was proven.
     """
     check_same(work, physical)
-    _destroy(work, physical, looked)
+    _destroy(work, physical, looked, quiet)
 
 
 def drop_probe(store: Store, name: str) -> bool:
@@ -188,7 +189,13 @@ def _delete(step: Retire, work: Work) -> Facts:
     return gone
 
 
-def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None) -> None:
+def _nothing() -> None:
+    """Nothing has to be done."""
+
+
+def _destroy(
+    work: Work, physical: str, begun: Callable[[], None] = _nothing, quiet: Callable[[], None] = _nothing
+) -> None:
     """Delete a collection: recorded first, sent once under a lease that outlives the request, then looked at.
 
     Nothing makes a server refuse what a process that was paused sends late, so the generation is given up for good
@@ -196,6 +203,7 @@ def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None
 
     Args:
         begun: called once that is recorded: from then on the name may be taken.
+        quiet: called before each request: the one before has been waited for, and a fence lets some writes pass.
     """
     unclear = False
     for attempt in range(DELETE_TRIES):
@@ -205,6 +213,13 @@ def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None
                 return
             # A plain name may have been made again by then, and that one is not what was to be deleted.
             check_same(work, physical)
+        try:
+            quiet()
+        except QmigrateError:
+            # An earlier request may arrive at any time.
+            if unclear and physical not in work.store.physical_names():
+                return
+            raise
         permit = work.lease.begin_deletion(physical, LASTS * work.store.request_timeout)
         begun()
         try:
