@@ -25,7 +25,7 @@ from qmigrate.errors import (
     RefusedError,
 )
 from qmigrate.model.fix import Found
-from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
+from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan, Step
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.model.transform import PointId
@@ -385,9 +385,16 @@ def undo(
             opened,
             lambda world: plan_undo(opened, world, row, overwrite, pace),
             lock_timeout,
-            same=lambda job: any(isinstance(step, GoLive) and step.undoes == log for step in job.steps),
+            same=lambda job: any(_undoes(step, log, overwrite) for step in job.steps),
             names=[str(row.collection)],
         )
+
+
+def _undoes(step: Step, log: int, overwrite: bool) -> bool:
+    """Whether a step takes this very fix back: done again, it would take away what has been written since."""
+    if isinstance(step, GoLive):
+        return step.undoes == log
+    return isinstance(step, EditPoints) and step.edit.get("log") == log and bool(step.edit.get("overwrite")) == overwrite
 
 
 def previews(opened: Session, plan: Plan) -> list[Preview]:
