@@ -66,11 +66,13 @@ def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta:
     limit = work.settings.limits.freeze
     for _ in range(MOST_TRIES):
         approach(work, sides, dict(since) if since is not None else None, delta)
-        begin(work, sides.source, delta)
-        try:
-            return _proven(work, sides, time.monotonic() + limit)
-        except _TooLongError:
-            end(work)
+        # Another collection may have the models for hours: they are waited for before, not while writes are refused.
+        with work.code.turn.of(work, work.tick):
+            begin(work, sides.source, delta)
+            try:
+                return _proven(work, sides, time.monotonic() + limit)
+            except _TooLongError:
+                end(work)
             work.progress.say(f"{sides.source}: not proven within {limit:.0f} s, so it takes writes again for now")
     raise RefusedError(
         f"{sides.source} could not be read within limits.freeze ({limit:.0f} s) while it refused writes; it takes "
