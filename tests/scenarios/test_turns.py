@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 
+import pytest
 from tests.harness import ADD, CREATE
 
+from qmigrate import Embed
 from qmigrate.commands import upgrade
+from qmigrate.errors import StoppedError
 from qmigrate.steps import freeze
+from qmigrate.steps.embed_input import embed_input
 
 
 def test_no_freeze_waits_for_the_models_of_another_collection(deployment, monkeypatch):
@@ -45,3 +50,15 @@ def test_no_freeze_waits_for_the_models_of_another_collection(deployment, monkey
     upgrade.upgrade(deployment.settings())
     assert owners == [True]
     assert len(deployment.contents()) == 20
+
+
+def test_a_stop_while_the_models_are_waited_for_is_about_no_point():
+    """What ends the wait is raised as it is: it is no failure of the payload that was next."""
+
+    @contextmanager
+    def stopped():
+        raise StoppedError("stopped at a checkpoint, as asked", signal_number=2)
+        yield
+
+    with pytest.raises(StoppedError):
+        embed_input(Embed("words", text=str), {}, stopped)
