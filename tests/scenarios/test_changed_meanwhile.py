@@ -49,7 +49,11 @@ def upgrade():
 """
 HELD = RENAME.replace("immediate", "hold")
 #: Behind which call it comes: before the proof of the build, or behind it.
-MOMENTS = {"while it is filled": (build, "copy_ranges"), "behind the proof": (build, "prove")}
+MOMENTS = {
+    "while it is filled": (build, "copy_ranges"),
+    "behind the proof": (build, "prove"),
+    "while it is proven again": (golive, "prove"),
+}
 
 
 @pytest.mark.parametrize("moment", list(MOMENTS))
@@ -74,6 +78,10 @@ def test_a_change_by_another_client_is_not_lost(deployment, monkeypatch, kind, m
 
     with monkeypatch.context() as patch:
         patch.setattr(module, name, changed)
+        # Others write all the time.
+        patch.setattr(golive, "nothing_written", lambda *_, **__: False)
+        patch.setattr(golive, "exact", lambda _: True)
+        patch.setattr(golive, "barrier", lambda *_: {"a shard": 1})
         with pytest.raises(DriftError, match=f"would lose that: {words}") as refused:
             upgrade.upgrade(deployment.settings())
     assert "undo it" in (refused.value.hint or "")
