@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from tests.harness import ADD, INDEX, by_hand, make_point, write
 from tests.scenarios.plain_names import SCHEMA, plain
-from tests.scenarios.test_moved_by_hand import HOLD, cut_at, there
+from tests.scenarios.test_moved_by_hand import HOLD, cut_at, lead, there
 
 from qmigrate import op
 from qmigrate.commands import adopt, fix, upgrade
@@ -146,6 +146,37 @@ def test_points_that_a_collection_lacks_because_it_was_made_again_are_not_delete
     upgrade.upgrade(deployment.settings())
     assert len(there(deployment)[f"{serving(deployment, alias=True)}__g0001"]) == POINTS
     assert set(deployment.contents()) == {901}
+
+
+@pytest.mark.parametrize("writes", ["refuse", "discard", "carry"])
+def test_a_rollback_goes_back_to_no_collection_that_was_made_again(deployment, writes):
+    """The collection that was adopted under an alias is the way back, until an application makes it new."""
+    under_alias(deployment)
+    deployment.revise("0002", ADD.replace("{name}", serving(deployment, alias=True)))
+    upgrade.upgrade(deployment.settings())
+    make_again(deployment)
+    before = there(deployment)
+    with pytest.raises((RefusedError, RepairNeededError)):
+        back.rollback(deployment.settings(), "-1", writes=writes)
+    assert there(deployment) == before
+    assert len(deployment.contents(serving(deployment, alias=True))) == POINTS
+
+
+@pytest.mark.parametrize("phase", ["change", "verify", "close"])
+def test_what_was_begun_in_place_under_an_alias_does_not_go_on_in_another_collection(deployment, monkeypatch, phase):
+    """The alias was put back by hand: the run stops, an abort ends it, and nothing is changed or sealed."""
+    under_alias(deployment)
+    name = serving(deployment, alias=True)
+    deployment.revise("0002", INDEX.replace("{name}", name))
+    with cut_at(monkeypatch, InPlace.kind, phase):
+        upgrade.upgrade(deployment.settings())
+    make_again(deployment)
+    lead(deployment, deployment.name, name=name)
+    for verb in (upgrade.upgrade, back.abort, upgrade.upgrade):
+        with nullcontext() if verb is back.abort else pytest.raises(RepairNeededError):
+            verb(deployment.settings())
+        assert set(deployment.contents()) == {901}
+        assert seal_of(deployment) is None
 
 
 @pytest.mark.parametrize("phase", ["preflight", "change", "verify", "close"])
