@@ -11,11 +11,11 @@ from tests.scenarios.plain_names import SCHEMA, plain
 from tests.scenarios.test_moved_by_hand import HOLD, cut_at, lead, there
 
 from qmigrate import op
-from qmigrate.commands import adopt, fix, upgrade
+from qmigrate.commands import adopt, fix, gc, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.model.plan import Build, EditPoints, GoLive, InPlace, RunCode
-from qmigrate.steps import build
+from qmigrate.steps import build, retire
 
 POINTS = 40
 CALL = """
@@ -159,6 +159,37 @@ def test_a_rollback_goes_back_to_no_collection_that_was_made_again(deployment, w
     with pytest.raises((RefusedError, RepairNeededError)):
         back.rollback(deployment.settings(), "-1", writes=writes)
     assert there(deployment) == before
+    assert len(deployment.contents(serving(deployment, alias=True))) == POINTS
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_a_deletion_that_is_finished_later_does_not_reach_what_was_made_again(deployment, monkeypatch, discard):
+    """The collection that was adopted under an alias is collected; killed behind its deletion, the name is used again."""
+    under_alias(deployment)
+    deployment.revise("0002", ADD.replace("{name}", serving(deployment, alias=True)))
+    upgrade.upgrade(deployment.settings())
+    real = retire._destroy
+
+    def dies(*given):
+        real(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retire, "_destroy", dies)
+        with pytest.raises(KeyboardInterrupt):
+            gc.gc(deployment.settings(), now=True, generations=[deployment.name], discard_writes=discard)
+    store = deployment.store()
+    store.create_collection(deployment.name, SCHEMA, seal=None, defer_index=False)
+    write(store, deployment.name, [make_point(900)])
+    store.close()
+    upgrade.upgrade(deployment.settings())
+    gc.gc(deployment.settings())
+    store = deployment.store()
+    found = store.describe(deployment.name)
+    store.close()
+    assert found is not None
+    assert "write_rate_limit" not in (found.schema.config.get("strict_mode_config") or {}), "it takes writes"
+    assert set(deployment.contents()) == {901}
     assert len(deployment.contents(serving(deployment, alias=True))) == POINTS
 
 

@@ -16,7 +16,7 @@ from qmigrate.steps.download import export_snapshot
 from qmigrate.steps.dropped import forget_unborn
 from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.left import check_again, check_left, forget
-from qmigrate.steps.owned import check_same, own, release
+from qmigrate.steps.owned import check_same, is_same, own, release
 from qmigrate.steps.shadow import is_over_and_there
 from qmigrate.steps.superseded import drop_snapshot, refuse_last_copy, refuse_written
 from qmigrate.steps.work import Facts, Phase, Work
@@ -262,7 +262,13 @@ def _refuse_foreign(step: Retire, work: Work) -> None:
 
 
 def _is_there(step: Retire, work: Work) -> bool:
-    return step.target in work.store.physical_names()
+    """Whether the generation is there: one that applications have named may be gone, and made again by them.
+
+    What has the logical name itself is told apart by that: see :func:`_hidden_by`.
+    """
+    if step.target not in work.store.physical_names():
+        return False
+    return step.target == work.collection or is_same(work, step.target)
 
 
 def _address(work: Work, physical: str) -> str:
@@ -316,7 +322,7 @@ def _read_back(step: Retire, work: Work, hidden_by: str | None) -> None:
         nodes = work.store.aliases_of_nodes()
         left_over = any(step.target in aliases.values() for aliases in nodes)
         serves = all(aliases.get(step.target) == hidden_by for aliases in nodes)
-        if serves and not left_over and step.target not in work.store.physical_names():
+        if serves and not left_over and not _is_there(step, work):
             break
         if time.monotonic() > deadline:
             raise StoreError(
