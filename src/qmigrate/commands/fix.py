@@ -394,7 +394,9 @@ def _undoes(step: Step, log: int, overwrite: bool) -> bool:
     """Whether a step takes this very fix back: done again, it would take away what has been written since."""
     if isinstance(step, GoLive):
         return step.undoes == log
-    return isinstance(step, EditPoints) and step.edit.get("log") == log and bool(step.edit.get("overwrite")) == overwrite
+    if not isinstance(step, EditPoints) or step.edit.get("log") != log:
+        return False
+    return bool(step.edit.get("overwrite")) == overwrite
 
 
 def previews(opened: Session, plan: Plan) -> list[Preview]:
