@@ -133,7 +133,9 @@ def renew(work: Work, sides: Callable[[], Sides]) -> None:
         RefusedError: the last pass did not end within ``limits.freeze`` this time.
     """
     frozen, limit = work.frozen, work.settings.limits.freeze
-    if frozen is None or time.monotonic() - frozen.quiet_at <= TOKEN_RETURNS:
+    # In local mode nothing is refused, but nobody else can write: unless the application has lent its client.
+    fresh = frozen is not None and time.monotonic() - frozen.quiet_at <= TOKEN_RETURNS
+    if frozen is None or (fresh and not work.store.capabilities.shared):
         return
     try:
         _proven(work, sides(), time.monotonic() + limit)

@@ -95,7 +95,7 @@ def _converge(step: GoLive, work: Work) -> Facts:
     now = barrier(work.store, step.source)
     quiet = nothing_written(work, proof.get("source_ids"), now, delta=delta_of(work))
     # Without ids nothing can be said; what is written from the proof on is found by the sweep, which then reads all.
-    unknown = (not now or not exact(work)) and not work.store.capabilities.local
+    unknown = (not now or not exact(work)) and not work.store.capabilities.alone
     if proof.get("epoch") == work.lease.epoch and (quiet or unknown):
         # The sweep compares with the newest barrier: this one moved the ids too.
         return {"source_ids": dict(now)}

@@ -341,7 +341,7 @@ def _list_unproven(
     carried, writes = carries
     if not carried:
         return
-    if not work.store.capabilities.local:
+    if not work.store.capabilities.alone:
         now = barrier(work.store, reach(work, sides.target))
         moved = moved_in_all(since, now) if since is not None and exact(work) else None
         if moved is None or moved != len(now) * delta_of(work) + writes:
