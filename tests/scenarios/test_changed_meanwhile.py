@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import pytest
 from tests.harness import ADD, CREATE, by_hand, make_point, write
+from tests.harness import INDEX as KIND
 from tests.scenarios.cli import left
 from tests.scenarios.plain_names import SCHEMA, plain
+from tests.scenarios.test_moved_by_hand import cut_at
 
 from qmigrate import op
 from qmigrate.commands import cutover, fix, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import DriftError, RepairNeededError
+from qmigrate.model.plan import Build, GoLive, InPlace
 from qmigrate.model.schema import Change
 from qmigrate.steps import build, call, edit, golive, inplace
 from qmigrate.steps.preflight import SOURCE
@@ -46,7 +49,11 @@ def upgrade():
 """
 HELD = RENAME.replace("immediate", "hold")
 #: Behind which call it comes: before the proof of the build, or behind it.
-MOMENTS = {"while it is filled": (build, "copy_ranges"), "behind the proof": (build, "prove")}
+MOMENTS = {
+    "while it is filled": (build, "copy_ranges"),
+    "behind the proof": (build, "prove"),
+    "while it is proven again": (golive, "prove"),
+}
 
 
 @pytest.mark.parametrize("moment", list(MOMENTS))
@@ -71,6 +78,10 @@ def test_a_change_by_another_client_is_not_lost(deployment, monkeypatch, kind, m
 
     with monkeypatch.context() as patch:
         patch.setattr(module, name, changed)
+        # Others write all the time.
+        patch.setattr(golive, "nothing_written", lambda *_, **__: False)
+        patch.setattr(golive, "exact", lambda _: True)
+        patch.setattr(golive, "barrier", lambda *_: {"a shard": 1})
         with pytest.raises(DriftError, match=f"would lose that: {words}") as refused:
             upgrade.upgrade(deployment.settings())
     assert "undo it" in (refused.value.hint or "")
@@ -81,6 +92,44 @@ def test_a_change_by_another_client_is_not_lost(deployment, monkeypatch, kind, m
     upgrade.upgrade(deployment.settings())
     assert serves(deployment) == f"{deployment.name}__g0002"
     assert len(deployment.contents()) == POINTS
+
+
+#: Where an upgrade of two revisions is stopped, with the first of them: before the build of the second one has looked.
+STOPS = {
+    "before its first look": (None, Build.kind, "preflight"),
+    "behind another build": (ADD, GoLive.kind, "close"),
+    "behind a change in place": (KIND, InPlace.kind, "close"),
+}
+
+
+@pytest.mark.parametrize("stop", list(STOPS))
+@pytest.mark.parametrize("kind", list(CHANGES))
+def test_a_change_behind_the_plan_is_not_lost(deployment, monkeypatch, kind, stop):
+    """The plan knows nothing of it: the run ends, and the same command plans again and takes it along."""
+    if kind not in KEPT and "path" in deployment.qdrant:
+        pytest.skip("local mode keeps no payload index")
+    first, *place = STOPS[stop]
+    deployment.extra["rebuild"] = {"fuse": False}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(POINTS)
+    if first is not None:
+        deployment.revise("0002", first)
+    deployment.revise("0003", ADD.replace('"b"', '"c"'))
+    with cut_at(monkeypatch, *place):
+        upgrade.upgrade(deployment.settings())
+    change, words = CHANGES[kind]
+    by_another(deployment, serves(deployment), change)
+    with pytest.raises(DriftError, match=f"would lose that: {words}"):
+        upgrade.upgrade(deployment.settings())
+    upgrade.upgrade(deployment.settings())
+    assert deployment.row().pending == ()
+    store = deployment.store()
+    found = store.describe(deployment.name).schema
+    store.close()
+    assert kind not in ("vector", "index") or change.name in {**found.vectors, **found.indexes}
+    assert kind != "metadata" or found.config["metadata"] == change.after
 
 
 #: What comes before the build in the same upgrade, and the settings: what it leaves in the source, no plan knows.

@@ -8,12 +8,14 @@ import threading
 
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
-from tests.harness import CREATE, Deployment, in_threads
+from tests.harness import ADD, CREATE, Deployment, in_threads
+from tests.scenarios.plain_names import plain
 
 from qmigrate import ensure, expect, op
 from qmigrate import fix as program
-from qmigrate.commands import adopt, status, upgrade
+from qmigrate.commands import adopt, rollback, status, upgrade
 from qmigrate.errors import ConfigError, LeaseHeldError, StoreError, UsageError
+from qmigrate.steps import gap, golive
 from qmigrate.store import faults
 from qmigrate.store.local import LocalStore
 
@@ -217,3 +219,46 @@ def test_a_client_that_only_its_own_thread_may_use():
     found = faults.of_local(sqlite3.ProgrammingError("SQLite objects created in a thread can only be used in that same thread."), "x")
     assert isinstance(found, StoreError)
     assert "force_disable_check_same_thread=True" in found.hint
+
+
+@pytest.mark.parametrize("back_again", [False, True], ids=["forth", "back"])
+def test_what_the_application_writes_while_the_name_moves_is_not_lost(made, client, monkeypatch, back_again):
+    """Its event loop goes on meanwhile, in local mode by the very client that is lent: all of it is found and carried."""
+    settings = made.settings().with_client(client)
+    made.revise("0003", ADD)
+    if back_again:
+        upgrade.upgrade(settings)
+    real = golive.swap
+
+    def late(work, target, names):
+        client.upsert(made.name, [models.PointStruct(id=77, vector={"a": [1.0] * 8}, payload={"text": "late"})])
+        client.delete(made.name, [3])
+        real(work, target, names)
+
+    monkeypatch.setattr(golive, "swap", late)
+    if back_again:
+        rollback.rollback(settings, "0002", writes="carry")
+    else:
+        upgrade.upgrade(settings)
+    found = {point.id for point in client.scroll(made.name, limit=100)[0]}
+    assert (77 in found, 3 in found) == (True, False)
+    assert made.name in {one.alias_name for one in client.get_aliases().aliases}
+
+
+def test_what_the_application_writes_before_its_plain_collection_goes_is_not_lost(tmp_path, monkeypatch):
+    """Local mode refuses no write meanwhile: what came since the proof is in what takes the name."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
+    plain(made)
+    made.revise("0002", ADD)
+    client = QdrantClient(**where(made))
+    real = gap.own_pairs
+
+    def late(work, target, names):
+        client.upsert(made.name, [models.PointStruct(id=777, vector={"a": [1.0] * 8}, payload={"text": "late"})])
+        return real(work, target, names)
+
+    monkeypatch.setattr(gap, "own_pairs", late)
+    upgrade.upgrade(made.settings().with_client(client))
+    (found,) = client.retrieve(made.name, [777], with_vectors=True)
+    assert set(found.vector) == {"a", "b"}
+    client.close()

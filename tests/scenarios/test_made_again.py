@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 from tests.harness import ADD, INDEX, by_hand, make_point, write
 from tests.scenarios.plain_names import SCHEMA, plain
-from tests.scenarios.test_moved_by_hand import HOLD, cut_at, there
+from tests.scenarios.test_moved_by_hand import HOLD, cut_at, lead, there
 
 from qmigrate import op
-from qmigrate.commands import fix, upgrade
+from qmigrate.commands import adopt, fix, gc, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import RefusedError, RepairNeededError
-from qmigrate.model.plan import EditPoints, GoLive, InPlace, RunCode
+from qmigrate.model.plan import Build, EditPoints, GoLive, InPlace, RunCode
+from qmigrate.steps import build, retire
 
 POINTS = 40
 CALL = """
@@ -36,6 +38,33 @@ def make_again(made) -> None:
     store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
     write(store, made.name, [make_point(900)])
     store.close()
+
+
+def made_again_beside(store, name: str) -> None:
+    """The same through a store that is open already."""
+    store.drop_collection(by_hand(name))
+    store.create_collection(name, SCHEMA, seal=None, defer_index=False)
+    write(store, name, [make_point(900)])
+
+
+def plain_one(made) -> None:
+    """A plain collection at 0001."""
+    plain(made, POINTS)
+
+
+def serving(made, *, alias: bool) -> str:
+    """The logical name."""
+    return f"{made.name}_live" if alias else made.name
+
+
+def under_alias(made) -> None:
+    """A plain collection that was adopted under another name."""
+    store = made.store()
+    store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+    write(store, made.name, [make_point(number) for number in range(POINTS)])
+    store.close()
+    adopt.adopt(made.settings(), made.name, alias=serving(made, alias=True))
+    made.last = next(path.name.split("_")[0] for path in (made.root / "qdrant_migrations" / "versions").glob("*.py"))
 
 
 def seal_of(made):
@@ -69,6 +98,116 @@ def test_the_only_copy_of_its_points_stays(deployment, monkeypatch, body):
     store.close()
     back.abort(deployment.settings())
     assert list(there(deployment)) == [deployment.name]
+
+
+@pytest.mark.parametrize("phase", ["fill", "index", "converge", "quality"])
+@pytest.mark.parametrize("alias", [False, True], ids=["plain", "alias"])
+def test_a_build_does_not_make_the_only_copy_equal_to_another_collection(deployment, monkeypatch, phase, alias):
+    """It is interrupted at any of its phases: what it has built so far keeps every point, whatever is called next."""
+    settings = under_alias if alias else plain_one
+    settings(deployment)
+    deployment.revise("0002", ADD.replace("{name}", serving(deployment, alias=alias)))
+    with cut_at(monkeypatch, Build.kind, phase):
+        upgrade.upgrade(deployment.settings(), allow_gap=True)
+    make_again(deployment)
+    before = there(deployment)
+    for verb in (partial(upgrade.upgrade, allow_gap=True), back.abort):
+        if phase != "fill" or verb is not back.abort:
+            with pytest.raises((RefusedError, RepairNeededError)):
+                verb(deployment.settings())
+            assert there(deployment) == before
+
+
+def test_a_pass_stops_where_its_source_is_made_again_under_it(deployment, monkeypatch):
+    """What the new one lacks is not deleted in what was built, though the pass had begun with the old one."""
+    plain_one(deployment)
+    deployment.revise("0002", ADD)
+    original = build.prove
+
+    def proven(work, sides, **more):
+        make_again(deployment) if not work.store.capabilities.local else made_again_beside(work.store, deployment.name)
+        return original(work, sides, **more)
+
+    monkeypatch.setattr(build, "prove", proven)
+    with pytest.raises(RepairNeededError, match="deleted and made again"):
+        upgrade.upgrade(deployment.settings(), allow_gap=True)
+    assert len(there(deployment)[f"{deployment.name}__g0001"]) == POINTS
+
+
+def test_points_that_a_collection_lacks_because_it_was_made_again_are_not_deleted_in_what_serves(
+    deployment, monkeypatch
+):
+    """The name of an adopted collection is an alias; its own name is used on, behind a swap that was interrupted."""
+    under_alias(deployment)
+    deployment.revise("0002", ADD.replace("{name}", serving(deployment, alias=True)))
+    with cut_at(monkeypatch, GoLive.kind, "sweep"):
+        upgrade.upgrade(deployment.settings())
+    make_again(deployment)
+    upgrade.upgrade(deployment.settings())
+    assert len(there(deployment)[f"{serving(deployment, alias=True)}__g0001"]) == POINTS
+    assert set(deployment.contents()) == {901}
+
+
+@pytest.mark.parametrize("writes", ["refuse", "discard", "carry"])
+def test_a_rollback_goes_back_to_no_collection_that_was_made_again(deployment, writes):
+    """The collection that was adopted under an alias is the way back, until an application makes it new."""
+    under_alias(deployment)
+    deployment.revise("0002", ADD.replace("{name}", serving(deployment, alias=True)))
+    upgrade.upgrade(deployment.settings())
+    make_again(deployment)
+    before = there(deployment)
+    with pytest.raises((RefusedError, RepairNeededError)):
+        back.rollback(deployment.settings(), "-1", writes=writes)
+    assert there(deployment) == before
+    assert len(deployment.contents(serving(deployment, alias=True))) == POINTS
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_a_deletion_that_is_finished_later_does_not_reach_what_was_made_again(deployment, monkeypatch, discard):
+    """The collection that was adopted under an alias is collected; killed behind its deletion, the name is used again."""
+    under_alias(deployment)
+    deployment.revise("0002", ADD.replace("{name}", serving(deployment, alias=True)))
+    upgrade.upgrade(deployment.settings())
+    real = retire._destroy
+
+    def dies(*given):
+        real(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retire, "_destroy", dies)
+        with pytest.raises(KeyboardInterrupt):
+            gc.gc(deployment.settings(), now=True, generations=[deployment.name], discard_writes=discard)
+    store = deployment.store()
+    store.create_collection(deployment.name, SCHEMA, seal=None, defer_index=False)
+    write(store, deployment.name, [make_point(900)])
+    store.close()
+    upgrade.upgrade(deployment.settings())
+    gc.gc(deployment.settings())
+    store = deployment.store()
+    found = store.describe(deployment.name)
+    store.close()
+    assert found is not None
+    assert "write_rate_limit" not in (found.schema.config.get("strict_mode_config") or {}), "it takes writes"
+    assert set(deployment.contents()) == {901}
+    assert len(deployment.contents(serving(deployment, alias=True))) == POINTS
+
+
+@pytest.mark.parametrize("phase", ["change", "verify", "close"])
+def test_what_was_begun_in_place_under_an_alias_does_not_go_on_in_another_collection(deployment, monkeypatch, phase):
+    """The alias was put back by hand: the run stops, an abort ends it, and nothing is changed or sealed."""
+    under_alias(deployment)
+    name = serving(deployment, alias=True)
+    deployment.revise("0002", INDEX.replace("{name}", name))
+    with cut_at(monkeypatch, InPlace.kind, phase):
+        upgrade.upgrade(deployment.settings())
+    make_again(deployment)
+    lead(deployment, deployment.name, name=name)
+    for verb in (upgrade.upgrade, back.abort, upgrade.upgrade):
+        with nullcontext() if verb is back.abort else pytest.raises(RepairNeededError):
+            verb(deployment.settings())
+        assert set(deployment.contents()) == {901}
+        assert seal_of(deployment) is None
 
 
 @pytest.mark.parametrize("phase", ["preflight", "change", "verify", "close"])

@@ -15,8 +15,8 @@ from qmigrate import steps
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
 from qmigrate.errors import ConflictError, QmigrateError, RefusedError, RepairNeededError
-from qmigrate.model.names import PROBE_PREFIX, old_alias
-from qmigrate.steps import golive
+from qmigrate.model.names import PROBE_PREFIX, is_own_alias, old_alias
+from qmigrate.steps import freeze, golive
 from qmigrate.store.faults import TransientError
 from qmigrate.store.server import ServerStore
 
@@ -371,3 +371,58 @@ def test_a_deletion_whose_answer_was_lost_is_not_sent_to_what_was_made_again_sin
     store.close()
     upgrade.upgrade(made.settings(), allow_gap=True)
     assert made.contents().keys() == before.keys()
+
+
+@pytest.mark.server
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+@pytest.mark.parametrize("plain_names", ["auto", "gap"])
+def test_what_passes_the_fence_before_a_deletion_is_sent_again_is_not_deleted(deployment, monkeypatch, plain_names):
+    """The first request is lost; a minute later the fence lets one write pass: it is in what takes the name."""
+    made = deployment
+    made.extra["rebuild"] = {"plain_names": plain_names}
+    made.__post_init__()
+    plain(made)
+    made.revise("0002", ADD)
+    kind = type_of(made)
+    real, sent = kind.drop_collection, []
+
+    def lost(self, permit):
+        if permit.physical == made.name:
+            sent.append(permit)
+            if len(sent) == 1:
+                passes(self, made.name)
+                raise TransientError("no answer", unknown=True)
+        real(self, permit)
+
+    monkeypatch.setattr(kind, "drop_collection", lost)
+    monkeypatch.setattr(kind, "hides_collections", lambda _: False)
+    # What is waited for is not waited for here.
+    monkeypatch.setattr(freeze, "TOKEN_RETURNS", -1.0)
+    if plain_names == "auto":
+        # A server that refuses such an alias, as some do.
+        refuses_to_hide(kind, monkeypatch, made.name)
+    upgrade.upgrade(made.settings(), allow_gap=True)
+    assert len(sent) == 2
+    assert 7778 in made.contents()
+    assert "b" in made.contents()[7778][1]
+
+
+def passes(store, name: str) -> None:
+    """One write of a client, as after a minute behind the fence."""
+    alias = next(one for one, physical in store.aliases().items() if is_own_alias(one, physical) and physical == name)
+    store.lift_fence(alias, {})
+    write(store, name, [make_point(7777)])
+    store.fence(alias)
+
+
+def refuses_to_hide(kind: type, monkeypatch, name: str) -> None:
+    """No alias takes the name of a collection that is there."""
+    real = kind.rename_aliases
+
+    def refused(self, pairs, drop=()):
+        if name in self.physical_names() and name in [new for _, new in pairs]:
+            raise ConflictError("there is a collection of that name")
+        real(self, pairs, drop)
+
+    monkeypatch.setattr(kind, "rename_aliases", refused)

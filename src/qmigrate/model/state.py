@@ -40,6 +40,7 @@ class Capabilities:
         peers: number of nodes that the server says it has, 1 without cluster mode; 0 where it doesn't tell.
         prefixes: filters may ask for texts that begin with something, by an index that is made for it.
         silent: why nodes that were named gave no answer, one line each; only what reads goes on without them.
+        shared: in local mode, the application has lent its own open client, and may go on writing by it.
     """
 
     local: bool
@@ -53,6 +54,12 @@ class Capabilities:
     peers: int = 1
     prefixes: bool = False
     silent: tuple[str, ...] = ()
+    shared: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else can write: the lock of the folder sees to that, unless its client is lent."""
+        return self.local and not self.shared
 
     @property
     def several(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from qmigrate.errors import RefusedError
+from qmigrate.model.names import is_made
 from qmigrate.model.plan import (
     BROUGHT,
     KEPT,
@@ -105,9 +106,9 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
 
 
 def _was_made_again(state: CollectionState, world: World, physical: str) -> bool:
-    """Whether a plain collection is not the one that the run has worked on: nothing of that is in it."""
+    """Whether an application's collection is not the one that the run has worked on: nothing of that is in it."""
     row = state.generation(physical)
-    if state.live is None or row is None or (state.kind, state.physical, physical) != ("plain", physical, state.name):
+    if state.live is None or row is None or state.physical != physical or is_made(physical):
         return False
     seal = state.live.seal or {}
     return (seal.get("ledger"), seal.get("generation")) != (world.ledger_id, row.number)

@@ -18,17 +18,17 @@ from qmigrate.steps.export import save
 from qmigrate.steps.fill import copy_ranges
 from qmigrate.steps.further import refuse_taken_by
 from qmigrate.steps.gap import makes_room
-from qmigrate.steps.owned import own, refuse_hidden
+from qmigrate.steps.owned import check_same, own, refuse_hidden
 from qmigrate.steps.passes import Sides
 from qmigrate.steps.points import Maker, check_models, try_again
-from qmigrate.steps.preflight import check_build
+from qmigrate.steps.preflight import SOURCE, check_build
 from qmigrate.steps.proof import prove
 from qmigrate.steps.quality import gates_of, measure_quality
 from qmigrate.steps.quiet import barrier, delta_of, measure
 from qmigrate.steps.ranges import borders
 from qmigrate.steps.sample import copy_sample
 from qmigrate.steps.shadow import HELD_BACK, recognise, record, seal, without_held_back
-from qmigrate.steps.unchanged import check_built
+from qmigrate.steps.unchanged import check_built, check_planned
 from qmigrate.steps.unmade import is_unmade, unmake
 from qmigrate.steps.work import Facts, Phase, Work, transform_of
 from qmigrate.store.faults import RefusedRequestError, TransientError
@@ -50,7 +50,12 @@ def preflight(step: Build, work: Work) -> Facts:
 
 
 def _check(step: Build, work: Work) -> Facts:
-    return restore.preflight(step, work) if step.fill == "restore" else check_build(step, work)
+    if step.fill == "restore":
+        return restore.preflight(step, work)
+    facts = check_build(step, work)
+    if SOURCE in facts:
+        check_planned(step, facts[SOURCE], work)
+    return facts
 
 
 def snapshot(step: Build, work: Work) -> Facts:
@@ -266,11 +271,13 @@ def wait_until_ready(work: Work, physical: str) -> None:
 
 
 def maker_of(step: Build, work: Work) -> Maker:
-    """F of a build, checked to be made by the same models as it was begun with.
+    """F of a build, checked to be made by the same models, and of the same collection, as it was begun with.
 
     Raises:
         DriftError: a configured embedder is another one now.
+        RepairNeededError: another client has deleted the source, or made it again.
     """
+    check_same(work, str(step.source))
     source = work.store.describe(str(step.source))
     if source is None:
         raise RepairNeededError(f"{step.source} disappeared during the run")

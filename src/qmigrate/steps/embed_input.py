@@ -34,11 +34,11 @@ def _called(
     function: Callable[[Payload], Any], payload: Payload, alone: Callable[[], AbstractContextManager[object]]
 ) -> Any:
     name = getattr(function, "__name__", "?")
-    try:
-        with alone():
+    with alone():
+        try:
             found = function(payload)
-    except Exception as error:  # whatever the user's code raises is about this point
-        return Failure(0, "read", f"{name} failed for its payload: {type(error).__name__}: {error}")
+        except Exception as error:  # whatever the user's code raises is about this point; a stop while waiting is not
+            return Failure(0, "read", f"{name} failed for its payload: {type(error).__name__}: {error}")
     if found is None or (isinstance(found, str | bytes) and not found.strip()):
         return None
     if not isinstance(found, str | bytes):

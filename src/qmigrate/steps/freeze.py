@@ -66,11 +66,13 @@ def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta:
     limit = work.settings.limits.freeze
     for _ in range(MOST_TRIES):
         approach(work, sides, dict(since) if since is not None else None, delta)
-        begin(work, sides.source, delta)
-        try:
-            return _proven(work, sides, time.monotonic() + limit)
-        except _TooLongError:
-            end(work)
+        # Another collection may have the models for hours: they are waited for before, not while writes are refused.
+        with work.code.turn.of(work, work.tick):
+            begin(work, sides.source, delta)
+            try:
+                return _proven(work, sides, time.monotonic() + limit)
+            except _TooLongError:
+                end(work)
             work.progress.say(f"{sides.source}: not proven within {limit:.0f} s, so it takes writes again for now")
     raise RefusedError(
         f"{sides.source} could not be read within limits.freeze ({limit:.0f} s) while it refused writes; it takes "
@@ -125,10 +127,23 @@ def over(work: Work) -> None:
 
 
 def renew(work: Work, sides: Callable[[], Sides]) -> None:
-    """Right before the swap: prove again when so much time went by that a write may have come through."""
-    frozen = work.frozen
-    if frozen is not None and time.monotonic() - frozen.quiet_at > TOKEN_RETURNS:
-        _proven(work, sides(), time.monotonic() + work.settings.limits.freeze)
+    """Right before the swap: prove again when so much time went by that a write may have come through.
+
+    Raises:
+        RefusedError: the last pass did not end within ``limits.freeze`` this time.
+    """
+    frozen, limit = work.frozen, work.settings.limits.freeze
+    # In local mode nothing is refused, but nobody else can write: unless the application has lent its client.
+    fresh = frozen is not None and time.monotonic() - frozen.quiet_at <= TOKEN_RETURNS
+    if frozen is None or (fresh and not work.store.capabilities.shared):
+        return
+    try:
+        _proven(work, sides(), time.monotonic() + limit)
+    except _TooLongError:
+        raise RefusedError(
+            f"{frozen.source} could not be read once more within limits.freeze ({limit:.0f} s) before the name moved",
+            hint="raise limits.freeze in qmigrate.yaml, then run qmigrate upgrade again",
+        ) from None
 
 
 def _proven(work: Work, sides: Sides, deadline: float) -> JsonObject:

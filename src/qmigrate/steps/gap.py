@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from qmigrate.errors import ConflictError, NotFoundError, QmigrateError, RepairNeededError, StoreError
+from qmigrate.errors import ConflictError, NotFoundError, RepairNeededError, StoreError
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.words import quote
-from qmigrate.steps.owned import own, own_pairs, refuse_begun, refuse_hidden
+from qmigrate.steps.owned import holder, own, own_pairs, refuse_begun, refuse_hidden
 from qmigrate.steps.retire import delete_plain
 from qmigrate.steps.unserved import check_unserved
 from qmigrate.steps.work import Work
@@ -43,8 +43,12 @@ def is_open(step: GoLive, work: Work) -> bool:
     )
 
 
-def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
-    """Further aliases first, without a gap; then the plain collection goes and its name is taken."""
+def move(step: GoLive, work: Work, names: Sequence[str], renew: Callable[[], None]) -> None:
+    """Further aliases first, without a gap; then the plain collection goes and its name is taken.
+
+    Args:
+        renew: proves again where the freeze is so old that a write may have passed since.
+    """
     target, source = str(step.target), str(step.source)
     further = [name for name in names if name != work.collection]
     refuse_begun(work, target)
@@ -61,7 +65,7 @@ def move(step: GoLive, work: Work, names: Sequence[str]) -> None:
     if work.frozen is not None:
         work.frozen.watch.finish_gap(pairs[:1])
     started = time.monotonic()
-    _delete_and_take(step, work, pairs[:1])
+    _delete_and_take(step, work, pairs[:1], renew)
     gap = round((time.monotonic() - started) * 1000, 1)
     work.note({"gap_milliseconds": gap})
     work.progress.say(f"{work.collection}: the name was away for at most {gap} ms")
@@ -131,17 +135,25 @@ def _refuse_taken_again(work: Work, source: str) -> None:
         )
 
 
-def _delete_and_take(step: GoLive, work: Work, pairs: Sequence[tuple[EpochAlias, str]]) -> None:
+def _delete_and_take(
+    step: GoLive, work: Work, pairs: Sequence[tuple[EpochAlias, str]], renew: Callable[[], None]
+) -> None:
     """A server that refuses such an alias while the collection is there is asked again and again from beside."""
     source = str(step.source)
     refuses = work.settings.rebuild.plain_names == "auto"
-    failed: list[QmigrateError] = []
-    looked = threading.Event()
+    failed: list[BaseException] = []
+    looked, taking = threading.Event(), threading.Lock()
+
+    def quiet() -> None:
+        with taking:
+            # Once the name has moved, what serves takes the writes, and must not be made equal to anything.
+            if holder(work) == source:
+                renew()
 
     def delete() -> None:
         try:
-            delete_plain(work, source, looked.set)
-        except QmigrateError as error:
+            delete_plain(work, source, looked.set, quiet)
+        except BaseException as error:
             failed.append(error)
         finally:
             looked.set()
@@ -157,7 +169,8 @@ def _delete_and_take(step: GoLive, work: Work, pairs: Sequence[tuple[EpochAlias,
             # Where a server lets an alias hide a collection, it would hide that one.
             refuse_made_again(step, work)
         try:
-            work.store.rename_aliases(pairs)
+            with taking:
+                work.store.rename_aliases(pairs)
         except (ConflictError, StoreError) as error:
             if isinstance(error, NotFoundError):
                 raise

@@ -66,6 +66,9 @@ def converge(step: GoLive, work: Work) -> Facts:
     if step.back and step.source is not None and step.target is not None and not _is_live(step, work):
         deleted = again.apply(step, work)
     facts = _converge(step, work)
+    if not step.back and facts.get("report") is not None:
+        # A pass over a big collection that others write to takes long, and the name moves next.
+        unchanged.check_golive(step, work)
     return {**facts, **deleted}
 
 
@@ -94,7 +97,7 @@ def _converge(step: GoLive, work: Work) -> Facts:
     now = barrier(work.store, step.source)
     quiet = nothing_written(work, proof.get("source_ids"), now, delta=delta_of(work))
     # Without ids nothing can be said; what is written from the proof on is found by the sweep, which then reads all.
-    unknown = (not now or not exact(work)) and not work.store.capabilities.local
+    unknown = (not now or not exact(work)) and not work.store.capabilities.alone
     if proof.get("epoch") == work.lease.epoch and (quiet or unknown):
         # The sweep compares with the newest barrier: this one moved the ids too.
         return {"source_ids": dict(now)}
@@ -134,14 +137,17 @@ def swap_names(step: GoLive, work: Work) -> Facts:
 
 def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -> None:
     """The one request, in the way that the place asks for; `serving` has just been seen to have the name."""
+    def renew() -> None:
+        freeze.renew(work, lambda: sides_of(step, work))
+
     if step.place == "gap":
-        gap.move(step, work, names)
+        gap.move(step, work, names, renew)
         return
     if serving != step.source:
         raise _foreign_alias(work, step, serving)
     if step.source is not None:
         check_same(work, step.source)
-        freeze.renew(work, lambda: sides_of(step, work))
+        renew()
     if step.place == "shadow" and not step.back:
         hidden.prepare(work)
     swap(work, str(step.target), names)

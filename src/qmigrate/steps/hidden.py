@@ -68,8 +68,11 @@ def forget(work: Work) -> None:
 
 
 def is_lost(step: GoLive, work: Work) -> bool:
-    """Whether somebody deleted the hidden collection: an application's delete by name reaches it, not the new one."""
-    return step.place == "shadow" and step.source is not None and not is_same(work, step.source)
+    """Whether another client deleted the collection that was left, or made it again: an application's own one.
+
+    A delete by name reaches the hidden one, not what serves; and so does one by the name of before ``adopt --alias``.
+    """
+    return step.place != "gap" and step.source is not None and not is_same(work, step.source)
 
 
 def lost_report(work: Work) -> SweepReport:

@@ -13,7 +13,7 @@ from qmigrate.model.words import quote
 from qmigrate.steps.build import enforced, wait_until_ready
 from qmigrate.steps.closing import close_inplace
 from qmigrate.steps.further import give, names_of, refuse_taken, take
-from qmigrate.steps.owned import check_begun, own, reach, refuse_hidden, release
+from qmigrate.steps.owned import check_begun, nothing_of_ours, own, reach, refuse_hidden, release
 from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import RefusedRequestError
 
@@ -60,6 +60,8 @@ def _refuse_filled(step: InPlace, work: Work) -> None:
 def change(step: InPlace, work: Work) -> Facts:
     """Every change through an own alias, so that a holder of the past changes nothing; each may be repeated."""
     check_begun(work, step.target)
+    if nothing_of_ours(work, step.target):
+        return {}
     work.progress.begin(work.collection, "change", None)
     alias = own(work, step.target)
     # An attempt before this one may have changed something, whatever is seen now.
@@ -131,6 +133,8 @@ def place_replicas(work: Work, physical: str, factor: int) -> None:
 def verify(step: InPlace, work: Work) -> Facts:
     """Wait until the server is done, and read back what it took."""
     check_begun(work, step.target)
+    if nothing_of_ours(work, step.target):
+        return {}
     if any(not item.light() or item.kind == "index.add" for item in step.changes):
         wait_until_ready(work, step.target)
     live = work.store.describe(step.target)

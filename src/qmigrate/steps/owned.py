@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from qmigrate.errors import LeaseHeldError, RefusedError, RepairNeededError, StoreError
-from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, old_alias, own_alias
+from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, is_made, old_alias, own_alias
 from qmigrate.model.plan import REPAIRED
 from qmigrate.model.state import DELETING, OpenRun
 from qmigrate.model.words import quote
@@ -52,12 +52,13 @@ def reach(work: Work, physical: str) -> str:
 
 
 def is_same(work: Work, physical: str) -> bool:
-    """Whether a plain collection is still the one that the ledger knows, by its seal.
+    """Whether a collection that an application has made is still the one that the ledger knows, by its seal.
 
-    An application may delete it and make it again; generations have names that nobody else makes.
+    An application may delete it and make it again, under an alias too (``adopt --alias``); generations have names that
+    nobody else makes.
     """
-    generation = work.generation(physical)
-    if physical != work.collection or generation is None:
+    generation = None if is_made(physical) else work.generation(physical)
+    if generation is None:
         return True
     found = work.store.describe(reach(work, physical)) if physical in work.store.physical_names() else None
     seal = (found.seal if found else None) or {}

@@ -19,7 +19,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.steps.base import Entry, PageWriter, committed, digest_of, exchanged, unpack
 from qmigrate.steps.judge import Judge
-from qmigrate.steps.owned import reach
+from qmigrate.steps.owned import check_same, reach
 from qmigrate.steps.points import Maker, write
 from qmigrate.steps.ranges import in_parallel
 from qmigrate.steps.work import Work
@@ -291,12 +291,18 @@ class _Redo:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is collected and wait until it is acknowledged."""
+        """Send what is collected and wait until it is acknowledged.
+
+        Raises:
+            RepairNeededError: the source was made again while it was read: what it lacks may be nowhere else by now.
+        """
         points, gone, maker = self._points, self._gone, self._sides.maker
         self._points, self._gone = [], []
         if maker is None:
             # Nothing is brought back where that can't be all of it: the proof fails, and the target is what it was.
             return
+        if points or gone:
+            check_same(self._work, self._sides.source)
         ids = [*map(records.point_id, points), *gone]
         self._work.lease.mark_dirty(self._sides.base, self._number, [records.order_key(one) for one in ids])
         if points:

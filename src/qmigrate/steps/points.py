@@ -264,21 +264,26 @@ class Maker:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """While the block runs, no other code of the user's does: of this collection or of another one."""
-        with self._work.code.turn.of(self._work), self._lock:
+        with self._work.code.turn.of(self._work, self._tick), self._lock:
             yield
+
+    def _tick(self, count: int = 0, note: str = "") -> None:
+        """Hear of stops and limits while another collection has the turn; a trial has nothing to hear of."""
+        if isinstance(self._work, Work):
+            self._work.tick(count, note)
 
     def _payload(self, stored: Stored) -> Payload | None:
         if self.transform.keeps_payload:
             return None
-        try:
-            with self._alone():
+        with self._alone():
+            try:
                 return records.new_payload(stored, self.transform)
-        except Exception as error:
-            raise PlanError(
-                f"the payload function {self._functions()} failed for point {records.point_id(stored)} of "
-                f"{self._work.collection}: {type(error).__name__}: {error}",
-                hint=_REPAIR,
-            ) from error
+            except Exception as error:
+                raise PlanError(
+                    f"the payload function {self._functions()} failed for point {records.point_id(stored)} of "
+                    f"{self._work.collection}: {type(error).__name__}: {error}",
+                    hint=_REPAIR,
+                ) from error
 
     def _ready(self, stored: Stored, values: Mapping[str, Any], payload: Payload | None) -> Ready:
         try:

@@ -18,8 +18,8 @@ STRAGGLER_LIMIT = 5.0
 def barrier(store: Store, name: str) -> OperationIds:
     """Pass through every shard's queue; the operation ids behind it.
 
-    A server that doesn't tell its ids (before 1.17) is only flushed: the ids are empty, which never counts as quiet
-    outside local mode.
+    A server that doesn't tell its ids (before 1.17) is only flushed: the ids are empty, which counts as quiet only in
+    local mode, where nobody else can write.
     """
     if store.capabilities.local or store.capabilities.barrier:
         return store.barrier(name)
@@ -44,7 +44,7 @@ def nothing_written(
     if before is None or before.keys() != now.keys():
         return False
     if not now or not exact(work):
-        return work.store.capabilities.local
+        return work.store.capabilities.alone
     expected = delta + own_writes
     return all(now[shard] - before[shard] == expected for shard in now)
 

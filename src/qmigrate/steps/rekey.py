@@ -20,7 +20,7 @@ from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.ports import Stored
 from qmigrate.steps.base import Entry, PageWriter, base_name, committed, digest_of, unpack
 from qmigrate.steps.judge import Judge
-from qmigrate.steps.owned import reach
+from qmigrate.steps.owned import check_same, reach
 from qmigrate.steps.passes import REDO_BATCH, Sides, keyed, page_of
 from qmigrate.steps.points import write
 from qmigrate.steps.work import Work
@@ -197,6 +197,7 @@ def _prove_page(run: _Pass, page: Sequence[Stored]) -> list[tuple[bytes, Entry]]
     odd = {new: stored for stored, new in fit if _why_not(run, stored, new, seen.get(new)) is not None}
     if odd:
         report.repaired += len(odd)
+        check_same(run.work, run.sides.source)
         for pending in write(run.work, run.sides.alias, maker, maker.make(list(odd.values()))):
             pending.wait()
         seen = {**seen, **_counterparts(run, list(odd))}
@@ -248,6 +249,7 @@ def _remove(run: _Pass) -> None:
     """Delete what stands behind no point of the source: deleted there, or given another id, since it was copied."""
     for start in range(0, len(run.strays), REDO_BATCH):
         gone = run.strays[start : start + REDO_BATCH]
+        check_same(run.work, run.sides.source)
         run.work.store.delete(run.sides.alias, gone)
         for identifier in _counterparts(run, gone):
             run.report.failures.add(identifier, "stands behind no point of the source, and can't be deleted")

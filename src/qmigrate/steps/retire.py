@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from qmigrate.errors import RefusedError, StoreError
+from qmigrate.errors import QmigrateError, RefusedError, StoreError
 from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, is_internal
 from qmigrate.model.permit import Permit
 from qmigrate.model.plan import Retire
@@ -16,7 +16,7 @@ from qmigrate.steps.download import export_snapshot
 from qmigrate.steps.dropped import forget_unborn
 from qmigrate.steps.fixes.expiry import expire
 from qmigrate.steps.left import check_again, check_left, forget
-from qmigrate.steps.owned import check_same, own, release
+from qmigrate.steps.owned import check_same, is_same, own, release
 from qmigrate.steps.shadow import is_over_and_there
 from qmigrate.steps.superseded import drop_snapshot, refuse_last_copy, refuse_written
 from qmigrate.steps.work import Facts, Phase, Work
@@ -52,17 +52,18 @@ def delete(step: Retire, work: Work) -> Facts:
     return _unless_spared(step, work, lambda: _delete(step, work))
 
 
-def delete_plain(work: Work, physical: str, looked: Callable[[], None]) -> None:
+def delete_plain(work: Work, physical: str, looked: Callable[[], None], quiet: Callable[[], None]) -> None:
     """Delete the plain collection of the logical name, behind a proven freeze: only ``gap`` may ask for it.
 
     Args:
         looked: called once it is sure what will be deleted: from then on the name may be taken.
+        quiet: sees, each time before the request, that nothing was written since the proof, or proves again.
 
     Raises:
         RepairNeededError: it is not the collection that was proven.
     """
     check_same(work, physical)
-    _destroy(work, physical, looked)
+    _destroy(work, physical, looked, quiet)
 
 
 def drop_probe(store: Store, name: str) -> bool:
@@ -196,7 +197,13 @@ def _delete(step: Retire, work: Work) -> Facts:
     return gone
 
 
-def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None) -> None:
+def _nothing() -> None:
+    """Nothing has to be done."""
+
+
+def _destroy(
+    work: Work, physical: str, begun: Callable[[], None] = _nothing, quiet: Callable[[], None] = _nothing
+) -> None:
     """Delete a collection: recorded first, sent once under a lease that outlives the request, then looked at.
 
     Nothing makes a server refuse what a process that was paused sends late, so the generation is given up for good
@@ -204,6 +211,7 @@ def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None
 
     Args:
         begun: called once that is recorded: from then on the name may be taken.
+        quiet: called before each request: the one before has been waited for, and a fence lets some writes pass.
     """
     unclear = False
     for attempt in range(DELETE_TRIES):
@@ -213,6 +221,13 @@ def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None
                 return
             # A plain name may have been made again by then, and that one is not what was to be deleted.
             check_same(work, physical)
+        try:
+            quiet()
+        except QmigrateError:
+            # An earlier request may arrive at any time.
+            if unclear and physical not in work.store.physical_names():
+                return
+            raise
         permit = work.lease.begin_deletion(physical, LASTS * work.store.request_timeout)
         begun()
         try:
@@ -255,7 +270,13 @@ def _refuse_foreign(step: Retire, work: Work) -> None:
 
 
 def _is_there(step: Retire, work: Work) -> bool:
-    return step.target in work.store.physical_names()
+    """Whether the generation is there: one that applications have named may be gone, and made again by them.
+
+    What has the logical name itself is told apart by that: see :func:`_hidden_by`.
+    """
+    if step.target not in work.store.physical_names():
+        return False
+    return step.target == work.collection or is_same(work, step.target)
 
 
 def _address(work: Work, physical: str) -> str:
@@ -309,7 +330,7 @@ def _read_back(step: Retire, work: Work, hidden_by: str | None) -> None:
         nodes = work.store.aliases_of_nodes()
         left_over = any(step.target in aliases.values() for aliases in nodes)
         serves = all(aliases.get(step.target) == hidden_by for aliases in nodes)
-        if serves and not left_over and step.target not in work.store.physical_names():
+        if serves and not left_over and not _is_there(step, work):
             break
         if time.monotonic() > deadline:
             raise StoreError(

@@ -16,7 +16,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.steps.base import Entry, PageWriter, left_by, unpack
 from qmigrate.steps.judge import Judge
-from qmigrate.steps.owned import own, reach
+from qmigrate.steps.owned import check_same, own, reach
 from qmigrate.steps.passes import Sides, forgive, keyed, page_of
 from qmigrate.steps.points import Made, Maker, write
 from qmigrate.steps.quiet import (
@@ -273,6 +273,8 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
     before, doubt = known.source + known.target, Doubt(late.doubt, seen)
     work.lease.carry(work.run, work.step, identifier, before, whole + seen, "running", doubt)
     alias = own(work, sides.target)
+    # What was made again while it is read lacks every point that nobody has deleted.
+    check_same(work, sides.source)
     if stored is None:
         work.store.delete(alias, [identifier])
         forgive(sides.maker, [identifier])
@@ -339,7 +341,7 @@ def _list_unproven(
     carried, writes = carries
     if not carried:
         return
-    if not work.store.capabilities.local:
+    if not work.store.capabilities.alone:
         now = barrier(work.store, reach(work, sides.target))
         moved = moved_in_all(since, now) if since is not None and exact(work) else None
         if moved is None or moved != len(now) * delta_of(work) + writes:

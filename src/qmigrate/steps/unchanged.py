@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qmigrate.errors import DriftError, PlanError
 from qmigrate.model.plan import Build, GoLive
-from qmigrate.model.schema import CollectionSchema, changes
+from qmigrate.model.schema import CollectionSchema, JsonObject, changes
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.words import quote
+from qmigrate.operations.base import Operation
 from qmigrate.steps.owned import reach
 from qmigrate.steps.preflight import SOURCE
 from qmigrate.steps.shadow import HELD_BACK
-from qmigrate.steps.work import Work
+from qmigrate.steps.work import Work, transform_of
+
+#: What applications note about a collection; a server adds nothing to it by itself.
+METADATA = "metadata"
 
 
 def check_built(step: Build, work: Work) -> None:
@@ -26,6 +32,49 @@ def check_built(step: Build, work: Work) -> None:
     if source is not None:
         # A freeze sets the limits of writes, and can't unset them all afterwards.
         _compare(step, known, source.schema, work, but=f"set setting {HELD_BACK}")
+
+
+def check_planned(step: Build, found: JsonObject, work: Work) -> None:
+    """See that what was planned takes along all that the source has by now: hours or days may lie between the two.
+
+    Where an earlier step of the job has made the source, or changed it, a plan doesn't know all that a server shows of
+    it: then only what would be lost as a whole is looked for.
+
+    Args:
+        found: the schema of the source, as the preflight has found it.
+
+    Raises:
+        DriftError: an index, a vector or a setting is another one than the plan has seen.
+    """
+    if step.source is None or step.fill not in ("copy", "clone"):
+        return
+    source, operations = CollectionSchema.from_json(found), work.operations(step.ops)
+    if any(earlier.target == step.source for earlier in work.job.steps[: work.step]):
+        lost = _left_behind(step, source, operations)
+    else:
+        try:
+            lost = _differences(step.schema, _after(source, operations))
+        except PlanError as error:
+            lost = [error.message]
+    if lost:
+        raise DriftError(
+            f"{step.source} was changed since it was planned how {step.target} is made of it, and {step.target} would "
+            f"lose that: {'; '.join(lost)}",
+            hint="the same command again plans from what is there now; where the run stays unfinished, "
+            f"{over(work)}",
+        )
+
+
+def _left_behind(step: Build, source: CollectionSchema, operations: Sequence[Operation]) -> list[str]:
+    """Indexes, vectors and metadata of the source that the target won't have, though no operation takes them away."""
+    touched = {key for operation in operations for key in operation.touched()}
+    meant, seen = (one.config.get(METADATA) or {} for one in (step.schema, source))
+    noted = meant != seen and not any(key[:2] == ("setting", METADATA) for key in touched)
+    indexes = source.indexes.keys() - step.schema.indexes.keys() - {key[-1] for key in touched if len(key) > 1}
+    vectors = transform_of(operations, source).vectors.keys() - step.schema.vector_names()
+    named = (("payload index", sorted(indexes)), ("vector", sorted(vectors)))
+    found = [f"add {what} {name}" for what, names in named for name in names]
+    return [*found, f"set setting {METADATA}"] if noted else found
 
 
 def check_golive(step: GoLive, work: Work) -> None:
@@ -46,15 +95,23 @@ def check_waited(build: Build, source: LiveCollection, work: Work) -> None:
         _compare(build, known, source.schema, work)
         return
     # Built by an earlier version: the same operations on the source of today must lead to what was built.
-    expected: CollectionSchema = source.schema
     try:
-        for operation in work.operations(build.ops):
-            operation.check(expected)
-            after = operation.apply(expected)
-            expected = after if after is not None else expected
+        expected = _after(source.schema, work.operations(build.ops))
     except PlanError as error:
         raise _changed(build, error.message, work) from error
     _compare(build, build.schema, expected, work)
+
+
+def _after(schema: CollectionSchema, operations: Sequence[Operation]) -> CollectionSchema:
+    """A schema behind operations.
+
+    Raises:
+        PlanError: they can't be done from there.
+    """
+    for operation in operations:
+        operation.check(schema)
+        schema = operation.apply(schema) or schema
+    return schema
 
 
 def _described(work: Work) -> CollectionSchema | None:
@@ -71,13 +128,17 @@ def _compare(
     build: Build, before: CollectionSchema, after: CollectionSchema, work: Work, *, but: str | None = None
 ) -> None:
     """See that two schemas are the same, whatever their aliases are; the change `but` is none."""
+    found = [one for one in _differences(before, after) if one != but]
+    if found:
+        raise _changed(build, "; ".join(found), work)
+
+
+def _differences(before: CollectionSchema, after: CollectionSchema) -> list[str]:
+    """What differs between two schemas apart from their aliases, in words."""
     one, other = before.with_(aliases=()), after.with_(aliases=())
     # What was taken away from the source shows only from the other side.
     seen = (*changes(one, other), *(change.reverse() for change in changes(other, one)))
-    found = dict.fromkeys(change.describe() for change in seen)
-    found.pop(but or "", None)
-    if found:
-        raise _changed(build, "; ".join(found), work)
+    return list(dict.fromkeys(change.describe() for change in seen))
 
 
 def over(work: Work) -> str:

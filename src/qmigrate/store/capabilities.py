@@ -37,9 +37,13 @@ LOCAL = Capabilities(
 )
 
 
-def local(path: str) -> Capabilities:
-    """What local mode can do."""
-    return replace(LOCAL, label=f"local Qdrant in {path}")
+def local(path: str, *, shared: bool = False) -> Capabilities:
+    """What local mode can do.
+
+    Args:
+        shared: whether the client is the application's own.
+    """
+    return replace(LOCAL, label=f"local Qdrant in {path}", shared=shared)
 
 
 def read(nodes: Nodes) -> Capabilities:

@@ -1,7 +1,8 @@
 """The client's local mode as a ``ports.Store``: one process, one folder, no server. It talks to no network.
 
 What local mode can't do is not pretended: no snapshots, no enforced payload indexes or settings, no operation ids.
-The file lock of the folder proves that nobody else writes, so barriers and fences have nothing to say.
+The file lock of the folder proves that nobody else writes, so barriers and fences have nothing to say; where the
+application has lent its own client, that proves nothing, and what it writes is looked for by reading.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ class LocalStore(Absent):
     """See :class:`qmigrate.ports.Store`. Safe to use from several threads: one request at a time."""
 
     def __init__(self, client: Any, path: str, lock: threading.RLock | None = None) -> None:
+        # A lock is that of threads which borrow the application's client.
         self._client = client
         self._path = path
         self._lock = lock or threading.RLock()
-        self._capabilities = capabilities.local(path)
+        self._capabilities = capabilities.local(path, shared=lock is not None)
 
     @classmethod
     def open(cls, path: str, *, patience: float = 0.0) -> LocalStore:
