@@ -191,7 +191,8 @@ class Settings:
         read.check_keys(data, _SECTIONS, "")
         refuse_misspelt(environ, _HEALTH, data)
         urls = {"qdrant": qdrant_url, "ledger": ledger_url}
-        urls = {name: url or environ.get(f"QMIGRATE_{name.upper()}_URL") for name, url in urls.items()}
+        variables = {"qdrant": "QMIGRATE_QDRANT_URL", "ledger": "QMIGRATE_LEDGER_URL"}
+        urls = {name: url or environ.get(variables[name]) for name, url in urls.items()}
         _refuse_empty_sections(file, data, urls)
         part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name != "scripts"}
         found = cls(

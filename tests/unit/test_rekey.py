@@ -165,6 +165,7 @@ class Two:
 def proven(two: Two, maker: bool = True):
     """One last pass, forwards or backwards."""
     work = SimpleNamespace(
+        generation=lambda _: None,
         store=two, lease=two, collection="docs", run=1, step=0, tick=lambda *_: None, progress=Silent(),
         state=SimpleNamespace(name="docs", hides=False), code=SimpleNamespace(turn=Turn()),
     )

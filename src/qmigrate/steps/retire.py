@@ -141,12 +141,11 @@ def _check(step: Retire, work: Work) -> Facts:
     if not served or step.writes == "discard" or not work.facts("preflight").get("present"):
         return {}
     if work.store.capabilities.several and step.target in work.store.aliases():
-        name = quote(step.target)
         raise RefusedError(
             f"{step.target} is hidden by an alias of its name, and there are {work.store.capabilities.peers_words}: "
             "whether it was written to past its fence can't be told, since requests to it reach what serves as well",
-            hint=f"qmigrate gc {quote(work.collection)} --now --generation {name} --discard-writes removes it all the "
-            "same",
+            hint=f"qmigrate gc {quote(work.collection)} --now --generation {quote(step.target)} "
+            "--discard-writes removes it all the same",
         )
     return check_left(work, step.target)
 
