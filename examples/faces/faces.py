@@ -72,7 +72,7 @@ def load() -> None:
 
 
 def accept() -> None:
-    """What the endpoint did before it was mended: the row is committed, the point is not told."""
+    """What the endpoint did before it was repaired: the row is committed, the point is not updated."""
     with engine().begin() as sql:
         found = sql.execute(text("SELECT id FROM faces WHERE person_id IS NULL")).scalars().all()
         changes = [{"id": number, "person": PERSONS[number % len(PERSONS)][0], "at": NOW} for number in found]

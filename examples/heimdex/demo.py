@@ -91,7 +91,7 @@ def tour() -> None:
         production.upload("acme", "doc-2", ["a late invoice came in by fax"])
         print("points:", client.count(service.COLLECTION).count)
 
-    say("Release 3, when nobody goes back: SQL contracts")
+    say("Release 3, when no rollback is expected: SQL contracts")
     alembic("upgrade head")
     qmigrate("status")
     qmigrate("check --offline --strict")

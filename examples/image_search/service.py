@@ -58,7 +58,7 @@ class Service(ThreadingHTTPServer):
 
 
 class Request(BaseHTTPRequestHandler):
-    """One request; what goes wrong is told to the client, not to the log."""
+    """One request; what goes wrong is reported to the client, not to the log."""
 
     server: Service
 

@@ -51,7 +51,7 @@ def alembic(line: str, *, stops: str | None = None) -> None:
 
 
 def tour() -> None:
-    say("As it was: bots make their own collections, and nobody knows which schema they have")
+    say("As it was: bots make their own collections, and their schema is unknown")
     alembic("upgrade a1")
     with bots.open_client() as client:
         for bot in bots.BOTS:
@@ -78,7 +78,7 @@ def tour() -> None:
             bots.remember(bot, client)
         print("\n".join(bots.recall("elena", "ada", "old books", client)))
 
-    say("Release 2, when nobody goes back: SQL contracts, and everybody searches by the new vector")
+    say("Release 2, when no rollback is expected: SQL contracts, and all bots search by the new vector")
     alembic("upgrade head")
     with bots.open_client() as client:
         print("\n".join(bots.recall("elena", "ada", "old books", client)))

@@ -69,7 +69,7 @@ class Header:
         ledger: id of the ledger that the collection belonged to, or None.
         source: label of the store.
         created_at: when the writing began.
-        facts: further plain JSON, known to whoever reads this kind.
+        facts: further plain JSON, known to the reader of this kind.
     """
 
     kind: str
@@ -141,7 +141,7 @@ def write(path: Path, header: Header, pages: Iterable[Sequence[JsonObject]]) -> 
 def read(path: Path, *, digest: str | None = None) -> Iterator[Archived]:
     """Every point, in order, each line checked before it is handed out; memory for one line at a time.
 
-    The end is only reached when the closing line fits. Whoever must not begin with a file that is damaged further
+    The end is only reached when the closing line fits. A caller that must not begin with a file that is damaged further
     down calls :func:`verify` first.
 
     Args:
@@ -192,7 +192,7 @@ def verify(path: Path, tick: Callable[[], None] = lambda: None) -> Summary:
 
 
 def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: None, by: str = "") -> tuple[int, int]:
-    """Take points out of an archive; it is written anew, unless it has none of them.
+    """Take points out of an archive; it is written again, unless it has none of them.
 
     Its header counts under ``erased`` what was taken out. Every line is checked before anything is written.
 
@@ -226,15 +226,15 @@ def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: No
 
 
 def summary(path: Path) -> Summary:
-    """First and last line, without a look at the points; not a word about whether they are whole.
+    """First and last line, without reading the points; not a word about whether they are whole.
 
     Raises:
-        ArchiveError: it is no archive, or has no closing line.
+        ArchiveError: it is not an archive, or has no closing line.
     """
     header = _Reader(path).header
     closing = _closing_frame(path)
     if closing is None:
-        raise ArchiveError(f"{path.name} has no closing line: it was cut off, or is no archive", hint=_OTHER)
+        raise ArchiveError(f"{path.name} has no closing line: it was cut off, or is not an archive", hint=_OTHER)
     return Summary(path, header, *closing, path.stat().st_size)
 
 
@@ -286,7 +286,7 @@ class _Reader:
                 return
             point = self._parsed(body, self._point)
             if point.key <= last:
-                raise self._wrong("its id is not behind the one before it")
+                raise self._wrong("its id is not after the previous one")
             count, last = count + 1, point.key
             yield count, point
         raise self._wrong("the archive ends here without its closing line: it was cut off", ahead=1)
@@ -314,9 +314,9 @@ class _Reader:
             raise self._wrong(f"it counts {told:,} points, but {count:,} are there")
         check = self.check
         if next(lines, None) is not None:
-            raise self._wrong("it is behind the closing line")
+            raise self._wrong("it is after the closing line")
         if _closing_frame(self.path) != (count, check.hex()):
-            raise self._wrong("the file was cut off in it, or packed anew")
+            raise self._wrong("the file was cut off in it, or packed again")
         self.check = check
 
     def _parsed(self, body: bytes, parse: Any) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 #: Seconds that the system may take to end a process that was killed.
 KILLED = 10.0
-#: Seconds between two looks at whoever waits: a stop signal, the lease.
+#: Seconds between two checks of what waits: a stop signal, the lease.
 LOOK = 0.2
 #: What a helper runs: its own package is found where ours is, behind everything else.
 _START = """import runpy, sys
@@ -29,7 +29,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
     Args:
         module: that is run as ``__main__``.
-        arguments: for it; everybody can read them.
+        arguments: for it; every user of the machine can read them.
     """
     folder = str(Path(__file__).resolve().parent.parent)
     return [sys.executable, "-P", "-c", _START, folder, module, *arguments]

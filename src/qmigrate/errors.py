@@ -62,7 +62,7 @@ def without_secrets(text: str) -> str:
 
 
 class QmigrateError(Exception):
-    """The root. `message` says what, where and why; `hint` is the next command or the mend.
+    """The root. `message` says what, where and why; `hint` is the next command or the repair.
 
     Args:
         message: one readable sentence or more, without secrets.
@@ -202,7 +202,7 @@ class DatabaseError(UnavailableError):
 
 
 class EmbedderError(UnavailableError):
-    """An embedding server is unreachable, denies the key, or answers what nobody understands; no item is to blame."""
+    """An embedding server is unreachable, denies the key, or answers something unreadable; no item is to blame."""
 
 
 class ServerTooOldError(UnavailableError):
@@ -260,10 +260,10 @@ class CollectionsFailedError(QmigrateError):
 
 
 class StoppedError(QmigrateError):
-    """Stopped at a checkpoint by a signal; the same command goes on from there."""
+    """Stopped at a checkpoint by a signal; the same command resumes from there."""
 
     exit_code = 130
 
     def __init__(self, message: str, *, signal_number: int = 2) -> None:
-        super().__init__(message, hint="run the same command again: it goes on from here")
+        super().__init__(message, hint="run the same command again: it resumes from here")
         self.exit_code = 128 + signal_number

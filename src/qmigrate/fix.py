@@ -266,15 +266,15 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands.tenants import ALL
 
     operation = DeleteOrphans(
-        collection, sql, key, database, parameters or {}, reason="only looked at", id_field=id_field
+        collection, sql, key, database, parameters or {}, reason="only checked", id_field=id_field
     )
     found = _settings(settings, config, client)
     with handed(*_missing(missing, missing_table, ids_to)) as narrow:
-        # Whoever only looks need not say whose they are.
+        # A check need not say whose they are.
         return command.review(found, operation, replace(narrow, sample=sample), tenant=ALL)
 
 
-def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
+def stats(  # noqa: PLR0913  what is counted, what stands next to it, and where
     collection: str,
     *,
     fields: Sequence[str] = (),
@@ -293,7 +293,7 @@ def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
     Args:
         depth: count by the first parts of a folder.
         prefix: only what lies in this folder.
-        sql: a row per folder or value, whose columns stand beside it.
+        sql: a row per folder or value, whose columns stand next to it.
         key: its column with that; by default the field's name.
     """
     from qmigrate.commands import stats as command

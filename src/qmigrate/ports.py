@@ -162,7 +162,7 @@ class Store(Protocol):
             where: a filter in REST shape; None for every point.
 
         Raises:
-            UsageError: it is no filter.
+            UsageError: it is not a filter.
         """
 
     def scan_ids(self, name: str, *, page: int = 10_000, where: JsonObject | None = None) -> Iterator[Page]:
@@ -200,7 +200,7 @@ class Store(Protocol):
     def facet(self, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
         """Value -> points that have it, exactly, by the payload index of the field.
 
-        None where that can't be told: in local mode, where there are more values than `most`, or where strict mode
+        None where that is unknown: in local mode, where there are more values than `most`, or where strict mode
         forbids it.
         """
 
@@ -265,7 +265,7 @@ class Store(Protocol):
         Args:
             guard: an own alias, which stays as it is.
             make: alias -> physical name: made, or re-pointed.
-            drop: aliases that go; those that are gone are no error.
+            drop: aliases that go; missing ones are not an error.
 
         Raises:
             NotFoundError: `guard` is gone: a later holder has taken over. Nothing was changed.
@@ -297,7 +297,7 @@ class Store(Protocol):
         """
 
     def delete(self, name: EpochAlias, ids: Sequence[PointId]) -> int | None:
-        """*Write.* Delete points and wait; missing ids are no error.
+        """*Write.* Delete points and wait; missing ids are not an error.
 
         Returns:
             The operation id that the last request got in a shard that it reached; None where that isn't told.
@@ -320,7 +320,7 @@ class Store(Protocol):
     def barrier(self, name: str) -> OperationIds:
         """*Write that changes nothing*, through every shard's queue; the operation ids after it, of every node.
 
-        Empty where they can't be told: in local mode, and of a collection that an alias of its own name hides.
+        Empty where they are unknown: in local mode, and of a collection that an alias of its own name hides.
         """
 
     def operation_ids(self, name: str) -> OperationIds:
@@ -337,7 +337,7 @@ class Store(Protocol):
         """
 
     def lift_fence(self, name: EpochAlias, prior: JsonObject) -> None:
-        """*Write.* Give back the strict mode of before; a value that can't be unset gets one too large to matter."""
+        """*Write.* Restore the earlier strict mode; a value that can't be unset gets one too large to matter."""
 
     def create_snapshot(self, name: str) -> Snapshot:
         """*Write.* Make a server-side snapshot and wait for it."""

@@ -78,7 +78,7 @@ def meant(word: object, known: Iterable[str]) -> str:
 
 
 def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:
-    """Refuse keys that nobody reads.
+    """Refuse keys that are never read.
 
     Raises:
         ConfigError: naming the first one, and the key that was probably meant.
@@ -96,7 +96,7 @@ def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:
 def _wrong(at: str, wanted: str, value: Any) -> ConfigError:
     shown = value
     if isinstance(value, str):
-        # What stands before an @ may be a password even where the value is no URL at all.
+        # What stands before an @ may be a password even where the value is not a URL at all.
         shown = redact(value) if "://" in value else re.sub(r".*@", "***@", value, flags=re.DOTALL)
     return ConfigError(f"{at} must be {wanted}, not {shown!r}")
 
@@ -104,7 +104,7 @@ def _wrong(at: str, wanted: str, value: Any) -> ConfigError:
 def text(value: Any, at: str) -> str:
     """A text."""
     if not isinstance(value, str):
-        raise _wrong(at, "a text", value)
+        raise _wrong(at, "a string", value)
     return value.strip()
 
 
@@ -162,12 +162,12 @@ def allowance(value: Any, at: str) -> float:
 
 
 class Seconds(float):
-    """A duration whose unit was said, in seconds. A plain number is none: of days nobody means seconds."""
+    """A duration whose unit was said, in seconds. A plain number is none: days are never meant as seconds."""
 
     __slots__ = ()
 
 
-#: A century in seconds, which is for ever: more can't be counted back from today, nor waited for by a thread.
+#: A century in seconds, which is unlimited: more can't be counted back from today, nor waited for by a thread.
 FOR_EVER = 100 * 365.25 * 86400
 
 
@@ -201,7 +201,7 @@ def parse_timeout(value: object) -> Seconds | None:
 
 
 def duration_problem(value: object) -> str:
-    """Why something is no duration, behind its name: ``has no unit: …``."""
+    """Why something is not a duration, after its name: ``has no unit: …``."""
     shown = repr(value)[:40]
     if is_bare_number(value):
         number = str(value).strip()
@@ -481,6 +481,6 @@ def _refuse_duplicates(node: Any, file: Path) -> None:
         key, value = item
         if isinstance(key.value, str) and key.value in seen:
             line = key.start_mark.line + 1
-            raise ConfigError(f'{file}, line {line}: the key "{key.value}" stands there twice')
+            raise ConfigError(f'{file}, line {line}: the key "{key.value}" is given twice')
         seen.add(str(key.value))
         _refuse_duplicates(value, file)

@@ -51,7 +51,7 @@ def refuse_misspelt(environ: Mapping[str, str], more: Collection[str], data: obj
         if close or name.startswith(_PLACES):
             meant = f'; did you mean "{_PREFIX}{close[0]}"?' if close else ""
             raise ConfigError(
-                f"the environment variable {variable} is read by nobody{meant}",
+                f"the environment variable {variable} is not a setting of qmigrate{meant}",
                 hint=f"rename it, or unset it; read are {', '.join(_PREFIX + one for one in sorted(VARIABLES))}",
             )
 
@@ -91,7 +91,7 @@ def refuse_misread(node: Any, file: Path, read: Callable[[str], object]) -> None
             line = scalar.start_mark.line + 1
             raise ConfigError(
                 f"{file}, line {line}: YAML reads {text} as {'a date' if kind == 'timestamp' else read(text)}",
-                hint=f'a text stands in quotes: "{text}"; a number is written in decimal digits',
+                hint=f'put a string in quotes: "{text}"; write a number in decimal digits',
             )
 
 

@@ -1,6 +1,6 @@
 """A file that appears under its name only when it is complete and on the disk. It knows no format.
 
-While it is written it has `PART` behind its name and is locked, so what a killed process left can be told from what is
+While it is written it has `PART` behind its name and is locked, so what a killed process left is not taken for what is
 being written. Only the owner can read it, unless it is said otherwise.
 """
 
@@ -81,7 +81,7 @@ def _locked(part: Path) -> IO[bytes]:
         except portalocker.exceptions.LockException as error:
             out.close()
             raise UnavailableError(f"another process is writing {part}", hint="wait until it has ended") from error
-        # Somebody who cleaned up was faster than the lock.
+        # A process that cleaned up was faster than the lock.
         out.close()
 
 

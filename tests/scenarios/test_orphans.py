@@ -232,9 +232,9 @@ def test_a_preset_says_what_is_compared_and_where_missing_ids_go(app, tmp_path, 
         said = attempt("--yes", "--expect", "5", *more, **changed)
         assert (said.code, words in said.err) == (code, True), said.text
     other = attempt(name="old")
-    assert (other.code, "no orphans: it has kind: deletion" in other.err, "fix delete --preset old" in other.err) == (2, True, True)
+    assert (other.code, "has kind: deletion, not orphans" in other.err, "fix delete --preset old" in other.err) == (2, True, True)
     wrong = call(app.made.root, "fix", "delete", "--preset", "strays", "--yes", "--expect", "5")
-    assert (wrong.code, "no deletion: it has kind: orphans" in wrong.err) == (2, True), wrong.text
+    assert (wrong.code, "has kind: orphans, not deletion" in wrong.err) == (2, True), wrong.text
     assert (app.payloads(), (tmp_path / "taken").exists(), app.run('SELECT count(*) FROM "to do"')) == (before, False, [(0,)])
     assert attempt("--check", reason=None).code == 4
     assert (tmp_path / "taken").read_text().split() == ["900", "901"]

@@ -1,4 +1,4 @@
-"""Keeps the ledger's tables out of Alembic's autogenerate and check. It looks at names only."""
+"""Keeps the ledger's tables out of Alembic's autogenerate and check. It reads names only."""
 
 from __future__ import annotations
 

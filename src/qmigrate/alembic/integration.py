@@ -137,7 +137,7 @@ class Integration:
 
     def _check(self, context: MigrationContext) -> None:
         if context.opts.get(OPTION) is not self:
-            raise UsageError("env.py doesn't hand qm.options() to context.configure()", hint=_WIRING)
+            raise UsageError("env.py doesn't pass qm.options() to context.configure()", hint=_WIRING)
         if self.offline or not self.changes:
             return
         if context.connection is not self._connection:
@@ -147,7 +147,7 @@ class Integration:
         if not context._transaction_per_migration:
             raise UsageError(
                 "env.py lets all of Alembic's revisions share one transaction: when a later one fails, what earlier "
-                "ones did in SQL is taken back, but not what they did in Qdrant",
+                "ones did in SQL is rolled back, but not what they did in Qdrant",
                 hint="context.configure(…, transaction_per_migration=True, **qm.options())",
             )
 
@@ -207,7 +207,7 @@ def integrate(
         context: ``alembic.context``.
         connection: what ``configure()`` gets; None for offline mode (``--sql``).
         config: qmigrate's settings file; else ``QMIGRATE_CONFIG``, else ``qmigrate.yaml`` in the current folder or
-            beside alembic.ini.
+            next to alembic.ini.
         settings: instead of a file.
 
     Raises:
@@ -263,7 +263,7 @@ def external() -> QmigrateError:
     return UsageError(
         "the connection is in a transaction before context.configure(): Alembic would run in it and commit nothing, "
         "and vector steps could not run outside of it",
-        hint="hand in a fresh connection: engine.connect(), not engine.begin(), and no statement before configure(); "
+        hint="pass a fresh connection: engine.connect(), not engine.begin(), and no statement before configure(); "
         "the lock is taken by qm.session()",
     )
 
@@ -275,7 +275,7 @@ def version_table(context: MigrationContext) -> str:
 
 
 def _config(environment: EnvironmentContext) -> Path | None:
-    """The file beside alembic.ini, when neither the environment nor the current folder has one."""
+    """The file next to alembic.ini, when neither the environment nor the current folder has one."""
     ini = environment.config.config_file_name
     if ini is None or os.environ.get("QMIGRATE_CONFIG") or Path(CONFIG_NAME).is_file():
         return None

@@ -74,7 +74,7 @@ class Watch:
                 with shown_by_alembic():
                     raise refusal(
                         f"{self.where} executes SQL before its vector step {self.late[0]} ({said}): {self._dialect()} "
-                        "takes no schema change back, so it would stay without its version when the step is refused"
+                        "rolls back no schema change, so it would stay without its version when the step is refused"
                     )
             self.statement = said
 

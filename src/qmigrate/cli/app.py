@@ -143,7 +143,7 @@ def run(args: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return failure.interrupted(options)
     except BrokenPipeError:
-        # Nobody reads any more (`| head`); Python would complain again when it flushes at exit.
+        # The reader has gone (`| head`); Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Errors for people and for programs, and their exit codes. It mends nothing."""
+"""Errors for people and for programs, and their exit codes. It repairs nothing."""
 
 from __future__ import annotations
 

@@ -88,13 +88,13 @@ def global_options(*, hidden: bool, without: tuple[str, ...] = ()) -> Callable[[
         rest("--qdrant-url", metavar="URL", help="Qdrant server.  [QMIGRATE_QDRANT_URL]"),
         rest("--ledger-url", metavar="URL", help="SQL database of the ledger.  [QMIGRATE_LEDGER_URL]"),
         rest("--scripts", metavar="FOLDER", help="Folder of the revisions.  [QMIGRATE_SCRIPTS]"),
-        facts("--actor", metavar="NAME", callback=_keep_actor, help="Who acts, for every record.  [QMIGRATE_ACTOR]"),
+        facts("--actor", metavar="NAME", callback=_keep_actor, help="Who acts, as records name it.  [QMIGRATE_ACTOR]"),
         facts(
             "--metadata",
             multiple=True,
             metavar="KEY=VALUE",
             callback=_keep_metadata,
-            help="A fact of your own, for the audit of fixes; may be repeated.",
+            help="Metadata of your own for the audit of fixes; may be repeated.",
         ),
         made("--json", is_flag=True, help="The result, or the error, as one JSON object on stdout."),
         rest("--debug", is_flag=True, help="Tracebacks."),
@@ -126,7 +126,7 @@ class Shell:
 
     @property
     def may_ask(self) -> bool:
-        """Whether somebody is there to answer, and JSON isn't all that is wanted."""
+        """Whether a user is there to answer, and more than JSON was asked for."""
         return not self.options.json and sys.stdin.isatty()
 
     def settings(self, *, stores: bool = True) -> Settings:
@@ -259,7 +259,7 @@ def masked(record: logging.LogRecord) -> bool:
 
 
 class _Warnings(logging.Handler):
-    """Warnings of libraries where nobody asked for a log: one line each on stderr."""
+    """Warnings of libraries where no log was asked for: one line each on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it."""

@@ -71,7 +71,7 @@ def filter_of(text: str) -> Any:
     try:
         found = _yaml(content, what) if yaml else json_of(content, what)
     except click.UsageError as error:
-        hint = f"; YAML is read where it says so: --filter '{YAML}…', or @FILE.yaml"
+        hint = f"; for YAML: --filter '{YAML}…', or @FILE.yaml"
         plain = yaml or content.lstrip()[:1] in ("{", "[")
         raise _usage(error.message + ("" if plain else hint)) from None
     if found is None:
@@ -149,13 +149,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise _WrongValueError(f"the key {json.dumps(key)} stands there twice")
+            raise _WrongValueError(f"the key {json.dumps(key)} is given twice")
         found[key] = value
     return found
 
 
 def _constant(word: str) -> Any:
-    raise _WrongValueError(f"{word} is not a number of JSON")
+    raise _WrongValueError(f"{word} is not a JSON number")
 
 
 def _float(text: str) -> float:
@@ -214,7 +214,7 @@ def _of_node(node: Any) -> Any:
 
 def _key(node: Any) -> str:
     if not isinstance(node.value, str):
-        raise _WrongValueError(f"a key in line {node.start_mark.line + 1} is not a text")
+        raise _WrongValueError(f"a key in line {node.start_mark.line + 1} is not a string")
     return str(node.value)
 
 

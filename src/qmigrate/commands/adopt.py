@@ -118,15 +118,15 @@ def adopt(  # noqa: PLR0913  as many as the command has options
     Each is compared with the schema that every revision has recorded for it, and stands at the newest one that
     fits. Those that no revision creates get one: a baseline, written from what is there; collections of equal schema
     share an operation, with the glob for the schema that most have. Then each is sealed and recorded, at generation 0
-    if qmigrate has not made it. Points, settings and names stay as they are, so nobody notices. Where a glob means
+    if qmigrate has not made it. Points, settings and names stay as they are, so no client notices. Where a glob means
     several, those that can't be adopted are named and left alone.
 
     Args:
         pattern: a logical name or glob.
         alias: for one plain collection: the name that the application will use from now on, made an alias of it.
         take_over: override the seal of another ledger, which is lost: its revision is believed if the file still has
-            the sealed checksum, and its other generations are kept without an end. They are no way back, since what
-            was written since they were left can't be told without that ledger.
+            the sealed checksum, and its other generations are kept indefinitely. They are not a way back, since what
+            was written since they were left is unknown without that ledger.
         message: of the baseline revision.
         revision_id: of the baseline revision, instead of the next number.
         dry_run: find out and show, write nothing.
@@ -217,7 +217,7 @@ def _created(opened: Session, wanted: str) -> tuple[str, ...]:
     found = tuple(name for name, state in world.collections.items() if state.live is not None)
     if not found:
         raise RefusedError(
-            f"no collection is there that a revision up to {wanted} creates",
+            f"none of the collections that revisions up to {wanted} create exists",
             hint="qmigrate status shows what is there; name a collection with --only",
         )
     return found
@@ -312,13 +312,13 @@ def _odd_notes(pattern: str, groups: Sequence[Sequence[Target]], usual: Sequence
         return ()
     listed = ", ".join(odd[:8]) + (f" and {len(odd) - 8:,} more" if len(odd) > 8 else "")
     if usual is None:
-        return (f"no schema is that of most: the revision names each of {listed}, and {pattern} stands for none",)
+        return (f"no schema is the most common: the revision names each of {listed}, and {pattern} stands for none",)
     many = counted(len(usual), "collection")
-    return (f"in the revision {pattern} stands for {many} of one schema; by name, for it has another: {listed}",)
+    return (f"in the revision {pattern} stands for {many} of one schema; by name, with another schema: {listed}",)
 
 
 def _write_baseline(opened: Session, finding: _Finding, choice: Choice) -> Choice:
-    """Write the revision; from here on it is history like any other, and the same command goes on after a crash."""
+    """Write the revision; from here on it is history like any other, and the same command resumes after a crash."""
     if finding.file is None:
         return choice
     made = write_new(finding.file)
@@ -385,8 +385,8 @@ def _notes_of_before(target: Target) -> list[str]:
         return []
     was = row.physical if row.physical != target.live.physical else f"{row.physical}, with the seal that it lacks now"
     now = f"about {target.live.points:,} points are adopted now"
-    said = f"{target.name} was {was}: another client has moved or made it again, and {now}"
-    return [f"{said}. What is kept of before stays until qmigrate gc --now"]
+    said = f"{target.name} was {was}: another client has moved or recreated it, and {now}"
+    return [f"{said}. Earlier generations stay until qmigrate gc --now"]
 
 
 def _notes(verdict: Verdict) -> list[str]:
@@ -401,5 +401,5 @@ def _notes(verdict: Verdict) -> list[str]:
     for one in target.beside:
         owner = (one.seal or {}).get("ledger")
         if verdict.overrides is None or owner != verdict.overrides.get("ledger"):
-            notes.append(f"{one.physical} looks like a generation of {target.name}, but isn't known: it is left alone")
+            notes.append(f"{one.physical} looks like a generation of {target.name}, but is not recorded: left alone")
     return notes if verdict.how != "known" else []

@@ -1,4 +1,4 @@
-"""Which collections adopt and stamp are about: names, what serves them, what lies beside. It only reads."""
+"""Which collections adopt and stamp are about: names, what serves them, what lies next to them. It only reads."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Candidates:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What has to be looked at."""
+        """What has to be inspected."""
         return (*self.chosen, *((self.alias,) if self.alias else ()))
 
     def leaving(self, world: World) -> list[CollectionState]:

@@ -54,7 +54,7 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
         return "drift", f"{gone}, a way back, is gone{more}", f"qmigrate repair --vanished {quote(gone)}"
     if state.lost:
         ways = f"qmigrate rollback base --only {quote(state.name)}, then qmigrate upgrade"
-        return "gone", f"nothing has the name: its loss is recorded; {ways}, makes it again", None
+        return "gone", f"nothing has the name: its loss is recorded; {ways}, recreates it", None
     parent = state.parent()
     back = ""
     if parent is not None:
@@ -98,7 +98,7 @@ def drifted(world: World, state: CollectionState) -> str | None:
     local = world.capabilities.local
     recorded = state.declared if local else effective(state, world.capabilities.version) or state.declared
     found = differences(recorded, state.live.schema, local=local)
-    # A further alias is somebody's, and moves along.
+    # A further alias is an application's, and moves along.
     counted = [one for one in found if one.kind != "alias.drop"]
     if not counted:
         return None

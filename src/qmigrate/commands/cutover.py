@@ -1,4 +1,4 @@
-"""cutover: let on what is built, proven and held. It plans nothing: it goes on with stored jobs."""
+"""cutover: go live with what is built, proven and held. It plans nothing: it resumes stored jobs."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _choose(opened: Session, patterns: tuple[str, ...], *, every: bool) -> tuple
     if every == bool(patterns):
         waiting = ", ".join(ready) or "nothing"
         raise UsageError(
-            "say which collections to cut over: names or globs, or all of them", hint=f"held now: {waiting}; or --all"
+            "name the collections to cut over: names or globs, or all of them", hint=f"held now: {waiting}; or --all"
         )
     if every:
         return tuple(ready), ()
@@ -129,9 +129,9 @@ def _not_held(name: str, run: OpenRun | None) -> str:
     """
     if run is not None:
         last = run.records[-1].phase if run.records else "preflight"
-        where = f"is under way on {run.host}" if run.leased else f"stopped in {last}"
+        where = f"is running on {run.host}" if run.leased else f"stopped in {last}"
         raise RefusedError(
             f"{name} is not built and proven yet: its {run.verb} {where}",
-            hint="qmigrate status shows it" if run.leased else "qmigrate upgrade goes on with it",
+            hint="qmigrate status shows it" if run.leased else "qmigrate upgrade resumes it",
         )
     return f"{name} is not held: nothing to do for it"

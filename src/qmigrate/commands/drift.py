@@ -1,4 +1,4 @@
-"""Drift accepted into a new revision, or taken back on the live collection. What drift is, ``drift`` says."""
+"""Drift accepted into a new revision, or undone on the live collection. What drift is, ``drift`` says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from qmigrate.planner.forward import pending
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 
-#: What a revision of accepted drift says of itself when nobody says it better.
+#: The message of a revision of accepted drift when no other is given.
 MESSAGE = "what was changed by hand"
 
 
@@ -126,7 +126,7 @@ def restore(
     Args:
         name: the logical name.
         dry_run: plan only.
-        agreed: called with the plan before anything is written; raises where nobody agrees.
+        agreed: called with the plan before anything is written; raises where there is no consent.
 
     Raises:
         RefusedError: nothing of it can be restored in place.

@@ -29,7 +29,7 @@ def review(settings: Settings, operation: DeletePoints, *, tenant: str | int | N
 
     Raises:
         PlanError: it can't be done there.
-        RefusedError: an old generation's ids can't be told from today's.
+        RefusedError: an old generation's ids can't be derived from today's.
     """
     operation = within(settings, operation, tenant)
     with session(settings, writes=False) as opened:
@@ -64,7 +64,7 @@ def erase(  # noqa: PLR0913  the options of the verb
 
     Raises:
         RefusedError: more would go than `expect` or the cap allow; nothing was erased.
-        VerificationError: a point was still there when every place was looked at again.
+        VerificationError: a point was still there when every place was checked again.
     """
     if snapshots not in SNAPSHOTS:
         raise PlanError(f"snapshots must be one of {', '.join(SNAPSHOTS)}, not {snapshots!r}")

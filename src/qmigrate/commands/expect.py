@@ -176,7 +176,7 @@ def _field(params: Any, key: str) -> Any:
 
 
 def _live(world: World, state: CollectionState) -> None:
-    """What a search needs must be live as it is recorded: what nobody tunes, but somebody may have taken away."""
+    """What a search needs must be live as it is recorded: what is never tuned, but may have been removed."""
     if state.declared is None or state.live is None:
         return
     for found in differences(state.declared, state.live.schema, local=world.capabilities.local):

@@ -50,7 +50,7 @@ class _Measured:
         )
         yield from _gauge(
             "qmigrate_last_migration_timestamp_seconds",
-            "When a revision of the collection was last applied or taken back.",
+            "When a revision of the collection was last applied or rolled back.",
             ["collection"],
             [([name], at.timestamp()) for name, at in sorted((result.migrated or {}).items())],
         )

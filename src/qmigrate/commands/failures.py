@@ -1,4 +1,4 @@
-"""Each collection fails by itself: what failed is kept, and the others go on where that is wanted. It mends nothing."""
+"""Each collection fails by itself: what failed is kept, and the others continue if asked for. It repairs nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MovedError(Exception):
 
 @contextmanager
 def telling(done: Sequence[str]) -> Iterator[None]:
-    """An error that ends the block tells what was done before it: of these collections the work is not taken back.
+    """An error that ends the block tells what was done before it: of these collections the work is not undone.
 
     Args:
         done: logical names, filled while the block runs.
@@ -72,7 +72,7 @@ class Failures:
                 raise
             known = error if isinstance(error, QmigrateError) else None
             self.found[name] = known or QmigrateError(f"unexpected {type(error).__name__}: {error}")
-            self._progress.say(f"{name} failed: {self.found[name].message}. Going on with the others.")
+            self._progress.say(f"{name} failed: {self.found[name].message}. Continuing with the others.")
 
     def raise_any(self, result: object) -> None:
         """Raise one error for everything that failed.

@@ -30,7 +30,7 @@ class Done:
     Attributes:
         log: its id in the audit, for ``fix undo``; None where nothing was to be changed.
         changed: points that were changed.
-        changed_meanwhile: points that were let be, since somebody changed them or their row while it ran.
+        changed_meanwhile: points that were skipped, since another client changed them or their row while it ran.
         gone: points that were deleted meanwhile.
         verified: points that were read back as they should be.
         counts: what was found, in figures.
@@ -57,7 +57,7 @@ class FixResult:
     Attributes:
         done: one entry per step, in the order of execution.
         resumed: interrupted runs that were finished first.
-        looked: collections that were only looked at, for the first time: the same command goes on when they are due.
+        looked: collections that were only checked, for the first time: the same command continues when they are due.
         notes: fields that held other types than they were compared with.
     """
 
@@ -112,7 +112,7 @@ def run_fix(
         }
         unfinished = {run.job.collection: run.job for run in opened.ledger.open_runs()}
         resumed, finished = finish_open_runs(opened, stop=stop, only=wanted, lock_timeout=lock_timeout)
-        # What was just finished is in the audit: that its repetition finds nothing more is no news.
+        # What was just finished is in the audit: that its repetition finds nothing more is expected.
         repeated = frozenset(one.collection for one in resumed if _repeats(planned, unfinished.get(one.collection)))
         done = [one for outcome in finished for one in _done(outcome)]
         over = {one.collection for one in resumed if one.run in begun}
@@ -124,7 +124,7 @@ def run_fix(
         if looked:
             return FixResult(tuple(done), tuple(resumed), looked)
         if len(wanted) > 1:
-            # What is deleted of the first one can't be taken back by a refusal of the second.
+            # What is deleted of the first one can't be undone by a refusal of the second.
             check_all(opened, _without(make(observe(opened.ledger, opened.store)), over))
         _, outcomes = perform(
             opened,
@@ -186,7 +186,7 @@ def _consented(job: Job, plan: Plan) -> bool:
 
 
 def _at_any_rate(edit: JsonObject) -> JsonObject:
-    """What an edit does, however fast, whoever was asked, wherever its ids go, and without what was added here."""
+    """What an edit does, however fast, however agreed to, wherever its ids go, and without what was added here."""
     return {name: value for name, value in edit.items() if name not in ("max_rate", "most", "ids_to", "log_empty")}
 
 

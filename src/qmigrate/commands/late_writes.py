@@ -43,7 +43,7 @@ EXCERPT = 300
 def carried(settings: Settings, revision: str, collection: str | None = None) -> LateWrites:
     """Every late write of the runs that applied a revision, or took it back.
 
-    The ledger knows them; the values of today are read beside that from Qdrant, as far as it can be reached.
+    The ledger knows them; the values of today are read in addition from Qdrant, as far as it can be reached.
 
     Args:
         revision: its id.

@@ -93,4 +93,4 @@ def _of_schemas(
     if recorded is not None and made is not None:
         yield from (f"{name}: {change.describe()}" for change in changes(recorded, made))
     elif (recorded is None) != (made is None):
-        yield f"{name}: {'it is made' if recorded is None else 'it is taken away'} by the file of now"
+        yield f"{name}: {'created' if recorded is None else 'removed'} by the current file"

@@ -30,7 +30,7 @@ def handed(narrow: Narrow, taker: Taker | None) -> Iterator[Narrow]:
     They wait in a file meanwhile, so that a function that is slow or fails holds no lease and undoes nothing.
 
     Raises:
-        UsageError: a file is wanted too.
+        UsageError: a file was asked for too.
         UnavailableError: there is no room for the file.
     """
     if taker is None:
@@ -57,7 +57,7 @@ def function_of(spec: str) -> Taker:
     """
     module, _, attributes = spec.partition(":")
     if not module or not attributes:
-        raise UsageError(f'a function is named "module:attr", not {spec!r}')
+        raise UsageError(f'expected a function as "module:attr", got {spec!r}')
     try:
         found: Any = importlib.import_module(module)
         for attribute in attributes.split("."):

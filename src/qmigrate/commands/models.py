@@ -76,7 +76,7 @@ def _change(
     try:
         after = opened.embedder(filling.embedder, configured).fingerprint()
     except QmigrateError as error:
-        return f"{shown} can't be filled as things are: {error.message}"
+        return f"{shown} can't be filled: {error.message}"
     if dict(after) == dict(before):
-        return f"{shown} is filled anew by the model that it has: {fingerprint_words(after)}"
+        return f"{shown} is filled again by the model that it has: {fingerprint_words(after)}"
     return f"{shown} changes its model: {fingerprint_words(before, after)} → {fingerprint_words(after, before)}"

@@ -33,7 +33,7 @@ from qmigrate.steps.work import Work
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: How often a plan is made anew because somebody else was faster.
+#: How often it is planned again because another process was faster.
 MOST_PLANS = 5
 
 
@@ -54,9 +54,9 @@ def perform(  # noqa: PLR0913  what the verbs may choose
 
     Args:
         make_plan: from a fresh World.
-        unfinished: whether the plan is about unfinished runs (abort); other plans never run beside one.
-        names: look at these logical names only, where the plan is about no others.
-        owned: check that no other ledger owns the collections; adopting them looks at that by itself.
+        unfinished: whether the plan is about unfinished runs (abort); other plans never run next to one.
+        names: read these logical names only, where the plan is about no others.
+        owned: check that no other ledger owns the collections; adopting them checks that by itself.
         only: the logical names that the plan is about, where it is restricted; other runs are left alone.
         failures: what failed already, and whether the others go on; those that failed are left alone.
 
@@ -83,7 +83,7 @@ def perform(  # noqa: PLR0913  what the verbs may choose
         try:
             _run_all(session, plan, failures, outcomes, (stop, lock_timeout, options))
         except MovedError:
-            session.progress.say("another client changed a collection meanwhile: planning again")
+            session.progress.say("another client changed a collection: planning again")
             if not unfinished:
                 again = only if only is not None else chosen
                 outcomes += finish_open_runs(
@@ -158,13 +158,13 @@ def finish_open_runs(
     Args:
         only: restrict to these logical names.
         verb: restrict to runs of this verb.
-        cutover: whether the go-lives that wait for it are let on.
+        cutover: whether the go-lives that wait for it are released.
         failures: what failed already, and whether the others go on; those that failed are left alone.
     """
     failures = failures or Failures(session.progress)
     chosen = frozenset(only) if only is not None else None
     _end_left_over(session, lock_timeout)
-    # What runs beside a held run is newer, and hides it until it is over.
+    # What runs next to a held run is newer, and hides it until it is over.
     found = sorted(session.ledger.open_runs(), key=lambda run: not run.job.beside_held)
     mine = [
         begun
@@ -231,7 +231,7 @@ def _finish_one(
 
 
 def _end_left_over(session: Session, lock_timeout: float | None) -> None:
-    """Writes are let in again where somebody froze a collection and died, and nobody holds its lease (rule 8)."""
+    """Writes are allowed again where a process froze a collection and died, and none holds its lease (rule 8)."""
     working = {run.job.collection for run in session.ledger.open_runs() if run.leased}
     for name, view in session.ledger.collections().items():
         if name in working or not _is_frozen(session, view.physical, name):
@@ -243,7 +243,7 @@ def _end_left_over(session: Session, lock_timeout: float | None) -> None:
             if state.physical is None or not everywhere or not _is_frozen(session, state.physical, name):
                 continue
             work = _work(session, lease, state, Job(name, state.basis(), ()), snapshot=False)
-            session.progress.say(f"{name}: a freeze was left over; it takes writes again")
+            session.progress.say(f"{name}: a leftover freeze was lifted; it takes writes again")
             revoke_earlier(work, [state.physical])
             thaw(work, state.physical)
 
@@ -282,7 +282,7 @@ def moved_since(names: Iterable[str]) -> RefusedError:
     return RefusedError(
         f"{', '.join(names)} moved since the plan was made: its revisions, schema, generations or runs are not those "
         "that it was made on",
-        hint="look at it again: qmigrate plan --out FILE",
+        hint="make it again: qmigrate plan --out FILE",
     )
 
 
@@ -339,7 +339,7 @@ def _take_back(session: Session, lease: Lease, name: str, stop: Stop) -> None:
 def _finish_or_end(session: Session, lease: Lease, found: OpenRun, stop: Stop) -> None:
     """A clean-up that was interrupted: only a deletion that has begun is finished.
 
-    What else it was to delete was agreed to by whoever has called it, and may be the way back of whoever comes now.
+    What else it was to delete was agreed to by its caller, and may be the way back of the present one.
     """
     name = found.job.collection
     state = observe(session.ledger, session.store, only=[name]).collections[name]
@@ -355,7 +355,7 @@ def _finish_or_end(session: Session, lease: Lease, found: OpenRun, stop: Stop) -
 
 
 def _finish_repeatable(session: Session, lease: Lease, found: OpenRun, stop: Stop) -> None:
-    """Finish what was only being cleaned up; where that fails it is planned anew some day, and nobody is stopped."""
+    """Finish what was only being cleaned up; where that fails it is planned again some day, and nothing is stopped."""
     name = found.job.collection
     session.progress.say(f"{name}: finishing the {found.verb} of {found.started_at:%H:%M} on host {found.host}")
     state = observe(session.ledger, session.store, only=[name]).collections[name]
@@ -385,7 +385,7 @@ def _run_planned(
         world = observe(session.ledger, session.store, only=[name])
         state = world.collections[name]
         beside = unfinished or (state.held and item.job.beside_held)
-        # An unfinished run may have gone on, and died, while the lease was waited for: more is to be undone then.
+        # An unfinished run may have been resumed, and died, while the lease was waited for: more is to be undone then.
         moved = state.basis(journal=unfinished) != item.job.basis
         if moved or (state.open_run is not None and not beside):
             raise MovedError
@@ -406,7 +406,7 @@ def _check_rights(work: Work) -> None:
         StoreError: the server refuses writes.
     """
     if not work.store.capabilities.local:
-        # An own alias of this epoch, so nobody can have made it yet.
+        # An own alias of this epoch, so no other process can have made it yet.
         work.store.drop_alias(own_alias(generation_name(work.collection, 0), work.lease.epoch))
 
 
@@ -492,5 +492,5 @@ def _announcement(found: Resumed, *, cutover: bool) -> str:
     share = f", {100 * found.done // found.total} %" if found.total else ""
     return (
         f"Found an interrupted run of {found.started_at:%H:%M} on host {found.host}: "
-        f"{found.collection}, {found.phase}{share}. Going on from there."
+        f"{found.collection}, {found.phase}{share}. Resuming from there."
     )

@@ -1,4 +1,4 @@
-"""upgrade --plan: exactly the jobs that were reviewed, or none. It never plans anew."""
+"""upgrade --plan: exactly the jobs that were reviewed, or none. It never plans again."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
         needed |= statement.parameters(sql)
     taken = sorted(GIVEN & given.keys())
     if taken:
-        raise ConfigError(f"{at} has a parameter {taken[0]}, which statements get anyway", hint="call it otherwise")
+        raise ConfigError(f"{at} has a parameter {taken[0]}, which statements get anyway", hint="rename it")
     missing = needed - given.keys() - GIVEN
     if missing:
         raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=…")
@@ -258,7 +258,7 @@ def _queue(said: Any, at: str) -> tuple[str | None, Mapping[str, Any]]:
         raise ConfigError(f"{at}.columns has {taken[0]}, which every row gets anyway", hint="leave it out")
     odd = [name for name, value in columns.items() if not isinstance(value, str | int | float | None)]
     if odd:
-        raise ConfigError(f"{at}.columns.{odd[0]} must be a :parameter, a text or a number")
+        raise ConfigError(f"{at}.columns.{odd[0]} must be a :parameter, a string or a number")
     return table, columns
 
 
@@ -284,7 +284,7 @@ def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any],
         where = f"; one with {others[0]} has it" if others else meant(odd[0], keys)
         raise ConfigError(f"{at} has no key {odd[0]!r}{where}", hint=f"known: {', '.join(keys)}")
     if said != kind:
-        raise ConfigError(f"the preset {name} is no {kind}: it has kind: {said}", hint=f"{_VERBS[said]} {name}")
+        raise ConfigError(f"the preset {name} has kind: {said}, not {kind}", hint=f"{_VERBS[said]} {name}")
     return entry, at
 
 
@@ -317,7 +317,7 @@ def _filled(value: Any, given: Mapping[str, Any], used: set[str], at: str) -> An
     used.add(name)
     if name in given and given[name] is None:
         raise UsageError(
-            f"{at} has null for {name}, which would take its condition away, and more points would go",
+            f"{at} has null for {name}, which would drop its condition, and more points would go",
             hint=f"--param {name}=VALUE",
         )
     return given.get(name)
@@ -343,5 +343,5 @@ def _check_selection(entry: Mapping[str, Any], filled: Mapping[str, Any], at: st
     if filled.get("tenant") == ALL != entry["tenant"]:
         raise UsageError(
             f"{at}.tenant would be {ALL!r}, and a parameter does not mean the points of all tenants",
-            hint=f"--tenant '{ALL}' says so (tenant= in Python)",
+            hint=f"--tenant '{ALL}' does (tenant= in Python)",
         )

@@ -55,9 +55,9 @@ class Retried:
     Attributes:
         filled: points that have their vector now, those that came back included.
         failed: points that failed again.
-        settled: rows that needed nothing any more.
+        settled: rows that no longer needed it.
         stranded: points that were dropped from a generation that was rebuilt since: only their file has them; those
-            whose ids of today nobody can tell, since the generation that knows both is gone; and those whose vector is
+            whose ids of today are unknown, since the generation that knows both is gone; and those whose vector is
             not there now, or is one of that name that no embedder has filled.
         waiting: points of a generation that is being built: the upgrade itself tries them.
     """
@@ -168,7 +168,7 @@ def _groups(opened: Session, state: CollectionState, live: str) -> list[JsonObje
 def _renamed(
     opened: Session, vector: str, builds: Sequence[Build | None], schemas: Mapping[str, Any]
 ) -> str | None:
-    """What a vector is called after these rebuilds; None where one of them dropped it or filled it anew."""
+    """What a vector is called after these rebuilds; None where one of them dropped it or filled it again."""
     name: str | None = vector
     code = UserCode(opened, opened.settings)
     for build in builds:

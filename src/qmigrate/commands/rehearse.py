@@ -108,7 +108,7 @@ def _rehearse(
         if state.open_run is not None:
             raise RefusedError(
                 f"the {state.open_run.verb} of {name} is not finished, so there is nothing to rehearse on",
-                hint=f"qmigrate upgrade finishes it, qmigrate abort {quote(name)} takes it back",
+                hint=f"qmigrate upgrade finishes it, qmigrate abort {quote(name)} undoes it",
             )
         if state.basis() != item.job.basis:
             raise moved_since([name])
@@ -128,7 +128,7 @@ def _rehearse(
 
 
 def _leftovers(opened: Session, world: World, name: str) -> Plan:
-    """What a rehearsal left that nobody could clean up, recognised by name and seal."""
+    """What a rehearsal left and could not clean up, recognised by name and seal."""
     state = world.collections[name]
     store = opened.store
     found = [

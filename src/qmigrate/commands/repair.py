@@ -1,6 +1,6 @@
 """repair: decisions that only a human can make, each recorded, and leftovers of processes that are gone.
 
-It touches no collection that anybody uses, and no point.
+It touches no collection in use, and no point.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: b
 
     Raises:
         RevisionError: no such revision, or it is not applied anywhere.
-        RefusedError: it says something else than what was applied, or nobody can tell.
+        RefusedError: it differs from what was applied, or that is unknown.
     """
     if not reason.strip():
         raise RevisionError("accepting a changed revision needs a reason", hint='--reason "…"')
@@ -62,7 +62,7 @@ def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: b
         report: JsonObject = {"meaning": found.meaning, "differences": list(found.differences)}
         accepted = (chosen.id, chosen.checksum)
         accept_checksum(ledger, accepted, reason, ledger.actor, before=before, meaning=says(chosen), report=report)
-    told = {SAME: "it says what was applied, only words differ", CHANGED: "; ".join(found.differences)}
+    told = {SAME: "it does what was applied, only texts differ", CHANGED: "; ".join(found.differences)}
     detail = f"{chosen.path.name} is accepted as {chosen.checksum[:12]}: "
     detail += told.get(found.meaning, "what was applied is not recorded, so it was not compared")
     return Repaired("accept", chosen.id, detail, meaning=found.meaning, differences=found.differences)
@@ -71,17 +71,17 @@ def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: b
 def _another_meaning(chosen: Revision, found: Compared) -> RefusedError:
     listed = "".join(f"\n    {line}" for line in found.differences)
     if found.meaning == CHANGED:
-        message = f"{chosen.path.name} says something else than what was applied as {chosen.id}:{listed}"
+        message = f"{chosen.path.name} differs from what was applied as {chosen.id}:{listed}"
     elif found.differences:
         message = f"{chosen.path.name} makes another schema than what was applied as {chosen.id}:{listed}"
     else:
         message = (
             f"{chosen.path.name} makes the same schema as before, but an earlier qmigrate applied {chosen.id}, and "
-            "what it said about the points is not recorded: nobody can tell whether more than words changed"
+            "what it did to the points is not recorded: whether more than texts changed is unknown"
         )
     return RefusedError(
         message,
-        hint="restore the file, and say what is to change in a new revision; or accept another meaning: "
+        hint="restore the file, and write what is to change into a new revision; or accept another meaning: "
         f'qmigrate repair --accept {quote(chosen.id)} --reason "…" --changed-meaning',
         facts={"meaning": found.meaning, "differences": list(found.differences)},
     )
@@ -116,7 +116,7 @@ def name(
 
     Args:
         collection: the logical name.
-        agreed: called with the plan before anything is written; raises where nobody agrees.
+        agreed: called with the plan before anything is written; raises where there is no consent.
 
     Raises:
         NotFoundError: the ledger has no such name.

@@ -242,7 +242,7 @@ def _none_of_ours(pattern: str, others: Sequence[str]) -> UnknownNameError:
 
 
 def _restored_names(opened: Session, pattern: str) -> list[str]:
-    """The collections whose restore is taken back.
+    """The collections whose restore is undone.
 
     Raises:
         NotFoundError: none of those that a glob matches serves what was restored.
@@ -349,7 +349,7 @@ def _of_snapshot(opened: Session, entry: SnapshotEntry) -> Origin:
     then = _then(opened, entry.collection, entry.physical, entry.created_at)
     if then is None or then.declared is None:
         raise RefusedError(
-            f"the ledger does not say at which revision {entry.physical} was when {entry.name} was made",
+            f"the ledger does not record at which revision {entry.physical} was when {entry.name} was made",
             hint=f"qmigrate adopt {quote(entry.collection)} takes a collection over",
         )
     place = address(opened.store.aliases(), entry.physical)
@@ -398,7 +398,7 @@ def tried(opened: Session, world: World, name: str) -> World:
 
 
 def _state(opened: Session, world: World, name: str) -> CollectionState:
-    """Also of a name that nobody has."""
+    """Also of a name that does not exist."""
     return world.collections.get(name) or observe(opened.ledger, opened.store, only=[name]).collections[name]
 
 

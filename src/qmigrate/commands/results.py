@@ -111,7 +111,7 @@ class Outcome:
     """What became of one collection.
 
     Attributes:
-        revisions: applied or taken back, in this order; what is held is not among them.
+        revisions: applied or rolled back, in this order; what is held is not among them.
         physical: the generation that serves now; None when the name is gone.
         seconds: how long it took.
         report: what was learned, by ``step.phase``.
@@ -239,7 +239,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A revision that was applied to a collection or taken back.
+    """A revision that was applied to a collection or rolled back.
 
     Attributes:
         direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record was changed.
@@ -352,15 +352,15 @@ class Snapshots:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that `doctor` looked at.
+    """One thing that `doctor` checked.
 
     Attributes:
         ok: False for a failure, None where it is only to be known, or a warning.
         detail: what was found, for people.
-        hint: the next command, or the mend.
+        hint: the next command, or the repair.
         exit_code: of the error behind a failure, 0 without one.
         group: what it belongs to, for people.
-        warns: it will be in the way of something; only with `ok` None.
+        warns: it will block something; only with `ok` None.
         facts: the same for programs: plain JSON.
     """
 
@@ -415,7 +415,7 @@ class Doctor:
         return codes.pop() if len(codes) == 1 else 9 * bool(codes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; the numbers first, so that nobody has to count."""
+        """Plain JSON; the numbers first, so that no reader has to count."""
         return {
             "failed": self.failed,
             "warned": self.warned,
@@ -442,7 +442,7 @@ class Repaired:
         action: ``accept``, ``name``, ``vanished``, ``unlock`` or ``leftovers``.
         subject: revision, collection or generation; the names that were removed.
         detail: what was done.
-        meaning: of an accepted file, beside what was applied: ``same``, ``changed``, or ``unknown``.
+        meaning: of an accepted file, compared with what was applied: ``same``, ``changed``, or ``unknown``.
         differences: in what they differ, one line each.
     """
 

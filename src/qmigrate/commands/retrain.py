@@ -127,7 +127,7 @@ class Wish:
         made: dict[str, tuple[DeletePoints, JsonObject]] = {}
         for value in values:
             operation, edit = self._edit(settings, value)
-            # A folder with and without a slash at its end is one.
+            # A folder with and without a trailing slash is one.
             same = [{**edit, "target": None, "mark": None}, edit["mark"]["parameters"]]
             made.setdefault(json.dumps(same, sort_keys=True, default=str), (operation, edit))
         return list(made.values())

@@ -45,7 +45,7 @@ def rollback(
         parallel: collections at a time; None for as many as suit the server.
 
     Raises:
-        RefusedError: something was written since, or can't be taken back; nothing was changed.
+        RefusedError: something was written since, or can't be rolled back; nothing was changed.
     """
     if dry_run:
         with session(settings, writes=False) as opened:
@@ -67,7 +67,7 @@ def rollback(
                 keep.append(_keep(opened, world, target, begun))
             plan = _planned(opened, world, keep[0], names, writes)
             check_hidden(world, plan)
-            # What was begun before is done by now, so that nothing more is no surprise.
+            # What was begun before is done by now, so that nothing more is expected.
             return plan if resumed else _explained(world, plan, target, names)
 
         made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
@@ -86,7 +86,7 @@ def revert(
         writes: as for :func:`rollback`.
 
     Raises:
-        RefusedError: a collection has later revisions, or it can't be taken back; nothing was changed.
+        RefusedError: a collection has later revisions, or it can't be rolled back; nothing was changed.
     """
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         wanted = opened.revisions.get(revision).id
@@ -112,8 +112,8 @@ def _check_last(world: World, names: Iterable[str], wanted: str) -> None:
         later = applied[applied.index(wanted) + 1 :]
         if later:
             raise RefusedError(
-                f"revision {wanted} can't be taken back from {name} alone: {', '.join(later)} came after it",
-                hint=f"take those back first: qmigrate rollback {quote(wanted)} --only {quote(name)}",
+                f"revision {wanted} can't be rolled back from {name} alone: {', '.join(later)} came after it",
+                hint=f"roll those back first: qmigrate rollback {quote(wanted)} --only {quote(name)}",
             )
 
 

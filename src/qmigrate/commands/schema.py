@@ -258,7 +258,7 @@ def _filled_by(
 
 
 def _history(ledger: Ledger, revisions: Revisions, name: str) -> tuple[Entry, ...]:
-    """What was applied and taken back, oldest first."""
+    """What was applied and rolled back, oldest first."""
     known = {one.id: one for one in revisions.order()}
     entries = []
     for row in reversed(ledger.history(name)):

@@ -139,7 +139,7 @@ def session(
         writes: whether the verb changes anything: only then are the ledger's tables made, or a local folder.
         store: one that is open already, and is left open; None for that of the settings.
         unchanged: stop at an applied file that has changed; only a verb that reports them goes on.
-        looking: the verb looks at points or schemas, whatever manages them: see :func:`read_revisions`.
+        looking: the verb reads points or schemas, whatever manages them: see :func:`read_revisions`.
         partial: go on with the nodes of a cluster that answer; only for a verb that writes nothing.
 
     Raises:
@@ -204,7 +204,7 @@ def open_store(settings: Settings, stack: ExitStack, *, writes: bool, partial: b
     """
     wanted = ConnectionSettings(**settings.connection())
     if settings.client is not None:
-        # Only here: it needs the client's local mode, which nobody else loads.
+        # Only here: it needs the client's local mode, which no other module loads.
         from qmigrate.store.borrowed import Borrowed
 
         borrowed = Borrowed(settings.client)

@@ -16,10 +16,10 @@ from qmigrate.planner.members import refs_of
 def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
     """The operations, in order, that points of a deletion have missed; data fixes among them leave a point as it is.
 
-    None where its file is gone or says nothing of revisions: whoever reads it refuses then, where that matters.
+    None where its file is gone or says nothing of revisions: its reader refuses then, where that matters.
 
     Raises:
-        RefusedError: a revision was taken back since, was only recorded, has no code, or made the collection again.
+        RefusedError: a revision was rolled back since, was only recorded, has no code, or recreated the collection.
     """
     path = Path(str(row.facts.get("file")))
     try:
@@ -33,10 +33,10 @@ def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
     now = {entry.revision: entry for entry in applied}
     gone = [one for one in known if one not in now]
     if not gone:
-        # One of the same name may say something else by now: taken back, written otherwise, and applied again.
+        # One of the same name may differ by now: rolled back, rewritten, and applied again.
         gone = [one for one in known if one in said and _is_another(now[one], *said[one])]
     if gone:
-        why = f"they are of after revision {gone[-1]}, which was taken back since"
+        why = f"they date from after revision {gone[-1]}, which was rolled back since"
         raise _refused(row, why, f"apply {gone[-1]} again")
     return tuple(ref for entry in applied if entry.revision not in known for ref in _of(opened, row, entry))
 
@@ -58,7 +58,7 @@ def _of(opened: Session, row: DeletionRow, entry: Applied) -> list[OpRef]:
     found = refs_of(revision, str(row.collection), exists=True)
     for _, operation in found:
         if operation.creates or operation.drops:
-            raise _refused(row, f"revision {entry.revision} made the collection again: {operation.label()}")
+            raise _refused(row, f"revision {entry.revision} recreated the collection:  {operation.label()}")
     return [ref for ref, operation in found if operation.edit() is None]
 
 

@@ -131,7 +131,7 @@ def delete(
             _matching(observe(opened.ledger, opened.store), collection)
         foreign = foreign_archives(opened, folder or settings.archives, patterns)
         others = [one for one in found if one.path is not None and one.name in foreign]
-        # Each by themselves: what another ledger has archived is no reason to let go of what is ours.
+        # Each by themselves: what another ledger has archived is not a reason to delete what is ours.
         chosen = [
             *_chosen([one for one in found if one not in others], patterns, keep, older_than),
             *_chosen(others, patterns, keep, older_than),
@@ -198,7 +198,7 @@ def address(aliases: Mapping[str, str], physical: str) -> str:
     if aliases.get(behind) != physical:
         raise RepairNeededError(
             f"the alias {behind}, the only way to the collection behind the alias {physical}, is gone",
-            hint="qmigrate check shows how to make it again",
+            hint="qmigrate check shows how to recreate it",
         )
     return behind
 
@@ -322,7 +322,7 @@ def _chosen(
 
 
 def foreign_archives(opened: Session, folder: Path, named: Sequence[str] = ()) -> dict[str, str]:
-    """Name -> why an archive is nobody's here: several projects may share a folder, and the names in it."""
+    """Name -> why an archive belongs to nothing here: several projects may share a folder, and the names in it."""
     return {
         one.path.name: f"it is of {one.header.name} of another ledger: only its exact name deletes it"
         for one in archive.summaries(folder)

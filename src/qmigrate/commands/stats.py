@@ -1,4 +1,4 @@
-"""fix stats: how many points there are per folder and per value, beside what SQL says of those. It only reads."""
+"""fix stats: how many points there are per folder and per value, next to what SQL has of those. It only reads."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ def stats(
 
 def _check(wanted: Wanted, sql: str | None) -> None:
     if wanted.paths is None and not wanted.fields:
-        raise UsageError("say what is counted: a field with paths, or fields by value")
+        raise UsageError("name what is counted: a field with paths, or fields by value")
     if wanted.paths is None and (wanted.depth is not None or wanted.prefix is not None):
-        raise UsageError("a depth and a prefix are of folders", hint="name the field with the paths: --folders path")
+        raise UsageError("a depth and a prefix need folders", hint="name the field with the paths: --folders path")
     if sql is not None and wanted.paths is None and len(wanted.fields) != 1:
         raise UsageError("SQL is joined to folders, or to one field by value", hint="count one field at a time")
 

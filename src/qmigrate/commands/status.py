@@ -51,7 +51,7 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
 
 
 def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
-    """What was applied and taken back, newest first.
+    """What was applied and rolled back, newest first.
 
     Raises:
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
@@ -118,7 +118,7 @@ def _last_try(opened: Session, name: str) -> tuple[str, str] | None:
 
 
 def _points(opened: Session, physical: str | None) -> int | None:
-    """Exact count; None when nothing serves, or when it was deleted since it was looked at."""
+    """Exact count; None when nothing serves, or when it was deleted since it was listed."""
     if physical is None:
         return None
     try:

@@ -36,14 +36,14 @@ def within(settings: Settings, operation: Deletion, tenant: str | int | None) ->
         if tenant is None:
             return operation
         raise UsageError(
-            f"--tenant {tenant}: nothing says by which field the points of {operation.collection} belong to tenants",
+            f"--tenant {tenant}: no setting has the field by which points of {operation.collection} belong to tenants",
             hint=f"fixes.tenants in qmigrate.yaml: {{{operation.collection}: FIELD}}",
         )
     if tenant is None:
         missing = [field for field in fields if not _says(operation.filter, field)]
         if missing:
             raise UsageError(
-                f"several tenants share {operation.collection} ({missing[0]}), and whose points are meant is not said",
+                f"several tenants share {operation.collection} ({missing[0]}), and no tenant is named",
                 hint=f"--tenant VALUE bounds it to one of them, --tenant '{ALL}' means all (tenant= in Python)",
             )
         return operation
@@ -64,7 +64,7 @@ def bounded(
     others = [one for one in operations if not isinstance(one, DeletePoints | DeleteOrphans)]
     if others and tenant not in (None, ALL):
         raise UsageError(
-            f"tenant {tenant!r} bounds deletions, and {others[0].label()} is none: it would be done for all tenants",
+            f"tenant {tenant!r} bounds deletions, and {others[0].label()} is not one: it would be done for all tenants",
             hint="do them one by one, and bound this one by its own filter or query",
         )
     return tuple(

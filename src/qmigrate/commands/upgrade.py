@@ -47,7 +47,7 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
     """The same in a session that is open, with an estimate for each collection.
 
     Args:
-        models: load the models that fill vectors anew, so that the plan says what changes.
+        models: load the models that fill vectors again, so that the plan says what changes.
     """
     world = observe(opened.ledger, opened.store)
     made = _plan(opened, world, target, chosen_names(opened, only))
@@ -84,7 +84,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     """Bring every collection that a pending revision names to `target`.
 
     Interrupted runs are finished first, from their stored jobs, and with ``rebuild.gc: auto`` what is past its holdover
-    is retired: a failure there is a note. Then each collection is planned, built beside the live one, proven, and
+    is retired: a failure there is a note. Then each collection is planned, built next to the live one, proven, and
     swapped in; what a revision holds stays built and proven until `cutover`.
 
     Args:
@@ -219,7 +219,7 @@ def _check_further(opened: Session, made: Plan) -> None:
 
 
 def check_names(world: World, revisions: Revisions, only: Iterable[str] | None) -> None:
-    """Nothing to do is no answer while a name isn't where the ledger left it.
+    """Nothing to do is not an answer while a name isn't where the ledger left it.
 
     A collection that only a glob speaks of may come and go: the application makes it, and may delete it.
 
@@ -236,7 +236,7 @@ def check_names(world: World, revisions: Revisions, only: Iterable[str] | None) 
 
 
 def _tried(opened: Session, world: World) -> World:
-    """The world with what this server does about plain names, tried anew in every run that may need it."""
+    """The world with what this server does about plain names, tried again in every run that may need it."""
     plain = any(state.kind == "plain" and state.managed for state in world.collections.values())
     if not plain or opened.settings.rebuild.plain_names == "gap" or world.capabilities.local:
         return world

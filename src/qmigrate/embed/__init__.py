@@ -82,7 +82,7 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
         known = ", ".join(sorted(_BACKENDS))
         problem = "has no type" if kind is None else f"has the unknown type {kind!r}{_meant(kind, _BACKENDS)}"
         raise EmbedError(
-            f"embedder {name!r} {problem}; types are: {known}", hint="mend embedders in qmigrate.yaml"
+            f"embedder {name!r} {problem}; types are: {known}", hint="correct embedders in qmigrate.yaml"
         )
     for key in config:
         if key != "type" and key not in backend.keys:
@@ -90,14 +90,14 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
             raise EmbedError(
                 f"embedder {name!r} has the unknown key {key!r}{_meant(key, backend.keys)}; "
                 f"keys of type {kind} are: {known}",
-                hint="mend embedders in qmigrate.yaml",
+                hint="correct embedders in qmigrate.yaml",
             )
     embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config))
     return embedder
 
 
 def known_size(config: Mapping[str, Any]) -> int | None:
-    """How many values its vectors have, where the settings alone say so; nothing is loaded and nobody is asked."""
+    """How many values its vectors have, where the settings alone say so; nothing is loaded and nothing is sent."""
     backend = _BACKENDS.get(str(config.get("type")))
     said = [config[key] for key in backend.sizes if config.get(key) is not None] if backend is not None else []
     if not said and config.get("type") in _WITH_DEFAULT and backend is not None:

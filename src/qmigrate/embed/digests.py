@@ -24,7 +24,7 @@ def digest_of(item: Any, algorithm: str, embedder: Embedder, name: str) -> bytes
     Raises:
         EmbedError: the image can't be read.
         ConfigError: no image could ever be read.
-        PlanError: the embedder opens images by itself, so nobody else knows what their names mean.
+        PlanError: the embedder opens images by itself, so only it knows what their names mean.
     """
     if isinstance(item, str) and not isinstance(item, ImageName):
         return hashlib.new(algorithm, item.encode(), usedforsecurity=False).digest()
@@ -46,7 +46,7 @@ def digest_of(item: Any, algorithm: str, embedder: Embedder, name: str) -> bytes
 
 
 def recorded_digest(value: Any, algorithm: str) -> bytes | None:
-    """A checksum as a column or a payload holds it; None for what is no digest of that algorithm.
+    """A checksum as a column or a payload holds it; None for what is not a digest of that algorithm.
 
     Args:
         value: its bytes, or hexadecimal digits in any case; ``sha256:`` may stand before them.

@@ -29,7 +29,7 @@ def fingerprint_words(fingerprint: Mapping[str, Any], other: Mapping[str, Any] |
 
     Args:
         fingerprint: what ``Embedder.fingerprint()`` returned.
-        other: the one that it is shown beside.
+        other: the one that it is shown next to.
     """
     words = [str(fingerprint[key]) for key in _LEADING if fingerprint.get(key)]
     if fingerprint.get("size"):

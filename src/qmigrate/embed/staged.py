@@ -95,7 +95,7 @@ class LetsGo(Protocol):
     """An embedder that can do without its model for a while."""
 
     def release(self) -> None:
-        """Give back the memory of the model; whoever uses it next loads it again.
+        """Release the memory of the model; the next use loads it again.
 
         Loading may raise a ``DriftError`` then: it has become another model.
         """

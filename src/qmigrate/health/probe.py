@@ -21,7 +21,7 @@ from qmigrate.health.report import Report, judged, part, skipped
 from qmigrate.health.slot import Answer, Slot
 from qmigrate.settings import Settings
 
-#: Seconds that one request of the look at the collections may take: nobody waits for it.
+#: Seconds that one request of the check of the collections may take: no caller waits for it.
 LOOK_TIMEOUT = 10.0
 SCHEMA = "schema"
 
@@ -43,7 +43,7 @@ class Probe:
         service: the service's name in the report.
         client: the application's own ``QdrantClient``; needed in local mode, where its folder can be open only once.
         expects: what the application declares of its collections: not ready until they are so.
-        collections: logical names or globs to look at; empty for all that are under management. A name that nothing
+        collections: logical names or globs to check; empty for all that are under management. A name that nothing
             has is not served; a glob may mean none.
         checks: further parts: name -> a plain function that raises when the part isn't well; called in a thread.
         clock: monotonic.
@@ -83,7 +83,7 @@ class Probe:
         functions: dict[str, tuple[bool, Callable[[], Any]]] = {
             "qdrant": (wanted.qdrant, ask_qdrant),
             "ledger": (wanted.ledger, near.ledger),
-            # What the application declares can only be told by looking.
+            # Only a check shows whether what the application declares is there.
             SCHEMA: (wanted.schema or bool(expects), far.look),
         }
         for name in known.embedders:

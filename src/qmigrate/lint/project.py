@@ -1,4 +1,4 @@
-"""Everything the rules look at: the files, their order, and each operation with the schema before it. No judgement."""
+"""Everything the rules read: the files, their order, and each operation with the schema before it. No judgement."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class Project:
         sources: every file, sorted by name.
         order: loaded files, parents before children; those of a circle are left out.
         circle: files that follow each other in a circle.
-        embedders: of the settings, by collection: ``""`` for everybody.
+        embedders: of the settings, by collection: ``""`` for all.
         uses: every operation with the schema before it.
         folder: that of the files.
-        sql: the Alembic environment beside them, or None.
+        sql: the Alembic environment next to them, or None.
         run_points: points from which on work is too long for `alembic upgrade`.
         points: logical name or glob -> how many points it has, as the settings say.
         holdover: seconds that an old generation is kept.

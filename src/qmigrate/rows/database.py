@@ -59,7 +59,7 @@ class Database:
 
     @contextmanager
     def connected(self, *, keep: bool = True) -> Iterator[Connection]:
-        """A transaction: read-only and rolled back at its end, or committed where writes were asked for.
+        """A transaction: read-only and rolled back at the end, or committed where writes were asked for.
 
         Args:
             keep: False rolls back what was written, too.
@@ -91,7 +91,7 @@ class Database:
             return connection.execute(text(sql).bindparams(*bound), execution_options=options)
 
     def parts(self, result: Any, most: int) -> Iterator[Sequence[Sequence[Any]]]:
-        """All rows of a result, so many at a time.
+        """All rows of a result, this many at a time.
 
         They come as the driver makes them: an object of SQLAlchemy for each costs more than they do.
 
@@ -147,7 +147,7 @@ class Database:
         return not codes or not isinstance(codes[0], int) or codes[0] in _MYSQL_AWAY
 
     def refuse_replica(self, connection: Connection) -> None:
-        """See that what answers now is no replica: the one before may have been, or a URL names several.
+        """See that what answers now is not a replica: the previous one may have been, or a URL names several.
 
         Raises:
             RowsError: it is one, which may be behind.
@@ -207,7 +207,7 @@ class Database:
 
 
 def bound(name: str, value: Any, **more: Any) -> Any:
-    """A bound parameter. Of an integer PostgreSQL would be told that it has 32 bits."""
+    """A bound parameter. An integer would be sent to PostgreSQL as one of 32 bits."""
     items = value if isinstance(value, list) else [value]
     if items and all(isinstance(item, int) and not isinstance(item, bool) for item in items):
         more["type_"] = BigInteger() if all(-_INT64 <= item < _INT64 for item in items) else Numeric(asdecimal=False)

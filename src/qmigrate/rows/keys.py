@@ -104,7 +104,7 @@ class ValueKeys(Keys):
         if value is None:
             raise RowsError(f"{where} is NULL in a row", hint="leave such rows out: IS NOT NULL")
         raise RowsError(
-            f"{where} has {value!r:.60}, which is no id: integers, UUIDs and texts are",
+            f"{where} has {value!r:.60}, which is not an id: integers, UUIDs and strings are",
             hint=f"select it as one of them: CAST({column} AS TEXT)",
         )
 

@@ -143,7 +143,7 @@ class Marks:
             return self.run_in(connection, reason, now, deleted)
 
     def run_in(self, connection: Connection, reason: str, now: datetime, deleted: int) -> list[int]:
-        """The same in the transaction of somebody else, who commits it."""
+        """The same in the transaction of a caller, which commits it."""
         return self._counts(connection, reason, now, deleted)
 
     def _counts(self, connection: Connection, reason: str, now: datetime, deleted: int) -> list[int]:

@@ -57,9 +57,9 @@ class Query:
     Attributes:
         sql: one SELECT, without ORDER BY.
         key: its column with the point's id.
-        columns: its columns that are wanted beside the key.
+        columns: its columns that are needed besides the key.
         parameters: values of its ``:parameters``.
-        of_values: the key is no id of a point, but an id of the application that points have in a payload field.
+        of_values: the key is not an id of a point, but an id of the application that points have in a payload field.
         whole: a row that is not seen counts as gone; see :class:`qmigrate.rows.database.Database`.
         fresh: what a row says is written somewhere; likewise.
     """
@@ -82,7 +82,7 @@ class Rows:
         name: how messages call the database.
 
     Raises:
-        RowsError: the query is no SELECT, or the URL's driver is not there.
+        RowsError: the query is not a SELECT, or the URL's driver is not there.
     """
 
     def __init__(self, url: str, query: Query, *, name: str) -> None:
@@ -253,7 +253,7 @@ class Rows:
         """Rows of these ids however they are written, also in another case; none where each has one spelling only.
 
         Args:
-            alike: rows beside them that have to be compared by :func:`qmigrate.rows.keys.folded`.
+            alike: further rows that have to be compared by :func:`qmigrate.rows.keys.folded`.
         """
         self._spelled(())
         asked = freely(ids, self._shape[2] if self._shape else None, self._database.backend, alike=alike)

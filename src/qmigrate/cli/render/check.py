@@ -41,8 +41,8 @@ def show_check(console: Console, result: Checked) -> None:
         more = f" and {len(result.not_compared) - MOST_NAMED} more" if len(result.not_compared) > MOST_NAMED else ""
         console.print()
         console.print(
-            f"Not compared: settings of {named}{more} that no revision declares; an earlier qmigrate has not recorded "
-            "them, and the next change that is applied does"
+            f"Not compared: settings of {named}{more} that no revision declares; an earlier qmigrate did not record "
+            "them, the next change that is applied will"
         )
     for line in result.silent:
         console.print(f"\nnote: {line}")

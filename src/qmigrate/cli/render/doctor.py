@@ -10,7 +10,7 @@ from rich.text import Text
 from qmigrate.cli.render.words import counted, took
 from qmigrate.commands.results import Check, Doctor
 
-#: Level -> the word that says it, and a colour beside the word.
+#: Level -> the word for it, and a colour in addition to the word.
 WORDS = {
     "fail": ("FAILED", "bold red"),
     "warn": ("warning", "yellow"),
@@ -18,7 +18,7 @@ WORDS = {
     "info": ("note", "cyan"),
 }
 #: Levels in the order of their sections, with the headings.
-SECTIONS = (("fail", "Failed"), ("warn", "In the way of something"), ("info", "To be known"), ("ok", "In order"))
+SECTIONS = (("fail", "Failed"), ("warn", "May block an upgrade"), ("info", "Notes"), ("ok", "OK"))
 _INDENT = 9
 
 

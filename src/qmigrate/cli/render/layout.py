@@ -53,7 +53,7 @@ def labelled(label: str, lines: Sequence[str], *, indent: int = 2, width: int = 
 
 
 def short(text: str, most: int) -> str:
-    """The beginning of a text of at most `most` characters, for what nobody needs to copy."""
+    """The beginning of a text of at most `most` characters, for what no user needs to copy."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 

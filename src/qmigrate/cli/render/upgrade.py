@@ -113,7 +113,7 @@ def _learned(facts: dict[str, Any], revision: str | None = None) -> list[Text]:
             text = f"{counted(listed['count'], 'id')} written on both sides: {named}; see docs/safety.md"
             more = [f"{counted(undo, 'id')} of them may undo a delete"] if undo else []
             every = f"all of them: qmigrate history --carried {quote(revision or 'REV')}"
-            lines += labelled("look at", [text, *more, every])
+            lines += labelled("review", [text, *more, every])
     return lines
 
 
@@ -125,7 +125,7 @@ def _proof(proof: dict[str, Any]) -> list[str]:
         worst = "" if cosine is None else f", cosine ≥ {int(cosine * 10000) / 10000:.4f}"
         lines[0] += f" · {number(proof['sampled'])} embedded again{worst}"
     if proof.get("passes"):
-        lines.append(f"after {counted(proof['passes'], 'pass', 'passes')} over what was written meanwhile")
+        lines.append(f"after {counted(proof['passes'], 'pass', 'passes')} over what was written during the run")
     if proof.get("without_vector"):
         lines.append(f"{number(proof['without_vector'])} left without the vector on purpose")
     if proof.get("dropped"):
@@ -134,13 +134,13 @@ def _proof(proof: dict[str, Any]) -> list[str]:
 
 
 def quality_line(found: dict[str, Any]) -> str:
-    """``recall@10 of 'l14' 0.987, at least 0.95 wanted; 0.61 of the results are those of before``."""
+    """``recall@10 of 'l14' 0.987, at least 0.95 required; 0.61 of the results are unchanged``."""
     head = f"recall@{found['k']} of {found['vector']!r}"
     if found.get("recall") is None:
         return f"{head} not measured: {found['why']}"
     kept = found.get("overlap")
-    before = "" if kept is None else f"; {kept:.3f} of the results are those of before"
-    return f"{head} {found['recall']:.3f}, at least {found['at_least']:.4g} wanted{before}"
+    before = "" if kept is None else f"; {kept:.3f} of the results are unchanged"
+    return f"{head} {found['recall']:.3f}, at least {found['at_least']:.4g} required{before}"
 
 
 def _closing(result: UpgradeResult) -> Text:
@@ -149,13 +149,13 @@ def _closing(result: UpgradeResult) -> Text:
     revisions = list(dict.fromkeys(one for outcome in result.outcomes for one in outcome.revisions))
     what = counted(len(names), "collection")
     if result.plan.verb == "abort":
-        return Text(f"Aborted: {what} in {total}. They stand where they stood before.")
+        return Text(f"Aborted: {what} in {total}. They are as they were before.")
     if result.plan.verb == "rollback":
         forth = revisions[0] if revisions else "head"
         again = (f"qmigrate upgrade {quote(forth)}", "bold")
-        return Text.assemble(f"Taken back: {what} in {total}. Forth again: ", again)
+        return Text.assemble(f"Rolled back: {what} in {total}. To apply it again: ", again)
     at = f" at {', '.join(result.plan.target)}" if result.plan.target else ""
     done = Text(f"Done: {what}{at} in {total}.")
     if result.back:
-        done.append(" Back: ").append("; ".join(result.back), style="bold")
+        done.append(" To roll back: ").append("; ".join(result.back), style="bold")
     return done

@@ -21,12 +21,12 @@ lock_timeout = click.option(
 )
 
 
-@click.command(short_help="Take collections that are there under management.")
+@click.command(short_help="Take existing collections under management.")
 @click.argument("pattern")
-@click.option("--alias", metavar="NAME", help="The application uses this name from now on, an alias of the collection.")
+@click.option("--alias", metavar="NAME", help="Alias of the collection that the application uses from now on.")
 @take_over
-@click.option("-m", "--message", help="Of the baseline revision.")
-@click.option("--rev-id", metavar="ID", help="Of the baseline revision, instead of the next number.")
+@click.option("-m", "--message", help="Message of the baseline revision.")
+@click.option("--rev-id", metavar="ID", help="Id of the baseline revision, instead of the next number.")
 @dry_run
 @lock_timeout
 @parallel
@@ -70,7 +70,7 @@ def adopt(  # noqa: PLR0913  the options of the verb
     return result.exit_code
 
 
-@click.command(short_help="Record that collections stand at a revision.")
+@click.command(short_help="Record that collections are at a revision.")
 @click.argument("revision")
 @click.option("--only", multiple=True, metavar="NAME", help="Just this collection; may be repeated.")
 @take_over

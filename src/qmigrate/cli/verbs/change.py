@@ -28,7 +28,7 @@ parallel = click.option(
     metavar="N",
     help="Collections at a time.  [default: as many as the server has cores, at most 4; 1 in local mode]",
 )
-keep_going = click.option("--keep-going", is_flag=True, help="When a collection fails, go on with the others.")
+keep_going = click.option("--keep-going", is_flag=True, help="When a collection fails, continue with the others.")
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
 @dry_run
 @lock_timeout
 @click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
-@click.option("--allow-gap", is_flag=True, help="Let reads of a plain name fail for some milliseconds, if need be.")
+@click.option("--allow-gap", is_flag=True, help="Allow reads of a plain name to fail for some milliseconds.")
 @keep_going
 @parallel
 @planned.plan_option
@@ -141,8 +141,8 @@ def upgrade(
 @click.command(cls=TargetCommand, short_help="Go back to an earlier revision.")
 @click.argument("target", default="-1")
 @only
-@click.option("--carry-writes", is_flag=True, help="Bring along what was written since.")
-@click.option("--discard-writes", is_flag=True, help="Lose what was written since.")
+@click.option("--carry-writes", is_flag=True, help="Carry back what was written since.")
+@click.option("--discard-writes", is_flag=True, help="Discard what was written since.")
 @click.option("--now", is_flag=True, help="Go back first and count afterwards: for an outage.")
 @dry_run
 @lock_timeout
@@ -188,7 +188,7 @@ def rollback(
     return result.exit_code
 
 
-@click.command(short_help="Take back what unfinished runs have begun.")
+@click.command(short_help="Undo what unfinished runs have begun.")
 @click.argument("collection", required=False)
 @lock_timeout
 @with_shell

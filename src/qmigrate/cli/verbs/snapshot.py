@@ -44,7 +44,7 @@ def create(shell: Shell, pattern: str | None, everything: bool, archived: bool, 
     from qmigrate.commands import snapshot as command
 
     if everything == (pattern is not None):
-        raise click.UsageError("say which collections: a PATTERN, or --all", click.get_current_context())
+        raise click.UsageError("name the collections: a PATTERN, or --all", click.get_current_context())
     with shell.progress() as progress:
         made = command.create(
             shell.settings(), pattern or "*", archived=archived or to is not None, to=_path(to), progress=progress
@@ -64,7 +64,7 @@ def list_(shell: Shell, pattern: str, folder: str | None) -> None:
     shell.show(command.list_(shell.settings(), pattern, folder=_path(folder)), show_snapshots)
 
 
-@snapshot.command("restore", short_help="Bring back the points of a snapshot or an archive.")
+@snapshot.command("restore", short_help="Restore the points of a snapshot or an archive.")
 @click.argument("collection")
 @click.argument("snapshot", required=False)
 @click.option("--latest", is_flag=True, help="The newest one of the collection.")
@@ -163,9 +163,9 @@ def _undo(shell: Shell, collection: str, writes: str, options: dict[str, object]
     "--keep",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Spare the newest N snapshots and the newest N archives of each collection.",
+    help="Keep the newest N snapshots and the newest N archives of each collection.",
 )
-@click.option("--older-than", type=Age(), help="Spare what is younger, for example 30d.")
+@click.option("--older-than", type=Age(), help="Keep what is younger than this, for example 30d.")
 @folder
 @dry_run
 @yes
@@ -192,7 +192,7 @@ def delete(
     from qmigrate.model.patterns import ExactName
 
     if not names and keep is None and older_than is None:
-        raise click.UsageError("say which: NAMES, --keep or --older-than", click.get_current_context())
+        raise click.UsageError("name the snapshots: NAMES, --keep or --older-than", click.get_current_context())
     chosen = partial(command.delete, shell.settings(), collection=collection, folder=_path(folder))
     if dry_run:
         shell.show(chosen(names, keep=keep, older_than=older_than, dry_run=True), show_deleted)

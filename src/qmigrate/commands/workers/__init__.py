@@ -1,4 +1,4 @@
-"""Worker processes that fill a vector beside this one: on the devices of this machine, or where Ray has room.
+"""Worker processes that fill a vector next to this one: on the devices of this machine, or where Ray has room.
 
 They decide nothing: which range is whose says ``steps.crew``.
 """

@@ -30,7 +30,7 @@ ALGORITHM = 1
 DEFAULT_SIZE = 256
 #: Weights of a whole word, of a pair of words, and of all letter groups of a word together.
 WORD, PAIR, LETTERS = 1.0, 0.3, 0.6
-#: Weight of a stop word beside 1 for any other word.
+#: Weight of a stop word; any other word has 1.
 STOP = 0.1
 #: After this many words a word counts half as much as the first one.
 HALF_WAY = 16.0
@@ -81,7 +81,7 @@ class _Hashing:
         """Rows of length one.
 
         Raises:
-            EmbedError: an item is no text, or holds no letter and no digit.
+            EmbedError: an item is not text, or holds no letter and no digit.
         """
         rows = np.empty((len(items), self.size), dtype=np.float32)
         for row, item in zip(rows, items, strict=True):

@@ -1,4 +1,4 @@
-"""Texts embedded by a server: OpenAI's ``/v1/embeddings`` or TEI's ``/embed``. It shows the key to nobody else."""
+"""Texts embedded by a server: OpenAI's ``/v1/embeddings`` or TEI's ``/embed``. It shows the key to no other host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
 from qmigrate.settings_read import redact
 
-#: Texts of one request; what TEI takes unless it was told otherwise.
+#: Texts of one request; what TEI takes unless it is configured otherwise.
 DEFAULT_BATCH = 32
 #: Requests under way at the same time.
 DEFAULT_CONCURRENCY = 4
@@ -113,12 +113,12 @@ class _Server:
         except TransientError as error:
             raise EmbedderError(
                 f"embedder {self.name!r}: {self._url} {error}; given up after {error.tries:,} tries",
-                hint="run the same command again when the server is well: it goes on from here",
+                hint="run the same command again when the server is well: it resumes from here",
             ) from error
         try:
             return answer.json()
         except ValueError as error:
-            raise self.strange(f"{path} with something that is no JSON") from error
+            raise self.strange(f"{path} with something that is not JSON") from error
 
     def strange(self, what: str) -> EmbedderError:
         """The error for an answer that makes no sense."""
@@ -130,9 +130,9 @@ class _Server:
     def replaced(self, before: object, now: object) -> DriftError:
         """The error for a server that has got another model since it was asked first."""
         return DriftError(
-            f"embedder {self.name!r}: {self._url} has got another model meanwhile: {now} instead of {before}. None of "
+            f"embedder {self.name!r}: {self._url} has another model now: {now} instead of {before}. None of "
             "its vectors were used",
-            hint="put the former one back and run the same command again: it goes on from here",
+            hint="put the former one back and run the same command again: it resumes from here",
         )
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
@@ -204,7 +204,7 @@ class _OpenAi:
             found = {int(one["index"]): one["embedding"] for one in answer["data"]}
             return [_decoded(found[place]) for place in range(max(len(texts), len(answer["data"])))]
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            raise self._server.strange("/embeddings with something that is no list of embeddings") from error
+            raise self._server.strange("/embeddings with something that is not a list of embeddings") from error
 
     def check(self) -> None:
         """Nothing: every answer names its model."""
@@ -224,7 +224,7 @@ class _OpenAi:
 
 
 class _Tei:
-    """``POST <url>/embed``; what it serves is told by ``GET <url>/info``."""
+    """``POST <url>/embed``; what it serves is in ``GET <url>/info``."""
 
     size = None
 
@@ -242,9 +242,9 @@ class _Tei:
             found = self._asked()
             if self._wanted is not None and found["model"] != self._wanted:
                 raise EmbedError(
-                    f"embedder {self._server.name!r} wants the model {self._wanted!r}, and the server has "
+                    f"embedder {self._server.name!r} needs the model {self._wanted!r}, and the server has "
                     f"{found['model']!r}",
-                    hint="mend model or url of this embedder in qmigrate.yaml",
+                    hint="correct model or url of this embedder in qmigrate.yaml",
                 )
             self._info = found
         return self._info
@@ -278,7 +278,7 @@ class _Tei:
         body = {"inputs": texts, "truncate": self._truncate, "normalize": self._normalize}
         answer = self._server.send("POST", "/embed", body)
         if not isinstance(answer, list):
-            raise self._server.strange("/embed with something that is no list of embeddings")
+            raise self._server.strange("/embed with something that is not a list of embeddings")
         return answer
 
 
@@ -316,7 +316,7 @@ class _Http:
         """One vector per text; an ``EmbedError`` in the place of a text that the server refuses.
 
         Raises:
-            EmbedderError: the server can't be reached, denies, or answers what nobody understands.
+            EmbedderError: the server can't be reached, denies, or answers something unreadable.
             DriftError: it has another model than before. Nothing that it has made by then is handed out.
         """
         starts = range(0, len(items), self._batch)
