@@ -1,4 +1,4 @@
-"""Points in files: a header line, a line per point, a closing line. It knows the format, no collection and no plan.
+"""Points in files: a header line, a line per point, a closing line. It handles the format, no collection and no plan.
 
 An archive is JSON Lines (UTF-8) in zstd frames; ``zstd -dc FILE`` shows it. The closing line is a frame of its own, so
 that a summary needs neither the points nor their time. Every line begins with ``{"check":"<32 hex digits>",``: XXH3-128
@@ -39,7 +39,7 @@ from qmigrate.whole import clean, writing
 FORMAT = "qmigrate.archive/1"
 #: How an archive is called.
 SUFFIX = ".jsonl.zst"
-#: Under which of the header's facts stands how many points were taken out again.
+#: Which of the header's facts has how many points were taken out again.
 ERASED = "erased"
 #: Key of its facts: the same by who has asked for it.
 ERASED_BY = "erased_by"
@@ -58,7 +58,7 @@ _BODY = len(_PREFIX) + _HEX + 2
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an archive says of itself.
+    """The header and the end of an archive.
 
     Attributes:
         kind: ``snapshot``, or what else the points were taken for.
@@ -108,7 +108,7 @@ class Archived(NamedTuple):
     Attributes:
         line: its number, for messages.
         key: order key of the id.
-        stored: the point as a server hands it out.
+        stored: the point as a server returns it.
     """
 
     line: int
@@ -139,7 +139,7 @@ def write(path: Path, header: Header, pages: Iterable[Sequence[JsonObject]]) -> 
 
 
 def read(path: Path, *, digest: str | None = None) -> Iterator[Archived]:
-    """Every point, in order, each line checked before it is handed out; memory for one line at a time.
+    """Every point, in order, each line checked before it is returned; memory for one line at a time.
 
     The end is only reached when the closing line fits. A caller that must not begin with a file that is damaged further
     down calls :func:`verify` first.
@@ -226,7 +226,7 @@ def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: No
 
 
 def summary(path: Path) -> Summary:
-    """First and last line, without reading the points; not a word about whether they are whole.
+    """First and last line, without reading the points; without a check whether they are complete.
 
     Raises:
         ArchiveError: it is not an archive, or has no closing line.
@@ -251,7 +251,7 @@ _OTHER = "use another snapshot: qmigrate snapshot list"
 
 
 def _closing_frame(path: Path) -> tuple[int, str] | None:
-    """(points, digest) of the frame at the very end of a file; None when it is not whole."""
+    """(points, digest) of the frame at the very end of a file; None when it is not complete."""
     with _reading(path) as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         tail = file.read()

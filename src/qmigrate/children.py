@@ -1,4 +1,4 @@
-"""Helper processes: how one is started, listened to and ended, each within a limit. It knows none of them.
+"""Helper processes: how one is started, listened to and ended, each within a limit. It depends on none of them.
 
 They are started with ``-P``: a file of the current folder that has the name of a module is never run by them.
 """
@@ -55,11 +55,11 @@ def end(process: subprocess.Popen[str] | subprocess.Popen[bytes], patience: floa
 
 
 def first_line(process: subprocess.Popen[str], limit: float, look: Callable[[], object]) -> str | None:
-    """The first line that a helper says; empty when it ended without one.
+    """The first line that a helper sends; empty when it ended without one.
 
     Args:
         limit: seconds until it has to come.
-        look: called meanwhile, several times a second; may raise.
+        look: called while waiting, several times a second; may raise.
 
     Returns:
         None when nothing came within the limit.

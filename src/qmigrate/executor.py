@@ -1,4 +1,4 @@
-"""Runs any job: lease, journal, resume, signals. It knows no kind of step and makes no Qdrant call."""
+"""Runs any job: lease, journal, resume, signals. It depends on no kind of step and makes no Qdrant call."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         checksums: of the revisions that the job uses, recorded with a new run.
         actor: who runs it.
         stop: see :func:`stop_on_signals`.
-        found: the interrupted run to go on with, or None.
+        found: the interrupted run to resume, or None.
 
     Returns:
         The run's id in the ledger.
@@ -133,7 +133,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
     except KeyboardInterrupt:
         raise
     except HeldError:
-        # Not by the way: who says that a run is held must still be its holder.
+        # Fenced too: the process that records a run as held must still be its holder.
         work.lease.finish_run(work.run, "held")
         raise
     except QmigrateError as error:
@@ -205,7 +205,7 @@ def _is_done(work: Work, phase: Phase, found: OpenRun | None) -> bool:
 
 
 def _is_closed(work: Work, found: OpenRun | None) -> bool:
-    """Whether the whole step was finished: nothing of it is done again then, not even what is volatile."""
+    """Whether the entire step was finished: nothing of it is done again then, not even what is volatile."""
     last = phases_of(work.job.steps[work.step])[-1].name
     record = found.record(work.step, last) if found else None
     return record is not None and record.state == "done"

@@ -1,4 +1,4 @@
-"""Ledger and store read into a World: the planner's whole input. It writes nothing and judges only ownership."""
+"""Ledger and store read into a World: the planner's complete input. It writes nothing and judges only ownership."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
     Whatever the number of collections, SQL is asked a handful of times; Qdrant twice per collection, several at once.
 
     Args:
-        only: logical names to read; None reads all that the ledger or Qdrant know.
+        only: logical names to read; None reads all that the ledger or Qdrant have.
     """
     physical = frozenset(store.physical_names())
     known = store.aliases()
@@ -67,7 +67,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
 
 
 def known_names(ledger: Ledger, store: Store) -> list[str]:
-    """Every logical name that the ledger or Qdrant know, without looking at any collection."""
+    """Every logical name that the ledger or Qdrant have, without looking at any collection."""
     aliases = {alias: target for alias, target in store.aliases().items() if not is_internal(alias, target)}
     known = ledger.collections().keys() | {run.job.collection for run in ledger.open_runs()}
     return logical_names(store.physical_names(), aliases, known, ledger.physicals())
@@ -82,7 +82,7 @@ def logical_names(
         physical: collections.
         aliases: alias -> collection, those of qmigrate left out.
         known: logical names of the ledger.
-        served: physical name -> logical name, for the generations that the ledger knows.
+        served: physical name -> logical name, for the generations that the ledger has.
     """
     names = set(known)
     for alias, target in aliases.items():

@@ -1,4 +1,4 @@
-"""One revision file: run it once, check what it says. It knows no other file and runs no operation."""
+"""One revision file: run it once, check its contents. It reads no other file and runs no operation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Revision:
         has_downgrade: whether the file writes its own way back.
         irreversible: why there is no way back, or None.
         requires_sql: Alembic revision that must be applied first, or None.
-        inline: it has no file but stands in a revision of Alembic; `path` names that one.
+        inline: it has no file but is in a revision of Alembic; `path` names that one.
     """
 
     id: str

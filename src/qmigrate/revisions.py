@@ -69,7 +69,7 @@ class Revisions:
     def with_inline(self, found: Iterable[Revision]) -> Revisions:
         """This graph and revisions that have no file.
 
-        Each stands where it was applied first: behind the revisions that it names as `down`, and before every file
+        Each comes where it was applied first: after the revisions that it names as `down`, and before every file
         that comes after all of those.
 
         Args:

@@ -1,6 +1,6 @@
 """What is put aside while something is read: files in TMPDIR that have no name, or go with their block.
 
-Where there is no room for them, an error names the folder. It knows no format, and nothing but this uses TMPDIR.
+Where there is no room for them, an error names the folder. It handles no format, and nothing but this uses TMPDIR.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import IO
 from qmigrate.errors import UnavailableError
 
 _PREFIX = "qmigrate-"
-#: Codes by which SQLite says that its file can't be made, written or read.
+#: Codes by which SQLite reports that its file can't be made, written or read.
 _NO_ROOM = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )

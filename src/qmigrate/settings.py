@@ -114,7 +114,7 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True)
 class CollectionOverride:
-    """What ``collections:`` says about one logical name; `rebuild` and `fixes` hold only the keys that were given."""
+    """What ``collections:`` has for one logical name; `rebuild` and `fixes` hold only the keys that were given."""
 
     rebuild: Mapping[str, Any] = field(default_factory=dict)
     fixes: Mapping[str, Any] = field(default_factory=dict)
@@ -296,7 +296,7 @@ class Settings:
         return found.url
 
 
-#: What may be said of the fixes of one collection; the rest is the same for all.
+#: What may be set for the fixes of one collection; the rest is the same for all.
 _FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 #: The sections of the file.
 _SECTIONS = tuple(

@@ -1,4 +1,4 @@
-"""Readers of single settings: units, URLs, paths. It knows no section, and shows no secret in an error."""
+"""Readers of single settings: units, URLs, paths. It depends on no section, and shows no secret in an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Source:
 
 
 def empty_variable(name: str) -> ConfigError:
-    """The error for an environment variable that is set and says nothing: mostly a secret that is missing."""
+    """The error for an environment variable that is set and empty: mostly a secret that is missing."""
     return ConfigError(
         f"the environment variable {name} is set, but empty", hint=f"give {name} a value, or unset it for the default"
     )
@@ -96,7 +96,7 @@ def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:
 def _wrong(at: str, wanted: str, value: Any) -> ConfigError:
     shown = value
     if isinstance(value, str):
-        # What stands before an @ may be a password even where the value is not a URL at all.
+        # What comes before an @ may be a password even where the value is not a URL at all.
         shown = redact(value) if "://" in value else re.sub(r".*@", "***@", value, flags=re.DOTALL)
     return ConfigError(f"{at} must be {wanted}, not {shown!r}")
 
@@ -162,7 +162,7 @@ def allowance(value: Any, at: str) -> float:
 
 
 class Seconds(float):
-    """A duration whose unit was said, in seconds. A plain number is none: days are never meant as seconds."""
+    """A duration with a unit, in seconds. A plain number is none: days are never meant as seconds."""
 
     __slots__ = ()
 
@@ -325,7 +325,7 @@ def host(value: Any, at: str) -> str:
 
 
 def split_prefix(url: str | None, prefix: str) -> dict[str, Any]:
-    """Url and prefix apart, as the store wants them; a path in the URL is the prefix."""
+    """Url and prefix apart, as the store expects them; a path in the URL is the prefix."""
     inside = urlsplit(url).path.strip("/") if url else ""
     if not url or not inside:
         return {"prefix": prefix.strip("/")}

@@ -51,7 +51,7 @@ class RebuildSettings:
     """How a collection is rebuilt next to the live one.
 
     Attributes:
-        writes: ``converge`` carries what is written meanwhile; ``freeze`` has the source refuse writes from the last
+        writes: ``converge`` carries what is written since; ``freeze`` has the source refuse writes from the last
             pass until the swap; ``refuse`` stops when anything is written.
         snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
         verify: ``full``: every point is proven.
@@ -68,7 +68,7 @@ class RebuildSettings:
         plain_names: ``auto`` hides a plain collection behind an alias of its name where the server can; ``gap`` never
             does: the collection is deleted and aliased with a gap of some milliseconds (``--allow-gap``).
         gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
-        on_failure: what becomes of a point that can't be embedded, where the revision doesn't say: ``stop`` the run,
+        on_failure: what becomes of a point that can't be embedded, where the revision doesn't set it: ``stop`` the run,
             ``keep_without_vector``, or ``drop`` it.
         keep_snapshots: export snapshots to ``fixes.exports`` before their generation is retired; else delete them.
     """
@@ -100,7 +100,7 @@ class FixSettings:
         undo: seconds that a fix can be undone.
         max_share: largest share of a collection that one fix may remove, 0 to 1.
         soft_delete: seconds after which `gc` deletes points that were only marked as deleted.
-        tenants: collection or glob -> payload field that says whose a point is: deletions there name a tenant.
+        tenants: collection or glob -> payload field for the tenant of a point: deletions there name a tenant.
         presets: named fixes, as written in the file.
     """
 
@@ -136,7 +136,7 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True)
 class EstimateSettings:
-    """Speeds that are assumed where the ledger knows of no earlier run: conservative, for two cores without a GPU.
+    """Speeds that are assumed where the ledger has no earlier run: conservative, for two cores without a GPU.
 
     Attributes:
         copy: bytes per second that are read, written, and as fast again proven.
@@ -240,7 +240,7 @@ def health_of(environ: Mapping[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class LintSettings:
-    """What `check --offline` can't know by itself.
+    """What `check --offline` can't find out by itself.
 
     Attributes:
         run_points: points from which on a step is too long to be done inside `alembic upgrade`.

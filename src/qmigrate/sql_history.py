@@ -17,7 +17,7 @@ def is_applied(wanted: str, heads: tuple[str, ...], config: Path | None) -> bool
 
     Args:
         wanted: id of a revision of Alembic, or the beginning of one.
-        heads: what the version table says.
+        heads: those in the version table.
         config: alembic.ini or pyproject.toml; None where there is none: then only the heads are known.
 
     Raises:
@@ -71,6 +71,6 @@ def _read(config: Path) -> Config:
             ) from None
     made = Config(str(config))
     if made.get_main_option("script_location") is None:
-        # Flask-Migrate keeps it next to the scripts and says nothing.
+        # Flask-Migrate keeps it next to the scripts and names it nowhere.
         made.set_main_option("script_location", str(config.parent).replace("%", "%%"))
     return made

@@ -1,7 +1,7 @@
-"""A file that appears under its name only when it is complete and on the disk. It knows no format.
+"""A file that appears under its name only when it is complete and on the disk. It handles no format.
 
 While it is written it has `PART` behind its name and is locked, so what a killed process left is not taken for what is
-being written. Only the owner can read it, unless it is said otherwise.
+being written. Only the owner can read it, by default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import portalocker
 
 from qmigrate.errors import UnavailableError
 
-#: Stands behind the name of a file that is not complete.
+#: The end of the name of a file that is not complete.
 PART = ".part"
 
 

@@ -26,7 +26,7 @@ from qmigrate.revisions import Revisions
 
 
 def require(bridge: Integration, revision: str) -> None:
-    """Pass when the ledger says that a revision is done.
+    """Pass when the ledger has a revision as done.
 
     Raises:
         PendingError: it isn't; names the command.
@@ -47,7 +47,7 @@ def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
 
 
 def _gate(bridge: Integration, revision: str, directive: str, max_estimate: float | None) -> None:
-    """A step that is done lets both pass; one that isn't is run where the directive or the mode says so."""
+    """A step that is done lets both pass; one that isn't is run where the directive or the mode asks for it."""
     watch = _watch(bridge)
     watch.reached(revision)
     if bridge.offline:
@@ -107,9 +107,9 @@ def apply(
 
 
 def late_steps(bridge: Integration, file: Path, function: str) -> tuple[str, ...]:
-    """Vector steps of a revision that stand behind its SQL and are not done: refused there, so that SQL would stay.
+    """Vector steps of a revision that come after its SQL and are not done: refused there, so that SQL would stay.
 
-    Where the database takes schema changes back, nothing would.
+    Where the database rolls back schema changes, nothing would.
 
     Args:
         file: of the Alembic revision.
@@ -137,7 +137,7 @@ def _is_done(bridge: Integration, step: str, *, back: bool) -> bool:
 
 
 def revert(bridge: Integration, revision: str, writes: str) -> None:
-    """Take a revision back where it is applied, here and now.
+    """Revert a revision where it is applied, here and now.
 
     Raises:
         RefusedError: something was written since, or later revisions came after it.

@@ -42,7 +42,7 @@ class Integration:
         wish: what ``-x qdrant…`` asks for.
         changes: whether this command changes versions: upgrade, downgrade and stamp do, check and current don't.
         offline: whether SQL is only written down (``--sql``).
-        watch: where the run stands; None outside the session.
+        watch: where the run is; None outside the session.
         linking: writes the link rows; None outside the session, offline, and where nothing is changed.
     """
 
@@ -120,7 +120,7 @@ class Integration:
         stack.callback(setattr, self, "linking", None)
 
     def _with_sql(self, context: MigrationContext) -> Settings:
-        """For revisions that wait for the SQL schema: what Alembic itself knows wins over guesses."""
+        """For revisions that wait for the SQL schema: what Alembic itself has wins over guesses."""
         assert self._connection is not None and self.linking is not None  # noqa: S101, PT018  the caller looked
         sql, ini = self.settings.sql, self._environment.config.config_file_name
         url = sql.url

@@ -1,4 +1,4 @@
-"""Gates in ``--sql`` scripts: a block that aborts unless the ledger says done. It connects to nothing."""
+"""Gates in ``--sql`` scripts: a block that aborts unless the ledger has it as done. It connects to nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an Alembic run stands: the revision that runs, and whether it has executed SQL. It executes none itself."""
+"""Where an Alembic run is: the revision that runs, and whether it has executed SQL. It executes none itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Watch:
         upward: False while it is a downgrade.
         statement: the first one that the revision itself has executed and that may change something, or None.
         late: vector steps that the revision still has behind its SQL, and that can't be done there any more. Where the
-            database takes no schema change back, its first statement is refused for them.
+            database rolls back no schema change, its first statement is refused for them.
     """
 
     def __init__(self, context: MigrationContext, connection: Connection | None) -> None:

@@ -1,4 +1,4 @@
-"""What a verb meets of the terminal: global options, settings, progress, result. It knows no verb."""
+"""What a verb meets of the terminal: global options, settings, progress, result. It depends on no verb."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Options:
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """A global option may stand before or behind the verb; the later one wins, an absent one does nothing."""
+    """A global option may be given before or after the verb; the later one wins, an absent one does nothing."""
     # An empty text was given, too: the settings refuse it.
     if (value or value == "") and parameter.name:
         setattr(ctx.ensure_object(Options), parameter.name, value)
@@ -210,7 +210,7 @@ def with_shell(function: Callable[..., Any], without: tuple[str, ...] = ()) -> C
     """A verb's function gets a :class:`Shell` as its first argument, and takes the global options.
 
     Args:
-        without: those that the verb uses for something else; they may stand before it.
+        without: those that the verb uses for something else; they may come before it.
     """
 
     @functools.wraps(function)
@@ -247,7 +247,7 @@ def log_form(options: Options) -> str:
     """``text`` or ``json``: the option, else the environment.
 
     Raises:
-        ConfigError: the environment says something else.
+        ConfigError: the environment has something else.
     """
     return options.log or chosen_form(os.environ.get(VARIABLE))
 

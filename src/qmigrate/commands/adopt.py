@@ -42,7 +42,7 @@ class Adopted:
         name: the logical name.
         physical: the collection that serves it.
         generation: its number; 0 for one that qmigrate has not made.
-        revision: where it stands now.
+        revision: the one that it is at now.
         how: ``baseline`` (a revision was written from it), ``history`` (a revision fits), ``seal`` (taken over from
             another ledger), ``known`` (it was under management already, nothing was done).
         points: approximate count.
@@ -68,7 +68,7 @@ class AdoptResult:
         rows: one per collection.
         file: the baseline revision that was written, or would be.
         text: its content.
-        missing: what it can't say, one line each.
+        missing: what it can't express, one line each.
         notes: what a person should know.
         dry_run: nothing was written.
         left: what matches the glob and can't be adopted.
@@ -91,7 +91,7 @@ class AdoptResult:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """Where the collections stand, and the revision that has to be written for those that none creates."""
+    """The revisions of the collections, and the revision that has to be written for those that none creates."""
 
     verdicts: tuple[Verdict, ...]
     file: NewFile | None
@@ -115,7 +115,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
 ) -> AdoptResult:
     """Take the collections that match under management, as they are.
 
-    Each is compared with the schema that every revision has recorded for it, and stands at the newest one that
+    Each is compared with the schema that every revision has recorded for it, and is recorded at the newest one that
     fits. Those that no revision creates get one: a baseline, written from what is there; collections of equal schema
     share an operation, with the glob for the schema that most have. Then each is sealed and recorded, at generation 0
     if qmigrate has not made it. Points, settings and names stay as they are, so no client notices. Where a glob means
@@ -134,7 +134,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
 
     Raises:
         DriftError: a collection fits no revision, although one creates it; lists the differences.
-        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not said.
+        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not given.
         RefusedError: several revisions fit, a run of the other ledger seems to be under way, or the names are unclear.
         NotFoundError: nothing matches.
     """
@@ -168,7 +168,7 @@ def stamp(
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> AdoptResult:
-    """Record that collections stand at a revision, because they do: nothing is run.
+    """Record that collections are at a revision, because they are: nothing is run.
 
     The same comparison as :func:`adopt`, with one revision. What was recorded beyond it is recorded as not applied.
 
@@ -180,7 +180,7 @@ def stamp(
     Raises:
         DriftError: a collection doesn't fit; lists the differences.
         RefusedError: no revision up to this one creates a named collection.
-        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not said.
+        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not given.
     """
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         wanted = _named(opened.revisions, revision)
@@ -202,7 +202,7 @@ def _named(revisions: Revisions, revision: str) -> str:
 
 
 def _finish(opened: Session, found: Candidates, stop: Stop, lock_timeout: float | None) -> None:
-    """Go on with what an interrupted adopt or stamp has begun; an upgrade is not this verb's business."""
+    """Resume what an interrupted adopt or stamp has begun; an upgrade is not this verb's business."""
     mine = [run.job.collection for run in opened.ledger.open_runs() if run.verb in ("adopt", "stamp")]
     chosen = [name for name in mine if name in found.names]
     if chosen:
@@ -244,13 +244,13 @@ def _look(
 def _judged(
     opened: Session, world: World, found: Candidates, choice: Choice, *, alone: bool
 ) -> tuple[tuple[Verdict, ...], tuple[Left, ...]]:
-    """Where each stands, and those that can't be adopted.
+    """The revision of each, and those that can't be adopted.
 
     Args:
         alone: the first of those stops all.
 
     Raises:
-        QmigrateError: what :func:`adopt` says, where it is alone, or where none is left to adopt.
+        QmigrateError: that of :func:`adopt`, where it is alone, or where none is left to adopt.
     """
     verdicts: list[Verdict] = []
     left: list[Left] = []
@@ -282,7 +282,7 @@ def _source(
     Args:
         matching: how many collections the pattern means, those among them that are adopted already or can't be.
         new: those that the revision is written for.
-        pattern: as it was said.
+        pattern: as it was given.
         leaving: names that are under management and get another one.
     """
     able = opened.store.capabilities
@@ -331,7 +331,7 @@ def _take_back(opened: Session, finding: _Finding, found: Candidates) -> None:
     """Remove the revision again where nothing of it was recorded: denied, or another process works there."""
     if finding.file is None:
         return
-    # Where the ledger can't tell, the file stays: without it an interrupted run could not go on.
+    # Where the ledger doesn't show it, the file stays: without it an interrupted run could not resume.
     with suppress(QmigrateError):
         begun = {run.job.collection for run in opened.ledger.open_runs()} & set(found.names)
         if not begun and finding.file.id not in opened.ledger.applied_checksums():

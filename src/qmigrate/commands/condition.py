@@ -15,7 +15,7 @@ from qmigrate.observe import check_ownership
 
 
 def condition(world: World, state: CollectionState, missing: tuple[str, ...]) -> tuple[str, str, str | None]:
-    """State, what to know about it, and the next command."""
+    """State, what to report about it, and the next command."""
     run = state.open_run
     if run is not None:
         if run.leased:
@@ -92,7 +92,7 @@ def _was_collected(state: CollectionState) -> bool:
 
 
 def drifted(world: World, state: CollectionState) -> str | None:
-    """The first field that is live with another value than recorded, in words; `check` knows the rest."""
+    """The first field that is live with another value than recorded, in words; `check` has the rest."""
     if state.declared is None or state.live is None:
         return None
     local = world.capabilities.local
@@ -114,7 +114,7 @@ def percent(run: OpenRun | None) -> float | None:
 
 
 def eta(run: OpenRun | None) -> float | None:
-    """Seconds left at the average speed so far; None while nothing can be said."""
+    """Seconds left at the average speed so far; None while it is unknown."""
     if run is None or not run.leased or not run.total_points or not run.done_points:
         return None
     elapsed = (datetime.now(UTC) - run.started_at).total_seconds()

@@ -62,8 +62,8 @@ def cutover(
     Args:
         names: logical names or globs.
         every: everything that is held.
-        dry_run: only say what would be cut over.
-        keep_going: when one fails, go on with the others, and raise at the end.
+        dry_run: only report what would be cut over.
+        keep_going: when one fails, continue with the others, and raise at the end.
         parallel: collections at a time; None for as many as suit the server.
 
     Raises:
@@ -91,7 +91,7 @@ def cutover(
 
 
 def _choose(opened: Session, patterns: tuple[str, ...], *, every: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which collections are cut over, and what to say of those that are not."""
+    """Which collections are cut over, and what to report of those that are not."""
     runs = {run.job.collection: run for run in opened.ledger.open_runs()}
     ready = [name for name, run in sorted(runs.items()) if _is_ready(run)]
     if every == bool(patterns):

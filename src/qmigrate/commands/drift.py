@@ -1,4 +1,4 @@
-"""Drift accepted into a new revision, or undone on the live collection. What drift is, ``drift`` says."""
+"""Drift accepted into a new revision, or undone on the live collection. What drift is, ``drift`` decides."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DriftRevision:
         down: ids of the revisions it follows.
         message: first line of its docstring.
         collections: whose drift it accepts.
-        missing: what a revision can't say, one line each; it stands in the file as a comment.
+        missing: what a revision can't express, one line each; it is in the file as a comment.
     """
 
     path: Path
@@ -59,7 +59,7 @@ def from_drift(
     `upgrade` then finds that it is true already: the revision is recorded, and no point and no setting is touched.
 
     Args:
-        message: what it says of itself.
+        message: of the revision.
         only: restrict to these logical names.
         revision_id: instead of the next number.
 

@@ -37,7 +37,7 @@ class Ensured:
     Attributes:
         name: the logical name.
         physical: the collection that serves it.
-        revision: where it stands.
+        revision: the one that it is at.
         created: whether this call made it.
     """
 
@@ -60,7 +60,7 @@ def ensure(
             through it. All of it waits: an event loop calls it as ``await asyncio.to_thread(ensure, client, name)``.
         name: the logical name; a revision must create it, by this name or by a glob.
         settings: those of qmigrate; by default read from `config`.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+        config: the settings file; by default ``qmigrate.yaml``, or the file that ``QMIGRATE_CONFIG`` names.
 
     Raises:
         UsageError: `client` is not a client, or no collection can have this name.

@@ -31,7 +31,7 @@ class HoldingSnapshot:
 
     Attributes:
         collection: the generation that it is of.
-        created_at: as the server tells it, ISO 8601; None where it doesn't.
+        created_at: as the server reports it, ISO 8601; None where it doesn't.
         deleted: it was replaced by a newer one.
         command: what deletes it.
     """

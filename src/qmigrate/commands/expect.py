@@ -81,7 +81,7 @@ def expect(
         client: the application's own ``QdrantClient`` or ``AsyncQdrantClient``; needed in local mode where it has the
             folder open.
         settings: those of qmigrate; by default read from `config`.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+        config: the settings file; by default ``qmigrate.yaml``, or the file that ``QMIGRATE_CONFIG`` names.
 
     Raises:
         NotFoundError: there is no such collection.
@@ -117,7 +117,7 @@ def judge(world: World, wanted: Expectation, fingerprint: Callable[[str], Finger
         fingerprint: of the configured embedder of a name.
 
     Raises:
-        QmigrateError: as :func:`expect` says.
+        QmigrateError: as in :func:`expect`.
     """
     state = world.collections[wanted.collection]
     check_ownership(world, state.name)

@@ -20,7 +20,7 @@ from qmigrate.ports import Progress
 
 #: Errors of planning that are about one collection.
 _OWN = (PlanError, RefusedError, RepairNeededError, DriftError)
-#: How a hint begins that says what was done before.
+#: How a hint begins that names what was done before.
 _DONE = "done before that, and stays done: "
 
 
@@ -30,7 +30,7 @@ class MovedError(Exception):
 
 @contextmanager
 def telling(done: Sequence[str]) -> Iterator[None]:
-    """An error that ends the block tells what was done before it: of these collections the work is not undone.
+    """An error that ends the block names what was done before it: of these collections the work is not undone.
 
     Args:
         done: logical names, filled while the block runs.
@@ -51,8 +51,8 @@ class Failures:
     """Collections that failed. Without `keep_going` the first failure is raised at once.
 
     Args:
-        progress: told of each failure as it happens.
-        keep_going: whether the other collections go on.
+        progress: gets each failure as it happens.
+        keep_going: whether the other collections continue.
     """
 
     def __init__(self, progress: Progress, *, keep_going: bool = False) -> None:
@@ -93,7 +93,7 @@ def plan_each(
     only: Iterable[str] | None,
     failures: Failures,
 ) -> Plan:
-    """One plan for all; where one collection prevents it and the others are to go on, a plan of those that can.
+    """One plan for all; where one collection prevents it and the others are to continue, a plan of those that can.
 
     Args:
         make: plans the collections of these names; None means all.

@@ -57,7 +57,7 @@ def misfits(store: Store, address: str, edit: JsonObject) -> tuple[str, ...]:
     try:
         seen, points = _seen(store, address, list(wanted))
     except QmigrateError:
-        # The deletion itself says what is wrong.
+        # The deletion itself reports what is wrong.
         return ()
     return tuple(line for key, kinds in wanted.items() for line in _misfits(key, kinds, seen[key], points))
 

@@ -237,7 +237,7 @@ def fix(  # noqa: PLR0913  the options of the verb
             where the caller has asked already.
 
     Raises:
-        UsageError: whose points are meant is not said.
+        UsageError: no tenant is named.
         RefusedError: more would change than the cap or `expect` allow, or a sync compares nothing; nothing was changed.
         PointsNotFoundError: points that were named are not there.
         VerificationError: what was written could not be read back.
@@ -250,7 +250,7 @@ def fix(  # noqa: PLR0913  the options of the verb
     more = {name: value for name, value in given.items() if value is not None} | pace
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
-        # Told by what was there before: of the first plan, since the next one may find it changed.
+        # Derived from what was there before: of the first plan, since the next one may find it changed.
         notes: list[tuple[str, ...]] = []
 
         def make(world: World) -> Plan:
@@ -306,12 +306,12 @@ def check_there(
 
 
 def check_compared(edit: JsonObject, counts: Sequence[Mapping[str, int]], expect: int | None) -> None:
-    """See that a sync of all points has compared one: that nothing differs says nothing else.
+    """See that a sync of all points has compared one: that nothing differs means nothing otherwise.
 
     Args:
         edit: of the fix.
         counts: what was found of each collection.
-        expect: 0 says that it may be so.
+        expect: 0 accepts that.
 
     Raises:
         RefusedError: there are points, and none has a row; nothing was changed.
@@ -426,7 +426,7 @@ def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:
     """What comes back when a reset is undone: complete, so that no point of it is checked.
 
     Raises:
-        RefusedError: points were written since, and it was not said that they may be left behind.
+        RefusedError: points were written since, and they may not be left behind without `overwrite`.
     """
     name = item.job.collection
     since = opened.store.count(name)

@@ -31,11 +31,11 @@ class Done:
         log: its id in the audit, for ``fix undo``; None where nothing was to be changed.
         changed: points that were changed.
         changed_meanwhile: points that were skipped, since another client changed them or their row while it ran.
-        gone: points that were deleted meanwhile.
+        gone: points that were deleted since the preview.
         verified: points that were read back as they should be.
         counts: what was found, in figures.
         erasure: what else it has done, where it was one.
-        undo: whether anything was kept to take it back by.
+        undo: whether anything was kept to undo it by.
     """
 
     collection: str

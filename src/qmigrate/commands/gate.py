@@ -1,4 +1,4 @@
-"""Whether the ledger says that a revision is done: what another migration tool waits for. It only reads SQL."""
+"""Whether the ledger has a revision as done: what another migration tool waits for. It only reads SQL."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class GcResult:
 
 @dataclass(slots=True)
 class _Sweep:
-    """One gc over several collections, while it goes on."""
+    """One gc over several collections, while it runs."""
 
     opened: Session
     choice: Choice

@@ -19,12 +19,12 @@ from qmigrate.revisions import Revisions
 
 
 def with_inline(files: Revisions, ledger: Ledger, store: Store | None = None) -> Revisions:
-    """The files, and the revisions without one that are applied somewhere, under way or still wanted.
+    """The files, and the revisions without one that are applied somewhere, under way or still requested.
 
     Where a pattern in them is the name of a collection, it means that one alone.
 
     Args:
-        store: also knows names, of collections that are not under management; None where it is not asked.
+        store: also has names, of collections that are not under management; None where it is not asked.
     """
     rows = inline_rows(ledger)
     if rows:

@@ -1,4 +1,4 @@
-"""metrics: figures for monitoring: what stands where, and how far Qdrant and SQL agree. It only reads."""
+"""metrics: figures for monitoring: where each collection is, and how far Qdrant and SQL agree. It only reads."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def _asked(settings: Settings) -> tuple[dict[str, str], dict[str, float]]:
 
 
 def _sizes(settings: Settings) -> Mapping[str, int | None]:
-    """Physical name -> bytes, of what the server tells; empty where it doesn't, or the key may not read that."""
+    """Physical name -> bytes, of what the server reports; empty where it doesn't, or the key may not read that."""
     if settings.qdrant.path is not None:
         return {}
     patience = min(_PATIENCE, settings.qdrant.timeout)
@@ -226,7 +226,7 @@ def _searches(store: Store, physical: str) -> dict[str, float]:
 
 
 def _migrated(settings: Settings) -> Mapping[str, datetime] | None:
-    """What the ledger alone can tell."""
+    """What the ledger alone has."""
     with suppress(UnavailableError), opened_ledger(settings) as ledger:
         return last_migrations(ledger)
     return None

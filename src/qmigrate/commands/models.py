@@ -25,7 +25,7 @@ def with_models(opened: Session, world: World, plan: Plan, *, load: bool) -> Pla
             whose earlier model is recorded; one that can't be loaded is a note.
 
     Raises:
-        EmbedError: the settings say that an embedder makes vectors of another size than declared.
+        EmbedError: by the settings an embedder makes vectors of another size than declared.
     """
     found = [note for item in plan.collections for note in _notes(opened, world, item, load=load)]
     return replace(plan, notes=tuple(dict.fromkeys([*plan.notes, *found])))

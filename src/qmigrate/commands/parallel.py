@@ -1,4 +1,4 @@
-"""Several collections at a time: each in a thread, under its own lease. It knows neither plans' making nor steps."""
+"""Several collections at a time: each in a thread, under its own lease. It depends on neither planning nor steps."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _all_of(futures: Sequence[Future[Result]], ended: threading.Event) -> list[R
 
 
 def _foremost(errors: Sequence[BaseException], progress: Progress) -> BaseException:
-    """The one to raise; the others are said."""
+    """The one to raise; the others are reported."""
 
     def weight(error: BaseException) -> int:
         return 0 if not isinstance(error, Exception) else 1 if isinstance(error, StoppedError) else (

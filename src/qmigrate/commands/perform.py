@@ -50,7 +50,7 @@ def perform(  # noqa: PLR0913  what the verbs may choose
     only: Iterable[str] | None = None,
     failures: Failures | None = None,
 ) -> tuple[Plan, list[Outcome]]:
-    """Plan, then run every job under its lease; when a state moved meanwhile, plan again.
+    """Plan, then run every job under its lease; when a state has moved, plan again.
 
     Args:
         make_plan: from a fresh World.
@@ -58,7 +58,7 @@ def perform(  # noqa: PLR0913  what the verbs may choose
         names: read these logical names only, where the plan is about no others.
         owned: check that no other ledger owns the collections; adopting them checks that by itself.
         only: the logical names that the plan is about, where it is restricted; other runs are left alone.
-        failures: what failed already, and whether the others go on; those that failed are left alone.
+        failures: what failed already, and whether the others continue; those that failed are skipped.
 
     Returns:
         The first plan, and the outcome of every job that ran.
@@ -151,7 +151,7 @@ def finish_open_runs(
     cutover: bool = False,
     failures: Failures | None = None,
 ) -> tuple[list[Resumed], list[Outcome]]:
-    """Go on with every interrupted or failed run from its stored job; nothing is planned again.
+    """Resume every interrupted or failed run from its stored job; nothing is planned again.
 
     A held run stays held, and one that reaches its hold waits there, unless its cut-over is asked for.
 
@@ -159,7 +159,7 @@ def finish_open_runs(
         only: restrict to these logical names.
         verb: restrict to runs of this verb.
         cutover: whether the go-lives that wait for it are released.
-        failures: what failed already, and whether the others go on; those that failed are left alone.
+        failures: what failed already, and whether the others continue; those that failed are skipped.
     """
     failures = failures or Failures(session.progress)
     chosen = frozenset(only) if only is not None else None
@@ -191,7 +191,7 @@ def finish_open_runs(
 
 
 def begun_revisions(opened: Session, verb: str, only: Iterable[str] | None) -> frozenset[str]:
-    """What interrupted runs of a verb apply, or take back; of these logical names, or of all."""
+    """What interrupted runs of a verb apply, or undo; of these logical names, or of all."""
     chosen = frozenset(only) if only is not None else None
     return frozenset(
         closing.revision
@@ -205,7 +205,7 @@ def begun_revisions(opened: Session, verb: str, only: Iterable[str] | None) -> f
 def _finish_one(
     session: Session, found: OpenRun, stop: Stop, lock_timeout: float | None, *, snapshot: bool, cutover: bool
 ) -> tuple[Resumed, Outcome] | None:
-    """Go on with one run; None where it was over by then, or left nothing to report."""
+    """Resume one run; None where it was over by then, or left nothing to report."""
     name = found.job.collection
     with hold_lease(session, name, lock_timeout) as lease:
         current = session.ledger.open_run(name)
@@ -298,7 +298,7 @@ def perform_held(
     """Plan one collection under its lease and run it at once: for what is planned from what is there, not from code.
 
     Args:
-        name: the logical name, also of a collection that only the ledger knows.
+        name: the logical name, also of a collection that only the ledger has.
         make_plan: from a World of this collection alone.
         unfinished: whether the plan is about an unfinished run.
 
@@ -466,7 +466,7 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
 
 
 def _serving(work: Work) -> str | None:
-    """What serves in the end: what the job has moved the name to, else what served before it."""
+    """What serves in the end: what the job has moved the name to, else what served before."""
     for step in reversed(work.job.steps):
         if not isinstance(step, Retire | RecordLoss):
             return step.target

@@ -90,7 +90,7 @@ def preset(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OrphanPreset:
-    """What a preset says of points without a row, and of rows without a point.
+    """What a preset has for points without a row, and of rows without a point.
 
     Attributes:
         operation: which points may go, and by which query.
@@ -179,7 +179,7 @@ def _compared(
 
 
 def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking:
-    """What a preset says of the rows that are to be marked when its points are deleted.
+    """What a preset has for the rows that are to be marked when its points are deleted.
 
     Args:
         values: of its parameters.
@@ -225,13 +225,13 @@ def _given(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
 
 def _said(values: Mapping[str, Any]) -> str | None:
-    """What a person asked for, as it was said: the value, and what else was given by name."""
+    """What a person asked for, as it was given: the value, and what else was given by name."""
     others = [f"{name}={value}" for name, value in values.items() if name != "value"]
     return "; ".join([*([str(values["value"])] if "value" in values else []), *others]) or None
 
 
 def _parameter(value: Any) -> str | None:
-    """The name in a text that is ``:name`` as a whole."""
+    """The name in a text that is ``:name`` alone."""
     named = isinstance(value, str) and value.startswith(":") and value[1:].isidentifier()
     return value[1:] if named else None
 
@@ -263,7 +263,7 @@ def _queue(said: Any, at: str) -> tuple[str | None, Mapping[str, Any]]:
 
 
 def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any], str]:
-    """A preset as it is written, and where it stands.
+    """A preset as it is written, and its place.
 
     Raises:
         ConfigError: there is none, it is of another kind, or it has unknown keys.
@@ -306,7 +306,7 @@ def _collection(entry: Mapping[str, Any], at: str, wanted: str | None) -> str:
 
 
 def _filled(value: Any, given: Mapping[str, Any], used: set[str], at: str) -> Any:
-    """Texts that are ``:name`` as a whole get the value, of whatever type it is."""
+    """Texts that are ``:name`` alone get the value, of whatever type it is."""
     if isinstance(value, Mapping):
         return {key: _filled(item, given, used, at) for key, item in value.items()}
     if isinstance(value, list):

@@ -100,7 +100,7 @@ def _marked(opened: Session) -> dict[tuple[str, str], list[DeletionRow]]:
 
 
 def _purge_of(opened: Session, name: str, flag: str, rows: Sequence[DeletionRow], before: datetime) -> Purge:
-    """What these soft deletions have marked, as far as the ledger still knows which points that were."""
+    """What these soft deletions have marked, as far as the ledger still has which points that were."""
     # What has marked nothing has no journal, and needs none.
     rows = [row for row in rows if row.facts.get("undo") is not None]
     known = [row for row in rows if opened.ledger.has_base(journal_name(row.facts["run"], row.facts["step"]))]

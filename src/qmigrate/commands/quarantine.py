@@ -57,7 +57,7 @@ class Retried:
         failed: points that failed again.
         settled: rows that no longer needed it.
         stranded: points that were dropped from a generation that was rebuilt since: only their file has them; those
-            whose ids of today are unknown, since the generation that knows both is gone; and those whose vector is
+            whose ids of today are unknown, since the generation that has both is gone; and those whose vector is
             not there now, or is one of that name that no embedder has filled.
         waiting: points of a generation that is being built: the upgrade itself tries them.
     """
@@ -79,7 +79,7 @@ def quarantine(settings: Settings, collection: str | None = None) -> Quarantine:
     """Points that could not be embedded, and are not settled. It asks the ledger only.
 
     Raises:
-        NotFoundError: the ledger knows no such collection.
+        NotFoundError: the ledger has no such collection.
     """
     with opened_ledger(settings) as ledger:
         known = sorted({*ledger.collections(), *(one.job.collection for one in ledger.open_runs())})
@@ -105,7 +105,7 @@ def retry(
         max_rate: most points per second; None for no limit.
 
     Raises:
-        NotFoundError: the ledger knows no such collection.
+        NotFoundError: the ledger has no such collection.
     """
     more = {"reason": reason or None} | paced(max_rate)
     names = tuple(dict.fromkeys(row.collection for row in quarantine(settings, collection).rows))

@@ -1,4 +1,4 @@
-"""What a readiness probe asks: whether the parts answer, and how the collections stand. It only reads."""
+"""What a readiness probe asks: whether the parts answer, and the state of the collections. It only reads."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How everything stands.
+    """The state of everything.
 
     Attributes:
         head: the newest revision of the files; None without files, or with several heads.
-        pending: revisions that some collection hasn't got; None where there are no files to tell.
+        pending: revisions that some collection hasn't got; None where there are no files.
         drift: every difference that was seen, in words.
         progress: 0 to 100, of the running job that is least far; None when none runs.
         unmet: collection -> why it is not what the application declares.
@@ -152,7 +152,7 @@ class Parts:
         self._fingerprint("", name)
 
     def look(self) -> Look:
-        """How the collections stand.
+        """The state of the collections.
 
         Raises:
             QmigrateError: Qdrant or the ledger doesn't answer.
@@ -245,10 +245,10 @@ class Parts:
 
 
 def standings(world: World, files: Revisions | None) -> list[Standing]:
-    """How the collections stand: those under management by name, then those that a pending revision creates.
+    """The state of the collections: those under management by name, then those that a pending revision creates.
 
     Args:
-        files: None where there are none to tell what is pending.
+        files: None where there are none, so that what is pending is unknown.
     """
     rows = [_standing(world, files, name) for name in sorted(world.collections)]
     return [*(row for row in rows if row is not None), *_to_create(world, files)]

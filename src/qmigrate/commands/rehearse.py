@@ -1,4 +1,4 @@
-"""upgrade --rehearse: the whole run on a sample of points, of which nothing is left. It moves no name."""
+"""upgrade --rehearse: the entire run on a sample of points, of which nothing is left. It moves no name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Rehearsal:
         embedded: of these, points whose new vectors were checked.
         seconds: that it took, with making and removing the throwaway collections.
         per_second: points that went through copy and proof in a second, or None.
-        projected_seconds: what the whole collection takes at that speed, or None; the index is assumed.
+        projected_seconds: what the entire collection takes at that speed, or None; the index is assumed.
     """
 
     collection: str

@@ -34,9 +34,9 @@ from qmigrate.steps.retire import drop_probe
 
 
 def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: bool = False) -> Repaired:
-    """Accept that an applied revision file has changed; who, why and what differs stands in the history.
+    """Accept that an applied revision file has changed; who, why and what differs is in the history.
 
-    What the file says is compared with what was applied: words, comments and layout may differ.
+    The file is compared with what was applied: words, comments and layout may differ.
 
     Args:
         changed_meaning: accept also another meaning, or one that can't be compared. What is applied stays as it is;
@@ -191,7 +191,7 @@ def _loss(opened: Session, world: World, owner: str, generation: str) -> Plan:
 
 
 def _finish(opened: Session, collection: str, stop: Stop, lock_timeout: float | None) -> bool:
-    """Go on with an interrupted repair of the collection; an upgrade is not this verb's business."""
+    """Resume an interrupted repair of the collection; an upgrade is not this verb's business."""
     found = finish_open_runs(opened, stop=stop, only=[collection], verb=REPAIRED, lock_timeout=lock_timeout)[0]
     return bool(found)
 
@@ -199,8 +199,8 @@ def _finish(opened: Session, collection: str, stop: Stop, lock_timeout: float | 
 def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repaired:
     """Remove own aliases of processes that are gone, and what a probe of the server has left behind; nothing else.
 
-    Aliases are removed under the lease of their collection, and only where no unfinished run goes on from them.
-    Probes are removed when their name says that they have ended long ago, and when they hold no points.
+    Aliases are removed under the lease of their collection, and only where no unfinished run resumes from them.
+    Probes are removed when their name shows that they have ended long ago, and when they hold no points.
 
     Raises:
         LeaseHeldError: another process works on one of the collections.

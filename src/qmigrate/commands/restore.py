@@ -280,7 +280,7 @@ def find(
 
     Raises:
         NotFoundError: there is none.
-        RefusedError: it is of another collection, or nothing says at which revision it was made.
+        RefusedError: it is of another collection, or the revision at which it was made is unknown.
     """
     for path in () if snapshot is None else (Path(snapshot), folder / snapshot):
         if path.is_file():
@@ -372,7 +372,7 @@ def _of_snapshot(opened: Session, entry: SnapshotEntry) -> Origin:
 
 
 def _then(opened: Session, name: str, physical: str, when: datetime | None) -> Moment | None:
-    """What was applied to a generation at a time, as far as the history tells it."""
+    """What was applied to a generation at a time, as far as the history has it."""
     ledger = opened.ledger
     return moment_of(moments_of(ledger.moments(name), ledger.generations(name), physical), when)
 

@@ -55,7 +55,7 @@ class RevisionResult:
         path: the new file.
         revision: its id.
         down: ids of the revisions it follows; empty for the first one, several for a merge.
-        message: what it was asked to say.
+        message: the one that was given.
     """
 
     path: Path
@@ -94,7 +94,7 @@ class Held:
         physical: the generation that waits.
         revisions: what goes live with it, and what its run does afterwards.
         run: its id in the ledger.
-        since: when it was proven; None when the journal doesn't say.
+        since: when it was proven; None when the journal doesn't have it.
         refused: why the last cut-over was refused, or None.
     """
 
@@ -164,7 +164,7 @@ class UpgradeResult:
         resumed: interrupted runs that were finished first.
         outcomes: one per finished job, in the order of execution.
         held: what waits for its cut-over at the end, built now or earlier.
-        back: of an upgrade: the commands that take back what it has done, and nothing of other collections.
+        back: of an upgrade: the commands that undo what it has done, and nothing of other collections.
     """
 
     plan: Plan
@@ -325,7 +325,7 @@ class SnapshotEntry:
         points: of an archive.
         kept_until: when its collection may be deleted, and a server-side snapshot with it; None for what serves.
         path: of an archive.
-        whole: it holds the whole collection, so it is a way back; else some points of it, kept for something else.
+        whole: it holds the entire collection, so it is a way back; else some points of it, kept for something else.
     """
 
     collection: str

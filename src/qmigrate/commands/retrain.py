@@ -150,7 +150,7 @@ class Wish:
 
 
 def cap_of(settings: Settings, wish: Wish) -> float | None:
-    """The largest share that the wish or its preset allows; None where neither says."""
+    """The largest share that the wish or its preset allows; None where neither has one."""
     return wish.edits(settings)[0][0].max_share
 
 

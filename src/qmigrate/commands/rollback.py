@@ -35,7 +35,7 @@ def rollback(
     parallel: int | None = 1,
     progress: Progress | None = None,
 ) -> UpgradeResult:
-    """Take back every applied revision behind `target`.
+    """Roll back every applied revision after `target`.
 
     Args:
         target: a revision id or unique prefix, ``base``, or ``-N``, counted from before a rollback that is finished
@@ -71,7 +71,7 @@ def rollback(
             return plan if resumed else _explained(world, plan, target, names)
 
         made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
-    # A downgrade() may say hold as well.
+    # A downgrade() may declare hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
 
@@ -79,7 +79,7 @@ def rollback(
 def revert(
     settings: Settings, revision: str, *, writes: str = "refuse", progress: Progress | None = None
 ) -> UpgradeResult:
-    """Take one revision back wherever it is applied, and nothing else.
+    """Roll one revision back wherever it is applied, and nothing else.
 
     Args:
         revision: its id, or the beginning of one.
@@ -124,7 +124,7 @@ def abort(
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> UpgradeResult:
-    """Take back what unfinished runs have begun since the last completed revision.
+    """Undo what unfinished runs have begun since the last completed revision.
 
     Raises:
         UnknownNameError: there is no such collection, and no revision speaks of it.
@@ -160,7 +160,7 @@ def _planned(
 
 
 def _explained(world: World, plan: Plan, target: str, only: Iterable[str] | None) -> Plan:
-    """Why there is nothing to take back of the chosen collections, where a relative target is about other ones."""
+    """Why there is nothing to roll back of the chosen collections, where a relative target is about other ones."""
     if plan.collections or only is None or not target.strip().startswith("-"):
         return plan
     notes = []

@@ -24,7 +24,7 @@ from qmigrate.steps.fixes.orphans import PATIENCE, Orphans
 from qmigrate.steps.fixes.protocol import Place
 from qmigrate.steps.fixes.sighting import Sighting
 
-#: How often it looks again because the collection was rebuilt meanwhile.
+#: How often it looks again because the collection was rebuilt.
 _MOST = 5
 
 
@@ -35,7 +35,7 @@ class FirstLook:
     Attributes:
         strays: points without a row.
         seen_at: when.
-        due_at: from when on the same command goes on.
+        due_at: from when on the same command continues.
         missing: rows without a point.
     """
 

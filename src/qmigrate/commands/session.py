@@ -138,9 +138,9 @@ def session(
     Args:
         writes: whether the verb changes anything: only then are the ledger's tables made, or a local folder.
         store: one that is open already, and is left open; None for that of the settings.
-        unchanged: stop at an applied file that has changed; only a verb that reports them goes on.
+        unchanged: stop at an applied file that has changed; only a verb that reports them continues.
         looking: the verb reads points or schemas, whatever manages them: see :func:`read_revisions`.
-        partial: go on with the nodes of a cluster that answer; only for a verb that writes nothing.
+        partial: continue with the nodes of a cluster that answer; only for a verb that writes nothing.
 
     Raises:
         DriftError: an applied revision file has changed.
@@ -167,7 +167,7 @@ def session(
 
 
 def read_revisions(settings: Settings, ledger: Ledger) -> Revisions:
-    """The revision files; none where there is no folder yet and the ledger knows no revision.
+    """The revision files; none where there is no folder yet and the ledger has no revision.
 
     Raises:
         RevisionError: a file can't be used, or the folder is missing although revisions were applied.

@@ -16,7 +16,7 @@ from qmigrate.planner.members import refs_of
 def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
     """The operations, in order, that points of a deletion have missed; data fixes among them leave a point as it is.
 
-    None where its file is gone or says nothing of revisions: its reader refuses then, where that matters.
+    None where its file is gone or has nothing about revisions: its reader refuses then, where that matters.
 
     Raises:
         RefusedError: a revision was rolled back since, was only recorded, has no code, or recreated the collection.
@@ -42,7 +42,7 @@ def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
 
 
 def _is_another(entry: Applied, checksum: str, run: int | None) -> bool:
-    """Whether a revision was applied again since, by a file that says something else; accepted words are none."""
+    """Whether a revision was applied again since, by a file that does something else; accepted words are none."""
     return entry.checksum != checksum and entry.run != run
 
 

@@ -1,4 +1,4 @@
-"""snapshot create, list and delete. They stand aside from plans: they change no point of a collection and no name."""
+"""snapshot create, list and delete. They are no part of plans: they change no point of a collection and no name."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ def delete(
         patterns: globs of snapshot names; none means all.
         collection: a glob of logical names.
         keep: spare the newest `keep` snapshots and the newest `keep` archives of each collection: the one kind goes
-            with its server or its generation, so it doesn't stand in for the other.
+            with its server or its generation, so it doesn't replace the other.
         older_than: spare what is younger, in seconds.
         folder: of the archives, else ``.qmigrate/snapshots``.
         consent: without it nothing is deleted.
-        dry_run: only say what would be.
+        dry_run: only report what would be.
 
     Raises:
         RefusedError: without consent.
@@ -206,8 +206,8 @@ def address(aliases: Mapping[str, str], physical: str) -> str:
 def moment_of(there: Sequence[Moment], when: datetime | None) -> Moment | None:
     """What was applied to a generation at a time; what it went live with where that is before all.
 
-    A server tells the time of a snapshot in whole seconds, so what was recorded within that second counts as before.
-    Where that is wrong, the revision in the snapshot's own seal says so once it is recovered.
+    A server reports the time of a snapshot in full seconds, so what was recorded within that second counts as before.
+    Where that is wrong, the revision in the snapshot's own seal shows it once it is recovered.
 
     Args:
         there: the moments of the generation.
@@ -349,7 +349,7 @@ def _needed(ledger: Ledger) -> dict[str, str]:
 def _delete(
     opened: Session, name: str, rows: Sequence[SnapshotEntry], spared: dict[str, str]
 ) -> list[SnapshotEntry]:
-    """Under the lease, so that no run begins to need one meanwhile; recorded as a run of its own."""
+    """Under the lease, so that no run begins to need one; recorded as a run of its own."""
     gone = []
     limits = opened.settings.limits
     with opened.ledger.hold(name, timeout=limits.lock_timeout, ttl=limits.lease_ttl) as lease:

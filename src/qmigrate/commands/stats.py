@@ -25,7 +25,7 @@ class Group:
     Attributes:
         value: the folder, or the value.
         points: that have it.
-        columns: what SQL says of it; empty where no row does.
+        columns: what SQL has of it; empty where it has no row.
     """
 
     value: Any
@@ -79,7 +79,7 @@ def stats(
     key: str | None = None,
     database: str = "app",
 ) -> Statistics:
-    """Count the points of a collection, and join what SQL says of each folder, or of each value.
+    """Count the points of a collection, and join what SQL has of each folder, or of each value.
 
     Args:
         collection: its name or an alias; it need not be under management.

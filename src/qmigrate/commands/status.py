@@ -1,4 +1,4 @@
-"""status and history: what stands where, from any terminal. They only read."""
+"""status and history: where each collection is, from any terminal. They only read."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def history(settings: Settings, collection: str | None = None, limit: int = 50) 
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
     """
     files = Revisions.load(settings.scripts)
-    # Qdrant has nothing to say about it.
+    # Qdrant has nothing about it.
     with opened_ledger(settings) as ledger:
         check_checksums(files_of(with_inline(files, ledger)), ledger.applied_checksums())
         check_recorded(ledger, files, collection)

@@ -1,4 +1,4 @@
-"""Collections that several tenants share: a deletion there says whose points are meant. It deletes nothing."""
+"""Collections that several tenants share: a deletion there names whose points are meant. It deletes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qmigrate.operations.base import Operation
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.settings import Settings
 
-#: Instead of a tenant: the points of all, said on purpose.
+#: Instead of a tenant: the points of all, on purpose.
 ALL = "*"
 
 
@@ -20,14 +20,14 @@ Deletion = TypeVar("Deletion", bound=DeletePoints | DeleteOrphans)
 
 
 def within(settings: Settings, operation: Deletion, tenant: str | int | None) -> Deletion:
-    """A deletion bounded to one tenant, where ``fixes.tenants`` says that a collection has several.
+    """A deletion bounded to one tenant, where a collection has several by ``fixes.tenants``.
 
     Args:
-        tenant: the value of the collection's tenant field; None where the operation's own filter says it; ``*`` for
+        tenant: the value of the collection's tenant field; None where the operation's own filter has it; ``*`` for
             the points of all.
 
     Raises:
-        UsageError: whose points are meant is not said, or there are no tenants.
+        UsageError: no tenant is named, or there are none.
     """
     fields = fields_of(settings, operation.collection)
     if tenant == ALL:

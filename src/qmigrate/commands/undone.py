@@ -54,7 +54,7 @@ def fixed(opened: Session, log: int) -> DeletionRow:
 def plan_undo(
     opened: Session, world: World, row: DeletionRow, overwrite: bool, pace: JsonObject | None = None
 ) -> Plan:
-    """The job that takes a fix back, through what came since.
+    """The job that undoes a fix, through what came since.
 
     Args:
         pace: of :func:`qmigrate.commands.pace.paced`.
@@ -80,13 +80,13 @@ def plan_undo(
 
 
 def _erased_since(opened: Session, row: DeletionRow) -> JsonObject:
-    """How many of its points were erased, where what it has kept doesn't tell, and whether that is gone with them."""
+    """How many of its points were erased, where what it kept doesn't show it, and whether that is gone with them."""
     name, found, emptied = f"{row.facts['run']}-{row.facts['step']}", [0], False
     for later in opened.ledger.deletions():
         if later.kind == ERASURE and later.collection == row.collection and later.id > row.id:
             found.append(later.facts.get("fixes", {}).get(name, 0))
             emptied = emptied or name in later.facts.get("emptied", ())
-    # A journal is counted each time; in a file stands how many it has lost in all.
+    # A journal is counted each time; a file records how many it has lost in all.
     return {"erased": sum(found) if row.facts["undo"] == "undo" else max(found), "emptied": emptied}
 
 

@@ -47,7 +47,7 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
     """The same in a session that is open, with an estimate for each collection.
 
     Args:
-        models: load the models that fill vectors again, so that the plan says what changes.
+        models: load the models that fill vectors again, so that the plan shows what changes.
     """
     world = observe(opened.ledger, opened.store)
     made = _plan(opened, world, target, chosen_names(opened, only))
@@ -94,7 +94,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         lock_timeout: seconds to wait for another process; None for the setting.
         no_snapshot: don't make a snapshot of the source first.
         allow_gap: consent to some milliseconds in which reads fail, where a plain name can't become an alias without.
-        keep_going: when a collection fails, go on with the others, and raise at the end.
+        keep_going: when a collection fails, continue with the others, and raise at the end.
         parallel: collections at a time; None for as many as suit the server. Without `keep_going` a failure lets those
             that were begun end, and begins no further one.
 
@@ -187,7 +187,7 @@ def _plan(
     """The plan; a relative target is counted from `current`, or from what is applied."""
     counted = world.applied() if current is None else current
     wanted, waiting = within_reach(opened, world, opened.revisions.resolve(target, current=counted))
-    # First of all: what is planned over another collection than the recorded one misleads, whatever it says.
+    # First of all: what is planned over another collection than the recorded one misleads, whatever it contains.
     check_names(world, opened.revisions, only)
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)
     overrides = {name: one.rebuild for name, one in opened.settings.collections.items()}

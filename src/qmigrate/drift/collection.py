@@ -380,7 +380,7 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
 
 
 def _ways_of_loss(state: CollectionState, row: Generation, around: Surroundings) -> tuple[str, ...]:
-    """None where this may be another Qdrant: the finding of the name says so."""
+    """None where this may be another Qdrant: the finding of the name reports it."""
     if state.may_be_elsewhere(around.physical):
         return ()
     return (f"record that it is gone: qmigrate repair --vanished {quote(row.physical)}",)

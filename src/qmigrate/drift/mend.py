@@ -165,7 +165,7 @@ def _refuse_run(state: CollectionState) -> None:
 
 
 def _repair(state: CollectionState, step: Step, line: str, *, declared: CollectionSchema | None) -> Plan:
-    """A job of one step that is recorded in the history, at the revision where the collection stands.
+    """A job of one step that is recorded in the history, at the revision of the collection.
 
     Args:
         declared: the recorded schema from then on; None when nothing has the name any more.

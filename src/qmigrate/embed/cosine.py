@@ -18,7 +18,7 @@ def cosines(left: Sequence[Any], right: Sequence[Any]) -> NDArray[np.float64]:
     """The cosine of each pair, in order.
 
     Args:
-        left: dense, multi- or sparse vectors, in any form that an embedder or a store hands out.
+        left: dense, multi- or sparse vectors, in any form that an embedder or a store returns.
         right: as many.
 
     Returns:

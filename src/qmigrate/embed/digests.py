@@ -18,7 +18,7 @@ def digest_of(item: Any, algorithm: str, embedder: Embedder, name: str) -> bytes
     Args:
         item: as an embedder gets it.
         algorithm: as :mod:`hashlib` calls it.
-        embedder: whose settings say where images may be read.
+        embedder: whose settings decide where images may be read.
         name: of that embedder, for messages.
 
     Raises:
@@ -49,7 +49,7 @@ def recorded_digest(value: Any, algorithm: str) -> bytes | None:
     """A checksum as a column or a payload holds it; None for what is not a digest of that algorithm.
 
     Args:
-        value: its bytes, or hexadecimal digits in any case; ``sha256:`` may stand before them.
+        value: its bytes, or hexadecimal digits in any case; ``sha256:`` may precede them.
     """
     size = hashlib.new(algorithm, usedforsecurity=False).digest_size
     found = bytes(value) if isinstance(value, bytes | bytearray | memoryview) else None

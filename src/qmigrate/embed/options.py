@@ -1,4 +1,4 @@
-"""Typed reading of one embedder's settings, with errors that name it. It knows no backend."""
+"""Typed reading of one embedder's settings, with errors that name it. It depends on no backend."""
 
 from __future__ import annotations
 

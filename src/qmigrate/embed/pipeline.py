@@ -65,7 +65,7 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """A batch that was handed to the device, between which moments of the thread that did it."""
+    """A batch that was passed to the device, between which moments of the thread that did it."""
 
     jobs: Sequence[Job]
     made: Any
@@ -348,7 +348,7 @@ class Pipeline:
                 ended = time.monotonic()
             vectors = made if isinstance(made, Vectors) else checked(made, len(one.jobs), self._size)
             with self._state:
-                # The device is at one batch after the other, also where two were handed to it.
+                # The device is at one batch after the other, also where two were passed to it.
                 self._busy["model"] += ended - max(one.began, free)
                 free = ended
                 self._launched.popleft()

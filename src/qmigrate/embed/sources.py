@@ -43,7 +43,7 @@ class ImageSources:
         self._lock = threading.Lock()
 
     def read(self, item: Any) -> tuple[Path | io.BytesIO, str]:
-        """What an item names, ready to be opened, and how people know it.
+        """What an item names, ready to be opened, and the name for it.
 
         Args:
             item: a path, ``data:`` or ``http(s):`` URL, or base64, as a text; or the bytes of a file.
@@ -130,7 +130,7 @@ class ImageSources:
 
 
 def _label(item: str | Path) -> str:
-    """How people know an image; what signs its URL is not for them."""
+    """The name of an image in messages; what signs its URL is left out."""
     return f"image {without_secrets(str(item))!r}"
 
 

@@ -76,7 +76,7 @@ class TorchEmbedder(ABC, Generic[Kept]):
         with self._lock:
             let_go, self._loaded = self._loaded is not None, None
         if let_go:
-            # Modules of torch know each other, so that only this frees them.
+            # Modules of torch refer to each other, so that only this frees them.
             gc.collect()
             give_back()
 

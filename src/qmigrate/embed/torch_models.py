@@ -87,7 +87,7 @@ def weights_digest(weights: Mapping[str, Any]) -> str:
 
 
 def architecture_digest(model: Any) -> str:
-    """16 hexadecimal digits over what a state dict doesn't tell: kinds of modules (activations), heads, epsilons.
+    """16 hexadecimal digits over what a state dict doesn't contain: kinds of modules (activations), heads, epsilons.
 
     Not over the printed form of the model, which differs between versions of torch.
     """

@@ -1,4 +1,4 @@
-"""One form for the vectors that embedders hand over, and what can be wrong with one. It makes none."""
+"""One form for the vectors that embedders return, and what can be wrong with one. It makes none."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ class Probe:
     """The readiness of one service. Make one per process; it is safe to use from several threads and tasks.
 
     Args:
-        settings: those of qmigrate; by default read from `config`. Their section ``health:`` says what is asked.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+        settings: those of qmigrate; by default read from `config`. Their section ``health:`` decides what is asked.
+        config: the settings file; by default ``qmigrate.yaml``, or the file that ``QMIGRATE_CONFIG`` names.
         service: the service's name in the report.
         client: the application's own ``QdrantClient``; needed in local mode, where its folder can be open only once.
         expects: what the application declares of its collections: not ready until they are so.
@@ -159,7 +159,7 @@ class Probe:
 
 def _import_clients(settings: Settings) -> None:
     """Now, and not within the first probe: it takes longer than a probe may. Nothing is connected."""
-    # What is wrong with the database the probe will tell.
+    # What is wrong with the database the probe will report.
     with suppress(QmigrateError, ImportError), opened_ledger(settings) as ledger:
         ledger.database.load_driver()
     if settings.qdrant.path is not None:

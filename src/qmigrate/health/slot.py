@@ -1,6 +1,6 @@
 """One thing that is asked now and then: at most once at a time, in a thread of its own, its answer kept for a while.
 
-It knows nothing of what it asks, and never makes a caller wait: a caller gets a future.
+It is independent of what it asks, and never makes a caller wait: a caller gets a future.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class SqlProject:
         yield from self.sources
 
     def ancestors(self, wanted: str) -> frozenset[str]:
-        """Everything that runs before a revision, as far as the files tell it."""
+        """Everything that runs before a revision, as far as the files show it."""
         found: set[str] = set()
         todo = [wanted]
         while todo:
@@ -145,7 +145,7 @@ def directives_of(file: Path, function: str) -> tuple[Statement, ...]:
 
 
 def directives_behind_sql(file: Path, function: str) -> tuple[Statement, ...]:
-    """Those of them that stand behind a statement of SQL in the same function, in order."""
+    """Those of them that come after a statement of SQL in the same function, in order."""
     source = Source.parse(file)
     found = list(_statements(source, function, dict(_constants(source.tree))))
     first = next((number for number, one in enumerate(found) if one.kind == "sql"), len(found))
@@ -163,7 +163,7 @@ def _from_config(file: Path, *, must: bool) -> SqlProject | None:
         return SqlProject(source, problem=f"it can't be read: {error}") if must else None
     location = options.get("script_location")
     if not location and (file.parent / "env.py").is_file():
-        # Flask-Migrate keeps it next to the scripts and says nothing.
+        # Flask-Migrate keeps it next to the scripts and names it nowhere.
         location = "."
     if not location:
         return SqlProject(source, problem="it names no script_location") if must else None

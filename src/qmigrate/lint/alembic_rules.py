@@ -173,7 +173,7 @@ def _too_early(project: Project) -> Iterator[Hit]:
 
 
 def _same_release(project: Project, later: SqlRevision, gate: SqlRevision) -> bool:
-    """The same file; or made within the time that the old generation is kept, as the dates of the files say."""
+    """The same file; or made within the time that the old generation is kept, by the dates of the files."""
     if later is gate:
         return True
     if later.created is None or gate.created is None:

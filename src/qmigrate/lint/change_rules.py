@@ -24,7 +24,7 @@ def each_operation(project: Project) -> Iterator[Use]:
 
 
 def no_cutover(project: Project) -> Iterator[Hit]:
-    """Reader-incompatible operations that don't say when they go live."""
+    """Reader-incompatible operations without `cutover=`."""
     for use in each_operation(project):
         if getattr(use.operation, "cutover", "not declared") is None:
             trouble = _incompatible(use)

@@ -125,7 +125,7 @@ _FILES = frozenset({"open", "io.open", "input", "os.listdir", "os.walk", "os.sca
 
 
 def _is_outside(name: str) -> bool:
-    # socket.gethostname leaves nothing, but it is unsteady, and said as such.
+    # socket.gethostname leaves nothing, but it is unsteady, and reported as such.
     return name in _FILES or (name.startswith(_OUTSIDE) and name != "socket.gethostname")
 
 
@@ -211,7 +211,7 @@ def _functions(project: Project) -> Iterator[tuple[Source, ast.FunctionDef | ast
 
 
 def functions_of(revision: Revision) -> Iterator[Callable[..., Any]]:
-    """The functions that a revision hands to its operations."""
+    """The functions that a revision passes to its operations."""
     for operation in revision.operations:
         yield from functions_of_operation(operation)
 

@@ -13,7 +13,7 @@ from qmigrate.operations.data import DataFix
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.operations.payload import DeletePayload, SetPayload
 
-#: Statements that change something, wherever they stand in a query.
+#: Statements that change something, wherever they are in a query.
 _WRITES = re.compile(r"\b(insert\s+into|update|delete\s+from|merge\s+into|truncate|nextval)\b", re.IGNORECASE)
 _LIMITS = re.compile(
     r"\b(limit|offset|top|fetch\s+first|fetch\s+next|tablesample)\b(?=\s*[\d:(]|\s+(?:rows?|system|bernoulli)\b)",
@@ -52,7 +52,7 @@ def _mixed(project: Project) -> Iterator[Hit]:
 
 
 def _no_cap(fix: DataFix) -> str | None:
-    # Without a filter every point is what it says.
+    # Without a filter every point is meant.
     if isinstance(fix, SetPayload | DeletePayload) and fix.filter is None:
         return None
     return "it may change every point" if getattr(fix, "max_share", None) == 1 else None

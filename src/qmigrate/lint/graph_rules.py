@@ -80,7 +80,7 @@ def _empty(project: Project) -> Iterator[Hit]:
 
 
 def _not_plannable(project: Project) -> Iterator[Hit]:
-    # Rules of their own say it better.
+    # Rules of their own report it better.
     own = {(hit.source, hit.span) for hit in (*_own_name(project), *_no_cutover(project))}
     seen = set()
     for use in project.uses:

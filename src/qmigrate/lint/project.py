@@ -43,7 +43,7 @@ class Use:
 
     @property
     def revision(self) -> Revision:
-        """The revision that says it."""
+        """The revision that contains it."""
         assert self.source.revision is not None  # noqa: S101  only loaded files have operations
         return self.source.revision
 
@@ -67,7 +67,7 @@ class Project:
         folder: that of the files.
         sql: the Alembic environment next to them, or None.
         run_points: points from which on work is too long for `alembic upgrade`.
-        points: logical name or glob -> how many points it has, as the settings say.
+        points: logical name or glob -> how many points it has, as in the settings.
         holdover: seconds that an old generation is kept.
     """
 
@@ -130,7 +130,7 @@ class Project:
         return any(one.step == step for revision in revisions for one in revision.directives("apply", "fix"))
 
     def points_of(self, collection: str) -> int | None:
-        """How many points the settings say that a collection, or each that a glob matches, has."""
+        """How many points a collection, or each that a glob matches, has by the settings."""
         exact = self.points.get(collection)
         if exact is not None:
             return exact
@@ -138,7 +138,7 @@ class Project:
         return max(matching, default=None)
 
     def embedder(self, collection: str, name: str) -> Mapping[str, Any] | None:
-        """What the settings say about an embedder, for one collection."""
+        """The settings of an embedder, for one collection."""
         return self.embedders.get(collection, {}).get(name) or self.embedders.get("", {}).get(name)
 
 
@@ -185,7 +185,7 @@ def _uses(order: Iterable[Source]) -> Iterator[Use]:
 
 
 def _names(operation: Operation, schemas: dict[str, CollectionSchema | None]) -> list[str]:
-    """Collections that an operation is about, as far as the files know them.
+    """Collections that an operation is about, as far as the files name them.
 
     A glob that creates stands for all that it matches, under its own text; a name that it matches begins like it.
     """

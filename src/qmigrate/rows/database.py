@@ -17,7 +17,7 @@ from qmigrate.errors import DatabaseError, RowsError
 #: Backends that speak as MySQL does.
 MYSQL = frozenset({"mysql", "mariadb"})
 _INT64 = 2**63
-#: Its errors that say nothing of the statement: too many connections, no access, no such database, shut down, blocked,
+#: Its errors that are not about the statement: too many connections, no access, no such database, shut down, blocked,
 #: waited too long, deadlock. From 2000 on it is the client that has lost it.
 _MYSQL_AWAY = frozenset({1040, 1044, 1045, 1049, 1053, 1129, 1130, 1203, 1205, 1213, *range(2000, 3000)})
 #: Parameters of the URL win. Prepared statements break behind a transaction-pooling proxy.
@@ -33,7 +33,7 @@ class Database:
         writes: whether transactions may write; by default the database itself refuses it.
         whole: a row that is not seen counts as gone, so every transaction sees to it that none is hidden: it refuses a
             replica, and rows that a policy keeps from this user.
-        fresh: what a row says takes the place of something newer where it is behind: a replica is refused.
+        fresh: what a row has takes the place of something newer where it is behind: a replica is refused.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ def bound(name: str, value: Any, **more: Any) -> Any:
 
 
 def with_driver(url: str) -> URL:
-    """The URL with a driver that waits: those of asynchronous applications stand for their plain ones."""
+    """The URL with a driver that waits: those of asynchronous applications are replaced by their plain ones."""
     parsed = make_url(url)
     drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
     return parsed.set(drivername=drivers.get(parsed.drivername.partition("+")[0], parsed.drivername))

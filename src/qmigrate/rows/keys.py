@@ -287,7 +287,7 @@ def _integer_of(value: Any) -> int | None:
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """How else a text may be written that says the same: a UUID in six ways, any other as it is."""
+    """How else a text may be written that means the same: a UUID in six ways, any other as it is."""
     return _spellings(uuid.UUID(text)) if _UUID.fullmatch(text) else (text,)
 
 

@@ -17,7 +17,7 @@ from qmigrate.errors import RowsError
 from qmigrate.model import statement
 from qmigrate.rows.database import Database, bound, with_driver
 
-#: Parameters that every statement may have, whatever the preset says.
+#: Parameters that every statement may have, whatever the preset has.
 GIVEN = frozenset({"reason", "now", "deleted"})
 #: Columns of the queue that every row has.
 QUEUED = frozenset({"value", "reason", "requested_at"})

@@ -38,7 +38,7 @@ class Moment:
 
 
 def now(database: Database) -> Moment:
-    """The clock, and which transactions are open. A database that tells neither gives no time.
+    """The clock, and which transactions are open. A database that reports neither gives no time.
 
     Raises:
         RowsError: it is a replica, which may be behind.

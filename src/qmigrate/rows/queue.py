@@ -28,7 +28,7 @@ class Queue:
     Args:
         url: SQLAlchemy URL, with the right to SELECT and INSERT.
         table: its name, or ``schema.name``.
-        collection: what the column ``collection`` says.
+        collection: the value of the column ``collection``.
         name: how messages call the database.
     """
 

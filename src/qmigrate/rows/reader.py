@@ -61,7 +61,7 @@ class Query:
         parameters: values of its ``:parameters``.
         of_values: the key is not an id of a point, but an id of the application that points have in a payload field.
         whole: a row that is not seen counts as gone; see :class:`qmigrate.rows.database.Database`.
-        fresh: what a row says is written somewhere; likewise.
+        fresh: what a row has is written somewhere; likewise.
     """
 
     sql: str
@@ -139,7 +139,7 @@ class Rows:
         return self._read("")
 
     def sample(self, count: int) -> list[Row]:
-        """Up to `count` rows at random; the database reads all of them and hands out these."""
+        """Up to `count` rows at random; the database reads all of them and returns these."""
         chance = "rand()" if self._database.backend in MYSQL else "random()"
         return list(self._read(f"ORDER BY {chance} LIMIT :qmigrate_most", bound("qmigrate_most", count)))
 
@@ -223,7 +223,7 @@ class Rows:
             return unusual(parts, kind, _UNUSUAL)
 
     def refuse(self, values: Sequence[Any]) -> None:
-        """Say of values of the key column which of them is not the id of a point.
+        """Tell which values of the key column are not ids of points.
 
         Raises:
             RowsError: one is not.
@@ -358,7 +358,7 @@ class Rows:
             number = next(kind for name, kind in described if name == self.query.key)
             kind = number if self._database.backend == "postgresql" else self._sample(connection)
             if kind is None and self._database.backend != "sqlite":
-                # Without a row nothing says the type, and rows may come.
+                # Without a row the type is unknown, and rows may come.
                 return self.query.key, self.query.columns, None
             self._shape = (self.query.key, self.query.columns, kind)
         return self._shape

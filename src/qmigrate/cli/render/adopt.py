@@ -23,7 +23,7 @@ WORDS = {
 
 
 def show_adopted(console: Console, result: AdoptResult, *, command: str) -> None:
-    """One line per collection, the new revision, what it can't say, and the next command."""
+    """One line per collection, the new revision, what it can't express, and the next command."""
     if result.dry_run and result.text:
         console.print(Text(result.text.rstrip()))
         console.print()

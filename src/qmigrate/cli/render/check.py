@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qmigrate.drift import Finding
 
 STYLES = {"drift": "bold red", "pending": "yellow", "note": "magenta"}
-#: Longest value shown in a difference; --json has them whole.
+#: Longest value shown in a difference; --json has them in full.
 VALUE = 44
 #: Collections that a line names.
 MOST_NAMED = 5

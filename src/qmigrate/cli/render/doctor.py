@@ -1,4 +1,4 @@
-"""doctor for people: what failed first, then what warns, then the rest in one line each. It knows no check."""
+"""doctor for people: what failed first, then what warns, then the rest in one line each. It depends on no check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INDENT = 9
 
 
 def show_doctor(console: Console, result: Doctor) -> None:
-    """Sections by how much they matter; each finding says what to do."""
+    """Sections by how much they matter; each finding has what to do."""
     for level, heading in SECTIONS:
         checks = [check for check in result.checks if check.level == level]
         if not checks:

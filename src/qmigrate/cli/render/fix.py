@@ -19,7 +19,7 @@ from qmigrate.model.words import quote
 _VALUE = 40
 #: Points of a sample that are shown.
 _SHOWN = 5
-#: What a sample says of all: the figure, whose it is, and in words.
+#: What a sample shows of all: the figure, whose it is, and in words.
 _ESTIMATED = (("strays", "points", "are strays"), ("missing", "rows", "are missing"), ("changes", "points", "differ"))
 
 
@@ -88,7 +88,7 @@ def preview_lines(preview: Preview) -> list[Text]:
 
 
 def _estimate(counts: dict[str, int], name: str, unit: str, are: str) -> str | None:
-    """What a sample says of all; it takes its figures away."""
+    """What a sample shows of all; it removes its figures."""
     low, high = counts.pop(f"{name}_at_least", None), counts.pop(f"{name}_at_most", None)
     if low is None or high is None:
         return None

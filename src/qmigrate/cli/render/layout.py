@@ -1,4 +1,4 @@
-"""Columns that fit a terminal and are never cut: names are there to be copied. It knows no result."""
+"""Columns that fit a terminal and are never cut: names are there to be copied. It depends on no result."""
 
 from __future__ import annotations
 

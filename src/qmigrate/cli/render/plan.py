@@ -86,7 +86,7 @@ def _group(group: list[CollectionPlan], verb: str) -> list[Text]:
 
 
 def _held(group: list[CollectionPlan]) -> tuple[str, ...]:
-    """That it waits, and with what it goes on."""
+    """That it waits, and what continues it."""
     names = [item.job.collection for item in group if item.holds]
     named = names[0] if len(names) == 1 else "NAME"
     return (f"built and proven, then it waits for: qmigrate cutover {quote(named)}",)

@@ -40,7 +40,7 @@ def show_upgrade(console: Console, result: UpgradeResult) -> None:
 
 
 def _waiting_lines(result: UpgradeResult) -> list[Text]:
-    """What waits for the SQL schema, and the command that goes on."""
+    """What waits for the SQL schema, and the command that continues."""
     waiting = result.plan.waiting
     sql = next(iter(waiting.values()), None)
     if sql is None:
@@ -50,7 +50,7 @@ def _waiting_lines(result: UpgradeResult) -> list[Text]:
 
 
 def held_lines(held: Sequence[Held]) -> list[Text]:
-    """What waits, and the command that goes on: nothing when nothing does."""
+    """What waits, and the command that continues: nothing when nothing does."""
     if not held:
         return []
     names = held[0].collection if len(held) == 1 else "--all"
@@ -80,7 +80,7 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
 
 
 def _learned(facts: dict[str, Any], revision: str | None = None) -> list[Text]:
-    """What one phase found that a person wants to know; `revision` is the one that the run is about."""
+    """What one phase found that a user needs to know; `revision` is the one that the run is about."""
     lines: list[Text] = []
     if facts.get("cloned"):
         lines += labelled("cloned", [f"by the server, {facts['cloned']}"])

@@ -44,7 +44,7 @@ def adopt(  # noqa: PLR0913  the options of the verb
 ) -> int:
     """Take the collections that match PATTERN under management, as they are.
 
-    Each is compared with the revisions there are, and stands at the newest one that fits. Those that no revision
+    Each is compared with the revisions there are, and is recorded at the newest one that fits. Those that no revision
     creates get one, written from what is there. No point, setting or name is changed.
     """
     from qmigrate.cli.render.adopt import show_adopted
@@ -85,7 +85,7 @@ def stamp(
     dry_run: bool,
     lock_timeout: float | None,
 ) -> None:
-    """Record that collections stand at REVISION, because they do; nothing is run.
+    """Record that collections are at REVISION, because they are; nothing is run.
 
     Each is compared with the schema that the revisions up to it have recorded, and refused when it differs.
     """

@@ -1,4 +1,4 @@
-"""repair: what stands aside from plans."""
+"""repair: what is no part of plans."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def repair(  # noqa: PLR0913  the options of the verb
     schema: str | None,
     yes: bool,
 ) -> None:
-    """Record a decision that only a human can make, clear away what a dead process has left, or take drift back.
+    """Record a decision that only a human can make, clear away what a dead process has left, or undo drift.
 
     Of collections in use it touches the one that --schema or --name names, and no other.
     """

@@ -157,7 +157,7 @@ def rollback(
     parallel: int | None,
     **choices: bool,
 ) -> int:
-    """Go back to TARGET; refused when something was written since, unless you say what becomes of it.
+    """Go back to TARGET; refused when something was written since, unless an option decides what becomes of it.
 
     TARGET is a revision id or the beginning of one, base, or -1 for one revision back (the default).
     """
@@ -193,7 +193,7 @@ def rollback(
 @lock_timeout
 @with_shell
 def abort(shell: Shell, collection: str | None, lock_timeout: float | None) -> None:
-    """Take back what unfinished runs have begun, of COLLECTION or of all."""
+    """Undo what unfinished runs have begun, of COLLECTION or of all."""
     from qmigrate.cli.render.upgrade import show_upgrade
     from qmigrate.commands import rollback as command
 

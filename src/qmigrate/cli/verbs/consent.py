@@ -25,7 +25,7 @@ def ask(
     Args:
         question: answered with yes or no.
         refusal: raised where no user can answer.
-        otherwise: what is said after a no.
+        otherwise: the message after a no.
         lines: made only where they are shown.
 
     Raises:

@@ -70,7 +70,7 @@ def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -
 
 
 def _consent(shell: Shell, found: Review) -> None:
-    """Show who would go, say that it can't be undone, and ask.
+    """Show what would go, warn that it can't be undone, and ask.
 
     Raises:
         RefusedError: no consent.

@@ -167,7 +167,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
             expect=expected,
             most=most,
             max_rate=given["max_rate"],
-            # Whose points are meant was asked above, or the preset says it.
+            # Whose points are meant was asked above, or is in the preset.
             tenant=ALL,
             lock_timeout=given["lock_timeout"],
             progress=progress,
@@ -361,7 +361,7 @@ def _moment(text: str) -> datetime:
 
 
 def check_bounded(expected: int | None, share: float | None, *, look: str) -> None:
-    """See that it was said how many points may go, where no user is asked.
+    """See that a bound is given on how many points may go, where no user is asked.
 
     Args:
         expected: exactly this many.
@@ -369,7 +369,7 @@ def check_bounded(expected: int | None, share: float | None, *, look: str) -> No
         look: the option that counts them.
 
     Raises:
-        RefusedError: neither was said.
+        RefusedError: neither was given.
     """
     from qmigrate.errors import RefusedError
 

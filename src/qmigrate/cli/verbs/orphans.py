@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qmigrate.operations import DeleteOrphans
     from qmigrate.settings import Settings
 
-#: Options that say what is compared, as a preset does.
+#: Options for what is compared, as in a preset.
 _QUERY = ("sql", "key", "id_field", "database")
 
 
@@ -52,7 +52,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     """Compare the ids of COLLECTION with those of a query; delete points that have no row.
 
     A point goes only when it has no row twice, --grace apart; nothing is locked in between. Rows without a point are
-    counted, and handed on.
+    counted, and passed on.
     """
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command

@@ -32,9 +32,9 @@ def reset(
     confirm: str | None,
     lock_timeout: float | None,
 ) -> None:
-    """Go on with an empty COLLECTION of the same schema; the points stay in the generation that served until gc.
+    """Start over with an empty COLLECTION of the same schema; the points stay in the generation that served until gc.
 
-    The phrase DELETE ALL VECTORS is typed for it; without a terminal --yes --expect N --confirm PHRASE says it.
+    The phrase DELETE ALL VECTORS is typed for it; without a terminal --yes --expect N --confirm PHRASE is required.
     """
     from qmigrate.cli.render.reset import show_reset, show_reset_review
     from qmigrate.commands import reset as command

@@ -34,7 +34,7 @@ BOUNDING: Mapping[str, str] = {
 
 
 def recorded(patient: Patient) -> Iterator[Check]:
-    """Files, ledger and Qdrant tell the same story."""
+    """Files, ledger and Qdrant agree."""
     known = with_inline(patient.revisions(), patient.ledger())
     check_checksums(files_of(known), patient.ledger().applied_checksums())
     world = patient.world()
@@ -139,7 +139,7 @@ def _limits(config: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     for field, (enough, words) in SLOWING.items():
         value = config.get(field)
         if not isinstance(value, int) or value >= enough or (field == "write_rate_limit" and value == 1):
-            # One write a minute is a fence; leftovers tells of it.
+            # One write a minute is a fence; leftovers reports it.
             continue
         zero = value == 0 and not field.endswith("rate_limit")
         yield f"{field} = {value}: {'it refuses every one' if zero else words.format(value=value)}", True

@@ -118,7 +118,7 @@ class Patient:
         return examiner
 
     def nodes(self) -> tuple[NodeHealth, ...]:
-        """What every node tells; a node that is down is part of it."""
+        """What every node reports; a node that is down is part of it."""
         found: tuple[NodeHealth, ...] = self._once("nodes", lambda: self.examiner().nodes())
         return found
 

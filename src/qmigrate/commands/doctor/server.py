@@ -72,7 +72,7 @@ def versions(patient: Patient) -> Iterator[Check]:
     oldest = min(node.version for node in patient.nodes() if node.version is not None)
     facts = {"nodes": told, "minimum": _shown(MINIMUM_SERVER)}
     if oldest < MINIMUM_SERVER:
-        # Told by the check "qdrant", which can't connect to it.
+        # Reported by the check "qdrant", which can't connect to it.
         return
     different = sorted(set(told.values()))
     if len(different) > 1:
@@ -154,7 +154,7 @@ def _cluster_trouble(found: ClusterHealth) -> list[str]:
 
 
 def barriers(patient: Patient) -> Iterator[Check]:
-    """On a server that tells operation ids, they are read from every node."""
+    """On a server that reports operation ids, they are read from every node."""
     able = patient.store().capabilities
     if able.barrier or able.version < OPERATION_IDS_SINCE:
         return
@@ -262,7 +262,7 @@ def _rough(live: LiveCollection) -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes of RAM that programs can still get here; None where the system doesn't tell."""
+    """Bytes of RAM that programs can still get here; None where the system doesn't report it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

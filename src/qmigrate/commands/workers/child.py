@@ -25,8 +25,8 @@ LAST = 120.0
 
 
 def main() -> int:
-    """Serve one parent until it says stop, or is gone."""
-    # Ctrl-C reaches the whole group: the parent hears it, and says what to do.
+    """Serve one parent until it sends stop, or is gone."""
+    # Ctrl-C reaches the entire group: the parent gets it, and decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = Line(socket.socket(fileno=int(sys.argv[1])))
     words = _heard(line)

@@ -20,7 +20,7 @@ class GarbledError(Exception):
 
 
 class Line:
-    """One end; threads share it for saying, and one of them hears.
+    """One end; threads share it for sending, and one of them receives.
 
     Args:
         end: of a pair of sockets.

@@ -25,7 +25,7 @@ from qmigrate.steps.hands import LostError, Order, Report
 _Answer = Literal["done", "lost"] | QmigrateError
 #: Seconds between two checks of the stop signal, the lease and the display.
 LOOK = children.LOOK
-#: Seconds without a word after which a worker counts as stalled; it says several a second, also while a model loads.
+#: Seconds without a word after which a worker counts as stalled; it sends several a second, also while a model loads.
 SILENCE = 120.0
 #: Seconds in which the last words of a worker that has ended arrive.
 LAST_WORDS = 2.0
@@ -86,7 +86,7 @@ class ProcessHand:
         self._patience = settings.qdrant.timeout + PATIENCE
         self._line = Line(mine)
         self._lock = threading.Lock()
-        # "" is the worker as a whole, a number one of its ranges.
+        # "" is the worker itself, a number one of its ranges.
         self._answers: dict[int | str, queue.SimpleQueue[_Answer]] = {"": queue.SimpleQueue()}
         self._report = Report()
         self._lost = False

@@ -29,7 +29,7 @@ DEFAULT_BATCH = 32
 DEFAULT_CONCURRENCY = 4
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_RETRIES = 8
-#: Statuses by which a server says that the texts are at fault: too long, too many, or not to its taste.
+#: Statuses by which a server reports that the texts are at fault: too long, too many, or not to its taste.
 _REFUSED = frozenset({400, 413, 422})
 #: Statuses of a server that may answer later.
 _LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -45,7 +45,7 @@ def build(options: Options) -> Embedder:
     ``api: tei`` speaks to text-embeddings-inference instead. ``dimensions`` and ``encoding_format`` (``float``,
     ``base64``) are OpenAI's, ``truncate`` is TEI's; ``prompt`` is put before every text, ``normalize`` makes vectors of
     length one. ``max_batch`` texts go into a request, ``concurrency`` requests are under way, each may take
-    ``timeout`` and is repeated ``max_retries`` times. ``version`` tells states of a model apart that share its name.
+    ``timeout`` and is repeated ``max_retries`` times. ``version`` distinguishes states of a model that share its name.
 
     Raises:
         EmbedError: a value is wrong, or the key is not where it should be.
@@ -157,7 +157,7 @@ class _Server:
         return "check url of this embedder in qmigrate.yaml"
 
     def _words(self, answer: httpx.Response) -> str:
-        """What the server says itself, in one line, without the key, should it repeat that."""
+        """What the server answers itself, in one line, without the key, should it repeat that."""
         if answer.has_redirect_location:
             return f"a redirect to {redact(str(answer.headers['location']))}, which is not followed"
         text = answer.text
@@ -190,7 +190,7 @@ class _OpenAi:
         self._lock = threading.Lock()
 
     def identity(self) -> JsonObject:
-        """What its vectors depend on, as far as the server tells."""
+        """What its vectors depend on, as far as the server reports it."""
         return {"library": "openai embeddings", "model": self._model, "dimensions": self._dimensions}
 
     def vectors(self, texts: list[str]) -> list[Any]:
@@ -213,7 +213,7 @@ class _OpenAi:
         """See that it is of the model that has answered before.
 
         Raises:
-            DriftError: it says that it is of another one.
+            DriftError: it names another one.
         """
         told = answer.get("model") if isinstance(answer, dict) else None
         if isinstance(told, str):
@@ -237,7 +237,7 @@ class _Tei:
         self._info: JsonObject | None = None
 
     def identity(self) -> JsonObject:
-        """What its vectors depend on, as far as the server tells."""
+        """What its vectors depend on, as far as the server reports it."""
         if self._info is None:
             found = self._asked()
             if self._wanted is not None and found["model"] != self._wanted:
@@ -317,7 +317,7 @@ class _Http:
 
         Raises:
             EmbedderError: the server can't be reached, denies, or answers something unreadable.
-            DriftError: it has another model than before. Nothing that it has made by then is handed out.
+            DriftError: it has another model than before. Nothing that it has made by then is returned.
         """
         starts = range(0, len(items), self._batch)
         parts = [list(items[start : start + self._batch]) for start in starts]
@@ -327,7 +327,7 @@ class _Http:
             with ThreadPoolExecutor(min(self._concurrency, len(parts)), thread_name_prefix="embed http") as pool:
                 made = list(pool.map(self._some, parts))
         if made:
-            # Behind the last answer: what is handed out is of the model that is in the fingerprint.
+            # After the last answer: what is returned is of the model that is in the fingerprint.
             self._dialect.check()
         return [vector for part in made for vector in part]
 

@@ -38,7 +38,7 @@ def build(options: Options) -> Embedder:
 
     ``model`` is a name of open_clip, ``hf-hub:…`` or ``local-dir:…``; ``pretrained`` a tag or a file of weights.
     ``random_weights: 0`` makes weights from that seed instead, for trials. ``precision``, ``device``, ``cache_dir``,
-    ``force_quick_gelu`` and ``context_length`` are open_clip's own. ``normalize`` (on unless told otherwise) makes
+    ``force_quick_gelu`` and ``context_length`` are open_clip's own. ``normalize`` (on by default) makes
     vectors of length one, ``prompt`` is put before texts, ``exif_transpose`` turns photographs before preprocessing.
 
     Raises:

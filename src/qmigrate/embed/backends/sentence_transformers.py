@@ -183,7 +183,7 @@ class _SentenceTransformers(TorchEmbedder[_Model]):
 
 
 def _dimension(model: Any) -> int:
-    """Length of its vectors; a model for images may not know it before it has made one."""
+    """Length of its vectors; a model for images may not have it before it has made one."""
     known = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
     return int(known() or len(model.encode("a", show_progress_bar=False)))
 
