@@ -100,7 +100,7 @@ def merge(kept: str, other: str) -> None:
 
 
 def show() -> None:
-    """The two should say the same."""
+    """The two should be equal."""
     with engine().connect() as sql:
         names = dict(sql.execute(text("SELECT id, name FROM persons")).all())
         rows = Counter(sql.execute(text("SELECT person_id FROM faces")).scalars())

@@ -109,7 +109,7 @@ def relation(memory: dict[str, Any]) -> str:
 
 
 def know(bot: str) -> None:
-    """The SQL side: who the bot knows."""
+    """The SQL side: the users that the bot knows."""
     engine = create_engine(DATABASE)
     with engine.begin() as connection:
         for trust, user in enumerate(USERS):

@@ -1,4 +1,4 @@
-"""The whole way, each command as a person would type it; it stops at the first one that ends otherwise than told.
+"""The complete path, each command as a person would type it; it stops at the first one that ends unexpectedly.
 
 python demo.py            needs no server: Qdrant's local mode and SQLite live in .qmigrate
 """
@@ -59,7 +59,7 @@ def tour() -> None:
             bots.know(bot)
     qmigrate(f"schema '{MEMORIES}' --format markdown")
 
-    say("Backfill the versions: each collection stands at the revision that its schema fits; nothing is changed")
+    say("Backfill the versions: each collection is recorded at the revision that its schema fits; nothing is changed")
     qmigrate(f"adopt '{MEMORIES}'")
     qmigrate(f"snapshot create '{MEMORIES}'")
 

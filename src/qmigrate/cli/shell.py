@@ -88,7 +88,7 @@ def global_options(*, hidden: bool, without: tuple[str, ...] = ()) -> Callable[[
         rest("--qdrant-url", metavar="URL", help="Qdrant server.  [QMIGRATE_QDRANT_URL]"),
         rest("--ledger-url", metavar="URL", help="SQL database of the ledger.  [QMIGRATE_LEDGER_URL]"),
         rest("--scripts", metavar="FOLDER", help="Folder of the revisions.  [QMIGRATE_SCRIPTS]"),
-        facts("--actor", metavar="NAME", callback=_keep_actor, help="Who acts, as records name it.  [QMIGRATE_ACTOR]"),
+        facts("--actor", metavar="NAME", callback=_keep_actor, help="Who acts, for the records.  [QMIGRATE_ACTOR]"),
         facts(
             "--metadata",
             multiple=True,

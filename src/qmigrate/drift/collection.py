@@ -203,7 +203,7 @@ def _seal(
             "seal",
             "seal",
             f"{live.physical} has no seal: its metadata was rewritten, or it was deleted and recreated "
-            f"(about {live.points:,} points now)",
+            f"(about {counted(live.points, 'point')} now)",
             f"where its points are what they were: {again}",
             f"where it was recreated: {again}, then back to what is kept (qmigrate rollback … --discard-writes) or "
             f"qmigrate snapshot restore {quote(state.name)} SNAPSHOT; no gc before that",
@@ -356,7 +356,7 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     "generation",
                     path,
                     f"{row.physical}, the way back to {base}, was recreated by another client: it has "
-                    f"about {seen.points:,} points and {'another' if seen.seal else 'no'} seal",
+                    f"about {counted(seen.points, 'point')} and {'another' if seen.seal else 'no'} seal",
                     f"save what is in it, remove it, then qmigrate repair --vanished {quote(row.physical)}",
                     recorded=around.ledger_id,
                     live=(seen.seal or {}).get("ledger"),

@@ -46,7 +46,7 @@ def fix() -> None:
 @click.option("--field", "fields", multiple=True, metavar="KEY[=COLUMN]", help="KEY may be a path: metadata.person_id.")
 @click.option("--json-column", "json_columns", multiple=True, metavar="NAME", help="A column with JSON: jsonb or text.")
 @click.option("--key", metavar="COLUMN", help="The column with the point's id.  [default: id]")
-@click.option("--database", metavar="NAME", help="Its name under databases:.  [default: app]")
+@click.option("--database", metavar="NAME", help="Its database under databases:.  [default: app]")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Value of a :parameter; may be repeated.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this point; may be repeated.")
 @click.option("--since", metavar="TIME", help="Only rows that changed: 2026-03-01T12:00Z, or 1h ago.")
@@ -64,7 +64,7 @@ def fix() -> None:
 def sync(shell: Shell, collection: str | None, **given: Any) -> int:
     """Make payload fields of COLLECTION equal to columns of a query, row by row; NULL removes the key.
 
-    Points without a row are left alone. Without --yes it shows what would change, and asks.
+    Points without a row stay as they are. Without --yes it shows what would change, and asks.
     """
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
@@ -107,7 +107,7 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
 @click.option("--field", default="path", show_default=True, metavar="KEY", help="The payload key with the path.")
 @click.option("--sql", metavar="SELECT", help="A query that returns the ids.")
 @click.option("--key", default="id", show_default=True, metavar="COLUMN", help="Its column with the id.")
-@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
+@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its database under databases:.")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Value of a :parameter; may be repeated.")
 @click.option("--type", "kind", metavar="WORD", help="For the audit: SESSION, CATEGORY, …  [default: by selection]")
 @click.option("--tenant", metavar="VALUE", help="The tenant, where fixes.tenants names a field; * for all.")
@@ -130,8 +130,8 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     """Delete the points of COLLECTION that every given condition selects; they are exported first.
 
     Without --yes it shows how many and which, and asks. Without a terminal, --yes is required with --expect N, or
-    with --max-share where the number isn't known before.
-    With --erase they go from everything that could bring them back: what a person may ask for.
+    with --max-share where the number isn't known in advance.
+    With --erase they go from everything that could bring them back, as a person may request it.
     """
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
@@ -210,7 +210,7 @@ def quarantine(shell: Shell, collection: str | None, retry: bool, **given: Any) 
 @lock_timeout
 @with_shell
 def undo(shell: Shell, number: int, overwrite: bool, dry_run: bool, yes: bool, **given: Any) -> int:
-    """Give points back what the fix NUMBER has taken from them; what was changed since stays."""
+    """Restore what the fix NUMBER has changed; points that were changed since stay as they are."""
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
 

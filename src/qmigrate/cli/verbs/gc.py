@@ -46,7 +46,7 @@ def gc(  # noqa: PLR0913  the options of the verb
     """Delete what is past its holdover of every collection that matches PATTERN, with its snapshots.
 
     A generation goes when its holdover has ended and no alias points to it. What was written to it after it was left
-    is never deleted unasked. Points that are marked as deleted (fix delete --soft) go after fixes.soft_delete.
+    is never deleted without asking. Points that are marked as deleted (fix delete --soft) go after fixes.soft_delete.
     """
     from qmigrate.cli.render.gc import show_gc, show_preview
     from qmigrate.commands import gc as command

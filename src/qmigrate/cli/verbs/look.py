@@ -36,7 +36,7 @@ def status(shell: Shell, exit_code: bool) -> int:
 @click.option("--target", metavar="TEXT", help="With --deletions: part of the target, or a glob.")
 @click.option("--actor", metavar="TEXT", help="With --deletions: part of the actor's name, or a glob.")
 @click.option("--csv", "as_csv", is_flag=True, help="With --deletions: comma-separated values.")
-@click.option("--carried", metavar="REV", help="Show late writes to the generation that REVISION replaced.")
+@click.option("--carried", metavar="REV", help="Show late writes to the generation that REV replaced.")
 @partial(with_shell, without=("actor",))
 def history(
     shell: Shell, collection: str | None, limit: int, deletions: bool, carried: str | None, **given: Any

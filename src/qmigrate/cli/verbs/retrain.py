@@ -20,7 +20,7 @@ _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 @click.command("retrain", short_help="Delete points by a preset, and mark the rows that they came from.")
 @click.argument("collection", required=False)
-@click.option("--preset", required=True, metavar="NAME", help="Of fixes.presets, with mark: or queue:.")
+@click.option("--preset", required=True, metavar="NAME", help="A preset of fixes.presets with mark: or queue:.")
 @click.option("--value", "values", multiple=True, metavar="VALUE", help="Its :value, \"90\" is a string; repeatable.")
 @click.option("--from-file", type=_FILE, metavar="FILE", help="A value per line; - for stdin.")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Another parameter; may be repeated.")
@@ -36,7 +36,7 @@ _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 def retrain(shell: Shell, collection: str | None, **given: Any) -> int:
     """Delete what a preset selects for each value, and run the statements that mark its rows as not trained.
 
-    Points are deleted as by fix delete --preset. What is shown before runs no statement.
+    Points are deleted as by fix delete --preset. The preview runs no statement.
     """
     from qmigrate.cli.render.retrain import show_retrain, show_retrain_review
     from qmigrate.commands import retrain as command

@@ -24,7 +24,7 @@ yes = click.option("--yes", is_flag=True, help="Don't ask.")
 
 @click.group()
 def snapshot() -> None:
-    """Snapshots of a server, and archives: files of our own, for local mode and for moving between servers."""
+    """Snapshots of a server, and archives: files of qmigrate, for local mode and for moving between servers."""
 
 
 @snapshot.command("create", short_help="Make snapshots.")
@@ -90,7 +90,7 @@ def restore(
     """Make the next generation of COLLECTION from SNAPSHOT (a name, or the file of an archive) and go live with it.
 
     COLLECTION may be a glob, for the --latest of each that this ledger has; archives of another ledger are restored by
-    an exact name only. What refuses one does so before the first is restored.
+    an exact name only. A refusal comes before the first is restored.
     What serves now is not touched and kept; what was written since the snapshot stays there.
     """
     given = [one for one in (snapshot, archived, latest or None, undo or None) if one is not None]

@@ -18,7 +18,7 @@ from qmigrate.cli.shell import Shell, with_shell
 @click.option("--by", "fields", multiple=True, metavar="FIELD", help="Also per value of a field; may be repeated.")
 @click.option("--sql", metavar="SELECT", help="A row per folder (or value); its columns are shown too.")
 @click.option("--key", metavar="COLUMN", help="Its column with the folder or value.  [default: the field's name]")
-@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
+@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its database under databases:.")
 @click.option("--top", type=click.IntRange(min=1), default=50, show_default=True, help="Rows of a table at most.")
 @with_shell
 def stats(shell: Shell, collection: str, **given: Any) -> int:
