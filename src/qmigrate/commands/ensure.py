@@ -170,7 +170,7 @@ def _not_made(world: World, name: str) -> RevisionError:
     if state.lost:
         return RevisionError(
             f"nothing has the name {name} since its loss was recorded, and it counts as created",
-            hint=f"qmigrate rollback base --only {quote(name)}, then it is recreated without points; or restore it:  "
+            hint=f"qmigrate rollback base --only {quote(name)}, then it is recreated without points; or restore it: "
             f"qmigrate snapshot list {quote(name)}",
         )
     return RevisionError(

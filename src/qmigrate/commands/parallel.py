@@ -15,7 +15,7 @@ from qmigrate.ports import Progress, Store
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Most collections at a time without --jobs: more were hardly faster, see docs/performance.md.
+#: Most collections at a time without --parallel: more were hardly faster, see docs/performance.md.
 MOST = 4
 
 

@@ -90,7 +90,7 @@ def preset(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OrphanPreset:
-    """What a preset has for points without a row, and of rows without a point.
+    """What a preset has for points without a row, and for rows without a point.
 
     Attributes:
         operation: which points may go, and by which query.

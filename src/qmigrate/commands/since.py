@@ -58,7 +58,7 @@ def _of(opened: Session, row: DeletionRow, entry: Applied) -> list[OpRef]:
     found = refs_of(revision, str(row.collection), exists=True)
     for _, operation in found:
         if operation.creates or operation.drops:
-            raise _refused(row, f"revision {entry.revision} recreated the collection:  {operation.label()}")
+            raise _refused(row, f"revision {entry.revision} recreated the collection: {operation.label()}")
     return [ref for ref, operation in found if operation.edit() is None]
 
 

@@ -1,4 +1,4 @@
-"""snapshot create, list and delete. They are no part of plans: they change no point of a collection and no name."""
+"""snapshot create, list and delete. Plans do not cover them: they change no point of a collection and no name."""
 
 from __future__ import annotations
 

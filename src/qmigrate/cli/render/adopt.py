@@ -40,7 +40,7 @@ def show_adopted(console: Console, result: AdoptResult, *, command: str) -> None
     for note in result.notes:
         console.print(f"note: {note}")
     for one in result.left:
-        console.print(f"skipped: {one.name}:  {one.reason}")
+        console.print(f"skipped: {one.name}: {one.reason}")
         if one.hint:
             console.print(f"  → {one.hint}")
     console.print()

@@ -1,4 +1,4 @@
-"""repair: what is no part of plans."""
+"""repair: what plans do not cover."""
 
 from __future__ import annotations
 
