@@ -276,7 +276,7 @@ class _Reader:
         lines.close()
 
     def points(self) -> Iterator[tuple[int, Archived]]:
-        """(count so far, point) of every point line; ends only behind a closing line that fits."""
+        """(count so far, point) of every point line; ends only after a closing line that fits."""
         count, last = 0, b""
         lines = self._bodies()
         next(lines)
@@ -326,7 +326,7 @@ class _Reader:
             raise self._wrong(f"it can't be read ({error})") from error
 
     def _bodies(self) -> Generator[bytes, None, None]:
-        """The rest of every line behind its check, once that fits."""
+        """The rest of every line after its check, once that fits."""
         self.check, self.number = b"", 0
         for line in self._lines():
             self.number += 1
@@ -413,7 +413,7 @@ def _write_lines(out: IO[bytes], header: Header, pages: Iterable[Sequence[JsonOb
 
 
 def _write_line(out: Any, check: bytes, content: JsonObject) -> bytes:
-    """One line behind the one whose check is given; its own check."""
+    """One line after the one whose check is given; its own check."""
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     mine = xxhash.xxh3_128_digest(check + body)
     out.write(_PREFIX + mine.hex().encode() + b'",' + body[1:])

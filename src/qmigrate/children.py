@@ -18,7 +18,7 @@ from pathlib import Path
 KILLED = 10.0
 #: Seconds between two checks of what waits: a stop signal, the lease.
 LOOK = 0.2
-#: What a helper runs: its own package is found where ours is, behind everything else.
+#: What a helper runs: its own package is found where ours is, after everything else.
 _START = """import runpy, sys
 sys.path.append(sys.argv.pop(1))
 runpy.run_module(sys.argv.pop(1), None, "__main__", True)"""

@@ -66,7 +66,7 @@ class QmigrateError(Exception):
 
     Args:
         message: one readable sentence or more, without secrets.
-        hint: what to do next, usually a command; printed behind an arrow.
+        hint: what to do next, usually a command; printed after an arrow.
         facts: plain JSON for ``--json``.
     """
 

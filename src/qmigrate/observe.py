@@ -171,7 +171,7 @@ def unmanaged(ledger_id: str, state: CollectionState, why: str, *, more: str = "
 
     Args:
         why: what it is, and what that blocks; after the name.
-        more: behind the way to take it over.
+        more: after the way to take it over.
     """
     try:
         _refuse_foreign(ledger_id, state)

@@ -174,7 +174,7 @@ class Integration:
         watch.end()
 
     def _late(self, step: Any) -> tuple[str, ...]:
-        """Vector steps behind the SQL of the revision that is about to run; see ``Watch.late``."""
+        """Vector steps after the SQL of the revision that is about to run; see ``Watch.late``."""
         path = getattr(getattr(step, "revision", None), "path", None)
         if path is None or not self.changes:
             return ()

@@ -25,7 +25,7 @@ class Watch:
         revision: the one that runs, with its file in `where`; None between two.
         upward: False while it is a downgrade.
         statement: the first one that the revision itself has executed and that may change something, or None.
-        late: vector steps that the revision still has behind its SQL, and that can't be done there any more. Where the
+        late: vector steps that the revision still has after its SQL, and that can't be done there any more. Where the
             database rolls back no schema change, its first statement is refused for them.
     """
 

@@ -65,7 +65,7 @@ def _keep_actor(ctx: click.Context, _parameter: click.Parameter, value: str | No
 
 
 def _keep_metadata(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
-    """Facts before the verb and behind it belong together."""
+    """Facts before the verb and after it belong together."""
     for one in value:
         name, mark, said = one.partition("=")
         if not name or not mark:

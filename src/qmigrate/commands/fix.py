@@ -444,7 +444,7 @@ def _utc(operation: Operation, moment: datetime) -> datetime:
     """A moment in UTC.
 
     Raises:
-        PlanError: there it is before the first year, or behind the last.
+        PlanError: there it is before the first year, or after the last.
     """
     try:
         return moment.astimezone(UTC)

@@ -115,7 +115,7 @@ def drop_unless_begun(ledger: Ledger, key: str) -> None:
 
 
 def _newest_passed(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
-    """What it comes behind: the newest revisions that no collection waits for.
+    """What it comes after: the newest revisions that no collection waits for.
 
     Not the newest applied ones: a glob that has met no collection yet has left no trace.
     """

@@ -270,7 +270,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class LateWrite:
-    """A write that the generation left acknowledged behind the proof, and what became of it.
+    """A write that the old generation acknowledged after the proof, and what became of it.
 
     Attributes:
         kind: ``may_undo_delete | may_overwrite | kept | not_made | unknown | already_there | carried``, the most
@@ -358,7 +358,7 @@ class Check:
         ok: False for a failure, None where it is only to be known, or a warning.
         detail: what was found, for people.
         hint: the next command, or the repair.
-        exit_code: of the error behind a failure, 0 without one.
+        exit_code: of the error of a failure, 0 without one.
         group: what it belongs to, for people.
         warns: it will block something; only with `ok` None.
         facts: the same for programs: plain JSON.

@@ -113,7 +113,7 @@ class Wish:
     allow_unmarked: bool = False
 
     def edits(self, settings: Settings) -> list[tuple[DeletePoints, JsonObject]]:
-        """Each value's deletion, with the statements behind it.
+        """Each value's deletion, with the statements after it.
 
         Raises:
             ConfigError: the preset is not there, is wrong, or marks nothing.

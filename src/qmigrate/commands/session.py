@@ -63,7 +63,7 @@ class Session:
         return files_of(self.revisions)
 
     def operation(self, ref: OpRef) -> Operation:
-        """Operation `ref.index` of a revision; indexes behind those of upgrade() are those of downgrade()."""
+        """Operation `ref.index` of a revision; indexes after those of upgrade() are those of downgrade()."""
         operations = self.revisions.get(ref.revision).operations
         if ref.index >= len(operations):
             operations += tuple(self.revisions.downgrade_operations(ref.revision) or ())

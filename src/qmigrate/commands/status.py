@@ -90,7 +90,7 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
     named, detail, command = condition(world, state, missing)
     if named == "pending":
         named, detail = _last_try(opened, name) or (named, detail)
-    # What is held stands still: it has no progress to show.
+    # What is held makes no progress.
     under_way = None if named == "held" else state.open_run
     return CollectionStatus(
         name=name,

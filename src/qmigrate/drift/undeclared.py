@@ -148,7 +148,7 @@ def _differing(
     """(path below, value as recorded) of every leaf that differs and isn't declared.
 
     Args:
-        own: what counts where the recorded value isn't set: the HNSW settings of the whole collection.
+        own: what counts where the recorded value isn't set: the HNSW settings of the collection.
         same: whether the server is of the version of then: another one may report more, or less.
     """
     if key == _QUANTIZATION and _is_other_quantization(was, now):

@@ -1,4 +1,4 @@
-"""Opening pictures safely: known formats, bounded size, whole files. It neither shrinks nor turns them."""
+"""Opening pictures safely: known formats, bounded size, complete files. It neither shrinks nor turns them."""
 
 from __future__ import annotations
 

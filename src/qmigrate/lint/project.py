@@ -172,7 +172,7 @@ def _uses(order: Iterable[Source]) -> Iterator[Use]:
         before = {name: schemas[name] for name in schemas}
         for index, operation in enumerate(operations):
             for name in _names(operation, schemas):
-                # Behind an operation that can't be planned nothing is known any more.
+                # After an operation that can't be planned the schema is unknown.
                 known = name not in lost and (name in schemas or operation.creates)
                 schema = schemas.get(name)
                 problem = _problem(operation, schema) if known else _words_problem(operation)

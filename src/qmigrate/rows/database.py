@@ -20,7 +20,7 @@ _INT64 = 2**63
 #: Its errors that are not about the statement: too many connections, no access, no such database, shut down, blocked,
 #: waited too long, deadlock. From 2000 on it is the client that has lost it.
 _MYSQL_AWAY = frozenset({1040, 1044, 1045, 1049, 1053, 1129, 1130, 1203, 1205, 1213, *range(2000, 3000)})
-#: Parameters of the URL win. Prepared statements break behind a transaction-pooling proxy.
+#: Parameters of the URL win. Prepared statements break with a transaction-pooling proxy.
 _PG_DEFAULTS: Mapping[str, Any] = {"application_name": "qmigrate", "connect_timeout": 10, "prepare_threshold": None}
 
 

@@ -42,7 +42,7 @@ AT_ONCE = 5000
 PAGE = 10_000
 #: Ids of one look-up; a text column is asked for six spellings of each.
 IDS_AT_ONCE = 2000
-#: Ids that one reading of the whole query looks for; SQLite takes 32,766 parameters, and each text is up to three.
+#: Ids that one reading of the entire query looks for; SQLite takes 32,766 parameters, and each text is up to three.
 _FREELY = 10_000
 #: Ids that are kept of rows whose ids are written in none of the usual spellings.
 _UNUSUAL = 100_000
@@ -188,7 +188,7 @@ class Rows:
         """The rows of these ids, as they are now; an id that has none is left out.
 
         Args:
-            thorough: read the whole query for ids that are texts and are not found in a usual spelling, so that none
+            thorough: read the entire query for ids that are texts and are not found in a usual spelling, so that none
                 seems to have no row for how it is written there.
 
         Raises:
@@ -210,7 +210,7 @@ class Rows:
         return found
 
     def unusual(self) -> Unusual:
-        """What :meth:`of` finds only when it is thorough, or not at all; the whole column is read once for it.
+        """What :meth:`of` finds only when it is thorough, or not at all; the entire column is read once for it.
 
         Only of a query whose key is the id of a point.
         """

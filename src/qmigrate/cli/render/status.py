@@ -23,7 +23,7 @@ STYLES = {
     "plain": "magenta",
 }
 HEADER = ("collection", "revision", "generation", "points", "state")
-#: Longest docstring line shown behind a revision's id.
+#: Longest docstring line shown after a revision's id.
 DOC = 22
 
 

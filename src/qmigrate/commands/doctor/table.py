@@ -18,7 +18,7 @@ class Row:
 
     Attributes:
         group: what it is about, for people.
-        name: of its finding where it fails as a whole.
+        name: of its finding where the check itself fails.
         look: yields what it finds; an error of ours is a failure under `name`.
         needs: parts of the patient without which it can't run: they are reported by checks of their own.
         server: only for a server, not for local mode.

@@ -25,7 +25,7 @@ from qmigrate.ports import Embedder
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 #: What makes vectors: ``encode_document`` and ``encode_query`` take the model's own prompts for these tasks.
 METHODS = ("encode", "encode_document", "encode_query")
-#: Tokens of a text that counts as one item of a batch, and how many short ones may stand in a batch instead.
+#: Tokens of a text that counts as one item of a batch, and how many short ones may be in a batch instead.
 TOKENS, SHORT = 128, 8
 
 
