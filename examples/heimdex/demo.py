@@ -34,7 +34,7 @@ def qmigrate(line: str, *, ends: int = 0) -> None:
 
 
 def alembic(line: str, *, stops: str | None = None) -> None:
-    """`alembic …`; `stops` is what its refusal says."""
+    """`alembic …`; `stops` is a part of its refusal."""
     print(f"\n$ alembic {line}", flush=True)
     options = CommandLine().parser.parse_args(shlex.split(line))
     config = Config("alembic.ini", cmd_opts=options)
