@@ -13,7 +13,7 @@
 #   QMIGRATE_LOG            text (default), or json: one object per line on stderr, for a collector
 #   QMIGRATE_QDRANT_URL, QMIGRATE_QDRANT_GRPC_PORT, QMIGRATE_QDRANT_GRPC_HOST, QMIGRATE_QDRANT_API_KEY, QMIGRATE_LEDGER_URL, QMIGRATE_CONFIG, ALEMBIC_CONFIG: where things are
 #
-# Exit code, when the command is not reached: the one of the step that failed, which has said why. 2 a setting is wrong,
+# Exit code, when the command is not reached: the one of the step that failed, which has printed why. 2 a setting is wrong,
 # 3 pending or too long, 4 drift, 6 another replica took too long, 9 a store didn't answer in time, 11 built and held for
 # `qmigrate cutover`, 143 stopped by SIGTERM; all of them are in docs/deploy.md.
 set -eu
@@ -31,7 +31,7 @@ say() {
     fi
 }
 
-# A step is told to stop and waited for, so that it reaches a checkpoint. A second signal is passed on likewise:
+# A step is asked to stop and waited for, so that it reaches a checkpoint. A second signal is passed on likewise:
 # qmigrate stops at once then. Children of a script ignore SIGINT, so every signal becomes SIGTERM.
 stop() {
     stopped=$1
@@ -62,7 +62,7 @@ step() {
     done
     child=
     if [ -n "$stopped" ]; then
-        say "stopped by a signal; the next start goes on from here"
+        say "stopped by a signal; the next start resumes from here"
         exit "$stopped"
     fi
     if [ "$status" -ne 0 ]; then

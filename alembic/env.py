@@ -15,13 +15,13 @@ root = Path(__file__).resolve().parent.parent
 if context.config.config_file_name is not None and context.config.attributes.get("configure_logger", True):
     fileConfig(context.config.config_file_name, disable_existing_loggers=False)
 
-# One place says where SQL is: QMIGRATE_LEDGER_URL, else ledger.url in qmigrate.yaml, else SQLite beside that file.
+# One place names SQL: QMIGRATE_LEDGER_URL, else ledger.url in qmigrate.yaml, else SQLite next to that file.
 settings = Settings.load(config=os.environ.get("QMIGRATE_CONFIG") or root / "qmigrate.yaml")
 url = settings.ledger.url
 
 
 def run_offline() -> None:
-    """``alembic upgrade head --sql``: SQL for somebody else to run; every gate becomes a guard."""
+    """``alembic upgrade head --sql``: SQL for another person to run; every gate becomes a guard."""
     qm = qma.integrate(context, None, settings=settings)
     context.configure(
         url=url,
@@ -36,7 +36,7 @@ def run_offline() -> None:
 
 
 def run_online() -> None:
-    """The usual way. One transaction per revision: what a gate has waited for is committed before SQL goes on."""
+    """The usual way. One transaction per revision: what a gate has waited for is committed before SQL continues."""
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_engine(url, poolclass=pool.NullPool)

@@ -11,4 +11,4 @@ def upgrade():
 
 
 def downgrade():
-    """Nothing in SQL; the larger vector stays beside the first until `qmigrate rollback` takes it back."""
+    """Nothing in SQL; the larger vector stays next to the first until `qmigrate rollback` removes it."""

@@ -1,4 +1,4 @@
-"""Contract, one release after the gate: nobody searches by ViT-B-32 any more, and every training names its model."""
+"""Contract, one release after the gate: ViT-B-32 is no longer searched by, and every training names its model."""
 
 import sqlalchemy as sa
 from alembic import op

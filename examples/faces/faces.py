@@ -72,7 +72,7 @@ def load() -> None:
 
 
 def accept() -> None:
-    """What the endpoint did before it was mended: the row is committed, the point is not told."""
+    """What the endpoint did before it was repaired: the row is committed, the point is not updated."""
     with engine().begin() as sql:
         found = sql.execute(text("SELECT id FROM faces WHERE person_id IS NULL")).scalars().all()
         changes = [{"id": number, "person": PERSONS[number % len(PERSONS)][0], "at": NOW} for number in found]
@@ -100,7 +100,7 @@ def merge(kept: str, other: str) -> None:
 
 
 def show() -> None:
-    """The two should say the same."""
+    """The two should be equal."""
     with engine().connect() as sql:
         names = dict(sql.execute(text("SELECT id, name FROM persons")).all())
         rows = Counter(sql.execute(text("SELECT person_id FROM faces")).scalars())

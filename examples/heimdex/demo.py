@@ -1,4 +1,4 @@
-"""The whole way, each command as a person would type it; it stops at the first one that ends otherwise than told.
+"""The complete path, each command as a person would type it; it stops at the first one that ends unexpectedly.
 
 python demo.py            needs no server: Qdrant's local mode and SQLite live in .qmigrate
 """
@@ -34,7 +34,7 @@ def qmigrate(line: str, *, ends: int = 0) -> None:
 
 
 def alembic(line: str, *, stops: str | None = None) -> None:
-    """`alembic …`; `stops` is what its refusal says."""
+    """`alembic …`; `stops` is a part of its refusal."""
     print(f"\n$ alembic {line}", flush=True)
     options = CommandLine().parser.parse_args(shlex.split(line))
     config = Config("alembic.ini", cmd_opts=options)
@@ -67,7 +67,7 @@ def tour() -> None:
     qmigrate("plan")
     qmigrate("upgrade", ends=11)
 
-    say("Built, proven and held. Release 1 goes on reading and writing, and release 2 doesn't start yet")
+    say("Built, proven and held. Release 1 continues to read and write, and release 2 doesn't start yet")
     with service.open_client() as client:
         mocked = service.Service(client, "mock", "0002")
         mocked.upload("acme", "doc-2", ["a late invoice came in by fax"])
@@ -79,7 +79,7 @@ def tour() -> None:
         print(json.dumps(report.to_json(), indent=2))
     alembic("upgrade b3", stops="qmigrate cutover embeddings")
 
-    say("Together with the deployment of release 2: what was written meanwhile is embedded, and the name moves")
+    say("Together with the deployment of release 2: what was written since is embedded, and the name moves")
     qmigrate("cutover embeddings")
     alembic("upgrade b3")
     with service.open_client() as client:
@@ -91,7 +91,7 @@ def tour() -> None:
         production.upload("acme", "doc-2", ["a late invoice came in by fax"])
         print("points:", client.count(service.COLLECTION).count)
 
-    say("Release 3, when nobody goes back: SQL contracts")
+    say("Release 3, when no rollback is expected: SQL contracts")
     alembic("upgrade head")
     qmigrate("status")
     qmigrate("check --offline --strict")

@@ -1,4 +1,4 @@
-"""The application: tenants upload assets, a worker embeds their segments, everybody searches their own."""
+"""The application: tenants upload assets, a worker embeds their segments, each tenant searches its own."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Service:
         engine = create_engine(DATABASE)
         with engine.begin() as connection:
             for point in points:
-                # Row and point have the same id for ever, so both can be written again.
+                # Row and point have the same id forever, so both can be written again.
                 connection.execute(text("DELETE FROM segments WHERE point_id = :id"), {"id": point.id})
                 connection.execute(
                     text(

@@ -6,7 +6,7 @@
     GET /readyz                       200 when SQL and Qdrant answer and the collection is at the revision that this
                                       release needs, else 503 and what is missing
 
-qmigrate's settings say where the stores are; beyond that, the collection is a name like any other.
+qmigrate's settings name the stores; beyond that, the collection is a name like any other.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Service(ThreadingHTTPServer):
 
 
 class Request(BaseHTTPRequestHandler):
-    """One request; what goes wrong is told to the client, not to the log."""
+    """One request; what goes wrong is reported to the client, not to the log."""
 
     server: Service
 

@@ -50,7 +50,7 @@ def name_of(bot: str) -> str:
 
 
 def memories(bot: str) -> list[dict[str, Any]]:
-    """What a bot has heard: made on the spot, the same every time."""
+    """What a bot has received: made on the spot, the same every time."""
     found = []
     for number in range(40):
         user, topic, mood = USERS[number % 4], TOPICS[(number // 4) % 4], MOODS[number % 5]
@@ -70,7 +70,7 @@ def memories(bot: str) -> list[dict[str, Any]]:
 
 
 def start(bot: str, client: QdrantClient) -> None:
-    """As on every start before qmigrate: make the collection when it isn't there, and write what was heard."""
+    """As on every start before qmigrate: make the collection when it isn't there, and write what was received."""
     if not client.collection_exists(name_of(bot)):
         params = models.VectorParams(size=384, distance=models.Distance.COSINE)
         client.create_collection(name_of(bot), dict.fromkeys(("content", "emotion", "semantic"), params))
@@ -109,7 +109,7 @@ def relation(memory: dict[str, Any]) -> str:
 
 
 def know(bot: str) -> None:
-    """The SQL side: who the bot knows."""
+    """The SQL side: the users that the bot knows."""
     engine = create_engine(DATABASE)
     with engine.begin() as connection:
         for trust, user in enumerate(USERS):

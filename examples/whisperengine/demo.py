@@ -1,4 +1,4 @@
-"""The whole way, each command as a person would type it; it stops at the first one that ends otherwise than told.
+"""The complete path, each command as a person would type it; it stops at the first one that ends unexpectedly.
 
 python demo.py            needs no server: Qdrant's local mode and SQLite live in .qmigrate
 """
@@ -34,7 +34,7 @@ def qmigrate(line: str, *, ends: int = 0) -> None:
 
 
 def alembic(line: str, *, stops: str | None = None) -> None:
-    """`alembic …`; `stops` is what its refusal says."""
+    """`alembic …`; `stops` is a part of its refusal."""
     print(f"\n$ alembic {line}", flush=True)
     options = CommandLine().parser.parse_args(shlex.split(line))
     config = Config("alembic.ini", cmd_opts=options)
@@ -51,7 +51,7 @@ def alembic(line: str, *, stops: str | None = None) -> None:
 
 
 def tour() -> None:
-    say("As it was: bots make their own collections, and nobody knows which schema they have")
+    say("As it was: bots make their own collections, and their schema is unknown")
     alembic("upgrade a1")
     with bots.open_client() as client:
         for bot in bots.BOTS:
@@ -59,7 +59,7 @@ def tour() -> None:
             bots.know(bot)
     qmigrate(f"schema '{MEMORIES}' --format markdown")
 
-    say("Backfill the versions: each collection stands at the revision that its schema fits; nothing is changed")
+    say("Backfill the versions: each collection is recorded at the revision that its schema fits; nothing is changed")
     qmigrate(f"adopt '{MEMORIES}'")
     qmigrate(f"snapshot create '{MEMORIES}'")
 
@@ -78,7 +78,7 @@ def tour() -> None:
             bots.remember(bot, client)
         print("\n".join(bots.recall("elena", "ada", "old books", client)))
 
-    say("Release 2, when nobody goes back: SQL contracts, and everybody searches by the new vector")
+    say("Release 2, when no rollback is expected: SQL contracts, and all bots search by the new vector")
     alembic("upgrade head")
     with bots.open_client() as client:
         print("\n".join(bots.recall("elena", "ada", "old books", client)))

@@ -11,7 +11,7 @@ requires_sql = None
 
 def upgrade():
     return [
-        # The payload holds the asset's id as text, beside the integer that is the point's id.
+        # The payload holds the asset's id as text, next to the integer that is the point's id.
         op.CreatePayloadIndex("image_assets", "asset_id", PayloadSchemaType.KEYWORD),
         op.CreatePayloadIndex("image_assets", "path", PayloadSchemaType.KEYWORD),
         op.CreatePayloadIndex("image_assets", "created_at", PayloadSchemaType.DATETIME),

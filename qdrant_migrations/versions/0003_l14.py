@@ -1,4 +1,4 @@
-"""A larger picture vector beside the first; the application switches, a later revision drops the old one."""
+"""A larger picture vector next to the first; the application switches, a later revision drops the old one."""
 
 from qdrant_client.models import Distance, VectorParams
 

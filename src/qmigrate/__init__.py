@@ -70,7 +70,7 @@ def expect(
 ) -> Expected:
     """Refuse, at the start of an application, to serve a collection that isn't what it declares.
 
-    ``qmigrate.expect("docs", revision="0003", embedder="words")``; what the arguments mean is said by
+    ``qmigrate.expect("docs", revision="0003", embedder="words")``; what the arguments mean is in
     :class:`qmigrate.commands.expect.Expectation`, and what is raised by :func:`qmigrate.commands.expect.expect`.
     """
     from qmigrate.commands.expect import Expectation

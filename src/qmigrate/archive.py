@@ -1,4 +1,4 @@
-"""Points in files: a header line, a line per point, a closing line. It knows the format, no collection and no plan.
+"""Points in files: a header line, a line per point, a closing line. It handles the format, no collection and no plan.
 
 An archive is JSON Lines (UTF-8) in zstd frames; ``zstd -dc FILE`` shows it. The closing line is a frame of its own, so
 that a summary needs neither the points nor their time. Every line begins with ``{"check":"<32 hex digits>",``: XXH3-128
@@ -39,7 +39,7 @@ from qmigrate.whole import clean, writing
 FORMAT = "qmigrate.archive/1"
 #: How an archive is called.
 SUFFIX = ".jsonl.zst"
-#: Under which of the header's facts stands how many points were taken out again.
+#: Which of the header's facts has how many points were taken out again.
 ERASED = "erased"
 #: Key of its facts: the same by who has asked for it.
 ERASED_BY = "erased_by"
@@ -58,7 +58,7 @@ _BODY = len(_PREFIX) + _HEX + 2
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an archive says of itself.
+    """The header and the end of an archive.
 
     Attributes:
         kind: ``snapshot``, or what else the points were taken for.
@@ -69,7 +69,7 @@ class Header:
         ledger: id of the ledger that the collection belonged to, or None.
         source: label of the store.
         created_at: when the writing began.
-        facts: further plain JSON, known to whoever reads this kind.
+        facts: further plain JSON, known to the reader of this kind.
     """
 
     kind: str
@@ -108,7 +108,7 @@ class Archived(NamedTuple):
     Attributes:
         line: its number, for messages.
         key: order key of the id.
-        stored: the point as a server hands it out.
+        stored: the point as a server returns it.
     """
 
     line: int
@@ -139,9 +139,9 @@ def write(path: Path, header: Header, pages: Iterable[Sequence[JsonObject]]) -> 
 
 
 def read(path: Path, *, digest: str | None = None) -> Iterator[Archived]:
-    """Every point, in order, each line checked before it is handed out; memory for one line at a time.
+    """Every point, in order, each line checked before it is returned; memory for one line at a time.
 
-    The end is only reached when the closing line fits. Whoever must not begin with a file that is damaged further
+    The end is only reached when the closing line fits. A caller that must not begin with a file that is damaged further
     down calls :func:`verify` first.
 
     Args:
@@ -192,7 +192,7 @@ def verify(path: Path, tick: Callable[[], None] = lambda: None) -> Summary:
 
 
 def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: None, by: str = "") -> tuple[int, int]:
-    """Take points out of an archive; it is written anew, unless it has none of them.
+    """Take points out of an archive; it is written again, unless it has none of them.
 
     Its header counts under ``erased`` what was taken out. Every line is checked before anything is written.
 
@@ -226,15 +226,15 @@ def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: No
 
 
 def summary(path: Path) -> Summary:
-    """First and last line, without a look at the points; not a word about whether they are whole.
+    """First and last line, without reading the points; without a check whether they are complete.
 
     Raises:
-        ArchiveError: it is no archive, or has no closing line.
+        ArchiveError: it is not an archive, or has no closing line.
     """
     header = _Reader(path).header
     closing = _closing_frame(path)
     if closing is None:
-        raise ArchiveError(f"{path.name} has no closing line: it was cut off, or is no archive", hint=_OTHER)
+        raise ArchiveError(f"{path.name} has no closing line: it was cut off, or is not an archive", hint=_OTHER)
     return Summary(path, header, *closing, path.stat().st_size)
 
 
@@ -251,7 +251,7 @@ _OTHER = "use another snapshot: qmigrate snapshot list"
 
 
 def _closing_frame(path: Path) -> tuple[int, str] | None:
-    """(points, digest) of the frame at the very end of a file; None when it is not whole."""
+    """(points, digest) of the frame at the very end of a file; None when it is not complete."""
     with _reading(path) as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         tail = file.read()
@@ -276,7 +276,7 @@ class _Reader:
         lines.close()
 
     def points(self) -> Iterator[tuple[int, Archived]]:
-        """(count so far, point) of every point line; ends only behind a closing line that fits."""
+        """(count so far, point) of every point line; ends only after a closing line that fits."""
         count, last = 0, b""
         lines = self._bodies()
         next(lines)
@@ -286,7 +286,7 @@ class _Reader:
                 return
             point = self._parsed(body, self._point)
             if point.key <= last:
-                raise self._wrong("its id is not behind the one before it")
+                raise self._wrong("its id is not after the previous one")
             count, last = count + 1, point.key
             yield count, point
         raise self._wrong("the archive ends here without its closing line: it was cut off", ahead=1)
@@ -314,9 +314,9 @@ class _Reader:
             raise self._wrong(f"it counts {told:,} points, but {count:,} are there")
         check = self.check
         if next(lines, None) is not None:
-            raise self._wrong("it is behind the closing line")
+            raise self._wrong("it is after the closing line")
         if _closing_frame(self.path) != (count, check.hex()):
-            raise self._wrong("the file was cut off in it, or packed anew")
+            raise self._wrong("the file was cut off in it, or packed again")
         self.check = check
 
     def _parsed(self, body: bytes, parse: Any) -> Any:
@@ -326,7 +326,7 @@ class _Reader:
             raise self._wrong(f"it can't be read ({error})") from error
 
     def _bodies(self) -> Generator[bytes, None, None]:
-        """The rest of every line behind its check, once that fits."""
+        """The rest of every line after its check, once that fits."""
         self.check, self.number = b"", 0
         for line in self._lines():
             self.number += 1
@@ -413,7 +413,7 @@ def _write_lines(out: IO[bytes], header: Header, pages: Iterable[Sequence[JsonOb
 
 
 def _write_line(out: Any, check: bytes, content: JsonObject) -> bytes:
-    """One line behind the one whose check is given; its own check."""
+    """One line after the one whose check is given; its own check."""
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     mine = xxhash.xxh3_128_digest(check + body)
     out.write(_PREFIX + mine.hex().encode() + b'",' + body[1:])

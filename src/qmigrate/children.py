@@ -1,4 +1,4 @@
-"""Helper processes: how one is started, listened to and ended, each within a limit. It knows none of them.
+"""Helper processes: how one is started, listened to and ended, each within a limit. It depends on none of them.
 
 They are started with ``-P``: a file of the current folder that has the name of a module is never run by them.
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 
 #: Seconds that the system may take to end a process that was killed.
 KILLED = 10.0
-#: Seconds between two looks at whoever waits: a stop signal, the lease.
+#: Seconds between two checks of what waits: a stop signal, the lease.
 LOOK = 0.2
-#: What a helper runs: its own package is found where ours is, behind everything else.
+#: What a helper runs: its own package is found where ours is, after everything else.
 _START = """import runpy, sys
 sys.path.append(sys.argv.pop(1))
 runpy.run_module(sys.argv.pop(1), None, "__main__", True)"""
@@ -29,7 +29,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
     Args:
         module: that is run as ``__main__``.
-        arguments: for it; everybody can read them.
+        arguments: for it; every user of the machine can read them.
     """
     folder = str(Path(__file__).resolve().parent.parent)
     return [sys.executable, "-P", "-c", _START, folder, module, *arguments]
@@ -55,11 +55,11 @@ def end(process: subprocess.Popen[str] | subprocess.Popen[bytes], patience: floa
 
 
 def first_line(process: subprocess.Popen[str], limit: float, look: Callable[[], object]) -> str | None:
-    """The first line that a helper says; empty when it ended without one.
+    """The first line that a helper sends; empty when it ended without one.
 
     Args:
         limit: seconds until it has to come.
-        look: called meanwhile, several times a second; may raise.
+        look: called while waiting, several times a second; may raise.
 
     Returns:
         None when nothing came within the limit.

@@ -33,7 +33,7 @@
     │   ├── ArchiveError              10   an archive is damaged, cut off or edited: it is not used
     │   └── QuarantineError           10   more points could not be embedded than the settings allow
     ├── HeldError                     11   built and proven; waits for its cut-over
-    ├── CollectionsFailedError   (first)   some collections failed while the others went on; the first one's code
+    ├── CollectionsFailedError   (first)   some collections failed while the others continued; the first one's code
     └── StoppedError             130/143   stopped at a checkpoint by a signal
 """
 
@@ -43,7 +43,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-#: ``name=value`` where the name says that the value opens something: passwords, keys, signatures of presigned URLs.
+#: ``name=value`` where the name shows that the value opens something: passwords, keys, signatures of presigned URLs.
 #: Short names that also mean other things count only inside the query of a URL.
 _SECRET = re.compile(
     r"(?i)((?<![\w.%~-])[\w.%~-]*"
@@ -62,11 +62,11 @@ def without_secrets(text: str) -> str:
 
 
 class QmigrateError(Exception):
-    """The root. `message` says what, where and why; `hint` is the next command or the mend.
+    """The root. `message` has what, where and why; `hint` is the next command or the repair.
 
     Args:
         message: one readable sentence or more, without secrets.
-        hint: what to do next, usually a command; printed behind an arrow.
+        hint: what to do next, usually a command; printed after an arrow.
         facts: plain JSON for ``--json``.
     """
 
@@ -181,7 +181,7 @@ class DeniedError(StoreError):
     """The api key is missing or wrong, or its rights are too small.
 
     Attributes:
-        known: whether the server knows the key: then it is the rights that are too small (403, not 401).
+        known: whether the server accepts the key: then it is the rights that are too small (403, not 401).
     """
 
     def __init__(self, message: str, *, hint: str | None = None, known: bool = True) -> None:
@@ -202,7 +202,7 @@ class DatabaseError(UnavailableError):
 
 
 class EmbedderError(UnavailableError):
-    """An embedding server is unreachable, denies the key, or answers what nobody understands; no item is to blame."""
+    """An embedding server is unreachable, denies the key, or answers something unreadable; no item is to blame."""
 
 
 class ServerTooOldError(UnavailableError):
@@ -226,7 +226,7 @@ class ArchiveError(RefusedError):
 
 
 class QuarantineError(RefusedError):
-    """More points could not be embedded than limits.max_quarantine allows; the run goes on where it stopped."""
+    """More points could not be embedded than limits.max_quarantine allows; the run resumes where it stopped."""
 
 
 class HeldError(QmigrateError):
@@ -236,7 +236,7 @@ class HeldError(QmigrateError):
 
 
 class CollectionsFailedError(QmigrateError):
-    """Some collections failed while the others went on; the exit code is that of the first failure.
+    """Some collections failed while the others continued; the exit code is that of the first failure.
 
     Args:
         failed: logical name -> what went wrong, in the order in which it did; not empty.
@@ -260,10 +260,10 @@ class CollectionsFailedError(QmigrateError):
 
 
 class StoppedError(QmigrateError):
-    """Stopped at a checkpoint by a signal; the same command goes on from there."""
+    """Stopped at a checkpoint by a signal; the same command resumes from there."""
 
     exit_code = 130
 
     def __init__(self, message: str, *, signal_number: int = 2) -> None:
-        super().__init__(message, hint="run the same command again: it goes on from here")
+        super().__init__(message, hint="run the same command again: it resumes from here")
         self.exit_code = 128 + signal_number

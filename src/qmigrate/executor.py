@@ -1,4 +1,4 @@
-"""Runs any job: lease, journal, resume, signals. It knows no kind of step and makes no Qdrant call."""
+"""Runs any job: lease, journal, resume, signals. It depends on no kind of step and makes no Qdrant call."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class Ticker:
         if now - self._checked < 0.2:
             return
         self._checked = now
-        # A request sent now must be over before anybody else may take the lease.
+        # A request sent now must be over before another process may take the lease.
         if self._work.lease.remaining() <= min(self._need, self._work.settings.limits.lease_ttl / 2):
             raise LeaseHeldError(
                 f"the lease of {self._work.collection} could not be renewed in time; stopped before doing harm",
-                hint="run the same command again: it goes on from here",
+                hint="run the same command again: it resumes from here",
             )
 
 
@@ -101,7 +101,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         checksums: of the revisions that the job uses, recorded with a new run.
         actor: who runs it.
         stop: see :func:`stop_on_signals`.
-        found: the interrupted run to go on with, or None.
+        found: the interrupted run to resume, or None.
 
     Returns:
         The run's id in the ledger.
@@ -118,7 +118,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         superseded = work.state.open_run if work.job.supersedes is not None else None
         earlier = superseded or found
         if earlier is not None and earlier.state != "held" and not earlier.job.throwaway:
-            # Whoever had it before must be unable to do anything more, also when it is only taken back. A held run
+            # The process that had it before must be unable to do anything more, also when it is only undone. A held run
             # was ended in good order: it has no alias and no request any more.
             generations = _generations(superseded.job if superseded else work.job)
             revoke_earlier(work, generations, in_order=was_left_in_order(earlier))
@@ -133,7 +133,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
     except KeyboardInterrupt:
         raise
     except HeldError:
-        # Not by the way: who says that a run is held must still be its holder.
+        # Fenced too: the process that records a run as held must still be its holder.
         work.lease.finish_run(work.run, "held")
         raise
     except QmigrateError as error:
@@ -151,7 +151,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
 
 @contextmanager
 def _taking_back(work: Work) -> Iterator[None]:
-    """Whatever ends the block early: what phases have asked to be taken back is, the last first."""
+    """Whatever ends the block early: what phases have asked to be undone is, the last first."""
     try:
         yield
     except BaseException:
@@ -165,7 +165,7 @@ def _taking_back(work: Work) -> Iterator[None]:
 
 @contextmanager
 def _leaving_no_alias(work: Work) -> Iterator[None]:
-    """A holder that finds itself superseded takes its own aliases away: whoever came after it has looked already."""
+    """A holder that finds itself superseded removes its own aliases: its successor has looked already."""
     try:
         yield
     except QmigrateError:
@@ -177,7 +177,7 @@ def _leaving_no_alias(work: Work) -> Iterator[None]:
 
 def _work_through(work: Work, found: OpenRun | None) -> None:
     position = 0
-    # Counted, not iterated: a phase may amend the job, and add a step at its end.
+    # Counted, not iterated: a phase may amend the job, and append a step.
     while position < len(work.job.steps):
         work.step = position
         for phase in phases_of(work.job.steps[position]):
@@ -205,7 +205,7 @@ def _is_done(work: Work, phase: Phase, found: OpenRun | None) -> bool:
 
 
 def _is_closed(work: Work, found: OpenRun | None) -> bool:
-    """Whether the whole step was finished: nothing of it is done again then, not even what is volatile."""
+    """Whether the entire step was finished: nothing of it is done again then, not even what is volatile."""
     last = phases_of(work.job.steps[work.step])[-1].name
     record = found.record(work.step, last) if found else None
     return record is not None and record.state == "done"

@@ -9,7 +9,7 @@
 Every function that changes something takes ``actor`` (who asks for it, in every record), ``metadata`` (plain JSON of
 the caller, for the audit) and, where points are changed one by one, ``max_rate`` (most points per second). ``ids_to``
 is a file that gets all ids, as JSON Lines. All take ``settings``, or ``config``: the settings file, by default
-``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+``qmigrate.yaml``, or the file that ``QMIGRATE_CONFIG`` names.
 All take ``client``, too, the application's own, which is left open: in local mode its folder lets no other client in.
 They wait for SQL and Qdrant: an event loop calls them in a thread, ``await asyncio.to_thread(fix.undo, 7)``.
 Several threads at once are let in one after the other, for up to ``limits.lock_timeout``.
@@ -84,7 +84,7 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
         ids: only these points: what was just committed.
         since: (column, moment): only rows that changed.
         settings: those of qmigrate; by default read from `config`.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+        config: the settings file; by default ``qmigrate.yaml``, or the file that ``QMIGRATE_CONFIG`` names.
 
     Returns:
         Counts, and the number for :func:`undo`.
@@ -156,7 +156,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
 
     Args:
         erase: for good, from every generation and from everything that was kept of them: see
-            :func:`qmigrate.commands.erase.erase`. The result's ``erasure`` says what was found where.
+            :func:`qmigrate.commands.erase.erase`. The result's ``erasure`` has what was found where.
         snapshots: with `erase`: ``list`` those on the server that may hold the points, or ``replace`` them by one
             that doesn't.
         tenant: whose points, where ``fixes.tenants`` of the settings names a field; ``*`` for those of all.
@@ -216,9 +216,9 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
         missing: a file for the ids of rows without a point, or a function that gets lists of them at the end.
         missing_table: a table of the database that gets them, each once: ``collection``, ``id``, ``found_at``.
         tenant: whose points may go, where ``fixes.tenants`` of the settings names a field; ``*`` for those of all.
-        wait: for the second look; else the first one is kept, and the same call after `grace` goes on.
+        wait: for the second look; else the first one is kept, and the same call after `grace` continues.
         settings: those of qmigrate; by default read from `config`.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+        config: the settings file; by default ``qmigrate.yaml``, or the file that ``QMIGRATE_CONFIG`` names.
 
     Returns:
         Counts, and the number for :func:`undo`; ``looked`` where it has to be called again.
@@ -257,7 +257,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
 ) -> Review:
     """Points without a row, and rows without a point: exact counts, or those of `sample` points and rows at random.
 
-    It changes no point; ids of rows without a point go where `missing` and `missing_table` say, as in :func:`orphans`.
+    It changes no point; ids of rows without a point go where `missing` and `missing_table` name, as in :func:`orphans`.
     """
     from dataclasses import replace
 
@@ -266,15 +266,15 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     from qmigrate.commands.tenants import ALL
 
     operation = DeleteOrphans(
-        collection, sql, key, database, parameters or {}, reason="only looked at", id_field=id_field
+        collection, sql, key, database, parameters or {}, reason="only checked", id_field=id_field
     )
     found = _settings(settings, config, client)
     with handed(*_missing(missing, missing_table, ids_to)) as narrow:
-        # Whoever only looks need not say whose they are.
+        # A check need not name a tenant.
         return command.review(found, operation, replace(narrow, sample=sample), tenant=ALL)
 
 
-def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
+def stats(  # noqa: PLR0913  what is counted, what stands next to it, and where
     collection: str,
     *,
     fields: Sequence[str] = (),
@@ -293,7 +293,7 @@ def stats(  # noqa: PLR0913  what is counted, what stands beside it, and where
     Args:
         depth: count by the first parts of a folder.
         prefix: only what lies in this folder.
-        sql: a row per folder or value, whose columns stand beside it.
+        sql: a row per folder or value, whose columns stand next to it.
         key: its column with that; by default the field's name.
     """
     from qmigrate.commands import stats as command
@@ -317,7 +317,7 @@ def reset(  # noqa: PLR0913  what is emptied, the consent to it, and where it ru
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> ResetResult:
-    """Go on with an empty collection of the same schema; the points stay in the generation that served until gc.
+    """Start over with an empty collection of the same schema; the points stay in the generation that served until gc.
 
     Args:
         expect: points that the collection has, exactly.
@@ -430,7 +430,7 @@ def undo(
     settings: Settings | None = None,
     config: str | Path | None = None,
 ) -> FixResult:
-    """Take back what a fix has changed; what was changed since stays, unless `overwrite`.
+    """Undo what a fix has changed; what was changed since stays, unless `overwrite`.
 
     Args:
         log: its number, as the result of the fix has it.

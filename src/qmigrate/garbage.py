@@ -1,4 +1,4 @@
-"""How often Python looks for cycles of garbage while points pass through: seldom. It frees nothing and is no setting.
+"""How often Python looks for garbage cycles while points pass through: seldom. It frees nothing and is not a setting.
 
 A pass makes a few small objects per point and lets them go at once. By default Python takes every 700 new ones as a
 reason to look for cycles, and walks over all that lives again and again: that was half of the CPU of a deletion.
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: New objects between two looks at the young ones; a look at so many takes a millisecond or two.
+#: New objects between two passes over the young ones; a pass over this many takes a millisecond or two.
 _YOUNG = 50_000
 
 _lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Old generations and leftovers read from ledger and store: the whole input of gc. It writes and judges nothing."""
+"""Old generations and leftovers read from ledger and store: the complete input of gc. It writes and judges nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def holdings(
         aliases: all of the store, alias -> physical name.
 
     Returns:
-        Those that the ledger knows, oldest first, then those that it doesn't.
+        Those that the ledger has, oldest first, then those that it doesn't.
     """
     rows = [row for row in ledger.generations(name) if row.state != "gone"]
     known = {row.physical for row in rows}

@@ -17,7 +17,7 @@ from qmigrate.revisions import Revisions
 if TYPE_CHECKING:
     from qmigrate.operations.source import Source
 
-#: What a person is likely to need, in a file that says nothing yet.
+#: What is likely to be needed, in a file without operations yet.
 _IMPORTS = """from qdrant_client.models import Distance, PayloadSchemaType, VectorParams
 from qmigrate import Embed, op"""
 
@@ -173,7 +173,7 @@ def _literal(value: str | tuple[str, ...] | None) -> str:
 
 
 def _docstring(message: str) -> str:
-    """The message as it may stand between triple quotes."""
+    """The message as it may be written between triple quotes."""
     text = " ".join(message.split())
     body = text.rstrip('"')
     # Those at the end would close the docstring together with what follows.

@@ -1,4 +1,4 @@
-"""Ledger and store read into a World: the planner's whole input. It writes nothing and judges only ownership."""
+"""Ledger and store read into a World: the planner's complete input. It writes nothing and judges only ownership."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
     Whatever the number of collections, SQL is asked a handful of times; Qdrant twice per collection, several at once.
 
     Args:
-        only: logical names to read; None reads all that the ledger or Qdrant know.
+        only: logical names to read; None reads all that the ledger or Qdrant have.
     """
     physical = frozenset(store.physical_names())
     known = store.aliases()
@@ -33,7 +33,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
     chosen = names if only is None else [name for name in names if name in set(only)] + [
         name for name in sorted(set(only)) if name not in names
     ]
-    # A collection that was adopted under another name has left its own to nobody.
+    # A collection that was adopted under another name has left its own name unused.
     plain = {name for name in physical if served.get(name) in (None, name)}
     # By the names that applications use: another alias of a hidden collection leads to it, its own name doesn't.
     described = store.describe_all([name for name in chosen if name in aliases or name in plain], known)
@@ -67,7 +67,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
 
 
 def known_names(ledger: Ledger, store: Store) -> list[str]:
-    """Every logical name that the ledger or Qdrant know, without looking at any collection."""
+    """Every logical name that the ledger or Qdrant have, without looking at any collection."""
     aliases = {alias: target for alias, target in store.aliases().items() if not is_internal(alias, target)}
     known = ledger.collections().keys() | {run.job.collection for run in ledger.open_runs()}
     return logical_names(store.physical_names(), aliases, known, ledger.physicals())
@@ -82,7 +82,7 @@ def logical_names(
         physical: collections.
         aliases: alias -> collection, those of qmigrate left out.
         known: logical names of the ledger.
-        served: physical name -> logical name, for the generations that the ledger knows.
+        served: physical name -> logical name, for the generations that the ledger has.
     """
     names = set(known)
     for alias, target in aliases.items():
@@ -118,7 +118,7 @@ def _next_number(live: LiveCollection | None, known: Iterable[Generation], prese
 
 
 def check_ownership(world: World, name: str) -> None:
-    """Stop before work on a collection that another ledger owns, or that another client has moved or made again.
+    """Stop before work on a collection that another ledger owns, or that another client has moved or recreated.
 
     Raises:
         ForeignLedgerError: its seal names another ledger, or was written by a later state of this one.
@@ -149,7 +149,7 @@ def check_beside_held(world: World, name: str) -> None:
 
 
 def check_place(world: World, name: str) -> None:
-    """The same where the missing seal of what serves stops nobody: it is about to be written again.
+    """The same where the missing seal of what serves stops nothing: it is about to be written again.
 
     Raises:
         ForeignLedgerError: its seal names another ledger, or was written by a later state of this one.
@@ -176,9 +176,9 @@ def check_place(world: World, name: str) -> None:
     recorded = seal.get("revision") if seal else None
     if seal is not None and recorded is not None and recorded not in state.applied_revisions():
         raise ForeignLedgerError(
-            f"{name} is sealed at revision {recorded}, which this ledger does not know as applied: was the ledger "
+            f"{name} is sealed at revision {recorded}, which this ledger does not have as applied: was the ledger "
             "restored from a backup?",
-            hint="use the newer ledger; qmigrate history shows what this one knows",
+            hint="use the newer ledger; qmigrate history shows what this one has",
         )
 
 
@@ -188,8 +188,8 @@ def unmanaged(ledger_id: str, state: CollectionState, why: str, *, more: str = "
     Whose it is comes first: `adopt` refuses what another ledger has sealed, or a state of this one that is lost.
 
     Args:
-        why: what it is, and what that is in the way of; behind the name.
-        more: behind the way to take it over.
+        why: what it is, and what that blocks; after the name.
+        more: after the way to take it over.
     """
     try:
         _refuse_foreign(ledger_id, state)
@@ -213,7 +213,7 @@ def _refuse_foreign(ledger_id: str, state: CollectionState) -> None:
 
 def _lost(state: CollectionState) -> ForeignLedgerError:
     return ForeignLedgerError(
-        f"{state.name} is served by {state.physical}, which this ledger has sealed and doesn't know: was the ledger "
+        f"{state.name} is served by {state.physical}, which this ledger has sealed but does not record: was the ledger "
         "restored from a backup?",
         hint="use the newer ledger. Only where that one is lost for good: "
         f"qmigrate adopt {quote(state.name)} --take-over records what serves",
@@ -241,8 +241,8 @@ def _without_seal(state: CollectionState) -> RepairNeededError:
     what = "the seal of another generation" if state.live.seal else "no seal any more"
     return RepairNeededError(
         f"{state.physical}, which serves {state.name}, has {what} and about {state.live.points:,} points: another "
-        "client has rewritten its metadata, or deleted it and made it again",
-        hint=f"compare the points with what they were; {look} names the ways on",
+        "client has rewritten its metadata, or deleted and recreated it",
+        hint=f"compare the points with what they were; {look} names the next steps",
         facts={"next": look},
     )
 

@@ -18,7 +18,7 @@ from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
 
-#: A stored point as the store hands it out. Opaque outside ``store``; read it with ``store.records``.
+#: A stored point as the store returns it. Opaque outside ``store``; read it with ``store.records``.
 Stored = Any
 #: A point ready to be written: the bytes of a ``PointStruct`` message, made by ``store.records``.
 Ready = bytes
@@ -68,8 +68,8 @@ class Recovery:
     """What is known of a recovery after its request.
 
     Attributes:
-        state: ``done``; ``refused`` (the server has answered that it failed: nothing goes on any more); ``unclear``
-            (no answer: it may have failed, be over, or go on in the server for hours).
+        state: ``done``; ``refused`` (the server has answered that it failed: nothing runs any more); ``unclear``
+            (no answer: it may have failed, be over, or run on in the server for hours).
         reason: why it is not done, for people.
     """
 
@@ -120,7 +120,7 @@ class Store(Protocol):
 
     @property
     def request_timeout(self) -> float:
-        """The longest time in seconds that one request of ours can go on inside the server; 0 in local mode."""
+        """The longest time in seconds that one request of ours can run on inside the server; 0 in local mode."""
 
     def physical_names(self) -> tuple[str, ...]:
         """Physical collections, sorted."""
@@ -139,7 +139,7 @@ class Store(Protocol):
     ) -> dict[str, LiveCollection | None]:
         """The same for many names, with fewer requests and several at a time; by the names asked for.
 
-        `aliases` are those that :meth:`aliases` has just said, so that they are not asked for again.
+        `aliases` are those that :meth:`aliases` has just returned, so that they are not asked for again.
         """
 
     def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
@@ -162,7 +162,7 @@ class Store(Protocol):
             where: a filter in REST shape; None for every point.
 
         Raises:
-            UsageError: it is no filter.
+            UsageError: it is not a filter.
         """
 
     def scan_ids(self, name: str, *, page: int = 10_000, where: JsonObject | None = None) -> Iterator[Page]:
@@ -200,7 +200,7 @@ class Store(Protocol):
     def facet(self, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
         """Value -> points that have it, exactly, by the payload index of the field.
 
-        None where that can't be told: in local mode, where there are more values than `most`, or where strict mode
+        None where that is unknown: in local mode, where there are more values than `most`, or where strict mode
         forbids it.
         """
 
@@ -245,7 +245,7 @@ class Store(Protocol):
         It can't be made conditional, so it is sent once, and takes no longer than twice :attr:`request_timeout`.
 
         Raises:
-            StoreError: it failed; where ``store.faults.is_unclear`` says so, it may be carried out nevertheless.
+            StoreError: it failed; where ``store.faults.is_unclear`` is true, it may be carried out nevertheless.
         """
 
     def write_seal(self, name: EpochAlias, seal: JsonObject | None) -> None:
@@ -265,7 +265,7 @@ class Store(Protocol):
         Args:
             guard: an own alias, which stays as it is.
             make: alias -> physical name: made, or re-pointed.
-            drop: aliases that go; those that are gone are no error.
+            drop: aliases that go; missing ones are not an error.
 
         Raises:
             NotFoundError: `guard` is gone: a later holder has taken over. Nothing was changed.
@@ -293,14 +293,14 @@ class Store(Protocol):
         """*Write.* Start replacing or inserting points; at most some MB per call, see ``store.records``.
 
         Args:
-            new_only: a point that is there by then stays as it is, where the server knows that (from 1.19 on).
+            new_only: a point that is there by then stays as it is, where the server supports that (from 1.19 on).
         """
 
     def delete(self, name: EpochAlias, ids: Sequence[PointId]) -> int | None:
-        """*Write.* Delete points and wait; missing ids are no error.
+        """*Write.* Delete points and wait; missing ids are not an error.
 
         Returns:
-            The operation id that the last request got in a shard that it reached; None where that isn't told.
+            The operation id that the last request got in a shard that it reached; None where that isn't reported.
         """
 
     def edit_payloads(self, name: EpochAlias, edits: Sequence[PayloadEdit]) -> None:
@@ -320,11 +320,11 @@ class Store(Protocol):
     def barrier(self, name: str) -> OperationIds:
         """*Write that changes nothing*, through every shard's queue; the operation ids after it, of every node.
 
-        Empty where they can't be told: in local mode, and of a collection that an alias of its own name hides.
+        Empty where they are unknown: in local mode, and of a collection that an alias of its own name hides.
         """
 
     def operation_ids(self, name: str) -> OperationIds:
-        """Operation ids as they stand now, of every node."""
+        """Operation ids as they are now, of every node."""
 
     def fence(self, name: EpochAlias) -> JsonObject:
         """*Write.* Limit writes to one per minute and shard, seen on every node; returns the strict mode before."""
@@ -337,7 +337,7 @@ class Store(Protocol):
         """
 
     def lift_fence(self, name: EpochAlias, prior: JsonObject) -> None:
-        """*Write.* Give back the strict mode of before; a value that can't be unset gets one too large to matter."""
+        """*Write.* Restore the earlier strict mode; a value that can't be unset gets one too large to matter."""
 
     def create_snapshot(self, name: str) -> Snapshot:
         """*Write.* Make a server-side snapshot and wait for it."""
@@ -359,10 +359,10 @@ class Store(Protocol):
         """
 
     def recovering(self, target: str) -> bool | None:
-        """Whether the server works on a recovery of this name at this moment; None when it doesn't tell."""
+        """Whether the server works on a recovery of this name at this moment; None when it doesn't report that."""
 
     def disk_size(self) -> int | None:
-        """Bytes of the disk under the server's data, used and free ones; None when it doesn't tell."""
+        """Bytes of the disk under the server's data, used and free ones; None when it doesn't report that."""
 
     def list_snapshots(self, name: str) -> list[Snapshot]:
         """Snapshots of one collection, oldest first."""
@@ -378,11 +378,11 @@ class Store(Protocol):
 
         Raises:
             NotFoundError: there is none of that name.
-            StoreError: the connection broke; what came so far is not the whole.
+            StoreError: the connection broke; what came so far is not all.
         """
 
     def cores(self) -> int | None:
-        """Processor cores of the server that is asked, or None where it doesn't tell."""
+        """Processor cores of the server that is asked, or None where it doesn't report that."""
 
     def client(self) -> AbstractContextManager[Any]:
         """What has the methods of ``qdrant_client.QdrantClient``, for code of the user's; closed at the end."""
@@ -433,7 +433,7 @@ class Progress(Protocol):
         """The phase is over."""
 
     def say(self, line: str) -> None:
-        """One line that a person should read."""
+        """One line that a user should read."""
 
 
 class Beside(Protocol):

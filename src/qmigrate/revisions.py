@@ -45,7 +45,7 @@ class Revisions:
 
     @classmethod
     def load(cls, scripts: Path) -> Revisions:
-        """Read every ``versions/*.py``; each file is executed once, and nothing is written beside it.
+        """Read every ``versions/*.py``; each file is executed once, and nothing is written next to it.
 
         Raises:
             RevisionError: a file can't be used, or the files don't fit together; names the files.
@@ -69,7 +69,7 @@ class Revisions:
     def with_inline(self, found: Iterable[Revision]) -> Revisions:
         """This graph and revisions that have no file.
 
-        Each stands where it was applied first: behind the revisions that it names as `down`, and before every file
+        Each comes where it was applied first: after the revisions that it names as `down`, and before every file
         that comes after all of those.
 
         Args:
@@ -194,7 +194,7 @@ class Revisions:
         Args:
             target: ``head``, ``heads``, ``base``, an id or the beginning of one, ``+N``, ``-N``, ``id+N``,
                 ``id-N``.
-            current: ids that are applied; only relative targets look at it. A revision without operations
+            current: ids that are applied; only relative targets use it. A revision without operations
                 leaves no trace there and doesn't count as a step.
 
         Returns:
@@ -272,7 +272,7 @@ class Revisions:
             if not empty:
                 break
             applied -= set(empty)
-        return applied - {_only(newest, target, "nothing is left to take back")}
+        return applied - {_only(newest, target, "nothing is left to roll back")}
 
 
 def _only(found: list[Revision], target: str, none: str) -> str:

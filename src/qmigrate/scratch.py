@@ -1,6 +1,6 @@
-"""What is put aside while something is looked at: files in TMPDIR that have no name, or go with their block.
+"""What is put aside while something is read: files in TMPDIR that have no name, or go with their block.
 
-Where there is no room for them, an error names the folder. It knows no format, and nothing but this uses TMPDIR.
+Where there is no room for them, an error names the folder. It handles no format, and nothing but this uses TMPDIR.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import IO
 from qmigrate.errors import UnavailableError
 
 _PREFIX = "qmigrate-"
-#: Codes by which SQLite says that its file can't be made, written or read.
+#: Codes by which SQLite reports that its file can't be made, written or read.
 _NO_ROOM = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
@@ -52,7 +52,7 @@ def file() -> Iterator[IO[bytes]]:
     try:
         yield made
     finally:
-        # What it still has to write is read by no one.
+        # What it still has to write is never read.
         with suppress(OSError):
             made.close()
 
@@ -93,6 +93,6 @@ def _unavailable(reason: str) -> UnavailableError:
     with suppress(OSError):
         where = f"{where}, {tempfile.gettempdir()},"
     return UnavailableError(
-        f"{where} can't take what is put aside meanwhile: {reason}",
+        f"{where} can't take temporary files: {reason}",
         hint="make room there, or name another folder in TMPDIR; then run the same command again",
     )

@@ -43,7 +43,7 @@ class QdrantSettings:
         grpc_host: where gRPC has a name of its own, behind a proxy; None for the host of `url`;
             ``QMIGRATE_QDRANT_GRPC_HOST`` wins over the file.
         grpc_tls: whether gRPC is encrypted; None where it is as in `url`.
-        prefer_rest: points go over REST too, behind a proxy that lets no gRPC pass; several times slower.
+        prefer_rest: points go over REST too, behind a proxy that blocks gRPC; several times slower.
         api_key: from ``QMIGRATE_QDRANT_API_KEY`` or the variable that ``api_key_env`` names; never shown.
         timeout: longest time of one request in seconds.
         nodes: REST URLs of every node of a cluster, for what has to be seen on all of them.
@@ -78,7 +78,7 @@ class LedgerSettings:
     Attributes:
         url: SQLAlchemy URL; may hold a password, so it is never shown.
         schema: PostgreSQL schema of the tables; None for the connection's default.
-        defaulted: nobody chose it: SQLite beside the configuration.
+        defaulted: not configured: SQLite next to the configuration.
         file_systems: types of file systems, as ``virtiofs``, on which a SQLite file may lie besides those of local
             disks: no other machine writes there.
     """
@@ -114,7 +114,7 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True)
 class CollectionOverride:
-    """What ``collections:`` says about one logical name; `rebuild` and `fixes` hold only the keys that were given."""
+    """What ``collections:`` has for one logical name; `rebuild` and `fixes` hold only the keys that were given."""
 
     rebuild: Mapping[str, Any] = field(default_factory=dict)
     fixes: Mapping[str, Any] = field(default_factory=dict)
@@ -243,7 +243,7 @@ class Settings:
         )
 
     def with_client(self, client: object | None) -> Settings:
-        """The same for an application that has a client open: in local mode its folder lets nobody else in.
+        """The same for an application that has a client open: in local mode its folder admits no other process.
 
         Args:
             client: a ``QdrantClient`` or ``AsyncQdrantClient`` of the Qdrant that these settings name; it is left open.
@@ -300,7 +300,7 @@ class Settings:
         return found.url
 
 
-#: What may be said of the fixes of one collection; the rest is the same for all.
+#: What may be set for the fixes of one collection; the rest is the same for all.
 _FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 #: The sections of the file.
 _SECTIONS = tuple(
@@ -316,7 +316,7 @@ def _actor(name: str | None, where: str = "QMIGRATE_ACTOR") -> str | None:
     """Who acts, as it is recorded.
 
     Raises:
-        ConfigError: it is empty: a record that should name a person would name nobody.
+        ConfigError: it is empty: a record that should name a person would name none.
     """
     if name is None:
         return None
@@ -340,7 +340,7 @@ def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"metadata must be plain JSON: {error}") from None
     if len(text) > _LONGEST_FACTS or not all(isinstance(name, str) for name in metadata):
-        raise ConfigError(f"metadata must have texts as keys, and at most {_LONGEST_FACTS:,} characters as JSON")
+        raise ConfigError(f"metadata must have strings as keys, and at most {_LONGEST_FACTS:,} characters as JSON")
     return dict(metadata)
 
 
@@ -416,7 +416,7 @@ def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSett
 
 
 def _refuse_impossible_ledger(folder: Path) -> None:
-    """The default ledger is made in a folder beside the settings; in an image that is often read-only."""
+    """The default ledger is made in a folder next to the settings; in an image that is often read-only."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -538,7 +538,7 @@ def _refuse_lost_ledger(settings: Settings) -> None:
     if url and settings.ledger.defaulted and not read.is_this_host(url):
         raise ConfigError(
             f"Qdrant is on another host ({read.authority(url)}), but no ledger is configured: the default is "
-            "a SQLite file on this host, and what it knows would be lost with this container",
+            "a SQLite file on this host, and what it records would be lost with this container",
             hint="set QMIGRATE_LEDGER_URL, or ledger.url in qmigrate.yaml, to your SQL database; "
             "if a file on this host is what you want: sqlite:///.qmigrate/ledger.db",
         )

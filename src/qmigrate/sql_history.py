@@ -17,12 +17,12 @@ def is_applied(wanted: str, heads: tuple[str, ...], config: Path | None) -> bool
 
     Args:
         wanted: id of a revision of Alembic, or the beginning of one.
-        heads: what the version table says.
+        heads: those in the version table.
         config: alembic.ini or pyproject.toml; None where there is none: then only the heads are known.
 
     Raises:
         RevisionError: Alembic has no such revision.
-        ConfigError: it can't be told without Alembic's files, or they can't be read.
+        ConfigError: it is unknown without Alembic's files, or they can't be read.
     """
     if wanted in heads:
         return True
@@ -30,7 +30,7 @@ def is_applied(wanted: str, heads: tuple[str, ...], config: Path | None) -> bool
         if not heads:
             return False
         raise ConfigError(
-            f"the SQL schema is at {', '.join(heads)}, and without Alembic's files nobody can tell whether that comes "
+            f"the SQL schema is at {', '.join(heads)}, and without Alembic's files it is unknown whether that comes "
             f"after {wanted}",
             hint="name alembic.ini in qmigrate.yaml: sql: {config: alembic.ini}",
         )
@@ -66,11 +66,11 @@ def _read(config: Path) -> Config:
             return Config(toml_file=config)
         except TypeError:
             raise ConfigError(
-                f"{config} can't be read by Alembic {__version__}, which knows alembic.ini only",
+                f"{config} can't be read by Alembic {__version__}, which reads alembic.ini only",
                 hint="pip install 'alembic>=1.16', or name an alembic.ini: sql: {config: alembic.ini}",
             ) from None
     made = Config(str(config))
     if made.get_main_option("script_location") is None:
-        # Flask-Migrate keeps it beside the scripts and says nothing.
+        # Flask-Migrate keeps it next to the scripts and names it nowhere.
         made.set_main_option("script_location", str(config.parent).replace("%", "%%"))
     return made

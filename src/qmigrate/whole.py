@@ -1,7 +1,7 @@
-"""A file that appears under its name only when it is complete and on the disk. It knows no format.
+"""A file that appears under its name only when it is complete and on the disk. It handles no format.
 
-While it is written it has `PART` behind its name and is locked, so what a killed process left can be told from what is
-being written. Only the owner can read it, unless it is said otherwise.
+While it is written it has `PART` behind its name and is locked, so what a killed process left is not taken for what is
+being written. Only the owner can read it, by default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import portalocker
 
 from qmigrate.errors import UnavailableError
 
-#: Stands behind the name of a file that is not complete.
+#: The end of the name of a file that is not complete.
 PART = ".part"
 
 
@@ -81,7 +81,7 @@ def _locked(part: Path) -> IO[bytes]:
         except portalocker.exceptions.LockException as error:
             out.close()
             raise UnavailableError(f"another process is writing {part}", hint="wait until it has ended") from error
-        # Somebody who cleaned up was faster than the lock.
+        # A process that cleaned up was faster than the lock.
         out.close()
 
 

@@ -268,7 +268,7 @@ def test_a_step_that_was_passed_by_is_told_and_its_revision_can_be_taken_back(pr
     for verb, code in (("status", 0), ("check", 0), ("check --strict", 4)):
         said = call(made.root, *verb.split())
         assert (said.code, told in said.text) == (code, True), said.text
-    assert "never done: nothing is taken back" in project.downgrade("base")
+    assert "never done: nothing is reverted" in project.downgrade("base")
     assert (project.version(), project.links()) == (None, [])
     assert told not in call(made.root, "check").text
     project.upgrade()
@@ -291,7 +291,7 @@ def test_a_downgrade_whose_sql_fails_behind_its_vector_step_is_told(project):
     project.last = None
     project.revise("a1", FAILS.replace("KEY", key(made)))
     project.upgrade()
-    told = f"the SQL revision a1 needs {key(made)}, which was taken back since"
+    told = f"the SQL revision a1 needs {key(made)}, which was rolled back since"
     assert told not in call(made.root, "check").text
     with pytest.raises(Exception, match="nowhere"):
         project.downgrade("base")

@@ -65,7 +65,7 @@ def refusal(project: AlembicProject, *x: str, kind: type = UsageError) -> str:
     [
         ("qm = qma.integrate", "qm = lambda: 0; qm.options = dict; qm.session = __import__('contextlib').nullcontext; #", "doesn't call integrate()"),
         ("qm.session(), ", "", "outside qm.session()"),
-        (", **qm.options()\n", "\n", "doesn't hand qm.options()"),
+        (", **qm.options()\n", "\n", "doesn't pass qm.options()"),
         ("transaction_per_migration=True, ", "", "share one transaction"),
         ("        qm = qma", "        connection.exec_driver_sql('SELECT 1')\n        qm = qma", "in a transaction before context.configure()"),
         ("        context.configure(\n", "        connection.exec_driver_sql('SELECT 1')\n        context.configure(\n", "in a transaction before context.configure()"),
@@ -119,7 +119,7 @@ def test_plan_lists_and_changes_nothing(sqlite):
 def test_skip_goes_on_and_leaves_a_loud_record(sqlite):
     """The link says skipped, and status tells of it until the vector step is done."""
     sqlite.revise("a1", RUN)
-    assert "SKIPPED: Alembic revision a1 goes on although vector revision 0002 is not done" in sqlite.upgrade(
+    assert "SKIPPED: Alembic revision a1 continues although vector revision 0002 is not done" in sqlite.upgrade(
         "head", "qdrant=skip"
     )
     assert sqlite.links() == [("a1", "0002", "run", "skipped")]
@@ -133,7 +133,7 @@ def test_a_stamp_is_recorded_as_what_it_is(sqlite):
     """Stamping past gates links them as stamped, all of them; stamping back removes them."""
     sqlite.revise("a1", RUN)
     sqlite.revise("a2", "def upgrade():\n    qdrant.require('0001')")
-    assert "nobody looked" in sqlite.stamp("head")
+    assert "was not checked" in sqlite.stamp("head")
     assert sqlite.links() == [("a1", "0002", "run", "stamped"), ("a2", "0001", "require", "stamped")]
     sqlite.stamp("a1")
     assert sqlite.links() == [("a1", "0002", "run", "stamped")]

@@ -104,7 +104,7 @@ def test_words_are_accepted_and_said_to_be_words(made, edit):
     assert call(made.root, "upgrade").code == 4
     result = repair.accept(made.settings(), "0002", "tidied up")
     assert (result.meaning, result.differences) == ("same", ())
-    assert "only words differ" in result.detail
+    assert "only texts differ" in result.detail
     (row,) = rows(made)
     assert (row.strategy, row.revision, row.physical) == ("accept", "0002", before[0].physical)
     assert "@" in str(row.actor)

@@ -205,7 +205,7 @@ def test_a_folder_without_rights(local, tmp_path):
         ("qdrnat: {}\n", ('unknown key "qdrnat"', 'did you mean "qdrant"?')),
         ("rebuild: {holdovr: 7d}\n", ('unknown key "rebuild.holdovr"', 'did you mean "holdover"?')),
         ("rebuild: {holdover: 7 fortnights}\n", ("rebuild.holdover must be a duration",)),
-        ("scripts: a\nscripts: b\n", ('line 2: the key "scripts" stands there twice',)),
+        ("scripts: a\nscripts: b\n", ('line 2: the key "scripts" is given twice',)),
     ],
     ids=["malformed", "tab", "list", "section", "key", "unit", "twice"],
 )
@@ -232,7 +232,7 @@ BODIES = {
     "raises on import": (RAISES_EARLY, ("0002_rev.py, line", "NameError: name 'there_is_no_such_name'")),
     "raises in upgrade": (RAISES, ("0002_rev.py, line", "upgrade() failed: ZeroDivisionError")),
     "no list": (NOT_LIST, ("upgrade() must return a list of operations, not NoneType", "return [")),
-    "no operation": (NO_OPERATION, ("item 0 of upgrade() is no operation", "qmigrate.op")),
+    "no operation": (NO_OPERATION, ("item 0 of upgrade() is not an operation", "qmigrate.op")),
     "no upgrade": ("\n", ("has no upgrade()",)),
     "unknown collection": (
         '\ndef upgrade():\n    return [op.DropVector("nowhere", "a")]\n',

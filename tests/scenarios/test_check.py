@@ -296,7 +296,7 @@ def test_a_way_back_that_is_gone(made):
         client.create_collection(kept, vectors_config={"a": VECTOR})
     code, found = check(made)
     assert (code, set(found)) == (4, {"generation NAME__g0001"})
-    assert "made again" in call(made.root, "check", "--only", made.name).out
+    assert "recreated" in call(made.root, "check", "--only", made.name).out
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_every_selection_takes_exactly_its_points_and_gives_them_back(made):
         (undone,) = fix.undo(settings, done.log).done
         assert (undone.changed, undone.counts["newer"]) == (len(gone), 0)
         assert digests(made) == before, selection
-    with pytest.raises(RefusedError, match="taken back already"):
+    with pytest.raises(RefusedError, match="undone already"):
         fix.undo(settings, done.log)
 
 
@@ -396,7 +396,7 @@ def test_the_audit_has_what_was_said_also_of_nothing(made, said, target):
     assert (first.code, again.code) == (0, 10 if "--id" in said else 0), first.text + again.text
     newest, oldest = audit(made)
     assert (oldest.target, newest.target, newest.count) == (target, target, 0)
-    assert "Take it back" not in again.out
+    assert "Undo it" not in again.out
 
 
 @pytest.mark.parametrize(

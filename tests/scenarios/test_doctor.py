@@ -219,7 +219,7 @@ WRONG = {
         lambda made: with_store(made, lambda store: store.write_seal(f"{made.name}__g0002", {"ledger": "abc"})),
         *("collection NAME", "fail", "sealed by another ledger (abc", "ledger.url", 7),
     ),
-    "shadow of nobody": Wrong(_collection("NAME__g0009"), "shadow NAME__g0009", "info", "sealed by nobody", "owner"),
+    "shadow of nobody": Wrong(_collection("NAME__g0009"), "shadow NAME__g0009", "info", "without a seal", "owner"),
     "shadow of another ledger": Wrong(
         _collection("NAME__g0009", {"ledger": "abc"}), "shadow NAME__g0009", "warn", "another ledger (abc)", "ledger.url"
     ),
@@ -378,7 +378,7 @@ def test_a_broken_ledger_hides_nothing_of_qdrant(deployment):
     assert found["qdrant"].ok
     assert found["health"].ok
     assert "disk" in found
-    assert "leases" in found["not looked at"].detail
+    assert "leases" in found["not checked"].detail
     assert found["embedder words"].ok
 
 
@@ -391,7 +391,7 @@ def test_a_broken_qdrant_hides_nothing_of_the_ledger(tmp_path, ledger_url):
     assert found["ledger"].ok
     assert found["ledger rights"].ok
     assert found["revisions"].ok
-    assert "health" in found["not looked at"].detail
+    assert "health" in found["not checked"].detail
 
 
 def test_broken_revisions_hide_nothing_else(deployment):
@@ -401,7 +401,7 @@ def test_broken_revisions_hide_nothing_else(deployment):
     found = checks(made)
     assert [name for name, check in found.items() if check.ok is False] == ["revisions"]
     assert made.name in found["aliases"].detail
-    assert "models" in found["not looked at"].detail
+    assert "models" in found["not checked"].detail
 
 
 def test_a_check_that_breaks_hides_no_other(deployment, monkeypatch):
@@ -423,7 +423,7 @@ def test_a_check_that_breaks_hides_no_other(deployment, monkeypatch):
 def test_no_check_is_begun_after_the_time(deployment):
     """With no time at all, everything is named as not looked at, and nothing fails."""
     found = command.doctor(upgraded(deployment).settings(), budget=0).checks
-    assert [(check.name, check.level) for check in found] == [("not looked at", "warn")]
+    assert [(check.name, check.level) for check in found] == [("not checked", "warn")]
     assert "revisions" in found[0].detail
     assert "--timeout" in found[0].hint
 

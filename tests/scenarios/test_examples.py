@@ -25,7 +25,7 @@ TOURS = {
             "semantic: ada talked with elena about chess and old books",
             "relationship: ada talked with elena about chess and old books",
             "whisperengine_memory_nova 0002",
-            "Nothing to say about 2 revisions and 4 of Alembic",
+            "2 revisions and 4 of Alembic: no findings",
         ),
     ),
     "heimdex": (

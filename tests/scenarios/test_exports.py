@@ -205,8 +205,8 @@ def test_what_kept_nothing_offers_no_undo(app):
     """The undo is named after a deletion that was exported, not after one with --no-export; nothing found is no line."""
     words = ["fix", "delete", app.made.name, "--reason", "r", "--yes", "--expect", "1", "--id"]
     kept, gone = call(app.made.root, *words, "40"), call(app.made.root, *words, "41", "--no-export")
-    assert (kept.code, "Take it back: qmigrate fix undo 1" in kept.out) == (0, True)
-    assert (gone.code, "Take it back" in gone.out) == (0, False)
+    assert (kept.code, "Undo it: qmigrate fix undo 1" in kept.out) == (0, True)
+    assert (gone.code, "Undo it" in gone.out) == (0, False)
     assert "found" not in kept.out + gone.out
     assert call(app.made.root, "fix", "undo", "2", "--yes").code == 10
 

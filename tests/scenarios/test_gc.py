@@ -371,7 +371,7 @@ def test_a_name_without_generations_is_an_error(deployment):
 
 
 def test_the_command_line_asks_for_consent_and_shows_what_goes(deployment):
-    """Without a terminal --yes is needed; --dry-run and --json show the same; nothing is deleted unasked."""
+    """Without a terminal --yes is needed; --dry-run and --json show the same; nothing is deleted without asking."""
     made = rebuilt(deployment)
     refused = call(made.root, "gc", made.name)
     assert refused.code == 10

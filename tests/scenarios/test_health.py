@@ -127,7 +127,7 @@ def test_a_name_that_nothing_has_is_not_ready(deployment, client):
     client.update_collection_aliases([models.CreateAliasOperation(create_alias=further)])
     wrong = f"{name[:-1]}x"
     lacking = f"{wrong}: there is no collection {wrong!r}; did you mean \"{name}\"?"
-    elsewhere = "{0} is not under management by this name: how it stands is not known"
+    elsewhere = "{0} is not under management by this name: its state is not known"
     table = {
         (wrong,): (False, lacking, []),
         (name, wrong): (False, lacking, []),
@@ -152,7 +152,7 @@ def test_a_name_that_nothing_has_is_not_ready(deployment, client):
     assert readiness(deployment.settings(), client=client, collections=wrong).schema["collections"][wrong]["pending"] == ["0003"]
     deployment.revise("0004", CREATE.replace("{name}", "of_*"))
     made = readiness(deployment.settings(), client=client, collections="of_one")
-    assert (made.ready, made.schema["notes"]) == (True, ["of_one is not there yet: an application makes it by qmigrate.ensure"])
+    assert (made.ready, made.schema["notes"]) == (True, ["of_one is not there yet: an application creates it by qmigrate.ensure"])
 
 
 def test_a_mounted_app_answers_below_its_root(tmp_path):

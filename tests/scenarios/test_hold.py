@@ -326,7 +326,7 @@ def test_an_interruption_before_the_cut_over_began_leaves_it_held(held, monkeypa
 def test_what_cannot_be_cut_over_is_said(held):
     """No choice, an unknown name, one that is not built: each with the way on."""
     for names, every in (((), False), ((held.name,), True)):
-        with pytest.raises(UsageError, match="which collections") as refused:
+        with pytest.raises(UsageError, match="name the collections") as refused:
             command.cutover(held.settings(), names, every=every)
         assert held.name in refused.value.hint
     with pytest.raises(UsageError, match="no collection 'nope'"):

@@ -83,7 +83,7 @@ def test_a_model_is_recorded_carried_along_and_forgotten_with_its_values(filled,
     assert recorded(filled) == {"words": hashing}
 
     filled.revise("0004", AGAIN)
-    said = f"{filled.name}: vector words is filled anew by the model that it has: hashing, 16 values"
+    said = f"{filled.name}: vector words is filled again by the model that it has: hashing, 16 values"
     assert said in upgrade.plan(filled.settings()).notes
     monkeypatch.setattr("tests.embed_server.vector", lambda text: [float(len(text))] * 15 + [1.0])
     configure(filled, words={"type": "http", "url": server.url, "model": "tiny", "size": 16})
@@ -145,7 +145,7 @@ def test_a_server_that_gets_another_model_in_the_middle_of_a_fill_is_found(fille
     config = yaml.safe_load(filled.config.read_text())
     filled.config.write_text(yaml.safe_dump({**config, "rebuild": {"sample": 1}}))
     filled.revise("0003", AGAIN.replace('"words", values', '"b", values').replace('text="kind"', 'text="text"'))
-    with pytest.raises(DriftError, match="another model meanwhile"):
+    with pytest.raises(DriftError, match="another model now"):
         upgrade.upgrade(filled.settings())
     server.model = "tiny"
     upgrade.upgrade(filled.settings())
@@ -159,4 +159,4 @@ def test_a_plan_says_that_a_model_is_random_or_cannot_be_loaded(filled):
     configure(filled, words={"type": "open_clip", "model": "ViT-Z-99", "random_weights": 7})
     notes = upgrade.plan(filled.settings()).notes
     assert any("is filled by words with random weights (seed 7): for trials only" in note for note in notes)
-    assert any("vector b can't be filled as things are: embedder 'words'" in note for note in notes)
+    assert any("vector b can't be filled: embedder 'words'" in note for note in notes)

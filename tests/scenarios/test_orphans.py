@@ -218,7 +218,7 @@ def test_a_preset_says_what_is_compared_and_where_missing_ids_go(app, tmp_path, 
         ((), {"kind": "strays"}, 2, "fixes.presets.strays.kind must be deletion or orphans"),
         ((), {"prefix": "/a"}, 2, "no key 'prefix'; one with kind: deletion has it"),
         ((), {"missing_tabel": "x"}, 2, "did you mean \"missing_table\"?"),
-        ((), {"missing_table": 5}, 2, "fixes.presets.strays.missing_table must be a text"),
+        ((), {"missing_table": 5}, 2, "fixes.presets.strays.missing_table must be a string"),
         ((), {"grace": "soon"}, 2, "fixes.presets.strays.grace must be a duration"),
         ((), {"sql": None}, 2, "fixes.presets.strays has no query"),
         ((), {"collection": None}, 2, "fixes.presets.strays names no collection"),
@@ -232,9 +232,9 @@ def test_a_preset_says_what_is_compared_and_where_missing_ids_go(app, tmp_path, 
         said = attempt("--yes", "--expect", "5", *more, **changed)
         assert (said.code, words in said.err) == (code, True), said.text
     other = attempt(name="old")
-    assert (other.code, "no orphans: it has kind: deletion" in other.err, "fix delete --preset old" in other.err) == (2, True, True)
+    assert (other.code, "has kind: deletion, not orphans" in other.err, "fix delete --preset old" in other.err) == (2, True, True)
     wrong = call(app.made.root, "fix", "delete", "--preset", "strays", "--yes", "--expect", "5")
-    assert (wrong.code, "no deletion: it has kind: orphans" in wrong.err) == (2, True), wrong.text
+    assert (wrong.code, "has kind: orphans, not deletion" in wrong.err) == (2, True), wrong.text
     assert (app.payloads(), (tmp_path / "taken").exists(), app.run('SELECT count(*) FROM "to do"')) == (before, False, [(0,)])
     assert attempt("--check", reason=None).code == 4
     assert (tmp_path / "taken").read_text().split() == ["900", "901"]

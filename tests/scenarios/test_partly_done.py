@@ -127,7 +127,7 @@ def test_each_way_back_of_a_fix_is_named(made):
     said = call(
         made.root, "fix", "delete", f"{made.name}_*", "--id", "1", "--reason", "r", "--yes", "--expect", "1", "--max-share", "1"
     )
-    ways = said.out.partition("Take it back: ")[2].strip().split(", ")
+    ways = said.out.partition("Undo it: ")[2].strip().split(", ")
     assert len(ways) == 2, said.out
     for way in ways:
         assert call(made.root, *way.split()[1:], "--yes").code == 0
@@ -139,11 +139,11 @@ def test_the_way_back_that_an_upgrade_names_is_about_what_it_has_done(made):
     made.revise("0002", ADD.replace("- 5", "+ 5"))
     one, two = f"{made.name}_a", f"{made.name}_b"
     said = call(made.root, "upgrade", "--only", one)
-    assert said.out.endswith("Back: qmigrate rollback -1\n"), said.out
+    assert said.out.endswith("To roll back: qmigrate rollback -1\n"), said.out
     said = call(made.root, "upgrade")
-    assert said.out.endswith(f"Back: qmigrate rollback 0001 --only {two}\n"), said.out
+    assert said.out.endswith(f"To roll back: qmigrate rollback 0001 --only {two}\n"), said.out
     before = made.contents(one)
-    assert call(made.root, *said.out.rpartition("Back: qmigrate ")[2].split()).code == 0
+    assert call(made.root, *said.out.rpartition("To roll back: qmigrate ")[2].split()).code == 0
     assert (made.contents(one), "b" in str(before)) == (before, True)
     assert [row["revision"] for row in statuses(made, (one, two))] == ["0002", "0001"]
     said = call(made.root, "rollback", "0001")

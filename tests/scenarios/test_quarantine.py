@@ -120,7 +120,7 @@ def test_dropped_points_are_exported_logged_and_brought_back(made, words, monkey
     assert (row.kind, row.count, row.changed) == ("QUARANTINE", 3, 3)
     kept = {one.id: one.stored for one in archive.read(Path(row.facts["archive"]))}
     assert {key: records.payload_of(stored) for key, stored in kept.items()} == {key: before[key][0] for key in ids_of(BAD)}
-    with pytest.raises(RefusedError, match="nothing to take back"):
+    with pytest.raises(RefusedError, match="nothing to undo"):
         fix.undo(made.settings(), row.id)
     back.rollback(made.settings(), "0001")
     assert made.contents() == before

@@ -73,7 +73,7 @@ def test_a_recipe_works_as_it_stands(made, recipe):
     assert "limited by: " in said
     points = made.contents()
     vectors = {identifier: sorted(found) for identifier, (_, found) in points.items()}
-    if recipe.startswith("Beside"):
+    if recipe.startswith("A new vector next to"):
         assert "image '3.png' is not there" in said
         assert vectors == {number: ["l14"] if number != 4 else [] for number in range(1, POINTS + 1)}
     elif recipe.startswith("From made-up"):

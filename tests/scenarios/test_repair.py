@@ -451,7 +451,7 @@ def test_what_is_adopted_in_the_place_of_another_collection_is_said(made, change
     """The points of before stay until a human says otherwise, whatever their holdover was."""
     changed(made, change)
     said = call(made.root, "adopt", made.name)
-    assert (said.code, "another client has moved or made it again" in said.text) == (0, True), said.text
+    assert (said.code, "another client has moved or recreated it" in said.text) == (0, True), said.text
     assert ends(made) == {None}
 
 

@@ -92,7 +92,7 @@ def test_a_reset_leaves_every_point_behind_and_brings_it_back(kept, monkeypatch)
     assert (undone.changed, undone.log) == (POINTS + 1, audit(made)[0].id)
     assert {one: value for one, value in made.contents().items() if one != 91} == before
     assert audit(made)[0].facts["undoes"] == done.log
-    with pytest.raises(RefusedError, match="taken back already"):
+    with pytest.raises(RefusedError, match="undone already"):
         fix.undo(settings, done.log)
     put(made, 70)
     assert len(made.contents()) == POINTS + 2

@@ -63,7 +63,7 @@ def test_drift_is_counted_mended_recorded_and_undone(app):
     (undone,) = program.undo(done.log, settings=settings).done
     assert undone.changed == CHANGED - 2
     assert app.payloads() == {**{one: value for one, value in before.items() if one != 2}, 1: {"person": "newer"}}
-    with pytest.raises(RefusedError, match=f"taken back already, by fix {undone.log}"):
+    with pytest.raises(RefusedError, match=f"undone already, by fix {undone.log}"):
         fix.undo(settings, done.log)
     program.undo(undone.log, settings=settings)
     assert app.payloads() == {**{one: value for one, value in wanted.items() if one != 2}, 1: {"person": "newer"}}
@@ -226,7 +226,7 @@ def test_on_the_command_line(app, tmp_path):
     some = call(app.made.root, *words, "--yes", "--max-share", "1", "--id", "1", "--id", "2", "--json").json["data"]
     assert some["done"][0]["changed"] == 2
     done = call(app.made.root, *words, "--yes", "--max-share", "1", "--expect", "13", "--reason", "merge")
-    assert (done.code, "13 points changed" in done.out, "Take it back: qmigrate fix undo 2" in done.out) == (0, True, True)
+    assert (done.code, "13 points changed" in done.out, "Undo it: qmigrate fix undo 2" in done.out) == (0, True, True)
     assert call(app.made.root, *words, "--check").code == 0
     shown = call(app.made.root, "fix", "undo", "2", "--dry-run")
     assert (shown.code, "13 of 60 points would change" in shown.out) == (0, True)

@@ -120,7 +120,7 @@ def test_what_is_newer_stays_and_what_can_t_be_made_is_refused(pair):
     assert (done.changed, done.counts["newer"], digests(made)[1]) == (1, 1, before[1])
     log = deleted(made, 3)
     rollback.rollback(made.settings(), "0001", writes="discard")
-    with pytest.raises(RefusedError, match="of after revision 0002, which was taken back since"):
+    with pytest.raises(RefusedError, match="from after revision 0002, which was rolled back since"):
         fix.undo(made.settings(), log)
     log = deleted(twin, 2)
     twin.revise("0002", TOUCH)
@@ -268,5 +268,5 @@ def test_what_another_revision_of_the_name_has_made_stays_away(pair):
         upgrade.upgrade(made.settings())
         if again == body:
             assert fix.undo_review(made.settings(), log).changes == 1
-    with pytest.raises(RefusedError, match="0002, which was taken back since"):
+    with pytest.raises(RefusedError, match="0002, which was rolled back since"):
         fix.undo(made.settings(), log)

@@ -111,7 +111,7 @@ def test_the_same_holds_for_a_reset(made):
     fix.undo(made.settings(), reset, overwrite=True)
     row = audit(made)[0]
     assert (row.kind, len(made.contents()), 5 in made.contents()) == ("UNDO", 19, False)
-    with pytest.raises(QmigrateError, match="taken back already"):
+    with pytest.raises(QmigrateError, match="undone already"):
         fix.undo(made.settings(), reset)
     assert fix.undo(made.settings(), row.id).done[0].changed == 1
     assert made.contents()[5][0]["state"] == "paid"

@@ -314,7 +314,7 @@ def test_points_out_of_order_are_refused_even_with_good_checks(tmp_path):
     """A writer that doesn't keep the order of ids would break every join."""
     path = tmp_path / "made.jsonl.zst"
     archive.write(path, header(), [[point(2), point(1)]])
-    with pytest.raises(ArchiveError, match="line 3: its id is not behind"):
+    with pytest.raises(ArchiveError, match="line 3: its id is not after"):
         archive.verify(path)
 
 

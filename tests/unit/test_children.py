@@ -153,7 +153,7 @@ def test_a_worker_that_stalls_before_it_is_ready_counts_as_lost(monkeypatch, tmp
     """A worker says that it is there while a model loads; one that says nothing at all is killed, with the reason."""
     monkeypatch.setattr(local, "SILENCE", 3.0)
     fake(monkeypatch, body.replace("sys.stdin.readline(); ", ""))
-    with pytest.raises(LostError, match="killed, since it said nothing for 3 s"):
+    with pytest.raises(LostError, match="killed: no message for 3 s"):
         LocalHands(settings(tmp_path)).start(ORDER, lambda: None)
 
 
@@ -164,7 +164,7 @@ def test_a_worker_that_stalls_while_it_copies_counts_as_lost(monkeypatch, tmp_pa
     fake(monkeypatch, f"{SAY}say('loading'); say('ready'); lines.readline(); os.kill(os.getpid(), signal.SIGSTOP)")
     made = settings(tmp_path, qdrant={"url": "http://localhost:6333", "timeout": "1s"})
     hand = LocalHands(made).start(ORDER, lambda: None)
-    with pytest.raises(LostError, match="said nothing for 2 s"):
+    with pytest.raises(LostError, match="no message for 2 s"):
         hand.copy(1, again=False, look=lambda: None)
     hand.close()
     assert hand._process.returncode == -9
@@ -218,6 +218,6 @@ def test_a_worker_of_ray_that_stalls_counts_as_lost(monkeypatch):
     actor = Silent()
     hand = on_ray.RayHand(ray, actor, 1.0)
     hand.begin(ORDER, "", lambda: None)
-    with pytest.raises(LostError, match="said nothing for 0.3 s"):
+    with pytest.raises(LostError, match="no message for 0.3 s"):
         hand.copy(1, again=False, look=lambda: None)
     assert killed == [actor]

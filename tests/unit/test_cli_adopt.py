@@ -21,7 +21,7 @@ KNOWN = Adopted("known", "known_v1", 0, "0001", "known", 1)
     [
         (
             AdoptResult((DOCS,), Path("/x/0001_adopt.py"), "def upgrade():\n", ("payload = 1",), ("mind the gap",), dry_run=True),
-            ("def upgrade():", "would write /x/0001_adopt.py", "can't say: payload = 1", "note: mind the gap", "Run it: qmigrate adopt docs"),
+            ("def upgrade():", "would write /x/0001_adopt.py", "can't express: payload = 1", "note: mind the gap", "Run it: qmigrate adopt docs"),
             ("Recorded",),
         ),
         (
@@ -29,7 +29,7 @@ KNOWN = Adopted("known", "known_v1", 0, "0001", "known", 1)
             ("docs        0001      plain         12,030  new baseline", "taken over from ledger abcdef01", "pages differs from 0002: vector a", "made /x/0001_adopt.py", "Recorded: 2 collections"),
             ("def upgrade",),
         ),
-        (AdoptResult((KNOWN,)), ("known_v1", "was known already", "Nothing to do"), ("Recorded", "made")),
+        (AdoptResult((KNOWN,)), ("known_v1", "was recorded already", "Nothing to do"), ("Recorded", "made")),
     ],
 )
 def test_what_a_person_reads(result, said, silent):

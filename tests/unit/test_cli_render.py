@@ -18,6 +18,8 @@ from qmigrate.cli.render.snapshot import show_snapshots
 from qmigrate.cli.render.status import show_history, show_status
 from qmigrate.cli.render.upgrade import show_upgrade
 from qmigrate.cli.render.words import counted, moment, number, rate, size, took
+from qmigrate.cli.verbs.fix import deletion
+from qmigrate.commands.fix import Preview, Review
 from qmigrate.commands.results import (
     Check,
     CollectionStatus,
@@ -187,7 +189,7 @@ def test_a_plan_names_what_readers_meet():
 def test_a_plan_back_claims_nothing_of_readers():
     """A rollback is not judged for readers, so it says what they will meet, and how to go forth again."""
     lines = shown(show_plan, replace(PLAN, verb="rollback"), "qmigrate rollback")
-    assert "  readers  meet the schema of before" in lines
+    assert "  readers  meet the earlier schema" in lines
     assert "  forth    to 0002 in milliseconds, while memory__g0003 is kept" in lines
 
 
@@ -196,7 +198,7 @@ def test_a_plan_back_claims_nothing_of_readers():
     [
         (Plan("upgrade", ("0003",), ()), "Nothing to do: every collection is at 0003."),
         (Plan("upgrade", (), ()), "Nothing to do: there are no revisions yet. Make one: qmigrate revision -m"),
-        (Plan("rollback", (), ()), "Nothing to take back."),
+        (Plan("rollback", (), ()), "Nothing to roll back."),
         (Plan("abort", (), ()), "Nothing to abort: no run is unfinished."),
     ],
 )
@@ -246,10 +248,10 @@ def test_an_upgrade_says_what_was_proven_and_how_to_go_back():
         "  the run of 2025-11-21 14:02 on host web-7",
         "memory_ada  0003  36 s",
         "  proven   12,030 of 12,030 points · 200 embedded again, cosine ≥ 0.9999",
-        "           after 2 passes over what was written meanwhile",
+        "           after 2 passes over what was written during the run",
         "           3 left without the vector on purpose",
         "  late     1 late write carried over",
-        "  look at  2 ids may differ on the two sides: 7, 9d3c; see docs/safety.md",
+        "  review   2 ids may differ on the two sides: 7, 9d3c; see docs/safety.md",
         "           all of them: qmigrate history --carried 0003",
         "  live     memory_ada__g0004, name moved in 5 ms",
         "  note     mind this",
@@ -258,7 +260,7 @@ def test_an_upgrade_says_what_was_proven_and_how_to_go_back():
         "  live     memory_bob__g0004",
         "  back     to 0002 in milliseconds, while memory__g0003 is kept",
         "note: a note",
-        "Done: 2 collections at 0003 in 1 min 12 s. Back: qmigrate rollback -1",
+        "Done: 2 collections at 0003 in 1 min 12 s. To roll back: qmigrate rollback -1",
     ]
 
 
@@ -277,7 +279,7 @@ def test_a_rollback_says_how_to_go_forth():
     assert lines == [
         "c  without 0003, 0002  40 ms",
         "  live     nothing: the name is gone",
-        "Taken back: 1 collection in 40 ms. Forth again: qmigrate upgrade 0003",
+        "Rolled back: 1 collection in 40 ms. To apply it again: qmigrate upgrade 0003",
     ]
 
 
@@ -285,7 +287,7 @@ def test_an_abort_says_where_it_stands():
     """An abort ends with what is true now."""
     outcome = Outcome("c", (), "c__g0001", 1.0)
     lines = shown(show_upgrade, UpgradeResult(Plan("abort", (), ()), (), (outcome,)))
-    assert lines[-1] == "Aborted: 1 collection in 1.0 s. They stand where they stood before."
+    assert lines[-1] == "Aborted: 1 collection in 1.0 s. They are as they were before."
 
 
 def test_history():
@@ -325,13 +327,13 @@ def test_doctor():
     )
     lines = shown(show_doctor, Doctor(checks, seconds=1.5))
     assert lines[:4] == ["Failed", "FAILED   qdrant: down", "         → start it", ""]
-    assert lines[4:6] == ["In the way of something", "warning  rights: word word word word word word word word word word word word"]
+    assert lines[4:6] == ["May block an upgrade", "warning  rights: word word word word word word word word word word word word"]
     assert [line for line in lines if len(line) > 80] == ["         " + long.split()[-1]]
     assert lines[-9:] == [
-        *("         → qmigrate doctor", "", "To be known", "note     lease c: held"),
-        *("", "In order", "ok       ledger: fine", "", "1 check failed, 1 warning (1.5 s)."),
+        *("         → qmigrate doctor", "", "Notes", "note     lease c: held"),
+        *("", "OK", "ok       ledger: fine", "", "1 check failed, 1 warning (1.5 s)."),
     ]
-    assert shown(show_doctor, Doctor(checks[:1])) == ["In order", "ok       ledger: fine", "", "Everything is in order."]
+    assert shown(show_doctor, Doctor(checks[:1])) == ["OK", "ok       ledger: fine", "", "Everything is in order."]
     assert shown(show_doctor, Doctor(checks[3:]))[-1] == "Everything is in order, 1 warning."
 
 
@@ -397,3 +399,10 @@ def test_time_in_all_is_from_the_first_beginning_to_the_last_end(begins, seconds
     at = datetime(2026, 1, 1, tzinfo=UTC)
     started = [None if one is None else at + timedelta(seconds=one) for one in begins]
     assert in_all([Outcome("c", (), None, took, started_at=one) for one, took in zip(started, seconds, strict=True)]) == total
+
+
+def test_the_question_before_a_deletion_names_the_share():
+    """How many of how many points go, and of which collection, or of how many."""
+    packages = Preview("packages", "delete", 3000, 113, {}, ())
+    assert deletion(Review((packages,))) == "Delete 113 of 3,000 points of packages?"
+    assert deletion(Review((packages, replace(packages, changes=1)))) == "Delete 114 of 6,000 points of 2 collections?"

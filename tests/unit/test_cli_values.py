@@ -113,7 +113,7 @@ REFUSED_FILTERS = [
     ('yaml:must: ["\\ud83d"]', "d83d"),
     ("yaml:must: [{key: a, match: {value: !!str 90}}]", "quotes"),
     ("yaml:&a [*a]", "itself"),
-    ("yaml:? [a]\n: 1", "not a text"),
+    ("yaml:? [a]\n: 1", "not a string"),
     ("@missing.json", "can't be read"),
     ("@.", "can't be read"),
 ]

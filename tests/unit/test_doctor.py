@@ -288,7 +288,7 @@ def test_a_broken_part_is_asked_for_by_nobody_else():
     )
     found = examine(Patient(ledger=StoreError("down")), rows)
     assert [(check.name, check.level, check.group) for check in found] == [
-        ("first", "ok", "a"), ("third", "fail", "a"), ("fifth", "info", "b"), ("not looked at", "info", "doctor")
+        ("first", "ok", "a"), ("third", "fail", "a"), ("fifth", "info", "b"), ("not checked", "info", "doctor")
     ]  # fmt: skip
     # The name of the check says it already.
     assert found[-1].detail == "because of the failures above: second, fourth"

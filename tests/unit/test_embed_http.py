@@ -88,9 +88,9 @@ def test_what_may_go_well_later_is_repeated(server, monkeypatch):
         ([(401, {}, f"wrong key {KEY}")], {}, 1, "401: wrong key ***"),
         ([(404, {}, '{"error": {"message": "no such model"}}')], {}, 1, "404: no such model"),
         ([(307, {"location": "http://elsewhere/"}, "")], {}, 1, "a redirect to http://elsewhere/, which is not followed"),
-        ([(200, {}, "<html>")], {}, 1, "no JSON"),
-        ([(200, {}, '{"data": [{"index": 1, "embedding": [1]}]}')], {}, 1, "no list of embeddings"),
-        ([(200, {}, '{"data": [{"index": 0, "embedding": "%%"}]}')], {}, 1, "no list of embeddings"),
+        ([(200, {}, "<html>")], {}, 1, "not JSON"),
+        ([(200, {}, '{"data": [{"index": 1, "embedding": [1]}]}')], {}, 1, "not a list of embeddings"),
+        ([(200, {}, '{"data": [{"index": 0, "embedding": "%%"}]}')], {}, 1, "not a list of embeddings"),
         ([(200, {}, "[]")], {"api": "tei"}, 1, "0 vectors for 1 texts"),
     ],
 )
@@ -150,7 +150,7 @@ def test_the_fingerprint_is_that_of_the_model_not_of_the_server(server):
     tei = embedder(server, api="tei").fingerprint()
     assert (tei["model"], tei["weights"], tei["precision"], tei["normalisation"]) == ("tiny", "abc", "float32", "l2")
     server.model = "another"
-    with pytest.raises(EmbedError, match="wants the model 'tiny', and the server has 'another'"):
+    with pytest.raises(EmbedError, match="needs the model 'tiny', and the server has 'another'"):
         embedder(server, api="tei").fingerprint()
 
 
@@ -160,7 +160,7 @@ def test_a_server_that_gets_another_model_is_told_by_its_first_answer(server, mo
     remote = embedder(server, **more)
     assert len(embed_all(remote, ["one", "two"], size=3)) == 2
     server.model, server.renames = "another", True
-    with pytest.raises(DriftError, match="another model meanwhile: another instead of tiny"):
+    with pytest.raises(DriftError, match="another model now: another instead of tiny"):
         embed_all(remote, ["three"], size=3)
 
 

@@ -64,7 +64,7 @@ def test_of_a_model_only_what_is_said_is_known(config, size):
         ({"type": "hashing", "size": True}, "size must be a whole number"),
         ({"type": "hashing", "size": 0}, "size must be a whole number"),
         ({"type": "hashing", "size": 100_000}, "size must be a whole number"),
-        ({"type": "pixels", "image_roots": "/data"}, "image_roots must be a list of texts"),
+        ({"type": "pixels", "image_roots": "/data"}, "image_roots must be a list of strings"),
         ({"type": "callable"}, "names no function"),
         ({"type": "callable", "function": "json.loads"}, '"module:attr"'),
         ({"type": "callable", "function": "no_such_module_here:f"}, "can't be imported"),

@@ -205,8 +205,8 @@ def test_a_model_that_was_let_go_of_is_loaded_again_when_it_is_used(clip, tmp_pa
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"pretrained": None}, "nothing says which weights"),
-        ({"random_weights": 1}, "several things say which weights"),
+        ({"pretrained": None}, "no setting names the weights"),
+        ({"random_weights": 1}, "several settings name the weights"),
         ({"model": None}, "names no model"),
         ({"model": "ViT-Z-99"}, "ViT-Z-99 can't be loaded"),
         ({"pretrained": "/nowhere/weights.pt"}, "can't be loaded"),

@@ -132,11 +132,11 @@ def test_an_allowed_url_is_fetched_by_its_name(port, names):
         ("http://good.example:PORT/a.png", {"hosts": ()}, "may not fetch from good.example"),
         ("http://good.example:PORT/a.png", {"hosts": ("other.example",)}, "may not fetch from good.example"),
         ("http://good.example.evil/a.png", {}, "may not fetch from good.example.evil"),
-        ("http://good.example:PORT/a.png", {"networks": ()}, "is 127.0.0.1, which is no public address"),
-        ("http://inside.example/a.png", {}, "is 10.0.0.7, which is no public address"),
-        ("http://mixed.example/a.png", {"networks": ()}, "is 127.0.0.1, which is no public address"),
-        ("http://169.254.169.254/latest/meta-data", {"hosts": ("*",)}, "no public address"),
-        ("http://[::ffff:10.0.0.1]/a.png", {"hosts": ("*",)}, "no public address"),
+        ("http://good.example:PORT/a.png", {"networks": ()}, "is 127.0.0.1, which is not a public address"),
+        ("http://inside.example/a.png", {}, "is 10.0.0.7, which is not a public address"),
+        ("http://mixed.example/a.png", {"networks": ()}, "is 127.0.0.1, which is not a public address"),
+        ("http://169.254.169.254/latest/meta-data", {"hosts": ("*",)}, "not a public address"),
+        ("http://[::ffff:10.0.0.1]/a.png", {"hosts": ("*",)}, "not a public address"),
         ("http://good.example:PORT/to/http://inside.example/", {}, "inside.example is 10.0.0.7"),
         ("http://good.example:PORT/to/http://elsewhere.org/", {}, "may not fetch from elsewhere.org"),
         ("http://good.example:PORT/to/file:///etc/passwd", {}, "only http and https"),
@@ -145,7 +145,7 @@ def test_an_allowed_url_is_fetched_by_its_name(port, names):
         ("http://good.example:PORT/busy-for-long", {}, "429, and is not ready in time"),
         ("http://good.example:PORT/large", {"size": 4_999_999}, "5,000,000 bytes; at most 4,999,999"),
         ("http://good.example:PORT/endless", {"size": 100_000}, "more than the 100,000 bytes"),
-        ("http://good.example:PORT/a.png", {"seconds": 1e-9}, "was not there within"),
+        ("http://good.example:PORT/a.png", {"seconds": 1e-9}, "did not arrive within"),
         ("http://user:secret@good.example:99999/a.png", {}, "user:***@good.example"),
     ],
 )
@@ -229,7 +229,7 @@ def test_base64_data_urls_and_bytes_have_the_vector_of_the_file(tmp_path, port, 
     folded = "\n".join(text[start : start + 76] for start in range(0, len(text), 76))
     rows = one.embed([text, folded, f"data:image/png;base64,{text}", data, url])
     assert (rows == by_path.embed(["a.png"])).all()
-    for item, said in [("data:,abc", "no data URL"), ("###", "no base64"), (text[:41], "no base64"), ("AAAA", "decoded")]:
+    for item, said in [("data:,abc", "not a data URL"), ("###", "not base64"), (text[:41], "not base64"), ("AAAA", "decoded")]:
         with pytest.raises(EmbedError, match=said):
             one.embed([item])
     small = load("p", {"type": "pixels", "image_base64": True, "image_max_bytes": 50})

@@ -48,8 +48,8 @@ MISFITS = [
     (match("flag", value="true"), ['`flag` holds booleans, and is compared with the text "true": it is written json:true']),
     (match("mixed", value="--5"), []),
     ({"nested": {"key": "list", "filter": {"must": [match("n", value=1)]}}}, ["`list[].n` holds texts, and is compared with the number 1: a text is written '\"1\"'"]),
-    (match("absent", value=1), ["`absent` is in none of the 2 points that were looked at"]),
-    (match("none", value=1), ["`none` is in none of the 2 points that were looked at"]),
+    (match("absent", value=1), ["`absent` is in none of the 2 points that were checked"]),
+    (match("none", value=1), ["`none` is in none of the 2 points that were checked"]),
 ]
 
 

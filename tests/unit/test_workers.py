@@ -162,10 +162,10 @@ def fake(monkeypatch, body: str) -> None:
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("end.sendall(b'\\x80\\x04K\\x01.\\n'); time.sleep(60)", "it sent what nobody understands: 6 bytes that are no JSON"),
-        ("end.sendall(b'{}\\n'); time.sleep(60)", "3 bytes of JSON that are no message"),
-        ("end.sendall(b'[\"done\", 77]\\n'); time.sleep(60)", "a message that none should be"),
-        ("end.sendall(b'[\"refused\", {\"type\": \"Mapping\", \"message\": 1}]\\n'); time.sleep(60)", "a message that none should be"),
+        ("end.sendall(b'\\x80\\x04K\\x01.\\n'); time.sleep(60)", "it sent something unreadable: 6 bytes that are not JSON"),
+        ("end.sendall(b'{}\\n'); time.sleep(60)", "3 bytes of JSON that are not a message"),
+        ("end.sendall(b'[\"done\", 77]\\n'); time.sleep(60)", "an unexpected message"),
+        ("end.sendall(b'[\"refused\", {\"type\": \"Mapping\", \"message\": 1}]\\n'); time.sleep(60)", "an unexpected message"),
         ("end.sendall(b'[\"sing\"]\\n'); time.sleep(60)", "a message of another kind"),
         ("end.sendall(b'x' * 17 * 2**20); time.sleep(60)", "a message of more than 16,777,216 bytes"),
         ("end.sendall(b'[\"refu'); os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),

@@ -1,4 +1,4 @@
-"""Alembic's environment with the bridge: SQL and vector steps know of each other."""
+"""Alembic's environment with the bridge: SQL and vector steps wait for each other."""
 
 import os
 from pathlib import Path

@@ -1,6 +1,6 @@
 """``python -m qmigrate.alembic``: Alembic's command line with qmigrate's exit codes. It adds no command of its own.
 
-Alembic answers every error with 255, but an entrypoint has to tell "too long for here" from "Qdrant is down". So errors
+Alembic answers every error with 255, but an entrypoint must tell "too long for here" from "Qdrant is down". So errors
 that come from qmigrate keep their code, and ``current --check-heads`` answers 3 when SQL revisions are pending.
 """
 
@@ -24,7 +24,7 @@ FAILED = 255
 def main(arguments: list[str]) -> int:
     """Run Alembic with `arguments`; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
-    # gRPC would write every try of a connection to stderr, besides the one error that says it.
+    # gRPC would write every try of a connection to stderr, besides the one error that reports it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         alembic(["--raiseerr", *arguments], prog="python -m qmigrate.alembic")

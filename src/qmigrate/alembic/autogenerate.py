@@ -1,4 +1,4 @@
-"""Keeps the ledger's tables out of Alembic's autogenerate and check. It looks at names only."""
+"""Keeps the ledger's tables out of Alembic's autogenerate and check. It reads names only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Filter = Callable[..., bool]
 
 
 def hides(own: Filter | None) -> Filter:
-    """A value for ``include_object`` that leaves out what only the ledger knows.
+    """A value for ``include_object`` that leaves out what only the ledger uses.
 
     A table that the application's models have too, and that the ledger has extended, stays visible: only the
     columns and indexes that are the ledger's alone are left out.

@@ -1,4 +1,4 @@
-"""Errors as Alembic shows them: one message without a traceback. It mends nothing."""
+"""Errors as Alembic shows them: one message without a traceback. It repairs nothing."""
 
 from __future__ import annotations
 

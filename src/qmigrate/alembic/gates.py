@@ -26,7 +26,7 @@ from qmigrate.revisions import Revisions
 
 
 def require(bridge: Integration, revision: str) -> None:
-    """Pass when the ledger says that a revision is done.
+    """Pass when the ledger has a revision as done.
 
     Raises:
         PendingError: it isn't; names the command.
@@ -47,7 +47,7 @@ def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
 
 
 def _gate(bridge: Integration, revision: str, directive: str, max_estimate: float | None) -> None:
-    """A step that is done lets both pass; one that isn't is run where the directive or the mode says so."""
+    """A step that is done lets both pass; one that isn't is run where the directive or the mode asks for it."""
     watch = _watch(bridge)
     watch.reached(revision)
     if bridge.offline:
@@ -90,7 +90,7 @@ def apply(
         recorded = inline.is_recorded(ledger, key, operations, watch.where)
         done = recorded and gate.look(settings, key).is_open
         if not done and bridge.wish.mode is Mode.SKIP:
-            log.warning("SKIPPED: %s goes on without its vector step %s", watch.where, key)
+            log.warning("SKIPPED: %s continues without its vector step %s", watch.where, key)
             _note(bridge, watch, key, directive, SKIPPED)
             return
         if done:
@@ -107,9 +107,9 @@ def apply(
 
 
 def late_steps(bridge: Integration, file: Path, function: str) -> tuple[str, ...]:
-    """Vector steps of a revision that stand behind its SQL and are not done: refused there, so that SQL would stay.
+    """Vector steps of a revision that come after its SQL and are not done: refused there, so that SQL would stay.
 
-    Where the database takes schema changes back, nothing would.
+    Where the database rolls back schema changes, nothing would.
 
     Args:
         file: of the Alembic revision.
@@ -137,7 +137,7 @@ def _is_done(bridge: Integration, step: str, *, back: bool) -> bool:
 
 
 def revert(bridge: Integration, revision: str, writes: str) -> None:
-    """Take a revision back where it is applied, here and now.
+    """Revert a revision where it is applied, here and now.
 
     Raises:
         RefusedError: something was written since, or later revisions came after it.
@@ -146,8 +146,8 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
     watch.reached(revision)
     if bridge.offline:
         if bridge.wish.mode is not Mode.SKIP:
-            raise offline.refuse(watch.context, f"taking vector revision {revision} back")
-        watch.context.impl.static_output(f"-- SKIPPED: vector revision {revision} is not taken back")
+            raise offline.refuse(watch.context, f"reverting vector revision {revision}")
+        watch.context.impl.static_output(f"-- SKIPPED: vector revision {revision} is not reverted")
         return
     with _outside(watch), opened_ledger(settings) as ledger:
         try:
@@ -155,30 +155,30 @@ def revert(bridge: Integration, revision: str, writes: str) -> None:
         except RevisionError:
             if not _was_passed_by(ledger, watch, revision):
                 raise
-            log.info("vector step %s was passed by and never done: nothing is taken back", revision)
+            log.info("vector step %s was skipped and never done: nothing is reverted", revision)
             return
         if bridge.wish.mode is not Mode.SKIP:
             _refuse_begun(ledger, wanted, watch.where)
         if not any(one.revision == wanted for entries in ledger.all_applied().values() for one in entries):
-            log.info("vector revision %s is taken back already", wanted)
+            log.info("vector revision %s is reverted already", wanted)
         elif bridge.wish.mode is Mode.SKIP:
-            log.warning("SKIPPED: %s goes on without taking vector revision %s back", watch.where, wanted)
+            log.warning("SKIPPED: %s continues without reverting vector revision %s", watch.where, wanted)
         else:
             check_outside(watch)
-            log.info("taking vector revision %s back", wanted)
+            log.info("reverting vector revision %s", wanted)
             rollback.revert(settings, wanted, writes=writes, progress=Logged())
             inline.drop_unless_begun(ledger, wanted)
 
 
 def _was_passed_by(ledger: Ledger, watch: Watch, step: str) -> bool:
-    """Whether the SQL revision that is taken back was only stamped, or went past a step without a file."""
+    """Whether the SQL revision that is reverted was only stamped, or went past a step without a file."""
     own = (version_table(watch.context), watch.revision, step)
     links = (one for one in all_links(ledger) if one.state != LINKED)
     return any((one.version_table, one.sql_revision, one.step) == own for one in links)
 
 
 def _refuse_begun(ledger: Ledger, revision: str, where: str) -> None:
-    """What is built and held, or was interrupted, goes live some day: it is not taken back by not being applied yet.
+    """What is built and held, or was interrupted, goes live some day: it is not reverted by not being applied yet.
 
     Raises:
         RefusedError: a run of it is not finished.
@@ -190,7 +190,7 @@ def _refuse_begun(ledger: Ledger, revision: str, where: str) -> None:
     ]
     if begun:
         raise RefusedError(
-            f"{where} takes vector revision {revision} back, and for {', '.join(begun)} it is begun and not finished: "
+            f"{where} reverts vector revision {revision}, and for {', '.join(begun)} it is begun and not finished: "
             "the next qmigrate upgrade or cutover would apply it",
             hint="\n".join(f"qmigrate abort {quote(name)}" for name in begun),
         )
@@ -240,7 +240,7 @@ def _guard(
     """A script is written: it stops by itself where the step is not done."""
     context = watch.context
     if bridge.wish.mode is Mode.SKIP:
-        context.impl.static_output(f"-- SKIPPED: vector revision {step} is not looked at")
+        context.impl.static_output(f"-- SKIPPED: vector revision {step} is not checked")
         return
     if bridge.wish.mode is Mode.RUN:
         raise offline.refuse(context, f"running vector revision {step}")
@@ -260,7 +260,7 @@ def _watch(bridge: Integration) -> Watch:
 
 def _skip(bridge: Integration, watch: Watch, found: gate.Gate, directive: str) -> None:
     log.warning(
-        "SKIPPED: %s goes on although vector revision %s is not done: %s",
+        "SKIPPED: %s continues although vector revision %s is not done: %s",
         watch.where,
         found.revision,
         found.describe(),

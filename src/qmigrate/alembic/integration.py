@@ -42,7 +42,7 @@ class Integration:
         wish: what ``-x qdrant…`` asks for.
         changes: whether this command changes versions: upgrade, downgrade and stamp do, check and current don't.
         offline: whether SQL is only written down (``--sql``).
-        watch: where the run stands; None outside the session.
+        watch: where the run is; None outside the session.
         linking: writes the link rows; None outside the session, offline, and where nothing is changed.
     """
 
@@ -120,7 +120,7 @@ class Integration:
         stack.callback(setattr, self, "linking", None)
 
     def _with_sql(self, context: MigrationContext) -> Settings:
-        """For revisions that wait for the SQL schema: what Alembic itself knows wins over guesses."""
+        """For revisions that wait for the SQL schema: what Alembic itself has wins over guesses."""
         assert self._connection is not None and self.linking is not None  # noqa: S101, PT018  the caller looked
         sql, ini = self.settings.sql, self._environment.config.config_file_name
         url = sql.url
@@ -137,7 +137,7 @@ class Integration:
 
     def _check(self, context: MigrationContext) -> None:
         if context.opts.get(OPTION) is not self:
-            raise UsageError("env.py doesn't hand qm.options() to context.configure()", hint=_WIRING)
+            raise UsageError("env.py doesn't pass qm.options() to context.configure()", hint=_WIRING)
         if self.offline or not self.changes:
             return
         if context.connection is not self._connection:
@@ -147,7 +147,7 @@ class Integration:
         if not context._transaction_per_migration:
             raise UsageError(
                 "env.py lets all of Alembic's revisions share one transaction: when a later one fails, what earlier "
-                "ones did in SQL is taken back, but not what they did in Qdrant",
+                "ones did in SQL is rolled back, but not what they did in Qdrant",
                 hint="context.configure(…, transaction_per_migration=True, **qm.options())",
             )
 
@@ -174,7 +174,7 @@ class Integration:
         watch.end()
 
     def _late(self, step: Any) -> tuple[str, ...]:
-        """Vector steps behind the SQL of the revision that is about to run; see ``Watch.late``."""
+        """Vector steps after the SQL of the revision that is about to run; see ``Watch.late``."""
         path = getattr(getattr(step, "revision", None), "path", None)
         if path is None or not self.changes:
             return ()
@@ -207,7 +207,7 @@ def integrate(
         context: ``alembic.context``.
         connection: what ``configure()`` gets; None for offline mode (``--sql``).
         config: qmigrate's settings file; else ``QMIGRATE_CONFIG``, else ``qmigrate.yaml`` in the current folder or
-            beside alembic.ini.
+            next to alembic.ini.
         settings: instead of a file.
 
     Raises:
@@ -263,7 +263,7 @@ def external() -> QmigrateError:
     return UsageError(
         "the connection is in a transaction before context.configure(): Alembic would run in it and commit nothing, "
         "and vector steps could not run outside of it",
-        hint="hand in a fresh connection: engine.connect(), not engine.begin(), and no statement before configure(); "
+        hint="pass a fresh connection: engine.connect(), not engine.begin(), and no statement before configure(); "
         "the lock is taken by qm.session()",
     )
 
@@ -275,7 +275,7 @@ def version_table(context: MigrationContext) -> str:
 
 
 def _config(environment: EnvironmentContext) -> Path | None:
-    """The file beside alembic.ini, when neither the environment nor the current folder has one."""
+    """The file next to alembic.ini, when neither the environment nor the current folder has one."""
     ini = environment.config.config_file_name
     if ini is None or os.environ.get("QMIGRATE_CONFIG") or Path(CONFIG_NAME).is_file():
         return None

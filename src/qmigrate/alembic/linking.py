@@ -58,7 +58,7 @@ class Linking:
             noted = [link for script in moved for link in self._of(script, STAMPED)] if step.is_upgrade else []
             gone = [] if step.is_upgrade else [script.revision for script in moved]
             for link in noted:
-                log.warning("stamped %s: nobody looked whether vector step %s is done", link.sql_revision, link.step)
+                log.warning("stamped %s: whether vector step %s is done was not checked", link.sql_revision, link.step)
         else:
             gone = [] if step.is_upgrade else list(step.up_revision_ids)
         if self._place is None:

@@ -24,7 +24,7 @@ POLL = 0.2
 def only_one(engine: Engine, version_table: str, timeout: float) -> Iterator[None]:
     """Hold the lock of one Alembic version table while the block runs.
 
-    PostgreSQL keeps it with a connection of its own outside any transaction, SQLite with a file beside the database:
+    PostgreSQL keeps it with a connection of its own outside any transaction, SQLite with a file next to the database:
     both let it go by themselves when the process dies.
 
     Args:

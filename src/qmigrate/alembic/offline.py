@@ -1,4 +1,4 @@
-"""Gates in ``--sql`` scripts: a block that aborts unless the ledger says done. It connects to nothing."""
+"""Gates in ``--sql`` scripts: a block that aborts unless the ledger has it as done. It connects to nothing."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def guard_inline(context: MigrationContext, passage: Passage, operations: Sequen
 
 
 def forget(context: MigrationContext, passage: Passage) -> None:
-    """Emit the removal of the links of a revision that is taken back."""
+    """Emit the removal of the links of a revision that is reverted."""
     names = {
         "links": _text(_named(passage.schema, tables.alembic_links.name)),
         "links_table": _named(passage.schema, tables.alembic_links.name),
@@ -130,7 +130,7 @@ def refuse(context: MigrationContext, what: str) -> RefusedError:
     """A script can't do it."""
     return RefusedError(
         f"{what} can't be written into a script (--sql, {context.dialect.name})",
-        hint="run Alembic without --sql, or pass it by knowingly: -x qdrant=skip",
+        hint="run Alembic without --sql, or skip it knowingly: -x qdrant=skip",
     )
 
 
@@ -146,7 +146,7 @@ def _emit(context: MigrationContext, passage: Passage, rows: list[str], hint: st
         step=_text(passage.step),
         directive=_text(passage.directive),
     )
-    context.impl.static_output(f"-- vector revision {passage.step} must be done before the script goes on")
+    context.impl.static_output(f"-- vector revision {passage.step} must be done before the script continues")
     context.impl.static_output(
         _GUARD.format(
             history=_text(history),

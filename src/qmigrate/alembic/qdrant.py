@@ -16,7 +16,7 @@ __all__ = ["add_vector_dimension", "apply", "fix", "require", "revert", "run"]
 
 
 def require(revision: str) -> None:
-    """Go on only when the ledger says that a revision of qmigrate is done.
+    """Continue only when the ledger has a revision of qmigrate as done.
 
     Args:
         revision: its id, or the beginning of one.
@@ -49,10 +49,10 @@ def run(revision: str, *, max_estimate: str | timedelta | None = None) -> None:
 
 
 def apply(key: str, *operations: Operation, max_estimate: str | timedelta | None = None) -> None:
-    """Do operations that stand here and in no revision file; must come before any SQL of the Alembic revision.
+    """Do operations that are here and in no revision file; must come before any SQL of the Alembic revision.
 
     They are recorded under `key` and are from then on a revision like any other: `qmigrate status`, `history`,
-    `upgrade` and `rollback` know it. Own code (``Compute``, ``TransformPoints``) needs a revision file.
+    `upgrade` and `rollback` include it. Own code (``Compute``, ``TransformPoints``) needs a revision file.
 
     Args:
         key: the id; no other revision may have it, and its operations must stay as they are.
@@ -103,7 +103,7 @@ def add_vector_dimension(
 
 
 def revert(revision: str, *, writes: str = "refuse") -> None:
-    """Take a revision of qmigrate, or an inline one, back; for ``downgrade()``, before any SQL of it.
+    """Revert a revision of qmigrate, or an inline one; for ``downgrade()``, before any SQL of it.
 
     Args:
         revision: its id, or the key of :func:`apply`.

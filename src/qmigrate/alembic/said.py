@@ -47,5 +47,5 @@ class Logged:
         log.info("%s: %s done in %.1f s%s", *self._where, seconds, f", {visible(summary)}" if summary else "")
 
     def say(self, line: str) -> None:
-        """One line that a person should read."""
+        """One line that a user should read."""
         log.info("%s", visible(line))

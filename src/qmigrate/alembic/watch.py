@@ -1,4 +1,4 @@
-"""Where an Alembic run stands: the revision that runs, and whether it has executed SQL. It executes none itself."""
+"""Where an Alembic run is: the revision that runs, and whether it has executed SQL. It executes none itself."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Watch:
         revision: the one that runs, with its file in `where`; None between two.
         upward: False while it is a downgrade.
         statement: the first one that the revision itself has executed and that may change something, or None.
-        late: vector steps that the revision still has behind its SQL, and that can't be done there any more. Where the
-            database takes no schema change back, its first statement is refused for them.
+        late: vector steps that the revision still has after its SQL, and that can't be done there any more. Where the
+            database rolls back no schema change, its first statement is refused for them.
     """
 
     def __init__(self, context: MigrationContext, connection: Connection | None) -> None:
@@ -74,7 +74,7 @@ class Watch:
                 with shown_by_alembic():
                     raise refusal(
                         f"{self.where} executes SQL before its vector step {self.late[0]} ({said}): {self._dialect()} "
-                        "takes no schema change back, so it would stay without its version when the step is refused"
+                        "rolls back no schema change, so it would stay without its version when the step is refused"
                     )
             self.statement = said
 

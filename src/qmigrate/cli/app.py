@@ -65,7 +65,7 @@ class _Root(click.Group):
 def root() -> None:
     """Schema migration for Qdrant: versioned revisions, recorded in SQL, proven before they go live.
 
-    Every option here may also stand behind the verb. stdout carries the result, stderr everything else.
+    Every option here may also come after the verb. stdout carries the result, stderr everything else.
     """
 
 
@@ -99,7 +99,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     warnings.showwarning = _warned
     threading.excepthook = _thread_died
-    # gRPC would write every try of a connection to stderr, besides the one error that says it.
+    # gRPC would write every try of a connection to stderr, besides the one error that reports it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(sys.argv[1:] if args is None else args))
 
@@ -128,7 +128,7 @@ def run(args: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    # Wanted already when the rest of the line can't be parsed.
+    # Needed already when the rest of the line can't be parsed.
     options = Options(json="--json" in args, debug="--debug" in args)
     try:
         with root.make_context("qmigrate", list(args), obj=options) as context:
@@ -143,7 +143,7 @@ def run(args: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return failure.interrupted(options)
     except BrokenPipeError:
-        # Nobody reads any more (`| head`); Python would complain again when it flushes at exit.
+        # The reader has gone (`| head`); Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except Exception as error:

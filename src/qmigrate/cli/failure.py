@@ -1,4 +1,4 @@
-"""Errors for people and for programs, and their exit codes. It mends nothing."""
+"""Errors for people and for programs, and their exit codes. It repairs nothing."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _report(
 
 
 def _logs_json(options: Options) -> bool:
-    """Whether lines on stderr are JSON; a wrong value in the environment is an error of its own, told as text."""
+    """Whether lines on stderr are JSON; a wrong value in the environment is an error of its own, printed as text."""
     from qmigrate.json_log import VARIABLE
 
     return (options.log or os.environ.get(VARIABLE)) == "json"
@@ -110,7 +110,7 @@ def _print(options: Options, line: Any) -> None:
 
 
 def _closing(error: QmigrateError, options: Options) -> str | None:
-    """What is left behind, said only where it is certain: no work had begun for any collection."""
+    """What is left behind, printed only where it is certain: no work had begun for any collection."""
     if (options.shown is not None and options.shown.used) or error.facts.get("done"):
         return None
     if isinstance(error, RefusedError):

@@ -44,7 +44,7 @@ class Shown(Protocol):
         """The phase is over."""
 
     def say(self, line: str) -> None:
-        """One line that a person should read."""
+        """One line that a user should read."""
 
     def close(self) -> None:
         """Take the display away."""
@@ -134,7 +134,7 @@ class Lines:
                 self._ended(phase, summary)
 
     def say(self, line: str) -> None:
-        """One line that a person should read."""
+        """One line that a user should read."""
         with self._lock:
             self.used = True
             self._said(line)
@@ -145,7 +145,7 @@ class Lines:
             self._phase = None
 
     def beside(self) -> ports.Progress:
-        """Whole lines, each with its collection, so that those of several collections may stand between each other."""
+        """Whole lines, each with its collection, so that those of several collections may alternate."""
         return self._sharing(OfOne)
 
     def _sharing(self, kind: type[Lines]) -> Lines:
@@ -215,7 +215,7 @@ class OfOne(Lines):
     """One of several collections at a time: a line when a phase ends, and one every 30 seconds of a long one."""
 
     def _started(self, phase: _Phase) -> None:
-        """What begins is not said: it would stand lines away from its end."""
+        """What begins is not printed: it would be lines away from its end."""
 
 
 class Bars(Lines):

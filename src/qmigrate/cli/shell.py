@@ -1,4 +1,4 @@
-"""What a verb meets of the terminal: global options, settings, progress, result. It knows no verb."""
+"""What a verb meets of the terminal: global options, settings, progress, result. It depends on no verb."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Options:
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """A global option may stand before or behind the verb; the later one wins, an absent one does nothing."""
+    """A global option may be given before or after the verb; the later one wins, an absent one does nothing."""
     # An empty text was given, too: the settings refuse it.
     if (value or value == "") and parameter.name:
         setattr(ctx.ensure_object(Options), parameter.name, value)
@@ -65,7 +65,7 @@ def _keep_actor(ctx: click.Context, _parameter: click.Parameter, value: str | No
 
 
 def _keep_metadata(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
-    """Facts before the verb and behind it belong together."""
+    """Facts before the verb and after it belong together."""
     for one in value:
         name, mark, said = one.partition("=")
         if not name or not mark:
@@ -88,13 +88,13 @@ def global_options(*, hidden: bool, without: tuple[str, ...] = ()) -> Callable[[
         rest("--qdrant-url", metavar="URL", help="Qdrant server.  [QMIGRATE_QDRANT_URL]"),
         rest("--ledger-url", metavar="URL", help="SQL database of the ledger.  [QMIGRATE_LEDGER_URL]"),
         rest("--scripts", metavar="FOLDER", help="Folder of the revisions.  [QMIGRATE_SCRIPTS]"),
-        facts("--actor", metavar="NAME", callback=_keep_actor, help="Who acts, for every record.  [QMIGRATE_ACTOR]"),
+        facts("--actor", metavar="NAME", callback=_keep_actor, help="Who acts, for the records.  [QMIGRATE_ACTOR]"),
         facts(
             "--metadata",
             multiple=True,
             metavar="KEY=VALUE",
             callback=_keep_metadata,
-            help="A fact of your own, for the audit of fixes; may be repeated.",
+            help="Metadata of your own for the audit of fixes; may be repeated.",
         ),
         made("--json", is_flag=True, help="The result, or the error, as one JSON object on stdout."),
         rest("--debug", is_flag=True, help="Tracebacks."),
@@ -126,7 +126,7 @@ class Shell:
 
     @property
     def may_ask(self) -> bool:
-        """Whether somebody is there to answer, and JSON isn't all that is wanted."""
+        """Whether a user is there to answer, and more than JSON was asked for."""
         return not self.options.json and sys.stdin.isatty()
 
     def settings(self, *, stores: bool = True) -> Settings:
@@ -210,7 +210,7 @@ def with_shell(function: Callable[..., Any], without: tuple[str, ...] = ()) -> C
     """A verb's function gets a :class:`Shell` as its first argument, and takes the global options.
 
     Args:
-        without: those that the verb uses for something else; they may stand before it.
+        without: those that the verb uses for something else; they may come before it.
     """
 
     @functools.wraps(function)
@@ -247,7 +247,7 @@ def log_form(options: Options) -> str:
     """``text`` or ``json``: the option, else the environment.
 
     Raises:
-        ConfigError: the environment says something else.
+        ConfigError: the environment has something else.
     """
     return options.log or chosen_form(os.environ.get(VARIABLE))
 
@@ -259,7 +259,7 @@ def masked(record: logging.LogRecord) -> bool:
 
 
 class _Warnings(logging.Handler):
-    """Warnings of libraries where nobody asked for a log: one line each on stderr."""
+    """Warnings of libraries where no log was asked for: one line each on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it."""

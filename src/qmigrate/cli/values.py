@@ -1,7 +1,7 @@
-"""Values from the command line: JSON as JSON, and numbers and texts told apart. It opens no store.
+"""Values from the command line: JSON as JSON, and numbers distinguished from texts. It opens no store.
 
 A VALUE is a whole number (``90``), a text in double quotes (``"90"``), any JSON behind ``json:`` (``json:0.5``,
-``json:true``), and else the text as it stands (``007``, ``1e5``, ``2024-01-01``, ``/photos``).
+``json:true``), and else the text as it is (``007``, ``1e5``, ``2024-01-01``, ``/photos``).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def json_of(text: str, what: str) -> Any:
         what: for the message.
 
     Raises:
-        click.UsageError: it is not JSON; says where.
+        click.UsageError: it is not JSON; names the place.
     """
     try:
         found = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
@@ -55,7 +55,7 @@ def json_of(text: str, what: str) -> Any:
 
 
 def filter_of(text: str) -> Any:
-    """A filter: JSON, ``@FILE`` with JSON, or YAML where it says so: ``yaml:…``, ``@FILE.yaml``.
+    """A filter: JSON, ``@FILE`` with JSON, or YAML where it is marked: ``yaml:…``, ``@FILE.yaml``.
 
     Raises:
         click.UsageError: the file can't be read, or it is not what it should be.
@@ -71,7 +71,7 @@ def filter_of(text: str) -> Any:
     try:
         found = _yaml(content, what) if yaml else json_of(content, what)
     except click.UsageError as error:
-        hint = f"; YAML is read where it says so: --filter '{YAML}…', or @FILE.yaml"
+        hint = f"; for YAML: --filter '{YAML}…', or @FILE.yaml"
         plain = yaml or content.lstrip()[:1] in ("{", "[")
         raise _usage(error.message + ("" if plain else hint)) from None
     if found is None:
@@ -114,7 +114,7 @@ def parameters(texts: Iterable[str]) -> dict[str, Any]:
     """Every ``NAME=VALUE``.
 
     Raises:
-        click.UsageError: one is something else, or a name stands there twice.
+        click.UsageError: one is something else, or a name is given twice.
     """
     found: dict[str, Any] = {}
     for name, value in map(parameter, texts):
@@ -149,13 +149,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise _WrongValueError(f"the key {json.dumps(key)} stands there twice")
+            raise _WrongValueError(f"the key {json.dumps(key)} is given twice")
         found[key] = value
     return found
 
 
 def _constant(word: str) -> Any:
-    raise _WrongValueError(f"{word} is not a number of JSON")
+    raise _WrongValueError(f"{word} is not a JSON number")
 
 
 def _float(text: str) -> float:
@@ -214,7 +214,7 @@ def _of_node(node: Any) -> Any:
 
 def _key(node: Any) -> str:
     if not isinstance(node.value, str):
-        raise _WrongValueError(f"a key in line {node.start_mark.line + 1} is not a text")
+        raise _WrongValueError(f"a key in line {node.start_mark.line + 1} is not a string")
     return str(node.value)
 
 

@@ -42,7 +42,7 @@ class Adopted:
         name: the logical name.
         physical: the collection that serves it.
         generation: its number; 0 for one that qmigrate has not made.
-        revision: where it stands now.
+        revision: the one that it is at now.
         how: ``baseline`` (a revision was written from it), ``history`` (a revision fits), ``seal`` (taken over from
             another ledger), ``known`` (it was under management already, nothing was done).
         points: approximate count.
@@ -68,7 +68,7 @@ class AdoptResult:
         rows: one per collection.
         file: the baseline revision that was written, or would be.
         text: its content.
-        missing: what it can't say, one line each.
+        missing: what it can't express, one line each.
         notes: what a person should know.
         dry_run: nothing was written.
         left: what matches the glob and can't be adopted.
@@ -91,7 +91,7 @@ class AdoptResult:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """Where the collections stand, and the revision that has to be written for those that none creates."""
+    """The revisions of the collections, and the revision that has to be written for those that none creates."""
 
     verdicts: tuple[Verdict, ...]
     file: NewFile | None
@@ -115,18 +115,18 @@ def adopt(  # noqa: PLR0913  as many as the command has options
 ) -> AdoptResult:
     """Take the collections that match under management, as they are.
 
-    Each is compared with the schema that every revision has recorded for it, and stands at the newest one that
+    Each is compared with the schema that every revision has recorded for it, and is recorded at the newest one that
     fits. Those that no revision creates get one: a baseline, written from what is there; collections of equal schema
     share an operation, with the glob for the schema that most have. Then each is sealed and recorded, at generation 0
-    if qmigrate has not made it. Points, settings and names stay as they are, so nobody notices. Where a glob means
+    if qmigrate has not made it. Points, settings and names stay as they are, so no client notices. Where a glob means
     several, those that can't be adopted are named and left alone.
 
     Args:
         pattern: a logical name or glob.
         alias: for one plain collection: the name that the application will use from now on, made an alias of it.
         take_over: override the seal of another ledger, which is lost: its revision is believed if the file still has
-            the sealed checksum, and its other generations are kept without an end. They are no way back, since what
-            was written since they were left can't be told without that ledger.
+            the sealed checksum, and its other generations are kept indefinitely. They are not a way back, since what
+            was written since they were left is unknown without that ledger.
         message: of the baseline revision.
         revision_id: of the baseline revision, instead of the next number.
         dry_run: find out and show, write nothing.
@@ -134,7 +134,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
 
     Raises:
         DriftError: a collection fits no revision, although one creates it; lists the differences.
-        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not said.
+        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not given.
         RefusedError: several revisions fit, a run of the other ledger seems to be under way, or the names are unclear.
         NotFoundError: nothing matches.
     """
@@ -168,7 +168,7 @@ def stamp(
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> AdoptResult:
-    """Record that collections stand at a revision, because they do: nothing is run.
+    """Record that collections are at a revision, because they are: nothing is run.
 
     The same comparison as :func:`adopt`, with one revision. What was recorded beyond it is recorded as not applied.
 
@@ -180,7 +180,7 @@ def stamp(
     Raises:
         DriftError: a collection doesn't fit; lists the differences.
         RefusedError: no revision up to this one creates a named collection.
-        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not said.
+        ForeignLedgerError: it is sealed by another ledger, and `take_over` was not given.
     """
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         wanted = _named(opened.revisions, revision)
@@ -202,7 +202,7 @@ def _named(revisions: Revisions, revision: str) -> str:
 
 
 def _finish(opened: Session, found: Candidates, stop: Stop, lock_timeout: float | None) -> None:
-    """Go on with what an interrupted adopt or stamp has begun; an upgrade is not this verb's business."""
+    """Resume what an interrupted adopt or stamp has begun; an upgrade is not this verb's business."""
     mine = [run.job.collection for run in opened.ledger.open_runs() if run.verb in ("adopt", "stamp")]
     chosen = [name for name in mine if name in found.names]
     if chosen:
@@ -217,7 +217,7 @@ def _created(opened: Session, wanted: str) -> tuple[str, ...]:
     found = tuple(name for name, state in world.collections.items() if state.live is not None)
     if not found:
         raise RefusedError(
-            f"no collection is there that a revision up to {wanted} creates",
+            f"none of the collections that revisions up to {wanted} create exists",
             hint="qmigrate status shows what is there; name a collection with --only",
         )
     return found
@@ -244,13 +244,13 @@ def _look(
 def _judged(
     opened: Session, world: World, found: Candidates, choice: Choice, *, alone: bool
 ) -> tuple[tuple[Verdict, ...], tuple[Left, ...]]:
-    """Where each stands, and those that can't be adopted.
+    """The revision of each, and those that can't be adopted.
 
     Args:
         alone: the first of those stops all.
 
     Raises:
-        QmigrateError: what :func:`adopt` says, where it is alone, or where none is left to adopt.
+        QmigrateError: that of :func:`adopt`, where it is alone, or where none is left to adopt.
     """
     verdicts: list[Verdict] = []
     left: list[Left] = []
@@ -282,7 +282,7 @@ def _source(
     Args:
         matching: how many collections the pattern means, those among them that are adopted already or can't be.
         new: those that the revision is written for.
-        pattern: as it was said.
+        pattern: as it was given.
         leaving: names that are under management and get another one.
     """
     able = opened.store.capabilities
@@ -312,13 +312,13 @@ def _odd_notes(pattern: str, groups: Sequence[Sequence[Target]], usual: Sequence
         return ()
     listed = ", ".join(odd[:8]) + (f" and {len(odd) - 8:,} more" if len(odd) > 8 else "")
     if usual is None:
-        return (f"no schema is that of most: the revision names each of {listed}, and {pattern} stands for none",)
+        return (f"no schema is the most common: the revision names each of {listed}, and {pattern} stands for none",)
     many = counted(len(usual), "collection")
-    return (f"in the revision {pattern} stands for {many} of one schema; by name, for it has another: {listed}",)
+    return (f"in the revision {pattern} stands for {many} of one schema; by name, with another schema: {listed}",)
 
 
 def _write_baseline(opened: Session, finding: _Finding, choice: Choice) -> Choice:
-    """Write the revision; from here on it is history like any other, and the same command goes on after a crash."""
+    """Write the revision; from here on it is history like any other, and the same command resumes after a crash."""
     if finding.file is None:
         return choice
     made = write_new(finding.file)
@@ -331,7 +331,7 @@ def _take_back(opened: Session, finding: _Finding, found: Candidates) -> None:
     """Remove the revision again where nothing of it was recorded: denied, or another process works there."""
     if finding.file is None:
         return
-    # Where the ledger can't tell, the file stays: without it an interrupted run could not go on.
+    # Where the ledger doesn't show it, the file stays: without it an interrupted run could not resume.
     with suppress(QmigrateError):
         begun = {run.job.collection for run in opened.ledger.open_runs()} & set(found.names)
         if not begun and finding.file.id not in opened.ledger.applied_checksums():
@@ -385,8 +385,8 @@ def _notes_of_before(target: Target) -> list[str]:
         return []
     was = row.physical if row.physical != target.live.physical else f"{row.physical}, with the seal that it lacks now"
     now = f"about {target.live.points:,} points are adopted now"
-    said = f"{target.name} was {was}: another client has moved or made it again, and {now}"
-    return [f"{said}. What is kept of before stays until qmigrate gc --now"]
+    said = f"{target.name} was {was}: another client has moved or recreated it, and {now}"
+    return [f"{said}. Earlier generations stay until qmigrate gc --now"]
 
 
 def _notes(verdict: Verdict) -> list[str]:
@@ -401,5 +401,5 @@ def _notes(verdict: Verdict) -> list[str]:
     for one in target.beside:
         owner = (one.seal or {}).get("ledger")
         if verdict.overrides is None or owner != verdict.overrides.get("ledger"):
-            notes.append(f"{one.physical} looks like a generation of {target.name}, but isn't known: it is left alone")
+            notes.append(f"{one.physical} looks like a generation of {target.name}, but is not recorded: left alone")
     return notes if verdict.how != "known" else []

@@ -1,4 +1,4 @@
-"""Which collections adopt and stamp are about: names, what serves them, what lies beside. It only reads."""
+"""Which collections adopt and stamp are about: names, what serves them, what lies next to them. It only reads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Left:
 
     @classmethod
     def of(cls, name: str, error: QmigrateError) -> Left:
-        """What an error says of one collection."""
+        """The error of one collection."""
         return cls(name, error.message, error.hint, error.exit_code)
 
 
@@ -45,7 +45,7 @@ class Candidates:
 
     Attributes:
         chosen: logical names to adopt.
-        every: all logical names that the ledger or Qdrant know.
+        every: all logical names that the ledger or Qdrant have.
         alias: the new logical name of the only chosen one, or None.
         notes: what a person should know of the choice.
         left: what matches and is left alone.
@@ -64,7 +64,7 @@ class Candidates:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What has to be looked at."""
+        """What has to be inspected."""
         return (*self.chosen, *((self.alias,) if self.alias else ()))
 
     def leaving(self, world: World) -> list[CollectionState]:
@@ -130,7 +130,7 @@ def find(opened: Session, pattern: str, alias: str | None, *, take_over: bool = 
 def _without_foreign(
     world: World, present: list[CollectionState], *, take_over: bool
 ) -> tuple[list[CollectionState], list[Left]]:
-    """The collections that a glob means, and what to know of those that another application has under management.
+    """The collections that a glob means, and what to report of those that another application has under management.
 
     Raises:
         RefusedError: a take-over would meet the collections of several ledgers.
@@ -148,7 +148,7 @@ def _without_foreign(
         )
     own = [state for state in present if not world.is_foreign(state.name)]
     if take_over or not own:
-        # Nothing else is meant: each says whose it is.
+        # Nothing else is meant: each names its owner.
         return present, []
     theirs = "it is under management of another ledger"
     return own, [
@@ -217,7 +217,7 @@ def _check_alias(state: CollectionState, new: CollectionState) -> None:
 
 
 def _beside(opened: Session, state: CollectionState) -> tuple[LiveCollection, ...]:
-    """Generations of the name that don't serve and that the ledger doesn't know, by their names."""
+    """Generations of the name that don't serve and that the ledger doesn't have, by their names."""
     known = {row.physical for row in state.generations if row.state != "gone"}
     names = []
     for name in opened.store.physical_names():

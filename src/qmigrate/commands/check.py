@@ -29,7 +29,7 @@ from qmigrate.settings import Settings
 
 #: Exit codes: drift wins over what is pending.
 DRIFT, PENDING = 4, 3
-#: How often a collection is looked at again that somebody changed meanwhile.
+#: How often a collection is checked again that another client changed meanwhile.
 MOST_LOOKS = 5
 
 
@@ -56,7 +56,7 @@ class Checked:
     Attributes:
         qdrant: where, and which version.
         ledger: where, without secrets.
-        collections: every one that was looked at.
+        collections: every one that was checked.
         files: findings about revision files.
         drift: how many findings are drift.
         pending: how many are unfinished work.
@@ -103,7 +103,7 @@ def check(
 
 
 def _stood_still(opened: Session, world: World, names: list[str]) -> bool:
-    """SQL and Qdrant are not read at one instant: what a deployment has changed in between is no drift."""
+    """SQL and Qdrant are not read at one instant: what a deployment has changed in between is not drift."""
     later = observe(opened.ledger, opened.store, only=names).collections
     return all(later[name].basis() == world.collections[name].basis() for name in names)
 

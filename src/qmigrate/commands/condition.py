@@ -15,7 +15,7 @@ from qmigrate.observe import check_ownership
 
 
 def condition(world: World, state: CollectionState, missing: tuple[str, ...]) -> tuple[str, str, str | None]:
-    """State, what to know about it, and the next command."""
+    """State, what to report about it, and the next command."""
     run = state.open_run
     if run is not None:
         if run.leased:
@@ -54,7 +54,7 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
         return "drift", f"{gone}, a way back, is gone{more}", f"qmigrate repair --vanished {quote(gone)}"
     if state.lost:
         ways = f"qmigrate rollback base --only {quote(state.name)}, then qmigrate upgrade"
-        return "gone", f"nothing has the name: its loss is recorded; {ways}, makes it again", None
+        return "gone", f"nothing has the name: its loss is recorded; {ways}, recreates it", None
     parent = state.parent()
     back = ""
     if parent is not None:
@@ -92,13 +92,13 @@ def _was_collected(state: CollectionState) -> bool:
 
 
 def drifted(world: World, state: CollectionState) -> str | None:
-    """The first field that is live with another value than recorded, in words; `check` knows the rest."""
+    """The first field that is live with another value than recorded, in words; `check` has the rest."""
     if state.declared is None or state.live is None:
         return None
     local = world.capabilities.local
     recorded = state.declared if local else effective(state, world.capabilities.version) or state.declared
     found = differences(recorded, state.live.schema, local=local)
-    # A further alias is somebody's, and moves along.
+    # A further alias is an application's, and moves along.
     counted = [one for one in found if one.kind != "alias.drop"]
     if not counted:
         return None
@@ -114,7 +114,7 @@ def percent(run: OpenRun | None) -> float | None:
 
 
 def eta(run: OpenRun | None) -> float | None:
-    """Seconds left at the average speed so far; None while nothing can be said."""
+    """Seconds left at the average speed so far; None while it is unknown."""
     if run is None or not run.leased or not run.total_points or not run.done_points:
         return None
     elapsed = (datetime.now(UTC) - run.started_at).total_seconds()

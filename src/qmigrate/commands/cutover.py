@@ -1,4 +1,4 @@
-"""cutover: let on what is built, proven and held. It plans nothing: it goes on with stored jobs."""
+"""cutover: go live with what is built, proven and held. It plans nothing: it resumes stored jobs."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def cutover(
     Args:
         names: logical names or globs.
         every: everything that is held.
-        dry_run: only say what would be cut over.
-        keep_going: when one fails, go on with the others, and raise at the end.
+        dry_run: only report what would be cut over.
+        keep_going: when one fails, continue with the others, and raise at the end.
         parallel: collections at a time; None for as many as suit the server.
 
     Raises:
@@ -91,13 +91,13 @@ def cutover(
 
 
 def _choose(opened: Session, patterns: tuple[str, ...], *, every: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which collections are cut over, and what to say of those that are not."""
+    """Which collections are cut over, and what to report of those that are not."""
     runs = {run.job.collection: run for run in opened.ledger.open_runs()}
     ready = [name for name, run in sorted(runs.items()) if _is_ready(run)]
     if every == bool(patterns):
         waiting = ", ".join(ready) or "nothing"
         raise UsageError(
-            "say which collections to cut over: names or globs, or all of them", hint=f"held now: {waiting}; or --all"
+            "name the collections to cut over: names or globs, or all of them", hint=f"held now: {waiting}; or --all"
         )
     if every:
         return tuple(ready), ()
@@ -129,9 +129,9 @@ def _not_held(name: str, run: OpenRun | None) -> str:
     """
     if run is not None:
         last = run.records[-1].phase if run.records else "preflight"
-        where = f"is under way on {run.host}" if run.leased else f"stopped in {last}"
+        where = f"is running on {run.host}" if run.leased else f"stopped in {last}"
         raise RefusedError(
             f"{name} is not built and proven yet: its {run.verb} {where}",
-            hint="qmigrate status shows it" if run.leased else "qmigrate upgrade goes on with it",
+            hint="qmigrate status shows it" if run.leased else "qmigrate upgrade resumes it",
         )
     return f"{name} is not held: nothing to do for it"

@@ -1,4 +1,4 @@
-"""Drift accepted into a new revision, or taken back on the live collection. What drift is, ``drift`` says."""
+"""Drift accepted into a new revision, or undone on the live collection. What drift is, ``drift`` decides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qmigrate.planner.forward import pending
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 
-#: What a revision of accepted drift says of itself when nobody says it better.
+#: The message of a revision of accepted drift when no other is given.
 MESSAGE = "what was changed by hand"
 
 
@@ -37,7 +37,7 @@ class DriftRevision:
         down: ids of the revisions it follows.
         message: first line of its docstring.
         collections: whose drift it accepts.
-        missing: what a revision can't say, one line each; it stands in the file as a comment.
+        missing: what a revision can't express, one line each; it is in the file as a comment.
     """
 
     path: Path
@@ -60,7 +60,7 @@ def from_drift(
     `upgrade` then finds that it is true already: the revision is recorded, and no point and no setting is touched.
 
     Args:
-        message: what it says of itself.
+        message: of the revision.
         only: restrict to these logical names.
         revision_id: instead of the next number.
 
@@ -127,7 +127,7 @@ def restore(
     Args:
         name: the logical name.
         dry_run: plan only.
-        agreed: called with the plan before anything is written; raises where nobody agrees.
+        agreed: called with the plan before anything is written; raises where there is no consent.
 
     Raises:
         RefusedError: nothing of it can be restored in place, or more was changed after the plan was shown.

@@ -68,7 +68,7 @@ def figures(found: Found) -> str:
 
 def _counted(opened: Session, world: World, item: CollectionPlan) -> CollectionPlan:
     edits = [step for step in item.job.steps if isinstance(step, EditPoints)]
-    # Nobody can say what the user's code would do but by calling it.
+    # What the user's code would do is only known by calling it.
     steps = [step for step in edits if not isinstance(step, RunCode)]
     if not steps:
         return item

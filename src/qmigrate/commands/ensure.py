@@ -37,7 +37,7 @@ class Ensured:
     Attributes:
         name: the logical name.
         physical: the collection that serves it.
-        revision: where it stands.
+        revision: the one that it is at.
         created: whether this call made it.
     """
 
@@ -60,14 +60,14 @@ def ensure(
             through it. All of it waits: an event loop calls it as ``await asyncio.to_thread(ensure, client, name)``.
         name: the logical name; a revision must create it, by this name or by a glob.
         settings: those of qmigrate; by default read from `config`.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+        config: the settings file; by default ``qmigrate.yaml``, or the file that ``QMIGRATE_CONFIG`` names.
 
     Raises:
         UsageError: `client` is not a client, or no collection can have this name.
-        ConfigError: the client looks at another Qdrant than the settings.
+        ConfigError: the client uses another Qdrant than the settings.
         RevisionError: no revision creates it, or one has dropped it.
         RefusedError: it is there, but not under management.
-        RepairNeededError: the name was moved behind the ledger's back, or what serves was deleted and made again.
+        RepairNeededError: the name was moved behind the ledger's back, or what serves was deleted and recreated.
         ForeignLedgerError: another ledger has it under management.
     """
     with ExitStack() as stack:
@@ -91,7 +91,7 @@ def _made_sure(borrowed: Borrowed, name: str, known: Settings) -> Ensured:
     after = _known(known, name)
     if not borrowed.sees(name, patience=PATIENCE) or not (after is None or after.is_sealed(borrowed.seal(name))):
         raise ConfigError(
-            f"{name} is there, but the client doesn't see it: it looks at another Qdrant than qmigrate.yaml names",
+            f"{name} is there, but the client doesn't see it: it uses another Qdrant than qmigrate.yaml names",
             hint="name the same Qdrant in both",
         )
     return made
@@ -111,7 +111,7 @@ class _Known:
     settled: bool
 
     def is_sealed(self, seal: JsonObject | None) -> bool:
-        """Whether what a client sees under the name is that, as far as it can be told."""
+        """Whether what a client sees under the name is that, as far as it is known."""
         if seal is None:
             return True
         ours = (seal.get("ledger"), seal.get("collection")) == (self.ledger, self.ensured.name)
@@ -169,8 +169,8 @@ def _not_made(world: World, name: str) -> RevisionError:
     state = world.collections[name]
     if state.lost:
         return RevisionError(
-            f"nothing has the name {name} since its loss was recorded, and it counts as made",
-            hint=f"qmigrate rollback base --only {quote(name)}, then it is made again, without a point; or restore it: "
+            f"nothing has the name {name} since its loss was recorded, and it counts as created",
+            hint=f"qmigrate rollback base --only {quote(name)}, then it is recreated without points; or restore it: "
             f"qmigrate snapshot list {quote(name)}",
         )
     return RevisionError(

@@ -17,7 +17,7 @@ from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
 from qmigrate.settings import Settings
 
-#: What becomes of server-side snapshots that may hold the points: told, or replaced by one that doesn't.
+#: What becomes of server-side snapshots that may hold the points: listed, or replaced by one that doesn't.
 SNAPSHOTS = ("list", "replace")
 
 
@@ -29,7 +29,7 @@ def review(settings: Settings, operation: DeletePoints, *, tenant: str | int | N
 
     Raises:
         PlanError: it can't be done there.
-        RefusedError: an old generation's ids can't be told from today's.
+        RefusedError: an old generation's ids can't be derived from today's.
     """
     operation = within(settings, operation, tenant)
     with session(settings, writes=False) as opened:
@@ -52,7 +52,7 @@ def erase(  # noqa: PLR0913  the options of the verb
     """Delete points from every generation and from everything that was kept of them, for good.
 
     The ids are recorded before the first point goes, so that no restore, rollback or undo brings one back.
-    Interrupted runs of the collection are finished first; one that is held for its cut-over goes on being held.
+    Interrupted runs of the collection are finished first; one that is held for its cut-over stays held.
 
     Args:
         operation: which points, and why.
@@ -64,7 +64,7 @@ def erase(  # noqa: PLR0913  the options of the verb
 
     Raises:
         RefusedError: more would go than `expect` or the cap allow; nothing was erased.
-        VerificationError: a point was still there when every place was looked at again.
+        VerificationError: a point was still there when every place was checked again.
     """
     if snapshots not in SNAPSHOTS:
         raise PlanError(f"snapshots must be one of {', '.join(SNAPSHOTS)}, not {snapshots!r}")

@@ -17,7 +17,7 @@ class ErasedPlace:
         name: ``live``, ``generations`` (all others), ``exports``, ``journals``, ``samples``, ``quarantine``,
             ``archives``.
         found: points that were there.
-        left: points that were still there when it was looked at again.
+        left: points that were still there when it was checked again.
     """
 
     name: str
@@ -31,7 +31,7 @@ class HoldingSnapshot:
 
     Attributes:
         collection: the generation that it is of.
-        created_at: as the server tells it, ISO 8601; None where it doesn't.
+        created_at: as the server reports it, ISO 8601; None where it doesn't.
         deleted: it was replaced by a newer one.
         command: what deletes it.
     """
@@ -50,7 +50,7 @@ class Erasure:
     Attributes:
         ids: how many ids no old copy brings back any more.
         places: where points were, and that none is left.
-        written_again: points that somebody has written again while it ran; they stay.
+        written_again: points that another client has written again while it ran; they stay.
         snapshots: that may hold the points.
         made: name of the snapshot without them that took the place of these, or None.
         beyond: files that may hold them and could not be changed, each with what to do.
@@ -65,7 +65,7 @@ class Erasure:
 
 
 def erased_of(facts: Mapping[str, Mapping[str, Any]], target: str | None) -> Erasure | None:
-    """The result of one step, from what its phases have learned; None where it was no erasure, or had nothing to do.
+    """The result of one step, from what its phases learned; None where it was not an erasure, or had nothing to do.
 
     Args:
         facts: phase -> what it has learned.
@@ -94,5 +94,5 @@ def erased_of(facts: Mapping[str, Mapping[str, Any]], target: str | None) -> Era
 
 def _unseen(copies: Mapping[str, Any]) -> tuple[str, ...]:
     said = copies.get("unseen")
-    told = f"snapshots could not be listed ({said}): look with a key that may: qmigrate snapshot list"
+    told = f"snapshots could not be listed ({said}): list them with a key that may: qmigrate snapshot list"
     return (told,) if said else ()

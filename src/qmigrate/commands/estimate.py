@@ -74,7 +74,7 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
         raise PendingError(
             f"the upgrade is expected to take {_took(total)}, longer than the {_took(limit)} of --max-estimate; "
             f"{_took(found[longest])} of it for {longest}",
-            hint="nothing was begun; where it may take that long, run qmigrate upgrade without --max-estimate, or "
+            hint="nothing was started; where it may take that long, run qmigrate upgrade without --max-estimate, or "
             f"allow an entrypoint more: QMIGRATE_MAX_ESTIMATE={_allowing(total)}",
             facts={"seconds": round(total, 1), "limit": limit, "collections": found},
         )
@@ -120,7 +120,7 @@ def _measured(opened: Session, collection: str, physical: str, filling: Embed) -
         ids = opened.store.sample_ids(physical, _WARM_UP + _MEASURED_POINTS)
         points = opened.store.fetch(physical, ids, vectors=False)
         found = [embed_input(filling, records.payload_of(point)) for point in points]
-        # What can't be told without the run is left to it: it names the point.
+        # What is unknown without the run is left to it: it names the point.
         items = [item for item in found if item is not None and not isinstance(item, Failure)]
         if len(items) <= _WARM_UP:
             return 0.0

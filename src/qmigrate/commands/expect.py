@@ -81,7 +81,7 @@ def expect(
         client: the application's own ``QdrantClient`` or ``AsyncQdrantClient``; needed in local mode where it has the
             folder open.
         settings: those of qmigrate; by default read from `config`.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+        config: the settings file; by default ``qmigrate.yaml``, or the file that ``QMIGRATE_CONFIG`` names.
 
     Raises:
         NotFoundError: there is no such collection.
@@ -117,7 +117,7 @@ def judge(world: World, wanted: Expectation, fingerprint: Callable[[str], Finger
         fingerprint: of the configured embedder of a name.
 
     Raises:
-        QmigrateError: as :func:`expect` says.
+        QmigrateError: as in :func:`expect`.
     """
     state = world.collections[wanted.collection]
     check_ownership(world, state.name)
@@ -176,7 +176,7 @@ def _field(params: Any, key: str) -> Any:
 
 
 def _live(world: World, state: CollectionState) -> None:
-    """What a search needs must be live as it is recorded: what nobody tunes, but somebody may have taken away."""
+    """What a search needs must be live as it is recorded: what is never tuned, but may have been removed."""
     if state.declared is None or state.live is None:
         return
     for found in differences(state.declared, state.live.schema, local=world.capabilities.local):

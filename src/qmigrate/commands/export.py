@@ -21,7 +21,7 @@ from qmigrate.steps.erasing.selection import ERASURE
 from qmigrate.steps.fixes.journal import journal_name, windows
 from qmigrate.store import records
 
-#: Where the points of a fix stand: in a file, or only what was written down before the first change.
+#: Where the points of a fix are: in a file, or only what was written down before the first change.
 FILE, LEDGER = "file", "ledger"
 
 
@@ -67,7 +67,7 @@ def show(settings: Settings, what: str | Path | int, *, ids: bool = False, vecto
     Raises:
         UnknownNameError: there is no such file, or no such fix.
         RefusedError: the fix has kept nothing that could be shown.
-        ArchiveError: the file is damaged; what came before the damage is whole.
+        ArchiveError: the file is damaged; what came before the damage is complete.
     """
     if isinstance(what, int):
         with opened_ledger(settings) as ledger:

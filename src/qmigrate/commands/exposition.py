@@ -24,7 +24,7 @@ Sample = tuple[Sequence[str], float | None]
 
 
 class _Measured:
-    """One measurement, as the library wants to collect it."""
+    """One measurement, as the library expects to collect it."""
 
     def __init__(self, result: Metrics) -> None:
         self._result = result
@@ -50,7 +50,7 @@ class _Measured:
         )
         yield from _gauge(
             "qmigrate_last_migration_timestamp_seconds",
-            "When a revision of the collection was last applied or taken back.",
+            "When a revision of the collection was last applied or rolled back.",
             ["collection"],
             [([name], at.timestamp()) for name, at in sorted((result.migrated or {}).items())],
         )
@@ -150,7 +150,7 @@ def exposition(result: Metrics) -> str:
 
 
 def write(result: Metrics, path: Path) -> None:
-    """The same in a file that others may read, whole or not at all.
+    """The same in a file that others may read, complete or not at all.
 
     Raises:
         UsageError: its folder is not there: one that only its owner may enter would be of no use.

@@ -1,4 +1,4 @@
-"""Each collection fails by itself: what failed is kept, and the others go on where that is wanted. It mends nothing."""
+"""Each collection fails by itself: what failed is kept, and the others continue if asked for. It repairs nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qmigrate.ports import Progress
 
 #: Errors of planning that are about one collection.
 _OWN = (PlanError, RefusedError, RepairNeededError, DriftError)
-#: How a hint begins that says what was done before.
+#: How a hint begins that names what was done before.
 _DONE = "done before that, and stays done: "
 
 
@@ -30,7 +30,7 @@ class MovedError(Exception):
 
 @contextmanager
 def telling(done: Sequence[str]) -> Iterator[None]:
-    """An error that ends the block tells what was done before it: of these collections the work is not taken back.
+    """An error that ends the block names what was done before it: of these collections the work is not undone.
 
     Args:
         done: logical names, filled while the block runs.
@@ -51,8 +51,8 @@ class Failures:
     """Collections that failed. Without `keep_going` the first failure is raised at once.
 
     Args:
-        progress: told of each failure as it happens.
-        keep_going: whether the other collections go on.
+        progress: gets each failure as it happens.
+        keep_going: whether the other collections continue.
     """
 
     def __init__(self, progress: Progress, *, keep_going: bool = False) -> None:
@@ -72,7 +72,7 @@ class Failures:
                 raise
             known = error if isinstance(error, QmigrateError) else None
             self.found[name] = known or QmigrateError(f"unexpected {type(error).__name__}: {error}")
-            self._progress.say(f"{name} failed: {self.found[name].message}. Going on with the others.")
+            self._progress.say(f"{name} failed: {self.found[name].message}. Continuing with the others.")
 
     def raise_any(self, result: object) -> None:
         """Raise one error for everything that failed.
@@ -93,7 +93,7 @@ def plan_each(
     only: Iterable[str] | None,
     failures: Failures,
 ) -> Plan:
-    """One plan for all; where one collection prevents it and the others are to go on, a plan of those that can.
+    """One plan for all; where one collection prevents it and the others are to continue, a plan of those that can.
 
     Args:
         make: plans the collections of these names; None means all.

@@ -1,4 +1,4 @@
-"""Values that a filter asks for, beside those that the payloads hold: text or number, and where they differ. It reads.
+"""Values that a filter asks for, next to those in the payloads: text or number, and where they differ. It reads.
 
 A filter compares types, too: the number 90 is equal to no text ``"90"``, and under ``must_not`` that means every point.
 """
@@ -16,7 +16,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Store
 from qmigrate.store import records
 
-#: Points whose payloads are looked at.
+#: Points whose payloads are read.
 _LOOKED_AT = 1000
 #: Values of a list that a line names.
 _NAMED = 3
@@ -40,7 +40,7 @@ def asked(edit: JsonObject) -> tuple[str, ...]:
 
 
 def misfits(store: Store, address: str, edit: JsonObject) -> tuple[str, ...]:
-    """Fields that hold other types than an edit compares them with, a line each; nothing where that can't be told.
+    """Fields that hold other types than an edit compares them with, a line each; nothing where that is unknown.
 
     Args:
         store: where the points are.
@@ -57,7 +57,7 @@ def misfits(store: Store, address: str, edit: JsonObject) -> tuple[str, ...]:
     try:
         seen, points = _seen(store, address, list(wanted))
     except QmigrateError:
-        # The deletion itself says what is wrong.
+        # The deletion itself reports what is wrong.
         return ()
     return tuple(line for key, kinds in wanted.items() for line in _misfits(key, kinds, seen[key], points))
 
@@ -66,7 +66,7 @@ def _misfits(key: str, kinds: Mapping[str, list[Any]], seen: Mapping[str, int], 
     if not points:
         return
     if not seen:
-        yield f"`{key}` is in none of the {points:,} points that were looked at"
+        yield f"`{key}` is in none of the {points:,} points that were checked"
         return
     held = " and ".join(_PLURAL[kind] for kind in sorted(seen))
     for kind, values in kinds.items():
@@ -85,7 +85,7 @@ def _hint(value: Any, seen: Mapping[str, int]) -> str:
 
 
 def _seen(store: Store, address: str, keys: list[str]) -> tuple[dict[str, dict[str, int]], int]:
-    """Field -> kinds of its values, and how many points were looked at."""
+    """Field -> kinds of its values, and how many points were read."""
     seen: dict[str, dict[str, int]] = {key: {} for key in keys}
     for page in store.scan(address, page=_LOOKED_AT, payload=keys, vectors=False):
         for stored in page:

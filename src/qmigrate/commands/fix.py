@@ -1,4 +1,4 @@
-"""fix: data fixes that nobody has written into a revision, and taking one back. What is done the steps decide."""
+"""fix: data fixes outside of revisions, and undoing one. What is done the steps decide."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Narrow:
         ids: only these points.
         since: only rows whose `column` is at or after this moment.
         column: a time, of the query.
-        sample: so many points at random; only to look.
+        sample: this many points at random; only to check.
         missing_to: a file that gets the ids of rows without a point, one per line; as JSON values where its name ends
             with ``.jsonl``.
-        missing_table: a table beside these rows that gets them, with the collection and the time; each once.
+        missing_table: a table next to these rows that gets them, with the collection and the time; each once.
         ids_to: a file that gets the ids of the points that would change, or have changed, as JSON Lines.
     """
 
@@ -70,18 +70,18 @@ class Narrow:
         """The operation's edit, narrowed.
 
         Raises:
-            PlanError: it is no data fix, or this can't be narrowed so.
+            PlanError: it is not a data fix, or this can't be narrowed so.
         """
         edit = dict(operation.edit() or {})
         if (self.since is None) != (self.column is None):
             raise operation.error("since needs a moment and the column that it is compared with")
         if sum(part is not None for part in (self.ids, self.since, self.sample)) > 1:
-            raise operation.error("it is narrowed to ids, to what changed since, or to a sample: one of them")
+            raise operation.error("narrow it to ids, to what changed since, or to a sample: only one of them")
         if self.since is not None and self.since.tzinfo is None:
             raise operation.error(f"since has no time zone: {self.since}")
         since = None if self.since is None else _utc(operation, self.since)
         if self.sample is not None and self.sample < 1:
-            raise operation.error(f"a sample of {self.sample} says nothing")
+            raise operation.error(f"expected a sample of at least 1 point, got {self.sample}")
         parts: dict[str, Any] = {
             "ids": None if self.ids is None else [_checked(operation, one) for one in self.ids],
             "since": None if since is None else [self.column, since.isoformat()],
@@ -121,7 +121,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error that comes where somebody wants what was only looked at."""
+    """An error that comes where what was only checked is to be done."""
 
     message: str
     hint: str | None
@@ -135,7 +135,7 @@ class Refusal:
     def error(self) -> QmigrateError:
         """The error again."""
         kind = ForeignLedgerError if self.exit_code == ForeignLedgerError.exit_code else RefusedError
-        return kind(self.message, hint=f"{self.hint}. --check and --dry-run look at it")
+        return kind(self.message, hint=f"{self.hint}. --check and --dry-run show it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,9 @@ class Review:
 
     Attributes:
         previews: per collection.
-        notes: what a person should know: which collections a glob means, what the values don't fit, and what was looked
-            at where it met no point.
-        unmanaged: collections that are not under management: they can be looked at, and not changed.
+        notes: what a user should know: which collections a glob means, what the values don't fit, and what was checked
+            where it met no point.
+        unmanaged: collections that are not under management: they can be checked, and not changed.
         refusal: why the first of them is not changed.
     """
 
@@ -193,7 +193,7 @@ def review(
         DatabaseError: the application's database can't be reached.
     """
     if tenant is not None or not isinstance(operation, DeleteOrphans):
-        # Who only looks for orphans may look at those of all.
+        # A check for orphans may be of all.
         (operation,) = bounded(settings, (operation,), tenant)
     edit = (narrow or Narrow()).of(operation)
     with session(settings, writes=False, looking=True, partial=True) as opened:
@@ -229,15 +229,15 @@ def fix(  # noqa: PLR0913  the options of the verb
         narrow: only a part of what they are about.
         expect: points that may change of each collection, exactly; None leaves it to the cap. With 0 a sync may also
             compare nothing.
-        most: collection -> up to how many points of it somebody has seen and agreed to; of others none. None where
-            nobody was asked.
+        most: collection -> up to how many points of it were shown and agreed to; of others none. None where
+            no user was asked.
         max_rate: most points per second; None for no limit.
-        wait: for the second look at orphans, without the lease; else the first one is kept for a later call.
+        wait: for the second look for orphans, without the lease; else the first one is kept for a later call.
         tenant: whose points deletions are about, where ``fixes.tenants`` names a field; ``*`` for those of all, also
             where the caller has asked already.
 
     Raises:
-        UsageError: whose points are meant is not said.
+        UsageError: no tenant is named.
         RefusedError: more would change than the cap or `expect` allow, or a sync compares nothing; nothing was changed.
         PointsNotFoundError: points that were named are not there.
         VerificationError: what was written could not be read back.
@@ -245,12 +245,12 @@ def fix(  # noqa: PLR0913  the options of the verb
     pace = paced(max_rate)
     chosen, operations = narrow or Narrow(), bounded(settings, operations, tenant)
     if chosen.sample is not None:
-        raise PlanError("a sample is only looked at; what is mended is all of it")
+        raise PlanError("a sample can only be checked; a fix is always of all points")
     given = {"expect": expect, "most": None if most is None else dict(most)}
     more = {name: value for name, value in given.items() if value is not None} | pace
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
     with session(settings, writes=True, progress=progress) as opened:
-        # Told by what was there before: of the first plan, since the next one may find it changed.
+        # Derived from what was there before: of the first plan, since the next one may find it changed.
         notes: list[tuple[str, ...]] = []
 
         def make(world: World) -> Plan:
@@ -306,12 +306,12 @@ def check_there(
 
 
 def check_compared(edit: JsonObject, counts: Sequence[Mapping[str, int]], expect: int | None) -> None:
-    """See that a sync of all points has compared one: that nothing differs says nothing else.
+    """See that a sync of all points has compared one: that nothing differs means nothing otherwise.
 
     Args:
         edit: of the fix.
         counts: what was found of each collection.
-        expect: 0 says that it may be so.
+        expect: 0 accepts that.
 
     Raises:
         RefusedError: there are points, and none has a row; nothing was changed.
@@ -325,7 +325,7 @@ def check_compared(edit: JsonObject, counts: Sequence[Mapping[str, int]], expect
     raise RefusedError(
         f"the query on {edit['database']} {returned}: none of {points:,} points was compared, and nothing was changed",
         hint="is it the right database, and is the key the point's id? --since asks for what has changed, and "
-        "--expect 0 says that nothing need be there",
+        "--expect 0 accepts that there are none",
         facts={"rows": rows, "points": points},
     )
 
@@ -353,7 +353,7 @@ def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Rev
 
     Raises:
         NotFoundError: there is no such fix.
-        RefusedError: it is too long ago, or was taken back already.
+        RefusedError: it is too long ago, or was undone already.
     """
     with session(settings, writes=False) as opened:
         row = fixed(opened, log)
@@ -373,7 +373,7 @@ def undo(
     """Give points back what a fix has taken from them; what was changed since stays, unless `overwrite`.
 
     Args:
-        max_rate: most points per second; None for no limit. A reset is taken back at once.
+        max_rate: most points per second; None for no limit. A reset is undone at once.
 
     Raises:
         As :func:`undo_review`.
@@ -408,7 +408,7 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
         name = item.job.collection
         world = observe(opened.ledger, opened.store, only=[name])
         if world.collections[name].managed:
-            # What is only looked at may be anybody's.
+            # What is only checked may belong to any ledger.
             check_ownership(world, name)
         steps = [step for step in item.job.steps if isinstance(step, EditPoints)]
         for step, what in zip(steps, item.lines[: len(steps)], strict=True):
@@ -434,10 +434,10 @@ def preview_of(opened: Session, name: str, what: str, seen: Found, edit: JsonObj
 
 
 def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:
-    """What comes back when a reset is taken back: whole, so that no point of it is looked at.
+    """What comes back when a reset is undone: complete, so that no point of it is checked.
 
     Raises:
-        RefusedError: points were written since, and nobody has said that they may be left behind.
+        RefusedError: points were written since, and they may not be left behind without `overwrite`.
     """
     name = item.job.collection
     since = opened.store.count(name)
@@ -455,7 +455,7 @@ def _utc(operation: Operation, moment: datetime) -> datetime:
     """A moment in UTC.
 
     Raises:
-        PlanError: there it is before the first year, or behind the last.
+        PlanError: there it is before the first year, or after the last.
     """
     try:
         return moment.astimezone(UTC)

@@ -30,12 +30,12 @@ class Done:
     Attributes:
         log: its id in the audit, for ``fix undo``; None where nothing was to be changed.
         changed: points that were changed.
-        changed_meanwhile: points that were let be, since somebody changed them or their row while it ran.
-        gone: points that were deleted meanwhile.
+        changed_meanwhile: points that were skipped, since another client changed them or their row while it ran.
+        gone: points that were deleted since the preview.
         verified: points that were read back as they should be.
         counts: what was found, in figures.
         erasure: what else it has done, where it was one.
-        undo: whether anything was kept to take it back by.
+        undo: whether anything was kept to undo it by.
     """
 
     collection: str
@@ -57,7 +57,7 @@ class FixResult:
     Attributes:
         done: one entry per step, in the order of execution.
         resumed: interrupted runs that were finished first.
-        looked: collections that were only looked at, for the first time: the same command goes on when they are due.
+        looked: collections that were only checked, for the first time: the same command continues when they are due.
         notes: fields that held other types than they were compared with.
     """
 
@@ -112,7 +112,7 @@ def run_fix(
         }
         unfinished = {run.job.collection: run.job for run in opened.ledger.open_runs()}
         resumed, finished = finish_open_runs(opened, stop=stop, only=wanted, lock_timeout=lock_timeout)
-        # What was just finished is in the audit: that its repetition finds nothing more is no news.
+        # What was just finished is in the audit: that its repetition finds nothing more is expected.
         repeated = frozenset(one.collection for one in resumed if _repeats(planned, unfinished.get(one.collection)))
         done = [one for outcome in finished for one in _done(outcome)]
         over = {one.collection for one in resumed if one.run in begun}
@@ -186,7 +186,7 @@ def _consented(job: Job, plan: Plan) -> bool:
 
 
 def _at_any_rate(edit: JsonObject) -> JsonObject:
-    """What an edit does, however fast, whoever was asked, wherever its ids go, and without what was added here."""
+    """What an edit does, however fast, however agreed to, wherever its ids go, and without what was added here."""
     return {name: value for name, value in edit.items() if name not in ("max_rate", "most", "ids_to", "log_empty")}
 
 

@@ -1,4 +1,4 @@
-"""Whether the ledger says that a revision is done: what another migration tool waits for. It only reads SQL."""
+"""Whether the ledger has a revision as done: what another migration tool waits for. It only reads SQL."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Gate:
         checksum: of its file.
         pending: logical name -> what it hasn't got, of the revision and everything before it.
         held: logical names whose next generation is built and waits for its cut-over.
-        running: logical names that somebody works on now.
+        running: logical names that a process works on now.
         interrupted: logical names whose run was interrupted or has failed.
     """
 
@@ -61,13 +61,13 @@ class Gate:
         if self.held:
             parts.append(f"built, proven and held: {', '.join(self.held)}")
         if self.running:
-            parts.append(f"somebody works on {', '.join(self.running)} now")
+            parts.append(f"another process works on {', '.join(self.running)} now")
         if self.interrupted:
-            parts.append(f"interrupted: {', '.join(self.interrupted)}; the same command goes on from there")
+            parts.append(f"interrupted: {', '.join(self.interrupted)}; the same command resumes from there")
         return "; ".join(parts)
 
     def refusal(self, who: str) -> QmigrateError:
-        """The error for whoever must not pass, beginning with who that is."""
+        """The error for a caller that must not pass, beginning with its name."""
         message = f"{who} needs the vector revision {self.revision}, which is not done: {self.describe()}"
         kind = HeldError if self.held and set(self.held) >= set(self.pending) else PendingError
         facts: dict[str, object] = {"revision": self.revision, "pending": dict(self.pending), "held": list(self.held)}

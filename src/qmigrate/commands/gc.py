@@ -1,4 +1,4 @@
-"""gc: old generations past their holdover, and leftovers. It prints nothing and asks nobody."""
+"""gc: old generations past their holdover, and leftovers. It prints nothing and asks nothing."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class GcResult:
 
 @dataclass(slots=True)
 class _Sweep:
-    """One gc over several collections, while it goes on."""
+    """One gc over several collections, while it runs."""
 
     opened: Session
     choice: Choice
@@ -184,7 +184,7 @@ def gc(  # noqa: PLR0913  the options of the verb
 def collect_due(
     opened: Session, *, stop: Stop, only: Iterable[str] | None = None, lock_timeout: float | None = None
 ) -> tuple[str, ...]:
-    """What ``gc: auto`` does when an upgrade starts. A failure is a note: it stops nobody.
+    """What ``gc: auto`` does when an upgrade starts. A failure is a note: it stops nothing.
 
     Args:
         only: restrict to these logical names.
@@ -248,7 +248,7 @@ def _sorted(verdicts: list[Verdict], *, preview: bool = False) -> GcResult:
 
 
 def _collect(sweep: _Sweep, name: str) -> None:
-    """One collection, planned anew under its lease; what goes wrong there is kept for the report."""
+    """One collection, planned again under its lease; what goes wrong there is kept for the report."""
     settings = sweep.opened.settings.for_collection(name)
     keep = settings.rebuild.keep_snapshots if sweep.keep_snapshots is None else sweep.keep_snapshots
     choice = replace(sweep.choice, keep_snapshots=keep)

@@ -15,7 +15,7 @@ from qmigrate.settings import CONFIG_NAME, Settings
 
 
 def init(settings: Settings) -> InitResult:
-    """Write ``qmigrate.yaml``, the template and an empty ``versions/`` beside the current folder's code.
+    """Write ``qmigrate.yaml``, the template and an empty ``versions/`` next to the current folder's code.
 
     Raises:
         ConfigError: there is a settings file already, or the folder can't be written; nothing is overwritten.

@@ -19,12 +19,12 @@ from qmigrate.revisions import Revisions
 
 
 def with_inline(files: Revisions, ledger: Ledger, store: Store | None = None) -> Revisions:
-    """The files, and the revisions without one that are applied somewhere, under way or still wanted.
+    """The files, and the revisions without one that are applied somewhere, under way or still requested.
 
     Where a pattern in them is the name of a collection, it means that one alone.
 
     Args:
-        store: also knows names, of collections that are not under management; None where it is not asked.
+        store: also has names, of collections that are not under management; None where it is not asked.
     """
     rows = inline_rows(ledger)
     if rows:
@@ -99,23 +99,23 @@ def resolve(scripts: Path, ledger: Ledger, wanted: str) -> str:
 
 def _row(key: str, operations: Sequence[Operation], source: str, actor: str) -> InlineRow:
     if not is_identifier(key):
-        raise UsageError(f"qdrant.apply({key!r}): the key must be a text without spaces and @ + : -")
+        raise UsageError(f"qdrant.apply({key!r}): the key must be a string without spaces and @ + : -")
     wrong = [one for one in operations if not isinstance(one, Operation)]
     if wrong or not operations:
-        what = f"{wrong[0]!r:.60} is no operation" if wrong else "no operation is given"
+        what = f"{wrong[0]!r:.60} is not an operation" if wrong else "no operation is given"
         raise UsageError(f"qdrant.apply({key!r}): {what}", hint='qdrant.apply("key", op.AddVector(…)) with qmigrate.op')
     text = to_text(operations)
     return InlineRow(key, checksum_of(text), text, (), source, actor)
 
 
 def drop_unless_begun(ledger: Ledger, key: str) -> None:
-    """It is wanted no more, unless something of it was done: what was refused must not be in anybody's way."""
+    """It is withdrawn, unless something of it was done: what was refused must not block another run."""
     if key not in _used(ledger):
         want_inline(ledger, key, wanted=False)
 
 
 def _newest_passed(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
-    """What it comes behind: the newest revisions that no collection waits for.
+    """What it comes after: the newest revisions that no collection waits for.
 
     Not the newest applied ones: a glob that has met no collection yet has left no trace.
     """

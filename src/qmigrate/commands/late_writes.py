@@ -24,7 +24,7 @@ from qmigrate.steps.base import left_and_right
 from qmigrate.steps.sweep import ALREADY, LISTED
 from qmigrate.store import records
 
-#: Kinds, the most doubtful first, with what they mean for people; ``not_made`` says it with its own reason.
+#: Kinds, the most doubtful first, with what they mean for people; ``not_made`` has its own reason.
 KINDS: Mapping[str, str] = {
     "may_undo_delete": MAY_UNDO,
     "may_overwrite": "carried over while the new generation took other writes: may have overwritten a newer one",
@@ -43,7 +43,7 @@ EXCERPT = 300
 def carried(settings: Settings, revision: str, collection: str | None = None) -> LateWrites:
     """Every late write of the runs that applied a revision, or took it back.
 
-    The ledger knows them; the values of today are read beside that from Qdrant, as far as it can be reached.
+    The ledger has them; the values of today are read in addition from Qdrant, as far as it can be reached.
 
     Args:
         revision: its id.

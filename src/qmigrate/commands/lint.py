@@ -30,7 +30,7 @@ class Linted:
     """`check --offline`.
 
     Attributes:
-        scripts: the folder that was looked at.
+        scripts: the folder that was read.
         files: how many revision files.
         sql_files: how many of Alembic's; 0 without an environment of Alembic.
         findings: in the order of files and lines.
@@ -53,7 +53,7 @@ class Linted:
 
 
 def lint(settings: Settings, *, strict: bool = False) -> Linted:
-    """Every rule over every revision file, and over those of Alembic beside them.
+    """Every rule over every revision file, and over those of Alembic next to them.
 
     Args:
         settings: the folder, and the embedders that revisions name.

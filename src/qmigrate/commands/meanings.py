@@ -1,4 +1,4 @@
-"""What revisions say, for the record, and compared with what was recorded. It accepts nothing."""
+"""What revisions do, for the record, and compared with what was recorded. It accepts nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Compared:
 
 
 def says(revision: Revision) -> JsonObject:
-    """What a revision says, as it is recorded."""
+    """What a revision does, as it is recorded."""
     source = "" if revision.inline else revision.path.read_text(encoding="utf-8-sig")
     return meaning_of(
         revision.operations,
@@ -90,7 +90,7 @@ def says_the_same(revision: Revision, ledger: Ledger, checksum: str) -> bool:
 
 
 def compare(ledger: Ledger, revision: Revision, applied: str) -> Compared:
-    """Whether a file still says what was applied.
+    """Whether a file still does what was applied.
 
     Args:
         revision: as its file is now.
@@ -113,7 +113,7 @@ def compare(ledger: Ledger, revision: Revision, applied: str) -> Compared:
 def _of_schemas(
     revision: Revision, name: str, entry: Applied, recorded: CollectionSchema | None
 ) -> Iterator[str]:
-    """How the schema that was recorded differs from what the file would make of the one before it."""
+    """How the schema that was recorded differs from what the file would make of the previous one."""
     made = entry.prior
     try:
         for _, operation in refs_of(revision, name, exists=made is not None):
@@ -125,4 +125,4 @@ def _of_schemas(
     if recorded is not None and made is not None:
         yield from (f"{name}: {change.describe()}" for change in changes(recorded, made))
     elif (recorded is None) != (made is None):
-        yield f"{name}: {'it is made' if recorded is None else 'it is taken away'} by the file of now"
+        yield f"{name}: {'created' if recorded is None else 'removed'} by the current file"

@@ -1,4 +1,4 @@
-"""metrics: figures for monitoring: what stands where, and how far Qdrant and SQL agree. It only reads."""
+"""metrics: figures for monitoring: where each collection is, and how far Qdrant and SQL agree. It only reads."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ class Metrics:
         at: when it was measured, UTC.
         up: ``qdrant`` and ``ledger``: whether it answers.
         collections: empty when one of them doesn't.
-        migrated: logical name -> when a revision of it was last applied or taken back.
-        changed: whether files of applied revisions have changed since; None where that can't be told.
+        migrated: logical name -> when a revision of it was last applied or rolled back.
+        changed: whether files of applied revisions have changed since; None where that is unknown.
         checks: one entry per check and collection.
         notes: what could not be measured, and why.
         request_seconds: ``qdrant`` and ``ledger``: how long connecting and one small request took.
@@ -198,7 +198,7 @@ def _asked(settings: Settings) -> tuple[dict[str, str], dict[str, float]]:
 
 
 def _sizes(settings: Settings) -> Mapping[str, int | None]:
-    """Physical name -> bytes, of what the server tells; empty where it doesn't, or the key may not read that."""
+    """Physical name -> bytes, of what the server reports; empty where it doesn't, or the key may not read that."""
     if settings.qdrant.path is not None:
         return {}
     patience = min(_PATIENCE, settings.qdrant.timeout)
@@ -226,7 +226,7 @@ def _searches(store: Store, physical: str) -> dict[str, float]:
 
 
 def _migrated(settings: Settings) -> Mapping[str, datetime] | None:
-    """What the ledger alone can tell."""
+    """What the ledger alone has."""
     with suppress(UnavailableError), opened_ledger(settings) as ledger:
         return last_migrations(ledger)
     return None
@@ -237,10 +237,10 @@ def _figures(opened: Session, world: World, row: Standing, sizes: Mapping[str, i
     physical = state.physical if state is not None else None
     points, searches = None, dict[str, float]()
     if physical is not None:
-        # It may have been deleted since it was looked at, or be on a node that is down.
+        # It may have been deleted since it was listed, or be on a node that is down.
         with suppress(StoreError if opened.store.capabilities.silent else NotFoundError):
             points = opened.store.count(physical)
-        # Strict mode may forbid it, and a collection in trouble may not answer.
+        # Strict mode may forbid it, and an unhealthy collection may not answer.
         with suppress(StoreError):
             searches = _searches(opened.store, physical)
     size = sizes.get(str(physical))
@@ -283,10 +283,10 @@ def _check(name: str, entry: Mapping[str, Any]) -> _Check:
     check_keys(given, _KEYS[kind], at)
     for key in ("collection", "sql"):
         if not isinstance(given.get(key), str):
-            raise ConfigError(f"{at} needs {key}: a text")
+            raise ConfigError(f"{at} needs {key}: a string")
     sample = given.pop("sample", None)
     narrow = Narrow(sample=None if sample is None else whole(1, 10**9)(sample, f"{at}.sample"))
-    made = SyncPayload(**given) if kind == SYNC else DeleteOrphans(**given, reason="only looked at")
+    made = SyncPayload(**given) if kind == SYNC else DeleteOrphans(**given, reason="only checked")
     try:
         made.check_words()
     except QmigrateError as error:

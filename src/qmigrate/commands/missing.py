@@ -1,4 +1,4 @@
-"""Ids of rows without a point, handed to a function of the application. It finds none itself."""
+"""Ids of rows without a point, passed to a function of the application. It finds none itself."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Taker = Callable[[list[PointId]], object]
 def handed(narrow: Narrow, taker: Taker | None) -> Iterator[Narrow]:
     """What to look with, so that `taker` gets the missing ids once the block has ended well.
 
-    They wait in a file meanwhile, so that a function that is slow or fails holds no lease and undoes nothing.
+    They wait in a file, so that a function that is slow or fails holds no lease and undoes nothing.
 
     Raises:
-        UsageError: a file is wanted too.
+        UsageError: a file was asked for too.
         UnavailableError: there is no room for the file.
     """
     if taker is None:
@@ -41,7 +41,7 @@ def handed(narrow: Narrow, taker: Taker | None) -> Iterator[Narrow]:
     with scratch.own_folder() as folder:
         file = folder / f"missing{JSON_LINES}"
         yield replace(narrow, missing_to=str(file))
-        # There is none where a first look was kept: its ids were handed over then.
+        # There is none where a first look was kept: its ids were passed on then.
         if file.exists():
             with file.open(encoding="utf-8") as lines:
                 ids = (json.loads(line) for line in lines)
@@ -57,7 +57,7 @@ def function_of(spec: str) -> Taker:
     """
     module, _, attributes = spec.partition(":")
     if not module or not attributes:
-        raise UsageError(f'a function is named "module:attr", not {spec!r}')
+        raise UsageError(f'expected a function as "module:attr", got {spec!r}')
     try:
         found: Any = importlib.import_module(module)
         for attribute in attributes.split("."):

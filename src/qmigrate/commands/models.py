@@ -25,7 +25,7 @@ def with_models(opened: Session, world: World, plan: Plan, *, load: bool) -> Pla
             whose earlier model is recorded; one that can't be loaded is a note.
 
     Raises:
-        EmbedError: the settings say that an embedder makes vectors of another size than declared.
+        EmbedError: by the settings an embedder makes vectors of another size than declared.
     """
     found = [note for item in plan.collections for note in _notes(opened, world, item, load=load)]
     return replace(plan, notes=tuple(dict.fromkeys([*plan.notes, *found])))
@@ -76,7 +76,7 @@ def _change(
     try:
         after = opened.embedder(filling.embedder, configured).fingerprint()
     except QmigrateError as error:
-        return f"{shown} can't be filled as things are: {error.message}"
+        return f"{shown} can't be filled: {error.message}"
     if dict(after) == dict(before):
-        return f"{shown} is filled anew by the model that it has: {fingerprint_words(after)}"
+        return f"{shown} is filled again by the model that it has: {fingerprint_words(after)}"
     return f"{shown} changes its model: {fingerprint_words(before, after)} → {fingerprint_words(after, before)}"

@@ -1,4 +1,4 @@
-"""The logical names that ``--only`` means: exact ones and globs, never one that nothing knows. It opens nothing."""
+"""The logical names that ``--only`` means: exact ones and globs, never one that doesn't exist. It opens nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def named(opened: Session, patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_recorded(ledger: Ledger, revisions: Revisions, collection: str | None) -> None:
-    """The ledger has something to say about a name, or a revision creates it; Qdrant isn't asked.
+    """The ledger has something about a name, or a revision creates it; Qdrant isn't asked.
 
     Raises:
         UnknownNameError: neither.

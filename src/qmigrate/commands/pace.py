@@ -1,4 +1,4 @@
-"""How fast a fix may go, as its caller says it. It paces nothing."""
+"""How fast a fix may go, as its caller gives it. It paces nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qmigrate.model.schema import JsonObject
 
 
 def paced(max_rate: float | None) -> JsonObject:
-    """The part of an edit that says how fast it may go; empty where nothing is said.
+    """The part of an edit for how fast it may go; empty where nothing is given.
 
     Args:
         max_rate: most points per second; None for no limit.

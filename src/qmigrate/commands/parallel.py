@@ -1,4 +1,4 @@
-"""Several collections at a time: each in a thread, under its own lease. It knows neither plans' making nor steps."""
+"""Several collections at a time: each in a thread, under its own lease. It depends on neither planning nor steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qmigrate.ports import Progress, Store
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Most collections at a time that nobody has asked for: more were hardly faster, see docs/performance.md.
+#: Most collections at a time without --parallel: more were hardly faster, see docs/performance.md.
 MOST = 4
 
 
@@ -31,7 +31,7 @@ def at_once(store: Store, wanted: int | None) -> int:
 
 
 def chains(items: Sequence[Item], job: Callable[[Item], Job]) -> list[list[Item]]:
-    """What may go on beside each other: whose jobs touch a common name stay in one chain, in the order of the items."""
+    """What may run at the same time: whose jobs touch a common name stay in one chain, in the order of the items."""
     found: list[tuple[set[str], list[int]]] = []
     for place, item in enumerate(items):
         names, chain = set(job(item).names()), [place]
@@ -46,7 +46,7 @@ def chains(items: Sequence[Item], job: Callable[[Item], Job]) -> list[list[Item]
 def each(
     groups: Iterable[Sequence[Item]], work: Callable[[Item], Result], many: int, progress: Progress
 ) -> list[Result]:
-    """Do the work for every item: of a group one after the other, of different groups beside each other.
+    """Do the work for every item: of a group one after the other, of different groups at the same time.
 
     When one fails, no further one is begun, and those under way are finished; a stop ends each at its next checkpoint.
 
@@ -103,7 +103,7 @@ def _all_of(futures: Sequence[Future[Result]], ended: threading.Event) -> list[R
 
 
 def _foremost(errors: Sequence[BaseException], progress: Progress) -> BaseException:
-    """The one to raise; the others are said."""
+    """The one to raise; the others are reported."""
 
     def weight(error: BaseException) -> int:
         return 0 if not isinstance(error, Exception) else 1 if isinstance(error, StoppedError) else (

@@ -34,7 +34,7 @@ from qmigrate.steps.work import Work
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: How often a plan is made anew because somebody else was faster.
+#: How often it is planned again because another process was faster.
 MOST_PLANS = 5
 
 
@@ -51,15 +51,15 @@ def perform(  # noqa: PLR0913  what the verbs may choose
     only: Iterable[str] | None = None,
     failures: Failures | None = None,
 ) -> tuple[Plan, list[Outcome]]:
-    """Plan, then run every job under its lease; when a state moved meanwhile, plan again.
+    """Plan, then run every job under its lease; when a state has moved, plan again.
 
     Args:
         make_plan: from a fresh World.
-        unfinished: whether the plan is about unfinished runs (abort); other plans never run beside one.
-        names: look at these logical names only, where the plan is about no others.
-        owned: check that no other ledger owns the collections; adopting them looks at that by itself.
+        unfinished: whether the plan is about unfinished runs (abort); other plans never run next to one.
+        names: read these logical names only, where the plan is about no others.
+        owned: check that no other ledger owns the collections; adopting them checks that by itself.
         only: the logical names that the plan is about, where it is restricted; other runs are left alone.
-        failures: what failed already, and whether the others go on; those that failed are left alone.
+        failures: what failed already, and whether the others continue; those that failed are skipped.
 
     Returns:
         The first plan, and the outcome of every job that ran.
@@ -160,20 +160,20 @@ def finish_open_runs(
     cutover: bool = False,
     failures: Failures | None = None,
 ) -> tuple[list[Resumed], list[Outcome]]:
-    """Go on with every interrupted or failed run from its stored job; nothing is planned again.
+    """Resume every interrupted or failed run from its stored job; nothing is planned again.
 
     A held run stays held, and one that reaches its hold waits there, unless its cut-over is asked for.
 
     Args:
         only: restrict to these logical names.
         verb: restrict to runs of this verb.
-        cutover: whether the go-lives that wait for it are let on.
-        failures: what failed already, and whether the others go on; those that failed are left alone.
+        cutover: whether the go-lives that wait for it are released.
+        failures: what failed already, and whether the others continue; those that failed are skipped.
     """
     failures = failures or Failures(session.progress)
     chosen = frozenset(only) if only is not None else None
     _end_left_over(session, lock_timeout)
-    # What runs beside a held run is newer, and hides it until it is over.
+    # What runs next to a held run is newer, and hides it until it is over.
     found = sorted(session.ledger.open_runs(), key=lambda run: not run.job.beside_held)
     mine = [
         begun
@@ -200,7 +200,7 @@ def finish_open_runs(
 
 
 def begun_revisions(opened: Session, verb: str, only: Iterable[str] | None) -> frozenset[str]:
-    """What interrupted runs of a verb apply, or take back; of these logical names, or of all."""
+    """What interrupted runs of a verb apply, or undo; of these logical names, or of all."""
     chosen = frozenset(only) if only is not None else None
     return frozenset(
         closing.revision
@@ -214,7 +214,7 @@ def begun_revisions(opened: Session, verb: str, only: Iterable[str] | None) -> f
 def _finish_one(
     session: Session, found: OpenRun, stop: Stop, lock_timeout: float | None, *, snapshot: bool, cutover: bool
 ) -> tuple[Resumed, Outcome] | None:
-    """Go on with one run; None where it was over by then, or left nothing to report."""
+    """Resume one run; None where it was over by then, or left nothing to report."""
     name = found.job.collection
     with hold_lease(session, name, lock_timeout) as lease:
         current = session.ledger.open_run(name)
@@ -240,7 +240,7 @@ def _finish_one(
 
 
 def _end_left_over(session: Session, lock_timeout: float | None) -> None:
-    """Writes are let in again where somebody froze a collection and died, and nobody holds its lease (rule 8)."""
+    """Writes are allowed again where a process froze a collection and died, and none holds its lease (rule 8)."""
     working = {run.job.collection for run in session.ledger.open_runs() if run.leased}
     for name, view in session.ledger.collections().items():
         if name in working or not _is_frozen(session, view.physical, name):
@@ -252,7 +252,7 @@ def _end_left_over(session: Session, lock_timeout: float | None) -> None:
             if state.physical is None or not everywhere or not _is_frozen(session, state.physical, name):
                 continue
             work = _work(session, lease, state, Job(name, state.basis(), ()), snapshot=False)
-            session.progress.say(f"{name}: a freeze was left over; it takes writes again")
+            session.progress.say(f"{name}: a leftover freeze was lifted; it takes writes again")
             revoke_earlier(work, [state.physical])
             thaw(work, state.physical)
 
@@ -291,7 +291,7 @@ def moved_since(names: Iterable[str]) -> RefusedError:
     return RefusedError(
         f"{', '.join(names)} moved since the plan was made: its revisions, schema, generations or runs are not those "
         "that it was made on",
-        hint="look at it again: qmigrate plan --out FILE",
+        hint="make it again: qmigrate plan --out FILE",
     )
 
 
@@ -307,7 +307,7 @@ def perform_held(
     """Plan one collection under its lease and run it at once: for what is planned from what is there, not from code.
 
     Args:
-        name: the logical name, also of a collection that only the ledger knows.
+        name: the logical name, also of a collection that only the ledger has.
         make_plan: from a World of this collection alone.
         unfinished: whether the plan is about an unfinished run.
 
@@ -348,7 +348,7 @@ def _take_back(session: Session, lease: Lease, name: str, stop: Stop) -> None:
 def _finish_or_end(session: Session, lease: Lease, found: OpenRun, stop: Stop) -> None:
     """A clean-up that was interrupted: only a deletion that has begun is finished.
 
-    What else it was to delete was agreed to by whoever has called it, and may be the way back of whoever comes now.
+    What else it was to delete was agreed to by its caller, and may be the way back of the present one.
     """
     name = found.job.collection
     state = observe(session.ledger, session.store, only=[name]).collections[name]
@@ -364,7 +364,7 @@ def _finish_or_end(session: Session, lease: Lease, found: OpenRun, stop: Stop) -
 
 
 def _finish_repeatable(session: Session, lease: Lease, found: OpenRun, stop: Stop) -> None:
-    """Finish what was only being cleaned up; where that fails it is planned anew some day, and nobody is stopped."""
+    """Finish what was only being cleaned up; where that fails it is planned again some day, and nothing is stopped."""
     name = found.job.collection
     session.progress.say(f"{name}: finishing the {found.verb} of {found.started_at:%H:%M} on host {found.host}")
     state = observe(session.ledger, session.store, only=[name]).collections[name]
@@ -394,7 +394,7 @@ def _run_planned(
         world = observe(session.ledger, session.store, only=[name])
         state = world.collections[name]
         beside = unfinished or (state.held and item.job.beside_held)
-        # An unfinished run may have gone on, and died, while the lease was waited for: more is to be undone then.
+        # An unfinished run may have been resumed, and died, while the lease was waited for: more is to be undone then.
         moved = state.basis(journal=unfinished) != item.job.basis
         if moved or (state.open_run is not None and not beside):
             raise MovedError
@@ -415,7 +415,7 @@ def _check_rights(work: Work) -> None:
         StoreError: the server refuses writes.
     """
     if not work.store.capabilities.local:
-        # An own alias of this epoch, so nobody can have made it yet.
+        # An own alias of this epoch, so no other process can have made it yet.
         work.store.drop_alias(own_alias(generation_name(work.collection, 0), work.lease.epoch))
 
 
@@ -475,7 +475,7 @@ def _timed(work: Work, verb: str, checksums: dict[str, str], stop: Stop, found: 
 
 
 def _serving(work: Work) -> str | None:
-    """What serves in the end: what the job has moved the name to, else what served before it."""
+    """What serves in the end: what the job has moved the name to, else what served before."""
     for step in reversed(work.job.steps):
         if not isinstance(step, Retire | RecordLoss):
             return step.target
@@ -501,5 +501,5 @@ def _announcement(found: Resumed, *, cutover: bool) -> str:
     share = f", {100 * found.done // found.total} %" if found.total else ""
     return (
         f"Found an interrupted run of {found.started_at:%H:%M} on host {found.host}: "
-        f"{found.collection}, {found.phase}{share}. Going on from there."
+        f"{found.collection}, {found.phase}{share}. Resuming from there."
     )

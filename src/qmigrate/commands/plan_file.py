@@ -16,7 +16,7 @@ from qmigrate.errors import DriftError, ForeignLedgerError, UsageError
 from qmigrate.model.plan import CollectionPlan, Job, Plan
 from qmigrate.model.schema import JsonObject
 
-#: The shape of the file; another one is refused, since what it would do can't be told.
+#: The shape of the file; another one is refused, since what it would do is unknown.
 FORMAT, VERSION = "qmigrate.plan", 1
 _AGAIN = "make it again: qmigrate plan --out FILE"
 
@@ -78,7 +78,7 @@ def load(path: Path) -> SavedPlan:
     """Read a plan back.
 
     Raises:
-        UsageError: it can't be read, is no plan, of another version, or was changed since it was written.
+        UsageError: it can't be read, is not a plan, of another version, or was changed since it was written.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

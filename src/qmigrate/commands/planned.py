@@ -1,4 +1,4 @@
-"""upgrade --plan: exactly the jobs that were reviewed, or none. It never plans anew."""
+"""upgrade --plan: exactly the jobs that were reviewed, or none. It never plans again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def upgrade_planned(
     parallel: int | None = 1,
     progress: Progress | None = None,
 ) -> UpgradeResult:
-    """Run the jobs of a plan file. The same file again goes on after a crash, and does nothing when all is done.
+    """Run the jobs of a plan file. The same file again resumes after a crash, and does nothing when all is done.
 
     What is past its holdover is not collected first, since that would move the state that was planned on.
 

@@ -90,7 +90,7 @@ def preset(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OrphanPreset:
-    """What a preset says of points without a row, and of rows without a point.
+    """What a preset has for points without a row, and for rows without a point.
 
     Attributes:
         operation: which points may go, and by which query.
@@ -179,7 +179,7 @@ def _compared(
 
 
 def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking:
-    """What a preset says of the rows that are to be marked when its points are deleted.
+    """What a preset has for the rows that are to be marked when its points are deleted.
 
     Args:
         values: of its parameters.
@@ -206,7 +206,7 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
         needed |= statement.parameters(sql)
     taken = sorted(GIVEN & given.keys())
     if taken:
-        raise ConfigError(f"{at} has a parameter {taken[0]}, which statements get anyway", hint="call it otherwise")
+        raise ConfigError(f"{at} has a parameter {taken[0]}, which statements get anyway", hint="rename it")
     missing = needed - given.keys() - GIVEN
     if missing:
         raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=…")
@@ -225,13 +225,13 @@ def _given(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
 
 def _said(values: Mapping[str, Any]) -> str | None:
-    """What a person asked for, as it was said: the value, and what else was given by name."""
+    """What a person asked for, as it was given: the value, and what else was given by name."""
     others = [f"{name}={value}" for name, value in values.items() if name != "value"]
     return "; ".join([*([str(values["value"])] if "value" in values else []), *others]) or None
 
 
 def _parameter(value: Any) -> str | None:
-    """The name in a text that is ``:name`` as a whole."""
+    """The name in a text that is ``:name`` alone."""
     named = isinstance(value, str) and value.startswith(":") and value[1:].isidentifier()
     return value[1:] if named else None
 
@@ -258,12 +258,12 @@ def _queue(said: Any, at: str) -> tuple[str | None, Mapping[str, Any]]:
         raise ConfigError(f"{at}.columns has {taken[0]}, which every row gets anyway", hint="leave it out")
     odd = [name for name, value in columns.items() if not isinstance(value, str | int | float | None)]
     if odd:
-        raise ConfigError(f"{at}.columns.{odd[0]} must be a :parameter, a text or a number")
+        raise ConfigError(f"{at}.columns.{odd[0]} must be a :parameter, a string or a number")
     return table, columns
 
 
 def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any], str]:
-    """A preset as it is written, and where it stands.
+    """A preset as it is written, and its place.
 
     Raises:
         ConfigError: there is none, it is of another kind, or it has unknown keys.
@@ -284,7 +284,7 @@ def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any],
         where = f"; one with {others[0]} has it" if others else meant(odd[0], keys)
         raise ConfigError(f"{at} has no key {odd[0]!r}{where}", hint=f"known: {', '.join(keys)}")
     if said != kind:
-        raise ConfigError(f"the preset {name} is no {kind}: it has kind: {said}", hint=f"{_VERBS[said]} {name}")
+        raise ConfigError(f"the preset {name} has kind: {said}, not {kind}", hint=f"{_VERBS[said]} {name}")
     return entry, at
 
 
@@ -306,7 +306,7 @@ def _collection(entry: Mapping[str, Any], at: str, wanted: str | None) -> str:
 
 
 def _filled(value: Any, given: Mapping[str, Any], used: set[str], at: str) -> Any:
-    """Texts that are ``:name`` as a whole get the value, of whatever type it is."""
+    """Texts that are ``:name`` alone get the value, of whatever type it is."""
     if isinstance(value, Mapping):
         return {key: _filled(item, given, used, at) for key, item in value.items()}
     if isinstance(value, list):
@@ -317,7 +317,7 @@ def _filled(value: Any, given: Mapping[str, Any], used: set[str], at: str) -> An
     used.add(name)
     if name in given and given[name] is None:
         raise UsageError(
-            f"{at} has null for {name}, which would take its condition away, and more points would go",
+            f"{at} has null for {name}, which would drop its condition, and more points would go",
             hint=f"--param {name}=VALUE",
         )
     return given.get(name)
@@ -343,5 +343,5 @@ def _check_selection(entry: Mapping[str, Any], filled: Mapping[str, Any], at: st
     if filled.get("tenant") == ALL != entry["tenant"]:
         raise UsageError(
             f"{at}.tenant would be {ALL!r}, and a parameter does not mean the points of all tenants",
-            hint=f"--tenant '{ALL}' says so (tenant= in Python)",
+            hint=f"--tenant '{ALL}' does (tenant= in Python)",
         )

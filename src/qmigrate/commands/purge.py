@@ -1,4 +1,4 @@
-"""Points that are only marked as deleted, and long enough: found for gc, and deleted. It asks nobody."""
+"""Points that are only marked as deleted, and long enough: found for gc, and deleted. It asks nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Purge:
         problem: why they can't be found now, or None.
         left: points that stay, by why: ``not_ours`` carry the key, and no soft deletion of this ledger holds for
             them; ``written_again`` have another value there than was recorded, ``mark_removed`` none any more.
-        forgotten: soft deletions whose record is gone, so that nobody can tell which marks are of them.
+        forgotten: soft deletions whose record is gone, so that it is unknown which marks are of them.
         marks: the soft deletions whose marks are followed.
         hint: what to do about the problem.
     """
@@ -100,7 +100,7 @@ def _marked(opened: Session) -> dict[tuple[str, str], list[DeletionRow]]:
 
 
 def _purge_of(opened: Session, name: str, flag: str, rows: Sequence[DeletionRow], before: datetime) -> Purge:
-    """What these soft deletions have marked, as far as the ledger still knows which points that were."""
+    """What these soft deletions have marked, as far as the ledger still has which points that were."""
     # What has marked nothing has no journal, and needs none.
     rows = [row for row in rows if row.facts.get("undo") is not None]
     known = [row for row in rows if opened.ledger.has_base(journal_name(row.facts["run"], row.facts["step"]))]
@@ -110,7 +110,7 @@ def _purge_of(opened: Session, name: str, flag: str, rows: Sequence[DeletionRow]
 
 
 def _counted(opened: Session, one: Purge) -> Purge:
-    """With its points; where the collection is gone or refuses the filter, other collections are no worse for it."""
+    """With its points; where the collection is gone or refuses the filter, other collections are not affected."""
     try:
         found = count(opened, one.collection, one.edit())
     except (RefusedError, NotFoundError) as error:

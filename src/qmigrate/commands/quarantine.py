@@ -56,9 +56,9 @@ class Retried:
     Attributes:
         filled: points that have their vector now, those that came back included.
         failed: points that failed again.
-        settled: rows that needed nothing any more.
+        settled: rows that no longer needed it.
         stranded: points that were dropped from a generation that was rebuilt since: only their file has them; those
-            whose ids of today nobody can tell, since the generation that knows both is gone; and those whose vector is
+            whose ids of today are unknown, since the generation that has both is gone; and those whose vector is
             not there now, or is one of that name that no embedder has filled.
         waiting: points of a generation that is being built: the upgrade itself tries them.
     """
@@ -80,7 +80,7 @@ def quarantine(settings: Settings, collection: str | None = None) -> Quarantine:
     """Points that could not be embedded, and are not settled. It asks the ledger only.
 
     Raises:
-        NotFoundError: the ledger knows no such collection.
+        NotFoundError: the ledger has no such collection.
     """
     with opened_ledger(settings) as ledger:
         known = sorted({*ledger.collections(), *(one.job.collection for one in ledger.open_runs())})
@@ -106,7 +106,7 @@ def retry(
         max_rate: most points per second; None for no limit.
 
     Raises:
-        NotFoundError: the ledger knows no such collection.
+        NotFoundError: the ledger has no such collection.
     """
     more = {"reason": reason or None} | paced(max_rate)
     names = tuple(dict.fromkeys(row.collection for row in quarantine(settings, collection).rows))
@@ -185,7 +185,7 @@ def _refuse_changed(opened: Session, name: str, builds: Sequence[Build]) -> None
 def _renamed(
     opened: Session, vector: str, builds: Sequence[Build | None], schemas: Mapping[str, Any]
 ) -> str | None:
-    """What a vector is called after these rebuilds; None where one of them dropped it or filled it anew."""
+    """What a vector is called after these rebuilds; None where one of them dropped it or filled it again."""
     name: str | None = vector
     code = UserCode(opened, opened.settings)
     for build in builds:

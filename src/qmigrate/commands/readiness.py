@@ -1,4 +1,4 @@
-"""What a readiness probe asks: whether the parts answer, and how the collections stand. It only reads."""
+"""What a readiness probe asks: whether the parts answer, and the state of the collections. It only reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class JobStanding:
 
     Attributes:
         verb: what is done.
-        status: ``processing``; ``pending`` (held, or interrupted: somebody has to go on with it); ``failed``.
+        status: ``processing``; ``pending`` (held, or interrupted: a command has to resume it); ``failed``.
         stage: the phase that it is in, ``held``, or None before the first.
         progress: 0 to 100.
         error: why it has failed, or None.
@@ -83,15 +83,15 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How everything stands.
+    """The state of everything.
 
     Attributes:
         head: the newest revision of the files; None without files, or with several heads.
-        pending: revisions that some collection hasn't got; None where there are no files to tell.
+        pending: revisions that some collection hasn't got; None where there are no files.
         drift: every difference that was seen, in words.
         progress: 0 to 100, of the running job that is least far; None when none runs.
         unmet: collection -> why it is not what the application declares.
-        notes: what could not be told, and why.
+        notes: what is unknown, and why.
     """
 
     collections: tuple[Standing, ...]
@@ -112,7 +112,7 @@ class Parts:
         timeout: the longest time of one request to Qdrant, in seconds, and how long it is waited for.
         client: the application's own ``QdrantClient``; needed in local mode where it has the folder open.
         expects: what the application declares.
-        only: logical names or globs to look at; empty for all.
+        only: logical names or globs to read; empty for all.
     """
 
     settings: Settings
@@ -152,7 +152,7 @@ class Parts:
         self._fingerprint("", name)
 
     def look(self) -> Look:
-        """How the collections stand.
+        """The state of the collections.
 
         Raises:
             QmigrateError: Qdrant or the ledger doesn't answer.
@@ -187,9 +187,9 @@ class Parts:
             elif is_glob(pattern, known):
                 notes.append(f"no collection under management matches {pattern!r}")
             elif pattern in known or pattern in (world.physical or ()) or pattern in store.aliases():
-                notes.append(f"{pattern} is not under management by this name: how it stands is not known")
+                notes.append(f"{pattern} is not under management by this name: its state is not known")
             elif files is not None and made_by_glob(files, pattern):
-                notes.append(f"{pattern} is not there yet: an application makes it by qmigrate.ensure")
+                notes.append(f"{pattern} is not there yet: an application creates it by qmigrate.ensure")
             else:
                 lacking = unknown("collection", pattern, known)
                 found[pattern] = Standing(
@@ -206,7 +206,7 @@ class Parts:
         return replace(self.settings, qdrant=replace(self.settings.qdrant, timeout=self.timeout))
 
     def _names(self, ledger: Ledger, store: Store) -> list[str]:
-        """What is looked at: a service of one collection needn't describe a thousand others every few seconds."""
+        """What is read: a service of one collection needn't describe a thousand others every few seconds."""
         known = known_names(ledger, store)
         asked = met_by_any(self.only, known) if self.only else known
         return sorted({*asked, *(one.collection for one in self.expects)})
@@ -215,7 +215,7 @@ class Parts:
         """The revision files, read once: those of a deployed service don't change."""
         if self._revisions is None:
             if not (self.settings.scripts / "versions").is_dir():
-                notes.append(f"there is no folder {self.settings.scripts.name}/versions: what is pending can't be told")
+                notes.append(f"there is no folder {self.settings.scripts.name}/versions: what is pending is unknown")
                 return None
             try:
                 self._revisions = Revisions.load(self.settings.scripts)
@@ -245,10 +245,10 @@ class Parts:
 
 
 def standings(world: World, files: Revisions | None) -> list[Standing]:
-    """How the collections stand: those under management by name, then those that a pending revision creates.
+    """The state of the collections: those under management by name, then those that a pending revision creates.
 
     Args:
-        files: None where there are none to tell what is pending.
+        files: None where there are none, so that what is pending is unknown.
     """
     rows = [_standing(world, files, name) for name in sorted(world.collections)]
     return [*(row for row in rows if row is not None), *_to_create(world, files)]
@@ -267,7 +267,7 @@ def _standing(world: World, files: Revisions | None, name: str) -> Standing | No
     state = world.collections[name]
     missing = pending(world, files, frozenset(one.id for one in files.order()), name) if files is not None else ()
     if not state.managed and state.open_run is None and not missing:
-        # Somebody else's.
+        # Another ledger's.
         return None
     named, detail, command = condition(world, state, missing)
     generation = GENERATION.match(state.physical or "")

@@ -1,4 +1,4 @@
-"""upgrade --rehearse: the whole run on a sample of points, of which nothing is left. It moves no name."""
+"""upgrade --rehearse: the entire run on a sample of points, of which nothing is left. It moves no name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Rehearsal:
         embedded: of these, points whose new vectors were checked.
         seconds: that it took, with making and removing the throwaway collections.
         per_second: points that went through copy and proof in a second, or None.
-        projected_seconds: what the whole collection takes at that speed, or None; the index is assumed.
+        projected_seconds: what the entire collection takes at that speed, or None; the index is assumed.
     """
 
     collection: str
@@ -108,7 +108,7 @@ def _rehearse(
         if state.open_run is not None:
             raise RefusedError(
                 f"the {state.open_run.verb} of {name} is not finished, so there is nothing to rehearse on",
-                hint=f"qmigrate upgrade finishes it, qmigrate abort {quote(name)} takes it back",
+                hint=f"qmigrate upgrade finishes it, qmigrate abort {quote(name)} undoes it",
             )
         if state.basis() != item.job.basis:
             raise moved_since([name])
@@ -128,7 +128,7 @@ def _rehearse(
 
 
 def _leftovers(opened: Session, world: World, name: str) -> Plan:
-    """What a rehearsal left that nobody could clean up, recognised by name and seal."""
+    """What a rehearsal left and could not clean up, recognised by name and seal."""
     state = world.collections[name]
     store = opened.store
     found = [

@@ -1,6 +1,6 @@
 """repair: decisions that only a human can make, each recorded, and leftovers of processes that are gone.
 
-It touches no collection that anybody uses, and no point.
+It touches no collection in use, and no point.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from qmigrate.steps.retire import drop_probe
 
 
 def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: bool = False) -> Repaired:
-    """Accept that an applied revision file has changed; who, why and what differs stands in the history.
+    """Accept that an applied revision file has changed; who, why and what differs is in the history.
 
-    What the file says is compared with what was applied: words, comments and layout may differ.
+    The file is compared with what was applied: words, comments and layout may differ.
 
     Args:
         changed_meaning: accept also another meaning, or one that can't be compared. What is applied stays as it is;
@@ -45,7 +45,7 @@ def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: b
 
     Raises:
         RevisionError: no such revision, or it is not applied anywhere.
-        RefusedError: it says something else than what was applied, or nobody can tell.
+        RefusedError: it differs from what was applied, or that is unknown.
     """
     if not reason.strip():
         raise RevisionError("accepting a changed revision needs a reason", hint='--reason "…"')
@@ -63,7 +63,7 @@ def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: b
         report: JsonObject = {"meaning": found.meaning, "differences": list(found.differences)}
         accepted = (chosen.id, chosen.checksum)
         accept_checksum(ledger, accepted, reason, ledger.actor, before=before, meaning=says(chosen), report=report)
-    told = {SAME: "it says what was applied, only words differ", CHANGED: "; ".join(found.differences)}
+    told = {SAME: "it does what was applied, only texts differ", CHANGED: "; ".join(found.differences)}
     detail = f"{chosen.path.name} is accepted as {chosen.checksum[:12]}: "
     detail += told.get(found.meaning, "what was applied is not recorded, so it was not compared")
     return Repaired("accept", chosen.id, detail, meaning=found.meaning, differences=found.differences)
@@ -72,17 +72,17 @@ def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: b
 def _another_meaning(chosen: Revision, found: Compared) -> RefusedError:
     listed = "".join(f"\n    {line}" for line in found.differences)
     if found.meaning == CHANGED:
-        message = f"{chosen.path.name} says something else than what was applied as {chosen.id}:{listed}"
+        message = f"{chosen.path.name} differs from what was applied as {chosen.id}:{listed}"
     elif found.differences:
         message = f"{chosen.path.name} makes another schema than what was applied as {chosen.id}:{listed}"
     else:
         message = (
             f"{chosen.path.name} makes the same schema as before, but an earlier qmigrate applied {chosen.id}, and "
-            "what it said about the points is not recorded: nobody can tell whether more than words changed"
+            "what it did to the points is not recorded: whether more than texts changed is unknown"
         )
     return RefusedError(
         message,
-        hint="restore the file, and say what is to change in a new revision; or accept another meaning: "
+        hint="restore the file, and write what is to change into a new revision; or accept another meaning: "
         f'qmigrate repair --accept {quote(chosen.id)} --reason "…" --changed-meaning',
         facts={"meaning": found.meaning, "differences": list(found.differences)},
     )
@@ -117,7 +117,7 @@ def name(
 
     Args:
         collection: the logical name.
-        agreed: called with the plan before anything is written; raises where nobody agrees.
+        agreed: called with the plan before anything is written; raises where there is no consent.
 
     Raises:
         NotFoundError: the ledger has no such name.
@@ -193,7 +193,7 @@ def _loss(opened: Session, world: World, owner: str, generation: str) -> Plan:
 
 
 def _finish(opened: Session, collection: str, stop: Stop, lock_timeout: float | None) -> bool:
-    """Go on with an interrupted repair of the collection; an upgrade is not this verb's business."""
+    """Resume an interrupted repair of the collection; an upgrade is not this verb's business."""
     found = finish_open_runs(opened, stop=stop, only=[collection], verb=REPAIRED, lock_timeout=lock_timeout)[0]
     return bool(found)
 
@@ -201,8 +201,8 @@ def _finish(opened: Session, collection: str, stop: Stop, lock_timeout: float | 
 def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repaired:
     """Remove own aliases of processes that are gone, and what a probe of the server has left behind; nothing else.
 
-    Aliases are removed under the lease of their collection, and only where no unfinished run goes on from them.
-    Probes are removed when their name says that they have ended long ago, and when they hold no points.
+    Aliases are removed under the lease of their collection, and only where no unfinished run resumes from them.
+    Probes are removed when their name shows that they have ended long ago, and when they hold no points.
 
     Raises:
         LeaseHeldError: another process works on one of the collections.

@@ -91,7 +91,7 @@ def reset(
 ) -> ResetResult:
     """Have an empty generation of the same schema take the name; the points stay in the one that served.
 
-    What somebody writes until the swap stays there too, and is counted. An interrupted reset of the collection is
+    What clients write until the swap stays there too, and is counted. An interrupted reset of the collection is
     finished, and then nothing else is done.
 
     Args:
@@ -107,7 +107,7 @@ def reset(
     if confirm != PHRASE:
         raise RefusedError(
             f"a reset leaves {collection} without any point, and that needs consent",
-            hint=f'look first: --dry-run; then --yes --expect N --confirm "{PHRASE}"',
+            hint=f'review first: --dry-run; then --yes --expect N --confirm "{PHRASE}"',
         )
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         same = {run.id for run in opened.ledger.open_runs() if _resets(run.job, collection)}
@@ -142,7 +142,7 @@ def _check_count(opened: Session, name: str, expect: int) -> None:
     if points != expect:
         raise RefusedError(
             f"{name} has {points:,} points, and {expect:,} were expected; nothing was changed",
-            hint="look again: --dry-run counts them",
+            hint="count again: --dry-run",
             facts={"points": points},
         )
 

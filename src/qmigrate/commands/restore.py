@@ -264,7 +264,7 @@ def _none_of_ours(pattern: str, others: Sequence[str]) -> UnknownNameError:
 
 
 def _restored_names(opened: Session, pattern: str) -> list[str]:
-    """The collections whose restore is taken back.
+    """The collections whose restore is undone.
 
     Raises:
         NotFoundError: none of those that a glob matches serves what was restored.
@@ -302,7 +302,7 @@ def find(
 
     Raises:
         NotFoundError: there is none.
-        RefusedError: it is of another collection, or nothing says at which revision it was made.
+        RefusedError: it is of another collection, or the revision at which it was made is unknown.
     """
     for path in () if snapshot is None else (Path(snapshot), folder / snapshot):
         if path.is_file():
@@ -388,7 +388,7 @@ def _of_snapshot(opened: Session, entry: SnapshotEntry) -> Origin:
     then = _then(opened, entry.collection, entry.physical, entry.created_at)
     if then is None or then.declared is None:
         raise RefusedError(
-            f"the ledger does not say at which revision {entry.physical} was when {entry.name} was made",
+            f"the ledger does not record at which revision {entry.physical} was when {entry.name} was made",
             hint=f"qmigrate adopt {quote(entry.collection)} takes a collection over",
         )
     if not may_be_whole(opened.ledger, entry):
@@ -416,7 +416,7 @@ def _of_snapshot(opened: Session, entry: SnapshotEntry) -> Origin:
 
 
 def _then(opened: Session, name: str, physical: str, when: datetime | None) -> Moment | None:
-    """What was applied to a generation at a time, as far as the history tells it."""
+    """What was applied to a generation at a time, as far as the history has it."""
     ledger = opened.ledger
     return moment_of(moments_of(ledger.moments(name), ledger.generations(name), physical), when)
 
@@ -454,7 +454,7 @@ def tried(opened: Session, world: World, name: str) -> World:
 
 
 def _state(opened: Session, world: World, name: str) -> CollectionState:
-    """Also of a name that nobody has."""
+    """Also of a name that does not exist."""
     return world.collections.get(name) or observe(opened.ledger, opened.store, only=[name]).collections[name]
 
 

@@ -55,7 +55,7 @@ class RevisionResult:
         path: the new file.
         revision: its id.
         down: ids of the revisions it follows; empty for the first one, several for a merge.
-        message: what it was asked to say.
+        message: the one that was given.
     """
 
     path: Path
@@ -94,7 +94,7 @@ class Held:
         physical: the generation that waits.
         revisions: what goes live with it, and what its run does afterwards.
         run: its id in the ledger.
-        since: when it was proven; None when the journal doesn't say.
+        since: when it was proven; None when the journal doesn't have it.
         refused: why the last cut-over was refused, or None.
     """
 
@@ -111,7 +111,7 @@ class Outcome:
     """What became of one collection.
 
     Attributes:
-        revisions: applied or taken back, in this order; what is held is not among them.
+        revisions: applied or rolled back, in this order; what is held is not among them.
         physical: the generation that serves now; None when the name is gone.
         seconds: how long it took.
         report: what was learned, by ``step.phase``.
@@ -164,7 +164,7 @@ class UpgradeResult:
         resumed: interrupted runs that were finished first.
         outcomes: one per finished job, in the order of execution.
         held: what waits for its cut-over at the end, built now or earlier.
-        back: of an upgrade: the commands that take back what it has done, and nothing of other collections.
+        back: of an upgrade: the commands that undo what it has done, and nothing of other collections.
     """
 
     plan: Plan
@@ -239,7 +239,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A revision that was applied to a collection or taken back.
+    """A revision that was applied to a collection or rolled back.
 
     Attributes:
         direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record was changed.
@@ -270,7 +270,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class LateWrite:
-    """A write that the generation left acknowledged behind the proof, and what became of it.
+    """A write that the old generation acknowledged after the proof, and what became of it.
 
     Attributes:
         kind: ``may_undo_delete | may_overwrite | kept | not_made | unknown | already_there | carried``, the most
@@ -325,7 +325,7 @@ class SnapshotEntry:
         points: of an archive.
         kept_until: when its collection may be deleted, and a server-side snapshot with it; None for what serves.
         path: of an archive.
-        whole: it holds the whole collection, so it is a way back; else some points of it, kept for something else.
+        whole: it holds the entire collection, so it is a way back; else some points of it, kept for something else.
     """
 
     collection: str
@@ -352,15 +352,15 @@ class Snapshots:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that `doctor` looked at.
+    """One thing that `doctor` checked.
 
     Attributes:
         ok: False for a failure, None where it is only to be known, or a warning.
         detail: what was found, for people.
-        hint: the next command, or the mend.
-        exit_code: of the error behind a failure, 0 without one.
+        hint: the next command, or the repair.
+        exit_code: of the error of a failure, 0 without one.
         group: what it belongs to, for people.
-        warns: it will be in the way of something; only with `ok` None.
+        warns: it will block something; only with `ok` None.
         facts: the same for programs: plain JSON.
     """
 
@@ -415,7 +415,7 @@ class Doctor:
         return codes.pop() if len(codes) == 1 else 9 * bool(codes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; the numbers first, so that nobody has to count."""
+        """Plain JSON; the numbers first, so that no reader has to count."""
         return {
             "failed": self.failed,
             "warned": self.warned,
@@ -442,7 +442,7 @@ class Repaired:
         action: ``accept``, ``name``, ``vanished``, ``unlock`` or ``leftovers``.
         subject: revision, collection or generation; the names that were removed.
         detail: what was done.
-        meaning: of an accepted file, beside what was applied: ``same``, ``changed``, or ``unknown``.
+        meaning: of an accepted file, compared with what was applied: ``same``, ``changed``, or ``unknown``.
         differences: in what they differ, one line each.
     """
 

@@ -114,7 +114,7 @@ class Wish:
     allow_unmarked: bool = False
 
     def edits(self, settings: Settings) -> list[tuple[DeletePoints, JsonObject]]:
-        """Each value's deletion, with the statements behind it.
+        """Each value's deletion, with the statements after it.
 
         Raises:
             ConfigError: the preset is not there, is wrong, or marks nothing.
@@ -128,7 +128,7 @@ class Wish:
         made: dict[str, tuple[DeletePoints, JsonObject]] = {}
         for value in values:
             operation, edit = self._edit(settings, value)
-            # A folder with and without a slash at its end is one.
+            # A folder with and without a trailing slash is one.
             same = [{**edit, "target": None, "mark": None}, edit["mark"]["parameters"]]
             made.setdefault(json.dumps(same, sort_keys=True, default=str), (operation, edit))
         return list(made.values())
@@ -151,7 +151,7 @@ class Wish:
 
 
 def cap_of(settings: Settings, wish: Wish) -> float | None:
-    """The largest share that the wish or its preset allows; None where neither says."""
+    """The largest share that the wish or its preset allows; None where neither has one."""
     return wish.edits(settings)[0][0].max_share
 
 

@@ -39,7 +39,7 @@ def rollback(
     parallel: int | None = 1,
     progress: Progress | None = None,
 ) -> UpgradeResult:
-    """Take back every applied revision behind `target`.
+    """Roll back every applied revision after `target`.
 
     Args:
         target: a revision id or unique prefix, ``base``, or ``-N``, counted from before a rollback that is finished
@@ -73,11 +73,11 @@ def rollback(
                 keep.append(_keep(opened, world, target, begun))
             plan = _planned(opened, world, keep[0], names, writes)
             check_hidden(world, plan)
-            # What was begun before is done by now, so that nothing more is no surprise.
+            # What was begun before is done by now, so that nothing more is expected.
             return plan if resumed else _explained(world, plan, target, names)
 
         made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
-    # A downgrade() may say hold as well.
+    # A downgrade() may declare hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
 
@@ -85,7 +85,7 @@ def rollback(
 def revert(
     settings: Settings, revision: str, *, writes: str = "refuse", progress: Progress | None = None
 ) -> UpgradeResult:
-    """Take one revision back wherever it is applied, and nothing else.
+    """Roll one revision back wherever it is applied, and nothing else.
 
     Args:
         revision: its id, or the beginning of one.
@@ -131,8 +131,8 @@ def _check_last(world: World, names: Iterable[str], wanted: str) -> None:
         later = applied[applied.index(wanted) + 1 :]
         if later:
             raise RefusedError(
-                f"revision {wanted} can't be taken back from {name} alone: {', '.join(later)} came after it",
-                hint=f"take those back first: qmigrate rollback {quote(wanted)} --only {quote(name)}",
+                f"revision {wanted} can't be rolled back from {name} alone: {', '.join(later)} came after it",
+                hint=f"roll those back first: qmigrate rollback {quote(wanted)} --only {quote(name)}",
             )
 
 
@@ -143,7 +143,7 @@ def abort(
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> UpgradeResult:
-    """Take back what unfinished runs have begun since the last completed revision.
+    """Undo what unfinished runs have begun since the last completed revision.
 
     Raises:
         UnknownNameError: there is no such collection, and no revision speaks of it.
@@ -217,7 +217,7 @@ def _dropped(plan: Plan) -> Iterator[tuple[CollectionPlan, int, str]]:
 
 
 def _explained(world: World, plan: Plan, target: str, only: Iterable[str] | None) -> Plan:
-    """Why there is nothing to take back of the chosen collections, where a relative target is about other ones."""
+    """Why there is nothing to roll back of the chosen collections, where a relative target is about other ones."""
     if plan.collections or only is None or not target.strip().startswith("-"):
         return plan
     notes = []

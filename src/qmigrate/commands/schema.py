@@ -36,7 +36,7 @@ class Entry:
         direction: ``upgrade`` or ``rollback``.
         strategy: how, or None where the revisions alone are asked.
         actor: who, or None likewise.
-        changes: what it says about the collection, one line each; empty when its file is gone.
+        changes: what it does to the collection, one line each; empty when its file is gone.
     """
 
     revision: str
@@ -246,7 +246,7 @@ def _filled_by(
     fingerprints: Mapping[str, Any],
     has: CollectionSchema,
 ) -> dict[str, str]:
-    """Vector -> what fills it, as the applied revisions say it, and a short digest of the model that did."""
+    """Vector -> what fills it, as the applied revisions declare it, and a short digest of the model that did."""
     words: dict[str, str] = {}
     for _, operations in naming(revisions, applied, name):
         for operation in operations:
@@ -258,7 +258,7 @@ def _filled_by(
 
 
 def _history(ledger: Ledger, revisions: Revisions, name: str) -> tuple[Entry, ...]:
-    """What was applied and taken back, oldest first."""
+    """What was applied and rolled back, oldest first."""
     known = {one.id: one for one in revisions.order()}
     entries = []
     for row in reversed(ledger.history(name)):

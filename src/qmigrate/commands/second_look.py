@@ -24,7 +24,7 @@ from qmigrate.steps.fixes.orphans import PATIENCE, Orphans
 from qmigrate.steps.fixes.protocol import Place
 from qmigrate.steps.fixes.sighting import Sighting
 
-#: How often it is looked anew because the collection was rebuilt meanwhile.
+#: How often it looks again because the collection was rebuilt.
 _MOST = 5
 
 
@@ -35,7 +35,7 @@ class FirstLook:
     Attributes:
         strays: points without a row.
         seen_at: when.
-        due_at: from when on the same command goes on.
+        due_at: from when on the same command continues.
         missing: rows without a point.
     """
 
@@ -84,7 +84,7 @@ def until_second_look(
 ) -> tuple[FirstLook, ...]:
     """See that a first look is kept for each edit that has a ``grace``, and that it is old enough.
 
-    The lease is held while it looks, and not while it waits. A rebuild in between makes it look anew.
+    The lease is held while it looks, and not while it waits. A rebuild in between makes it look again.
 
     Args:
         wait: else it returns at once.
@@ -108,7 +108,7 @@ def until_second_look(
         return ()
     raise RefusedError(
         f"the collection was rebuilt {_MOST} times between two looks for orphans: nothing was deleted",
-        hint="run it again when nobody migrates",
+        hint="run it again when no migration runs",
     )
 
 

@@ -64,7 +64,7 @@ class Session:
         return files_of(self.revisions)
 
     def operation(self, ref: OpRef) -> Operation:
-        """Operation `ref.index` of a revision; indexes behind those of upgrade() are those of downgrade()."""
+        """Operation `ref.index` of a revision; indexes after those of upgrade() are those of downgrade()."""
         operations = self.revisions.get(ref.revision).operations
         if ref.index >= len(operations):
             operations += tuple(self.revisions.downgrade_operations(ref.revision) or ())
@@ -143,9 +143,9 @@ def session(
     Args:
         writes: whether the verb changes anything: only then are the ledger's tables made, or a local folder.
         store: one that is open already, and is left open; None for that of the settings.
-        unchanged: stop at an applied file that has changed; only a verb that reports them goes on.
-        looking: the verb looks at points or schemas, whatever manages them: see :func:`read_revisions`.
-        partial: go on with the nodes of a cluster that answer; only for a verb that writes nothing.
+        unchanged: stop at an applied file that has changed; only a verb that reports them continues.
+        looking: the verb reads points or schemas, whatever manages them: see :func:`read_revisions`.
+        partial: continue with the nodes of a cluster that answer; only for a verb that writes nothing.
 
     Raises:
         DriftError: an applied revision file has changed.
@@ -172,7 +172,7 @@ def session(
 
 
 def read_revisions(settings: Settings, ledger: Ledger) -> Revisions:
-    """The revision files; none where there is no folder yet and the ledger knows no revision.
+    """The revision files; none where there is no folder yet and the ledger has no revision.
 
     Raises:
         RevisionError: a file can't be used, or the folder is missing although revisions were applied.
@@ -209,7 +209,7 @@ def open_store(settings: Settings, stack: ExitStack, *, writes: bool, partial: b
     """
     wanted = ConnectionSettings(**settings.connection())
     if settings.client is not None:
-        # Only here: it needs the client's local mode, which nobody else loads.
+        # Only here: it needs the client's local mode, which no other module loads.
         from qmigrate.store.borrowed import Borrowed
 
         borrowed = Borrowed(settings.client)

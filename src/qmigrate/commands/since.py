@@ -17,10 +17,10 @@ from qmigrate.steps.as_applied import refuse_changed
 def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
     """The operations, in order, that points of a deletion have missed; data fixes among them leave a point as it is.
 
-    None where its file is gone or says nothing of revisions: whoever reads it refuses then, where that matters.
+    None where its file is gone or has nothing about revisions: its reader refuses then, where that matters.
 
     Raises:
-        RefusedError: a revision was taken back since, was only recorded, has no code, or made the collection again.
+        RefusedError: a revision was rolled back since, was only recorded, has no code, or recreated the collection.
     """
     path = Path(str(row.facts.get("file")))
     try:
@@ -34,16 +34,16 @@ def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
     now = {entry.revision: entry for entry in applied}
     gone = [one for one in known if one not in now]
     if not gone:
-        # One of the same name may say something else by now: taken back, written otherwise, and applied again.
+        # One of the same name may differ by now: rolled back, rewritten, and applied again.
         gone = [one for one in known if one in said and _is_another(now[one], *said[one])]
     if gone:
-        why = f"they are of after revision {gone[-1]}, which was taken back since"
+        why = f"they date from after revision {gone[-1]}, which was rolled back since"
         raise _refused(row, why, f"apply {gone[-1]} again")
     return tuple(ref for entry in applied if entry.revision not in known for ref in _of(opened, row, entry))
 
 
 def _is_another(entry: Applied, checksum: str, run: int | None) -> bool:
-    """Whether a revision was applied again since, by a file that says something else; accepted words are none."""
+    """Whether a revision was applied again since, by a file that does something else; accepted words are none."""
     return entry.checksum != checksum and entry.run != run
 
 

@@ -1,4 +1,4 @@
-"""snapshot create, list and delete. They stand aside from plans: they change no point of a collection and no name."""
+"""snapshot create, list and delete. Plans do not cover them: they change no point of a collection and no name."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def delete(
         older_than: spare what is younger, in seconds.
         folder: of the archives, else ``.qmigrate/snapshots``.
         consent: without it nothing is deleted.
-        dry_run: only say what would be.
+        dry_run: only report what would be.
 
     Raises:
         RefusedError: without consent.
@@ -204,7 +204,7 @@ def address(aliases: Mapping[str, str], physical: str) -> str:
     if aliases.get(behind) != physical:
         raise RepairNeededError(
             f"the alias {behind}, the only way to the collection behind the alias {physical}, is gone",
-            hint="qmigrate check shows how to make it again",
+            hint="qmigrate check shows how to recreate it",
         )
     return behind
 
@@ -212,8 +212,8 @@ def address(aliases: Mapping[str, str], physical: str) -> str:
 def moment_of(there: Sequence[Moment], when: datetime | None) -> Moment | None:
     """What was applied to a generation at a time; what it went live with where that is before all.
 
-    A server tells the time of a snapshot in whole seconds, so what was recorded within that second counts as before.
-    Where that is wrong, the revision in the snapshot's own seal says so once it is recovered.
+    A server reports the time of a snapshot in full seconds, so what was recorded within that second counts as before.
+    Where that is wrong, the revision in the snapshot's own seal shows it once it is recovered.
 
     Args:
         there: the moments of the generation.
@@ -351,7 +351,7 @@ def _chosen(
 
 
 def foreign_archives(opened: Session, folder: Path, named: Sequence[str] = ()) -> dict[str, str]:
-    """Name -> why an archive is nobody's here: several projects may share a folder, and the names in it."""
+    """Name -> why an archive belongs to nothing here: several projects may share a folder, and the names in it."""
     return {
         one.path.name: f"it is of {one.header.name} of another ledger: only its exact name deletes it"
         for one in archive.summaries(folder)
@@ -378,7 +378,7 @@ def _needed(ledger: Ledger) -> dict[str, str]:
 def _delete(
     opened: Session, name: str, rows: Sequence[SnapshotEntry], spared: dict[str, str]
 ) -> list[SnapshotEntry]:
-    """Under the lease, so that no run begins to need one meanwhile; recorded as a run of its own."""
+    """Under the lease, so that no run begins to need one; recorded as a run of its own."""
     gone = []
     limits = opened.settings.limits
     with opened.ledger.hold(name, timeout=limits.lock_timeout, ttl=limits.lease_ttl) as lease:

@@ -26,7 +26,7 @@ def within_reach(
     Raises:
         UnavailableError: the version table can't be read.
         RevisionError: Alembic has no such revision.
-        ConfigError: it can't be told without Alembic's files.
+        ConfigError: it is unknown without Alembic's files.
     """
     needed = required(world, opened.revisions, wanted)
     if not needed:
@@ -66,15 +66,15 @@ def links_of(opened: Session, world: World, wanted: frozenset[str]) -> list[str]
         if link.state != LINKED:
             notes.append(f"the SQL revision {link.sql_revision} was {link.state} although {link.step} is not done")
         elif link.step not in applied:
-            notes.append(f"the SQL revision {link.sql_revision} needs {link.step}, which was taken back since")
+            notes.append(f"the SQL revision {link.sql_revision} needs {link.step}, which was rolled back since")
     return notes
 
 
 def waits(waiting: Mapping[str, str], who: str) -> PendingError:
-    """The error for somebody who needs a revision that waits."""
+    """The error for a caller that needs a revision that waits."""
     revision, sql = next(iter(waiting.items()))
     return PendingError(
-        f"{who} can't go on: the vector revision {revision} waits for the SQL revision {sql}",
+        f"{who} can't continue: the vector revision {revision} waits for the SQL revision {sql}",
         hint=f"alembic upgrade {quote(sql)}",
         facts={"waiting": dict(waiting)},
     )

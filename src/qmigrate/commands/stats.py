@@ -1,4 +1,4 @@
-"""fix stats: how many points there are per folder and per value, beside what SQL says of those. It only reads."""
+"""fix stats: how many points there are per folder and per value, next to what SQL has of those. It only reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Group:
     Attributes:
         value: the folder, or the value.
         points: that have it.
-        columns: what SQL says of it; empty where no row does.
+        columns: what SQL has of it; empty where it has no row.
     """
 
     value: Any
@@ -79,7 +79,7 @@ def stats(
     key: str | None = None,
     database: str = "app",
 ) -> Statistics:
-    """Count the points of a collection, and join what SQL says of each folder, or of each value.
+    """Count the points of a collection, and join what SQL has of each folder, or of each value.
 
     Args:
         collection: its name or an alias; it need not be under management.
@@ -109,9 +109,9 @@ def stats(
 
 def _check(wanted: Wanted, sql: str | None) -> None:
     if wanted.paths is None and not wanted.fields:
-        raise UsageError("say what is counted: a field with paths, or fields by value")
+        raise UsageError("name what is counted: a field with paths, or fields by value")
     if wanted.paths is None and (wanted.depth is not None or wanted.prefix is not None):
-        raise UsageError("a depth and a prefix are of folders", hint="name the field with the paths: --folders path")
+        raise UsageError("a depth and a prefix need folders", hint="name the field with the paths: --folders path")
     if sql is not None and wanted.paths is None and len(wanted.fields) != 1:
         raise UsageError("SQL is joined to folders, or to one field by value", hint="count one field at a time")
 

@@ -1,4 +1,4 @@
-"""status and history: what stands where, from any terminal. They only read."""
+"""status and history: where each collection is, from any terminal. They only read."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
 
 
 def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
-    """What was applied and taken back, newest first.
+    """What was applied and rolled back, newest first.
 
     Raises:
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
     """
     files = Revisions.load(settings.scripts)
-    # Qdrant has nothing to say about it.
+    # Qdrant has nothing about it.
     with opened_ledger(settings) as ledger:
         check_checksums(files_of(with_inline(files, ledger)), ledger.applied_checksums())
         check_recorded(ledger, files, collection)
@@ -90,7 +90,7 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
     named, detail, command = condition(world, state, missing)
     if named == "pending":
         named, detail = _last_try(opened, name) or (named, detail)
-    # What is held stands still: it has no progress to show.
+    # What is held makes no progress.
     under_way = None if named == "held" else state.open_run
     return CollectionStatus(
         name=name,
@@ -118,7 +118,7 @@ def _last_try(opened: Session, name: str) -> tuple[str, str] | None:
 
 
 def _points(opened: Session, physical: str | None) -> int | None:
-    """Exact count; None when nothing serves, or when it was deleted since it was looked at."""
+    """Exact count; None when nothing serves, or when it was deleted since it was listed."""
     if physical is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Collections that several tenants share: a deletion there says whose points are meant. It deletes nothing."""
+"""Collections that several tenants share: a deletion there names whose points are meant. It deletes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qmigrate.operations.base import Operation
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.settings import Settings
 
-#: Instead of a tenant: the points of all, said on purpose.
+#: Instead of a tenant: the points of all, on purpose.
 ALL = "*"
 
 
@@ -20,14 +20,14 @@ Deletion = TypeVar("Deletion", bound=DeletePoints | DeleteOrphans)
 
 
 def within(settings: Settings, operation: Deletion, tenant: str | int | None) -> Deletion:
-    """A deletion bounded to one tenant, where ``fixes.tenants`` says that a collection has several.
+    """A deletion bounded to one tenant, where a collection has several by ``fixes.tenants``.
 
     Args:
-        tenant: the value of the collection's tenant field; None where the operation's own filter says it; ``*`` for
+        tenant: the value of the collection's tenant field; None where the operation's own filter has it; ``*`` for
             the points of all.
 
     Raises:
-        UsageError: whose points are meant is not said, or there are no tenants.
+        UsageError: no tenant is named, or there are none.
     """
     fields = fields_of(settings, operation.collection)
     if tenant == ALL:
@@ -36,14 +36,14 @@ def within(settings: Settings, operation: Deletion, tenant: str | int | None) ->
         if tenant is None:
             return operation
         raise UsageError(
-            f"--tenant {tenant}: nothing says by which field the points of {operation.collection} belong to tenants",
+            f"--tenant {tenant}: no setting has the field by which points of {operation.collection} belong to tenants",
             hint=f"fixes.tenants in qmigrate.yaml: {{{operation.collection}: FIELD}}",
         )
     if tenant is None:
         missing = [field for field in fields if not _says(operation.filter, field)]
         if missing:
             raise UsageError(
-                f"several tenants share {operation.collection} ({missing[0]}), and whose points are meant is not said",
+                f"several tenants share {operation.collection} ({missing[0]}), and no tenant is named",
                 hint=f"--tenant VALUE bounds it to one of them, --tenant '{ALL}' means all (tenant= in Python)",
             )
         return operation
@@ -64,7 +64,7 @@ def bounded(
     others = [one for one in operations if not isinstance(one, DeletePoints | DeleteOrphans)]
     if others and tenant not in (None, ALL):
         raise UsageError(
-            f"tenant {tenant!r} bounds deletions, and {others[0].label()} is none: it would be done for all tenants",
+            f"tenant {tenant!r} bounds deletions, and {others[0].label()} is not one: it would be done for all tenants",
             hint="do them one by one, and bound this one by its own filter or query",
         )
     return tuple(

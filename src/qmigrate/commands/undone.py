@@ -1,4 +1,4 @@
-"""Which fix is taken back, what with, and through what came since. It runs nothing."""
+"""Which fix is undone, what with, and through what came since. It runs nothing."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from qmigrate.steps.erasing.selection import ERASURE
 
 
 def fixed(opened: Session, log: int) -> DeletionRow:
-    """The row of a fix that can be taken back.
+    """The row of a fix that can be undone.
 
     Raises:
         UnknownNameError: there is no such fix.
-        RefusedError: it has kept nothing to go back by, or was taken back already.
+        RefusedError: it has kept nothing to go back by, or was undone already.
     """
     row = opened.ledger.deletion(log)
     if row is None or row.collection is None or not ("run" in row.facts or row.kind == AUDIT):
         raise unknown("fix", log, of=" in the audit")
     if row.kind == AUDIT:
         raise RefusedError(
-            f"row {log} of the audit is of points that could not be embedded: there is nothing to take back",
+            f"row {log} of the audit is of points that could not be embedded: there is nothing to undo",
             hint=f"qmigrate fix quarantine {quote(row.collection)} --retry tries them again",
         )
     if row.kind == ERASURE:
-        raise RefusedError(f"fix {log} has erased points: that can't be undone, by nothing", hint="write them anew")
+        raise RefusedError(f"fix {log} has erased points: that can't be undone", hint="write them again")
     if row.facts.get("undo") is None:
         raise RefusedError(
-            f"fix {log} has kept nothing to give the points back from",
+            f"fix {log} has kept nothing to restore the points from",
             hint="restore a snapshot: qmigrate snapshot list",
         )
     for later in opened.ledger.deletions():
         if later.id > log and later.facts.get("undoes") == log:
             raise RefusedError(
-                f"fix {log} was taken back already, by fix {later.id}",
+                f"fix {log} was undone already, by fix {later.id}",
                 # Of a reset that is about the points that were deleted again on the way back.
-                hint=f"take that back: qmigrate fix undo {quote(later.id)}"
+                hint=f"undo that: qmigrate fix undo {quote(later.id)}"
                 if later.facts.get("undo") and "left_in" not in later.facts
                 else None,
             )
@@ -54,13 +54,13 @@ def fixed(opened: Session, log: int) -> DeletionRow:
 def plan_undo(
     opened: Session, world: World, row: DeletionRow, overwrite: bool, pace: JsonObject | None = None
 ) -> Plan:
-    """The job that takes a fix back, through what came since.
+    """The job that undoes a fix, through what came since.
 
     Args:
         pace: of :func:`qmigrate.commands.pace.paced`.
 
     Raises:
-        RefusedError: what it knew the points by, or what they were, can't be told any more.
+        RefusedError: the ids that it has of the points, or what they were, are no longer known.
     """
     if row.facts["undo"] == "reset":
         state = world.collections.get(str(row.collection))
@@ -80,13 +80,13 @@ def plan_undo(
 
 
 def _erased_since(opened: Session, row: DeletionRow) -> JsonObject:
-    """How many of its points were erased, where what it has kept doesn't tell, and whether that is gone with them."""
+    """How many of its points were erased, where what it kept doesn't show it, and whether that is gone with them."""
     name, found, emptied = f"{row.facts['run']}-{row.facts['step']}", [0], False
     for later in opened.ledger.deletions():
         if later.kind == ERASURE and later.collection == row.collection and later.id > row.id:
             found.append(later.facts.get("fixes", {}).get(name, 0))
             emptied = emptied or name in later.facts.get("emptied", ())
-    # A journal is counted each time; in a file stands how many it has lost in all.
+    # A journal is counted each time; a file records how many it has lost in all.
     return {"erased": sum(found) if row.facts["undo"] == "undo" else max(found), "emptied": emptied}
 
 
@@ -103,7 +103,7 @@ def _refuse_other_ids(opened: Session, world: World, row: DeletionRow) -> None:
         operations = (*revision.operations, *(opened.revisions.downgrade_operations(revision.id) or ()))
         if any(operation.rekeys and operation.matches(name) for operation in operations):
             raise RefusedError(
-                f"revision {revision.id} gave the points of {name} other ids since fix {row.id}, which knows them by "
-                "the ids of before",
+                f"revision {revision.id} gave the points of {name} other ids since fix {row.id}, which has them under "
+                "the earlier ids",
                 hint=f"go back to {then} first (qmigrate rollback), or restore a snapshot: qmigrate snapshot list",
             )

@@ -220,7 +220,7 @@ def _plan(
     """The plan; a relative target is counted from `current`, or from what is applied."""
     counted = world.applied() if current is None else current
     wanted, waiting = within_reach(opened, world, opened.revisions.resolve(target, current=counted))
-    # First of all: what is planned over another collection than the recorded one misleads, whatever it says.
+    # First of all: what is planned over another collection than the recorded one misleads, whatever it contains.
     check_names(world, opened.revisions, only)
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)
     overrides = {name: one.rebuild for name, one in opened.settings.collections.items()}
@@ -252,7 +252,7 @@ def _check_further(opened: Session, made: Plan) -> None:
 
 
 def check_names(world: World, revisions: Revisions, only: Iterable[str] | None) -> None:
-    """Nothing to do is no answer while a name isn't where the ledger left it.
+    """Nothing to do is not an answer while a name isn't where the ledger left it.
 
     A collection that only a glob speaks of may come and go: the application makes it, and may delete it.
 
@@ -269,7 +269,7 @@ def check_names(world: World, revisions: Revisions, only: Iterable[str] | None) 
 
 
 def _tried(opened: Session, world: World) -> World:
-    """The world with what this server does about plain names, tried anew in every run that may need it."""
+    """The world with what this server does about plain names, tried again in every run that may need it."""
     plain = any(state.kind == "plain" and state.managed for state in world.collections.values())
     if not plain or opened.settings.rebuild.plain_names == "gap" or world.capabilities.local:
         return world

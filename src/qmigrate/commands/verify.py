@@ -19,7 +19,7 @@ def verify(settings: Settings, a: str, b: str, *, progress: Progress | None = No
     """Compare every point of two collections (names or aliases): ids, payload, and the vectors that both have.
 
     Vectors that only one side declares are left out of the comparison, and named in the report. Filled vectors of the
-    second side are looked at for presence on every point of the first.
+    second side are checked for presence on every point of the first.
 
     Raises:
         UsageError: two names lead to one collection, which is equal to itself whatever it holds.
@@ -75,7 +75,7 @@ def _shared_vectors(store: Store, a: str, b: str) -> tuple[PointTransform, tuple
         physical.append(found.physical)
     if a != b and physical[0] == physical[1]:
         raise UsageError(
-            f"{a} and {b} lead to the same collection ({physical[0]}): compared with itself it says nothing",
+            f"{a} and {b} lead to the same collection ({physical[0]}): a comparison with itself shows nothing",
             hint="name the other generation: qmigrate gc --dry-run lists what is kept",
         )
     return PointTransform.identity(names[0] & names[1]), tuple(sorted(names[0] ^ names[1]))

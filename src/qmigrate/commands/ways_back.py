@@ -1,4 +1,4 @@
-"""The commands that take back what an upgrade has just done, and nothing else. It only reads."""
+"""The commands that undo what an upgrade has just done, and nothing else. It only reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ways_back(opened: Session, outcomes: Iterable[Outcome]) -> tuple[str, ...]:
 
 
 def _taken(opened: Session, target: str, applied: Mapping[str, list[str]]) -> dict[str, frozenset[str]] | None:
-    """What a rollback to a target would take back, by collection; None where there is no such target."""
+    """What a rollback to a target would undo, by collection; None where there is no such target."""
     current = frozenset(one for entries in applied.values() for one in entries)
     try:
         keep = opened.revisions.resolve(target, current=current)

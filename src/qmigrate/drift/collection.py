@@ -17,7 +17,7 @@ from qmigrate.model.state import DELETING, Capabilities, CollectionState, Genera
 from qmigrate.model.words import counted, quote
 from qmigrate.observe import hidden_on_several, hidden_since, is_later
 
-#: Phases of a go-live that change nothing for anybody.
+#: Phases of a go-live that change nothing for any client.
 _HARMLESS = frozenset({"preflight", "hold", "converge"})
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 #: Fields of the seal that are compared; its own version and whatever a later one adds are not.
@@ -26,7 +26,7 @@ _SEALED = ("ledger", "collection", "generation", "revision", "checksum", "state"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What one collection is looked at with.
+    """What one collection is checked with.
 
     Attributes:
         ledger_id: identity of the ledger.
@@ -67,7 +67,7 @@ def collection_findings(state: CollectionState, around: Surroundings) -> tuple[F
 
 
 def expected_seal(state: CollectionState, serving: Generation, ledger_id: str) -> dict[str, object]:
-    """What the seal of the serving generation says when nobody has touched it."""
+    """What the seal of the serving generation has when no other client has touched it."""
     newest = state.applied[-1] if state.applied else None
     return {
         "ledger": ledger_id,
@@ -122,7 +122,7 @@ def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[
             "nothing has the name: the loss of what served it is recorded",
             f"restore it: qmigrate snapshot list {quote(state.name)}, then "
             f"qmigrate snapshot restore {quote(state.name)} SNAPSHOT",
-            f"or make it again, without a point: qmigrate rollback base --only {quote(state.name)}, then "
+            f"or recreate it without points: qmigrate rollback base --only {quote(state.name)}, then "
             "qmigrate upgrade",
         )
     if state.kind == "absent" or state.open_run is not None:
@@ -136,7 +136,7 @@ def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[
         yield note(
             "unmanaged",
             state.name,
-            "is recorded as taken away, and another client has made it again",
+            "is recorded as taken away, and another client has recreated it",
             f"qmigrate adopt {quote(state.name)}",
             live=state.physical,
             strict=True,
@@ -170,7 +170,7 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
         yield drift(
             "name",
             name,
-            f"{name} serves {state.physical}, which this ledger has sealed and doesn't know: was the ledger restored "
+            f"{name} serves {state.physical}, which this ledger sealed but does not record: was the ledger restored "
             "from a backup?",
             "use the newer ledger",
             f"only where that one is lost for good: qmigrate adopt {quote(name)} --take-over",
@@ -202,10 +202,10 @@ def _seal(
         yield drift(
             "seal",
             "seal",
-            f"{live.physical} has no seal: its metadata was rewritten, or it was deleted and made again "
-            f"(about {live.points:,} points now)",
+            f"{live.physical} has no seal: its metadata was rewritten, or it was deleted and recreated "
+            f"(about {counted(live.points, 'point')} now)",
             f"where its points are what they were: {again}",
-            f"where it was made again: {again}, then back to what is kept (qmigrate rollback … --discard-writes) or "
+            f"where it was recreated: {again}, then back to what is kept (qmigrate rollback … --discard-writes) or "
             f"qmigrate snapshot restore {quote(state.name)} SNAPSHOT; no gc before that",
             recorded=f"revision {wanted['revision']}",
         )
@@ -230,10 +230,10 @@ def _seal(
 
 def _unsealed(key: str, seal: Mapping[str, object], state: CollectionState) -> str:
     if key != "revision":
-        return f"the seal says another {key} than the ledger"
+        return f"the seal has another {key} than the ledger"
     if seal.get("revision") in state.applied_revisions():
         return "the seal is at an earlier revision: was an older snapshot recovered over the collection?"
-    return "the seal is at a revision that this ledger doesn't know as applied: was the ledger restored from a backup?"
+    return "the seal is at a revision that this ledger doesn't have as applied: was the ledger restored from a backup?"
 
 
 def _schema(state: CollectionState, live: LiveCollection, around: Surroundings) -> Iterator[Finding]:
@@ -308,7 +308,7 @@ def _replicas(
         )
 
 
-#: What no change of a schema brings back: values that are gone, or that somebody wants to keep.
+#: What no change of a schema brings back: values that are gone, or that a user wants to keep.
 LOST = frozenset({"vector.add", "sparse.add", "vector.drop", "sparse.drop"})
 
 
@@ -356,8 +356,8 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                 yield drift(
                     "generation",
                     path,
-                    f"{row.physical}, the way back to {base}, was made again by another client: it has "
-                    f"about {seen.points:,} points and {'another' if seen.seal else 'no'} seal",
+                    f"{row.physical}, the way back to {base}, was recreated by another client: it has "
+                    f"about {counted(seen.points, 'point')} and {'another' if seen.seal else 'no'} seal",
                     f"save what is in it, remove it, then qmigrate repair --vanished {quote(row.physical)}",
                     recorded=around.ledger_id,
                     live=(seen.seal or {}).get("ledger"),
@@ -366,14 +366,14 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
             finish = f"finish it: qmigrate gc {quote(state.name)}"
             yield note("generation", path, "its deletion has begun", finish, live=DELETING)
         elif row.state == "building" and state.open_run is None and row.physical in around.physical:
-            yield note("generation", path, "is left over from a run that is over", "qmigrate doctor", live="building")
+            yield note("generation", path, "is a leftover of a run that is over", "qmigrate doctor", live="building")
     for physical in sorted(around.physical):
         match = GENERATION.match(physical)
         if match and match["name"] == state.name and physical not in known and state.open_run is None:
             yield note(
                 "generation",
                 f"generation {physical}",
-                "has the form of a generation, and the ledger doesn't know it",
+                "has the form of a generation, and the ledger has no record of it",
                 "qmigrate doctor",
                 live=physical,
                 strict=True,
@@ -381,7 +381,7 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
 
 
 def _ways_of_loss(state: CollectionState, row: Generation, around: Surroundings) -> tuple[str, ...]:
-    """None where this may be another Qdrant: the finding of the name says so."""
+    """None where this may be another Qdrant: the finding of the name reports it."""
     if state.may_be_elsewhere(around.physical):
         return ()
     return (f"record that it is gone: qmigrate repair --vanished {quote(row.physical)}",)
@@ -402,7 +402,7 @@ def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
         yield drift(
             "hidden",
             path,
-            f"a collection {name} is hidden behind the alias {name}, and nobody has recorded it",
+            f"a collection {name} is hidden behind the alias {name}, and it is not recorded",
             "save what is in it, and remove it",
             live=name,
         )
@@ -412,7 +412,7 @@ def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
             "hidden",
             path,
             f"the alias {old_alias(name)}, the only way to the collection behind the alias {name}, is gone",
-            f"make it again: POST /collections/aliases {_create_alias(old_alias(name), name)}",
+            f"recreate it: POST /collections/aliases {_create_alias(old_alias(name), name)}",
             recorded=name,
             live=around.aliases.get(old_alias(name)),
         )

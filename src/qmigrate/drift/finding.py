@@ -34,12 +34,12 @@ class Finding:
     strict: bool = False
 
     def under(self, *, strict: bool) -> Finding:
-        """This finding as it counts: with `strict`, what nobody has recorded is drift."""
+        """This finding as it counts: with `strict`, what is not recorded is drift."""
         return replace(self, severity=DRIFT) if strict and self.strict else self
 
 
 def drift(kind: str, path: str, message: str, *fixes: str, recorded: Any = None, live: Any = None) -> Finding:
-    """A difference that has to be accepted or mended."""
+    """A difference that has to be accepted or repaired."""
     return Finding(kind, DRIFT, path, message, recorded, live, fixes)
 
 

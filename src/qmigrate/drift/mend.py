@@ -32,7 +32,7 @@ def plan_restoration(world: World, name: str) -> Plan:
         raise RefusedError(f"{name} is not under management", hint="qmigrate status lists what is")
     if state.live is None or state.live.physical != serving.physical:
         raise RefusedError(
-            f"{name} is not where the ledger left it ({serving.physical})", hint="qmigrate check says what to do"
+            f"{name} is not where the ledger left it ({serving.physical})", hint="qmigrate check shows what to do"
         )
     if state.open_run is not None:
         raise RefusedError(f"a run of {name} is not finished", hint="qmigrate upgrade finishes it")
@@ -57,7 +57,7 @@ def plan_restoration(world: World, name: str) -> Plan:
     sealed = state.live.seal == {**(state.live.seal or {}), **expected_seal(state, serving, world.ledger_id)}
     if not chosen and sealed:
         return Plan("repair", (), ())
-    step = InPlace((), serving.physical, chosen, "the recorded schema, made again on the live collection")
+    step = InPlace((), serving.physical, chosen, "the recorded schema, restored on the live collection")
     return Plan("repair", (), (_planned(state, step),), notes=tuple(f"{name}: {line}" for line in left))
 
 
@@ -67,7 +67,7 @@ def plan_put_back(world: World, name: str) -> Plan:
     Raises:
         UnknownNameError: the ledger has no such name.
         RefusedError: a run of it is not finished.
-        RepairNeededError: that generation is gone, or a collection of somebody else has the name.
+        RepairNeededError: that generation is gone, or a collection of another client has the name.
     """
     state, serving = _managed(world, name)
     # What a later state of this ledger has put there is never taken out of service.
@@ -111,21 +111,21 @@ def plan_loss(world: World, name: str, physical: str) -> Plan:
     if world.physical is not None and physical in world.physical:
         raise RefusedError(
             f"{physical} is in Qdrant, so its loss can't be recorded",
-            hint=f"qmigrate gc {quote(name)} shows what can go; where another client made it again: save what is in "
+            hint=f"qmigrate gc {quote(name)} shows what can go; where another client recreated it: save what is in "
             "it, remove it, then run this again",
         )
     if row.state != "live" and world.physical is not None and state.may_be_elsewhere(world.physical):
         serving = next(one.physical for one in state.generations if one.state == "live")
         raise RefusedError(
             f"neither {physical} nor {serving}, which serves {name}, is in this Qdrant: it may be another one than "
-            "that of this ledger, and what is recorded as gone is a way back no more",
+            "that of this ledger, and what is recorded as gone is no longer a way back",
             hint="qmigrate doctor shows both. Where it is the right one: first qmigrate repair --vanished "
             f"{quote(serving)}, then this again",
         )
     if row.state == "live" and state.live is not None:
         raise RefusedError(
-            f"{physical} is what the ledger has behind {name}, which leads to {state.physical} now",
-            hint="qmigrate check says what to do",
+            f"{physical} is what the ledger has for {name}, which leads to {state.physical} now",
+            hint="qmigrate check shows what to do",
         )
     base = row.revisions[-1] if row.revisions else "base"
     step, served = RecordLoss(physical, "it is not in Qdrant any more"), row.state == "live"
@@ -160,12 +160,12 @@ def _refuse_run(state: CollectionState) -> None:
     if state.open_run is not None:
         raise RefusedError(
             f"a {state.open_run.verb} of {state.name} is not finished",
-            hint=f"qmigrate upgrade finishes it, qmigrate abort {quote(state.name)} takes it back",
+            hint=f"qmigrate upgrade finishes it, qmigrate abort {quote(state.name)} undoes it",
         )
 
 
 def _repair(state: CollectionState, step: Step, line: str, *, declared: CollectionSchema | None) -> Plan:
-    """A job of one step that is recorded in the history, at the revision where the collection stands.
+    """A job of one step that is recorded in the history, at the revision of the collection.
 
     Args:
         declared: the recorded schema from then on; None when nothing has the name any more.
@@ -190,7 +190,7 @@ def _sorted(live: CollectionSchema, found: Sequence[Change]) -> tuple[tuple[Chan
     chosen, left = [], []
     for change in found:
         if change.kind == "alias.drop":
-            # Nobody has said that it has to go, and somebody uses it.
+            # No revision says that it has to go, and an application may use it.
             continue
         if change.kind in LOST:
             verb = "is missing, and its values are gone" if change.kind.endswith(".add") else "was added by hand"
@@ -203,7 +203,7 @@ def _sorted(live: CollectionSchema, found: Sequence[Change]) -> tuple[tuple[Chan
 
 
 def _whole(change: Change, live: CollectionSchema) -> Change:
-    """Metadata is replaced key by key: keys that nobody declared stay."""
+    """Metadata is replaced key by key: undeclared keys stay."""
     if change.kind != "config.set" or change.name != "metadata":
         return change
     kept: Mapping[str, object] = live.config.get("metadata") or {}

@@ -13,7 +13,7 @@ def embedders_of(operations: Iterable[Operation]) -> dict[str, str]:
     """Vector -> name of the embedder that fills it, after these operations of one collection in their order."""
     found: dict[str, str] = {}
     for operation in operations:
-        # Whatever else fills the vector anew takes the place of the embedder.
+        # Whatever else fills the vector again takes the place of the embedder.
         for vector in operation.filled():
             found.pop(vector, None)
         found.update({vector: value.embedder for vector, value in operation.embeds().items()})

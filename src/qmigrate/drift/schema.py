@@ -26,7 +26,7 @@ _PLACES = {
     "config": "",
     "alias": "aliases",
 }
-#: A word that tells the server to choose, which it reports by leaving the field out.
+#: A word that makes the server choose, which it reports by leaving the field out.
 _AUTOMATIC = "auto"
 #: The setting that makes no replica by itself once a collection is there.
 REPLICATION = "replication_factor"
@@ -63,7 +63,7 @@ class Difference:
 
 
 def differences(recorded: CollectionSchema, live: CollectionSchema, *, local: bool) -> tuple[Difference, ...]:
-    """Where a live schema is not the recorded one. What was never declared says nothing, unless it is a whole part.
+    """Where a live schema is not the recorded one. What was never declared doesn't count, unless it is an entire part.
 
     Args:
         live: without the logical name among its aliases.
@@ -103,7 +103,7 @@ def _accepting(change: Change) -> Change:
     if change.kind.endswith((".add", ".drop")):
         return turned
     if change.kind == "index.alter":
-        # An index is declared as a whole, and what is live says it as a whole.
+        # An index is declared completely, and the live one is reported completely.
         return turned
     if change.kind == "config.set" and change.name == "quantization_config" and not change.before:
         return replace(turned, after=DISABLED)

@@ -45,7 +45,7 @@ def settings_of(live: LiveCollection, version: tuple[int, ...]) -> JsonObject:
 def settings_after(prior: JsonObject, now: JsonObject, changes: tuple[Change, ...]) -> JsonObject:
     """The recorded settings after in-place changes: only what these have touched is as it is now.
 
-    What else was changed by hand meanwhile still shows.
+    What else was changed by hand since still shows.
     """
     places = {"vector": "vectors", "sparse": "sparse", "index": "indexes", "config": "config"}
     found = dict(prior)
@@ -70,7 +70,7 @@ def _taken(key: str, prior: Any, after: Any, now: Any) -> Any:
 
 
 def declared_anew(before: CollectionSchema | None, after: CollectionSchema | None) -> tuple[Change, ...]:
-    """What revisions say otherwise than before, as if it had been changed: accepted drift changes nothing live.
+    """What revisions declare otherwise than before, as if it had been changed: accepted drift changes nothing live.
 
     A field that is not declared any more is part of it.
     """
@@ -127,7 +127,7 @@ def undeclared(state: CollectionState, version: tuple[int, ...]) -> tuple[Drifte
     was, now, said = serving.settings, settings_of(state.live, version), state.declared.to_json()
     found = []
     for place in ("vectors", "sparse", "indexes"):
-        # A whole part that is there on one side only is a finding of its own.
+        # An entire part that is there on one side only is a finding of its own.
         for name in sorted(was[place].keys() & now[place].keys() & said[place].keys()):
             own = {**was["config"].get("hnsw_config", {})} if place == "vectors" else {}
             for path, value in _differing(name, was[place][name], now[place][name], said[place][name], own, same):
@@ -148,7 +148,7 @@ def _differing(
     """(path below, value as recorded) of every leaf that differs and isn't declared.
 
     Args:
-        own: what counts where the recorded value isn't set: the HNSW settings of the whole collection.
+        own: what counts where the recorded value isn't set: the HNSW settings of the collection.
         same: whether the server is of the version of then: another one may report more, or less.
     """
     if key == _QUANTIZATION and _is_other_quantization(was, now):
@@ -184,7 +184,7 @@ def _is_other_quantization(was: Any, now: Any) -> bool:
 
 
 def _unset(key: str, now: Any, own: Mapping[str, Any]) -> Any:
-    """What a server does where a value isn't set; :data:`NOT_SET` where no value says that."""
+    """What a server does where a value isn't set; :data:`NOT_SET` where no value means that."""
     if key in own:
         return own[key]
     if says_nothing(key, now):
@@ -195,7 +195,7 @@ def _unset(key: str, now: Any, own: Mapping[str, Any]) -> Any:
 
 
 def _without_fences(config: Mapping[str, Any]) -> JsonObject:
-    """Strict mode that is off says nothing, and a limit that a lifted fence has left limits nothing."""
+    """Strict mode that is off doesn't count, and a limit that a lifted fence has left limits nothing."""
     strict = {
         name: value
         for name, value in (config.get("strict_mode_config") or {}).items()

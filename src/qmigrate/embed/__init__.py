@@ -1,4 +1,4 @@
-"""From a name in the settings to an embedder. It knows nothing of Qdrant, and imports no backend unasked."""
+"""From a name in the settings to an embedder. It is independent of Qdrant, and imports no backend unasked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["devices_for", "fingerprint_digest", "known_size", "load", "on_device
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
-    """Where a type of embedder lives, which keys it takes, and which of these say the size of its vectors."""
+    """Where a type of embedder lives, which keys it takes, and which of these give the size of its vectors."""
 
     module: str
     keys: frozenset[str]
@@ -59,7 +59,7 @@ _BACKENDS: Mapping[str, _Backend] = {
 }
 
 
-#: Embedders of this package, which make vectors of a size of their own where none is said.
+#: Embedders of this package, which make vectors of a size of their own where none is given.
 _WITH_DEFAULT = frozenset({"hashing", "pixels"})
 
 
@@ -82,7 +82,7 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
         known = ", ".join(sorted(_BACKENDS))
         problem = "has no type" if kind is None else f"has the unknown type {kind!r}{_meant(kind, _BACKENDS)}"
         raise EmbedError(
-            f"embedder {name!r} {problem}; types are: {known}", hint="mend embedders in qmigrate.yaml"
+            f"embedder {name!r} {problem}; types are: {known}", hint="correct embedders in qmigrate.yaml"
         )
     for key in config:
         if key != "type" and key not in backend.keys:
@@ -90,14 +90,14 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
             raise EmbedError(
                 f"embedder {name!r} has the unknown key {key!r}{_meant(key, backend.keys)}; "
                 f"keys of type {kind} are: {known}",
-                hint="mend embedders in qmigrate.yaml",
+                hint="correct embedders in qmigrate.yaml",
             )
     embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config))
     return embedder
 
 
 def known_size(config: Mapping[str, Any]) -> int | None:
-    """How many values its vectors have, where the settings alone say so; nothing is loaded and nobody is asked."""
+    """How many values its vectors have, where the settings alone give it; nothing is loaded and nothing is sent."""
     backend = _BACKENDS.get(str(config.get("type")))
     said = [config[key] for key in backend.sizes if config.get(key) is not None] if backend is not None else []
     if not said and config.get("type") in _WITH_DEFAULT and backend is not None:
@@ -106,7 +106,7 @@ def known_size(config: Mapping[str, Any]) -> int | None:
 
 
 def on_device(config: Mapping[str, Any], device: str) -> Mapping[str, Any]:
-    """The same embedder on another device; one that knows of no devices stays as it is."""
+    """The same embedder on another device; one without devices stays as it is."""
     return {**config, "device": device} if _has_device(config) else config
 
 

@@ -18,14 +18,14 @@ def cosines(left: Sequence[Any], right: Sequence[Any]) -> NDArray[np.float64]:
     """The cosine of each pair, in order.
 
     Args:
-        left: dense, multi- or sparse vectors, in any form that an embedder or a store hands out.
+        left: dense, multi- or sparse vectors, in any form that an embedder or a store returns.
         right: as many.
 
     Returns:
         One value per pair, as :func:`lowest_cosine` has it.
 
     Raises:
-        ValueError: a different number of vectors, or something that is no vector.
+        ValueError: a different number of vectors, or something that is not a vector.
     """
     pairs = zip(left, right, strict=True)
     return np.array([lowest_cosine(one, other) for one, other in pairs], dtype=np.float64)
@@ -37,7 +37,7 @@ def lowest_cosine(one: Any, other: Any) -> float:
     Two zero vectors count as equal; vectors that differ in kind, size or number of rows have -1.
 
     Raises:
-        ValueError: one of them is no vector.
+        ValueError: one of them is not a vector.
     """
     return _pair(as_vector(one), as_vector(other))
 

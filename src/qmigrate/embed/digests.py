@@ -18,13 +18,13 @@ def digest_of(item: Any, algorithm: str, embedder: Embedder, name: str) -> bytes
     Args:
         item: as an embedder gets it.
         algorithm: as :mod:`hashlib` calls it.
-        embedder: whose settings say where images may be read.
+        embedder: whose settings decide where images may be read.
         name: of that embedder, for messages.
 
     Raises:
         EmbedError: the image can't be read.
         ConfigError: no image could ever be read.
-        PlanError: the embedder opens images by itself, so nobody else knows what their names mean.
+        PlanError: the embedder opens images by itself, so only it knows what their names mean.
     """
     if isinstance(item, str) and not isinstance(item, ImageName):
         return hashlib.new(algorithm, item.encode(), usedforsecurity=False).digest()
@@ -46,10 +46,10 @@ def digest_of(item: Any, algorithm: str, embedder: Embedder, name: str) -> bytes
 
 
 def recorded_digest(value: Any, algorithm: str) -> bytes | None:
-    """A checksum as a column or a payload holds it; None for what is no digest of that algorithm.
+    """A checksum as a column or a payload holds it; None for what is not a digest of that algorithm.
 
     Args:
-        value: its bytes, or hexadecimal digits in any case; ``sha256:`` may stand before them.
+        value: its bytes, or hexadecimal digits in any case; ``sha256:`` may precede them.
     """
     size = hashlib.new(algorithm, usedforsecurity=False).digest_size
     found = bytes(value) if isinstance(value, bytes | bytearray | memoryview) else None

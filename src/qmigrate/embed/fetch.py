@@ -28,7 +28,7 @@ MOST_REDIRECTS = 5
 MOST_HOSTS = 64
 SECONDS = 10.0
 MOST_BYTES = 64 * 2**20
-#: An image server that is busy is asked so many times more.
+#: An image server that is busy is asked this many times more.
 RETRIES = 3
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: IPv6 prefix behind which a gateway reaches IPv4 addresses, private ones too (RFC 6052).
@@ -47,7 +47,7 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def _without_signature(record: logging.LogRecord) -> bool:
-    """The client logs the URL of every request: what signs it is not for a log, whoever keeps one."""
+    """The client logs the URL of every request: what signs it is not for any log."""
     record.msg, record.args = without_secrets(record.getMessage()), ()
     return True
 
@@ -180,7 +180,7 @@ class Fetcher:
     def _left(self, url: str, deadline: float) -> float:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise EmbedError(f"image {redact(url)} was not there within {self._bounds.seconds:g} s")
+            raise EmbedError(f"image {redact(url)} did not arrive within {self._bounds.seconds:g} s")
         return left
 
     def _allowed(self, url: str) -> SplitResult:
@@ -188,7 +188,7 @@ class Fetcher:
             parts = urlsplit(url)
             host, _ = (parts.hostname or "").lower().rstrip("."), parts.port
         except ValueError as error:
-            raise EmbedError(f"image {redact(url)} is no URL: {error}") from error
+            raise EmbedError(f"image {redact(url)} is not a URL: {error}") from error
         if parts.scheme not in ("http", "https") or not host:
             raise EmbedError(f"image {redact(url)}: only http and https are fetched")
         if not any(fits(host, pattern.lower()) for pattern in self._bounds.hosts):
@@ -209,7 +209,7 @@ class Fetcher:
         for address in addresses:
             if not is_public(address) and not _within(address, self._bounds.networks):
                 raise EmbedError(
-                    f"image {redact(url)}: {parts.hostname} is {address}, which is no public address",
+                    f"image {redact(url)}: {parts.hostname} is {address}, which is not a public address",
                     hint="name its network under image_networks in qmigrate.yaml, if it may be asked",
                 )
         return addresses[0]

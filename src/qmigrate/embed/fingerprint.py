@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-#: What tells people which model it is, before what only differs.
+#: What shows which model it is, before what only differs.
 _LEADING = ("type", "model", "function")
 _LONGEST = 40
 
@@ -29,7 +29,7 @@ def fingerprint_words(fingerprint: Mapping[str, Any], other: Mapping[str, Any] |
 
     Args:
         fingerprint: what ``Embedder.fingerprint()`` returned.
-        other: the one that it is shown beside.
+        other: the one that it is shown next to.
     """
     words = [str(fingerprint[key]) for key in _LEADING if fingerprint.get(key)]
     if fingerprint.get("size"):
@@ -37,7 +37,7 @@ def fingerprint_words(fingerprint: Mapping[str, Any], other: Mapping[str, Any] |
     for key in sorted(fingerprint.keys() | (other or {}).keys()):
         if other is None or key in (*_LEADING, "size") or fingerprint.get(key) == other.get(key):
             continue
-        # What the other doesn't have at all says nothing: it is another library.
+        # What the other doesn't have at all doesn't count: it is another library.
         if key in fingerprint and key in other:
             value = str(fingerprint[key])
             words.append(f"{key} {value if len(value) <= _LONGEST else value[: _LONGEST - 1] + '…'}")

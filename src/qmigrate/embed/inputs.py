@@ -21,7 +21,7 @@ class ImageName(str):
 
 
 def kind_of(item: object) -> str:
-    """How people know what an embedder got: ``an image``, ``bytes``."""
+    """The name for what an embedder got: ``an image``, ``bytes``."""
     return "an image" if isinstance(item, ImageName) else type(item).__name__
 
 

@@ -1,4 +1,4 @@
-"""Typed reading of one embedder's settings, with errors that name it. It knows no backend."""
+"""Typed reading of one embedder's settings, with errors that name it. It depends on no backend."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Options:
         if value is None:
             return None
         if not isinstance(value, str) or not value.strip():
-            raise self.wrong(key, "a text", value)
+            raise self.wrong(key, "a string", value)
         return value.strip()
 
     def verbatim(self, key: str) -> str | None:
@@ -57,7 +57,7 @@ class Options:
         """
         value = self._config.get(key)
         if value is not None and not isinstance(value, str):
-            raise self.wrong(key, "a text", value)
+            raise self.wrong(key, "a string", value)
         return value or None
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Options:
         if not isinstance(value, list | tuple) or not all(
             isinstance(item, str) and item.strip() for item in value
         ):
-            raise self.wrong(key, "a list of texts", value)
+            raise self.wrong(key, "a list of strings", value)
         return tuple(value)
 
     def flag(self, key: str, default: bool | None) -> bool | None:
@@ -131,7 +131,7 @@ class Options:
             try:
                 found = Path(file).expanduser().read_text(encoding="utf-8-sig").strip()
             except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is no text"
+                reason = error.strerror if isinstance(error, OSError) else "it is not text"
                 found, why = "", f"can't be read: {reason}"
         else:
             return None
@@ -141,12 +141,12 @@ class Options:
                 hint="put the key there and run the same command again",
             )
         if any(not "!" <= sign <= "~" for sign in found):
-            raise EmbedError(f"embedder {self.name!r}: what {place} holds is no key: a blank or odd character is in it")
+            raise EmbedError(f"embedder {self.name!r}: what {place} holds is not a key: it has a blank or odd sign")
         return found
 
     def wrong(self, key: str, wanted: str, found: object) -> EmbedError:
         """The error for a value of a wrong kind."""
         return EmbedError(
             f"embedder {self.name!r}: {key} must be {wanted}, not {found!r}",
-            hint="mend embedders in qmigrate.yaml",
+            hint="correct embedders in qmigrate.yaml",
         )

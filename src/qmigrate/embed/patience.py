@@ -11,7 +11,7 @@ import tenacity
 
 Result = TypeVar("Result")
 
-#: A server that asks for a longer pause is given up: a person should know.
+#: A server that asks for a longer pause is given up: a user should know.
 LONGEST_PAUSE = 600.0
 _BACK_OFF = tenacity.wait_random_exponential(multiplier=0.25, max=30.0)
 

@@ -1,4 +1,4 @@
-"""Opening pictures safely: known formats, bounded size, whole files. It neither shrinks nor turns them."""
+"""Opening pictures safely: known formats, bounded size, complete files. It neither shrinks nor turns them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Result = TypeVar("Result")
 
 #: A picture with more pixels is refused before it is decoded: its memory can't be afforded.
 MAX_PIXELS = 80_000_000
-#: Formats that Pillow decodes itself, and only after it has told the size. Others start programs (EPS), are rarely
-#: exercised parsers, or decode while they are opened (ICO, ICNS): what their header says would come too late.
+#: Formats that Pillow decodes itself, and only after it has reported the size. Others start programs (EPS), are rarely
+#: exercised parsers, or decode while they are opened (ICO, ICNS): what their header contains would come too late.
 #: AVIF is there where Pillow was built with it; JPEG takes MPO along.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 #: Modes of more than 8 bits per channel: a conversion to RGB cuts off what is above 255, which leaves mostly white.
@@ -57,10 +57,10 @@ def _formats() -> tuple[str, ...]:
 
 
 def as_a_model_sees_it(image: Image.Image, label: str, *, exif_transpose: bool = False) -> Image.Image:
-    """The decoded picture, as one hands it to a model's own preprocessing.
+    """The decoded picture, as one passes it to a model's own preprocessing.
 
     That means: of an animation its first frame, palette and print colours left to the model's conversion to RGB, and
-    not turned, since no model library turns photographs as their EXIF says.
+    not turned, since no model library turns photographs by their EXIF.
 
     Args:
         exif_transpose: turn it all the same, for applications that do so before they embed.

@@ -1,6 +1,6 @@
-"""Items to vectors beside reading and writing: threads open, one builds batches, one runs the model, one delivers.
+"""Items to vectors while others read and write: threads open, one builds batches, one runs the model, one delivers.
 
-Whoever submits waits when too much is under way, in items or in bytes. Nothing raises through it but what ends it.
+A submitting thread waits when too much is in flight, in items or in bytes. Nothing raises through it but what ends it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """A batch that was handed to the device, between which moments of the thread that did it."""
+    """A batch that was passed to the device, between which moments of the thread that did it."""
 
     jobs: Sequence[Job]
     made: Any
@@ -90,7 +90,7 @@ class Pipeline:
         self._size = size
         self._most_items, self._most_bytes = items, held
         self._cap = max(1, embedder.max_batch)
-        # One lock, and a bell for each kind of sleeper: nobody is woken for what is another one's.
+        # One lock, and a condition for each kind of waiter: no thread is woken for another one's event.
         lock = threading.Lock()
         self._state = lock
         self._room, self._there, self._to_open, self._to_build, self._for_device, self._to_deliver = self._bells = [
@@ -107,7 +107,7 @@ class Pipeline:
         self._closed = False
         self._busy = dict.fromkeys(self._stages.names, 0.0)
         self._began = time.monotonic()
-        #: The most that was ever under way, for whoever wants to know that the bounds hold.
+        #: The most that was ever in flight, to check that the bounds hold.
         self.peak_items = self.peak_bytes = 0
         work = [self._open] * self._stages.threads + [self._build, self._run, self._deliver]
         self._threads = [
@@ -145,7 +145,7 @@ class Pipeline:
         return ticket
 
     def _submits(self, change: int) -> None:
-        """Somebody begins or ends to submit: while anybody does, a batch that is not full may wait."""
+        """A thread begins or ends to submit: while any does, a batch that is not full may wait."""
         with self._state:
             self._submitting += change
             self._wake_builder()
@@ -220,7 +220,7 @@ class Pipeline:
             raise QmigrateError("the embedding pipeline was closed")
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """Whatever ends one thread ends all, and is raised where somebody waits."""
+        """Whatever ends one thread ends all, and is raised where a thread waits."""
         try:
             work()
         except BaseException as error:
@@ -229,7 +229,7 @@ class Pipeline:
                 self._end()
 
     def _end(self) -> None:
-        """Everybody wakes to see that it is over; the lock is held."""
+        """All threads wake to see that it is over; the lock is held."""
         self._closed = True
         for bell in self._bells:
             bell.notify_all()
@@ -272,7 +272,7 @@ class Pipeline:
 
     def _build(self) -> None:
         while (ready := self._next_to_build()) is not None:
-            # Sorting takes a while, in which nobody should wait for the lock.
+            # Sorting takes a while, in which no thread should wait for the lock.
             groups, rest = chosen(ready.jobs, ready.cap, self._stages.most_weight, keep=ready.coming)
             if rest:
                 with self._state:
@@ -348,7 +348,7 @@ class Pipeline:
                 ended = time.monotonic()
             vectors = made if isinstance(made, Vectors) else checked(made, len(one.jobs), self._size)
             with self._state:
-                # The device is at one batch after the other, also where two were handed to it.
+                # The device is at one batch after the other, also where two were passed to it.
                 self._busy["model"] += ended - max(one.began, free)
                 free = ended
                 self._launched.popleft()
@@ -371,7 +371,7 @@ class Pipeline:
             return None if self._closed else self._launched[0]
 
     def _finish(self, job: Job, result: Vector | Failure) -> None:
-        """Hand a result to everybody who waits for it; the lock is held."""
+        """Give a result to every thread that waits for it; the lock is held."""
         self._jobs -= 1
         job.prepared = None
         if job.key is not None:

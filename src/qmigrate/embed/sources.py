@@ -43,7 +43,7 @@ class ImageSources:
         self._lock = threading.Lock()
 
     def read(self, item: Any) -> tuple[Path | io.BytesIO, str]:
-        """What an item names, ready to be opened, and how people know it.
+        """What an item names, ready to be opened, and the name for it.
 
         Args:
             item: a path, ``data:`` or ``http(s):`` URL, or base64, as a text; or the bytes of a file.
@@ -74,17 +74,17 @@ class ImageSources:
     def _data_url(self, item: str) -> bytes:
         head, comma, body = item.partition(",")
         if not comma or not head.lower().endswith(";base64"):
-            raise EmbedError(f"{_label(item[:40])} is no data URL in base64")
+            raise EmbedError(f"{_label(item[:40])} is not a data URL in base64")
         return self._decoded(body)
 
     def _decoded(self, text: str) -> bytes:
         # Before it is decoded: four signs are three bytes.
         if len(text) * 3 // 4 > self._max_bytes + 3:
-            raise EmbedError(f"an image of {len(text):,} base64 signs is too large")
+            raise EmbedError(f"an image of {len(text):,} base64 characters is too large")
         try:
             return base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError) as error:
-            raise EmbedError(f"{_label(text[:40])} is no base64: {error}") from error
+            raise EmbedError(f"{_label(text[:40])} is not base64: {error}") from error
 
     def _fetch(self, url: str) -> bytes:
         with self._lock:
@@ -123,14 +123,14 @@ class ImageSources:
             if not root.is_dir():
                 raise ConfigError(
                     f"image root {str(root)!r} of embedder {self._name!r} is not a folder",
-                    hint="mount it, or mend image_roots in qmigrate.yaml",
+                    hint="mount it, or correct image_roots in qmigrate.yaml",
                 )
         self._resolved = tuple(root.resolve() for root in self._roots)
         return self._resolved
 
 
 def _label(item: str | Path) -> str:
-    """How people know an image; what signs its URL is not for them."""
+    """The name of an image in messages; what signs its URL is left out."""
     return f"image {without_secrets(str(item))!r}"
 
 

@@ -30,7 +30,7 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """Vectors that a device is still at: the next batch can be handed to it meanwhile.
+    """Vectors that a device is still at: the next batch can be passed to it already.
 
     Attributes:
         result: waits for them; called once, by another thread than the one that has begun them.
@@ -79,10 +79,10 @@ class StagedEmbedder(Protocol):
 
 @runtime_checkable
 class OpensImages(Protocol):
-    """An embedder that says where the bytes of an image are, by its own settings."""
+    """An embedder that finds the bytes of an image, by its own settings."""
 
     def source_of(self, item: Any) -> tuple[Path | BytesIO, str]:
-        """The file or the bytes that an item names, and how people know it.
+        """The file or the bytes that an item names, and the name for it.
 
         Raises:
             EmbedError: it is outside what may be read, missing, or too large.
@@ -95,7 +95,7 @@ class LetsGo(Protocol):
     """An embedder that can do without its model for a while."""
 
     def release(self) -> None:
-        """Give back the memory of the model; whoever uses it next loads it again.
+        """Release the memory of the model; the next use loads it again.
 
         Loading may raise a ``DriftError`` then: it has become another model.
         """

@@ -49,7 +49,7 @@ class Stages:
 
     @property
     def threads(self) -> int:
-        """How many open items; 0 where that can't be told from the model."""
+        """How many open items; 0 where the model doesn't show it."""
         return self._staged.threads if self._staged is not None else 0
 
     @property
@@ -96,7 +96,7 @@ class Stages:
         return out_of_memory(error)
 
     def encoded(self, batch: Batch, part: Sequence[Job]) -> Any:
-        """The vectors of a batch, or of a part of it, which is put together anew."""
+        """The vectors of a batch, or of a part of it, which is put together again."""
         whole = len(part) == len(batch.jobs) and batch.collated is not None
         collated = batch.collated if whole else self.collated(part)
         if self._staged is None:

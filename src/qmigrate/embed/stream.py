@@ -155,7 +155,7 @@ def checked(made: Any, count: int, size: int | None) -> Vectors:
 
 
 def _rows(made: np.ndarray[Any, np.dtype[np.float32]], size: int | None) -> list[Vector | Failure]:
-    """The usual case at once: only rows that look wrong are looked at one by one."""
+    """The usual case at once: only rows that look wrong are checked one by one."""
     good = np.isfinite(made).all(axis=1) & made.any(axis=1)
     if size is not None and made.shape[1] != size:
         good[:] = False

@@ -25,7 +25,7 @@ from qmigrate.embed.torch_models import BATCH_ON_CPU, BATCH_ON_GPU, Batches, Run
 from qmigrate.errors import DriftError, EmbedError
 from qmigrate.model.schema import JsonObject
 
-#: Threads that open and shrink images; Pillow lets go of the interpreter while it does.
+#: Threads that open and shrink images; Pillow releases the interpreter lock while it does.
 DEFAULT_THREADS = 8
 
 
@@ -68,7 +68,7 @@ class TorchEmbedder(ABC, Generic[Kept]):
 
     def fingerprint(self) -> JsonObject:
         """Library, architecture, a digest of the weights in memory, preprocessing and precision; loads the model."""
-        # Of a model that was let go of it is still true: another one would be refused when it is loaded again.
+        # Of a model that was released it is still true: another one would be refused when it is loaded again.
         return dict(self._known if self._known is not None else self._ready().fingerprint)
 
     def release(self) -> None:
@@ -76,7 +76,7 @@ class TorchEmbedder(ABC, Generic[Kept]):
         with self._lock:
             let_go, self._loaded = self._loaded is not None, None
         if let_go:
-            # Modules of torch know each other, so that only this frees them.
+            # Modules of torch refer to each other, so that only this frees them.
             gc.collect()
             give_back()
 
@@ -194,7 +194,7 @@ class TorchEmbedder(ABC, Generic[Kept]):
                 if self._known is not None and loaded.fingerprint != self._known:
                     raise DriftError(
                         f"embedder {self._options.name!r} was loaded again, and is another model than before",
-                        hint="its weights were changed meanwhile: put them back, and run the same command again",
+                        hint="its weights were changed: put them back, and run the same command again",
                     )
                 self._loaded, self._known = loaded, loaded.fingerprint
             return self._loaded

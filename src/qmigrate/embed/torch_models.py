@@ -17,7 +17,7 @@ from qmigrate.errors import ConfigError, EmbedError
 BATCH_ON_GPU = 256
 BATCH_ON_CPU = 32
 
-#: Numbers of a module that decide its output and are no weights.
+#: Numbers of a module that decide its output and are not weights.
 _TELLING = ("num_heads", "num_attention_heads", "eps", "padding_idx", "layer_norm_eps", "scaling")
 
 Run = Callable[[Sequence[Any]], Any]
@@ -48,7 +48,7 @@ def library(options: Options, module: str) -> Any:
     except Exception as error:  # broken builds raise almost anything
         raise EmbedError(
             f"embedder {options.name!r}: {module} is installed and can't be imported: {type(error).__name__}: {error}",
-            hint="install torch, torchvision and the model library anew, all of one kind (CPU or CUDA)",
+            hint="reinstall torch, torchvision and the model library, all of one kind (CPU or CUDA)",
         ) from error
 
 
@@ -87,7 +87,7 @@ def weights_digest(weights: Mapping[str, Any]) -> str:
 
 
 def architecture_digest(model: Any) -> str:
-    """16 hexadecimal digits over what a state dict doesn't tell: kinds of modules (activations), heads, epsilons.
+    """16 hexadecimal digits over what a state dict doesn't contain: kinds of modules (activations), heads, epsilons.
 
     Not over the printed form of the model, which differs between versions of torch.
     """

@@ -1,4 +1,4 @@
-"""One form for the vectors that embedders hand over, and what can be wrong with one. It makes none."""
+"""One form for the vectors that embedders return, and what can be wrong with one. It makes none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def as_vector(value: Any) -> Vector:
     """`value` in its one form: lists, arrays and tensors become float32, sparse objects a dict of lists.
 
     Raises:
-        ValueError: it is no vector; the message completes "it …".
+        ValueError: it is not a vector; the message completes "it …".
     """
     if isinstance(value, Mapping):
         if set(value) != {"indices", "values"}:

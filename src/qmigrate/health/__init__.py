@@ -20,6 +20,6 @@ def readiness(settings: Settings | None = None, *, config: str | Path | None = N
     Args:
         settings: those of qmigrate; by default read from `config`.
         config: the settings file.
-        more: what :class:`Probe` takes beside these.
+        more: what :class:`Probe` takes besides these.
     """
     return Probe(settings, config=config, **more).check()

@@ -35,7 +35,7 @@ class Health(Probe):
     async def _answer(self, scope: Scope) -> tuple[int, dict[str, Any], list[tuple[bytes, bytes]]]:
         path = scope["path"]
         root = scope.get("root_path", "")
-        # Frameworks mount either with the whole path or with what is left of it.
+        # Frameworks mount either with the full path or with what is left of it.
         if root and path.startswith(f"{root.rstrip('/')}/"):
             path = path[len(root.rstrip("/")) :]
         path = path.rstrip("/")

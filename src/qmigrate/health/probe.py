@@ -21,7 +21,7 @@ from qmigrate.health.report import Report, judged, part, skipped
 from qmigrate.health.slot import Answer, Slot
 from qmigrate.settings import Settings
 
-#: Seconds that one request of the look at the collections may take: nobody waits for it.
+#: Seconds that one request of the check of the collections may take: no caller waits for it.
 LOOK_TIMEOUT = 10.0
 SCHEMA = "schema"
 
@@ -38,12 +38,12 @@ class Probe:
     """The readiness of one service. Make one per process; it is safe to use from several threads and tasks.
 
     Args:
-        settings: those of qmigrate; by default read from `config`. Their section ``health:`` says what is asked.
-        config: the settings file; by default ``qmigrate.yaml``, or as ``QMIGRATE_CONFIG`` says.
+        settings: those of qmigrate; by default read from `config`. Their section ``health:`` decides what is asked.
+        config: the settings file; by default ``qmigrate.yaml``, or the file that ``QMIGRATE_CONFIG`` names.
         service: the service's name in the report.
         client: the application's own ``QdrantClient``; needed in local mode, where its folder can be open only once.
         expects: what the application declares of its collections: not ready until they are so.
-        collections: logical names or globs to look at; empty for all that are under management. A name that nothing
+        collections: logical names or globs to check; empty for all that are under management. A name that nothing
             has is not served; a glob may mean none.
         checks: further parts: name -> a plain function that raises when the part isn't well; called in a thread.
         clock: monotonic.
@@ -83,7 +83,7 @@ class Probe:
         functions: dict[str, tuple[bool, Callable[[], Any]]] = {
             "qdrant": (wanted.qdrant, ask_qdrant),
             "ledger": (wanted.ledger, near.ledger),
-            # What the application declares can only be told by looking.
+            # Only a check shows whether what the application declares is there.
             SCHEMA: (wanted.schema or bool(expects), far.look),
         }
         for name in known.embedders:
@@ -159,7 +159,7 @@ class Probe:
 
 def _import_clients(settings: Settings) -> None:
     """Now, and not within the first probe: it takes longer than a probe may. Nothing is connected."""
-    # What is wrong with the database the probe will tell.
+    # What is wrong with the database the probe will report.
     with suppress(QmigrateError, ImportError), opened_ledger(settings) as ledger:
         ledger.database.load_driver()
     if settings.qdrant.path is not None:

@@ -1,4 +1,4 @@
-"""What a readiness probe answers, and its shape in JSON. It asks nobody."""
+"""What a readiness probe answers, and its shape in JSON. It sends nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qmigrate.commands.readiness import JobStanding, Look, Standing
 from qmigrate.health.slot import Answer
 from qmigrate.model.words import counted
 
-#: Most collections that a report lists; the ones that somebody should look at come first.
+#: Most collections that a report lists; the ones that need attention come first.
 LISTED = 100
 
 Part = Mapping[str, Any]
@@ -80,7 +80,7 @@ def judged(
     Args:
         service: its name.
         deps: every part.
-        look: the newest look at the collections, or None while there is none.
+        look: the newest check of the collections, or None while there is none.
         age: of the look, in seconds.
         require: what makes the service not ready, as in the settings.
         expects: collections of which the application declares something.
@@ -103,7 +103,7 @@ def judged(
 
 
 def _notable(look: Look | None) -> list[str]:
-    """What is no reason to stop, and should be seen."""
+    """What is not a reason to stop, and should be seen."""
     if look is None:
         return []
     found = [f"a job is at {look.progress} %"] if look.progress is not None else []

@@ -1,6 +1,6 @@
 """One thing that is asked now and then: at most once at a time, in a thread of its own, its answer kept for a while.
 
-It knows nothing of what it asks, and never makes anybody wait: whoever asks gets a future.
+It is independent of what it asks, and never makes a caller wait: a caller gets a future.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Slot:
 
     Args:
         name: of the thread, and in answers.
-        function: raises when it isn't well. It may block for long; nobody waits for it longer than they want.
+        function: raises when it isn't well. It may block for long; no caller waits for it longer than its timeout.
         retries: further tries after an error that may pass.
         cache: seconds that a good answer is given again.
         clock: monotonic.
@@ -82,7 +82,7 @@ class Slot:
             if self._running is not None:
                 return self._running
             future: Future[Answer] = Future()
-            # From here on nobody who stops waiting can cancel it for the others.
+            # From here on no caller that stops waiting can cancel it for the others.
             future.set_running_or_notify_cancel()
             if self.last is not None and self._is_fresh(self.last):
                 future.set_result(self.last)
@@ -108,15 +108,15 @@ class Slot:
             try:
                 value = self._function()
             except LeaseHeldError as error:
-                # Local mode: whoever has the folder open uses it.
+                # Local mode: the process that has the folder open uses it.
                 return self._answer(None, started, error=error.message, tries=tries)
             except QmigrateError as error:
                 found = self._answer(False, started, error=error.message, tries=tries)
                 if not isinstance(error, UnavailableError):
                     return found
             except BaseException as error:
-                # Not its text: it was not written to be read by anybody, and may hold a password. And whatever it is:
-                # a thread that ends without an answer would be waited for for ever.
+                # Not its text: it was not written for readers, and may hold a password. And whatever it is:
+                # a thread that ends without an answer would be waited for forever.
                 found = self._answer(False, started, error=type(error).__name__, tries=tries)
             else:
                 return self._answer(True, started, value=value, tries=tries)

@@ -1,4 +1,4 @@
-"""The Alembic environment beside the revisions, read from its text. It runs and imports nothing of it."""
+"""The Alembic environment next to the revisions, read from its text. It runs and imports nothing of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qmigrate.model.names import dimension_key
 DIRECTIVES = frozenset({"require", "run", "apply", "revert", "fix"})
 #: A short form of ``apply``, whose key is made of its arguments.
 SHORT = "add_vector_dimension"
-#: Where Alembic's settings are looked for, beside those of qmigrate.
+#: Where Alembic's settings are looked for, next to those of qmigrate.
 PLACES = ("alembic.ini", "migrations/alembic.ini", "pyproject.toml")
 _BRIDGE = re.compile(r"^qmigrate\.alembic\.(?:qdrant\.)?(?P<name>\w+)$")
 _CREATED = re.compile(r"^Create Date:\s*(?P<when>\S+(?: \S+)?)\s*$", re.MULTILINE)
@@ -105,7 +105,7 @@ class SqlProject:
         yield from self.sources
 
     def ancestors(self, wanted: str) -> frozenset[str]:
-        """Everything that runs before a revision, as far as the files tell it."""
+        """Everything that runs before a revision, as far as the files show it."""
         found: set[str] = set()
         todo = [wanted]
         while todo:
@@ -117,7 +117,7 @@ class SqlProject:
 
 
 def find(folder: Path, named: Path | None) -> SqlProject | None:
-    """The environment that is named, or that lies beside the settings; None when there is none.
+    """The environment that is named, or that lies next to the settings; None when there is none.
 
     Args:
         folder: of the settings.
@@ -145,7 +145,7 @@ def directives_of(file: Path, function: str) -> tuple[Statement, ...]:
 
 
 def directives_behind_sql(file: Path, function: str) -> tuple[Statement, ...]:
-    """Those of them that stand behind a statement of SQL in the same function, in order."""
+    """Those of them that come after a statement of SQL in the same function, in order."""
     source = Source.parse(file)
     found = list(_statements(source, function, dict(_constants(source.tree))))
     first = next((number for number, one in enumerate(found) if one.kind == "sql"), len(found))
@@ -163,7 +163,7 @@ def _from_config(file: Path, *, must: bool) -> SqlProject | None:
         return SqlProject(source, problem=f"it can't be read: {error}") if must else None
     location = options.get("script_location")
     if not location and (file.parent / "env.py").is_file():
-        # Flask-Migrate keeps it beside the scripts and says nothing.
+        # Flask-Migrate keeps it next to the scripts and names it nowhere.
         location = "."
     if not location:
         return SqlProject(source, problem="it names no script_location") if must else None

@@ -94,7 +94,7 @@ def _long(project: Project) -> Iterator[Hit]:
             for name, label in heavy:
                 points = project.points_of(name)
                 if points is None:
-                    said = f"qdrant.{one.name} does {label} here, and nothing says how many points {name} has"
+                    said = f"qdrant.{one.name} does {label} here, and the number of points of {name} is unknown"
                 elif points > project.run_points:
                     said = f"qdrant.{one.name} does {label} here, on {points:,} points of {name}"
                 else:
@@ -173,7 +173,7 @@ def _too_early(project: Project) -> Iterator[Hit]:
 
 
 def _same_release(project: Project, later: SqlRevision, gate: SqlRevision) -> bool:
-    """The same file; or made within the time that the old generation is kept, as the dates of the files say."""
+    """The same file; or made within the time that the old generation is kept, by the dates of the files."""
     if later is gate:
         return True
     if later.created is None or gate.created is None:
@@ -257,8 +257,8 @@ RULES = (
         "sql-and-step",
         ERROR,
         "SQL and a vector step in one Alembic revision",
-        "A vector step is committed on its own: when the SQL beside it fails, one half is done and the revision is "
-        "not recorded; and a step behind SQL is refused while it runs.",
+        "A vector step is committed on its own: when the SQL next to it fails, one half is done and the revision is "
+        "not recorded; and a step after SQL is refused when it runs.",
         "three revisions: SQL that adds, the vector step (or its gate), SQL that takes away",
         _mixed,
     ),
@@ -286,7 +286,7 @@ RULES = (
         WARNING,
         "long work inside `alembic upgrade`",
         "It reads every point while Alembic waits: a deploy that takes seconds takes hours.",
-        "qdrant.require(…), and qmigrate upgrade before it; or bound it: max_estimate=\"10m\"; or say in lint.points "
+        "qdrant.require(…), and qmigrate upgrade before it; or bound it: max_estimate=\"10m\"; or set in lint.points "
         "how small the collection is",
         _long,
     ),
@@ -296,7 +296,7 @@ RULES = (
         WARNING,
         "contract in the release of its gate",
         "While the old generation is kept, a rollback needs the SQL that goes with it.",
-        "take it away in a later release, when nobody will go back",
+        "take it away in a later release, when no rollback is expected",
         _too_early,
     ),
     Rule(
@@ -304,7 +304,7 @@ RULES = (
         "step-owned-twice",
         WARNING,
         "one vector step in two Alembic revisions",
-        "Whichever runs first does it, and taking back either takes it back from both.",
+        "Whichever runs first does it, and reverting either reverts it for both.",
         "keep it in one of them, and let the other one wait for it: qdrant.require(…)",
         _owned_twice,
     ),
@@ -313,7 +313,7 @@ RULES = (
         "unknown-sql",
         ERROR,
         "requires_sql of a revision that Alembic doesn't have",
-        "`qmigrate upgrade` stops before it for ever.",
+        "`qmigrate upgrade` always stops before it.",
         "repair requires_sql, or bring the file back",
         _unknown_sql,
     ),
@@ -322,7 +322,7 @@ RULES = (
         "unknown-step",
         ERROR,
         "gate of a revision that qmigrate doesn't have",
-        "`alembic upgrade` stops at it for ever.",
+        "`alembic upgrade` always stops at it.",
         "repair the directive, or bring the revision's file back",
         _unknown_step,
     ),
@@ -331,8 +331,8 @@ RULES = (
         "deadlock",
         ERROR,
         "Alembic and qmigrate wait for each other",
-        "Neither `alembic upgrade` nor `qmigrate upgrade` can go on.",
-        "split one of the revisions, so that what is waited for comes first",
+        "Neither `alembic upgrade` nor `qmigrate upgrade` can continue.",
+        "split one of the revisions, so that what the other one waits for comes first",
         _deadlock,
     ),
     Rule(

@@ -25,7 +25,7 @@ def imported(tree: ast.AST) -> dict[str, str]:
 
 
 def full_name(node: ast.expr, names: dict[str, str]) -> str | None:
-    """``numpy.random.rand`` for ``np.random.rand``; None for what is no dotted name."""
+    """``numpy.random.rand`` for ``np.random.rand``; None for what is not a dotted name."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

@@ -24,18 +24,18 @@ def each_operation(project: Project) -> Iterator[Use]:
 
 
 def no_cutover(project: Project) -> Iterator[Hit]:
-    """Reader-incompatible operations that don't say when they go live."""
+    """Reader-incompatible operations without `cutover=`."""
     for use in each_operation(project):
-        if getattr(use.operation, "cutover", "none is wanted") is None:
+        if getattr(use.operation, "cutover", "not declared") is None:
             trouble = _incompatible(use)
             if trouble:
-                yield Hit(use.source, use.span, f"{use.operation.label()}: {trouble}, and nothing says when")
+                yield Hit(use.source, use.span, f"{use.operation.label()}: {trouble}, and cutover= is missing")
 
 
 def _incompatible(use: Use) -> str | None:
     if use.before is not None:
         return use.operation.incompatible(use.before)
-    # Dropping, renaming and filling anew are so whatever the schema is.
+    # Dropping, renaming and filling again are so whatever the schema is.
     if isinstance(use.operation, DropVector | RenameVector | Reembed):
         return use.operation.incompatible(CollectionSchema())
     return None
@@ -77,7 +77,7 @@ def _reason(use: Use) -> str | None:
         if use.operation.drops:
             return "the points stay only in the generation that is kept until gc"
         if isinstance(use.operation, DropVector | Reembed):
-            return f"the old values of vector {shown(vector)} stay only in the generation before it"
+            return f"the old values of vector {shown(vector)} stay only in the previous generation"
         return None
     try:
         return use.operation.irreversible_reason(use.before)
@@ -134,16 +134,16 @@ RULES = (
         "no-cutover",
         ERROR,
         "reader-incompatible change without cutover=",
-        "Old readers and writers can't go on with it, so when it goes live has to be decided in review.",
-        'add beside and drop later; or cutover="immediate", and deploy the readers together with it',
+        "Existing readers and writers will fail, so when it goes live has to be decided in review.",
+        'add a new vector and drop the old one later; or cutover="immediate", and deploy the readers together with it',
         no_cutover,
     ),
     Rule(
         "QM302",
         "values-lost",
         ERROR,
-        "values lost without a word about the way back",
-        "They stay only in the generation before, which gc removes after its holdover.",
+        "values lost without a stated way back",
+        "They stay only in the previous generation, which gc removes after its holdover.",
         'irreversible = "why that is fine", or a downgrade() that makes them again',
         _lost,
     ),
@@ -152,7 +152,7 @@ RULES = (
         "not-reversible",
         WARNING,
         "change that can't be reversed by itself",
-        "A rollback stops at it once the generation before is gone.",
+        "A rollback stops at it once the previous generation is gone.",
         'irreversible = "why that is fine", or a downgrade()',
         _stuck,
     ),
@@ -170,8 +170,8 @@ RULES = (
         "same-name",
         WARNING,
         "size, distance or model changed under the old name",
-        "A query made with the old model finds neighbours by chance, and no error says so.",
-        "add a vector with a new name beside it, and drop the old one later",
+        "A query made with the old model finds unrelated neighbours, without an error.",
+        "add a vector with a new name next to it, and drop the old one later",
         _same_name,
     ),
     Rule(
@@ -188,8 +188,8 @@ RULES = (
         "alias-taken",
         WARNING,
         "alias taken from another collection",
-        "Whoever uses the alias reads other points from one moment to the next.",
-        "use a new alias, or say in the docstring who knows about it",
+        "Clients of the alias read other points from one moment to the next.",
+        "use a new alias, or name in the docstring the clients that are prepared",
         _alias_taken,
     ),
 )

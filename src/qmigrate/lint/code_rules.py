@@ -57,7 +57,7 @@ HEAVY = frozenset(
         "alembic",
     }
 )
-#: What a revision may import beside the standard library: it comes with qmigrate.
+#: What a revision may import besides the standard library: it comes with qmigrate.
 PLAIN = frozenset({"qmigrate", "qdrant_client", "numpy", "__future__"})
 
 #: Names whose answer is another one at the next call, or on the next machine.
@@ -125,7 +125,7 @@ _FILES = frozenset({"open", "io.open", "input", "os.listdir", "os.walk", "os.sca
 
 
 def _is_outside(name: str) -> bool:
-    # socket.gethostname leaves nothing, but it is unsteady, and said as such.
+    # socket.gethostname leaves nothing, but it is unsteady, and reported as such.
     return name in _FILES or (name.startswith(_OUTSIDE) and name != "socket.gethostname")
 
 
@@ -183,7 +183,7 @@ def _unsteady(project: Project) -> Iterator[Hit]:
         for name, found in mentioned(source, node):
             if _is_unsteady(name, found) and name not in seen:
                 seen.add(name)
-                yield Hit(source, span(found), f"{_named(node)} uses {name}: it gives something else the next time")
+                yield Hit(source, span(found), f"{_named(node)} uses {name}: its result differs the next time")
         for inner in ast.walk(node):
             if isinstance(inner, ast.Global | ast.Nonlocal):
                 words = ", ".join(inner.names)
@@ -211,7 +211,7 @@ def _functions(project: Project) -> Iterator[tuple[Source, ast.FunctionDef | ast
 
 
 def functions_of(revision: Revision) -> Iterator[Callable[..., Any]]:
-    """The functions that a revision hands to its operations."""
+    """The functions that a revision passes to its operations."""
     for operation in revision.operations:
         yield from functions_of_operation(operation)
 
@@ -282,7 +282,7 @@ RULES = (
         "io-per-point",
         ERROR,
         "function that leaves the process for every point",
-        "It is called for every point, more than once, from several threads; what it reads may change meanwhile.",
+        "It is called for every point, more than once, from several threads; what it reads may change in between.",
         "use an embedder of the settings for models, and SQL for values that live there",
         _outside,
     ),
@@ -291,8 +291,8 @@ RULES = (
         "own-client",
         ERROR,
         "revision with a Qdrant client of its own",
-        "What it writes is not planned, not recorded, not proven and can't be taken back.",
-        "say it with an operation",
+        "What it writes is not planned, not recorded, not proven and can't be undone.",
+        "use an operation of qmigrate.op",
         _client,
     ),
 )

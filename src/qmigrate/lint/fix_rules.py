@@ -13,7 +13,7 @@ from qmigrate.operations.data import DataFix
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.operations.payload import DeletePayload, SetPayload
 
-#: Statements that change something, wherever they stand in a query.
+#: Statements that change something, wherever they are in a query.
 _WRITES = re.compile(r"\b(insert\s+into|update|delete\s+from|merge\s+into|truncate|nextval)\b", re.IGNORECASE)
 _LIMITS = re.compile(
     r"\b(limit|offset|top|fetch\s+first|fetch\s+next|tablesample)\b(?=\s*[\d:(]|\s+(?:rows?|system|bernoulli)\b)",
@@ -32,7 +32,7 @@ def _fixes(project: Project) -> Iterator[Use]:
 
 
 def _hits(why: Callable[[DataFix], str | None]) -> Callable[[Project], Iterator[Hit]]:
-    """A rule that looks at one data fix at a time."""
+    """A rule that checks one data fix at a time."""
 
     def look(project: Project) -> Iterator[Hit]:
         for use in _fixes(project):
@@ -48,11 +48,11 @@ def _mixed(project: Project) -> Iterator[Hit]:
     for use in _fixes(project):
         others = [one for one in use.revision.operations if one.edit() is None and (one.matches(use.name))]
         if others:
-            yield Hit(use.source, use.span, f"{use.operation.label()} stands beside {others[0].label()}")
+            yield Hit(use.source, use.span, f"{use.operation.label()} is in one revision with {others[0].label()}")
 
 
 def _no_cap(fix: DataFix) -> str | None:
-    # Without a filter every point is what it says.
+    # Without a filter every point is meant.
     if isinstance(fix, SetPayload | DeletePayload) and fix.filter is None:
         return None
     return "it may change every point" if getattr(fix, "max_share", None) == 1 else None
@@ -99,7 +99,7 @@ def _all_but(fix: DataFix) -> str | None:
     if fix.ids is not None or fix.prefix is not None or fix.sql is not None:
         return None
     given = {name for name in ("must", "should", "min_should", "must_not") if fix.filter.get(name)}
-    return "its filter only says what stays" if given == {"must_not"} else None
+    return "its filter only names what stays" if given == {"must_not"} else None
 
 
 def _asked(why: Callable[[DataFix, str, str], str | None]) -> Callable[[Project], Iterator[Hit]]:
@@ -145,7 +145,7 @@ RULES = (
         "QM701",
         "fix-beside-change",
         ERROR,
-        "data fix beside a change of schema",
+        "data fix in one revision with a change of schema",
         "The upgrade would stop before its first write: a fix changes the live points, a change may build others.",
         "put it into a revision of its own, after this one",
         _mixed,
@@ -155,7 +155,7 @@ RULES = (
         "no-cap",
         WARNING,
         "data fix that may change every point",
-        "A condition that selects more than was meant is stopped by nothing.",
+        "Nothing stops a condition that selects more than was meant.",
         "max_share= a little above what qmigrate plan counts",
         _hits(_no_cap),
     ),
@@ -164,8 +164,8 @@ RULES = (
         "glob-without-cap",
         WARNING,
         "data fix of a glob without a cap of its own",
-        "It is done to collections that nobody had in mind, each judged by a cap that was set for something else.",
-        "name the collection, or say max_share= for all of them",
+        "It is done to collections that were not meant, each judged by a cap that was set for something else.",
+        "name the collection, or set max_share= for all of them",
         _hits(_glob),
     ),
     Rule(
@@ -182,8 +182,8 @@ RULES = (
         "thin-reason",
         WARNING,
         "deletion whose reason is one word",
-        "The audit shows it to whoever asks in a year why these points are gone.",
-        "say in a few words who wanted it and why, or the number of the request",
+        "The audit shows it when, in a year, the question is why these points are gone.",
+        "name in a few words who asked for it and why, or the number of the request",
         _hits(_reason),
     ),
     Rule(
@@ -210,7 +210,7 @@ RULES = (
         WARNING,
         "deletion of all points but some",
         "It also takes what is written between its review and its upgrade, and every kind of point that comes later.",
-        "say under must= what goes",
+        "name under must= what goes",
         _hits(_all_but),
     ),
     Rule(
@@ -246,7 +246,7 @@ RULES = (
         WARNING,
         "query with SELECT *",
         "It changes its meaning with the table, and breaks when a second column gets the name of the key.",
-        "name the columns that are wanted",
+        "name the columns that are needed",
         _asked(_star),
     ),
     Rule(
@@ -255,7 +255,7 @@ RULES = (
         ERROR,
         "query without its key",
         "The upgrade would stop before its first write.",
-        "name the column in the SELECT: … AS id, or say key=",
+        "name the column in the SELECT: … AS id, or set key=",
         _asked(_no_key),
     ),
     Rule(
@@ -264,7 +264,7 @@ RULES = (
         WARNING,
         "payload write for every point below a cap",
         "The upgrade stops before its first write wherever more than the cap would change (a tenth by default).",
-        "max_share=1 says that every point is meant, or a filter which are",
+        "max_share=1 where every point is meant, or a filter for those that are",
         _hits(_capped),
     ),
 )

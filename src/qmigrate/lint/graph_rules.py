@@ -22,7 +22,7 @@ def _not_loaded(project: Project) -> Iterator[Hit]:
 def _no_docstring(project: Project) -> Iterator[Hit]:
     for source, revision in project.loaded():
         if not revision.doc:
-            yield Hit(source, Span(1, 1), f"revision {revision.id} doesn't say what it does")
+            yield Hit(source, Span(1, 1), f"revision {revision.id} has no docstring")
 
 
 def _file_name(project: Project) -> Iterator[Hit]:
@@ -80,7 +80,7 @@ def _empty(project: Project) -> Iterator[Hit]:
 
 
 def _not_plannable(project: Project) -> Iterator[Hit]:
-    # Rules of their own say it better.
+    # Rules of their own report it better.
     own = {(hit.source, hit.span) for hit in (*_own_name(project), *_no_cutover(project))}
     seen = set()
     for use in project.uses:
@@ -167,7 +167,7 @@ RULES = (
         "duplicate-id",
         ERROR,
         "two files with one id",
-        "Which of them was applied can't be said.",
+        "It is unknown which of them was applied.",
         "give one of them another id and let it follow the other",
         _twice,
     ),
@@ -176,7 +176,7 @@ RULES = (
         "no-parent",
         ERROR,
         "revision that follows nothing known",
-        "The order of revisions can't be told.",
+        "The order of revisions is undefined.",
         "bring the file back, or repair down_revision",
         _no_parent,
     ),
@@ -213,7 +213,7 @@ RULES = (
         WARNING,
         "revision without operations",
         "It leaves no trace anywhere, and doesn't count as a step.",
-        "fill in upgrade(), or remove the file while nobody has it",
+        "fill in upgrade(), or remove the file while it is applied nowhere",
         _empty,
     ),
     Rule(

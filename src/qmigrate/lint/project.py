@@ -1,4 +1,4 @@
-"""Everything the rules look at: the files, their order, and each operation with the schema before it. No judgement."""
+"""Everything the rules read: the files, their order, and each operation with the schema before it. No judgement."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Use:
 
     @property
     def revision(self) -> Revision:
-        """The revision that says it."""
+        """The revision that contains it."""
         assert self.source.revision is not None  # noqa: S101  only loaded files have operations
         return self.source.revision
 
@@ -62,12 +62,12 @@ class Project:
         sources: every file, sorted by name.
         order: loaded files, parents before children; those of a circle are left out.
         circle: files that follow each other in a circle.
-        embedders: of the settings, by collection: ``""`` for everybody.
+        embedders: of the settings, by collection: ``""`` for all.
         uses: every operation with the schema before it.
         folder: that of the files.
-        sql: the Alembic environment beside them, or None.
+        sql: the Alembic environment next to them, or None.
         run_points: points from which on work is too long for `alembic upgrade`.
-        points: logical name or glob -> how many points it has, as the settings say.
+        points: logical name or glob -> how many points it has, as in the settings.
         holdover: seconds that an old generation is kept.
     """
 
@@ -130,7 +130,7 @@ class Project:
         return any(one.step == step for revision in revisions for one in revision.directives("apply", "fix"))
 
     def points_of(self, collection: str) -> int | None:
-        """How many points the settings say that a collection, or each that a glob matches, has."""
+        """How many points a collection, or each that a glob matches, has by the settings."""
         exact = self.points.get(collection)
         if exact is not None:
             return exact
@@ -138,7 +138,7 @@ class Project:
         return max(matching, default=None)
 
     def embedder(self, collection: str, name: str) -> Mapping[str, Any] | None:
-        """What the settings say about an embedder, for one collection."""
+        """The settings of an embedder, for one collection."""
         return self.embedders.get(collection, {}).get(name) or self.embedders.get("", {}).get(name)
 
 
@@ -172,7 +172,7 @@ def _uses(order: Iterable[Source]) -> Iterator[Use]:
         before = {name: schemas[name] for name in schemas}
         for index, operation in enumerate(operations):
             for name in _names(operation, schemas):
-                # Behind an operation that can't be planned nothing is known any more.
+                # After an operation that can't be planned the schema is unknown.
                 known = name not in lost and (name in schemas or operation.creates)
                 schema = schemas.get(name)
                 problem = _problem(operation, schema) if known else _words_problem(operation)
@@ -185,7 +185,7 @@ def _uses(order: Iterable[Source]) -> Iterator[Use]:
 
 
 def _names(operation: Operation, schemas: dict[str, CollectionSchema | None]) -> list[str]:
-    """Collections that an operation is about, as far as the files know them.
+    """Collections that an operation is about, as far as the files name them.
 
     A glob that creates stands for all that it matches, under its own text; a name that it matches begins like it.
     """

@@ -66,7 +66,7 @@ def lint(project: Project) -> tuple[tuple[LintFinding, ...], tuple[Suppressed, .
 
 
 def _ignoring(hit: Hit, code: str) -> Ignore | None:
-    """The comment on a line of the finding, or right above it, that ignores the code and says why."""
+    """The comment on a line of the finding, or right above it, that ignores the code with a reason."""
     for ignore in hit.source.ignores:
         if code in ignore.codes and ignore.reason and hit.span.line <= ignore.covers <= hit.span.end:
             return ignore

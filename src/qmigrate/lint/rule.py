@@ -1,4 +1,4 @@
-"""What a rule is, and what it hits. It looks at nothing."""
+"""What a rule is, and what it hits. It reads nothing."""
 
 from __future__ import annotations
 

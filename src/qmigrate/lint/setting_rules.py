@@ -77,7 +77,7 @@ def _strict(schema: CollectionSchema | None) -> bool:
 def _index_dropped(project: Project) -> Iterator[Hit]:
     for use in each_operation(project):
         if isinstance(use.operation, DropPayloadIndex) and not _strict(use.before):
-            yield Hit(use.source, use.span, f"filters on {use.operation.field} look at every point from then on")
+            yield Hit(use.source, use.span, f"filters on {use.operation.field} read every point from then on")
 
 
 def _index_needed(project: Project) -> Iterator[Hit]:
@@ -101,7 +101,7 @@ def _hnsw(project: Project) -> Iterator[Hit]:
         for hnsw in _objects(use, "hnsw_config"):
             links, payload_links, width = hnsw.get("m"), hnsw.get("payload_m"), hnsw.get("ef_construct")
             if links == 0 and not payload_links:
-                yield Hit(use.source, use.span, "m=0 without payload_m: every search looks at every point")
+                yield Hit(use.source, use.span, "m=0 without payload_m: every search reads every point")
             elif isinstance(links, int) and links > _MANY_LINKS:
                 yield Hit(use.source, use.span, f"m={links}: the graph needs more memory than short vectors do")
             if isinstance(links, int) and isinstance(width, int) and 0 < width < links:
@@ -199,8 +199,8 @@ RULES = (
         "index-dropped",
         WARNING,
         "payload index dropped",
-        "Filters on the field still work, by looking at every point.",
-        "make sure that nobody filters by it, and say so in the ignore",
+        "Filters on the field still work, by reading every point.",
+        "make sure that no client filters by it, and say so in the ignore",
         _index_dropped,
     ),
     Rule(
@@ -218,7 +218,7 @@ RULES = (
         WARNING,
         'strategy="in_place" for a change that rebuilds segments',
         "The live collection is rebuilt under its readers, and there is no generation to go back to.",
-        "leave strategy out: it is built beside the live collection; ignore it for a small collection",
+        "leave strategy out: it is built next to the live collection; ignore it for a small collection",
         _heavy_in_place,
     ),
     Rule(

@@ -1,4 +1,4 @@
-"""One file of revisions as text: its syntax tree, its ignores, and which line an operation stands on."""
+"""One file of revisions as text: its syntax tree, its ignores, and the line of each operation."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Ignore:
     """A comment ``# qmigrate: ignore[QM302] the old vector is unused since June``.
 
     Attributes:
-        line: where it stands.
-        covers: the line that it is about: its own, or the next one when it stands alone.
+        line: its own.
+        covers: the line that it is about: its own, or the next one when it is alone.
         codes: in the order they are written; empty when the comment can't be read.
     """
 
@@ -82,7 +82,7 @@ class Source:
     @classmethod
     def read(cls, path: Path) -> Source:
         """Read and run a file; what goes wrong becomes its `problem`."""
-        # Running it says what is wrong with the text in better words.
+        # Running it names what is wrong with the text better.
         found = replace(cls.parse(path), problem=None, problem_line=1)
         try:
             found.revision, found.module = load_file(path)

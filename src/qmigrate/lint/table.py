@@ -19,7 +19,7 @@ IGNORE_WITHOUT_REASON = Rule(
     "ignore-without-reason",
     ERROR,
     "ignore without code or reason",
-    "Whoever reads it next can't tell whether it still holds.",
+    "The next reader can't tell whether it still holds.",
     "# qmigrate: ignore[QM302] why it is fine here",
     _by_report,
 )

@@ -107,7 +107,7 @@ def _told_twice(project: Project) -> Iterator[Hit]:
     for use in each_operation(project):
         for vector, value in use.operation.embeds().items():
             if value.write_back is not None and repeats(value.write_back.sql):
-                yield Hit(use.source, use.span, f"what is told about vector {shown(vector)} inserts a row each time")
+                yield Hit(use.source, use.span, f"the write-back of vector {shown(vector)} inserts a row each time")
 
 
 RULES = (
@@ -133,8 +133,8 @@ RULES = (
         "QM403",
         "unpinned-model",
         WARNING,
-        "model whose version nothing says",
-        "What fills the vector may change without a difference that anybody sees; vectors of two models don't compare.",
+        "model without a version",
+        "What fills the vector may change unnoticed; vectors of two models don't compare.",
         "give it a version: in qmigrate.yaml, and another one whenever its answers change",
         _unpinned,
     ),
@@ -162,7 +162,7 @@ RULES = (
         WARNING,
         "write-back that inserts",
         "It is carried out at least once: after a crash rows would be there twice, or a unique key would stop it.",
-        "say what becomes of a row that is there: INSERT … ON CONFLICT (…) DO UPDATE, or an UPDATE",
+        "declare what becomes of a row that is there: INSERT … ON CONFLICT (…) DO UPDATE, or an UPDATE",
         _told_twice,
     ),
 )

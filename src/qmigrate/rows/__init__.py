@@ -1,4 +1,4 @@
-"""The application's SQL: rows, read-only and streamed, a queue of ids, and marks. It knows of points only their ids."""
+"""The application's SQL: rows, read-only and streamed, a queue of ids, and marks. It uses only the ids of points."""
 
 from qmigrate.rows.keys import Unusual
 from qmigrate.rows.marks import Marking, Marks

@@ -17,10 +17,10 @@ from qmigrate.errors import DatabaseError, RowsError
 #: Backends that speak as MySQL does.
 MYSQL = frozenset({"mysql", "mariadb"})
 _INT64 = 2**63
-#: Its errors that say nothing of the statement: too many connections, no access, no such database, shut down, blocked,
+#: Its errors that are not about the statement: too many connections, no access, no such database, shut down, blocked,
 #: waited too long, deadlock. From 2000 on it is the client that has lost it.
 _MYSQL_AWAY = frozenset({1040, 1044, 1045, 1049, 1053, 1129, 1130, 1203, 1205, 1213, *range(2000, 3000)})
-#: Parameters of the URL win. Prepared statements break behind a transaction-pooling proxy.
+#: Parameters of the URL win. Prepared statements break with a transaction-pooling proxy.
 _PG_DEFAULTS: Mapping[str, Any] = {"application_name": "qmigrate", "connect_timeout": 10, "prepare_threshold": None}
 
 
@@ -33,7 +33,7 @@ class Database:
         writes: whether transactions may write; by default the database itself refuses it.
         whole: a row that is not seen counts as gone, so every transaction sees to it that none is hidden: it refuses a
             replica, and rows that a policy keeps from this user.
-        fresh: what a row says takes the place of something newer where it is behind: a replica is refused.
+        fresh: what a row has takes the place of something newer where it is behind: a replica is refused.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Database:
 
     @contextmanager
     def connected(self, *, keep: bool = True) -> Iterator[Connection]:
-        """A transaction: read-only and rolled back at its end, or committed where writes were asked for.
+        """A transaction: read-only and rolled back at the end, or committed where writes were asked for.
 
         Args:
             keep: False rolls back what was written, too.
@@ -91,7 +91,7 @@ class Database:
             return connection.execute(text(sql).bindparams(*bound), execution_options=options)
 
     def parts(self, result: Any, most: int) -> Iterator[Sequence[Sequence[Any]]]:
-        """All rows of a result, so many at a time.
+        """All rows of a result, this many at a time.
 
         They come as the driver makes them: an object of SQLAlchemy for each costs more than they do.
 
@@ -147,7 +147,7 @@ class Database:
         return not codes or not isinstance(codes[0], int) or codes[0] in _MYSQL_AWAY
 
     def refuse_replica(self, connection: Connection) -> None:
-        """See that what answers now is no replica: the one before may have been, or a URL names several.
+        """See that what answers now is not a replica: the previous one may have been, or a URL names several.
 
         Raises:
             RowsError: it is one, which may be behind.
@@ -207,7 +207,7 @@ class Database:
 
 
 def bound(name: str, value: Any, **more: Any) -> Any:
-    """A bound parameter. Of an integer PostgreSQL would be told that it has 32 bits."""
+    """A bound parameter. An integer would be sent to PostgreSQL as one of 32 bits."""
     items = value if isinstance(value, list) else [value]
     if items and all(isinstance(item, int) and not isinstance(item, bool) for item in items):
         more["type_"] = BigInteger() if all(-_INT64 <= item < _INT64 for item in items) else Numeric(asdecimal=False)
@@ -215,7 +215,7 @@ def bound(name: str, value: Any, **more: Any) -> Any:
 
 
 def with_driver(url: str) -> URL:
-    """The URL with a driver that waits: those of asynchronous applications stand for their plain ones."""
+    """The URL with a driver that waits: those of asynchronous applications are replaced by their plain ones."""
     parsed = make_url(url)
     drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
     return parsed.set(drivername=drivers.get(parsed.drivername.partition("+")[0], parsed.drivername))

@@ -104,7 +104,7 @@ class ValueKeys(Keys):
         if value is None:
             raise RowsError(f"{where} is NULL in a row", hint="leave such rows out: IS NOT NULL")
         raise RowsError(
-            f"{where} has {value!r:.60}, which is no id: integers, UUIDs and texts are",
+            f"{where} has {value!r:.60}, which is not an id: integers, UUIDs and strings are",
             hint=f"select it as one of them: CAST({column} AS TEXT)",
         )
 
@@ -287,7 +287,7 @@ def _integer_of(value: Any) -> int | None:
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """How else a text may be written that says the same: a UUID in six ways, any other as it is."""
+    """How else a text may be written that means the same: a UUID in six ways, any other as it is."""
     return _spellings(uuid.UUID(text)) if _UUID.fullmatch(text) else (text,)
 
 

@@ -17,7 +17,7 @@ from qmigrate.errors import RowsError
 from qmigrate.model import statement
 from qmigrate.rows.database import Database, bound, with_driver
 
-#: Parameters that every statement may have, whatever the preset says.
+#: Parameters that every statement may have, whatever the preset has.
 GIVEN = frozenset({"reason", "now", "deleted"})
 #: Columns of the queue that every row has.
 QUEUED = frozenset({"value", "reason", "requested_at"})
@@ -143,7 +143,7 @@ class Marks:
             return self.run_in(connection, reason, now, deleted)
 
     def run_in(self, connection: Connection, reason: str, now: datetime, deleted: int) -> list[int]:
-        """The same in the transaction of somebody else, who commits it."""
+        """The same in the transaction of a caller, which commits it."""
         return self._counts(connection, reason, now, deleted)
 
     def _counts(self, connection: Connection, reason: str, now: datetime, deleted: int) -> list[int]:

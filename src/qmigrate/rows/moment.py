@@ -1,4 +1,4 @@
-"""When SQL was looked at, and whether a transaction of then is still open: as each database tells. It reads no row."""
+"""When SQL was read, and whether a transaction of then is still open: as each database reports it. It reads no row."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sqlalchemy import DateTime, String, bindparam
 from qmigrate.errors import RowsError
 from qmigrate.rows.database import MYSQL, Database
 
-#: MySQL makes that table anew only when nobody has read it for 0.1 s.
+#: MySQL refreshes that table only when it was not read for 0.1 s.
 _STALE = 0.15
-#: Each transaction holds such a lock from its beginning, and everybody sees it; processes of the server have no user.
+#: Each transaction holds such a lock from its start, and every session sees it; processes of the server have no user.
 _VIRTUAL = (
     "SELECT l.virtualtransaction FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
     "WHERE l.locktype = 'virtualxid' AND l.granted AND l.virtualxid = l.virtualtransaction "
@@ -23,7 +23,7 @@ _VIRTUAL = (
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When something was looked at, by the database's clock and its transaction numbers; None where it has none.
+    """When something was read, by the database's clock and its transaction numbers; None where it has none.
 
     Attributes:
         at: the clock.
@@ -38,7 +38,7 @@ class Moment:
 
 
 def now(database: Database) -> Moment:
-    """The clock, and which transactions are open. A database that tells neither gives no time.
+    """The clock, and which transactions are open. A database that reports neither gives no time.
 
     Raises:
         RowsError: it is a replica, which may be behind.

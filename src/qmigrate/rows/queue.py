@@ -1,4 +1,4 @@
-"""A table of the application that is told what to embed: it writes to the application's SQL, and only new rows."""
+"""A table of the application that gets what to embed: it writes to the application's SQL, and only new rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Queue:
     Args:
         url: SQLAlchemy URL, with the right to SELECT and INSERT.
         table: its name, or ``schema.name``.
-        collection: what the column ``collection`` says.
+        collection: the value of the column ``collection``.
         name: how messages call the database.
     """
 
@@ -85,7 +85,7 @@ class Queue:
         return len(rows)
 
     def _insert(self, table: Table) -> Any:
-        """Where the table has a unique key, another process that is faster is no error."""
+        """Where the table has a unique key, another process that is faster is not an error."""
         known: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
         made = known.get(self._database.backend)
         return insert(table) if made is None else made(table).on_conflict_do_nothing()

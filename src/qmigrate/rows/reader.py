@@ -42,7 +42,7 @@ AT_ONCE = 5000
 PAGE = 10_000
 #: Ids of one look-up; a text column is asked for six spellings of each.
 IDS_AT_ONCE = 2000
-#: Ids that one reading of the whole query looks for; SQLite takes 32,766 parameters, and each text is up to three.
+#: Ids that one reading of the entire query looks for; SQLite takes 32,766 parameters, and each text is up to three.
 _FREELY = 10_000
 #: Ids that are kept of rows whose ids are written in none of the usual spellings.
 _UNUSUAL = 100_000
@@ -57,11 +57,11 @@ class Query:
     Attributes:
         sql: one SELECT, without ORDER BY.
         key: its column with the point's id.
-        columns: its columns that are wanted beside the key.
+        columns: its columns that are needed besides the key.
         parameters: values of its ``:parameters``.
-        of_values: the key is no id of a point, but an id of the application that points have in a payload field.
+        of_values: the key is not an id of a point, but an id of the application that points have in a payload field.
         whole: a row that is not seen counts as gone; see :class:`qmigrate.rows.database.Database`.
-        fresh: what a row says is written somewhere; likewise.
+        fresh: what a row has is written somewhere; likewise.
     """
 
     sql: str
@@ -82,7 +82,7 @@ class Rows:
         name: how messages call the database.
 
     Raises:
-        RowsError: the query is no SELECT, or the URL's driver is not there.
+        RowsError: the query is not a SELECT, or the URL's driver is not there.
     """
 
     def __init__(self, url: str, query: Query, *, name: str) -> None:
@@ -139,7 +139,7 @@ class Rows:
         return self._read("")
 
     def sample(self, count: int) -> list[Row]:
-        """Up to `count` rows at random; the database reads all of them and hands out these."""
+        """Up to `count` rows at random; the database reads all of them and returns these."""
         chance = "rand()" if self._database.backend in MYSQL else "random()"
         return list(self._read(f"ORDER BY {chance} LIMIT :qmigrate_most", bound("qmigrate_most", count)))
 
@@ -188,7 +188,7 @@ class Rows:
         """The rows of these ids, as they are now; an id that has none is left out.
 
         Args:
-            thorough: read the whole query for ids that are texts and are not found in a usual spelling, so that none
+            thorough: read the entire query for ids that are texts and are not found in a usual spelling, so that none
                 seems to have no row for how it is written there.
 
         Raises:
@@ -210,7 +210,7 @@ class Rows:
         return found
 
     def unusual(self) -> Unusual:
-        """What :meth:`of` finds only when it is thorough, or not at all; the whole column is read once for it.
+        """What :meth:`of` finds only when it is thorough, or not at all; the entire column is read once for it.
 
         Only of a query whose key is the id of a point.
         """
@@ -223,7 +223,7 @@ class Rows:
             return unusual(parts, kind, _UNUSUAL)
 
     def refuse(self, values: Sequence[Any]) -> None:
-        """Say of values of the key column which of them is not the id of a point.
+        """Tell which values of the key column are not ids of points.
 
         Raises:
             RowsError: one is not.
@@ -253,7 +253,7 @@ class Rows:
         """Rows of these ids however they are written, also in another case; none where each has one spelling only.
 
         Args:
-            alike: rows beside them that have to be compared by :func:`qmigrate.rows.keys.folded`.
+            alike: further rows that have to be compared by :func:`qmigrate.rows.keys.folded`.
         """
         self._spelled(())
         asked = freely(ids, self._shape[2] if self._shape else None, self._database.backend, alike=alike)
@@ -358,7 +358,7 @@ class Rows:
             number = next(kind for name, kind in described if name == self.query.key)
             kind = number if self._database.backend == "postgresql" else self._sample(connection)
             if kind is None and self._database.backend != "sqlite":
-                # Without a row nothing says the type, and rows may come.
+                # Without a row the type is unknown, and rows may come.
                 return self.query.key, self.query.columns, None
             self._shape = (self.query.key, self.query.columns, kind)
         return self._shape

@@ -33,7 +33,7 @@ class Statement:
         self._database.close()
 
     def check(self, row: Mapping[str, Any]) -> None:
-        """Let the database say whether it would do it, without doing it.
+        """Let the database check whether it would do it, without doing it.
 
         Raises:
             RowsError: a table or a column is not there, or the user may not change it.
@@ -46,7 +46,7 @@ class Statement:
         """Once per row of parameters, all in one transaction.
 
         Returns:
-            How many rows of the database were changed, as far as it tells.
+            How many rows of the database were changed, as far as it reports them.
 
         Raises:
             RowsError: it is refused; nothing of it was done.
@@ -66,7 +66,7 @@ class Statement:
 
     def _text(self, head: str, rows: Sequence[Mapping[str, Any]]) -> TextClause:
         times = [name for name in sorted(self.names) if isinstance(rows[0].get(name), datetime)]
-        # No other type is said: PostgreSQL takes it from where the parameter stands.
+        # No other type is given: PostgreSQL takes it from the place of the parameter.
         return text(head + self._sql).bindparams(*(bindparam(name, type_=self._time()) for name in times))
 
     def _time(self) -> DateTime:

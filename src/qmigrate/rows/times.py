@@ -15,7 +15,7 @@ _LEAST, _MOST = 10**8, 10**10
 #: Days as SQLite counts them, from the year 1 on, and the day 1970-01-01 among them.
 _DAYS, _DAY_ZERO = (1721425.5, 5373484.5), 2440587.5
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-#: A text of so many digits is a day: 20261125.
+#: A text of this many digits is a day: 20261125.
 _DAY_DIGITS = 8
 
 

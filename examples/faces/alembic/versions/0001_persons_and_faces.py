@@ -1,4 +1,4 @@
-"""Persons, and the faces that were found in pictures; a face knows its point in Qdrant."""
+"""Persons, and the faces that were found in pictures; a face has the id of its point in Qdrant."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Ada was imported twice: her faces get one person. SQL only; what Qdrant has to be told is the next revision."""
+"""Ada was imported twice: her faces get one person. SQL only; the points follow in the next revision."""
 
 from alembic import op
 

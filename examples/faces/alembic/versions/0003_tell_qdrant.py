@@ -21,4 +21,4 @@ def upgrade():
 
 
 def downgrade():
-    """The points stay as they are; ``qmigrate fix undo`` takes the fix back."""
+    """The points stay as they are; ``qmigrate fix undo`` undoes the fix."""

@@ -1,4 +1,4 @@
-"""Expand: which model has embedded a segment. Old code doesn't look at it.
+"""Expand: which model has embedded a segment. Old code doesn't use it.
 
 Create Date: 2025-11-03 09:00:00
 

@@ -1,4 +1,4 @@
-"""A larger word vector beside the small one: it keeps more words apart, so it finds better."""
+"""A larger word vector next to the small one: it keeps more words apart, so it finds better."""
 
 from qdrant_client.models import Distance, VectorParams
 

@@ -1,4 +1,4 @@
-"""What a bot knows about a user, with an embedding that nobody can search by.
+"""What a bot knows about a user, with an embedding that can't be searched by.
 
 Create Date: 2025-10-01 09:00:00
 

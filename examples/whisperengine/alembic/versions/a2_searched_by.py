@@ -1,4 +1,4 @@
-"""Expand: which named vector the service searches a user's memories by. Old code doesn't look at it.
+"""Expand: which named vector the service searches a user's memories by. Old code doesn't use it.
 
 Create Date: 2025-10-12 09:00:00
 

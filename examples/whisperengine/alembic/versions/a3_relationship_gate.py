@@ -15,5 +15,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # The vector stays: old code doesn't mind it. `qmigrate rollback 0001` takes it back.
+    # The vector stays: old code doesn't mind it. `qmigrate rollback 0001` removes it.
     pass

@@ -1,4 +1,4 @@
-"""Contract, one release later: everybody searches by `relationship`, and the blob goes.
+"""Contract, one release later: every bot searches by `relationship`, and the blob goes.
 
 Create Date: 2025-11-02 09:00:00
 

@@ -18,12 +18,12 @@ WORDS = {
     "baseline": "new baseline",
     "history": "fits",
     "seal": "taken over",
-    "known": "was known already",
+    "known": "was recorded already",
 }
 
 
 def show_adopted(console: Console, result: AdoptResult, *, command: str) -> None:
-    """One line per collection, the new revision, what it can't say, and the next command."""
+    """One line per collection, the new revision, what it can't express, and the next command."""
     if result.dry_run and result.text:
         console.print(Text(result.text.rstrip()))
         console.print()
@@ -36,11 +36,11 @@ def show_adopted(console: Console, result: AdoptResult, *, command: str) -> None
     if result.file is not None:
         console.print(f"\n{'would write' if result.dry_run else 'made'} {result.file}")
     for line in result.missing:
-        console.print(f"  a revision can't say: {line}")
+        console.print(f"  a revision can't express: {line}")
     for note in result.notes:
         console.print(f"note: {note}")
     for one in result.left:
-        console.print(f"left alone: {one.name}: {one.reason}")
+        console.print(f"skipped: {one.name}: {one.reason}")
         if one.hint:
             console.print(f"  → {one.hint}")
     console.print()

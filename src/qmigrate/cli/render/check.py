@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qmigrate.drift import Finding
 
 STYLES = {"drift": "bold red", "pending": "yellow", "note": "magenta"}
-#: Longest value shown in a difference; --json has them whole.
+#: Longest value shown in a difference; --json has them in full.
 VALUE = 44
 #: Collections that a line names.
 MOST_NAMED = 5
@@ -41,8 +41,8 @@ def show_check(console: Console, result: Checked) -> None:
         more = f" and {len(result.not_compared) - MOST_NAMED} more" if len(result.not_compared) > MOST_NAMED else ""
         console.print()
         console.print(
-            f"Not compared: settings of {named}{more} that no revision declares; an earlier qmigrate has not recorded "
-            "them, and the next change that is applied does"
+            f"Not compared: settings of {named}{more} that no revision declares; an earlier qmigrate did not record "
+            "them, the next change that is applied will"
         )
     for line in result.silent:
         console.print(f"\nnote: {line}")

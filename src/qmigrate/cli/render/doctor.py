@@ -1,4 +1,4 @@
-"""doctor for people: what failed first, then what warns, then the rest in one line each. It knows no check."""
+"""doctor for people: what failed first, then what warns, then the rest in one line each. It depends on no check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.text import Text
 from qmigrate.cli.render.words import counted, took
 from qmigrate.commands.results import Check, Doctor
 
-#: Level -> the word that says it, and a colour beside the word.
+#: Level -> the word for it, and a colour in addition to the word.
 WORDS = {
     "fail": ("FAILED", "bold red"),
     "warn": ("warning", "yellow"),
@@ -18,12 +18,12 @@ WORDS = {
     "info": ("note", "cyan"),
 }
 #: Levels in the order of their sections, with the headings.
-SECTIONS = (("fail", "Failed"), ("warn", "In the way of something"), ("info", "To be known"), ("ok", "In order"))
+SECTIONS = (("fail", "Failed"), ("warn", "May block an upgrade"), ("info", "Notes"), ("ok", "OK"))
 _INDENT = 9
 
 
 def show_doctor(console: Console, result: Doctor) -> None:
-    """Sections by how much they matter; each finding says what to do."""
+    """Sections by how much they matter; each finding has what to do."""
     for level, heading in SECTIONS:
         checks = [check for check in result.checks if check.level == level]
         if not checks:

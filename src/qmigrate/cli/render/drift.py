@@ -20,8 +20,8 @@ def show_drift_revision(console: Console, result: DriftRevision) -> None:
     console.print(f"made {near(result.path)}  (revision {result.revision}, {after})")
     console.print(f"It accepts what was changed by hand in {', '.join(result.collections)}.")
     for line in result.missing:
-        console.print(f"note: a revision can't say it: {line}")
-    console.print("Next: read it, then qmigrate upgrade: it finds that it is true already, and records it")
+        console.print(f"note: a revision can't express it: {line}")
+    console.print("Next: review it, then qmigrate upgrade, which finds it done already and records it")
 
 
 def lines_of(plan: Plan) -> list[Text]:

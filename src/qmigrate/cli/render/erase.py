@@ -31,7 +31,7 @@ def _lines(one: Done) -> list[Text]:
     rows = [(place.name, number(place.found), number(place.left)) for place in found.places]
     lines += columns(rows, header=("place", "found", "left"), right={1, 2})
     if found.written_again:
-        lines += labelled("again", [f"{counted(found.written_again, 'point')} written again meanwhile, and kept"])
+        lines += labelled("again", [f"{counted(found.written_again, 'point')} written again since, and kept"])
     return [*lines, *_beyond(found)]
 
 
@@ -44,9 +44,9 @@ def _beyond(found: Erasure) -> list[Text]:
     told = [f"{one.name} of {one.collection}: {one.command}" for one in left[:_NAMED]]
     more = [f"and {number(len(left) - _NAMED)} more: qmigrate snapshot list"] if len(left) > _NAMED else []
     if left:
-        lines.append(Text(f"{counted(len(left), 'snapshot')} made before may hold them:"))
+        lines.append(Text(f"{counted(len(left), 'snapshot')} made earlier may still hold them:"))
         lines += labelled("snapshot", [*told, *more])
-    lines += labelled("look at", list(found.beyond[:_NAMED]))
+    lines += labelled("review", list(found.beyond[:_NAMED]))
     lines.append(Text("Not reached: backups outside of qmigrate, and what the database and Qdrant keep until they"))
     lines.append(Text("clean up; see docs/fixes.md. It can't be undone."))
     return lines

@@ -19,7 +19,7 @@ from qmigrate.model.words import quote
 _VALUE = 40
 #: Points of a sample that are shown.
 _SHOWN = 5
-#: What a sample says of all: the figure, whose it is, and in words.
+#: What a sample shows of all: the figure, whose it is, and in words.
 _ESTIMATED = (("strays", "points", "are strays"), ("missing", "rows", "are missing"), ("changes", "points", "differ"))
 
 
@@ -27,9 +27,9 @@ def show_review(console: Console, review: Review, would: str = "would") -> None:
     """What would change, and that nothing was done."""
     for line in review_lines(review):
         console.print(line)
-    # Where no pair was compared, nobody knows whether it is in order.
+    # Where no pair was compared, it is unknown whether it is in order.
     compared = any(one.counts.get("rows", 1) != one.counts.get("without_point", 0) for one in review.previews)
-    nothing = "In order." if would == "would" and compared else "Nothing to do."
+    nothing = "No differences." if would == "would" and compared else "Nothing to do."
     sampled = sum(preview.counts.get("sampled", 0) for preview in review.previews)
     points = f"{number(review.changes)} of {counted(sampled, 'point')}" if sampled else counted(review.changes, "point")
     console.print(f"Nothing was changed: {points} {would}." if review.changes else nothing)
@@ -44,7 +44,7 @@ def review_lines(review: Review) -> list[Text]:
 
 
 def show_done(console: Console, result: FixResult, unit: str) -> None:
-    """What was changed, and how it is taken back.
+    """What was changed, and how it is undone.
 
     Args:
         unit: what became of the points, in a word.
@@ -65,7 +65,7 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
     if logs:
         # Each collection has its own, and the newest goes first.
         ways = ", ".join(f"qmigrate fix undo {quote(log)}" for log in logs)
-        console.print(Text.assemble("Take it back: ", (ways, "bold")))
+        console.print(Text.assemble("Undo it: ", (ways, "bold")))
 
 
 def preview_lines(preview: Preview) -> list[Text]:
@@ -88,7 +88,7 @@ def preview_lines(preview: Preview) -> list[Text]:
 
 
 def _estimate(counts: dict[str, int], name: str, unit: str, are: str) -> str | None:
-    """What a sample says of all; it takes its figures away."""
+    """What a sample shows of all; it removes its figures."""
     low, high = counts.pop(f"{name}_at_least", None), counts.pop(f"{name}_at_most", None)
     if low is None or high is None:
         return None
@@ -102,7 +102,7 @@ def _done(one: Done, unit: str) -> list[Text]:
         skipped = counted(one.changed_meanwhile, "point")
         lines += labelled("skipped", [f"{skipped} changed by another client since the preview"])
     if one.gone:
-        lines += labelled("gone", [f"{counted(one.gone, 'point')} deleted meanwhile"])
+        lines += labelled("gone", [f"{counted(one.gone, 'point')} deleted since the preview"])
     return lines
 
 

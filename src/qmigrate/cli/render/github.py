@@ -1,4 +1,4 @@
-"""Workflow commands of GitHub Actions, which it shows beside the lines of a change. It knows no result."""
+"""Workflow commands of GitHub Actions, which it shows next to the lines of a change. It uses no result."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _VALUE = 60
 def show_late_writes(console: Console, found: LateWrites) -> None:
     """How many of each kind, then every id, the most doubtful first, with both values."""
     if not found.rows:
-        console.print(f"No write came late to the generation that {found.revision} has left.")
+        console.print(f"There were no late writes to the generation that {found.revision} replaced.")
         return
     console.print(f"{counted(len(found.rows), 'late write')} around {found.revision}:")
     for kind, count in found.counts.items():

@@ -1,4 +1,4 @@
-"""Columns that fit a terminal and are never cut: names are there to be copied. It knows no result."""
+"""Columns that fit a terminal and are never cut: names are there to be copied. It depends on no result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def columns(
     right: Collection[int] = (),
     indent: int = 2,
 ) -> list[Text]:
-    """Rows as aligned lines, two spaces between the columns and none behind the last.
+    """Rows as aligned lines, two spaces between the columns and none after the last.
 
     Args:
         rows: of equal length.
@@ -45,7 +45,7 @@ def _line(row: list[Text], widths: list[int], right: Collection[int], indent: in
 
 
 def labelled(label: str, lines: Sequence[str], *, indent: int = 2, width: int = 9) -> list[Text]:
-    """Lines behind one dim label: ``  back     to 0002 in milliseconds``."""
+    """Lines after one dim label: ``  back     to 0002 in milliseconds``."""
     return [
         Text.assemble(" " * indent, ((label if not place else "").ljust(width), "dim"), one_line(line))
         for place, line in enumerate(lines)
@@ -53,7 +53,7 @@ def labelled(label: str, lines: Sequence[str], *, indent: int = 2, width: int = 
 
 
 def short(text: str, most: int) -> str:
-    """The beginning of a text of at most `most` characters, for what nobody needs to copy."""
+    """The beginning of a text of at most `most` characters, for what no user needs to copy."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 

@@ -49,13 +49,13 @@ def _summary(result: Linted) -> str:
     looked = counted(result.files, "revision")
     looked += f" and {result.sql_files} of Alembic" if result.sql_files else ""
     if not parts:
-        return f"Nothing to say about {looked}{ignored}."
+        return f"{looked}: no findings{ignored}."
     said = f"{looked}: {', '.join(parts)}{ignored}."
     return f"{said} ({result.exit_code})" if result.exit_code else said
 
 
 def github_lines(result: Linted) -> list[str]:
-    """One annotation per finding, shown beside its lines in a pull request."""
+    """One annotation per finding, shown next to its lines in a pull request."""
     return [
         annotation(
             one.severity,

@@ -43,13 +43,13 @@ def nothing_to_do(plan: Plan) -> str:
     if plan.verb == "abort":
         return "Nothing to abort: no run is unfinished."
     if plan.verb == "rollback":
-        return "Nothing to take back."
+        return "Nothing to roll back."
     if plan.verb == "repair":
         return "Nothing to restore: it is as recorded."
     if plan.waiting:
         return f"Nothing to do before the SQL schema is at {', '.join(dict.fromkeys(plan.waiting.values()))}."
     if plan.held:
-        return f"Nothing to do beside the cut-over of {', '.join(plan.held)}."
+        return f"Nothing to do besides the cut-over of {', '.join(plan.held)}."
     if not plan.target:
         return 'Nothing to do: there are no revisions yet. Make one: qmigrate revision -m "what changes"'
     return f"Nothing to do: every collection is at {', '.join(plan.target)}."
@@ -73,8 +73,8 @@ def _groups(plan: Plan) -> list[list[CollectionPlan]]:
 
 def _group(group: list[CollectionPlan], verb: str) -> list[Text]:
     item = group[0]
-    # Only the way forward is judged for readers: going back gives them the schema of before.
-    clear = ("nothing changes for them",) if verb == "upgrade" else ("meet the schema of before",)
+    # Only the way forward is judged for readers: going back gives them the earlier schema.
+    clear = ("nothing changes for them",) if verb == "upgrade" else ("meet the earlier schema",)
     return [
         *columns([_head(found) for found in group], right={2, 3, 4}, indent=0),
         *[Text(f"  {line}") for line in item.lines],
@@ -86,7 +86,7 @@ def _group(group: list[CollectionPlan], verb: str) -> list[Text]:
 
 
 def _held(group: list[CollectionPlan]) -> tuple[str, ...]:
-    """That it waits, and with what it goes on."""
+    """That it waits, and what continues it."""
     names = [item.job.collection for item in group if item.holds]
     named = names[0] if len(names) == 1 else "NAME"
     return (f"built and proven, then it waits for: qmigrate cutover {quote(named)}",)

@@ -18,7 +18,7 @@ _ROWS, _WIDTH = 20, 60
 def show_quarantine(console: Console, found: Quarantine) -> None:
     """By collection: how many, and the first of them."""
     if not found.rows:
-        console.print("In order: every point has its vectors.")
+        console.print("OK: every point has its vectors.")
         return
     for name, count in Counter(row.collection for row in found.rows).items():
         mine = [row for row in found.rows if row.collection == name]
@@ -39,15 +39,15 @@ def show_quarantine(console: Console, found: Quarantine) -> None:
 def show_retried(console: Console, result: Retried) -> None:
     """What has its vector now, and what hasn't."""
     if not result.collections:
-        console.print("In order: every point has its vectors.")
+        console.print("OK: every point has its vectors.")
         return
     console.print(f"{counted(result.filled, 'point')} filled, {number(result.failed)} failed again.")
     if result.settled:
-        console.print(f"{number(result.settled)} needed nothing any more.")
+        console.print(f"{number(result.settled)} no longer needed it.")
     if result.stranded:
         console.print(
             f"{number(result.stranded)} were dropped from a generation that was rebuilt since: only their file has "
-            "them (qmigrate history --deletions names it); or got other ids that can't be told any more; or their "
+            "them (qmigrate history --deletions names it); or got other ids that are not known any more; or their "
             "vector is not there now, or is one that no embedder has filled."
         )
     if result.waiting:

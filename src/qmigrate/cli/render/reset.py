@@ -23,7 +23,7 @@ def show_reset_review(console: Console, review: ResetReview) -> None:
 
 
 def show_reset(console: Console, result: ResetResult) -> None:
-    """What was left behind, and how it is taken back."""
+    """What was left behind, and how it is undone."""
     for found in result.resumed:
         console.print(f"Resumed {found.collection}: {found.phase}, of {moment(found.started_at)} on host {found.host}")
     head = f"  empty in {took(result.seconds)}; {result.generation} serves"
@@ -35,4 +35,4 @@ def show_reset(console: Console, result: ResetResult) -> None:
     for line in lines:
         console.print(line)
     if result.log is not None:
-        console.print(Text.assemble("Take it back: ", (f"qmigrate fix undo {quote(result.log)}", "bold")))
+        console.print(Text.assemble("Undo it: ", (f"qmigrate fix undo {quote(result.log)}", "bold")))

@@ -20,7 +20,7 @@ def show_retrain_review(console: Console, review: RetrainReview) -> None:
 
 
 def retrain_review_lines(review: RetrainReview) -> list[Text]:
-    """The same, before somebody is asked."""
+    """The same, before the user is asked."""
     lines = [line for preview in review.previews for line in preview_lines(preview)]
     return [*lines, *labelled("then", [" ".join(statement.split()) for statement in review.statements])]
 

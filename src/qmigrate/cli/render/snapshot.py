@@ -82,7 +82,7 @@ def show_restore(console: Console, result: UpgradeResult) -> None:
     for note in result.plan.notes:
         console.print(f"note: {note}")
     for item in result.plan.collections:
-        console.print(Text.assemble("Done. Back: ", (item.way_back, "bold")))
+        console.print(Text.assemble("Done. To undo it: ", (item.way_back, "bold")))
 
 
 def _outcome(outcome: Outcome) -> list[Text]:

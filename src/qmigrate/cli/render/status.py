@@ -9,7 +9,7 @@ from qmigrate.cli.render.layout import columns, short
 from qmigrate.cli.render.words import counted, moment, number, took
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
 
-#: Colours beside the words, never instead of them.
+#: Colours in addition to the words, never instead of them.
 STYLES = {
     "ready": "green",
     "pending": "yellow",
@@ -23,7 +23,7 @@ STYLES = {
     "plain": "magenta",
 }
 HEADER = ("collection", "revision", "generation", "points", "state")
-#: Longest docstring line shown behind a revision's id.
+#: Longest docstring line shown after a revision's id.
 DOC = 22
 
 
@@ -105,7 +105,7 @@ def _detail(row: CollectionStatus, following: str | None) -> str:
 
 
 def show_history(console: Console, history: History) -> None:
-    """What was applied and taken back, newest first."""
+    """What was applied and rolled back, newest first."""
     if not history.rows:
         console.print("Nothing is recorded.")
         return

@@ -41,7 +41,7 @@ def show_upgrade(console: Console, result: UpgradeResult) -> None:
 
 
 def _waiting_lines(result: UpgradeResult) -> list[Text]:
-    """What waits for the SQL schema, and the command that goes on."""
+    """What waits for the SQL schema, and the command that continues."""
     waiting = result.plan.waiting
     sql = next(iter(waiting.values()), None)
     if sql is None:
@@ -51,7 +51,7 @@ def _waiting_lines(result: UpgradeResult) -> list[Text]:
 
 
 def held_lines(held: Sequence[Held]) -> list[Text]:
-    """What waits, and the command that goes on: nothing when nothing does."""
+    """What waits, and the command that continues: nothing when nothing does."""
     if not held:
         return []
     names = held[0].collection if len(held) == 1 else "--all"
@@ -81,7 +81,7 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
 
 
 def _learned(facts: dict[str, Any], revision: str | None = None) -> list[Text]:
-    """What one phase found that a person wants to know; `revision` is the one that the run is about."""
+    """What one phase found that a user needs to know; `revision` is the one that the run is about."""
     lines: list[Text] = []
     if facts.get("cloned"):
         lines += labelled("cloned", [f"by the server, {facts['cloned']}"])
@@ -116,7 +116,7 @@ def _learned(facts: dict[str, Any], revision: str | None = None) -> list[Text]:
             if any(str(entry[1]).startswith(NOT_BROUGHT) for entry in listed.get("named", [])):
                 more.append("what was not carried is only in the generation that was left, which gc deletes")
             every = f"all of them: qmigrate history --carried {quote(revision or 'REV')}"
-            lines += labelled("look at", [text, *more, every])
+            lines += labelled("review", [text, *more, every])
     return lines
 
 
@@ -128,7 +128,7 @@ def _proof(proof: dict[str, Any]) -> list[str]:
         worst = "" if cosine is None else f", cosine ≥ {int(cosine * 10000) / 10000:.4f}"
         lines[0] += f" · {number(proof['sampled'])} embedded again{worst}"
     if proof.get("passes"):
-        lines.append(f"after {counted(proof['passes'], 'pass', 'passes')} over what was written meanwhile")
+        lines.append(f"after {counted(proof['passes'], 'pass', 'passes')} over what was written during the run")
     if proof.get("without_vector"):
         lines.append(f"{number(proof['without_vector'])} left without the vector on purpose")
     if proof.get("dropped"):
@@ -137,13 +137,13 @@ def _proof(proof: dict[str, Any]) -> list[str]:
 
 
 def quality_line(found: dict[str, Any]) -> str:
-    """``recall@10 of 'l14' 0.987, at least 0.95 wanted; 0.61 of the results are those of before``."""
+    """``recall@10 of 'l14' 0.987, at least 0.95 required; 0.61 of the results are unchanged``."""
     head = f"recall@{found['k']} of {found['vector']!r}"
     if found.get("recall") is None:
         return f"{head} not measured: {found['why']}"
     kept = found.get("overlap")
-    before = "" if kept is None else f"; {kept:.3f} of the results are those of before"
-    return f"{head} {found['recall']:.3f}, at least {found['at_least']:.4g} wanted{before}"
+    before = "" if kept is None else f"; {kept:.3f} of the results are unchanged"
+    return f"{head} {found['recall']:.3f}, at least {found['at_least']:.4g} required{before}"
 
 
 def _closing(result: UpgradeResult) -> Text:
@@ -152,13 +152,13 @@ def _closing(result: UpgradeResult) -> Text:
     revisions = list(dict.fromkeys(one for outcome in result.outcomes for one in outcome.revisions))
     what = counted(len(names), "collection")
     if result.plan.verb == "abort":
-        return Text(f"Aborted: {what} in {total}. They stand where they stood before.")
+        return Text(f"Aborted: {what} in {total}. They are as they were before.")
     if result.plan.verb == "rollback":
         forth = revisions[0] if revisions else "head"
         again = (f"qmigrate upgrade {quote(forth)}", "bold")
-        return Text.assemble(f"Taken back: {what} in {total}. Forth again: ", again)
+        return Text.assemble(f"Rolled back: {what} in {total}. To apply it again: ", again)
     at = f" at {', '.join(result.plan.target)}" if result.plan.target else ""
     done = Text(f"Done: {what}{at} in {total}.")
     if result.back:
-        done.append(" Back: ").append("; ".join(result.back), style="bold")
+        done.append(" To roll back: ").append("; ".join(result.back), style="bold")
     return done

@@ -21,12 +21,12 @@ lock_timeout = click.option(
 )
 
 
-@click.command(short_help="Take collections that are there under management.")
+@click.command(short_help="Take existing collections under management.")
 @click.argument("pattern")
-@click.option("--alias", metavar="NAME", help="The application uses this name from now on, an alias of the collection.")
+@click.option("--alias", metavar="NAME", help="Alias of the collection that the application uses from now on.")
 @take_over
-@click.option("-m", "--message", help="Of the baseline revision.")
-@click.option("--rev-id", metavar="ID", help="Of the baseline revision, instead of the next number.")
+@click.option("-m", "--message", help="Message of the baseline revision.")
+@click.option("--rev-id", metavar="ID", help="Id of the baseline revision, instead of the next number.")
 @dry_run
 @lock_timeout
 @parallel
@@ -44,7 +44,7 @@ def adopt(  # noqa: PLR0913  the options of the verb
 ) -> int:
     """Take the collections that match PATTERN under management, as they are.
 
-    Each is compared with the revisions there are, and stands at the newest one that fits. Those that no revision
+    Each is compared with the revisions there are, and is recorded at the newest one that fits. Those that no revision
     creates get one, written from what is there. No point, setting or name is changed.
     """
     from qmigrate.cli.render.adopt import show_adopted
@@ -70,7 +70,7 @@ def adopt(  # noqa: PLR0913  the options of the verb
     return result.exit_code
 
 
-@click.command(short_help="Record that collections stand at a revision.")
+@click.command(short_help="Record that collections are at a revision.")
 @click.argument("revision")
 @click.option("--only", multiple=True, metavar="NAME", help="Just this collection; may be repeated.")
 @take_over
@@ -85,7 +85,7 @@ def stamp(
     dry_run: bool,
     lock_timeout: float | None,
 ) -> None:
-    """Record that collections stand at REVISION, because they do; nothing is run.
+    """Record that collections are at REVISION, because they are; nothing is run.
 
     Each is compared with the schema that the revisions up to it have recorded, and refused when it differs.
     """

@@ -1,4 +1,4 @@
-"""repair: what stands aside from plans."""
+"""repair: what plans do not cover."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from qmigrate.cli.verbs.consent import ask
 @click.command(short_help="Record a decision that only a human can make.")
 @click.option("--accept", metavar="REVISION", help="Accept that an applied revision file has changed.")
 @click.option("--reason", metavar="TEXT", help="Why, for the record; goes with --accept.")
-@click.option("--changed-meaning", is_flag=True, help="With --accept: also where more than words has changed.")
+@click.option("--changed-meaning", is_flag=True, help="With --accept: also when its meaning has changed.")
 @click.option("--name", metavar="COLLECTION", help="Point a moved name back to where the ledger left it.")
 @click.option("--vanished", metavar="GENERATION", help="Record that a generation is gone; no other one is touched.")
 @click.option("--unlock", metavar="COLLECTION", help="End the lease of a process that is known to be dead.")
-@click.option("--leftovers", is_flag=True, help="Remove own aliases and probes of processes that are gone.")
-@click.option("--schema", metavar="COLLECTION", help="Take drift back: the recorded schema and seal, in place.")
+@click.option("--leftovers", is_flag=True, help="Remove qmigrate's own aliases and probes of ended processes.")
+@click.option("--schema", metavar="COLLECTION", help="Undo drift: restore the recorded schema and seal in place.")
 @click.option("--yes", is_flag=True, help="Don't ask; goes with --name, --unlock and --schema.")
 @with_shell
 def repair(  # noqa: PLR0913  the options of the verb
@@ -31,9 +31,9 @@ def repair(  # noqa: PLR0913  the options of the verb
     schema: str | None,
     yes: bool,
 ) -> None:
-    """Record a decision that only a human can make, clear away what a dead process has left, or take drift back.
+    """Record a decision that only a human can make, clear away what a dead process has left, or undo drift.
 
-    Of collections that anybody uses it touches the one that --schema or --name names, and no other.
+    Of collections in use it touches the one that --schema or --name names, and no other.
     """
     from qmigrate.cli.render.care import show_repaired
     from qmigrate.commands import repair as command
@@ -95,7 +95,7 @@ def _put_back(shell: Shell, collection: str, yes: bool) -> None:
 
 
 def _restore(shell: Shell, collection: str, yes: bool) -> None:
-    """Other people's changes are taken back, so what will be done is shown first."""
+    """Other people's changes are undone, so what will be done is shown first."""
     from qmigrate.cli.render.drift import lines_of
     from qmigrate.cli.render.upgrade import show_upgrade
     from qmigrate.commands import drift
@@ -109,7 +109,7 @@ def _restore(shell: Shell, collection: str, yes: bool) -> None:
             return
         ask(
             shell,
-            "Do it on the live collection?",
+            "Change the live collection?",
             refusal=RefusedError(f"changing the live collection {collection} needs consent", hint="add --yes"),
             otherwise=f"{collection} is left as it is",
         )

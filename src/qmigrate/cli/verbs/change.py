@@ -28,7 +28,7 @@ parallel = click.option(
     metavar="N",
     help="Collections at a time.  [default: as many as the server has cores, at most 4; 1 in local mode]",
 )
-keep_going = click.option("--keep-going", is_flag=True, help="When a collection fails, go on with the others.")
+keep_going = click.option("--keep-going", is_flag=True, help="When a collection fails, continue with the others.")
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
 @dry_run
 @lock_timeout
 @click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
-@click.option("--allow-gap", is_flag=True, help="Let reads of a plain name fail for some milliseconds, if need be.")
+@click.option("--allow-gap", is_flag=True, help="Allow reads of a plain name to fail for some milliseconds.")
 @keep_going
 @parallel
 @planned.plan_option
@@ -141,8 +141,8 @@ def upgrade(
 @click.command(cls=TargetCommand, short_help="Go back to an earlier revision.")
 @click.argument("target", default="-1")
 @only
-@click.option("--carry-writes", is_flag=True, help="Bring along what was written since.")
-@click.option("--discard-writes", is_flag=True, help="Lose what was written since.")
+@click.option("--carry-writes", is_flag=True, help="Carry back what was written since.")
+@click.option("--discard-writes", is_flag=True, help="Discard what was written since.")
 @click.option("--now", is_flag=True, help="Go back first and count afterwards: for an outage.")
 @dry_run
 @lock_timeout
@@ -157,7 +157,7 @@ def rollback(
     parallel: int | None,
     **choices: bool,
 ) -> int:
-    """Go back to TARGET; refused when something was written since, unless you say what becomes of it.
+    """Go back to TARGET; refused when something was written since, unless an option decides what becomes of it.
 
     TARGET is a revision id or the beginning of one, base, or -1 for one revision back (the default).
     """
@@ -188,12 +188,12 @@ def rollback(
     return result.exit_code
 
 
-@click.command(short_help="Take back what unfinished runs have begun.")
+@click.command(short_help="Undo what unfinished runs have begun.")
 @click.argument("collection", required=False)
 @lock_timeout
 @with_shell
 def abort(shell: Shell, collection: str | None, lock_timeout: float | None) -> None:
-    """Take back what unfinished runs have begun, of COLLECTION or of all."""
+    """Undo what unfinished runs have begun, of COLLECTION or of all."""
     from qmigrate.cli.render.upgrade import show_upgrade
     from qmigrate.commands import rollback as command
 

@@ -12,7 +12,7 @@ FORMATS = ("text", "json", "github", "sarif")
 
 
 @click.command(short_help="Compare live and recorded; --offline: lint the revisions.")
-@click.option("--offline", is_flag=True, help="Look at the revision files only: no server, no ledger.")
+@click.option("--offline", is_flag=True, help="Read the revision files only: no server, no ledger.")
 @click.option("--strict", is_flag=True, help="Unmanaged names count as drift; offline, warnings count as errors.")
 @click.option("--only", multiple=True, metavar="NAME", help="Just this collection; may be repeated.")
 @click.option("--no-models", is_flag=True, help="Don't load embedders to compare their fingerprints.")
@@ -29,7 +29,7 @@ def check(shell: Shell, offline: bool, strict: bool, only: tuple[str, ...], no_m
     """Compare what is live with what is recorded: schemas, seals, names, generations, models, files.
 
     Exits with 4 when something differs, 3 when a revision is pending or a run unfinished, else 0. With --offline it
-    looks at the revision files instead, and exits with 8 when a rule is broken.
+    reads the revision files instead, and exits with 8 when a rule is broken.
     """
     context = click.get_current_context()
     if offline:

@@ -20,13 +20,13 @@ def ask(
     otherwise: str,
     lines: Callable[[], Iterable[Text | str]] = tuple,
 ) -> None:
-    """Show `lines`, then ask; nobody is asked where nobody can answer.
+    """Show `lines`, then ask; without a terminal, `refusal` is raised instead.
 
     Args:
         question: answered with yes or no.
-        refusal: raised where nobody can answer.
-        otherwise: what is said after a no.
-        lines: made only where somebody sees them.
+        refusal: raised where no user can answer.
+        otherwise: the message after a no.
+        lines: made only where they are shown.
 
     Raises:
         RefusedError: no consent.

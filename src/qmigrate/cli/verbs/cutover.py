@@ -1,4 +1,4 @@
-"""cutover: let on what is held."""
+"""cutover: go live with what is held."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def with_erase(command: Any) -> Any:
 
 
 def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -> int:
-    """Erase what the operation selects; where nobody can answer, --yes --expect N is wanted."""
+    """Erase what the operation selects; without a terminal, --yes --expect N is required."""
     from qmigrate.cli.render.erase import show_erased
     from qmigrate.cli.render.fix import show_review
     from qmigrate.commands import erase as command
@@ -51,7 +51,7 @@ def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -
         most = found.by_collection
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
     elif expected is None:
-        raise RefusedError("nothing was erased: say how many may go", hint="--dry-run counts them; --yes --expect N")
+        raise RefusedError("nothing was erased: state how many may go", hint="--dry-run counts them; --yes --expect N")
     with shell.progress() as progress:
         result = command.erase(
             settings,
@@ -70,7 +70,7 @@ def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -
 
 
 def _consent(shell: Shell, found: Review) -> None:
-    """Show who would go, say that it can't be undone, and ask.
+    """Show what would go, warn that it can't be undone, and ask.
 
     Raises:
         RefusedError: no consent.
@@ -80,7 +80,7 @@ def _consent(shell: Shell, found: Review) -> None:
 
     refusal = RefusedError(
         f"{found.changes:,} ids would be erased for good: it can't be undone, and needs consent",
-        hint=f"look at them first (--dry-run); --yes --expect {found.changes} does it",
+        hint=f"review them first (--dry-run); --yes --expect {found.changes} does it",
         facts={"changes": found.changes},
     )
     ask(

@@ -29,7 +29,7 @@ def export() -> None:
 def show(shell: Shell, what: str, ids: bool, vectors: bool, limit: int | None) -> None:
     """Print one JSON object per point of FILE, or of the fix NUMBER, in the order of ids.
 
-    What a fix without an export (--no-export) has deleted is known by its ids, which the ledger keeps for fixes.undo.
+    Of a fix without an export (--no-export) only the ids are there, which the ledger keeps for fixes.undo.
     """
     from qmigrate.commands import export as command
 

@@ -25,7 +25,7 @@ _BESIDE = {"flag": "soft", "field": "prefix", "age_field": "older_than", "key": 
 
 yes = click.option("--yes", is_flag=True, help="Don't ask.")
 reason = click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
-expect = click.option("--expect", type=click.IntRange(min=0), help="Stop unless exactly so many points would change.")
+expect = click.option("--expect", type=click.IntRange(min=0), help="Stop unless exactly this many points would change.")
 max_share = click.option(
     "--max-share",
     type=Number(min=0, max=1, min_open=True),
@@ -44,19 +44,19 @@ def fix() -> None:
 
 @fix.command("sync", short_help="Make payload fields equal to columns of SQL.")
 @click.argument("collection", required=False)
-@click.option("--preset", metavar="NAME", help="Of fixes.presets, with kind: sync; query and fields are its own then.")
+@click.option("--preset", metavar="NAME", help="A preset of fixes.presets with kind: sync; it has query and fields.")
 @click.option("--sql", metavar="SELECT", help="The query; without ORDER BY.")
 @click.option("--sql-file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="- for stdin.")
 @click.option("--field", "fields", multiple=True, metavar="KEY[=COLUMN]", help="KEY may be a path: metadata.person_id.")
 @click.option("--json-column", "json_columns", multiple=True, metavar="NAME", help="A column with JSON: jsonb or text.")
 @click.option("--key", metavar="COLUMN", help="The column with the point's id.  [default: id]")
-@click.option("--database", metavar="NAME", help="Its name under databases:.  [default: app]")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
+@click.option("--database", metavar="NAME", help="Its database under databases:.  [default: app]")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Value of a :parameter; may be repeated.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this point; may be repeated.")
 @click.option("--since", metavar="TIME", help="Only rows that changed: 2026-03-01T12:00Z, or 1h ago.")
 @click.option("--since-column", metavar="COLUMN", help="The time that --since is compared with.")
-@click.option("--check", is_flag=True, help="Only look; exit with 4 when anything differs.")
-@click.option("--sample", type=click.IntRange(min=1), help="With --check: so many points at random.")
+@click.option("--check", is_flag=True, help="Change nothing; exit with 4 when anything differs.")
+@click.option("--sample", type=click.IntRange(min=1), help="With --check: this many points at random.")
 @ids_to
 @max_share
 @max_rate
@@ -68,7 +68,7 @@ def fix() -> None:
 def sync(shell: Shell, collection: str | None, **given: Any) -> int:
     """Make payload fields of COLLECTION equal to columns of a query, row by row; NULL removes the key.
 
-    Points without a row are left alone. Without --yes it shows what would change, and asks.
+    Points without a row stay as they are. Without --yes it shows what would change, and asks.
     """
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
@@ -76,7 +76,7 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
     settings = shell.settings()
     operation, narrow = _sync(settings, collection, given), _narrow(given)
     if given["sample"] is not None and not given["check"]:
-        raise click.UsageError("--sample needs --check: what is changed is all of it", click.get_current_context())
+        raise click.UsageError("--sample needs --check: a change is always of all points", click.get_current_context())
     expected, most = given["expect"], None
     if given["check"] or not given["yes"]:
         found = command.review(settings, operation, narrow, expect=expected)
@@ -103,26 +103,26 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
 
 @fix.command("delete", short_help="Delete points.")
 @click.argument("collection", required=False)
-@click.option("--preset", metavar="NAME", help="A deletion of fixes.presets; the other conditions are its own then.")
-@click.option("--value", metavar="VALUE", help="With --preset: of its :value; \"90\" in quotes is a text.")
+@click.option("--preset", metavar="NAME", help="A deletion of fixes.presets, with its own conditions.")
+@click.option("--value", metavar="VALUE", help="With --preset: its :value; \"90\" in quotes is a string.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="This point; may be repeated.")
-@click.option("--filter", "filter_", metavar="JSON", help="A filter of Qdrant; @FILE for a file.")
+@click.option("--filter", "filter_", metavar="JSON", help="A Qdrant filter; @FILE for a file.")
 @click.option("--prefix", metavar="PATH", help="Points whose path is this folder or lies below it.")
 @click.option("--field", default="path", show_default=True, metavar="KEY", help="The payload key with the path.")
 @click.option("--sql", metavar="SELECT", help="A query that returns the ids.")
 @click.option("--key", default="id", show_default=True, metavar="COLUMN", help="Its column with the id.")
-@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
+@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its database under databases:.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Value of a :parameter; may be repeated.")
 @click.option("--type", "kind", metavar="WORD", help="For the audit: SESSION, CATEGORY, …  [default: by selection]")
-@click.option("--tenant", metavar="VALUE", help="Whose points, where fixes.tenants names a field; * for all.")
-@click.option("--older-than", type=Age(), metavar="AGE", help="Points whose --age-field lies so long ago: 90d.")
-@click.option("--age-field", default="created_at", show_default=True, metavar="KEY", help="With times.")
+@click.option("--tenant", metavar="VALUE", help="The tenant, where fixes.tenants names a field; * for all.")
+@click.option("--older-than", type=Age(), metavar="AGE", help="Points whose --age-field is older: 90d.")
+@click.option("--age-field", default="created_at", show_default=True, metavar="KEY", help="Payload key with the time.")
 @click.option("--soft", is_flag=True, help="Only mark them; gc deletes them after fixes.soft_delete.")
-@click.option("--flag", default="deleted", show_default=True, metavar="KEY", help="Key of the mark.")
+@click.option("--flag", default="deleted", show_default=True, metavar="KEY", help="Payload key of the mark.")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
 @with_erase
 @max_rate
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the audit; wanted unless a preset has one.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the audit; required unless a preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and delete nothing.")
 @ids_to
 @max_share
@@ -134,8 +134,8 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     """Delete the points of COLLECTION that every given condition selects; they are exported first.
 
     Without --yes it shows how many and which, and asks. Without a terminal, --yes is required with --expect N, or
-    with --max-share where the number isn't known before.
-    With --erase they go from everything that could bring them back: what a person may ask for.
+    with --max-share where the number isn't known in advance.
+    With --erase they go from everything that could bring them back, as a person may request it.
     """
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
@@ -159,7 +159,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
         if given["dry_run"] or not found.changes:
             shell.show(found, functools.partial(show_review, would="would go"))
             return 0
-        consent(shell, found, flags=f"--yes --expect {found.changes}")
+        consent(shell, found, flags=f"--yes --expect {found.changes}", question=deletion(found))
         most = found.by_collection
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
     else:
@@ -172,7 +172,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
             expect=expected,
             most=most,
             max_rate=given["max_rate"],
-            # Whose points are meant was asked above, or the preset says it.
+            # Whose points are meant was asked above, or is in the preset.
             tenant=ALL,
             lock_timeout=given["lock_timeout"],
             progress=progress,
@@ -183,7 +183,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
 
 @fix.command("quarantine", short_help="Points that could not be embedded: list them, or try them again.")
 @click.argument("collection", required=False)
-@click.option("--retry", is_flag=True, help="Embed them again, and fill in what goes well.")
+@click.option("--retry", is_flag=True, help="Embed them again, and fill in those that succeed.")
 @reason
 @max_rate
 @lock_timeout
@@ -206,7 +206,7 @@ def quarantine(shell: Shell, collection: str | None, retry: bool, **given: Any) 
     return result.exit_code
 
 
-@fix.command("undo", short_help="Take a fix back.")
+@fix.command("undo", short_help="Undo a fix.")
 @click.argument("number", type=click.IntRange(min=1))
 @click.option("--overwrite", is_flag=True, help="Also points that were changed since.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
@@ -215,7 +215,7 @@ def quarantine(shell: Shell, collection: str | None, retry: bool, **given: Any) 
 @lock_timeout
 @with_shell
 def undo(shell: Shell, number: int, overwrite: bool, dry_run: bool, yes: bool, **given: Any) -> int:
-    """Give points back what the fix NUMBER has taken from them; what was changed since stays."""
+    """Restore what the fix NUMBER has changed; points that were changed since stay as they are."""
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
 
@@ -309,7 +309,7 @@ def _deletion(collection: str | None, given: dict[str, Any]) -> DeletePoints:
     from qmigrate.operations import DeletePoints
 
     if collection is None or given["value"] is not None:
-        what = "name a COLLECTION, or a --preset" if collection is None else "--value goes with --preset"
+        what = "name a COLLECTION, or a --preset" if collection is None else "--value needs --preset"
         raise click.UsageError(what, click.get_current_context())
     return DeletePoints(
         collection,
@@ -383,26 +383,34 @@ def _moment(text: str) -> datetime:
 
 
 def check_bounded(expected: int | None, share: float | None, *, look: str) -> None:
-    """See that somebody has said how many points may go, where nobody is asked.
+    """See that a bound is given on how many points may go, where no user is asked.
 
     Args:
-        expected: exactly so many.
+        expected: exactly this many.
         share: at most this share of the collection, from the command line or the preset.
         look: the option that counts them.
 
     Raises:
-        RefusedError: neither was said.
+        RefusedError: neither was given.
     """
     from qmigrate.errors import RefusedError
 
     if expected is None and share is None:
         raise RefusedError(
-            "nothing was deleted: say how many may go", hint=f"{look} counts them; --yes --expect N, or --max-share"
+            "nothing was deleted: state how many may go", hint=f"{look} counts them; --yes --expect N, or --max-share"
         )
 
 
-def consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
-    """Show what would change, then ask; nobody is asked where nobody can answer.
+def deletion(found: Review) -> str:
+    """The question before a deletion: how many of how many points go, and of what."""
+    from qmigrate.model.words import counted
+
+    of = found.previews[0].collection if len(found.previews) == 1 else counted(len(found.previews), "collection")
+    return f"Delete {found.changes:,} of {counted(sum(one.points for one in found.previews), 'point')} of {of}?"
+
+
+def consent(shell: Shell, found: Review, flags: str = "--yes", question: str | None = None) -> None:
+    """Show what would change, then ask; without a terminal it is refused instead.
 
     Raises:
         RefusedError: no consent.
@@ -414,12 +422,12 @@ def consent(shell: Shell, found: Review, flags: str = "--yes") -> None:
         raise found.refusal.error()
     refusal = RefusedError(
         f"{found.changes:,} points would change, and that needs consent",
-        hint=f"look at them first (--check, --dry-run); {flags} does it",
+        hint=f"review them first (--check, --dry-run); {flags} does it",
         facts={"changes": found.changes},
     )
     ask(
         shell,
-        f"Change {found.changes:,} points?",
+        question or f"Change {found.changes:,} points?",
         refusal=refusal,
         otherwise="nothing was changed",
         lines=lambda: review_lines(found),

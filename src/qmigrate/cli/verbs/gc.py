@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--generation", "generations", multiple=True, metavar="NAME", help="Only this one; every other way back stays."
 )
-@click.option("--discard-writes", is_flag=True, help="Also where something was written to it after it was left.")
+@click.option("--discard-writes", is_flag=True, help="Also one that was written to after it was replaced.")
 @click.option(
     "--keep-snapshots/--drop-snapshots",
     default=None,
@@ -46,7 +46,7 @@ def gc(  # noqa: PLR0913  the options of the verb
     """Delete what is past its holdover of every collection that matches PATTERN, with its snapshots.
 
     A generation goes when its holdover has ended and no alias points to it. What was written to it after it was left
-    is never deleted unasked. Points that are marked as deleted (fix delete --soft) go after fixes.soft_delete.
+    is never deleted without asking. Points that are marked as deleted (fix delete --soft) go after fixes.soft_delete.
     """
     from qmigrate.cli.render.gc import show_gc, show_preview
     from qmigrate.commands import gc as command
@@ -59,7 +59,7 @@ def gc(  # noqa: PLR0913  the options of the verb
     again = " ".join(["qmigrate", "gc", *([quote(pattern)] if pattern != "*" else []), *flags, *chosen])
     if dry_run or not found.anything:
         shell.show(found, functools.partial(show_preview, command=again))
-        # Nothing goes, and something was to: who only looks has been told.
+        # Nothing goes, and something was to: the dry run has reported it.
         return 0 if dry_run else found.exit_code
     _consent(shell, found, yes, now=now)
     with shell.progress() as progress:
@@ -80,7 +80,7 @@ def gc(  # noqa: PLR0913  the options of the verb
 
 
 def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
-    """Show what goes, then ask; nobody is asked where nobody can answer.
+    """Show what goes, then ask; without a terminal it is refused instead.
 
     Raises:
         RefusedError: no consent.

@@ -14,7 +14,7 @@ PENDING = 3
 DIFFERENT = 5
 
 
-@click.command(short_help="Show where every collection is.")
+@click.command(short_help="Show the state of every collection.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when a revision is pending.")
 @with_shell
 def status(shell: Shell, exit_code: bool) -> int:
@@ -27,21 +27,21 @@ def status(shell: Shell, exit_code: bool) -> int:
     return PENDING if exit_code and found.pending else 0
 
 
-@click.command(short_help="Show what was applied and taken back.")
+@click.command(short_help="Show what was applied and rolled back.")
 @click.argument("collection", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most rows.")
-@click.option("--deletions", is_flag=True, help="What was deleted and changed on purpose instead: the audit.")
-@click.option("--since", type=Duration(), help="With --deletions: not longer ago than 24h, 7d, ….")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Rows at most.")
+@click.option("--deletions", is_flag=True, help="Show the audit of deletions and fixes instead.")
+@click.option("--since", type=Duration(), help="With --deletions: within the last 24h, 7d, ….")
 @click.option("--type", "kind", metavar="WORD", help="With --deletions: only DIRECTORY, ORPHAN, PAYLOAD_SYNC, ….")
-@click.option("--target", metavar="TEXT", help="With --deletions: a part of the target, or a glob.")
-@click.option("--actor", metavar="TEXT", help="With --deletions: a part of who did it, or a glob.")
+@click.option("--target", metavar="TEXT", help="With --deletions: part of the target, or a glob.")
+@click.option("--actor", metavar="TEXT", help="With --deletions: part of the actor's name, or a glob.")
 @click.option("--csv", "as_csv", is_flag=True, help="With --deletions: comma-separated values.")
-@click.option("--carried", metavar="REV", help="Every write that came late to the generation left instead.")
+@click.option("--carried", metavar="REV", help="Show late writes to the generation that REV replaced.")
 @partial(with_shell, without=("actor",))
 def history(
     shell: Shell, collection: str | None, limit: int, deletions: bool, carried: str | None, **given: Any
 ) -> None:
-    """Show what was applied and taken back, newest first, of COLLECTION or of all."""
+    """Show what was applied and rolled back, newest first, of COLLECTION or of all."""
     from qmigrate.cli.render.status import show_history
     from qmigrate.commands import status as command
 
@@ -53,7 +53,7 @@ def history(
         _show_audit(shell, collection, limit, given)
         return
     if any(value for value in given.values()):
-        raise click.UsageError("that goes with --deletions only", click.get_current_context())
+        raise click.UsageError("these options need --deletions", click.get_current_context())
     shell.show(command.history(shell.settings(), collection, limit), show_history)
 
 
@@ -62,7 +62,7 @@ def _show_carried(shell: Shell, revision: str, collection: str | None, *, only: 
     from qmigrate.commands.late_writes import carried
 
     if not only:
-        raise click.UsageError("--carried goes without --deletions", click.get_current_context())
+        raise click.UsageError("--carried can't be used with --deletions", click.get_current_context())
     shell.show(carried(shell.settings(), revision, collection), show_late_writes)
 
 
@@ -102,7 +102,7 @@ def verify(shell: Shell, a: str, b: str) -> int:
 
 
 @click.command(short_help="Check everything that a migration needs.")
-@click.option("--timeout", type=Duration(), default="60s", show_default=True, help="Begin no check after this.")
+@click.option("--timeout", type=Duration(), default="60s", show_default=True, help="Start no check after this.")
 @with_shell
 def doctor(shell: Shell, timeout: float) -> int:
     """Check everything that a migration needs: versions, rights, room, clocks, names, leftovers, models.

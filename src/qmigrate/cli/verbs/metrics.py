@@ -20,7 +20,7 @@ from qmigrate.cli.shell import Shell, with_shell
 def metrics(shell: Shell, textfile: Path | None) -> int:
     """Print figures for monitoring: points, pending revisions, the last migration, and the checks of metrics.checks.
 
-    It is a report: pending or differing is exit 0. 9 when a store doesn't answer, and that is in the figures too.
+    It is a report: pending revisions and drift are exit 0; 9 when a store doesn't answer, which the figures show too.
     """
     from qmigrate.commands import metrics as command
     from qmigrate.commands.exposition import exposition, write

@@ -12,35 +12,35 @@ import click
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.values import parameters
 from qmigrate.cli.verbs.change import lock_timeout
-from qmigrate.cli.verbs.fix import check_bounded, consent, expect, ids_to, max_rate, max_share, tenant, yes
+from qmigrate.cli.verbs.fix import check_bounded, consent, deletion, expect, ids_to, max_rate, max_share, tenant, yes
 
 if TYPE_CHECKING:
     from qmigrate.commands.presets import OrphanPreset
     from qmigrate.operations import DeleteOrphans
     from qmigrate.settings import Settings
 
-#: Options that say what is compared, as a preset does.
+#: Options for what is compared, as in a preset.
 _QUERY = ("sql", "key", "id_field", "database")
 
 
 @click.command("orphans", short_help="Find points without a row, and rows without a point.")
 @click.argument("collection", required=False)
 @click.option("--sql", metavar="SELECT", help="A query that returns the id of every point to keep.")
-@click.option("--preset", metavar="NAME", help="Of fixes.presets, with kind: orphans; the query is its own then.")
+@click.option("--preset", metavar="NAME", help="A preset of fixes.presets with kind: orphans; it has the query.")
 @click.option("--key", metavar="COLUMN", help="Its column with the id.  [default: id]")
 @click.option("--id-field", metavar="KEY", help="The payload field that holds it, where it is not the point's own id.")
-@click.option("--database", metavar="NAME", help="Its name under databases:.  [default: app]")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a :parameter; may be repeated.")
-@click.option("--check", is_flag=True, help="Only look; exit with 4 when there are any, of either kind.")
-@click.option("--sample", type=click.IntRange(min=1), help="With --check: so many points and rows at random.")
-@click.option("--missing", type=click.Path(dir_okay=False), metavar="FILE", help="Write ids without a point there.")
-@click.option("--missing-table", metavar="TABLE", help="Insert them there, each once: collection, id, found_at.")
+@click.option("--database", metavar="NAME", help="Its database under databases:.  [default: app]")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Value of a :parameter; may be repeated.")
+@click.option("--check", is_flag=True, help="Delete nothing; exit with 4 when there are any, of either kind.")
+@click.option("--sample", type=click.IntRange(min=1), help="With --check: this many points and rows at random.")
+@click.option("--missing", type=click.Path(dir_okay=False), metavar="FILE", help="File for the ids without a point.")
+@click.option("--missing-table", metavar="TABLE", help="Insert them here, each once: collection, id, found_at.")
 @click.option("--missing-call", metavar="MODULE:ATTR", help="Call this function with lists of them.")
-@click.option("--grace", type=Duration(), help="Between the two looks.  [default: 15m]")
+@click.option("--grace", type=Duration(), help="Time between the two looks.  [default: 15m]")
 @click.option("--no-wait", is_flag=True, help="Look once and exit with 12; the same command later looks again.")
-@click.option("--tenant", metavar="VALUE", help="Whose points may go, where fixes.tenants names a field; * for all.")
+@click.option("--tenant", metavar="VALUE", help="The tenant, where fixes.tenants names a field; * for all.")
 @click.option("--no-export", is_flag=True, help="Keep nothing for an undo.")
-@click.option("--reason", metavar="TEXT", help="Why, for the audit; wanted unless --check, or a preset has one.")
+@click.option("--reason", metavar="TEXT", help="Why, for the audit; required unless --check, or a preset has one.")
 @ids_to
 @max_share
 @max_rate
@@ -52,7 +52,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     """Compare the ids of COLLECTION with those of a query; delete points that have no row.
 
     A point goes only when it has no row twice, --grace apart; nothing is locked in between. Rows without a point are
-    counted, and handed on.
+    counted, and passed on.
     """
     from qmigrate.cli.render.fix import show_done, show_review
     from qmigrate.commands import fix as command
@@ -60,7 +60,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     from qmigrate.commands.tenants import ALL
 
     if given["sample"] is not None and not given["check"]:
-        raise click.UsageError("--sample needs --check: what goes is all of them", click.get_current_context())
+        raise click.UsageError("--sample needs --check: a deletion takes all of them", click.get_current_context())
     settings, expected, most = shell.settings(), given["expect"], None
     wish = _wish(settings, collection, given)
     operation = _bounded(settings, wish.operation, given)
@@ -78,10 +78,10 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
             shell.show(found, functools.partial(show_review, would="would go"))
             return 0
         if found.changes:
-            consent(shell, found, flags=f"--yes --expect {found.changes}")
+            consent(shell, found, flags=f"--yes --expect {found.changes}", question=deletion(found))
             most = found.by_collection
         elif expected is None:
-            # Nobody has agreed to what comes later.
+            # What comes later was not agreed to.
             expected = 0
     else:
         check_bounded(expected, operation.max_share, look="--check")
@@ -104,14 +104,14 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
 
 
 def _bounded(settings: Settings, operation: DeleteOrphans, given: dict[str, Any]) -> DeleteOrphans:
-    """The comparison for one tenant, where several share the collection; whoever only looks need not say which."""
+    """The comparison for one tenant, where several share the collection; a check need not say which."""
     from qmigrate.commands.tenants import within
 
     return operation if given["check"] and given["tenant"] is None else within(settings, operation, tenant(given))
 
 
 def _wish(settings: Settings, collection: str | None, given: dict[str, Any]) -> OrphanPreset:
-    """What is compared, and where missing ids go: by a preset and what was said beside it, or by the options alone."""
+    """What is compared, and where missing ids go: by a preset and options given with it, or by options alone."""
     from qmigrate.commands.presets import OrphanPreset, orphan_preset
     from qmigrate.operations import DeleteOrphans
 
@@ -136,4 +136,4 @@ def _wish(settings: Settings, collection: str | None, given: dict[str, Any]) -> 
         return wish
     if not given["check"]:
         raise click.UsageError("a --reason is required, or --check", click.get_current_context())
-    return replace(wish, operation=replace(wish.operation, reason="only looked at"))
+    return replace(wish, operation=replace(wish.operation, reason="only checked"))

@@ -26,7 +26,7 @@ max_estimate_option = click.option(
     "--max-estimate", type=Duration(), help="Exit with 3 instead of starting what is expected to take longer."
 )
 rehearse_option = click.option(
-    "--rehearse", type=click.IntRange(min=1), metavar="N", help="Play it on N points in throwaway collections."
+    "--rehearse", type=click.IntRange(min=1), metavar="N", help="Rehearse it on N points in throwaway collections."
 )
 #: Parameters of `upgrade` that may go with each of them.
 _WITH_PLAN = ("plan", "max_estimate", "lock_timeout", "no_snapshot", "allow_gap", "parallel")
@@ -59,7 +59,7 @@ def instead(shell: Shell, context: click.Context, other: Mapping[str, Any]) -> i
 
 
 def _refuse_others(context: click.Context, option: str, allowed: tuple[str, ...]) -> None:
-    """Options that say nothing beside `option` are a mistake of whoever typed them."""
+    """Options that have no effect together with `option` are a mistake of the user."""
     for name in context.params:
         typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if typed and name not in allowed:

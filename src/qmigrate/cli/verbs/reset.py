@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from qmigrate.settings import Settings
 
 
-@click.command("reset", short_help="Leave every point behind, and go on with an empty collection.")
+@click.command("reset", short_help="Start over with an empty collection; the old points are kept.")
 @click.argument("collection")
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the audit; wanted.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the audit; required.")
 @click.option("--dry-run", is_flag=True, help="Show what would be left behind, and change nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask; with --expect and --confirm.")
-@click.option("--expect", type=click.IntRange(min=0), help="Stop unless there are exactly so many points.")
-@click.option("--confirm", metavar="PHRASE", help="What would be typed: DELETE ALL VECTORS.")
+@click.option("--expect", type=click.IntRange(min=0), help="Stop unless there are exactly this many points.")
+@click.option("--confirm", metavar="PHRASE", help="In place of typing it: DELETE ALL VECTORS.")
 @lock_timeout
 @with_shell
 def reset(
@@ -32,9 +32,9 @@ def reset(
     confirm: str | None,
     lock_timeout: float | None,
 ) -> None:
-    """Go on with an empty COLLECTION of the same schema; the points stay in the generation that served until gc.
+    """Start over with an empty COLLECTION of the same schema; the points stay in the generation that served until gc.
 
-    The phrase DELETE ALL VECTORS is typed for it; without a terminal --yes --expect N --confirm PHRASE says it.
+    The phrase DELETE ALL VECTORS is typed for it; without a terminal --yes --expect N --confirm PHRASE is required.
     """
     from qmigrate.cli.render.reset import show_reset, show_reset_review
     from qmigrate.commands import reset as command
@@ -67,7 +67,7 @@ def reset(
 def _ask(
     shell: Shell, settings: Settings, collection: str, reason: str, expect: int | None
 ) -> tuple[int, str]:
-    """Show what would be left behind, then have the phrase typed; nobody is asked where nobody can answer.
+    """Show what would be left behind, then have the phrase typed; without a terminal it is refused instead.
 
     Raises:
         RefusedError: no consent.
@@ -84,7 +84,7 @@ def _ask(
             facts={"points": found.points},
         )
     show_reset_review(shell.console(stderr=True), found)
-    typed = click.prompt(f"Type {command.PHRASE} to go on", default="", show_default=False, err=True)
+    typed = click.prompt(f"Type {command.PHRASE} to continue", default="", show_default=False, err=True)
     if typed.strip() != command.PHRASE:
         raise RefusedError("nothing was changed")
     return found.points if expect is None else expect, command.PHRASE

@@ -20,13 +20,13 @@ _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 @click.command("retrain", short_help="Delete points by a preset, and mark the rows that they came from.")
 @click.argument("collection", required=False)
-@click.option("--preset", required=True, metavar="NAME", help="Of fixes.presets, with mark: or queue:.")
-@click.option("--value", "values", multiple=True, metavar="VALUE", help="Of its :value, \"90\" is a text; repeatable.")
+@click.option("--preset", required=True, metavar="NAME", help="A preset of fixes.presets with mark: or queue:.")
+@click.option("--value", "values", multiple=True, metavar="VALUE", help="Its :value, \"90\" is a string; repeatable.")
 @click.option("--from-file", type=_FILE, metavar="FILE", help="A value per line; - for stdin.")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of another parameter; may be repeated.")
-@click.option("--reason", default="", metavar="TEXT", help="Why, for audit and rows; wanted unless the preset has one.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Another parameter; may be repeated.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for audit and rows; or the preset has one.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and run no statement.")
-@click.option("--allow-unmarked", is_flag=True, help="Also where points would go and no row would be marked.")
+@click.option("--allow-unmarked", is_flag=True, help="Delete points also where no row would be marked.")
 @max_share
 @max_rate
 @expect
@@ -36,7 +36,7 @@ _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 def retrain(shell: Shell, collection: str | None, **given: Any) -> int:
     """Delete what a preset selects for each value, and run the statements that mark its rows as not trained.
 
-    Points are deleted as by fix delete --preset. What is shown before runs no statement.
+    Points are deleted as by fix delete --preset. The preview runs no statement.
     """
     from qmigrate.cli.render.retrain import show_retrain, show_retrain_review
     from qmigrate.commands import retrain as command
@@ -94,8 +94,8 @@ def _consent(shell: Shell, found: RetrainReview) -> None:
     from qmigrate.errors import RefusedError
 
     refusal = RefusedError(
-        f"{found.changes:,} points would go and rows be marked, and that needs consent",
-        hint=f"look at them first (--dry-run); --yes --expect {found.changes} does it",
+        f"{found.changes:,} points would be deleted and rows marked, and that needs consent",
+        hint=f"review them first (--dry-run); --yes --expect {found.changes} does it",
         facts={"changes": found.changes},
     )
     ask(

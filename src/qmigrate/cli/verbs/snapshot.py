@@ -24,7 +24,7 @@ yes = click.option("--yes", is_flag=True, help="Don't ask.")
 
 @click.group()
 def snapshot() -> None:
-    """Snapshots of a server, and archives: files of our own, for local mode and for moving between servers."""
+    """Snapshots of a server, and archives: files of qmigrate, for local mode and for moving between servers."""
 
 
 @snapshot.command("create", short_help="Make snapshots.")
@@ -44,7 +44,7 @@ def create(shell: Shell, pattern: str | None, everything: bool, archived: bool, 
     from qmigrate.commands import snapshot as command
 
     if everything == (pattern is not None):
-        raise click.UsageError("say which collections: a PATTERN, or --all", click.get_current_context())
+        raise click.UsageError("name the collections: a PATTERN, or --all", click.get_current_context())
     with shell.progress() as progress:
         made = command.create(
             shell.settings(), pattern or "*", archived=archived or to is not None, to=_path(to), progress=progress
@@ -64,7 +64,7 @@ def list_(shell: Shell, pattern: str, folder: str | None) -> None:
     shell.show(command.list_(shell.settings(), pattern, folder=_path(folder)), show_snapshots)
 
 
-@snapshot.command("restore", short_help="Bring back the points of a snapshot or an archive.")
+@snapshot.command("restore", short_help="Restore the points of a snapshot or an archive.")
 @click.argument("collection")
 @click.argument("snapshot", required=False)
 @click.option("--latest", is_flag=True, help="The newest one of the collection.")
@@ -90,7 +90,7 @@ def restore(
     """Make the next generation of COLLECTION from SNAPSHOT (a name, or the file of an archive) and go live with it.
 
     COLLECTION may be a glob, for the --latest of each that this ledger has; archives of another ledger are restored by
-    an exact name only. What refuses one does so before the first is restored.
+    an exact name only. A refusal comes before the first is restored.
     What serves now is not touched and kept; what was written since the snapshot stays there.
     """
     given = [one for one in (snapshot, archived, latest or None, undo or None) if one is not None]
@@ -167,7 +167,7 @@ def _undo(shell: Shell, collection: str, writes: str, options: dict[str, object]
     metavar="N",
     help="Spare the newest N snapshots of each generation, the newest N archives of each collection.",
 )
-@click.option("--older-than", type=Age(), help="Spare what is younger, for example 30d.")
+@click.option("--older-than", type=Age(), help="Keep what is younger than this, for example 30d.")
 @folder
 @dry_run
 @yes
@@ -194,7 +194,7 @@ def delete(
     from qmigrate.model.patterns import ExactName
 
     if not names and keep is None and older_than is None:
-        raise click.UsageError("say which: NAMES, --keep or --older-than", click.get_current_context())
+        raise click.UsageError("name the snapshots: NAMES, --keep or --older-than", click.get_current_context())
     chosen = partial(command.delete, shell.settings(), collection=collection, folder=_path(folder))
     if dry_run:
         shell.show(chosen(names, keep=keep, older_than=older_than, dry_run=True), show_deleted)

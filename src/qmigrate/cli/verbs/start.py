@@ -22,7 +22,7 @@ def init(shell: Shell) -> None:
 @click.option("--merge", is_flag=True, help="Join several heads.")
 @click.option("--from-drift", is_flag=True, help="Accept what was changed by hand: record the live schema.")
 @click.option("--only", multiple=True, metavar="NAME", help="With --from-drift: just this collection; repeatable.")
-@click.option("--rev-id", metavar="ID", help="Instead of the next number.")
+@click.option("--rev-id", metavar="ID", help="Its id, instead of the next number.")
 @with_shell
 def revision(
     shell: Shell, message: str | None, merge: bool, from_drift: bool, only: tuple[str, ...], rev_id: str | None

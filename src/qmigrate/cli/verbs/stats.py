@@ -16,10 +16,10 @@ from qmigrate.cli.shell import Shell, with_shell
 @click.option("--depth", type=click.IntRange(min=1), help="Count by the first parts of a folder: 1 for /photos.")
 @click.option("--prefix", metavar="FOLDER", help="Only what is in this folder.")
 @click.option("--by", "fields", multiple=True, metavar="FIELD", help="Also per value of a field; may be repeated.")
-@click.option("--sql", metavar="SELECT", help="A row per folder (or value), whose columns are shown beside it.")
+@click.option("--sql", metavar="SELECT", help="A row per folder (or value); its columns are shown too.")
 @click.option("--key", metavar="COLUMN", help="Its column with the folder or value.  [default: the field's name]")
-@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its name under databases:.")
-@click.option("--top", type=click.IntRange(min=1), default=50, show_default=True, help="Most rows of a table.")
+@click.option("--database", default="app", show_default=True, metavar="NAME", help="Its database under databases:.")
+@click.option("--top", type=click.IntRange(min=1), default=50, show_default=True, help="Rows of a table at most.")
 @with_shell
 def stats(shell: Shell, collection: str, **given: Any) -> int:
     """Count the points of COLLECTION per folder of their paths and per value of other fields, in one reading."""

@@ -1,6 +1,6 @@
 """doctor and wait: is everything there that a migration needs, and what is the next command. They change nothing.
 
-Each check is one small function in the table of ``table.py``; a part that is broken is told once, and hides no other.
+Each check is one small function in the table of ``table.py``; a broken part is reported once, and hides no other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["doctor", "wait"]
 
 
 def doctor(settings: Settings, *, budget: float = 60.0) -> Doctor:
-    """Look at every part by itself: versions, rights, room, clocks, cluster, names, leftovers, models.
+    """Check every part by itself: versions, rights, room, clocks, cluster, names, leftovers, models.
 
     Args:
         budget: seconds after which no further check is begun; those left out are named.

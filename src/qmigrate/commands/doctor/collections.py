@@ -19,8 +19,8 @@ from qmigrate.planner import check_checksums
 SLOWING: Mapping[str, tuple[int, str]] = {
     "max_query_limit": (100, "points are read in pages of at most {value}"),
     "upsert_max_batchsize": (100, "points are written in batches of at most {value}"),
-    "read_rate_limit": (600, "at most {value} reads a minute: a copy waits for most of the time"),
-    "write_rate_limit": (600, "at most {value} writes a minute: a copy waits for most of the time"),
+    "read_rate_limit": (600, "at most {value} reads a minute: a copy mostly waits"),
+    "write_rate_limit": (600, "at most {value} writes a minute: a copy mostly waits"),
 }
 #: Limits that the next generation takes over, and may run into.
 BOUNDING: Mapping[str, str] = {
@@ -34,7 +34,7 @@ BOUNDING: Mapping[str, str] = {
 
 
 def recorded(patient: Patient) -> Iterator[Check]:
-    """Files, ledger and Qdrant tell the same story."""
+    """Files, ledger and Qdrant agree."""
     known = with_inline(patient.revisions(), patient.ledger())
     check_checksums(files_of(known), patient.ledger().applied_checksums())
     world = patient.world()
@@ -88,7 +88,7 @@ def _trouble(one: LiveCollection) -> Check | None:
     name = f"collection {one.physical}"
     if one.status == "red" or one.problem:
         hint = "free disk or RAM of the server, then make the optimizer try again: any write does"
-        return Check(name, False, f"{one.status}: {one.problem or 'no reason told'}", hint, 9)
+        return Check(name, False, f"{one.status}: {one.problem or 'no reason given'}", hint, 9)
     if one.unread is not None:
         return Check(name, False, f"not every shard can be asked: {one.unread}", "bring its nodes back", 9)
     if one.inactive:
@@ -108,7 +108,7 @@ def transfers(patient: Patient) -> Iterator[Check]:
     """Shards that move from node to node, and snapshots under way."""
     for name, one in sorted(patient.stored().items()):
         if one.transfers:
-            detail = f"on its way: {some(one.transfers)}"
+            detail = f"shards are moving: {some(one.transfers)}"
             yield Check(f"transfers of {name}", None, detail, "migrate it when that is done", warns=True)
         if one.snapshots_running:
             detail = f"{counted(one.snapshots_running, 'snapshot')} being made or recovered"
@@ -139,7 +139,7 @@ def _limits(config: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     for field, (enough, words) in SLOWING.items():
         value = config.get(field)
         if not isinstance(value, int) or value >= enough or (field == "write_rate_limit" and value == 1):
-            # One write a minute is a fence; leftovers tells of it.
+            # One write a minute is a fence; leftovers reports it.
             continue
         zero = value == 0 and not field.endswith("rate_limit")
         yield f"{field} = {value}: {'it refuses every one' if zero else words.format(value=value)}", True

@@ -55,11 +55,11 @@ def probes(patient: Patient) -> Iterator[Check]:
         yield Check("probes", None, detail, REPAIR, warns=True, facts={"names": ended})
     if other:
         detail = f"{counted(len(other), 'name')} of a probe that may be running: {some(other)}"
-        yield Check("probes now", None, detail, "look again in some minutes: qmigrate doctor", facts={"names": other})
+        yield Check("probes now", None, detail, "in a few minutes again: qmigrate doctor", facts={"names": other})
 
 
 def fences(patient: Patient) -> Iterator[Check]:
-    """Live collections that take no writes although nobody works on them."""
+    """Live collections that take no writes although no process works on them."""
     for name, state in sorted(patient.world().collections.items()):
         if state.live is None or (state.open_run is not None and state.open_run.leased):
             continue
@@ -70,8 +70,8 @@ def fences(patient: Patient) -> Iterator[Check]:
         facts = {"recorded": recorded, "strict_mode": dict(config), "prior": dict(row.fence or {}) if row else None}
         if limited:
             by = "qmigrate has fenced it" if recorded else "another client has limited it"
-            detail = f"{state.physical} takes one write a minute and shard ({by}), and nobody works on it"
-            hint = "qmigrate upgrade lifts it first of all" if recorded else "raise write_rate_limit where it was set"
+            detail = f"{state.physical} takes one write a minute and shard ({by}), and no process works on it"
+            hint = "qmigrate upgrade lifts it first" if recorded else "raise write_rate_limit where it was set"
             yield Check(f"fence of {name}", False, detail, hint, 7, facts=facts)
         elif recorded and not patient.local:
             detail = f"the ledger has {state.physical} as fenced, but it takes writes"
@@ -137,7 +137,7 @@ def _row(name: str, state: CollectionState, row: Generation, present: frozenset[
         detail = f"the deletion of this generation of {name} has begun, and can only be finished"
         yield Check(f"generation {row.physical}", None, detail, f"qmigrate gc {quote(name)}", warns=True)
     if row.state == "building" and there and state.open_run is None:
-        detail = f"it was being built for {name}, and no run goes on with it"
+        detail = f"it was being built for {name}, and no run continues it"
         yield Check(f"generation {row.physical}", None, detail, "qmigrate gc", warns=True)
 
 
@@ -154,6 +154,6 @@ def _unexplained(patient: Patient, physical: str, one: LiveCollection) -> Check:
         detail = "sealed by this ledger, but neither a run nor a row of the ledger explains it"
         hint = "was the ledger restored from a backup? If nothing needs it, delete it by hand"
         return Check(f"shadow {physical}", None, detail, hint, warns=True, facts=facts)
-    whose = f"sealed by another ledger ({owner})" if owner else "named like a generation, but sealed by nobody"
+    whose = f"sealed by another ledger ({owner})" if owner else "named like a generation, but without a seal"
     hint = "point ledger.url at the database that recorded it, or leave it to its owner"
     return Check(f"shadow {physical}", None, whose, hint, warns=owner is not None, facts=facts)

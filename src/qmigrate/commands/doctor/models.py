@@ -86,7 +86,7 @@ def _judged(patient: Patient, use: _Use) -> Check | None:
     try:
         embedder = _load(patient, use.embedder, config[use.embedder])
     except QmigrateError:
-        # Told by its own check where it is one of the settings; an override is told here.
+        # Reported by its own check where it is one of the settings; an override is reported here.
         overridden = patient.settings.collections.get(use.collection)
         if overridden is not None and use.embedder in overridden.embedders:
             raise
@@ -102,7 +102,7 @@ def _judged(patient: Patient, use: _Use) -> Check | None:
         "one in the old values find the wrong points"
     )
     anew = f"op.Reembed({use.collection!r}, {use.vector!r}, …)"
-    hint = f"restore {use.embedder} in qmigrate.yaml, or fill it anew: {anew}"
+    hint = f"restore {use.embedder} in qmigrate.yaml, or fill it again: {anew}"
     facts = {"recorded": dict(use.recorded), "configured": dict(now)}
     return Check(name, False, detail, hint, 4, facts=facts)
 
@@ -165,7 +165,7 @@ class _Loading:
             self._found = error
 
     def wait(self, seconds: float) -> Embedder:
-        """The embedder, when it is there within so many seconds."""
+        """The embedder, when it is there within this many seconds."""
         if not self._begun:
             self._begun = True
             self._thread.start()
@@ -179,5 +179,5 @@ class _Loading:
             raise found
         if isinstance(found, BaseException):
             message = f"embedder {self._name!r} can't be loaded: {type(found).__name__}: {found}"
-            raise EmbedError(message, hint="mend embedders in qmigrate.yaml") from found
+            raise EmbedError(message, hint="correct embedders in qmigrate.yaml") from found
         return found

@@ -1,4 +1,4 @@
-"""What doctor looks at, each part opened once and only when it is asked for. It judges none.
+"""What doctor checks, each part opened once and only when it is asked for. It judges none.
 
 A part that is broken stays broken, so that it is waited for once.
 
@@ -108,7 +108,7 @@ class Patient:
         return ledger
 
     def examiner(self) -> Examiner:
-        """Looks at the server; not in local mode. Opening it sends nothing."""
+        """Examines the server; not in local mode. Opening it sends nothing."""
         found: Examiner = self._once("examiner", self._open_examiner)
         return found
 
@@ -118,7 +118,7 @@ class Patient:
         return examiner
 
     def nodes(self) -> tuple[NodeHealth, ...]:
-        """What every node tells; a node that is down is part of it."""
+        """What every node reports; a node that is down is part of it."""
         found: tuple[NodeHealth, ...] = self._once("nodes", lambda: self.examiner().nodes())
         return found
 
@@ -170,7 +170,7 @@ class Patient:
         return found
 
     def _describe(self) -> Mapping[str, LiveCollection]:
-        # An alias of the same name would hide a shadowed collection; it is looked at through its other alias.
+        # An alias of the same name would hide a shadowed collection; it is read through its other alias.
         ways = {name: self._way_to(name) for name in self.physical()}
         described = self.store().describe_all([way for way in ways.values() if way is not None])
         found = {name: described.get(way) for name, way in ways.items() if way is not None}

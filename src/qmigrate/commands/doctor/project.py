@@ -36,14 +36,14 @@ def revisions(patient: Patient) -> Iterator[Check]:
 
 
 def settings(patient: Patient) -> Iterator[Check]:
-    """Where the settings come from, and what nobody chose."""
+    """Where the settings come from, and what was not chosen."""
     chosen = patient.settings
     yield Check("settings", True, str(chosen.config) if chosen.config else "no qmigrate.yaml: defaults")
     if chosen.ledger.defaulted:
         yield Check(
             "ledger place",
             None,
-            f"nobody chose the ledger: it is {chosen.ledger.label}, and ends with this machine",
+            f"no ledger is configured: it is {chosen.ledger.label}, and is lost with this machine",
             "name your SQL database: ledger.url in qmigrate.yaml, or QMIGRATE_LEDGER_URL",
         )
     for name, database in chosen.databases.items():

@@ -15,7 +15,7 @@ from qmigrate.store.rights import MOST_COLLECTIONS
 
 #: What a verb needs of the key, the least first.
 #: ``none`` doesn't open Qdrant, or can do without it · ``any`` a key that is let in · ``read`` reading everything ·
-#: ``rw`` writing and snapshots of the collection, beside reading everything · ``manage`` making collections and
+#: ``rw`` writing and snapshots of the collection, besides reading everything · ``manage`` making collections and
 #: moving aliases.
 NEEDS: Mapping[str, str] = {
     "init": "none",
@@ -90,7 +90,7 @@ def of_key(patient: Patient) -> Iterator[Check]:
     if rights.level == "manage":
         shown = f"{what} may do everything"
         if not rights.sent:
-            shown = "the server asks for no key: everybody may do everything"
+            shown = "the server requires no key: any client may do everything"
         hint = None if rights.sent else "give it one: service.api_key in Qdrant's config"
         yield Check("rights", True if rights.sent else None, shown, hint, facts=facts)
         return
@@ -103,7 +103,7 @@ def of_key(patient: Patient) -> Iterator[Check]:
         hint = f"use a key that reads everything, or {_KEY}"
         yield Check("rights", None, _limited(rights), hint, warns=True, facts=facts)
         return
-    yield Check("rights", None, f"{what} is not let in, so no verb can be used that opens Qdrant", facts=facts)
+    yield Check("rights", None, f"{what} is rejected, so no verb that opens Qdrant can be used", facts=facts)
 
 
 def _split(verbs: Mapping[str, str]) -> tuple[str, str]:

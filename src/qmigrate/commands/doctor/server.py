@@ -1,4 +1,4 @@
-"""Qdrant itself: reach, versions of all nodes, cluster, clocks, room. It looks at no collection's inside."""
+"""Qdrant itself: reach, versions of all nodes, cluster, clocks, room. It reads no collection's inside."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _missing(can: Capabilities) -> list[str]:
 def nodes(patient: Patient) -> Iterator[Check]:
     """Every node that the settings name answers."""
     found = patient.nodes()
-    # The first one is the one that is asked for everything else: when it is down, that is told already.
+    # The first one is the one that is asked for everything else: when it is down, that is reported already.
     for node in found[1:] if patient.broken("store") else found:
         if node.problem is not None:
             yield Check(f"node {node.label}", False, node.problem, node.hint, 9)
@@ -72,7 +72,7 @@ def versions(patient: Patient) -> Iterator[Check]:
     oldest = min(node.version for node in patient.nodes() if node.version is not None)
     facts = {"nodes": told, "minimum": _shown(MINIMUM_SERVER)}
     if oldest < MINIMUM_SERVER:
-        # Told by the check "qdrant", which can't connect to it.
+        # Reported by the check "qdrant", which can't connect to it.
         return
     different = sorted(set(told.values()))
     if len(different) > 1:
@@ -88,7 +88,7 @@ def versions(patient: Patient) -> Iterator[Check]:
         return
     yield Check("versions", True, f"Qdrant {different[0]} everywhere, {_shown(MINIMUM_SERVER)} is needed", facts=facts)
     if oldest < OPERATION_IDS_SINCE:
-        detail = f"Qdrant {different[0]} tells no operation ids: after each swap the old generation is read once more"
+        detail = f"Qdrant {different[0]} reports no operation ids: after each swap the old generation is read once more"
         hint = f"upgrade Qdrant to {_shown(OPERATION_IDS_SINCE)} or newer, one minor version at a time"
         yield Check("operation ids", None, detail, hint, facts=facts)
 
@@ -105,7 +105,7 @@ def client(patient: Patient) -> Iterator[Check]:
     if ours[0] != told[0] or abs(ours[1] - told[1]) > MOST_APART:
         detail = f"qdrant-client {shown} and Qdrant {_shown(told)} are more than one minor version apart"
         hint = f'pip install "qdrant-client=={told[0]}.{told[1]}.*", or upgrade Qdrant'
-        newer = "; settings that only one of them knows are refused, never dropped"
+        newer = "; settings that only one of them has are refused, never dropped"
         yield Check("client", None, detail + newer, hint if ours < told[:2] else "upgrade Qdrant", facts=facts)
         return
     yield Check("client", True, f"qdrant-client {shown} fits Qdrant {_shown(told)}", facts=facts)
@@ -115,7 +115,7 @@ def points_port(patient: Patient) -> Iterator[Check]:
     """Points travel over gRPC, on a port of its own, and reach the same server."""
     for name in sorted(patient.live())[:1]:
         with suppress(StoreError):
-            # The first page shows whether it is; other trouble with a collection is told by checks of its own.
+            # The first page shows whether it is; other trouble with a collection is reported by checks of its own.
             next(iter(patient.store().scan(name, page=1, payload=False, vectors=False)), None)
     yield Check("points", True, f"gRPC answers at {patient.examiner().points_reachable()}")
 
@@ -143,7 +143,7 @@ def cluster(patient: Patient) -> Iterator[Check]:
         yield Check("cluster", True, f"{counted(len(found.peers), 'node')}, consensus works", facts=facts)
     if found.pending:
         detail = f"{counted(found.pending, 'operation')} not applied by the consensus yet"
-        yield Check("consensus", None, detail, "look again in a moment: qmigrate doctor", warns=True, facts=facts)
+        yield Check("consensus", None, detail, "run it again in a moment: qmigrate doctor", warns=True, facts=facts)
 
 
 def _cluster_trouble(found: ClusterHealth) -> list[str]:
@@ -154,7 +154,7 @@ def _cluster_trouble(found: ClusterHealth) -> list[str]:
 
 
 def barriers(patient: Patient) -> Iterator[Check]:
-    """On a server that tells operation ids, they are read from every node."""
+    """On a server that reports operation ids, they are read from every node."""
     able = patient.store().capabilities
     if able.barrier or able.version < OPERATION_IDS_SINCE:
         return
@@ -190,17 +190,17 @@ def ram(patient: Patient) -> Iterator[Check]:
     for node in patient.nodes():
         if node.ram is None or node.resident is None:
             if node.problem is None:
-                yield Check("RAM", None, f"{node.label} doesn't tell its memory (to this key)")
+                yield Check("RAM", None, f"{node.label} doesn't report its memory (to this key)")
             continue
         free = max(0, node.ram - node.resident)
         held = f"{node.label} holds {size(node.resident)} of its machine's {size(node.ram)}"
-        what = f"{held}; a container's limit is not told"
+        what = f"{held}; a container's limit is not reported"
         facts = {"ram": node.ram, "resident": node.resident}
         yield _room("RAM", what, free, name, needed, facts)
 
 
 def disk(patient: Patient) -> Iterator[Check]:
-    """The same for the disk, where it is told: a server never tells how much is free."""
+    """The same for the disk, where it is known: a server never reports how much is free."""
     name, needed = _biggest(patient)
     folder = patient.settings.qdrant.path
     if folder is not None:
@@ -213,9 +213,9 @@ def disk(patient: Patient) -> Iterator[Check]:
             continue
         told = f"{size(node.disk)} in all" if node.disk else "not even its size"
         copy = f"; a copy of {name}, the biggest collection, takes about {size(needed)} more" if name else ""
-        detail = f"free disk of {node.label} is not told by the server ({told}){copy}"
+        detail = f"free disk of {node.label} is not reported by the server ({told}){copy}"
         facts = {"disk": node.disk, "free": None, "needed": needed}
-        yield Check("disk", None, detail, "look there: df -h, in Qdrant's storage folder", facts=facts)
+        yield Check("disk", None, detail, "check it there: df -h, in Qdrant's storage folder", facts=facts)
 
 
 def number(patient: Patient) -> Iterator[Check]:
@@ -226,7 +226,7 @@ def number(patient: Patient) -> Iterator[Check]:
     have = len(patient.physical())
     facts = {"collections": have, "most": most}
     if have >= most:
-        detail = f"the server has {have} collections and lets nobody make more than {most}: no rebuild can begin"
+        detail = f"the server has {have} collections and allows at most {most}: no rebuild can start"
         hint = "qmigrate gc, or raise storage.max_collections of the server"
         yield Check("number of collections", False, detail, hint, 9, facts=facts)
     else:
@@ -262,7 +262,7 @@ def _rough(live: LiveCollection) -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes of RAM that programs can still get here; None where the system doesn't tell."""
+    """Bytes of RAM that programs can still get here; None where the system doesn't report it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

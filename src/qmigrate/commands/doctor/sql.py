@@ -22,7 +22,7 @@ def reached(patient: Patient) -> Iterator[Check]:
     ledger = patient.ledger()
     identity = ledger.identity()
     told = examine.look(ledger.database)
-    known = f"identity {identity}" if identity else "no tables yet: made by the first upgrade"
+    known = f"identity {identity}" if identity else "no tables yet: the first upgrade creates them"
     milliseconds = told.seconds * 1000
     yield Check(
         "ledger",
@@ -40,7 +40,7 @@ def reached(patient: Patient) -> Iterator[Check]:
         yield Check(
             "ledger latency",
             None,
-            f"one small statement took {milliseconds:.0f} ms; every checkpoint of a copy waits for some",
+            f"one small statement took {milliseconds:.0f} ms; every checkpoint of a copy waits for several",
             "run qmigrate nearer to its database",
             warns=True,
         )
@@ -58,20 +58,20 @@ def rights(patient: Patient) -> Iterator[Check]:
         yield Check("ledger rights", None, detail, "the grants are in docs/rights.md", warns=True, facts=facts)
     elif not found.creates and not patient.ledger().ready():
         detail = "there are no tables yet, and this user may not make them"
-        hint = "let a user who may run the first upgrade, or grant CREATE on the schema (docs/rights.md)"
+        hint = "run the first upgrade as a user who may, or grant CREATE on the schema (docs/rights.md)"
         yield Check("ledger rights", None, detail, hint, warns=True, facts=facts)
     elif not found.creates:
-        detail = "it may write every table, but make none: a newer qmigrate that needs new ones would stop"
+        detail = "it may write every table, but not create one: a newer qmigrate that needs new ones would stop"
         yield Check("ledger rights", True, detail, facts=facts)
     else:
-        yield Check("ledger rights", True, "it may read, write and make tables", facts=facts)
+        yield Check("ledger rights", True, "it may read, write and create tables", facts=facts)
 
 
 def room(patient: Patient) -> Iterator[Check]:
     """A rebuild keeps some bytes per point in the ledger."""
     found = examine.free_disk(patient.ledger().database)
     if found is None:
-        yield Check("ledger room", None, "free disk of the ledger is not told by a database server")
+        yield Check("ledger room", None, "a database server does not report its free disk")
         return
     folder, free = found
     points = 0 if patient.broken("live") else max((one.points for one in patient.live().values()), default=0)
@@ -105,16 +105,16 @@ def leases(patient: Patient) -> Iterator[Check]:
 
 
 def runs(patient: Patient) -> Iterator[Check]:
-    """Runs that nobody works on and that are not finished."""
+    """Runs that no process works on and that are not finished."""
     for run in patient.ledger().open_runs():
         if run.leased:
             continue
         name = run.job.collection
         detail = f"{run.verb} of {run.started_at:%Y-%m-%d %H:%M} UTC on {run.host} {_ended(run)}"
         facts = {"run": run.id, "state": run.state, "verb": run.verb, "error": run.error}
-        hint = "it goes on when qmigrate cutover is typed"
+        hint = "qmigrate cutover finishes it"
         if run.state != "held":
-            hint = f"go on with it: qmigrate upgrade; or take it back: qmigrate abort {quote(name)}"
+            hint = f"resume it: qmigrate upgrade; or undo it: qmigrate abort {quote(name)}"
         yield Check(f"run of {name}", None, detail, hint, warns=run.state != "held", facts=facts)
 
 

@@ -1,4 +1,4 @@
-"""Every check of doctor, in order, and what each needs; how they are run. It looks at nothing itself."""
+"""Every check of doctor, in order, and what each needs; how they are run. It checks nothing itself."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Row:
 
     Attributes:
         group: what it is about, for people.
-        name: of its finding where it fails as a whole.
+        name: of its finding where the check itself fails.
         look: yields what it finds; an error of ours is a failure under `name`.
-        needs: parts of the patient without which it can't look: they are told by checks of their own.
+        needs: parts of the patient without which it can't run: they are reported by checks of their own.
         server: only for a server, not for local mode.
     """
 
@@ -71,7 +71,7 @@ TABLE: tuple[Row, ...] = (
 
 
 def examine(patient: Patient, rows: Sequence[Row]) -> list[Check]:
-    """Make every check that can be made; what could not be looked at is told in one line per reason."""
+    """Make every check that can be made; what could not be checked is reported in one line per reason."""
     checks: list[Check] = []
     waiting: dict[str, list[str]] = {}
     for row in rows:
@@ -107,10 +107,10 @@ def _not_made(checks: Sequence[Check], waiting: dict[str, list[str]]) -> list[Ch
     if late:
         hint = "give it more time: qmigrate doctor --timeout 5m"
         detail = f"time was up before: {', '.join(late)}"
-        found.append(Check("not looked at", None, detail, hint, group="doctor", warns=True))
+        found.append(Check("not checked", None, detail, hint, group="doctor", warns=True))
     names = [name for missed in waiting.values() for name in missed]
     if names:
         broken = any(check.ok is False for check in checks)
         detail = f"because of {'the failures above' if broken else 'missing parts'}: {', '.join(names)}"
-        found.append(Check("not looked at", None, detail, "repair them, then: qmigrate doctor", group="doctor"))
+        found.append(Check("not checked", None, detail, "repair them, then: qmigrate doctor", group="doctor"))
     return found

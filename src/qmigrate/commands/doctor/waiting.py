@@ -26,7 +26,7 @@ def wait(settings: Settings, timeout: float, progress: Progress | None = None) -
     its revisions applied.
 
     Args:
-        progress: told what is waited for, and why, once for each reason.
+        progress: gets what is waited for, and why, once for each reason.
 
     Raises:
         UnavailableError: one of them still doesn't after `timeout` seconds; its last error.
@@ -59,7 +59,7 @@ def wait(settings: Settings, timeout: float, progress: Progress | None = None) -
 
 
 def _reach_store(settings: Settings, one_try: float) -> None:
-    # A node that is paused, or a firewall that drops what it doesn't know, would hold it up for the time that a request
+    # A paused node, or a firewall that drops what is unknown to it, would hold it up for the time that a request
     # of a migration may take.
     settings = replace(settings, qdrant=replace(settings.qdrant, timeout=min(settings.qdrant.timeout, one_try)))
     with ExitStack() as stack:

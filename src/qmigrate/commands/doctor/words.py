@@ -1,4 +1,4 @@
-"""How findings are put: some of many names, clocks that differ. It looks at nothing."""
+"""How findings are put: some of many names, clocks that differ. It checks nothing."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Skew:
             shown = "within a second" if apart < 1 else f"to {apart:.0f} s"
             return Check(name, True, f"{whose} and this machine agree {shown}", facts=facts)
         detail = (
-            f"{whose} is {apart:,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine; leases are not touched "
-            "by that (they count by the database's clock alone), but times of history and holdover don't fit"
+            f"{whose} is {apart:,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine; leases are not affected "
+            "(they use the database's clock alone), but times of history and holdover are off"
         )
-        hint = "let both machines take their time from NTP"
+        hint = "synchronise both machines by NTP"
         if apart > self.fails:
             return Check(name, False, detail, hint, 9, facts=facts)
         return Check(name, None, detail, hint, warns=True, facts=facts)

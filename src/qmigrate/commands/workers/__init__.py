@@ -1,6 +1,6 @@
-"""Worker processes that fill a vector beside this one: on the devices of this machine, or where Ray has room.
+"""Worker processes that fill a vector next to this one: on the devices of this machine, or where Ray has room.
 
-They decide nothing: which range is whose says ``steps.crew``.
+They decide nothing: ``steps.crew`` assigns the ranges.
 """
 
 from __future__ import annotations

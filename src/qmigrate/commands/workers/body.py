@@ -1,4 +1,4 @@
-"""What a worker process does, whoever has started it: join the run, and copy the ranges that it is given.
+"""What a worker process does, however it was started: join the run, and copy the ranges that it is given.
 
 It takes no lease, plans nothing, and makes no collection and no alias.
 """
@@ -39,7 +39,7 @@ class Body:
 
     Raises:
         ConfigError: its settings lead to another ledger, or to another Qdrant.
-        LeaseHeldError: nobody holds that run any more.
+        LeaseHeldError: no process holds that run any more.
         DriftError: its revision files or its models are not those that the run was begun with.
     """
 
@@ -126,7 +126,7 @@ class Body:
         if lease.remaining() <= min(self._work.store.request_timeout, limits.lease_ttl * _LEAST):
             raise LeaseHeldError(
                 f"the process that holds the lease of {self._order.collection} is gone; stopped before doing harm",
-                hint="run the same command again: it goes on from here",
+                hint="run the same command again: it resumes from here",
             )
 
 

@@ -21,7 +21,7 @@ _CLASSES: Mapping[str, Any] = {
     for name, found in vars(module).items()
     if isinstance(found, type) and is_dataclass(found)
 }
-#: What else YAML and the readers make, beside JSON's own: name -> (type, as JSON, back). A datetime is a date, too.
+#: What else YAML and the readers make, besides JSON's own: name -> (type, as JSON, back). A datetime is a date, too.
 _KINDS: Mapping[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "path": (Path, str, Path),
     "tuple": (tuple, lambda value: list(map(_plain, value)), lambda of: tuple(map(_made, of))),

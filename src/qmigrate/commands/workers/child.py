@@ -1,6 +1,6 @@
 """The worker process of one device on this machine: ``python -m qmigrate.commands.workers.child FD``.
 
-It is told by its parent through that socket, ends when the connection does, and prints nothing.
+It is commanded by its parent through that socket, ends when the connection does, and prints nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 #: Seconds between two reports.
 REPORT_EVERY = 0.5
-#: Seconds that ranges may take to stop, once they are told to.
+#: Seconds that ranges may take to stop, once they are asked to.
 LAST = 120.0
 
 
 def main() -> int:
-    """Serve one parent until it says stop, or is gone."""
-    # Ctrl-C reaches the whole group: the parent hears it, and says what to do.
+    """Serve one parent until it sends stop, or is gone."""
+    # Ctrl-C reaches the entire group: the parent gets it, and decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = Line(socket.socket(fileno=int(sys.argv[1])))
     words = _heard(line)
@@ -67,7 +67,7 @@ def main() -> int:
     body.stop()
     deadline = time.monotonic() + LAST
     for thread in threads:
-        # Nobody may be there any more who would end this process.
+        # The parent may be gone, which would end this process.
         thread.join(max(0.0, deadline - time.monotonic()))
     ended.set()
     body.close()
@@ -83,7 +83,7 @@ def _heard(line: Line) -> list[Any] | None:
 
 
 def _report(line: Line, made: list[Any], ended: threading.Event) -> None:
-    """How far it is, or that it is there at all: whoever says nothing counts as stalled."""
+    """How far it is, or that it is there at all: a silent worker counts as stalled."""
     while not ended.is_set():
         if made:
             line.say("report", asdict(made[0].report()))

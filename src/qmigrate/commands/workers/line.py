@@ -1,6 +1,6 @@
 """The line between a process and its worker: a JSON list per line, over a socket that only these two have.
 
-Nothing that is heard can become code, and nothing is waited for that has no end. What is said is decided elsewhere.
+Nothing that is received can become code, and every wait has an end. What is sent is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ LONGEST = 16 * 1024 * 1024
 
 
 class GarbledError(Exception):
-    """What came is no word of the other side's; the text says what is wrong with it, without what it says."""
+    """What came is not a message of the other side; the text says what is wrong with it, without its content."""
 
 
 class Line:
-    """One end; threads share it for saying, and one of them hears.
+    """One end; threads share it for sending, and one of them receives.
 
     Args:
         end: of a pair of sockets.
@@ -32,7 +32,7 @@ class Line:
         self._lock = threading.Lock()
 
     def say(self, word: str, *more: Any) -> None:
-        """One message of plain values; to whoever is gone it is said in vain, which :meth:`hear` tells."""
+        """One message of plain values; where the other side is gone it is lost, which :meth:`hear` reports."""
         message = json.dumps([word, *more]).encode() + b"\n"
         with self._lock, suppress(OSError):
             self._socket.sendall(message)
@@ -50,18 +50,18 @@ class Line:
         if len(message) >= LONGEST:
             raise GarbledError(f"a message of more than {LONGEST:,} bytes")
         if not message.endswith(b"\n"):
-            # Whoever was killed in the middle of a word has not said it.
+            # A process that was killed in the middle of a message has not sent it.
             return None
         try:
             words = json.loads(message)
         except (ValueError, RecursionError) as error:
-            raise GarbledError(f"{len(message):,} bytes that are no JSON") from error
+            raise GarbledError(f"{len(message):,} bytes that are not JSON") from error
         if not isinstance(words, list) or not words or not isinstance(words[0], str):
-            raise GarbledError(f"{len(message):,} bytes of JSON that are no message")
+            raise GarbledError(f"{len(message):,} bytes of JSON that are not a message")
         return words
 
     def hang_up(self) -> None:
-        """Nothing is said or heard any more, whoever still has the other end: :meth:`hear` ends."""
+        """Nothing is sent or received any more, whatever still has the other end: :meth:`hear` ends."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 

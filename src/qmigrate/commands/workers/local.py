@@ -21,11 +21,11 @@ from qmigrate.errors import ConfigError, QmigrateError
 from qmigrate.settings import Settings
 from qmigrate.steps.hands import LostError, Order, Report
 
-#: What somebody waits for: that it is done, how it failed, or that the worker is gone.
+#: What a caller waits for: that it is done, how it failed, or that the worker is gone.
 _Answer = Literal["done", "lost"] | QmigrateError
-#: Seconds between two looks at the stop signal, the lease and the display.
+#: Seconds between two checks of the stop signal, the lease and the display.
 LOOK = children.LOOK
-#: Seconds without a word after which a worker counts as stalled; it says several a second, also while a model loads.
+#: Seconds without a word after which a worker counts as stalled; it sends several a second, also while a model loads.
 SILENCE = 120.0
 #: Seconds in which the last words of a worker that has ended arrive.
 LAST_WORDS = 2.0
@@ -73,7 +73,7 @@ class LocalHands:
         return hand
 
     def close(self) -> None:
-        """See ``steps.hands``: there is nothing beside the workers."""
+        """See ``steps.hands``: there is nothing besides the workers."""
 
 
 class ProcessHand:
@@ -86,7 +86,7 @@ class ProcessHand:
         self._patience = settings.qdrant.timeout + PATIENCE
         self._line = Line(mine)
         self._lock = threading.Lock()
-        # "" is the worker as a whole, a number one of its ranges.
+        # "" is the worker itself, a number one of its ranges.
         self._answers: dict[int | str, queue.SimpleQueue[_Answer]] = {"": queue.SimpleQueue()}
         self._report = Report()
         self._lost = False
@@ -122,7 +122,7 @@ class ProcessHand:
         """See ``steps.hands``."""
         self._line.say("stop")
         children.end(self._process, self._patience)
-        # Whatever it has started may still hold the other end, which nobody waits for.
+        # Whatever it has started may still hold the other end, which is not waited for.
         self._line.hang_up()
         self._reader.join(children.KILLED)
         self._line.close()
@@ -147,9 +147,9 @@ class ProcessHand:
         if silence <= (SILENCE if there else LAST_WORDS):
             return
         if there:
-            self._why = self._why or f"killed, since it said nothing for {SILENCE:g} s"
+            self._why = self._why or f"killed: no message for {SILENCE:g} s"
             children.end(self._process, 0.0)
-        # Whatever it has started may still hold the other end, so that no end of it is ever heard.
+        # Whatever it has started may still hold the other end, so that no end of it is ever received.
         self._line.hang_up()
 
     def _ending(self) -> str:
@@ -168,8 +168,8 @@ class ProcessHand:
                 self._heard_at = time.monotonic()
                 self._take(*words)
         except (GarbledError, LookupError, TypeError, ValueError) as error:
-            why = str(error) if isinstance(error, GarbledError) else "a message that none should be"
-            self._why = f"ended, since it sent what nobody understands: {why}"
+            why = str(error) if isinstance(error, GarbledError) else "an unexpected message"
+            self._why = f"ended, since it sent something unreadable: {why}"
             self._process.kill()
         with self._lock:
             self._lost = True
@@ -177,7 +177,7 @@ class ProcessHand:
                 answer.put("lost")
 
     def _take(self, word: str, *more: Any) -> None:
-        """One word of the worker; what it was about is checked here, where nobody waits for it yet."""
+        """One word of the worker; what it was about is checked here, where no caller waits for it yet."""
         if word == "ready":
             self._answers[""].put("done")
         elif word == "refused":

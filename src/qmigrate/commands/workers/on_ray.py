@@ -1,6 +1,6 @@
 """Workers where Ray has room: an actor per worker, a call per range. It copies nothing, and sends no secret anywhere.
 
-Ray decides where a worker runs and says when one is gone; the ledger says how far a range is, and ``steps.crew`` what
+Ray decides where a worker runs and reports when one is gone; the ledger has how far a range is, and ``steps.crew`` what
 becomes of it. Workers read their own settings, and reach Qdrant and the ledger by themselves.
 """
 
@@ -72,7 +72,7 @@ class RayHands:
         has = ray.cluster_resources()
         needs = {"GPU": self._wanted.num_gpus, "CPU": self._wanted.num_cpus}
         room = [int(has.get(name, 0) / amount) for name, amount in needs.items() if amount]
-        # With none now, one is asked for: a cluster that grows on demand sees what is wanted.
+        # With none now, one is asked for: a cluster that grows on demand sees the request.
         return (None,) * max(1, min(room, default=1))
 
     def start(self, order: Order, look: Callable[[], None]) -> RayHand:
@@ -80,7 +80,7 @@ class RayHands:
         ray = self._connected()
         self._keep_stdout()
         options = {"num_cpus": self._wanted.num_cpus, "num_gpus": self._wanted.num_gpus, "max_restarts": 0}
-        # Beside the ranges, it says how far it is and hears that it is to stop.
+        # Besides doing ranges, it reports how far it is and receives that it is to stop.
         actor = ray.remote(**options, max_concurrency=order.workers + 2)(RemoteWorker).remote()
         hand = RayHand(ray, actor, self._settings.qdrant.timeout + PATIENCE)
         try:
@@ -100,7 +100,7 @@ class RayHands:
             self._aside.close()
 
     def _keep_stdout(self) -> None:
-        """Ray says on stdout that a worker died, whatever it is told, and there only the result belongs."""
+        """Ray prints on stdout that a worker died, whatever its settings, and only the result belongs there."""
         with self._lock:
             if self._ours and not self._is_aside:
                 self._is_aside = True
@@ -153,7 +153,7 @@ class RayHand:
 
     def begin(self, order: Order, config: str, look: Callable[[], None]) -> None:
         """Wait until it has room and is ready."""
-        # How long a cluster takes to have room is nobody's fault; from then on it answers.
+        # How long a cluster takes to have room does not count; from then on it answers.
         self._outcome(self._actor.begin.remote(asdict(order), config), look)
         self._begun = True
 
@@ -185,7 +185,7 @@ class RayHand:
             if self._is_silent():
                 with suppress(self._ray.exceptions.RayError, ValueError):
                     self._ray.kill(self._actor)
-                raise LostError(f"killed, since it said nothing for {SILENCE:g} s")
+                raise LostError(f"killed: no message for {SILENCE:g} s")
         try:
             words = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:

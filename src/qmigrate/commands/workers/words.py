@@ -9,7 +9,7 @@ from typing import Any
 from qmigrate import errors
 from qmigrate.errors import QmigrateError
 
-#: Characters of a message, of facts and of a trace: what somebody has quoted whole into an error stays short.
+#: Characters of a message, of facts and of a trace: what was quoted in full into an error stays short.
 _MESSAGE, _FACTS, _TRACE = 20_000, 200_000, 50_000
 
 #: By name, so that nothing else is ever made of a word.

@@ -2,7 +2,7 @@
 
 A text becomes its words, its pairs of neighbouring words, and the letter groups within its words, each hashed
 to a place and a sign. Names such as ``parse_int`` and ``JSONDecoder`` are split into their words. What a text
-repeats counts less each time, what it says first counts more, and the commonest words hardly count.
+repeats counts less each time, what comes first counts more, and the commonest words hardly count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALGORITHM = 1
 DEFAULT_SIZE = 256
 #: Weights of a whole word, of a pair of words, and of all letter groups of a word together.
 WORD, PAIR, LETTERS = 1.0, 0.3, 0.6
-#: Weight of a stop word beside 1 for any other word.
+#: Weight of a stop word; any other word has 1.
 STOP = 0.1
 #: After this many words a word counts half as much as the first one.
 HALF_WAY = 16.0
@@ -81,7 +81,7 @@ class _Hashing:
         """Rows of length one.
 
         Raises:
-            EmbedError: an item is no text, or holds no letter and no digit.
+            EmbedError: an item is not text, or holds no letter and no digit.
         """
         rows = np.empty((len(items), self.size), dtype=np.float32)
         for row, item in zip(rows, items, strict=True):
@@ -103,7 +103,7 @@ class _Hashing:
             row[place] += PAIR * weight * sign
         norm = math.sqrt(math.fsum(value * value for value in row.tolist()))
         if norm == 0.0:
-            # Features of equal weight met at one place with opposite signs. The first word alone stands.
+            # Features of equal weight met at one place with opposite signs. Only the first word counts.
             place, sign = _place(words[0], self.size)
             row[place], norm = sign, 1.0
         return row / norm
@@ -118,7 +118,7 @@ def split_words(text: str) -> list[str]:
 
 
 def _word_weights(words: Sequence[str]) -> dict[str, float]:
-    """Word -> weight: by where it first stands, growing with the logarithm of how often it comes."""
+    """Word -> weight: by where it first occurs, growing with the logarithm of how often it comes."""
     counts: dict[str, float] = {}
     for position, word in enumerate(words):
         counts[word] = counts.get(word, 0.0) + _lead(position)

@@ -1,4 +1,4 @@
-"""Texts embedded by a server: OpenAI's ``/v1/embeddings`` or TEI's ``/embed``. It shows the key to nobody else."""
+"""Texts embedded by a server: OpenAI's ``/v1/embeddings`` or TEI's ``/embed``. It shows the key to no other host."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
 from qmigrate.settings_read import redact
 
-#: Texts of one request; what TEI takes unless it was told otherwise.
+#: Texts of one request; what TEI takes unless it is configured otherwise.
 DEFAULT_BATCH = 32
 #: Requests under way at the same time.
 DEFAULT_CONCURRENCY = 4
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_RETRIES = 8
-#: Statuses by which a server says that the texts are at fault: too long, too many, or not to its taste.
+#: Statuses by which a server reports that the texts are at fault: too long, too many, or not to its taste.
 _REFUSED = frozenset({400, 413, 422})
 #: Statuses of a server that may answer later.
 _LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -45,7 +45,7 @@ def build(options: Options) -> Embedder:
     ``api: tei`` speaks to text-embeddings-inference instead. ``dimensions`` and ``encoding_format`` (``float``,
     ``base64``) are OpenAI's, ``truncate`` is TEI's; ``prompt`` is put before every text, ``normalize`` makes vectors of
     length one. ``max_batch`` texts go into a request, ``concurrency`` requests are under way, each may take
-    ``timeout`` and is repeated ``max_retries`` times. ``version`` tells states of a model apart that share its name.
+    ``timeout`` and is repeated ``max_retries`` times. ``version`` distinguishes states of a model that share its name.
 
     Raises:
         EmbedError: a value is wrong, or the key is not where it should be.
@@ -113,12 +113,12 @@ class _Server:
         except TransientError as error:
             raise EmbedderError(
                 f"embedder {self.name!r}: {self._url} {error}; given up after {error.tries:,} tries",
-                hint="run the same command again when the server is well: it goes on from here",
+                hint="run the same command again when the server is well: it resumes from here",
             ) from error
         try:
             return answer.json()
         except ValueError as error:
-            raise self.strange(f"{path} with something that is no JSON") from error
+            raise self.strange(f"{path} with something that is not JSON") from error
 
     def strange(self, what: str) -> EmbedderError:
         """The error for an answer that makes no sense."""
@@ -130,9 +130,9 @@ class _Server:
     def replaced(self, before: object, now: object) -> DriftError:
         """The error for a server that has got another model since it was asked first."""
         return DriftError(
-            f"embedder {self.name!r}: {self._url} has got another model meanwhile: {now} instead of {before}. None of "
+            f"embedder {self.name!r}: {self._url} has another model now: {now} instead of {before}. None of "
             "its vectors were used",
-            hint="put the former one back and run the same command again: it goes on from here",
+            hint="put the former one back and run the same command again: it resumes from here",
         )
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
@@ -157,7 +157,7 @@ class _Server:
         return "check url of this embedder in qmigrate.yaml"
 
     def _words(self, answer: httpx.Response) -> str:
-        """What the server says itself, in one line, without the key, should it repeat that."""
+        """What the server answers itself, in one line, without the key, should it repeat that."""
         if answer.has_redirect_location:
             return f"a redirect to {redact(str(answer.headers['location']))}, which is not followed"
         text = answer.text
@@ -190,7 +190,7 @@ class _OpenAi:
         self._lock = threading.Lock()
 
     def identity(self) -> JsonObject:
-        """What its vectors depend on, as far as the server tells."""
+        """What its vectors depend on, as far as the server reports it."""
         return {"library": "openai embeddings", "model": self._model, "dimensions": self._dimensions}
 
     def vectors(self, texts: list[str]) -> list[Any]:
@@ -204,7 +204,7 @@ class _OpenAi:
             found = {int(one["index"]): one["embedding"] for one in answer["data"]}
             return [_decoded(found[place]) for place in range(max(len(texts), len(answer["data"])))]
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            raise self._server.strange("/embeddings with something that is no list of embeddings") from error
+            raise self._server.strange("/embeddings with something that is not a list of embeddings") from error
 
     def check(self) -> None:
         """Nothing: every answer names its model."""
@@ -213,7 +213,7 @@ class _OpenAi:
         """See that it is of the model that has answered before.
 
         Raises:
-            DriftError: it says that it is of another one.
+            DriftError: it names another one.
         """
         told = answer.get("model") if isinstance(answer, dict) else None
         if isinstance(told, str):
@@ -224,7 +224,7 @@ class _OpenAi:
 
 
 class _Tei:
-    """``POST <url>/embed``; what it serves is told by ``GET <url>/info``."""
+    """``POST <url>/embed``; what it serves is in ``GET <url>/info``."""
 
     size = None
 
@@ -237,14 +237,14 @@ class _Tei:
         self._info: JsonObject | None = None
 
     def identity(self) -> JsonObject:
-        """What its vectors depend on, as far as the server tells."""
+        """What its vectors depend on, as far as the server reports it."""
         if self._info is None:
             found = self._asked()
             if self._wanted is not None and found["model"] != self._wanted:
                 raise EmbedError(
-                    f"embedder {self._server.name!r} wants the model {self._wanted!r}, and the server has "
+                    f"embedder {self._server.name!r} needs the model {self._wanted!r}, and the server has "
                     f"{found['model']!r}",
-                    hint="mend model or url of this embedder in qmigrate.yaml",
+                    hint="correct model or url of this embedder in qmigrate.yaml",
                 )
             self._info = found
         return self._info
@@ -278,7 +278,7 @@ class _Tei:
         body = {"inputs": texts, "truncate": self._truncate, "normalize": self._normalize}
         answer = self._server.send("POST", "/embed", body)
         if not isinstance(answer, list):
-            raise self._server.strange("/embed with something that is no list of embeddings")
+            raise self._server.strange("/embed with something that is not a list of embeddings")
         return answer
 
 
@@ -316,8 +316,8 @@ class _Http:
         """One vector per text; an ``EmbedError`` in the place of a text that the server refuses.
 
         Raises:
-            EmbedderError: the server can't be reached, denies, or answers what nobody understands.
-            DriftError: it has another model than before. Nothing that it has made by then is handed out.
+            EmbedderError: the server can't be reached, denies, or answers something unreadable.
+            DriftError: it has another model than before. Nothing that it has made by then is returned.
         """
         starts = range(0, len(items), self._batch)
         parts = [list(items[start : start + self._batch]) for start in starts]
@@ -327,7 +327,7 @@ class _Http:
             with ThreadPoolExecutor(min(self._concurrency, len(parts)), thread_name_prefix="embed http") as pool:
                 made = list(pool.map(self._some, parts))
         if made:
-            # Behind the last answer: what is handed out is of the model that is in the fingerprint.
+            # After the last answer: what is returned is of the model that is in the fingerprint.
             self._dialect.check()
         return [vector for part in made for vector in part]
 

@@ -38,11 +38,11 @@ def build(options: Options) -> Embedder:
 
     ``model`` is a name of open_clip, ``hf-hub:…`` or ``local-dir:…``; ``pretrained`` a tag or a file of weights.
     ``random_weights: 0`` makes weights from that seed instead, for trials. ``precision``, ``device``, ``cache_dir``,
-    ``force_quick_gelu`` and ``context_length`` are open_clip's own. ``normalize`` (on unless told otherwise) makes
+    ``force_quick_gelu`` and ``context_length`` are open_clip's own. ``normalize`` (on by default) makes
     vectors of length one, ``prompt`` is put before texts, ``exif_transpose`` turns photographs before preprocessing.
 
     Raises:
-        EmbedError: the library is missing, a value is wrong, or nothing says which weights are wanted.
+        EmbedError: the library is missing, a value is wrong, or nothing says which weights to use.
     """
     require(options, "open_clip", "open-clip")
     model, pretrained = options.text("model"), options.text("pretrained")
@@ -52,8 +52,8 @@ def build(options: Options) -> Embedder:
     given = [pretrained is not None, seed is not None, model.startswith(_SCHEMAS)]
     if sum(given) != 1:
         raise EmbedError(
-            f"embedder {options.name!r}: {'several things say' if any(given) else 'nothing says'} which weights "
-            f"{model} has",
+            f"embedder {options.name!r}: {'several settings name' if any(given) else 'no setting names'} the weights "
+            f"of {model}",
             hint="name one of: pretrained (a tag or file), random_weights (a seed), model: hf-hub:… or local-dir:…",
         )
     options.choice("precision", PRECISIONS)
@@ -97,7 +97,7 @@ class _OpenClip(TorchEmbedder[_Clip]):
         return np.asarray(loaded.shrink(image), dtype=np.uint8)
 
     def _collated(self, loaded: _Clip, values: list[Any]) -> Any:
-        """Bytes go over the bus, a quarter of what floats would be, beside the batch that the model is at."""
+        """Bytes go over the bus, a quarter of what floats would be, while the model is at another batch."""
         torch = library(self._options, "torch")
         batch = torch.from_numpy(np.stack(values))
         if not loaded.device.startswith("cuda"):

@@ -1,6 +1,6 @@
 """Pictures as vectors without a model, for trials and tests. It opens no file outside the configured folders.
 
-The picture is turned as its EXIF says, put on white, and shrunk to 32 x 32 colours; these are multiplied by a
+The picture is turned by its EXIF, put on white, and shrunk to 32 x 32 colours; these are multiplied by a
 fixed matrix of plus and minus ones. Everything up to the last division is whole numbers that float32 holds
 exactly, so the product is the same bit by bit on every machine and in every batch.
 """

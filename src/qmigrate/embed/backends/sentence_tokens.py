@@ -28,7 +28,7 @@ class Tokenized(str):
 
 
 class Tokens:
-    """Stands between a model and its own tokenizing, and answers for texts that bring their tokens along.
+    """Sits between a model and its own tokenizing, and answers for texts that bring their tokens along.
 
     Args:
         model: of sentence-transformers; from now on it takes :class:`Tokenized`, too.
@@ -43,7 +43,7 @@ class Tokens:
         # A fast tokenizer keeps its padding as a state of its own, so one call at a time sets it.
         self._lock = threading.Lock()
         setattr(model, self._name, self._tokenized)
-        #: Whether it gives what the library gives; otherwise texts are handed over as they are.
+        #: Whether it gives what the library gives; otherwise texts are passed as they are.
         self.works = self._tried(encode)
 
     def of(self, texts: Sequence[str]) -> list[Tokenized]:

@@ -25,7 +25,7 @@ from qmigrate.ports import Embedder
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 #: What makes vectors: ``encode_document`` and ``encode_query`` take the model's own prompts for these tasks.
 METHODS = ("encode", "encode_document", "encode_query")
-#: Tokens of a text that counts as one item of a batch, and how many short ones may stand in a batch instead.
+#: Tokens of a text that counts as one item of a batch, and how many short ones may be in a batch instead.
 TOKENS, SHORT = 128, 8
 
 
@@ -183,7 +183,7 @@ class _SentenceTransformers(TorchEmbedder[_Model]):
 
 
 def _dimension(model: Any) -> int:
-    """Length of its vectors; a model for images may not know it before it has made one."""
+    """Length of its vectors; a model for images may not have it before it has made one."""
     known = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
     return int(known() or len(model.encode("a", show_progress_bar=False)))
 
