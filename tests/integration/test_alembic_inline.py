@@ -97,7 +97,7 @@ def test_what_an_inline_step_refuses(project):
     project.upgrade()
     for body, kind, words in (
         ('"step", vectors.DropVector("NAME_elena", "x")', DriftError, "has other operations"),
-        ('"own", vectors.TransformPoints("NAME_elena", len)', PlanError, "can't be kept without a file"),
+        ('"own", vectors.TransformPoints("NAME_elena", len)', PlanError, "can't be recorded without a file"),
         ('"gone", vectors.DropVector("NAME_elena", "nothing")', PlanError, "nothing"),
         ('"a b", vectors.DropVector("NAME_elena", "content")', UsageError, "without spaces"),
         ('"none"', UsageError, "no operation is given"),

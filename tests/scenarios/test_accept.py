@@ -54,7 +54,7 @@ MEANINGS = {
     "another size": (lambda text: text.replace("size=2", "size=3"), '"size": 3'),
     "its own code": (lambda text: text.replace("1.0]", "2.0]"), "AddVector"),
     "code that it calls": (lambda text: text.replace("value / 2", "value / 3"), "AddVector"),
-    "an operation less": (lambda text: text.replace('        op.AddVector("', '        # op.AddVector("', 1), "no more"),
+    "an operation less": (lambda text: text.replace('        op.AddVector("', '        # op.AddVector("', 1), "removed"),
     "an operation more": (
         lambda text: text.replace("Compute(pair)),\n", f'Compute(pair)),\n        op.SetAlias("x", "{named(text)}"),\n'),
         "new:",

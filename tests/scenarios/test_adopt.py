@@ -448,7 +448,7 @@ def test_a_name_that_went_live_unfinished_is_not_taken_over(made, tmp_path):
     store.write_seal(f"{made.name}__g0001", {**described_seal(store, made.name), "state": "building", "revision": None})
     store.close()
     mine = other(made, tmp_path)
-    with pytest.raises(RepairNeededError, match="had gone live but was not finished"):
+    with pytest.raises(RepairNeededError, match="cut over by a run of"):
         adopt(mine.settings(), mine.name, take_over=True)
     assert stamp(mine.settings(), "0001", only=[mine.name], take_over=True).rows[0].how == "seal"
 

@@ -445,7 +445,7 @@ SYNC = ("fix", "sync", "NAME", "--field", "v", "--yes")
         (("fix", "undo", "9" * 20), ("there is no fix 9999",)),
         ((*DELETE, "--prefix", "\\"), ("would select every path",)),
         ((*DELETE, "--sql", "SELECT id FROM rows", "--param", "n=7"), ("a value for n", "no parameter :n")),
-        ((*DELETE, "--id", "1", "--param", "n=7"), ("a value for n, and no query",)),
+        ((*DELETE, "--id", "1", "--param", "n=7"), ("a value for n, but no query",)),
         ((*SYNC, "--sql", "SELECT id, v FROM rows", "--param", "n=7"), ("a value for n", "no parameter :n")),
         (
             ("fix", "orphans", "NAME", "--sql", "SELECT id FROM rows", "--param", "n=7", "--check"),

@@ -128,7 +128,7 @@ def test_a_clone_writes_no_point_and_goes_back_like_a_copy(made, monkeypatch):
     original = ServerStore.upsert
     monkeypatch.setattr(ServerStore, "upsert", lambda store, name, points: written.append(name) or original(store, name, points))
     plan = upgrade.plan(made.settings()).collections[0]
-    assert plan.reasons == ("0002  clone: rebuilds the HNSW graph of every segment: done beside the live collection",)
+    assert plan.reasons == ("0002  clone: rebuilds the HNSW graph of every segment: done next to the live collection",)
     result, _ = run(made)
     check(made, before)
     assert (strategy(made), facts(result, "shadow")["cloned"]) == ("clone", "from its own address")

@@ -165,7 +165,7 @@ def test_undo_spares_what_is_newer_and_refuses_what_it_can_t_do(made):
 
 #: What is given, and how it is refused.
 REFUSED = [
-    ({}, PlanError, "nothing says which points"),
+    ({}, PlanError, "no points are selected"),
     ({"ids": [1], "reason": " "}, PlanError, "a reason is required"),
     ({"ids": [-1]}, PlanError, "not a point id"),
     ({"ids": ["x"]}, PlanError, "not a point id"),
@@ -173,7 +173,7 @@ REFUSED = [
     ({"filter": {"must": []}}, PlanError, "selects every point"),
     ({"filter": {"must": [{"key": "n", "macth": 1}]}}, UsageError, "none of Qdrant's"),
     ({"prefix": "/"}, PlanError, "every path"),
-    ({"prefix": {"field": "path"}}, PlanError, "the prefix must be a text"),
+    ({"prefix": {"field": "path"}}, PlanError, "the prefix must be a string"),
     ({"sql": "UPDATE sessions SET session = 1"}, PlanError, "not a SELECT"),
     ({"sql": "SELECT asset AS id FROM sessions"}, RowsError, "more than once"),
     ({"sql": SESSION}, PlanError, "parameter :s"),

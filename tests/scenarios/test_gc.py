@@ -183,7 +183,7 @@ def test_what_the_ledger_does_not_know_stays(deployment):
     result = command.gc(made.settings(), made.name, now=True)
     assert [one.generation for one in result.collected] == [f"{made.name}__g0001"]
     assert [(one.generation, one.reason) for one in result.staying] == [
-        (f"{made.name}__g0007", "the ledger doesn't know it")
+        (f"{made.name}__g0007", "it is not in the ledger")
     ]
 
 
@@ -902,7 +902,7 @@ def test_the_command_that_an_abort_names_finishes_a_deletion(deployment, monkeyp
         patch.setattr(type_of(made), "drop_collection", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             command.gc(made.settings(), made.name, now=True)
-    assert f"qmigrate gc {made.name} goes on with it" in call(made.root, "abort", made.name).err
+    assert f"qmigrate gc {made.name} resumes it" in call(made.root, "abort", made.name).err
     assert "its deletion has begun" in call(made.root, "gc", made.name, "--dry-run").out
     assert call(made.root, "gc", made.name, "--yes").code == 0
     assert physical(made) == ["__g0002"]

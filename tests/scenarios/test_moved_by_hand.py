@@ -259,7 +259,7 @@ def test_a_generation_that_has_served_is_not_removed_by_an_abort(made, monkeypat
         upgrade.upgrade(made.settings())
     assert "qmigrate abort" not in stopped.value.hint
     for _ in range(2):
-        with pytest.raises(RefusedError, match=f"what was written to {new} meanwhile is only there"):
+        with pytest.raises(RefusedError, match=f"writes to {new} while it served exist only there"):
             back.abort(made.settings())
     assert 501 in there(made)[new]
     lead(made, new)

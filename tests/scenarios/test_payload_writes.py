@@ -153,18 +153,18 @@ def test_in_a_revision(made):
 REFUSED = [
     (lambda: op.SetPayload("docs", {}), "no payload key is named"),
     (lambda: op.SetPayload("docs", ["a"]), "must be an object"),
-    (lambda: op.SetPayload("docs", {"a.b": 1}), "'a.b' is not a payload key at the top"),
+    (lambda: op.SetPayload("docs", {"a.b": 1}), "'a.b' is not a top-level payload key"),
     (lambda: op.SetPayload("docs", {"a": None}), "op.DeletePayload|no more than an absent key"),
-    (lambda: op.SetPayload("docs", {"a": [{"b": 2**63}]}), "beyond 64 bits"),
+    (lambda: op.SetPayload("docs", {"a": [{"b": 2**63}]}), "64-bit integer"),
     (lambda: op.SetPayload("docs", {"a": float("nan")}), "not JSON"),
     (lambda: op.SetPayload("docs", {"a": 1}, filter={}), "no condition"),
     (lambda: op.SetPayload("docs", {"a": 1}, max_share=2), "max_share"),
     (lambda: op.DeletePayload("docs", []), "no payload key is named"),
-    (lambda: op.DeletePayload("docs", "a[]"), "not a payload key at the top"),
+    (lambda: op.DeletePayload("docs", "a[]"), "not a top-level payload key"),
     (lambda: op.DeletePayload("docs", "a", filter="x"), "must be an object"),
     (lambda: op.Call("docs", "module:function"), "expected a function"),
-    (lambda: op.Call("docs", lambda calling: None), "not a name that it can be recorded by"),
-    (lambda: op.Call("docs", print, key=" "), "key must be a text"),
+    (lambda: op.Call("docs", lambda calling: None), "not a name that it can be recorded under"),
+    (lambda: op.Call("docs", print, key=" "), "key must be a string"),
 ]
 
 
@@ -224,7 +224,7 @@ def test_no_way_back_over_a_function_without_a_downgrade(made, tmp_path):
     """What it did is not known, so a rollback over it is refused until the revision says what takes it back."""
     revise_call(made, tmp_path / "called")
     upgrade.upgrade(made.settings())
-    with pytest.raises(RefusedError, match="what refresh has done is known to itself alone"):
+    with pytest.raises(RefusedError, match="what refresh has done is not known to qmigrate"):
         back.rollback(made.settings(), "-1")
     assert made.row().revision == "0002"
 
@@ -296,7 +296,7 @@ def test_an_abort_right_before_the_record_leaves_no_trace_in_the_seal(made, tmp_
 
 def test_a_function_is_for_revisions_alone(made):
     """A program's own call would be lost with its process, so it is refused."""
-    with pytest.raises(PlanError, match="by a revision only"):
+    with pytest.raises(PlanError, match="in a revision"):
         program.run(op.Call(made.name, print), settings=made.settings())
 
 

@@ -210,7 +210,7 @@ def test_leftovers_without_a_run_are_recognised_by_name_and_seal(made):
     store.close()
     assert made.row().state == "pending"
     result = gc.review(made.settings(), made.name)
-    assert [(one.generation, one.reason) for one in result.going] == [(f"{made.name}__r0001", "left over by a rehearsal")]
+    assert [(one.generation, one.reason) for one in result.going] == [(f"{made.name}__r0001", "left by a rehearsal")]
     rehearse.rehearse(made.settings(), 10)
     assert f"{made.name}__r0001" not in left(made).names
     assert f"{made.name}__r0009" in left(made).names

@@ -201,7 +201,7 @@ def test_a_mark_never_writes_over_the_application_s_own_key(made):
     with pytest.raises(RefusedError, match="kind = 'even'") as caught:
         fix.fix(made.settings(), op.DeletePoints(made.name, ids=[1], reason="r", soft=True, flag="kind"))
     assert "--flag" in caught.value.hint
-    for given, said in (({"flag": "a.b"}, "no payload key"), ({"export": False}, "goes without soft")):
+    for given, said in (({"flag": "a.b"}, "not a payload key"), ({"export": False}, "doesn't go with soft")):
         with pytest.raises(PlanError, match=said):
             fix.fix(made.settings(), op.DeletePoints(made.name, ids=[1], reason="r", soft=True, **given))
     assert (made.contents(), audit(made)) == (before, [])

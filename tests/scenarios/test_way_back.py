@@ -66,7 +66,7 @@ def test_a_generation_made_by_a_downgrade_is_no_way_over_earlier_revisions(deplo
     upgrade.upgrade(deployment.settings())
     back.rollback(deployment.settings(), "0002")
     assert target_of(deployment).endswith("__g0003")
-    with pytest.raises(RefusedError, match="revision 0002 can't be taken back"):
+    with pytest.raises(RefusedError, match="revision 0002 can't be undone"):
         back.rollback(deployment.settings(), "0001")
     assert deployment.row().revision == "0002"
 

@@ -89,7 +89,7 @@ KNOWN = {type(one).__name__ for one in [*EVERY, *CODE]}
 @pytest.mark.parametrize("operation", CODE, ids=lambda one: type(one).__name__)
 def test_own_code_is_refused_as_text(operation):
     """A function stands in a file or nowhere; the message names the way."""
-    with pytest.raises(PlanError, match="can't be kept without a file") as caught:
+    with pytest.raises(PlanError, match="can't be recorded without a file") as caught:
         to_text([operation])
     assert "qmigrate revision" in caught.value.hint
 
@@ -97,7 +97,7 @@ def test_own_code_is_refused_as_text(operation):
 def test_a_text_makes_operations_only():
     """A name that is no operation is refused, whatever module has it."""
     for name in ("Operation", "assign", "Compute", "Popen"):
-        with pytest.raises(PlanError, match="doesn't know"):
+        with pytest.raises(PlanError, match="doesn't have"):
             from_text(f'[{{"$is": "{name}"}}]')
 
 

@@ -228,12 +228,12 @@ STRATEGIES = [
     (alter(COSINE, values=EMPTY), "copy", "values change for every point"),
     (alter(COSINE), "in_place", "light"),
     (op.Reembed("c", "a", values=Compute(vector)), "copy", "values change for every point"),
-    (op.DropVector("c", "a"), "clone", "taken out of every segment"),
+    (op.DropVector("c", "a"), "clone", "removed from every segment"),
     (op.DropVector("c", "a", strategy="in_place"), "in_place", "asked for"),
     (op.RenameVector("c", "a", "z"), "copy", "vector z is written into every point"),
     (op.CreatePayloadIndex("c", "n", "integer"), "in_place", "light"),
     (op.CreatePayloadIndex("c", "n", "integer", strategy="copy"), "copy", "asked for"),
-    (op.CreatePayloadIndex("c", "kind", "uuid"), "clone", "no index while it is built again"),
+    (op.CreatePayloadIndex("c", "kind", "uuid"), "clone", "no index while it is rebuilt"),
     (op.CreatePayloadIndex("c", "kind", "uuid", strategy="in_place"), "in_place", "asked for"),
     (op.CreatePayloadIndex("c", "kind", "keyword"), "in_place", "light"),
     (op.DropPayloadIndex("c", "kind"), "in_place", "light"),
@@ -301,7 +301,7 @@ def test_a_parameter_that_is_left_out_needs_a_new_collection():
         found = operation.strategy(tuned, SERVER)
         assert found.rank == "copy"
         assert words in found.reason
-    with pytest.raises(PlanError, match="taken back"):
+    with pytest.raises(PlanError, match="takes a new collection"):
         alter(COSINE, strategy="in_place").strategy(tuned, SERVER)
 
 

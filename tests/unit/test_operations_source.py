@@ -256,7 +256,7 @@ def test_unknown_fields_are_named_and_left_out():
         "payload = {'x': 1}",
     )
     for line in source.missing:
-        assert f"# A revision can't say it: {line}" in source.text()
+        assert f"# A revision can't express this: {line}" in source.text()
     found = folded(source)
     assert found is not None
     assert found.vectors == {"a": {**DENSE, "hnsw_config": {"m": 8}}}

@@ -52,7 +52,7 @@ def by_length(point):
         (lambda: WriteBack("UPDATE a SET b = ':id' WHERE c"), "doesn't name :id"),
         (lambda: WriteBack("UPDATE a SET b = :now WHERE id = :idd"), "a parameter :idd without a value"),
         (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"now": "x"}), ":now has a value already"),
-        (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"x": [1]}), "must be a text, a number"),
+        (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"x": [1]}), "must be a string, a number"),
         (lambda: Compute(5), "expected a function of a point"),
         (lambda: CopyOf(None), "expected the name of a vector"),
     ],

@@ -70,7 +70,7 @@ EMPTY = Empty()
         (op.CreateCollection("c"), None),
         (op.DropVector("c", "a"), "the old values of vector a"),
         (op.Reembed("c", "a", values=WORDS), "the old values of vector a"),
-        (alter({**COSINE, "datatype": "float16"}), "what was rounded"),
+        (alter({**COSINE, "datatype": "float16"}), "rounded values can't be restored"),
         (op.TransformPoints("c", shout), "no inverse"),
         (op.UpdateCollection("c", strict_mode_config={"enabled": True}), "can't be unset"),
         (op.UpdateCollection("c", vectors_config={"a": {"hnsw_config": {"m": 4}}}), "can't be unset"),
@@ -96,7 +96,7 @@ def test_irreversible_reason(operation, words):
         (alter(COSINE, values=WORDS), "gets other values"),
         (op.Reembed("c", "a", values=WORDS), "another model"),
         (op.DropVector("c", "a"), "is dropped"),
-        (op.RenameVector("c", "a", "z"), "is called z"),
+        (op.RenameVector("c", "a", "z"), "is renamed to z"),
     ],
     ids=lambda value: value.label() if hasattr(value, "label") else None,
 )

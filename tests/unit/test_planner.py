@@ -197,7 +197,7 @@ DROP = op.DropVector("docs", "b", cutover="immediate")
 BIG_INDEX = "the index kind is built over 100,000 points while writes wait"
 FILLS = [
     ([HNSW], {}, "clone", "rebuilds the HNSW graph"),
-    ([DROP], {}, "clone", "taken out of every segment"),
+    ([DROP], {}, "clone", "removed from every segment"),
     ([HNSW, INDEX], {}, "clone", "rebuilds the HNSW graph"),
     ([HNSW, op.AddVector("docs", "c", VECTOR, values=Empty())], {}, "clone", "rebuilds the HNSW graph"),
     ([HNSW, ADD_C], {}, "copy", "values change for every point"),
@@ -205,7 +205,7 @@ FILLS = [
     ([op.UpdateCollection("docs", hnsw_config={"m": 32}, strategy="in_place")], {}, None, "asked for"),
     ([op.UpdateCollection("docs", metadata={"a": 1}, strategy="clone")], {}, "clone", "asked for"),
     ([op.UpdateCollection("docs", metadata={"a": 1}, strategy="clone")], {"capabilities": LOCAL}, "copy", "no snapshots"),
-    ([HNSW], {"capabilities": LOCAL}, "copy", "graph of every segment: done beside the live collection; not cloned"),
+    ([HNSW], {"capabilities": LOCAL}, "copy", "graph of every segment: done next to the live collection; not cloned"),
     ([HNSW], {"capabilities": replace(SERVER, peers=3)}, "copy", "has 3 nodes"),
     ([HNSW], {"capabilities": replace(SERVER, peers=0)}, "copy", "unknown number of nodes"),
     ([HNSW], {"schema": CUSTOM}, "copy", "custom sharding"),
@@ -454,7 +454,7 @@ def test_a_written_downgrade_wins_over_the_derived_inverse():
 def test_what_cannot_be_taken_back_is_refused_before_it_starts(applied, generations):
     """Without a kept parent, an inverse or a downgrade() the reason is named."""
     state = managed(CREATED, applied, generations=generations)
-    with pytest.raises(RefusedError, match="revision 2 can't be taken back"):
+    with pytest.raises(RefusedError, match="revision 2 can't be undone"):
         plan_rollback(world(state), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
 
 
@@ -517,7 +517,7 @@ def test_abort_refuses_when_a_deletion_has_begun():
         plan_abort(world(managed(CREATED, run=run, generations=rows)))
     rows = (generation(1, "retired", ("1",)), rows[1])
     (item,) = plan_abort(world(managed(CREATED, run=run, generations=rows))).collections
-    assert (item.job.steps, item.lines) == ((), ("nothing was begun",))
+    assert (item.job.steps, item.lines) == ((), ("nothing was started",))
 
 
 def test_abort_finishes_the_deletion_of_what_an_abort_was_removing():
@@ -528,7 +528,7 @@ def test_abort_finishes_the_deletion_of_what_an_abort_was_removing():
     state = managed(CREATED, run=run, generations=(generation(1, "live", ("1",)), shadow))
     (item,) = plan_abort(world(state)).collections
     assert item.job.steps == (Retire("docs__g0002", "abort of run 7"),)
-    with pytest.raises(RepairNeededError, match="whose deletion an abort has begun"):
+    with pytest.raises(RepairNeededError, match="which an abort has begun to delete"):
         check_not_given_up(state, run)
 
 
@@ -640,7 +640,7 @@ def test_what_is_so_already_is_only_recorded(operation, live):
     (step,) = item.job.steps
     assert (step.kind, step.changes) == ("inplace", ())
     assert item.job.closes[0].declared == operation.apply(SCHEMA)
-    assert "it is so already" in item.reasons[0]
+    assert "already as declared" in item.reasons[0]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ INCOMPATIBLE = {
         "distance of vector a goes from Cosine to Dot",
     ),
     "model": (lambda **more: op.Reembed("docs", "a", values=WORDS, **more), "vector a gets values of another model"),
-    "renamed": (lambda **more: op.RenameVector("docs", "a", "z", **more), "vector a is called z"),
+    "renamed": (lambda **more: op.RenameVector("docs", "a", "z", **more), "vector a is renamed to z"),
     "dropped": (lambda **more: op.DropVector("docs", "a", **more), "vector a is dropped"),
 }
 
@@ -94,7 +94,7 @@ def test_nothing_is_taken_back_under_a_held_generation():
     """First the cut-over or the abort; a rollback that takes nothing back from it goes on."""
     state = managed(CREATED, run=held_run())
     files = Files(("1", CREATE), ("2", ADD))
-    with pytest.raises(RefusedError, match="held for its cut-over"):
+    with pytest.raises(RefusedError, match="is built and held"):
         plan_rollback(world(state), files, frozenset(), writes="discard")
     assert plan_rollback(world(state), files, frozenset({"1"})).collections == ()
 

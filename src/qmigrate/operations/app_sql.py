@@ -100,7 +100,7 @@ class WriteBack:
         _check_parameters("WriteBack", self.sql, self.parameters, NAMES)
         odd = [name for name, value in self.parameters.items() if not isinstance(value, str | int | float | None)]
         if odd:
-            raise PlanError(f"WriteBack: the parameter {odd[0]!r} must be a text, a number, true, false or None")
+            raise PlanError(f"WriteBack: the parameter {odd[0]!r} must be a string, a number, true, false or None")
         taken = sorted(NAMES & self.parameters.keys())
         if taken:
             raise PlanError(f"WriteBack: :{taken[0]} has a value already", hint="give the parameter another name")

@@ -130,8 +130,8 @@ class Operation(ABC):
         trouble = self.incompatible(schema)
         if trouble and getattr(self, "cutover", None) is None:
             raise self.error(
-                f"old readers and writers can't go on with it: {trouble}; say when it goes live",
-                hint='cutover="immediate": at the end of the run, the readers are deployed together with it; '
+                f"existing readers and writers will fail: {trouble}; choose when it goes live",
+                hint='cutover="immediate": at the end of the run, deploy the readers together with it; '
                 'cutover="hold": it is built and proven, and goes live with qmigrate cutover',
             )
 
@@ -143,15 +143,15 @@ class Operation(ABC):
         forbidden = FORBIDDEN - patterns.SIGNS
         wrong = sorted({sign for sign in pattern if sign in forbidden or ord(sign) < 32})
         if wrong:
-            raise self.error(f"no collection's name holds {wrong[0]!r}")
+            raise self.error(f"the name of a collection can't contain {wrong[0]!r}")
         cutover = getattr(self, "cutover", None)
         if cutover not in (None, "immediate", "hold"):
             raise self.error(f'cutover must be "immediate" or "hold", not {cutover!r}')
         wish = getattr(self, "wish", None)
         if self.holds and wish == "in_place":
             raise self.error(
-                'strategy="in_place" changes the live collection at once, so there is nothing that could wait',
-                hint='leave strategy out: cutover="hold" builds the change beside the live collection',
+                'strategy="in_place" changes the live collection at once, so there is no cut-over to hold',
+                hint='leave strategy out: cutover="hold" builds the change next to the live collection',
             )
         if wish is not None and wish not in RANKS:
             raise self.error(f'strategy must be "in_place", "clone", "copy" or None, not {wish!r}')
@@ -248,12 +248,12 @@ class Operation(ABC):
         transform = self.transform(schema)
         lost = sorted(schema.vector_names() - set(transform.vectors.values()))
         if lost:
-            return f"the old values of vector {shown(lost[0])} stay only in the generation before it"
+            return f"the old values of vector {shown(lost[0])} stay only in the previous generation"
         if transform.converted:
             name = min(transform.converted)
-            return f"vector {shown(name)} is stored in another form, and what was rounded doesn't come back"
+            return f"vector {shown(name)} is stored in another form, and rounded values can't be restored"
         if transform.rekeys:
-            return "the old ids can't be had back from the new ones"
+            return "the old ids can't be derived from the new ones"
         if transform.inverse is None:
             return "the payload function has no inverse"
         settings = [change for change in changes(schema, after) if change.kind.endswith((".set", ".alter"))]
@@ -303,8 +303,8 @@ def check_contradictions(ops: Sequence[Operation]) -> None:
             if common is not None:
                 what = f"the {' '.join(shown(part) for part in common)}" if common else "the whole collection"
                 raise PlanError(
-                    f"{first.label()} and {second.label()} contradict: both change {what}",
-                    hint="say it once, or put them into two revisions",
+                    f"{first.label()} and {second.label()} contradict each other: both change {what}",
+                    hint="keep one of them, or put them into two revisions",
                 )
             if second.rewrites_payload and first.filled():
                 raise PlanError(

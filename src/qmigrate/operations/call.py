@@ -65,9 +65,9 @@ class Call(DataFix):
         if not callable(self.function):
             raise self.error(f"expected a function, got {self.function!r:.60}")
         if self.key is not None and (not isinstance(self.key, str) or not self.key.strip()):
-            raise self.error(f"key must be a text, not {self.key!r:.60}")
+            raise self.error(f"key must be a string, not {self.key!r:.60}")
         if self.key is None and not self.name.isidentifier():
-            raise self.error(f"{self.name} is not a name that it can be recorded by", hint='key="…"')
+            raise self.error(f"{self.name} is not a name that it can be recorded under", hint='key="…"')
 
     def check_schema(self, schema: CollectionSchema) -> None:
         """Any collection will do."""
@@ -83,7 +83,7 @@ class Call(DataFix):
 
     def irreversible_reason(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
         """Nobody but its author knows."""
-        return f"what {function_name(self.function)} has done is known to itself alone"
+        return f"what {function_name(self.function)} has done is not known to qmigrate"
 
     def describe(self) -> str:
         """See the base class."""

@@ -79,7 +79,7 @@ class CreateCollection(Operation):
         single = any(key in given and not isinstance(given[key], Mapping) for key in known.VECTOR.required)
         indexes = self.payload_indexes or {}
         if not isinstance(indexes, Mapping):
-            raise self.error(f"payload_indexes must be given by field, not as {indexes!r}")
+            raise self.error(f"payload_indexes must map fields to indexes, not be {indexes!r}")
         assign(
             self,
             vectors={"": given} if single else given,
@@ -344,7 +344,7 @@ class Reshard(Operation):
     def check_schema(self, schema: CollectionSchema) -> None:
         """See the base class."""
         if not self._given:
-            raise self.error("say shard_number or replication_factor")
+            raise self.error("give shard_number or replication_factor")
         problem = value_problem(self._given, known.CREATE_CONFIG, "the collection")
         if schema.config.get("sharding_method") == "custom":
             problem = "the collection uses custom sharding, which is not supported"

@@ -101,7 +101,7 @@ class DeletePoints(DataFix):
     def problem(self) -> tuple[str | None, str | None]:
         """What is wrong with it, and what to do; nothing when it is right."""
         if all(part is None for part in (self.ids, self.filter, self.prefix, self.sql, self.older_than)):
-            return "nothing says which points: ids, filter, prefix, sql or older_than", None
+            return "no points are selected: give ids, filter, prefix, sql or older_than", None
         if not isinstance(self.reason, str) or not self.reason.strip():
             return "a reason is required: it is what the audit shows", 'reason="…"'
         problem = self._ids_problem() or self._filter_problem() or self._prefix_problem() or self._sql_problem()
@@ -231,16 +231,16 @@ class DeletePoints(DataFix):
                 f"conditions: {_meant_filter(self.filter, odd[0])}"
             )
         if not filters.has_conditions(self.filter):
-            return "the filter has no condition, so it selects every point; a reset is something else"
+            return "the filter has no condition, so it selects every point; use a reset for that"
         problem = filters.problem(self.filter)
         if problem:
             return problem
         try:
             json.dumps(self.filter, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError:
-            return "the filter holds half of a surrogate pair, which is not a text"
+            return "the filter contains half of a surrogate pair, which is not valid text"
         except ValueError:
-            return "the filter holds NaN or Infinity, which are not numbers of JSON"
+            return "the filter contains NaN or Infinity, which are not JSON numbers"
         return None
 
     def _prefix_problem(self) -> str | None:
@@ -248,14 +248,14 @@ class DeletePoints(DataFix):
         if prefix is None:
             return None
         if not isinstance(prefix, str):
-            return f"the prefix must be a text, the path of a folder, not {prefix!r}; field names the payload key"
+            return f"the prefix must be a string, the path of a folder, not {prefix!r}; field names the payload key"
         if not prefix.strip("/\\ "):
             return f"the prefix {self.prefix!r} would select every path"
         return None if isinstance(self.field, str) and self.field else "field must name a payload key"
 
     def _sql_problem(self) -> str | None:
         if self.sql is None:
-            return f"there is a value for {min(self.parameters)}, and no query" if self.parameters else None
+            return f"there is a value for {min(self.parameters)}, but no query" if self.parameters else None
         return statement.problem(self.sql) or statement.problem_of_values(self.sql, self.parameters)
 
     def _age_problem(self) -> str | None:
@@ -274,8 +274,8 @@ class DeletePoints(DataFix):
 
     def _soft_problem(self) -> str | None:
         if not isinstance(self.flag, str) or not KEY.fullmatch(self.flag):
-            return f"the flag {self.flag!r} is no payload key"
-        return "export=False goes without soft: nothing is deleted yet" if self.soft and not self.export else None
+            return f"the flag {self.flag!r} is not a payload key"
+        return "export=False doesn't go with soft: nothing is deleted yet" if self.soft and not self.export else None
 
 
 def _meant_filter(given: Mapping[str, Any], odd: str) -> str:

@@ -72,8 +72,8 @@ def _of_operations(old: Sequence[JsonObject], new: Sequence[JsonObject]) -> list
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name):
                 found.append(f"{was['label']} {name}: {_shown(before.get(name))} → {_shown(now.get(name))}")
-    found += [f"no more: {one['says']}" for one in old[len(new) :]]
-    found += [f"new: {one['says']}" for one in new[len(old) :]]
+    found += [f"removed: {one['says']}" for one in old[len(new) :]]
+    found += [f"added: {one['says']}" for one in new[len(old) :]]
     return found
 
 

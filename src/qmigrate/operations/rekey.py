@@ -49,13 +49,13 @@ class Uuid5:
         named = [(name, extra) for _, name, extra in parts if name is not None]
         if not named or any(not name or extra for name, extra in named):
             raise PlanError(
-                f"Uuid5: the template {self.template!r} must name payload fields without format",
+                f"Uuid5: the template {self.template!r} must name payload fields without format specifiers",
                 hint='for example "{org_id}:{asset_id}"',
             )
         for place, (text, name, _) in enumerate(parts):
             if place and name is not None and not text:
                 raise PlanError(
-                    f"Uuid5: nothing stands between two fields of {self.template!r}, so different points could have "
+                    f"Uuid5: nothing separates two fields of {self.template!r}, so different points could have "
                     "the same name",
                     hint='separate them, for example "{org_id}:{asset_id}"',
                 )
@@ -68,13 +68,13 @@ class Uuid5:
 
     def _parts(self) -> tuple[tuple[str, str | None, str], ...]:
         if not isinstance(self.template, str):
-            raise PlanError(f"Uuid5: the template must be a text, not {self.template!r}")
+            raise PlanError(f"Uuid5: the template must be a string, not {self.template!r}")
         try:
             return _parsed(self.template)
         except ValueError as error:
             raise PlanError(
                 f"Uuid5: the template {self.template!r} can't be read: {error}",
-                hint="write {{ and }} for braces as such",
+                hint="write {{ and }} for literal braces",
             ) from error
 
     def __call__(self, point: Point) -> PointId:
@@ -89,7 +89,7 @@ class Uuid5:
             raise ValueError(f"has no {', '.join(map(repr, missing))}")
         odd = [name for name, value in values.items() if isinstance(value, bool) or not isinstance(value, str | int)]
         if odd:
-            raise ValueError(f"holds neither text nor a whole number in {', '.join(map(repr, odd))}")
+            raise ValueError(f"has neither a string nor a whole number in {', '.join(map(repr, odd))}")
         name = "".join(text + ("" if key is None else str(values[key])) for text, key, _ in self._parts())
         return str(uuid.uuid5(uuid.UUID(str(self.namespace)), name))
 
@@ -153,7 +153,7 @@ class Rekey(Operation):
         if not isinstance(self.id, Uuid5):
             raise self.error(
                 f"{named} tells tenants apart, and a function doesn't show whether its ids depend on it",
-                hint="say it with Uuid5(namespace, template), so that tenants can't meet in one id",
+                hint="use Uuid5(namespace, template), so that two tenants can't get the same id",
             )
         lacking = sorted(tenants - set(self.id.fields()))
         if lacking:
@@ -173,7 +173,7 @@ class Rekey(Operation):
 
     def incompatible(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
         """See the base class."""
-        return "every point gets another id: who reads or writes by the old ids misses points, or writes them twice"
+        return "every point gets another id: clients that use the old ids miss points, or write them twice"
 
     def describe(self) -> str:
         """See the base class."""

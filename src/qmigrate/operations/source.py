@@ -95,7 +95,7 @@ class _Draft:
     def add(self, operation: Code | None) -> None:
         """One more operation, with what was lost on the way to it."""
         said = sum(len(comments) for _, comments in self.operations)
-        comments = tuple(f"A revision can't say it: {line}" for line in self.lost[said:])
+        comments = tuple(f"A revision can't express this: {line}" for line in self.lost[said:])
         self.operations.append((operation, comments))
 
     def said(self, value: Any, kind: Any, where: str) -> Any:

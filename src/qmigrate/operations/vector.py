@@ -341,7 +341,7 @@ class RenameVector(VectorOperation):
         """See the base class."""
         params = self.require(schema, self.vector)
         if self.vector == self.new_name:
-            raise self.error("that is its name already")
+            raise self.error("it already has that name")
         self.check_new_name(without(schema, self.vector), self.new_name, sparse=is_sparse(params))
 
     def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
@@ -358,7 +358,7 @@ class RenameVector(VectorOperation):
 
     def incompatible(self, schema: CollectionSchema) -> str:  # noqa: ARG002
         """See the base class."""
-        return f"vector {shown(self.vector)} is called {shown(self.new_name)}"
+        return f"vector {shown(self.vector)} is renamed to {shown(self.new_name)}"
 
     def describe(self) -> str:
         """See the base class."""

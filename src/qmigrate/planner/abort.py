@@ -57,7 +57,7 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
     for position in _unfinished(run):
         step = run.job.steps[position]
         if isinstance(step, InPlace | RunCode | EditPoints) and _was_made_again(state, world, step.target):
-            lines.append(f"{step.target} lacks the seal that it was given (deleted and made again?): it stays as it is")
+            lines.append(f"{step.target} has lost its seal (deleted and recreated?): it is left as it is")
         elif isinstance(step, Build):
             # Later ones first: they may have been made from the earlier ones.
             steps.insert(0, Retire(step.target, f"abort of run {run.id}"))
@@ -70,18 +70,18 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
         elif isinstance(step, Adopt) and run.record(position, "name") is not None:
             raise RefusedError(
                 f"run {run.id} has begun to take {state.name} under management: it can only be finished",
-                hint="finish it: qmigrate upgrade goes on with it",
+                hint="finish it: qmigrate upgrade",
             )
         elif isinstance(step, InPlace) and run.record(position, "change") is not None:
             steps.append(_undo(state, run, step, position, world.capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
         elif isinstance(step, Erase):
             raise RefusedError(
-                f"run {run.id} erases points of {state.name} wherever they are: it can only be finished",
-                hint="finish it: qmigrate upgrade goes on with it",
+                f"run {run.id} erases points of {state.name} everywhere: it can only be finished",
+                hint="finish it: qmigrate upgrade",
             )
         elif isinstance(step, WriteRows):
-            lines.append("the application's SQL is told nothing more; what it was told stays, and so does the swap")
+            lines.append("nothing more is written to the application's SQL; what was written stays, as does the swap")
         elif isinstance(step, RunCode):
             # Nothing is taken back, but the collection may have been sealed at the revision already.
             steps.append(_undone(run, step, position, {"kind": "undo", "nothing": True}))
@@ -90,12 +90,12 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
         elif isinstance(step, EditPoints):
             steps.append(_taken_back(run, step, position))
             adds = step.edit.get("kind") in _ADDING
-            lines.append("what came back so far stays" if adds else "take back what the fix has changed")
+            lines.append("points restored so far stay" if adds else "undo what the fix has changed")
     for abandoned in _given_up(state, run):
         steps.append(Retire(abandoned, f"abort of run {run.id}"))
-        lines.append(f"remove {abandoned}, which was given up by the run")
+        lines.append(f"remove {abandoned}, which the run has abandoned")
     job = Job(state.name, state.basis(journal=True), tuple(steps), (), supersedes=run.id)
-    return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was begun",), reasons=())
+    return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was started",), reasons=())
 
 
 def _was_made_again(state: CollectionState, world: World, physical: str) -> bool:
@@ -117,7 +117,7 @@ def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
         if row is not None and row.state == DELETING:
             raise RefusedError(
                 f"run {run.id} has begun to delete {step.target}, and a deletion can only be finished",
-                hint=f"qmigrate gc {quote(state.name)} goes on with it, and so does qmigrate upgrade",
+                hint=f"qmigrate gc {quote(state.name)} resumes it, and so does qmigrate upgrade",
             )
 
 
@@ -183,11 +183,11 @@ def _refuse_served(state: CollectionState, run: OpenRun, position: int, world: W
     if not moved or step.target is None or (world.physical is not None and step.target not in world.physical):
         return
     raise RefusedError(
-        f"run {run.id} had moved {state.name} to {step.target} before another client moved it on: what was written to "
-        f"{step.target} meanwhile is only there",
-        hint=f"make the alias {quote(state.name)} lead to {quote(step.target)} again: then qmigrate upgrade finishes "
+        f"run {run.id} had moved {state.name} to {step.target} before another client moved it elsewhere: writes to "
+        f"{step.target} while it served exist only there",
+        hint=f"point the alias {quote(state.name)} to {quote(step.target)} again: then qmigrate upgrade finishes "
         "the run, and qmigrate rollback --carry-writes goes back with what was written\n"
-        f"if nobody needs it: delete {quote(step.target)} in Qdrant, then qmigrate abort {quote(state.name)}",
+        f"if it is not needed: delete {quote(step.target)} in Qdrant, then qmigrate abort {quote(state.name)}",
     )
 
 
@@ -196,7 +196,7 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
     if step.back and not step.apart and step.writes != "discard" and run.record(position, "converge") is not None:
         raise RefusedError(
             f"run {run.id} has begun to bring writes back into {step.target}, so it can only be finished",
-            hint=f"finish it: qmigrate upgrade goes on with it; then {state.name} can be taken forward again",
+            hint=f"finish it: qmigrate upgrade; then {state.name} can be upgraded again",
         )
 
 
@@ -220,9 +220,9 @@ def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
     undo = step.edit.get("undo")
     if begun and undo is None:
         raise RefusedError(
-            f"run {run.id} has begun to change points of {run.job.collection}, and has kept nothing to give them back "
+            f"run {run.id} has begun to change points of {run.job.collection}, and keeps no copy to restore them "
             "from: it can only be finished",
-            hint="finish it: qmigrate upgrade goes on with it",
+            hint="finish it: qmigrate upgrade",
         )
     return _undone(run, step, position, {"kind": undo or "undo", "nothing": not begun})
 

@@ -27,7 +27,7 @@ from qmigrate.operations.base import Operation
 
 VERB = "fix"
 #: Why nothing is changed of a collection that is not under management; behind its name.
-UNRECORDED = "is not under management, so what is changed could not be recorded"
+UNRECORDED = "is not under management, so changes could not be recorded"
 
 
 def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> list[CollectionState]:
@@ -42,11 +42,11 @@ def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> li
     """
     edit = operation.edit()
     if edit is None:
-        raise operation.error("is no data fix", hint="put it into a revision: qmigrate revision")
+        raise operation.error("is not a data fix", hint="put it into a revision: qmigrate revision")
     if edit.get("kind") == RunCode.kind:
         # A run that was interrupted finds the function again by its revision alone.
         raise operation.error(
-            "is done by a revision only, where an interrupted run finds the function again",
+            "can only be done in a revision, where an interrupted run finds the function again",
             hint="write it into one: qmigrate revision",
         )
     operation = operation.bound(world.known)
@@ -99,8 +99,8 @@ def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Seq
     job = Job(name, state.basis(), tuple(steps), (_closing(state, len(steps) - 1),))
     if state.held and not job.beside_held:
         raise RefusedError(
-            f"the next generation of {name} is built and waits for its cut-over: a fix would be in one of the two",
-            hint=f"first let it go live (qmigrate cutover {quote(name)}) or take it back (qmigrate abort "
+            f"the next generation of {name} is built and waits for its cut-over: a fix would change only one of them",
+            hint=f"first cut over to it (qmigrate cutover {quote(name)}) or remove it (qmigrate abort "
             f"{quote(name)})",
         )
     undoable = not job.beside_held
@@ -135,7 +135,7 @@ def plan_undo_fix(
     """
     state = world.collections.get(name)
     if state is None or not state.managed or state.live is None:
-        raise RefusedError(f"{name} is not there any more, so nothing of it can be undone")
+        raise RefusedError(f"{name} does not exist any more, so nothing in it can be undone")
     words = f"undo fix {edit['log']}: {facts.get('changed', 0):,} points"
     step = EditPoints(tuple(refs), str(state.physical), edit, str(edit.get("reason") or words))
     return Plan(

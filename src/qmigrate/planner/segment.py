@@ -141,12 +141,12 @@ def _fold(
         declared, live = operation.apply(declared), operation.apply(live)
     if transform.rekeys and not transform.keeps_values():
         raise PlanError(
-            "Rekey stands beside an operation that changes payloads or vectors: what a point became could not be "
-            "proven, since neither its id nor its values stay",
+            "Rekey shares a revision with an operation that changes payloads or vectors: the result could not be "
+            "proven, since neither the ids nor the values stay",
             hint="put Rekey into a revision of its own, before or after that change",
         )
     if len(done) == len(operations):
-        wish = Strategy(LIGHT.rank, "it is so already: recorded, and nothing is touched")
+        wish = Strategy(LIGHT.rank, "already as declared: only recorded, nothing is changed")
     return Part(
         revision=revision[0],
         checksum=revision[1],

@@ -20,7 +20,7 @@ def refuse_unknown(before: Position, reason: str) -> None:
         raise PlanError(
             f"{before.physical} has settings that this version of qmigrate doesn't know, and a copy would lose them: "
             f"{', '.join(before.unknown)} (a copy, because: {reason})",
-            hint="update qmigrate, or take these settings back first",
+            hint="update qmigrate, or revert these settings first",
             facts={"unknown": list(before.unknown)},
         )
 
@@ -30,4 +30,4 @@ def notice(before: Position) -> tuple[str, ...]:
     if not before.unknown:
         return ()
     names = ", ".join(before.unknown)
-    return (f"settings unknown to this version are left to the server's clone, and looked for in it: {names}",)
+    return (f"settings unknown to this version are left to the server's clone, and checked in it: {names}",)

@@ -34,7 +34,7 @@ def _statement(parts: tuple[Part, ...], vector: str, value: Embed) -> JsonObject
 def words(steps: tuple[WriteRows, ...]) -> list[str]:
     """What happens then, for people."""
     return [
-        f"then: {one['database']} is told of each point that got vector {one['vector'] or '(unnamed)'}, at least once"
+        f"then: {one['database']} is updated for each point that got {one['vector'] or '(unnamed)'}, at least once"
         for step in steps
         for one in step.statements
     ]
