@@ -233,7 +233,7 @@ def test_an_embedder_that_answers_differently_each_time(made, words):
     """The sample that is embedded a second time shows it: exit 5, at most 20 ids, nothing is swapped."""
     made.revise("0002", ADD)
     words.drift = 1.0
-    said = ("made a second time differs: cosine", "The live collection was not touched", "qmigrate abort")
+    said = ("computed a second time differs: cosine", "The live collection was not touched", "qmigrate abort")
     error = fail_and_abort(made, 5, *said)
     assert isinstance(error, VerificationError)
     check_named(error)

@@ -248,7 +248,7 @@ def test_a_collection_that_was_made_again_is_not_gone_on_with(deployment, monkey
     write(store, made.name, [make_point(number) for number in range(3)])
     store.close()
     before = made.contents()
-    with pytest.raises(RepairNeededError, match="made again"):
+    with pytest.raises(RepairNeededError, match="recreated"):
         act()
     assert made.contents() == before
     back.abort(made.settings(), made.name)

@@ -369,7 +369,7 @@ def test_ids_are_told_by_points_alike_where_their_generation_is_gone(made, monke
     restore.restore(made.settings(), made.name, str(moved), consent=True)
     with monkeypatch.context() as patched:
         patched.setattr(spaces.Spaces, "hops", ())
-        with pytest.raises(RefusedError, match="by which ids the points of .*__g0002 go can't be told"):
+        with pytest.raises(RefusedError, match="which ids the points of .*__g0002 have is unknown"):
             program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
     assert len(made.contents()) == 12
     program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())

@@ -54,7 +54,7 @@ def test_the_only_copy_of_its_points_stays(deployment, monkeypatch, body):
     with cut_at(monkeypatch, GoLive.kind, "preflight"):
         upgrade.upgrade(deployment.settings(), allow_gap=True)
     make_again(deployment)
-    with pytest.raises(RepairNeededError, match="deleted and made again"):
+    with pytest.raises(RepairNeededError, match="deleted and recreated"):
         upgrade.upgrade(deployment.settings(), allow_gap=True)
     before = there(deployment)
     for _ in range(2):

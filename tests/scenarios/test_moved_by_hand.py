@@ -132,7 +132,7 @@ def test_a_repair_of_a_name_looks_again(made, monkeypatch, what):
     else:
         collection(made, made.name)
     before = made.contents()
-    with pytest.raises(RefusedError, match="another client moved it meanwhile"):
+    with pytest.raises(RefusedError, match="another client moved it"):
         upgrade.upgrade(made.settings())
     assert made.contents() == before
     back.abort(made.settings())

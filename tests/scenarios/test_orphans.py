@@ -77,10 +77,10 @@ def test_no_more_goes_than_a_person_was_shown(app, monkeypatch):
     with monkeypatch.context() as asked:
         asked.setattr(click, "confirm", agreed)
         said = call(app.made.root, *words)
-    assert (said.code, "6 points" in said.text, "5 were agreed to" in said.text) == (10, True, True), said.text
+    assert (said.code, "6 points" in said.text, "5 were confirmed" in said.text) == (10, True, True), said.text
     for most in ({}, {app.made.name: 5}):
         for grace in (0, "200ms"):
-            with pytest.raises(RefusedError, match="were agreed to"):
+            with pytest.raises(RefusedError, match="were confirmed"):
                 fix.fix(app.made.settings(), wanted(app, grace=grace), most=most)
     assert app.payloads() == before
     monkeypatch.setattr(click, "confirm", lambda *_, **__: True)
@@ -288,7 +288,7 @@ def test_ids_in_a_payload_field(app):
         ({"sql": "SELECT 'x' AS id UNION ALL SELECT 'x'"}, None, "returns the id x more than once"),
         ({"sql": "SELECT NULL AS id"}, None, "is NULL in a row"),
         ({}, [1.5], "= .1.5., which is no id"),
-        ({}, ["a", "b"], "which is no id"),
+        ({}, ["a", "b"], "which is not an id"),
     )
     for more, value, words in refused:
         if value is not None:
@@ -367,7 +367,7 @@ def test_what_a_row_has_as_another_type_is_no_orphan(app, held, goes):
     app.run("CREATE VIEW known AS SELECT id FROM assets WHERE id IS NOT NULL UNION ALL SELECT '124'")
     asked = op.DeleteOrphans(name, sql="SELECT id FROM known", id_field="asset", reason="r", grace=0)
     if goes is None:
-        with pytest.raises(RefusedError, match="the same of another type"):
+        with pytest.raises(RefusedError, match="the same with another type"):
             fix.fix(app.made.settings(), asked)
         assert app.payloads() == before
     else:

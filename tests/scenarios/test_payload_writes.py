@@ -266,7 +266,7 @@ def test_a_function_that_changes_what_the_collection_is_stops_the_run(made, tmp_
     """Settings have operations: a function that took a vector away is found out before anything is recorded."""
     body = "calling.client.delete_vector_name(calling.alias, 'a')"
     revise_call(made, tmp_path / "called", body)
-    with pytest.raises(VerificationError, match="refresh has changed what .* is"):
+    with pytest.raises(VerificationError, match="refresh has changed .* itself"):
         upgrade.upgrade(made.settings())
     back.abort(made.settings())
     assert made.row().revision == "0001"

@@ -213,10 +213,10 @@ def test_a_collection_made_again_in_the_middle_is_left_alone(on_server, monkeypa
     made.revise("0002", ADD)
     with monkeypatch.context() as patch:
         patch.setitem(steps._CHECKLISTS, "golive", phases)
-        with pytest.raises(RepairNeededError, match="deleted and made again"):
+        with pytest.raises(RepairNeededError, match="deleted and recreated"):
             upgrade.upgrade(made.settings())
     assert list(made.contents()) == [8]
-    with pytest.raises(RefusedError, match="made it again, as it seems: .* holds the only copy"):
+    with pytest.raises(RefusedError, match="deleted and recreated it: .* holds the only copy"):
         back.abort(made.settings())
     store = made.store()
     assert store.count(f"{made.name}__g0001") == 40

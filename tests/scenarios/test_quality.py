@@ -96,7 +96,7 @@ def upgrade():
         with pytest.raises(UsageError, match="queries of vector 'b' can't be read from .*queries.jsonl"):
             upgrade.upgrade(made.settings())
         (made.root / "queries.jsonl").write_text("[1, 2]\n")
-        with pytest.raises(UsageError, match=r"line 1 of queries.jsonl is no text and no list of 16 numbers"):
+        with pytest.raises(UsageError, match=r"line 1 of queries.jsonl is neither a string nor a list of 16 numbers"):
             upgrade.upgrade(made.settings())
     (made.root / "queries.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     upgrade.upgrade(made.settings())

@@ -50,9 +50,9 @@ def pair(point):
         "thirty",
     ),
     "no such embedder": (ADD.replace('"words"', '"nobody"'), "nobody"),
-    "the collection is in trouble": (ADD, "disk is full"),
-    "an index in place, in trouble": (INDEX, "disk is full"),
-    "a clone, in trouble": (
+    "the collection is unhealthy": (ADD, "disk is full"),
+    "an index in place, unhealthy": (INDEX, "disk is full"),
+    "a clone, unhealthy": (
         """
 def upgrade():
     return [op.DropVector("{name}", "a", cutover="immediate"), op.AddVector("{name}", "c", VectorParams(size=2, distance=Distance.DOT),
@@ -100,7 +100,7 @@ def standing(made: Deployment) -> tuple[set[str], dict[str, str], dict]:
 
 
 def break_down(monkeypatch) -> None:
-    """From here on every collection is reported as in trouble, as by a server whose disk is full."""
+    """From here on every collection is reported as unhealthy, as by a server whose disk is full."""
     for kind in (LocalStore, ServerStore):
         described = kind.describe
 

@@ -518,7 +518,7 @@ def test_no_revision_takes_a_name_from_another_collection(two, whose, body):
     mine.revise("0003", f"def upgrade():\n    return [{said}]\n".replace("{", "{{").replace("}", "}}"))
     for args in (("plan",), ("upgrade",), ("upgrade", "--dry-run")):
         refused = call(mine.root, *args)
-        assert (refused.code, "would be taken away from there" in refused.err) == (10, True), refused.text
+        assert (refused.code, "would be taken from it" in refused.err) == (10, True), refused.text
     assert aliases(other) == names
 
 

@@ -241,7 +241,7 @@ def test_payloads_of_points_whose_ids_nobody_can_tell_stay_as_they_are(tmp_path)
     upgrade.upgrade(made.settings())
     later = synced(made, tmp_path, kind="later")
     rollback.rollback(made.settings(), "0001", writes="discard")
-    with pytest.raises(RefusedError, match="had given them was taken back since"):
+    with pytest.raises(RefusedError, match="had given them was undone since"):
         fix.undo(made.settings(), later)
     upgrade.upgrade(made.settings())
     assert fix.undo_review(made.settings(), log).previews[0].changes == len(PATHS) - 1

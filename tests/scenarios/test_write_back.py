@@ -163,9 +163,9 @@ def test_a_refused_write_back_leaves_the_swap_and_goes_on(app, monkeypatch):
     """A row that the database refuses stops it there: the vector serves, portions before it are not told twice."""
     monkeypatch.setattr(write_back, "PORTION", 10)
     revise(app, TOLD)
-    with pytest.raises(RowsError, match="is live on .*__g0002, but SQL was not told all of it") as refused:
+    with pytest.raises(RowsError, match="is live on .*__g0002, but SQL was not updated completely") as refused:
         upgrade.upgrade(app.made.settings())
-    assert "qmigrate upgrade goes on" in refused.value.hint
+    assert "qmigrate upgrade resumes it" in refused.value.hint
     assert (app.made.row().revision, app.made.row().generation) == ("0002", "g0002")
     # Of the portion with the row that is refused nothing is there.
     assert app.told() == dict.fromkeys(range(1, 21), 1)

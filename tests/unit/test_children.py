@@ -104,7 +104,7 @@ def test_a_watchdog_that_does_not_start_is_an_error_in_time(monkeypatch, tmp_pat
     """Nothing is frozen without one: the error says so, and the process is killed and reaped."""
     place = helper(monkeypatch, tmp_path, body)
     monkeypatch.setattr(watch, "START_LIMIT", 3.0)
-    with pytest.raises(StoreError, match="said nothing within 3 s, and was killed") as failed:
+    with pytest.raises(StoreError, match="did not answer within 3 s, and was killed") as failed:
         watch.Watch.start(work(), "docs__g0001", {})
     assert "nothing was frozen" in str(failed.value.hint)
     assert gone(place)

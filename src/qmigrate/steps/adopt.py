@@ -34,7 +34,7 @@ def _check_name(step: Adopt, work: Work) -> None:
         raise RefusedError(
             f"{work.collection} is served by {serving or 'nothing'} now, and not by {step.target}: another client "
             "moved it",
-            hint="run the command again: it looks anew",
+            hint="run the command again: it checks again",
         )
 
 
@@ -43,8 +43,8 @@ def _check_seal(step: Adopt, work: Work, live: LiveCollection) -> None:
     if not seal or seal.get("ledger") == work.ledger_id or seal == step.overrides:
         return
     raise RefusedError(
-        f"{step.target} has got a seal of another ledger meanwhile ({seal.get('ledger')}, at {seal.get('revision')})",
-        hint="see who works on it: is another deployment running?",
+        f"{step.target} has now got a seal of another ledger ({seal.get('ledger')}, at {seal.get('revision')})",
+        hint="find out who uses it: is another deployment running?",
     )
 
 
@@ -56,8 +56,8 @@ def _check_aliases(step: Adopt, work: Work) -> None:
         if physical == step.target and is_own_alias(alias, physical):
             raise RefusedError(
                 f"{alias}, an alias of {physical}, has the form of names that qmigrate makes and removes itself "
-                "(…__e12), so it could not be told from them",
-                hint="give it another name, or remove it where nobody uses it; then run the same command again",
+                "(…__e12), so it could not be told apart from them",
+                hint="give it another name, or remove it if no client uses it; then run the same command again",
             )
 
 

@@ -70,7 +70,7 @@ def apply(step: GoLive, work: Work) -> JsonObject:
     gone = [delete(work, one, known.get(spaces.of(one), set())) for one in older]
     release(work, older[1:])
     if gone[0]:
-        kept = "; qmigrate history --deletions has the number that gives them back" if file else ""
+        kept = "; qmigrate history --deletions lists the number to restore them by" if file else ""
         work.progress.say(
             f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
         )

@@ -192,7 +192,7 @@ def _need_base(step: GoLive, work: Work) -> None:
     names += [base_name(step.source, step.target, back=True)] if rekeys(step, work) else []
     if not all(work.lease.ledger.has_base(name) for name in names):
         raise RepairNeededError(
-            f"the ledger has no base of {step.source}, so what was written since it left {step.target} can't be told",
+            f"the ledger has no base of {step.source}, so what was written since it left {step.target} is unknown",
             hint=f"{_discarding(step, work)} goes back to the old points as they were",
         )
 

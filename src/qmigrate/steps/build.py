@@ -68,7 +68,7 @@ def snapshot(step: Build, work: Work) -> Facts:
     if cloned and (trouble := why_not(step, work)):
         return snapshot(as_copy(step, work, trouble), work)
     if cloned and not work.snapshot:
-        work.progress.say(f"{work.collection}: the server clones from a snapshot, so one is made all the same")
+        work.progress.say(f"{work.collection}: the server clones from a snapshot, so one is made anyway")
     try:
         made, ours = _make_snapshot(step.source, work, cloned=cloned)
     except StoreError as error:
@@ -115,7 +115,7 @@ def _make_snapshot(source: str, work: Work, *, cloned: bool) -> tuple[Snapshot, 
 def _with_a_way_on(error: StoreError, work: Work) -> StoreError:
     if error.hint is None:
         error.hint = (
-            f"qmigrate upgrade --no-snapshot goes on without one, qmigrate abort "
+            f"qmigrate upgrade --no-snapshot continues without one, qmigrate abort "
             f"{quote(work.collection)} ends it"
         )
     return error
@@ -258,7 +258,7 @@ def wait_until_ready(work: Work, physical: str) -> None:
         if time.monotonic() > deadline:
             raise StoreError(
                 f"{physical} is not ready after {work.settings.limits.ready_timeout:.0f} s: {reading.detail}",
-                hint="run the same command again: it goes on waiting; limits.ready_timeout sets the limit",
+                hint="run the same command again: it continues to wait; limits.ready_timeout sets the limit",
             )
         work.tick(0, reading.detail)
         time.sleep(pause)
@@ -291,7 +291,7 @@ def _read_back(step: Build, work: Work) -> None:
     ignored = enforced(changes(_live_schema(step, work), step.schema.with_(aliases=())), work)
     if ignored:
         raise StoreError(
-            f"the server did not take everything for {step.target}: " + "; ".join(c.describe() for c in ignored),
+            f"the server did not apply everything to {step.target}: " + "; ".join(c.describe() for c in ignored),
             hint="it may be too old for these settings: qmigrate doctor shows its version",
         )
 

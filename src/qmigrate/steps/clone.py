@@ -43,7 +43,7 @@ from qmigrate.store.faults import TransientError
 #: Share of the points that may be missing in a clone of a collection that is written to: the proof mends these. More
 #: would be a copy under another name, and a slow one.
 MAY_LACK = 0.1
-_WAYS = {"url": "from its own address", "file": "from its own folder", "upload": "from what was sent back to it"}
+_WAYS = {"url": "from its own address", "file": "from its own folder", "upload": "from an upload"}
 
 
 def why_not(step: Build, work: Work) -> str | None:
@@ -51,7 +51,7 @@ def why_not(step: Build, work: Work) -> str | None:
     source = work.store.describe(str(step.source))
     marks = (source.seal if source else None) or {}
     if marks.get("ledger") != work.ledger_id:
-        return f"{step.source} has no seal of this ledger, so a half-made clone of it could not be told from others'"
+        return f"{step.source} has no seal of this ledger, so an unfinished clone of it could not be recognised"
     return None
 
 
@@ -63,7 +63,7 @@ def no_room(work: Work, size: int) -> str | None:
     """
     disk = work.store.disk_size()
     if disk is not None and 2 * size > disk:
-        return f"source and clone need about {2 * size:,} bytes, and the server's disk has {disk:,} in all"
+        return f"source and clone need about {2 * size:,} bytes, and the server's disk has {disk:,} in total"
     return None
 
 
@@ -112,7 +112,7 @@ def as_copy(step: Build, work: Work, why: str) -> Build:
         raise RefusedError(
             f"{step.source} can't be cloned by the server ({why}), and a copy would lose settings that this version "
             f"of qmigrate doesn't know: {', '.join(source.unknown)}",
-            hint=f"qmigrate abort {quote(work.collection)}; then update qmigrate, or take these settings back",
+            hint=f"qmigrate abort {quote(work.collection)}; then update qmigrate, or revert these settings",
         )
     copied = replace(step, fill="copy", reason=f"{step.reason}; copied, since the server could not clone it: {why}")
     if source is not None:
@@ -187,7 +187,7 @@ def _give_up(step: Build, work: Work, why: str) -> Build:
     job = work.job.with_build(step, fresh)
     retire = Retire(step.target, f"given up by run {work.run}: {why}")
     _amend(work, replace(job, steps=(*job.steps, retire)))
-    work.progress.say(f"{work.collection}: {step.target} is given up, {fresh.target} takes its place: {why}")
+    work.progress.say(f"{work.collection}: {step.target} is abandoned, {fresh.target} takes its place: {why}")
     record(fresh, work)
     return fresh
 

@@ -134,8 +134,8 @@ class _Crew:
         name = self._work.collection
         raise UnavailableError(
             f"{TRIES} workers in a row ended while they copied range {share.number} of {name}; the last one: {why}",
-            hint="look for its last words above, and for the memory of the machine and of the device; the same command "
-            "goes on from here",
+            hint="see its last output above, and check the memory of the machine and of the device; the same command "
+            "continues from here",
         )
 
     def _hand(self, place: _Place) -> Hand:
@@ -177,7 +177,7 @@ class _Crew:
                 self._work.store.drop_alias(place.alias)
         where = f" on {place.device}" if place.device else ""
         work = self._work
-        work.progress.say(f"{work.collection}: a worker{where} has ended ({why}); another one goes on")
+        work.progress.say(f"{work.collection}: a worker{where} has ended ({why}); another one continues")
         with self._lock:
             self._lost_at = time.monotonic()
             self._shown = sum(one.report().points for one in self._hands())

@@ -64,7 +64,7 @@ def _download(work: Work, address: str, snapshot: Snapshot, file: Path) -> None:
         raise RefusedError(
             f"the snapshot {snapshot.name} arrived damaged: {size:,} of {snapshot.size:,} bytes, SHA-256 "
             f"{seen.hexdigest()[:12]} instead of {(snapshot.checksum or 'unknown')[:12]}",
-            hint="run the same command again; if it stays so, the snapshot itself is broken",
+            hint="run the same command again; if it happens again, the snapshot itself is damaged",
         )
     part.replace(file)
     work.progress.end(f"{size:,} bytes")

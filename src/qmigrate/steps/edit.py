@@ -44,11 +44,11 @@ def select(step: EditPoints, work: Work) -> Facts:
     if live is None:
         raise RepairNeededError(f"{step.target}, which serves {work.collection}, is not in Qdrant any more")
     if nothing_of_ours(work, step.target):
-        work.progress.say(f"{work.collection} was deleted and made again by another client: nothing is given back")
+        work.progress.say(f"{work.collection} was deleted and recreated by another client: nothing is restored")
         return Found().to_json()
     if live.status == "red" or live.problem:
         raise RefusedError(
-            f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
+            f"{step.target} is unhealthy: {live.problem or 'status red'}", hint="repair the collection first"
         )
     check_begun(work, step.target)
     check_marks(work.settings, step.edit)
@@ -113,11 +113,11 @@ def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
         work.tick()
     if lost and not path.is_file():
         raise RepairNeededError(
-            f"{lost:,} of the points of {work.collection} that are to be deleted are gone, and {path}, which they are "
-            "in, is not here",
+            f"{lost:,} of the points of {work.collection} that are to be deleted are gone, and their export {path} "
+            "is not here",
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
-            f"if it is lost: {_made(path.parent)}touch {quote(path)} says so; what is left is exported there before it "
-            "goes",
+            f"to confirm its loss: {_made(path.parent)}touch {quote(path)}; what is left is exported there before "
+            "it is deleted",
         )
     done.update({"lost": lost} if lost else {})
     work.progress.say(f"{work.collection}: exported again, since {path.name} was not there any more")
@@ -187,8 +187,8 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
             if attempt == _TRIES - 1 or work.store.aliases().get(hand.alias) != step.target:
                 raise
     raise UnavailableError(
-        f"point {entries[0].id} of {work.collection} can't be changed within {WORTH:g} s after it was looked at",
-        hint="run the same command again when the server has less to do: it goes on from here",
+        f"point {entries[0].id} of {work.collection} can't be changed within {WORTH:g} s after it was read",
+        hint="run the same command again when the server has less load: it continues from here",
     )
 
 
@@ -278,9 +278,9 @@ def verify(step: EditPoints, work: Work) -> Facts:
     # What was let be on purpose may still be what it was.
     if len(unchanged) > int(work.facts("change")["moved"]):
         raise VerificationError(
-            f"{len(unchanged):,} points of {work.collection} are what they were before the fix, for example "
-            f"{unchanged[0].id}: the server did not take the change",
-            hint=f"run the same command again; qmigrate abort {quote(work.collection)} takes it back",
+            f"{len(unchanged):,} points of {work.collection} are as they were before the fix, for example "
+            f"{unchanged[0].id}: the server did not apply the change",
+            hint=f"run the same command again; qmigrate abort {quote(work.collection)} undoes it",
         )
     # Another client has written them since, or the server stores something else.
     other = f", {counted['changed_since']:,} are not what was written" if counted["changed_since"] else ""

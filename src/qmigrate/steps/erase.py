@@ -153,7 +153,7 @@ def verify(step: Erase, work: Work) -> Facts:
         told = ", ".join(f"{count:,} in {name}" for name, count in found.items() if count)
         raise VerificationError(
             f"points of {work.collection} that are to be erased are still kept: {told}",
-            hint="run the same command again; it goes on from here",
+            hint="run the same command again; it continues from here",
         )
     work.progress.end("gone everywhere")
     return {"verified": len(ids[erasure.spaces.of(step.target)]) - again, "written_again": again, "left": found}

@@ -73,7 +73,7 @@ def header_of(
     if rounded:
         raise RefusedError(
             f"vector {rounded[0]!r} of {live.physical} is {FOUR_BITS}, and a server scales its values at each "
-            "writing: what an archive gives back would not be what it holds",
+            "write: an archive would not restore the values that it has",
             hint="make a server-side snapshot: qmigrate snapshot create without --archive",
         )
     if live.custom_sharding:

@@ -148,7 +148,7 @@ def _proven(work: Work, sides: Sides, deadline: float) -> JsonObject:
     finally:
         work.tick = tick
     raise RepairNeededError(
-        f"{sides.source} takes writes although its limit was set: no proof of it stands still",
+        f"{sides.source} takes writes although its limit was set: it can't be proven while it changes",
         hint="qmigrate doctor shows its strict mode; is a client changing it?",
     )
 

@@ -25,15 +25,15 @@ def preflight(step: Build, work: Work) -> Facts:
         raise PlanError(
             f"{step.source} has settings that this version of qmigrate doesn't know, and an empty one would not have "
             f"them: {', '.join(live.unknown)}",
-            hint="update qmigrate, or take these settings back first",
+            hint="update qmigrate, or revert these settings first",
         )
     if live is not None and live.custom_sharding:
         raise RefusedError(f"{step.source} uses custom sharding, which is not supported yet")
     left, expected = work.store.count(address), origin_of(step).get("expect")
     if expected is not None and left != expected:
         raise RefusedError(
-            f"{work.collection} has {left:,} points, and {expected:,} were expected; nothing was changed",
-            hint="look again: --dry-run counts them",
+            f"{work.collection} has {left:,} points, but {expected:,} were expected; nothing was changed",
+            hint="check again: --dry-run counts them",
             facts={"points": left},
         )
     view = work.lease.ledger.collections().get(work.collection)

@@ -176,7 +176,7 @@ def drifted(step: Build, work: Work) -> list[Change]:
     strange = [change for change in found if change.kind in ("vector.add", "vector.drop", "sparse.add", "sparse.drop")]
     if strange:
         raise VerificationError(
-            f"{origin_of(step)['name']} is not what was recorded of revision {origin_of(step)['revision']}: "
+            f"{origin_of(step)['name']} is not what was recorded for revision {origin_of(step)['revision']}: "
             + "; ".join(change.describe() for change in strange),
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )

@@ -148,7 +148,7 @@ def _is_free(step: GoLive, work: Work, alias: str, known: Mapping[str, str]) -> 
 
 
 def _say_kept(work: Work, alias: str, known: Mapping[str, str]) -> None:
-    now = f"leads to {known[alias]} now, and stays there" if alias in known else "is a collection by now, and stays one"
+    now = f"leads to {known[alias]} now, and stays there" if alias in known else "is a collection now, and stays one"
     work.progress.say(f"{work.collection}: {alias} {now}")
 
 
@@ -190,7 +190,7 @@ def _taken(step: Build | GoLive, work: Work) -> frozenset[str]:
 
 
 def _say_moved(work: Work, alias: str, led: str | None) -> None:
-    now = f"leads to {led} now, and stays there" if led else "is not there any more, and is not made again"
+    now = f"leads to {led} now, and stays there" if led else "is not there any more, and is not recreated"
     work.progress.say(f"{work.collection}: another client has moved {alias}: it {now}")
 
 
@@ -216,8 +216,8 @@ def refuse_taken(store: Store, ledger: Ledger, ledger_id: str, collection: str, 
         if view is not None and view.physical is not None:
             raise RefusedError(
                 f"{alias} is the name of a collection under management, which {view.physical} serves: as a further "
-                f"name of {collection} it would be taken away from there",
-                hint=f"give another alias; or take that name away first, in a revision of its own: "
+                f"name of {collection} it would be taken from it",
+                hint=f"choose another alias; or drop that collection first, in a revision of its own: "
                 f"op.DropCollection({alias!r})",
             )
         if alias not in known:
@@ -227,8 +227,8 @@ def refuse_taken(store: Store, ledger: Ledger, ledger_id: str, collection: str, 
         if owner is not None:
             raise RefusedError(
                 f"{alias} leads to {known[alias]}, which is under management of another ledger ({owner}): as a further "
-                f"name of {collection} it would be taken away from there",
-                hint=f"give another alias; who runs that application may drop {quote(alias)} first",
+                f"name of {collection} it would be taken from it",
+                hint=f"choose another alias; or have the owner of that application drop {quote(alias)} first",
             )
 
 

@@ -124,10 +124,10 @@ def _refuse_taken_again(work: Work, source: str) -> None:
             time.sleep(0.05)
             continue
         raise RepairNeededError(
-            f"another client made a collection {source} again in the moment in which the name was away, and the alias "
+            f"another client made a collection {source} again in the moment the name was away, and the alias "
             f"{source} hides it now: what was written to it can't be seen",
-            hint=f"make an alias of another name for the collection {source}, and look what is in it; qmigrate upgrade "
-            "goes on with this run",
+            hint=f"create another alias for the collection {source}, and check what is in it; qmigrate upgrade "
+            "continues this run",
         )
 
 

@@ -164,7 +164,7 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
     if not work.lease.ledger.has_base(sides.base):
         raise RepairNeededError(
             f"{work.collection} points to {step.target}, but the base of its proof is gone from the ledger, so late "
-            f"writes to {step.source} can't be told from old ones",
+            f"writes to {step.source} can't be told apart from old ones",
             hint=f"qmigrate verify {quote(step.source)} {quote(step.target)} lists the differences both ways",
         )
     # Without operation ids a folder tells nothing of who had it while this run was interrupted.
@@ -274,9 +274,9 @@ def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeede
     seen = f"is on {serving}" if serving else "is not there any more"
     if _was_moved(work):
         return RepairNeededError(
-            f"{work.collection} {seen}; this run had moved it to {step.target}: another client moved it on",
-            hint=f"what was written to {step.target} meanwhile is only there: make the alias {quote(work.collection)} "
-            "lead there again, then qmigrate upgrade finishes this run; qmigrate rollback --carry-writes goes back",
+            f"{work.collection} {seen}; this run had moved it to {step.target}: another client moved it elsewhere",
+            hint=f"writes to {step.target} while it served exist only there: point the alias {quote(work.collection)} "
+            "there again, then qmigrate upgrade finishes this run; qmigrate rollback --carry-writes goes back",
         )
     return RepairNeededError(
         f"{work.collection} {seen}; this run expected {step.source or 'a free name'}: another client moved it",

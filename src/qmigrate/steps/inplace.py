@@ -30,7 +30,7 @@ def preflight(step: InPlace, work: Work) -> Facts:
     refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, further)
     if live.status == "red" or live.problem:
         raise RefusedError(
-            f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
+            f"{step.target} is unhealthy: {live.problem or 'status red'}", hint="repair the collection first"
         )
     refuse_hidden(work, further)
     return {"points": live.points}
@@ -78,7 +78,7 @@ def _refusal(step: InPlace, work: Work, before: LiveCollection | None, error: St
     if same:
         release(work, [step.target])
         return UnchangedError(f"{error.message}; {work.collection} was not changed", hint=error.hint)
-    back = f"qmigrate abort {quote(work.collection)} takes back what was changed"
+    back = f"qmigrate abort {quote(work.collection)} undoes what was changed"
     error.hint = f"{back}; qmigrate upgrade tries the rest again"
     return error
 
@@ -99,7 +99,7 @@ def place_replicas(work: Work, physical: str, factor: int) -> None:
         if time.monotonic() > deadline:
             raise StoreError(
                 f"the replicas of {physical} are not as declared after {limit:.0f} s: {'; '.join(left)}",
-                hint="does every node answer? the same command again goes on waiting; limits.ready_timeout sets the "
+                hint="does every node answer? The same command continues to wait; limits.ready_timeout sets the "
                 "limit",
             )
         work.tick(0, left[0])
@@ -121,9 +121,9 @@ def verify(step: InPlace, work: Work) -> Facts:
     missing = [item for item in due if enforced((item,), work) and not _taken(live.schema, item)]
     if missing:
         raise StoreError(
-            f"the server did not take: {'; '.join(item.describe() for item in missing)}",
+            f"the server did not apply: {'; '.join(item.describe() for item in missing)}",
             hint=f"it may be too old for these settings: qmigrate doctor shows its version; qmigrate abort "
-            f"{quote(work.collection)} takes the change back",
+            f"{quote(work.collection)} undoes the change",
         )
     return {"declared_not_enforced": declared}
 

@@ -22,7 +22,7 @@ from qmigrate.store import records
 
 #: Makes the digest of a point, as the base has it.
 Digest = Callable[[Any], bytes]
-_HINT = "copy what you need from it, then: qmigrate gc --discard-writes deletes it all the same"
+_HINT = "copy what you need from it, then: qmigrate gc --discard-writes deletes it anyway"
 
 
 def check_left(work: Work, physical: str) -> Facts:
@@ -66,8 +66,8 @@ def check_left(work: Work, physical: str) -> Facts:
             work.progress.end("as it was left")
             return _facts(work, now, delta, started)
     raise RefusedError(
-        f"in {MOST_ROUNDS} readings it could not be proven that nobody writes to {physical}, an old generation of "
-        f"{work.collection}, past its alias",
+        f"in {MOST_ROUNDS} passes it could not be proven that no client writes to {physical}, an old generation of "
+        f"{work.collection}, under its own name",
         hint=f"find the client that uses the name {physical} and stop it; or {_HINT}",
         facts={"generation": physical},
     )
@@ -180,9 +180,9 @@ def _refuse_unknown(work: Work, physical: str, leaving: Leaving | None, now: Ope
     if given_up and not grown:
         return
     why = (
-        "it was written to directly after it was left, and which points can't be told"
+        "another client wrote to it after it was left, and which points is unknown"
         if given_up
-        else "the ledger has nothing to compare it with, so whether it was written to since can't be told"
+        else "the ledger has nothing to compare it with, so it is unknown whether it was written to since"
     )
     raise RefusedError(
         f"{physical} was left as it is: {why}", hint=_HINT, facts={"generation": physical}
@@ -193,7 +193,7 @@ def _refusal(physical: str, found: Findings) -> RefusedError:
     named = ", ".join(f"{identifier} ({how})" for identifier, how in found.named)
     more = f", … {found.count:,} in all" if found.count > len(found.named) else ""
     return RefusedError(
-        f"{physical} was written to directly after it was left: {found.count:,} points differ from what was carried "
+        f"another client wrote to {physical} after it was left: {found.count:,} points differ from what was carried "
         f"over: {named}{more}",
         hint=_HINT,
         facts={"generation": physical, "writes": {"count": found.count, "named": [list(one) for one in found.named]}},

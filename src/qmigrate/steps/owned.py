@@ -72,8 +72,8 @@ def check_same(work: Work, physical: str) -> None:
     """
     if not is_same(work, physical):
         raise RepairNeededError(
-            f"the collection {physical} was deleted by another client, or deleted and made again: it is not the one "
-            "that the ledger knows",
+            f"the collection {physical} was deleted by another client, or deleted and recreated: it is not the one "
+            "that the ledger records",
             hint=f"qmigrate abort {quote(work.collection)} ends this run; then take over what is there now: "
             f"qmigrate adopt {quote(work.collection)}",
         )
@@ -113,9 +113,9 @@ def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
     for alias in aliases:
         if known.get(alias, physical) != physical:
             raise RefusedError(
-                f"{alias} is a name that qmigrate makes itself, and here an alias of {known[alias]} has it: it was "
+                f"{alias} is a name that qmigrate creates itself, but an alias of {known[alias]} has it: it was "
                 "left as it is",
-                hint="the same command again uses another number; better give that alias another name",
+                hint="the same command uses the next number; better rename that alias",
             )
     try:
         for alias in aliases:
@@ -181,7 +181,7 @@ def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str 
         if view is not None and view.physical is not None and known.get(name) not in (None, *mine):
             raise RefusedError(
                 f"{name} is to become an alias of {work.collection}, but it is a collection under management itself, "
-                f"on {known[name]}: whoever uses it would get the points of {work.collection}",
+                f"on {known[name]}: its clients would get the points of {work.collection}",
                 hint=f"give the alias another name; or drop {name} first, in a revision of its own",
             )
     return set(names).difference(known, present)
@@ -210,10 +210,10 @@ def swap(work: Work, target: str, names: Sequence[str]) -> None:
     hidden = sorted(free.intersection(work.store.physical_names())) if free else []
     if hidden:
         raise RepairNeededError(
-            f"another client made a collection {hidden[0]} in the moment in which that name became an alias of "
+            f"another client made a collection {hidden[0]} in the moment that name became an alias of "
             f"{target}, which hides it now: what was written to it can't be seen",
-            hint=f"make an alias of another name for the collection {hidden[0]}, and look what is in it; qmigrate "
-            "upgrade goes on with this run",
+            hint=f"create another alias for the collection {hidden[0]}, and check what is in it; qmigrate "
+            "upgrade continues this run",
         )
 
 
@@ -231,7 +231,7 @@ def read_back(work: Work, names: Sequence[str], target: str | None) -> None:
         if time.monotonic() > deadline:
             raise StoreError(
                 f"not every node shows {work.collection} on {target} yet",
-                hint="run the same command again: it goes on from here",
+                hint="run the same command again: it continues from here",
             )
         work.tick()
         time.sleep(0.02)

@@ -36,7 +36,7 @@ AGAIN = 256
 LOCAL_GRID = 2.0**-20
 #: Datatypes that don't keep every value: see :func:`qmigrate.store.records.cut_off`.
 NARROW = ("uint8", "float16")
-_REPAIR = "repair the function, then: qmigrate upgrade; where a run is unfinished, qmigrate abort first"
+_REPAIR = "repair the function, then: qmigrate upgrade; if a run is unfinished, qmigrate abort first"
 
 
 @dataclass(slots=True)
@@ -175,7 +175,7 @@ class Maker:
             raise PlanError(
                 f"vector {vector!r} of point {records.point_id(stored)} of {self._work.collection} would get the value "
                 f"{lost.value:g}: {lost.why}. The live collection was not touched",
-                hint=f"{lost.hint}; where a run is unfinished, qmigrate abort first",
+                hint=f"{lost.hint}; if a run is unfinished, qmigrate abort first",
             )
 
     def finish(self, begun: Begun) -> Made:
@@ -258,7 +258,7 @@ class Maker:
             raise VerificationError(
                 f"point {records.point_id(stored)} of {self._work.collection} {error}. The live collection was not "
                 "touched",
-                hint=f"repair the point and run again, or give it up: qmigrate abort {quote(self._work.collection)}",
+                hint=f"repair the point and run again, or end the run: qmigrate abort {quote(self._work.collection)}",
             ) from error
 
     @contextmanager
@@ -426,7 +426,7 @@ def check_models(work: Work, transform: PointTransform, step: int) -> None:
     for vector, filling in fill_inputs(transform).items():
         if vector in recorded and not is_model(work.code.embedder(filling.embedder), recorded[vector]):
             raise DriftError(
-                f"embedder {filling.embedder!r} is not the one that {work.collection} was begun with: "
+                f"embedder {filling.embedder!r} is not the one that {work.collection} was started with: "
                 f"vector {vector!r} would be filled by two models",
                 hint=f"restore it in qmigrate.yaml and run again, or start over: qmigrate abort "
                 f"{quote(work.collection)}",
@@ -449,8 +449,8 @@ def check_recorded(ledger: Ledger, collection: str, code: Code, fillings: Mappin
             raise DriftError(
                 f"embedder {filling.embedder!r} is not the model that has filled vector {vector!r} of {collection}: "
                 "it would be filled by two models",
-                hint="qmigrate check says what differs: give it back in qmigrate.yaml; or fill the whole vector by the "
-                "model of today first, in a revision: op.Reembed(…)",
+                hint="qmigrate check shows what differs: restore it in qmigrate.yaml; or refill the vector with the "
+                "current model first, in a revision: op.Reembed(…)",
             )
 
 

@@ -71,12 +71,12 @@ def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = Fa
         raise PlanError(
             f"{source.physical} has settings that this version of qmigrate doesn't know and would lose: "
             f"{', '.join(source.unknown)}",
-            hint="update qmigrate, or take these settings back first",
+            hint="update qmigrate, or revert these settings first",
         )
     if not work.store.capabilities.local and not work.store.capabilities.barrier and _is_new_enough(work):
         raise RefusedError(
             f"the operation ids of every shard of {source.physical} can't be read, so late writes could be missed",
-            hint="name every node under qdrant.nodes, and use a key that may read telemetry; qmigrate doctor says more",
+            hint="name every node under qdrant.nodes, and use a key that may read telemetry; see qmigrate doctor",
         )
     if source.custom_sharding:
         raise RefusedError(f"{source.physical} uses custom sharding, which is not supported yet")
@@ -92,8 +92,8 @@ def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = Fa
         )
     if source.status == "red" or source.problem:
         raise StoreError(
-            f"{source.physical} is in trouble: {source.problem or 'status red'}",
-            hint="mend the collection first (qmigrate doctor shows its state)",
+            f"{source.physical} is unhealthy: {source.problem or 'status red'}",
+            hint="repair the collection first (qmigrate doctor shows its state)",
         )
     if source.status == "yellow":
         _wait_until_green(work, source.physical)
@@ -112,8 +112,8 @@ def check_rounding(work: Work, step: Build, transform: PointTransform) -> None:
         name = found[0]
         raise PlanError(
             f"vector {name!r} of {work.collection} is {FOUR_BITS}, and a server scales its values at each "
-            "writing: a copy could not be proven. The live collection was not touched",
-            hint=f'what changes no values can be cloned by the server: strategy="clone"; or give {name!r} another '
+            "write: a copy could not be proven. The live collection was not touched",
+            hint=f'what keeps all values can be cloned by the server: strategy="clone"; or give {name!r} another '
             f'datatype first: op.AlterVector(…, values=CopyOf({name!r}), cutover=…)',
         )
 

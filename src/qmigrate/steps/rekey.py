@@ -85,7 +85,7 @@ def check_time(work: Work, seconds: float) -> None:
     limit = work.settings.limits.freeze
     if seconds > limit:
         raise RefusedError(
-            f"the proof of {work.collection} took {seconds:.0f} s, and where ids change it has to be made once more "
+            f"the proof of {work.collection} took {seconds:.0f} s, and when ids change it has to be repeated "
             f"while writes are refused, which limits.freeze allows for {limit:.0f} s",
             hint="raise limits.freeze in qmigrate.yaml, then run qmigrate upgrade again, at a time without writers",
         )
@@ -111,7 +111,7 @@ def check_ids(work: Work, source: str, transform: PointTransform) -> None:
         raise VerificationError(
             f"{findings.count:,} points of {work.collection} can't be given their new id: {named}{more}. Nothing was "
             "written",
-            hint="mend these points or the revision, then: qmigrate upgrade",
+            hint="repair these points or the revision, then: qmigrate upgrade",
             facts={"ids": {"count": findings.count, "named": [list(one) for one in findings.named]}},
         )
 
@@ -250,7 +250,7 @@ def _remove(run: _Pass) -> None:
         gone = run.strays[start : start + REDO_BATCH]
         run.work.store.delete(run.sides.alias, gone)
         for identifier in _counterparts(run, gone):
-            run.report.failures.add(identifier, "stands behind no point of the source, and can't be deleted")
+            run.report.failures.add(identifier, "corresponds to no point of the source, and can't be deleted")
     run.report.repaired += len(run.strays)
 
 

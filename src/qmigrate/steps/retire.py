@@ -150,7 +150,7 @@ def _snapshots(step: Retire, work: Work) -> Facts:
     fresh = [made.name for made in found if made.name not in step.snapshots]
     if fresh and step.spare:
         raise RefusedError(
-            f"{step.target} has a snapshot that was not there when this was planned: {fresh[0]}; both were left",
+            f"{step.target} has a snapshot that was not there when this was planned: {fresh[0]}; both were kept",
             hint="qmigrate gc shows it now",
         )
     done = [dict(entry) for entry in work.facts("snapshots").get("snapshots", ())]

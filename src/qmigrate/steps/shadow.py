@@ -57,8 +57,8 @@ def recognise(step: Build, work: Work) -> None:
 def unexplained(step: Build, work: Work) -> RepairNeededError:
     """Something has the name of the next generation, and no journal says why."""
     return RepairNeededError(
-        f"{step.target} exists already and no journal explains it; it was left as it is",
-        hint=f"it was to become {work.collection}; when nobody needs it, delete it in Qdrant and run again",
+        f"{step.target} exists already and is in no journal; it was left as it is",
+        hint=f"it was to become {work.collection}; if it is not needed, delete it in Qdrant and run again",
     )
 
 
@@ -81,9 +81,9 @@ def is_over_and_there(work: Work, physical: str) -> bool:
             return present
         if time.monotonic() > deadline:
             raise StoreError(
-                f"the server still works on the recovery of {physical} after "
+                f"the server is still recovering {physical} after "
                 f"{work.settings.limits.ready_timeout:.0f} s",
-                hint="run the same command again: it goes on waiting; limits.ready_timeout sets the limit",
+                hint="run the same command again: it continues to wait; limits.ready_timeout sets the limit",
             )
         work.tick(0, "the server recovers the snapshot")
         time.sleep(_LOOK)

@@ -32,7 +32,7 @@ def _refuse_last_copy(build: Build, work: Work) -> None:
         return
     gone = work.store.describe(source) is None
     if gone or not is_same(work, source):
-        made = "lacks the seal that it was given: another client has deleted it and made it again, as it seems"
+        made = "has lost its seal: another client seems to have deleted and recreated it"
         now = "is not in Qdrant any more" if gone else made
         raise RefusedError(
             f"{source}, which {target} was built from, {now}: {target} holds the only copy of its points, so it was "

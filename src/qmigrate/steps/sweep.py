@@ -109,7 +109,7 @@ def sweep(
             note_left(work, now, delta)
             return report
     raise RepairNeededError(
-        f"another client keeps writing to {sides.source}, the old generation of {work.collection}, past its alias: "
+        f"another client keeps writing to {sides.source}, the old generation of {work.collection}, under its own name: "
         f"{report.carried:,} writes were carried over in {report.rounds} rounds",
         hint=f"find the client that uses the name {sides.source}, stop it, then run qmigrate upgrade again",
     )
@@ -253,7 +253,7 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
     """
     identifier, stored, known, whole = late.identifier, late.stored, late.known, late.whole
     if sides.rekeys:
-        return "written to the generation left, past its fence; in the other one it has another id: not carried", None
+        return "written to the old generation, past its fence; in the new one it has another id: not carried", None
     here = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
     seen = judge.digest(here) if here is not None else records.ABSENT
     if seen != known.target:
@@ -265,7 +265,7 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
         if not late.begun:
             return KEPT, seen
     if stored is not None and sides.maker is None:
-        return "written to the generation left; the change has no inverse", seen
+        return "written to the old generation; the change has no inverse", seen
     strange = _without_place(sides, stored)
     if strange is not None:
         return f"has the vector {strange!r}, which was added to {sides.source} while the name moved: not carried", seen

@@ -88,5 +88,5 @@ def over(work: Work) -> str:
 def _changed(build: Build, what: str, work: Work) -> DriftError:
     return DriftError(
         f"{build.source} was changed since {build.target} was built from it, and the cut-over would lose that: {what}",
-        hint=f"undo it, and run the command again; or build again from what is there now: {over(work)}",
+        hint=f"undo it, and run the command again; or rebuild from what is there now: {over(work)}",
     )

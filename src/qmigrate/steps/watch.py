@@ -69,11 +69,11 @@ class Watch:
             watch.tell({"order": order})
             answer = children.first_line(process, START_LIMIT, work.tick)
             if answer != READY:
-                silent = f"it said nothing within {START_LIMIT:g} s, and was killed"
+                silent = f"it did not answer within {START_LIMIT:g} s, and was killed"
                 raise StoreError(
                     f"the helper that ends a freeze of {source} could not be started: "
                     f"{silent if answer is None else answer or 'it ended at once'}",
-                    hint="nothing was frozen; is the machine overloaded? The same command goes on from here",
+                    hint="nothing was frozen; is the machine overloaded? The same command continues from here",
                 )
         except BaseException:
             watch.kill()

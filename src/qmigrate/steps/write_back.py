@@ -74,7 +74,7 @@ def check(step: Build, work: Work) -> None:
 def _write_back(step: WriteRows, work: Work) -> Facts:
     if not work.lease.ledger.has_base(step.target):
         raise RepairNeededError(
-            f"which points of {step.target} were embedded is not in the ledger any more, so SQL can't be told",
+            f"which points of {step.target} were embedded is not in the ledger any more, so SQL can't be updated",
             hint=f"qmigrate abort {quote(work.collection)} ends the run; the vectors serve already",
         )
     now = datetime.fromisoformat(work.facts("preflight")["now"])
@@ -172,9 +172,9 @@ def _checksum(stored: Stored, vector: str) -> str | None:
 
 def _with_a_way_on(error: QmigrateError, step: WriteRows, work: Work) -> QmigrateError:
     """The same error, which says that the swap stands, and how to go on."""
-    more = f"qmigrate upgrade goes on with it; qmigrate abort {quote(work.collection)} leaves SQL as it is"
+    more = f"qmigrate upgrade resumes it; qmigrate abort {quote(work.collection)} leaves SQL as it is"
     return type(error)(
-        f"{work.collection} is live on {step.target}, but SQL was not told all of it: {error.message}",
+        f"{work.collection} is live on {step.target}, but SQL was not updated completely: {error.message}",
         hint=f"{error.hint}; then {more}" if error.hint else more,
         facts=error.facts,
     )

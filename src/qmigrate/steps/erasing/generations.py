@@ -126,7 +126,7 @@ def check_gone(physical: str, left: Collection[PointId]) -> None:
         raise VerificationError(
             f"{len(left):,} points that are to be erased are still in {physical}, for example {min(left, key=str)}: "
             "the server did not delete them, or another client writes them there",
-            hint="run the same command again; it goes on from here",
+            hint="run the same command again; it continues from here",
         )
 
 

@@ -146,7 +146,7 @@ def _clear_file(
     spaces, ids = known
     if header.physical in spaces.rows and spaces.of(header.physical) not in ids:
         beyond.append(
-            f"{path} has the ids of before a Rekey whose generation is gone, so it can't be told whether it holds "
+            f"{path} has ids from before a Rekey whose generation is gone, so it is unknown whether it has "
             "them: delete it"
         )
         return

@@ -140,7 +140,7 @@ def readable(store: Store, physical: str) -> str:
         return old_alias(physical)
     raise RepairNeededError(
         f"{physical} is hidden by an alias of its name, and {old_alias(physical)}, by which it was reached, is gone",
-        hint=f"make that alias again in Qdrant, pointing to {physical}",
+        hint=f"create that alias again in Qdrant, pointing to {physical}",
     )
 
 

@@ -106,7 +106,7 @@ class Spaces:
             if build.target not in self._present:
                 return False
             raise RefusedError(
-                f"whether the points of {build.target} have other ids than those of {build.source} can't be told: "
+                f"whether the points of {build.target} have other ids than those of {build.source} is unknown: "
                 f"{error.message}",
                 hint="bring the revision's file back, or remove what is kept of it first: "
                 f"qmigrate gc {quote(self._collection)} --now --generation {quote(build.target)}",
@@ -145,7 +145,7 @@ class Spaces:
 
     def _unknown(self, physical: str, why: str) -> RefusedError:
         return RefusedError(
-            f"by which ids the points of {physical} go can't be told: {why}; nothing was erased",
+            f"which ids the points of {physical} have is unknown: {why}; nothing was erased",
             hint=f"remove it first: qmigrate gc {quote(self._collection)} --now --generation {quote(physical)}",
         )
 

@@ -199,14 +199,14 @@ class BringBack:
         if not is_ours(header, place.ledger.identity()) or (header.name, header.physical) != meant:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} of another ledger, or of another fix: it was "
-                "written over, and what this fix has deleted is not in it any more",
+                "overwritten, and what this fix has deleted is not in it any more",
                 hint="restore a snapshot: qmigrate snapshot list",
             )
         physical = described(place.store, place.address).physical
         if header.physical != physical and "applied" not in header.facts:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} without the revisions that they were at, and "
-                f"{place.collection} was rebuilt since: {physical} may want other vectors or payloads",
+                f"{place.collection} was rebuilt since: {physical} may need other vectors or payloads",
                 hint=f"go back to it first (qmigrate rollback), or write them by hand: zstd -dc {quote(self._path)}",
             )
         return self._opened(header), header
@@ -254,7 +254,7 @@ class BringBack:
                 if len(found) == len(wanted):
                     self._read = found
                     return found
-        raise RefusedError(f"{self._path.name} does not hold all points that are to be given back any more")
+        raise RefusedError(f"{self._path.name} no longer has all points that are to be restored")
 
 
 def exported_by(settings: Settings, physical: str, edit: JsonObject) -> Path:

@@ -175,7 +175,7 @@ class ByField:
             if twin is not None and file.execute(row, (_key(twin),)).fetchone():
                 raise RefusedError(
                     f"point {records.id_of_key(point)} of {self._place.collection} has {self._field} = "
-                    f"{_value_of(key)!r}, and the query on {self._rows.name} returns {twin!r}: the same of another "
+                    f"{_value_of(key)!r}, and the query on {self._rows.name} returns {twin!r}: the same with another "
                     "type, and nothing was changed",
                     hint=f"let the query return what the points have: CAST({self._rows.query.key} AS …)",
                 )
@@ -194,8 +194,8 @@ class ByField:
         if len(values) > 1 or isinstance(value, bool) or not isinstance(value, int | str) or blank:
             raise RefusedError(
                 f"point {records.point_id(stored)} of {self._place.collection} has {self._field} = {values!r:.60}, "
-                "which is no id: nothing was changed",
-                hint="one integer, UUID or text is; mend the point, or compare by another field",
+                "which is not an id: nothing was changed",
+                hint="an id is one integer, UUID or string; repair the point, or compare by another field",
             )
         return canonical(value) if isinstance(value, str) else value
 
@@ -207,7 +207,7 @@ class ByField:
         )
 
     def _other_kind(self, stored: Stored, value: PointId) -> RefusedError:
-        point, row = ("a text", "integers") if isinstance(value, str) else ("an integer", "texts")
+        point, row = ("a string", "integers") if isinstance(value, str) else ("an integer", "strings")
         return RefusedError(
             f"point {records.point_id(stored)} of {self._place.collection} has {point} in {self._field}, and the query "
             f"on {self._rows.name} returns {row}: nothing can match, and nothing was changed",

@@ -50,7 +50,7 @@ def opened(place: Place, edit: JsonObject) -> Iterator[Fix]:
     """
     if edit.get("kind") not in _KINDS:
         raise RepairNeededError(
-            f"this version of qmigrate knows no fix {edit.get('kind')!r}", hint="use the version that planned it"
+            f"this version of qmigrate has no fix {edit.get('kind')!r}", hint="use the version that planned it"
         )
     fix = _KINDS[edit["kind"]](place, edit)
     try:

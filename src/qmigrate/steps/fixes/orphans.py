@@ -51,7 +51,7 @@ class Orphans(Removal):
         cut = statement.cut(sql["sql"])
         if cut:
             raise RefusedError(
-                f"the query has {cut}: a row that it leaves out would look as if it were gone, and its point an orphan",
+                f"the query has {cut}: a row that it leaves out would look deleted, and its point an orphan",
                 hint="let it return every row that a point may have",
             )
         said = (sql["sql"], sql["key"], (), sql.get("parameters") or {})

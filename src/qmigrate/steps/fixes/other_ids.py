@@ -86,7 +86,7 @@ def _way(spaces: Spaces, between: tuple[int, int], about: tuple[str, str, object
         return tuple(way)
     told = f"the points of {collection} have other ids than in {generation}, which fix {log} has changed"
     why = (
-        "the revision that had given them was taken back since"
+        "the revision that had given them was undone since"
         if then in born
         else "the generation that knows both ids is not kept any more"
     )

@@ -148,14 +148,14 @@ def check_cap(
     facts: dict[str, object] = {"changes": found.changes, "points": found.points}
     if expected is not None and expected != found.changes:
         raise RefusedError(
-            f"{found.changes:,} points of {name} would change, and {expected:,} were expected; nothing was changed",
-            hint="look again, without --yes, and expect what it shows",
+            f"{found.changes:,} points of {name} would change, but {expected:,} were expected; nothing was changed",
+            hint="preview again, without --yes, and expect the number shown",
             facts=facts,
         )
     if most is not None and found.changes > most:
         raise RefusedError(
-            f"{found.changes:,} points of {name} would change, and {most:,} were agreed to; nothing was changed",
-            hint="look again: there are more of them than were shown",
+            f"{found.changes:,} points of {name} would change, but {most:,} were confirmed; nothing was changed",
+            hint="preview again: there are more of them than were shown",
             facts=facts | {"most": most},
         )
     if share is not None and found.changes > share * found.points:

@@ -312,7 +312,7 @@ def _way_out(refusal: str) -> str:
     """What helps against the refusal of a filter; the server says why in words only."""
     lower = refusal.lower()
     if "index required" in lower or ("index" in lower and "not found" in lower):
-        return "make the index first (op.CreatePayloadIndex), or select the points by --sql or --id"
+        return "create the index first (op.CreatePayloadIndex), or select the points by --sql or --id"
     if "strict mode" in lower or "max_" in lower or "limit" in lower:
         return "a limit of the collection's strict mode: write a smaller filter, or select the points by --sql or --id"
-    return "the server says what is wrong with it: https://qdrant.tech/documentation/concepts/filtering/"
+    return "the server's message shows what is wrong: https://qdrant.tech/documentation/concepts/filtering/"

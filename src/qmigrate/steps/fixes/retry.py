@@ -302,7 +302,7 @@ class Retry:
                 )
             if not is_ours(archive.summary(path).header, self._place.ledger.identity()):
                 raise RepairNeededError(
-                    f"{path.name} was written over by another ledger: the points that were dropped are not in it "
+                    f"{path.name} was overwritten by another ledger: the points that were dropped are not in it "
                     "any more",
                     hint="an older generation or a snapshot may still have them: qmigrate snapshot list",
                 )
@@ -346,7 +346,7 @@ class Retry:
         """What filled the vector, as its revision says it."""
         found = self._transform(key).values.get(key[1])
         if not isinstance(found, Embed):
-            raise RepairNeededError(f"the revisions don't say any more what has filled {key[1]!r} of {key[0]}")
+            raise RepairNeededError(f"the revisions no longer define what has filled {key[1]!r} of {key[0]}")
         return found
 
     def _transform(self, key: tuple[str, str]) -> PointTransform:

@@ -92,5 +92,5 @@ class SoftRemoval(PayloadFix, Removal):
             raise RefusedError(
                 f"{name} refuses filters without an index, and {key} has none: readers could not leave out what is "
                 "marked as deleted",
-                hint=f'make it first: op.CreatePayloadIndex("{name}", "{key}", PayloadSchemaType.DATETIME)',
+                hint=f'create it first: op.CreatePayloadIndex("{name}", "{key}", PayloadSchemaType.DATETIME)',
             )

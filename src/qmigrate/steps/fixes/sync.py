@@ -259,8 +259,8 @@ class Sync(PayloadFix):
                     column = self._fields[name]
                     raise RefusedError(
                         f"point {identifier} of {self._place.collection} has an object or a list in {name}, and the "
-                        f"column {column!r} on {self._name} is a text with JSON; nothing was changed",
-                        hint=f"--json-column {column} (json= in Python) compares what the text means",
+                        f"column {column!r} on {self._name} is JSON text; nothing was changed",
+                        hint=f"--json-column {column} (json= in Python) compares the JSON values",
                     )
 
 

@@ -83,8 +83,8 @@ class Through:
         """
         if self._lacking:
             raise RefusedError(
-                f"the points would have the vector {self._lacking[0]!r}, which {self._name} has no more, "
-                "and no revision that was applied since says so",
+                f"the points would have the vector {self._lacking[0]!r}, which {self._name} no longer has, "
+                "and no revision applied since accounts for that",
                 hint="bring the collection to its revisions first: qmigrate check",
             )
         check_recorded(self._ledger, self._name, self._source.code, fill_inputs(self._transform))
