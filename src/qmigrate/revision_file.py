@@ -95,7 +95,7 @@ def _execute(file: Path, content: bytes) -> ModuleType:
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
     spec = importlib.util.spec_from_file_location(f"qmigrate_revision_{digest}_{file.stem}", file)
     if spec is None:
-        raise RevisionError(f"{file} is no Python file")
+        raise RevisionError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickle look a function's module up by name.
     sys.modules[module.__name__] = module
@@ -127,7 +127,7 @@ def _identifier(module: ModuleType, file: Path) -> str:
     if found is None:
         raise RevisionError(f"{file} has no revision variable", hint='revision = "0001"')
     if not isinstance(found, str) or not is_identifier(found):
-        raise RevisionError(f"{file}: revision must be a text without spaces and @ + : -, not {found!r}")
+        raise RevisionError(f"{file}: revision must be a string without spaces or @ + : -, not {found!r}")
     return found
 
 
@@ -146,7 +146,7 @@ def _down_revision(module: ModuleType, file: Path) -> tuple[str, ...]:
 def _text(module: ModuleType, name: str, file: Path) -> str | None:
     found = getattr(module, name, None)
     if found is not None and not isinstance(found, str):
-        raise RevisionError(f"{file}: {name} must be a text or None, not {found!r}")
+        raise RevisionError(f"{file}: {name} must be a string or None, not {found!r}")
     return found
 
 
@@ -168,7 +168,7 @@ def operations_of(module: ModuleType, function: str, file: Path) -> tuple[Operat
     for position, item in enumerate(found):
         if not isinstance(item, Operation):
             raise RevisionError(
-                f"{file}: item {position} of {function}() is no operation, but {item!r:.80}",
+                f"{file}: item {position} of {function}() is not an operation: {item!r:.80}",
                 hint="operations are made by qmigrate.op, for example op.CreatePayloadIndex(…)",
             )
     return tuple(found)

@@ -336,7 +336,7 @@ def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"metadata must be plain JSON: {error}") from None
     if len(text) > _LONGEST_FACTS or not all(isinstance(name, str) for name in metadata):
-        raise ConfigError(f"metadata must have texts as keys, and at most {_LONGEST_FACTS:,} characters as JSON")
+        raise ConfigError(f"metadata must have strings as keys, and at most {_LONGEST_FACTS:,} characters as JSON")
     return dict(metadata)
 
 
@@ -433,7 +433,7 @@ def _sql(data: dict[str, Any], source: Source) -> SqlSettings:
     read.check_keys(data, ["url", "url_env", "url_file", "version_table", "version_table_schema", "config"], "sql")
     url, missing = read.indirect_url(data, "sql", source)
     if missing:
-        raise ConfigError(f"sql: {missing}", hint="set it, or leave it out where Alembic is in the ledger's database")
+        raise ConfigError(f"sql: {missing}", hint="set it, or leave it out if Alembic uses the ledger's database")
     others = {name: value for name, value in data.items() if not name.startswith("url")}
     return SqlSettings(url=url, **_values(SqlSettings, others, "sql", source))
 
@@ -514,7 +514,7 @@ def _refuse_lost_ledger(settings: Settings) -> None:
     if url and settings.ledger.defaulted and not read.is_this_host(url):
         raise ConfigError(
             f"Qdrant is on another host ({read.authority(url)}), but no ledger is configured: the default is "
-            "a SQLite file on this host, and what it knows would be lost with this container",
+            "a SQLite file on this host, and its records would be lost with this container",
             hint="set QMIGRATE_LEDGER_URL, or ledger.url in qmigrate.yaml, to your SQL database; "
-            "if a file on this host is what you want: sqlite:///.qmigrate/ledger.db",
+            "to use a file on this host anyway: sqlite:///.qmigrate/ledger.db",
         )

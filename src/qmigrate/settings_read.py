@@ -104,7 +104,7 @@ def _wrong(at: str, wanted: str, value: Any) -> ConfigError:
 def text(value: Any, at: str) -> str:
     """A text."""
     if not isinstance(value, str):
-        raise _wrong(at, "a text", value)
+        raise _wrong(at, "a string", value)
     return value.strip()
 
 
@@ -308,7 +308,7 @@ def server_url(value: Any, at: str) -> str:
         raise ConfigError(
             # Neither part is shown: people put the key in the place of the user.
             f"{at} holds a user or password, which Qdrant has no use for: {parts.scheme}://***@{authority(value)}",
-            hint="a key belongs into qdrant.api_key_env or QMIGRATE_QDRANT_API_KEY",
+            hint="a key belongs in qdrant.api_key_env or QMIGRATE_QDRANT_API_KEY",
         )
     if parts.query or parts.fragment:
         raise _wrong(at, "a URL without ? and #", value)
@@ -381,7 +381,7 @@ def sql_url(value: Any, at: str, source: Source, *, ledger: bool = False) -> str
         raise _wrong(at, "a SQLite URL with three slashes (relative) or four (absolute)", value)
     if file in ("", ":memory:"):
         if ledger:
-            raise ConfigError(f"{at}: a ledger in memory would be gone with the command; name a file")
+            raise ConfigError(f"{at}: a ledger in memory would be lost when the command ends; name a file")
         return f"{scheme}://{rest}"
     return f"{scheme}:///{source.folder / file}{mark}{query}"
 
@@ -481,6 +481,6 @@ def _refuse_duplicates(node: Any, file: Path) -> None:
         key, value = item
         if isinstance(key.value, str) and key.value in seen:
             line = key.start_mark.line + 1
-            raise ConfigError(f'{file}, line {line}: the key "{key.value}" stands there twice')
+            raise ConfigError(f'{file}, line {line}: the key "{key.value}" appears twice')
         seen.add(str(key.value))
         _refuse_duplicates(value, file)

@@ -51,8 +51,8 @@ def refuse_misspelt(environ: Mapping[str, str], more: Collection[str], data: obj
         if close or name.startswith(_PLACES):
             meant = f'; did you mean "{_PREFIX}{close[0]}"?' if close else ""
             raise ConfigError(
-                f"the environment variable {variable} is read by nobody{meant}",
-                hint=f"rename it, or unset it; read are {', '.join(_PREFIX + one for one in sorted(VARIABLES))}",
+                f"the environment variable {variable} is not a qmigrate setting{meant}",
+                hint=f"rename it, or unset it; known are {', '.join(_PREFIX + one for one in sorted(VARIABLES))}",
             )
 
 
@@ -65,7 +65,7 @@ def refuse_globs(names: Collection[str]) -> None:
     for name in names:
         if has_wildcard(name):
             raise ConfigError(
-                f"collections: in the settings names {name}, a glob, and takes names one by one",
+                f"collections: in the settings has {name}, a glob, but takes exact names only",
                 hint="write each name, or set it for all: rebuild:, fixes:, embedders:",
             )
 
@@ -91,7 +91,7 @@ def refuse_misread(node: Any, file: Path, read: Callable[[str], object]) -> None
             line = scalar.start_mark.line + 1
             raise ConfigError(
                 f"{file}, line {line}: YAML reads {text} as {'a date' if kind == 'timestamp' else read(text)}",
-                hint=f'a text stands in quotes: "{text}"; a number is written in decimal digits',
+                hint=f'write a string in quotes: "{text}"; a number is written in decimal digits',
             )
 
 

@@ -36,7 +36,7 @@ def test_a_worker_writes_by_the_lease_of_another_process_and_renews_nothing(ledg
             first.checkpoint(run, 0, 1, 9, 3, False, "base", [b"two"])
             assert second.own_range(run, 0, 1).cursor == 9
             second.checkpoint(run, 0, 1, 12, 6, True, "base", [b"three"])
-            with pytest.raises(LeaseHeldError, match="range 1 of notes was moved on by another worker"):
+            with pytest.raises(LeaseHeldError, match="range 1 of notes was advanced by another worker"):
                 first.checkpoint(run, 0, 1, 10, 4, False, "base", [b"late"])
             assert first.remaining() > 0
         assert expiry(ledger) == before

@@ -300,7 +300,7 @@ def test_an_error_of_the_work_gives_the_lease_back(ledger: Ledger) -> None:
         raise ZeroDivisionError
     with ledger.hold("notes", timeout=0) as lease:
         assert lease.taken_over_from is None
-    with pytest.raises(LeaseHeldError, match="given back"):
+    with pytest.raises(LeaseHeldError, match="was released"):
         opened(lease)
 
 

@@ -388,7 +388,7 @@ def test_a_permit_is_for_one_request_of_a_living_lease(ledger: Ledger) -> None:
         with pytest.raises(LeaseHeldError):
             permit.use(3600)
         permit.use(5)
-        with pytest.raises(QmigrateError, match="used before"):
+        with pytest.raises(QmigrateError, match="used already"):
             permit.use(5)
         late = lease.begin_deletion(GENERATION.physical, 5)
         with pytest.raises(QmigrateError, match="not a generation"):

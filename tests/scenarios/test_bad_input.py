@@ -155,7 +155,7 @@ def test_keys(qdrant_with, tmp_path):
         (f"postgresql://app:pw-of-app@127.0.0.1:{free_port()}/app", 9, ("ledger", "can't be used", "ledger.url")),
         ("postgresql://app:pw-of-app@db.invalid/app", 9, ("ledger", "can't be used", "ledger.url")),
         ("mysql://app:pw-of-app@db/app", 2, ("PostgreSQL or SQLite, not in mysql",)),
-        ("sqlite://", 2, ("a ledger in memory would be gone",)),
+        ("sqlite://", 2, ("a ledger in memory would be lost",)),
         ("no url", 2, ("ledger.url must be a SQLAlchemy URL",)),
     ],
     ids=["refused", "dns", "mysql", "memory", "no url"],
@@ -205,7 +205,7 @@ def test_a_folder_without_rights(local, tmp_path):
         ("qdrnat: {}\n", ('unknown key "qdrnat"', 'did you mean "qdrant"?')),
         ("rebuild: {holdovr: 7d}\n", ('unknown key "rebuild.holdovr"', 'did you mean "holdover"?')),
         ("rebuild: {holdover: 7 fortnights}\n", ("rebuild.holdover must be a duration",)),
-        ("scripts: a\nscripts: b\n", ('line 2: the key "scripts" stands there twice',)),
+        ("scripts: a\nscripts: b\n", ('line 2: the key "scripts" appears twice',)),
     ],
     ids=["malformed", "tab", "list", "section", "key", "unit", "twice"],
 )
@@ -232,7 +232,7 @@ BODIES = {
     "raises on import": (RAISES_EARLY, ("0002_rev.py, line", "NameError: name 'there_is_no_such_name'")),
     "raises in upgrade": (RAISES, ("0002_rev.py, line", "upgrade() failed: ZeroDivisionError")),
     "no list": (NOT_LIST, ("upgrade() must return a list of operations, not NoneType", "return [")),
-    "no operation": (NO_OPERATION, ("item 0 of upgrade() is no operation", "qmigrate.op")),
+    "no operation": (NO_OPERATION, ("item 0 of upgrade() is not an operation", "qmigrate.op")),
     "no upgrade": ("\n", ("has no upgrade()",)),
     "unknown collection": (
         '\ndef upgrade():\n    return [op.DropVector("nowhere", "a")]\n',
@@ -513,7 +513,7 @@ def test_points_of_another_server_are_never_taken_for_those_of_the_url(qdrant_se
             ("doctor",),
         ):
             said = call(one.root, *args, env=mixed)
-            assert (said.code, "another one than" in " ".join(said.text.split())) == (2, True), said.text
+            assert (said.code, "is not the one at" in " ".join(said.text.split())) == (2, True), said.text
         assert call(one.root, "status", env=mixed).code == 0
         right = {**mixed, "QMIGRATE_QDRANT_GRPC_PORT": str(two.qdrant["grpc_port"])}
         assert call(one.root, "verify", name, name, env=right).code == 0

@@ -171,7 +171,7 @@ REFUSED = [
     ({"ids": ["x"]}, PlanError, "not a point id"),
     ({"filter": {}}, PlanError, "selects every point"),
     ({"filter": {"must": []}}, PlanError, "selects every point"),
-    ({"filter": {"must": [{"key": "n", "macth": 1}]}}, UsageError, "none of Qdrant's"),
+    ({"filter": {"must": [{"key": "n", "macth": 1}]}}, UsageError, "not valid for Qdrant"),
     ({"prefix": "/"}, PlanError, "every path"),
     ({"prefix": {"field": "path"}}, PlanError, "the prefix must be a string"),
     ({"sql": "UPDATE sessions SET session = 1"}, PlanError, "not a SELECT"),

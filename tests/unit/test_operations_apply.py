@@ -244,7 +244,7 @@ STRATEGIES = [
     (op.UpdateCollection("c", optimizers_config={"indexing_threshold": 5}), "in_place", "light"),
     (op.UpdateCollection("c", strict_mode_config={"enabled": True}), "in_place", "light"),
     (op.UpdateCollection("c", vectors_config={"a": {"on_disk": True}}), "clone", "rebuilds vector a"),
-    (op.Reshard("c", 3), "copy", "shard_number can only be chosen when a collection is made"),
+    (op.Reshard("c", 3), "copy", "shard_number can only be chosen when a collection is created"),
     (op.Reshard("c", 1), "in_place", "light"),
     (op.Reshard("c", replication_factor=2), "in_place", "light"),
     (op.TransformPoints("c", shout), "copy", "the payload of every point changes"),

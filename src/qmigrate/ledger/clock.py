@@ -27,6 +27,6 @@ def clock(ledger: Ledger) -> datetime:
     """
     rows = ledger.rows(select(ledger.database.now().label("now")))
     if not rows:
-        raise LedgerError("the ledger has no tables yet", hint="the first changing command makes them")
+        raise LedgerError("the ledger has no tables yet", hint="the first command that writes creates them")
     moment: datetime = rows[0]["now"]
     return moment

@@ -83,7 +83,7 @@ class Fenced:
     def _lost_error(self) -> LeaseHeldError:
         return LeaseHeldError(
             f"the lease of {self.collection} (epoch {self.epoch}) is lost: {self._lost}; nothing is written",
-            hint="run the same command again: it goes on from here",
+            hint="run the same command again: it continues from here",
             facts={"collection": self.collection, "lost": True},
         )
 

@@ -124,7 +124,7 @@ def use_log(file: Path) -> None:
     except sqlite3.Error as error:
         raise LedgerError(
             f"the SQLite ledger {file} can't be used: {error}",
-            hint="set ledger.url to a file of the ledger's own, or end the program that keeps it locked",
+            hint="set ledger.url to a file of the ledger's own, or end the process that keeps it locked",
         ) from error
 
 

@@ -43,8 +43,8 @@ class JoinedLease(Lease):
     def _check_range(self, number: int, points: int) -> None:
         if points != self._points.get(number, points):
             raise LeaseHeldError(
-                f"range {number} of {self.collection} was moved on by another worker; nothing is written",
-                hint="run the same command again: it goes on from here",
+                f"range {number} of {self.collection} was advanced by another worker; nothing is written",
+                hint="run the same command again: it continues from here",
             )
 
     def _range_moved(self, number: int, points: int) -> None:

@@ -71,7 +71,7 @@ class Lease(RunWrites, BaseWrites, QuarantineWrites, ErasureWrites):
         database = self.ledger.database
         with self._writer, suppress(LedgerError), database.writing() as connection:
             connection.execute(update(leases).where(mine).values(expires_at=database.now(), released=True))
-        self._lose("it was given back")
+        self._lose("it was released")
 
 
 @contextmanager

@@ -373,7 +373,7 @@ class Ledger(ErasureReads):
             if rows[0]["digest_key"] is None:
                 raise LedgerError(
                     f"the ledger ({self.url_label}) has no key for digests: its row of qdrant_ledger was changed",
-                    hint="bring that row back from a backup of the ledger",
+                    hint="restore that row from a backup of the ledger",
                 )
             self._key = bytes(rows[0]["digest_key"])
         return self._key

@@ -48,11 +48,11 @@ def check_version(found: str, label: str) -> None:
     if found < HEAD:
         raise LedgerError(
             f"the ledger ({label}) is at version {found}, older than the version {HEAD} of this qmigrate",
-            hint="the next qmigrate upgrade brings it there, and so does alembic upgrade",
+            hint="the next qmigrate upgrade upgrades it, and so does alembic upgrade",
         )
     raise LedgerError(
         f"the ledger ({label}) is at version {found}, and this qmigrate works with version {HEAD}",
-        hint="install the qmigrate that made it, or a newer one",
+        hint="install the qmigrate that created it, or a newer one",
     )
 
 

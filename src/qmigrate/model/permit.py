@@ -51,11 +51,11 @@ class Permit:
             QmigrateError: it was used before.
         """
         if self._used:
-            raise QmigrateError(f"the permit to delete {self.physical} was used before")
+            raise QmigrateError(f"the permit to delete {self.physical} was used already")
         if self._remaining() <= seconds:
             raise LeaseHeldError(
-                f"{self.physical} was not deleted: too little is left of the lease for the request",
-                hint="run the same command again: it goes on from here",
+                f"{self.physical} was not deleted: too little time is left of the lease for the request",
+                hint="run the same command again: it continues from here",
             )
         self._used = True
         return self.physical

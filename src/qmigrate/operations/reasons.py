@@ -22,7 +22,7 @@ def why_heavy(change: Change) -> str:
             "hnsw_config": "rebuilds the HNSW graph of every segment: done next to the live collection",
             "quantization_config": "quantizes every segment again: done next to the live collection",
         }
-        fixed = f"{change.name} can only be chosen when a collection is made"
+        fixed = f"{change.name} can only be chosen when a collection is created"
         return reasons.get(change.name, fixed)
     name = shown(change.name)
     if change.kind == "index.alter":

@@ -110,7 +110,7 @@ class Borrowed:
         if not self._local:
             if settings.path is not None:
                 raise ConfigError(
-                    f"the client is one of a server, but qdrant.path in qmigrate.yaml is {settings.path}",
+                    f"the client is connected to a server, but qdrant.path in qmigrate.yaml is {settings.path}",
                     hint="name the same Qdrant in both: qdrant.url",
                 )
             found = connect(settings)
@@ -123,7 +123,7 @@ class Borrowed:
         location = str(self._lent._client.location)
         if settings.path is None:
             raise ConfigError(
-                f"the client is one of local mode ({location}), but qdrant.url in qmigrate.yaml names a server",
+                f"the client is in local mode ({location}), but qdrant.url in qmigrate.yaml names a server",
                 hint="name the same Qdrant in both: qdrant.path",
             )
         if location != MEMORY and Path(location).resolve() != Path(settings.path).resolve():
@@ -149,7 +149,7 @@ class Borrowed:
                 return
             time.sleep(0.1)
         raise ConfigError(
-            "the client looks at another Qdrant than qmigrate.yaml names: they have no alias in common",
+            "the client is connected to another Qdrant than qmigrate.yaml names: they have no alias in common",
             hint="name the same Qdrant in both: qdrant.url",
         )
 
@@ -177,7 +177,7 @@ def _over(call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: A
     except StopIteration as done:
         return done.value
     running.close()
-    raise StoreError(f"the client's local mode waits for something in {call.__name__}, which it never did")
+    raise StoreError(f"the client's local mode waits for something in {call.__name__}, which is not expected")
 
 
 def _twin(client: Any) -> Any:
@@ -187,8 +187,8 @@ def _twin(client: Any) -> Any:
     options = dict(client._init_options)
     if inspect.iscoroutinefunction(options.get("auth_token_provider")):
         raise UsageError(
-            "an AsyncQdrantClient whose token provider is awaited can't be asked from here",
-            hint="hand over a QdrantClient of the same address, in a thread: asyncio.to_thread(…)",
+            "an AsyncQdrantClient whose token provider is awaited can't be used from here",
+            hint="pass a QdrantClient of the same address, in a thread: asyncio.to_thread(…)",
         )
     with warnings.catch_warnings():
         # Said when the application made its own.

@@ -55,7 +55,7 @@ def read(nodes: Nodes) -> Capabilities:
     if oldest < MINIMUM_SERVER:
         raise ServerTooOldError(
             f"Qdrant at {label} is version {shown}, but qmigrate needs {'.'.join(map(str, MINIMUM_SERVER))} or newer: "
-            "older servers drop collection metadata, where the seal is kept, without a word",
+            "older servers drop collection metadata, where the seal is kept, without an error",
             hint="upgrade Qdrant one minor version at a time",
         )
     cluster = _cluster(nodes.main)
@@ -154,9 +154,9 @@ def _version(node: Rest) -> Version:
     except NotFoundError as error:
         raise faults.not_qdrant(node.label, "it answers 404") from error
     except ValueError as error:
-        raise faults.not_qdrant(node.label, "it answers with something else than JSON") from error
+        raise faults.not_qdrant(node.label, "its answer is not JSON") from error
     shown = body.get("version") if isinstance(body, dict) else None
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", shown) if isinstance(shown, str) else None
     if found is None or "qdrant" not in str(body.get("title", "")).lower():
-        raise faults.not_qdrant(node.label, "it doesn't tell a Qdrant version")
+        raise faults.not_qdrant(node.label, "it doesn't report a Qdrant version")
     return (int(found[1]), int(found[2]), int(found[3]))

@@ -181,7 +181,7 @@ def build_index(node: Rest, name: str, schema: CollectionSchema) -> None:
     now = info["config"]["optimizer_config"]
     if now.get("indexing_threshold") == 0 and "indexing_threshold" not in wanted:
         raise StoreError(
-            f"indexing of {name} is turned off, and nothing says what its threshold was",
+            f"indexing of {name} is turned off, and its earlier threshold is not recorded",
             hint="declare optimizers_config.indexing_threshold in the revision",
         )
     # Even an empty one makes the optimizers look again, after a restart too.

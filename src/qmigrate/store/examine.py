@@ -187,7 +187,7 @@ def _version(answer: httpx.Response) -> Version:
     shown = body.get("version") if isinstance(body, dict) else None
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", shown) if isinstance(shown, str) else None
     if found is None or "qdrant" not in str(body.get("title", "")).lower():
-        raise faults.not_qdrant(urlsplit(str(answer.request.url)).netloc, "it doesn't tell a Qdrant version")
+        raise faults.not_qdrant(urlsplit(str(answer.request.url)).netloc, "it doesn't report a Qdrant version")
     return (int(found[1]), int(found[2]), int(found[3]))
 
 

@@ -164,7 +164,7 @@ def _floats(text: str) -> bytes:
     """Packed float32 values as field 1; nothing for none, as protobuf writes it."""
     raw = _bytes(text)
     if len(raw) % 4:
-        raise NotPortableError("a vector is no whole number of float32 values")
+        raise NotPortableError("a vector is not a whole number of float32 values")
     return wire.field(1, raw) if raw else b""
 
 

@@ -58,7 +58,7 @@ class Same:
                 self._known = True
                 return
         raise ConfigError(
-            f"Qdrant at {self._label} (gRPC, for points) is another one than at {self._rest.label} (REST): {name} is "
+            f"Qdrant at {self._label} (gRPC, for points) is not the one at {self._rest.label} (REST): {name} is "
             "not the same collection there",
             hint="qdrant.grpc_port and grpc_host in qmigrate.yaml, or QMIGRATE_QDRANT_GRPC_PORT and "
             "QMIGRATE_QDRANT_GRPC_HOST, must lead to the server of the URL",

@@ -147,7 +147,7 @@ def patch_of(change: Change) -> JsonObject:
 def _config_patch(change: Change) -> JsonObject:
     name, after = change.name, change.after
     if name in FIXED_CONFIG:
-        raise StoreError(f"{name} can only be chosen when a collection is made")
+        raise StoreError(f"{name} can only be chosen when a collection is created")
     if name == "metadata":
         gone = {key: None for key in change.before or {} if key not in (after or {})}
         return {"metadata": {**gone, **(after or {})}}
