@@ -1,4 +1,4 @@
-"""One revision file: run it once, check what it says. It knows no other file and runs no operation."""
+"""One revision file: run it once, check its contents. It reads no other file and runs no operation."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def load_file(file: Path) -> tuple[Revision, ModuleType]:
 
 
 def _execute(file: Path, content: bytes) -> ModuleType:
-    """Run the very bytes that the checksum is of, and leave no bytecode beside them."""
+    """Run the very bytes that the checksum is of, and leave no bytecode next to them."""
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
     spec = importlib.util.spec_from_file_location(f"qmigrate_revision_{digest}_{file.stem}", file)
     if spec is None:

@@ -45,7 +45,7 @@ class Revisions:
 
     @classmethod
     def load(cls, scripts: Path) -> Revisions:
-        """Read every ``versions/*.py``; each file is executed once, and nothing is written beside it.
+        """Read every ``versions/*.py``; each file is executed once, and nothing is written next to it.
 
         Raises:
             RevisionError: a file can't be used, or the files don't fit together; names the files.
@@ -194,7 +194,7 @@ class Revisions:
         Args:
             target: ``head``, ``heads``, ``base``, an id or the beginning of one, ``+N``, ``-N``, ``id+N``,
                 ``id-N``.
-            current: ids that are applied; only relative targets look at it. A revision without operations
+            current: ids that are applied; only relative targets use it. A revision without operations
                 leaves no trace there and doesn't count as a step.
 
         Returns:

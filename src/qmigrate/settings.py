@@ -78,7 +78,7 @@ class LedgerSettings:
     Attributes:
         url: SQLAlchemy URL; may hold a password, so it is never shown.
         schema: PostgreSQL schema of the tables; None for the connection's default.
-        defaulted: nobody chose it: SQLite beside the configuration.
+        defaulted: it was not configured: SQLite next to the configuration.
         file_systems: types of file systems, as ``virtiofs``, on which a SQLite file may lie besides those of local
             disks: no other machine writes there.
     """
@@ -114,7 +114,7 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True)
 class CollectionOverride:
-    """What ``collections:`` says about one logical name; `rebuild` and `fixes` hold only the keys that were given."""
+    """What ``collections:`` sets for one logical name; `rebuild` and `fixes` hold only the keys that were given."""
 
     rebuild: Mapping[str, Any] = field(default_factory=dict)
     fixes: Mapping[str, Any] = field(default_factory=dict)
@@ -239,7 +239,7 @@ class Settings:
         )
 
     def with_client(self, client: object | None) -> Settings:
-        """The same for an application that has a client open: in local mode its folder lets nobody else in.
+        """The same for an application that has a client open: in local mode its folder allows no other client.
 
         Args:
             client: a ``QdrantClient`` or ``AsyncQdrantClient`` of the Qdrant that these settings name; it is left open.
@@ -296,7 +296,7 @@ class Settings:
         return found.url
 
 
-#: What may be said of the fixes of one collection; the rest is the same for all.
+#: What may be set for the fixes of one collection; the rest is the same for all.
 _FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 #: The sections of the file.
 _SECTIONS = tuple(
@@ -312,7 +312,7 @@ def _actor(name: str | None, where: str = "QMIGRATE_ACTOR") -> str | None:
     """Who acts, as it is recorded.
 
     Raises:
-        ConfigError: it is empty: a record that should name a person would name nobody.
+        ConfigError: it is empty: a record that should name a person would name no one.
     """
     if name is None:
         return None
@@ -392,7 +392,7 @@ def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSett
 
 
 def _refuse_impossible_ledger(folder: Path) -> None:
-    """The default ledger is made in a folder beside the settings; in an image that is often read-only."""
+    """The default ledger is made in a folder next to the settings; in an image that is often read-only."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent

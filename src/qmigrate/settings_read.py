@@ -1,4 +1,4 @@
-"""Readers of single settings: units, URLs, paths. It knows no section, and shows no secret in an error."""
+"""Readers of single settings: units, URLs, paths. Independent of sections; errors show no secret."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Source:
 
 
 def empty_variable(name: str) -> ConfigError:
-    """The error for an environment variable that is set and says nothing: mostly a secret that is missing."""
+    """The error for an environment variable that is set, but empty: mostly a secret that is missing."""
     return ConfigError(
         f"the environment variable {name} is set, but empty", hint=f"give {name} a value, or unset it for the default"
     )
@@ -78,7 +78,7 @@ def meant(word: object, known: Iterable[str]) -> str:
 
 
 def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:
-    """Refuse keys that nobody reads.
+    """Refuse unknown keys.
 
     Raises:
         ConfigError: naming the first one, and the key that was probably meant.
@@ -96,7 +96,7 @@ def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:
 def _wrong(at: str, wanted: str, value: Any) -> ConfigError:
     shown = value
     if isinstance(value, str):
-        # What stands before an @ may be a password even where the value is no URL at all.
+        # What stands before an @ may be a password even where the value is not a URL at all.
         shown = redact(value) if "://" in value else re.sub(r".*@", "***@", value, flags=re.DOTALL)
     return ConfigError(f"{at} must be {wanted}, not {shown!r}")
 
@@ -162,12 +162,12 @@ def allowance(value: Any, at: str) -> float:
 
 
 class Seconds(float):
-    """A duration whose unit was said, in seconds. A plain number is none: of days nobody means seconds."""
+    """A duration with a unit, in seconds. A plain number is refused: it could be days or seconds."""
 
     __slots__ = ()
 
 
-#: A century in seconds, which is for ever: more can't be counted back from today, nor waited for by a thread.
+#: A century in seconds, which is forever: more can't be counted back from today, nor waited for by a thread.
 FOR_EVER = 100 * 365.25 * 86400
 
 
@@ -176,7 +176,7 @@ def _bounded(seconds: float) -> Seconds:
 
 
 def parse_duration(value: object) -> Seconds | None:
-    """A duration: ``60s``, ``5m``, ``24h``, ``90d``, ``90 days``, a ``timedelta``, or 0; None when it is none of these.
+    """A duration: ``60s``, ``5m``, ``24h``, ``90d``, ``90 days``, a ``timedelta``, or 0; else None.
 
     There is no other reader of durations: settings, operations, presets, command line and Python's arguments use it.
     None is longer than :data:`FOR_EVER`.
@@ -201,7 +201,7 @@ def parse_timeout(value: object) -> Seconds | None:
 
 
 def duration_problem(value: object) -> str:
-    """Why something is no duration, behind its name: ``has no unit: …``."""
+    """Why something is not a duration, to follow its name: ``has no unit: …``."""
     shown = repr(value)[:40]
     if is_bare_number(value):
         number = str(value).strip()
@@ -325,7 +325,7 @@ def host(value: Any, at: str) -> str:
 
 
 def split_prefix(url: str | None, prefix: str) -> dict[str, Any]:
-    """Url and prefix apart, as the store wants them; a path in the URL is the prefix."""
+    """Url and prefix apart, as the store expects them; a path in the URL is the prefix."""
     inside = urlsplit(url).path.strip("/") if url else ""
     if not url or not inside:
         return {"prefix": prefix.strip("/")}

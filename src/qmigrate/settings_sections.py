@@ -48,10 +48,10 @@ def _ray(value: Any, at: str) -> RaySettings:
 
 @dataclass(frozen=True, slots=True)
 class RebuildSettings:
-    """How a collection is rebuilt beside the live one.
+    """How a collection is rebuilt next to the live one.
 
     Attributes:
-        writes: ``converge`` carries what is written meanwhile; ``freeze`` has the source refuse writes from the last
+        writes: ``converge`` carries what is written since; ``freeze`` has the source refuse writes from the last
             pass until the swap; ``refuse`` stops when anything is written.
         snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
         verify: ``full``: every point is proven.
@@ -60,7 +60,7 @@ class RebuildSettings:
         workers: ranges in work at the same time, in each process.
         devices: those that vectors are made on, one worker process for each, as ``[cuda:0, cuda:1]``; None takes every
             GPU of this machine where an embedder leaves its ``device`` open, and no process of its own for one.
-        engine: who starts workers beside this process: ``local``, by `devices`, or ``ray``.
+        engine: who starts workers besides this process: ``local``, by `devices`, or ``ray``.
         ray: where those of ``engine: ray`` run.
         sample: points that are embedded a second time for the proof.
         fuse: pending revisions of one collection copy the data once.
@@ -136,14 +136,14 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True)
 class EstimateSettings:
-    """Speeds that are assumed where the ledger knows of no earlier run: conservative, for two cores without a GPU.
+    """Speeds that are assumed where the ledger has no earlier run: conservative, for two cores without a GPU.
 
     Attributes:
         copy: bytes per second that are read, written, and as fast again proven.
         index: vector values per second that an HNSW graph is built from.
         embed: points per second for which one vector is embedded.
         local: points per second that the client's local mode copies and proves.
-        step: seconds of every step beside its points.
+        step: seconds of every step in addition to its points.
     """
 
     copy: Annotated[float, read.positive] = 20e6
@@ -161,7 +161,7 @@ class SqlSettings:
         url: SQLAlchemy URL; None for the ledger's database. May hold a password, so it is never shown.
         version_table: its name.
         version_table_schema: None for the connection's default.
-        config: alembic.ini; None to look for it beside qmigrate.yaml. The lint reads it, too.
+        config: alembic.ini; None to look for it next to qmigrate.yaml. The lint reads it, too.
     """
 
     url: str | None = field(default=None, repr=False)
@@ -181,9 +181,9 @@ class HealthSettings:
         cache: how long an answer is used again; one that failed at most one second.
         qdrant: ask whether Qdrant answers.
         ledger: ask whether the ledger's database answers.
-        schema: look at the collections: revisions, drift, progress.
+        schema: check the collections: revisions, drift, progress.
         embedders: load every configured embedder; it may be a large model, in every process.
-        require: what makes the service not ready beside a part that doesn't answer: ``serving`` (the name of a
+        require: what makes the service not ready in addition to a part that doesn't answer: ``serving`` (the name of a
             collection leads to what the ledger left there), ``pending`` revisions, ``drift``.
     """
 
@@ -253,7 +253,7 @@ class LintSettings:
 
 @dataclass(frozen=True, slots=True)
 class MetricSettings:
-    """What `metrics` compares beside counting points.
+    """What `metrics` compares besides counting points.
 
     Attributes:
         checks: name -> ``kind`` (``orphans`` or ``sync``), ``collection``, ``sql`` and further keys of that fix.

@@ -21,7 +21,7 @@ VARIABLES = frozenset(
 )
 #: What Kubernetes adds for a service whose name begins like that.
 _LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)\w*)?)")
-#: What says where the stores are.
+#: What sets where the stores are.
 _PLACES = ("QDRANT", "LEDGER")
 #: How alike a name has to be to one that is read; 1 is equal.
 _ALIKE = 0.8

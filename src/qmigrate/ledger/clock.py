@@ -20,7 +20,7 @@ def present(ledger: Ledger) -> datetime:
 
 
 def clock(ledger: Ledger) -> datetime:
-    """What the ledger's database says it is.
+    """The time of the ledger's database.
 
     Raises:
         LedgerError: there are no tables yet.

@@ -42,7 +42,7 @@ def create_or_extend(operations: Operations, table: Table, schema: str | None) -
 
     Args:
         operations: of the Alembic revision that needs it.
-        table: as the ledger wants it, without a schema.
+        table: as the ledger needs it, without a schema.
         schema: PostgreSQL schema, or None.
 
     Raises:

@@ -49,7 +49,7 @@ class Fenced:
         self._writer = threading.RLock()
         mine = and_(tables.leases.c.name == collection, tables.leases.c.epoch == epoch)
         self._mine = mine
-        # Every write sends it: said once, it is also looked up once among the statements that are compiled.
+        # Every write sends it: given once, it is also looked up once among the statements that are compiled.
         self._guard = self._extension(ttl)
         self._state = threading.Lock()
 
@@ -88,7 +88,7 @@ class Fenced:
         )
 
     def _fence(self, connection: Connection) -> None:
-        """Lock and extend the own lease row; fails once anybody else has taken it."""
+        """Lock and extend the own lease row; fails once another process has taken it."""
         if connection.execute(self._guard).rowcount != 1:
             self._lose(self._gone)
             raise self._lost_error()

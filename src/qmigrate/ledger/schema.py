@@ -1,4 +1,4 @@
-"""Creates and evolves the ledger's tables, once, whoever comes first. It reads and writes no state.
+"""Creates and evolves the ledger's tables, once, by the first process. It reads and writes no state.
 
 The revisions in ``versions/`` are Alembic's, under a version table of their own. They are run through
 Alembic's objects, not through ``alembic.command``: that would take away the ``op`` and ``context`` of an

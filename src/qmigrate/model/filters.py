@@ -20,10 +20,10 @@ def has_conditions(where: Mapping[str, Any]) -> bool:
 
 
 def problem(where: Mapping[str, Any]) -> str | None:
-    """What in a filter says less than it seems to, in words; None where every condition counts.
+    """What in a filter selects less than it seems to, in words; None where every condition counts.
 
     Args:
-        where: in REST shape; what is none of Qdrant's is left to whoever sends it.
+        where: in REST shape; what is not valid for Qdrant is left to the request.
     """
     return next(_of_filter(where, turned=False), None)
 

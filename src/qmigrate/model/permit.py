@@ -19,7 +19,7 @@ class Permit:
 
     Args:
         physical: the collection.
-        remaining: seconds for which nobody else can take the lease.
+        remaining: seconds for which no other process can take the lease.
     """
 
     __slots__ = ("_remaining", "_used", "physical")
@@ -31,7 +31,7 @@ class Permit:
 
     @classmethod
     def of_probe(cls, name: str) -> Permit:
-        """For a collection that a probe of the server has made: its name was made up, and nobody else has it.
+        """For a collection that a probe of the server has made: its name is random, and no other client has it.
 
         Raises:
             QmigrateError: the name is not that of a probe.

@@ -1,4 +1,4 @@
-"""What every operation answers, so that nobody ever asks for its type. It knows no family and does no I/O."""
+"""The interface of every operation, so that no caller checks for its type. It has no family and does no I/O."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LIGHT = Strategy("in_place", "light changes, made on the live collection")
 
 
 class Operation(ABC):
-    """One thing that a revision says about the collections that its pattern matches.
+    """One change that a revision makes to the collections that its pattern matches.
 
     `schema` is always the schema as it stands before the operation, recorded or live (with every server
     default filled in); None where the collection doesn't exist.
@@ -87,7 +87,7 @@ class Operation(ABC):
 
     @property
     def holds(self) -> bool:
-        """Whether it says ``cutover="hold"``: built and proven, then it waits for `qmigrate cutover`."""
+        """Whether it has ``cutover="hold"``: built and proven, then it waits for `qmigrate cutover`."""
         return getattr(self, "cutover", None) == "hold"
 
     @property
@@ -121,7 +121,7 @@ class Operation(ABC):
         """Find out whether it can be done here.
 
         Raises:
-            PlanError: it can't; the message begins with the label and says what is wrong.
+            PlanError: it can't; the message begins with the label and names what is wrong.
         """
         self.check_words()
         if schema is None:
@@ -162,7 +162,7 @@ class Operation(ABC):
 
     @abstractmethod
     def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
-        """The schema afterwards; None when the collection is taken away."""
+        """The schema afterwards; None when the collection is dropped."""
 
     def transform(self, schema: CollectionSchema) -> PointTransform:
         """What happens to each point; by default nothing."""
@@ -189,9 +189,9 @@ class Operation(ABC):
         return None
 
     def strategy(self, schema: CollectionSchema, capabilities: Capabilities, points: int = 0) -> Strategy:
-        """How to do it: in place when that is light, or wished for and possible; else beside the live collection.
+        """How to do it: in place when that is light, or wished for and possible; else next to the live collection.
 
-        Beside it, the server clones where no point's values change and it can; otherwise the points are copied.
+        Next to it, the server clones where no point's values change and it can; otherwise the points are copied.
 
         Args:
             schema: the live schema before it.
@@ -199,7 +199,7 @@ class Operation(ABC):
             points: of the live collection, approximately: a big one is spared what a small one takes at once.
 
         Raises:
-            PlanError: ``strategy="in_place"`` is wished for and not possible; says why.
+            PlanError: ``strategy="in_place"`` was asked for and is not possible; the message has the reason.
         """
         after = self.apply(schema)
         if after is None or self.creates:
@@ -222,7 +222,7 @@ class Operation(ABC):
         return _beside_or_in_place(schema, found, capabilities, points=points, wish=wish)
 
     def _why_copy(self, schema: CollectionSchema, after: CollectionSchema) -> str | None:
-        """Why the points have to be written anew, whatever is wished for; None when they need not."""
+        """Why the points have to be rewritten, whatever was asked for; None when they need not."""
         transform = self.transform(schema)
         if transform.rekeys:
             return "every point gets another id"

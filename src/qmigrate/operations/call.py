@@ -37,12 +37,12 @@ class Call(DataFix):
     """Call a function of your own for a collection, as a step of the upgrade.
 
     It must be idempotent: a run that was interrupted in the middle of it calls it again, from its beginning.
-    Qmigrate knows nothing of what it does, so nothing is counted beforehand, proven, or taken back.
+    Qmigrate can't see what it does, so nothing is counted in advance, proven, or undone.
 
     Args:
         collection: logical name or glob: it is called for each collection.
         function: gets a :class:`Calling`, and returns None or a plain JSON object for the record.
-        key: what the call is recorded by, and what the function can tell other systems so that they do it once; by
+        key: what the call is recorded by, and what the function can pass to other systems so that they do it once; by
             default the function's name.
         reason: for the record.
     """
@@ -82,7 +82,7 @@ class Call(DataFix):
         return Strategy("in_place", "your own code, on the live collection")
 
     def irreversible_reason(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
-        """Nobody but its author knows."""
+        """Only its author knows."""
         return f"what {function_name(self.function)} has done is not known to qmigrate"
 
     def describe(self) -> str:

@@ -130,12 +130,12 @@ def is_sparse(params: JsonObject) -> bool:
 
 
 def vector_problem(params: JsonObject, where: str = "params") -> str | None:
-    """Why these are no parameters of a dense or sparse vector."""
+    """Why these are not parameters of a dense or sparse vector."""
     return value_problem(params, known.SPARSE if is_sparse(params) else known.VECTOR, where)
 
 
 def index_problem(params: JsonObject) -> str | None:
-    """Why these are no parameters of a payload index."""
+    """Why these are not parameters of a payload index."""
     kind = params.get("type")
     if kind is None:
         return f"the index has no type; types are {', '.join(known.INDEXES)}"
@@ -158,7 +158,7 @@ def metadata_problem(metadata: Mapping[str, Any] | None) -> str | None:
 
 
 def effective(params: Mapping[str, Any]) -> JsonObject:
-    """Parameters without what says nothing: unset ones, and those that equal the server's default."""
+    """Parameters without those that have no effect: unset ones, and those that equal the server's default."""
     return {key: value for key, value in params.items() if not _is_default(key, value)}
 
 

@@ -30,7 +30,7 @@ _TARGETS = 100
 class DeletePoints(DataFix):
     """Delete the points that every given condition selects; they are exported first, so that it can be undone.
 
-    Right before each batch the conditions are asked again, by id: a point that changed meanwhile is left alone.
+    Right before each batch the conditions are asked again, by id: a point that changed since the preview is left alone.
 
     Args:
         collection: logical name or glob.
@@ -52,7 +52,7 @@ class DeletePoints(DataFix):
             point without it is never selected.
         soft: only mark them: readers leave them out (``qmigrate.fix.visible``), `gc` deletes them later.
         flag: payload key of the mark: an object with ``at`` and ``reason``.
-        target: for the record, what was asked for, as it was said; by default what selects the points.
+        target: for the record, what was asked for, in its original words; by default what selects the points.
     """
 
     rewrites_payload: ClassVar[bool] = True
@@ -136,8 +136,8 @@ class DeletePoints(DataFix):
     def erasure(self) -> JsonObject:
         """The same points erased: from every generation and copy, without export and without a way back.
 
-        No revision says this: which person asked is not for a file that is kept for good and runs in every
-        environment. What it is recorded by names nobody.
+        Not for revisions: which person asked is not for a file that is kept for good and runs in every
+        environment. What it is recorded by names no person.
 
         Raises:
             PlanError: it is marked or goes by age: who asked is erased now, whatever the age.
@@ -179,7 +179,7 @@ class DeletePoints(DataFix):
         return ", ".join(parts)
 
     def _target(self) -> str:
-        """What was said, as it was said: ids, a folder, a filter, the values of a query or its text."""
+        """The selection as it was given: ids, a folder, a filter, the values of a query or its text."""
         parts = []
         if self.ids is not None:
             parts.append(", ".join(map(str, self.ids[:_TARGETS])) + (", …" if len(self.ids) > _TARGETS else ""))
@@ -325,8 +325,8 @@ class DeleteOrphans(DataFix):
         grace: time between the two looks, as ``"15m"`` or a ``timedelta``; 0 only where the application is stopped.
         max_share: the largest share of the points that may go; None for ``fixes.max_share`` of the settings.
         export: keep the points for an undo; without, there is none.
-        id_field: the payload field that holds what `key` holds, where that is no point id: integers, UUIDs, any text;
-            several points may have the same. A point without it is let be.
+        id_field: the payload field that holds what `key` holds, if that is no point id: integers, UUIDs, any text;
+            several points may have the same. A point without it is skipped.
         filter: only points that it selects may go, for example those of one tenant; of Qdrant, as an object.
     """
 

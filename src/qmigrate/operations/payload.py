@@ -42,10 +42,10 @@ class PayloadWrite(DataFix):
         }
 
     def check_points(self, keys: object) -> None:
-        """What says which points, and that the keys are keys.
+        """Checks what selects the points, and that the keys are keys.
 
         Raises:
-            PlanError: says what is wrong.
+            PlanError: names what is wrong.
         """
         Operation.check_words(self)
         names = list(keys) if isinstance(keys, Mapping | list | tuple) else []
@@ -77,7 +77,7 @@ class SetPayload(PayloadWrite):
 
     Args:
         collection: logical name or glob.
-        payload: key -> value, plain JSON. A value takes the place of the whole one that is there.
+        payload: key -> value, plain JSON. A value replaces the complete one that is there.
         filter: of Qdrant: ``models.Filter``, or the same as JSON; asked again right before each write. None for every
             point.
         max_share: the largest share of the points that may change; None for ``fixes.max_share`` of the settings.

@@ -1,4 +1,4 @@
-"""Why a change is done beside the live collection, in words for people. It makes no choice."""
+"""Why a change is done next to the live collection, in words for people. It makes no choice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def shown(name: object) -> str:
 
 
 def why_heavy(change: Change) -> str:
-    """Why a change that is not light is made beside the live collection."""
+    """Why a change that is not light is made next to the live collection."""
     if change.kind == "config.set":
         reasons = {
             "hnsw_config": "rebuilds the HNSW graph of every segment: done next to the live collection",
@@ -39,7 +39,7 @@ def why_heavy(change: Change) -> str:
 
 
 def why_heavy_when_big(change: Change, points: int) -> str:
-    """Why a change that a small collection takes at once is made beside a big one."""
+    """Why a change that a small collection takes at once is made next to a big one."""
     what = {
         "index.add": f"the index {shown(change.name)} is built over {points:,} points while writes wait",
         "config.set": f"{change.name} makes the server rewrite the segments of {points:,} points",
@@ -48,7 +48,7 @@ def why_heavy_when_big(change: Change, points: int) -> str:
 
 
 def why_no_clone(schema: CollectionSchema, capabilities: Capabilities) -> str | None:
-    """Why this server can't clone this collection from a snapshot, or None when it can, as far as a plan can tell."""
+    """Why this server can't clone this collection from a snapshot, or None when it can, as far as a plan can see."""
     if not capabilities.snapshots:
         return f"{capabilities.label} has no snapshots"
     if capabilities.peers != 1:

@@ -62,7 +62,7 @@ class Uuid5:
         return tuple(name for name, _ in named)
 
     def reads(self) -> frozenset[str]:
-        """Keys at the top of a payload that it may look at, so that the others needn't be decoded."""
+        """Keys at the top of a payload that it may read, so that the others needn't be decoded."""
         names = self.fields()
         return frozenset({*names, *(name.split(".")[0] for name in names)})
 
@@ -100,7 +100,7 @@ class Uuid5:
 
 @lru_cache(maxsize=64)
 def _parsed(template: str) -> tuple[tuple[str, str | None, str], ...]:
-    """Text, the field behind it or None, and what is said of its format."""
+    """Text, the field behind it or None, and its format specifier."""
     return tuple((text, name, f"{form or ''}{how or ''}") for text, name, form, how in Formatter().parse(template))
 
 
@@ -118,7 +118,7 @@ def _value(payload: Payload, path: str) -> Any:
 class Rekey(Operation):
     """Give every point another id; nothing else of it changes, and nothing else may change in the same revision.
 
-    The points are copied beside the live collection. Two points that would get the same id are found and listed before
+    The points are copied next to the live collection. Two points that would get the same id are found and listed before
     anything is written, and again before the name moves. On a server, writes are refused (429) from the last reading
     until the name has moved, at most ``limits.freeze``. Writes made since can't be carried back by a rollback.
 
@@ -127,8 +127,8 @@ class Rekey(Operation):
         id: :class:`Uuid5`, or a function that gets a :class:`~qmigrate.model.transform.Point` (id and payload, no
             vectors) and returns an unsigned integer or a UUID. It must give the same for the same point.
         tenant: the payload field that holds the tenant: ids must depend on it. A payload index with ``is_tenant``
-            says the same.
-        cutover: whoever goes on writing under the old ids writes every point a second time, so it has to be said
+            has the same result.
+        cutover: clients that keep writing under the old ids write every point a second time, so it has to be set
             when it goes live: ``immediate`` or ``hold``.
     """
 

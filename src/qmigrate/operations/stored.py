@@ -45,7 +45,7 @@ def checksum_of(text: str) -> str:
 
 
 def arguments_of(operation: Operation, code: Callable[[Any], Any]) -> dict[str, Any]:
-    """What an operation is told, by argument, as plain JSON; what is as it is anyway is left out.
+    """The arguments of an operation as plain JSON; those that have their default are left out.
 
     Args:
         code: makes plain JSON of what can't be kept without a file.
@@ -107,7 +107,7 @@ def _in(value: Any) -> Any:
 
 
 def _default(argument: Field[Any]) -> Any:
-    """What an argument is when nobody says it; ``MISSING`` where it must be said."""
+    """The default of an argument; ``MISSING`` where it must be given."""
     return argument.default if argument.default_factory is MISSING else argument.default_factory()
 
 

@@ -28,9 +28,9 @@ class Embed:
         on_failure: what becomes of a point that can't be embedded. ``stop``: the run ends there.
             ``keep_without_vector``: the point is carried and listed, and stays without this vector. ``drop``: it is
             listed, exported and not carried. None for ``rebuild.on_failure`` of the settings, which is ``stop``
-            unless told otherwise.
-        checksum: what the application's SQL knows of the input; a point whose input is another one fails.
-        write_back: what is told to the application's SQL about each point, once the vector serves.
+            by default.
+        checksum: what the application's SQL has about the input; a point whose input is another one fails.
+        write_back: what is written to the application's SQL for each point, once the vector serves.
 
     Raises:
         PlanError: not exactly one of `text` and `image`, a malformed template, or an unknown `on_failure`.

@@ -82,7 +82,7 @@ class VectorOperation(Operation):
         """Whether stored values can go from a vector with parameters `old` to one with `new`.
 
         Raises:
-            PlanError: they don't fit, or would lose what nobody has allowed to lose.
+            PlanError: they don't fit, or would lose more than was allowed.
         """
         if is_sparse(old) != is_sparse(new):
             kinds = ("sparse", "dense") if is_sparse(old) else ("dense", "sparse")

@@ -34,7 +34,7 @@ def plan_abort(world: World, *, only: Iterable[str] | None = None, runs: Collect
 
     Args:
         only: logical names; None for all.
-        runs: ids of the runs that are meant; None for all. One that was begun since is nobody's to abort.
+        runs: ids of the runs that are meant; None for all. One that was started since is not aborted.
 
     Raises:
         RefusedError: the name has moved already, or begun in-place work can't be undone: it must be finished.
@@ -83,7 +83,7 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
         elif isinstance(step, WriteRows):
             lines.append("nothing more is written to the application's SQL; what was written stays, as does the swap")
         elif isinstance(step, RunCode):
-            # Nothing is taken back, but the collection may have been sealed at the revision already.
+            # Nothing is undone, but the collection may have been sealed at the revision already.
             steps.append(_undone(run, step, position, {"kind": "undo", "nothing": True}))
             if run.record(position, "change") is not None:
                 lines.append(f"what {step.edit['function']} has done so far stays: it is your own code")
@@ -108,7 +108,7 @@ def _was_made_again(state: CollectionState, world: World, physical: str) -> bool
 
 
 def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
-    """A request that deletes may be on its way, whoever has sent it: what it is about never serves again."""
+    """A request that deletes may be on its way, whichever process has sent it: what it is about never serves again."""
     if not run.job.repeatable:
         # What such a run deletes, it gave up itself, and an abort removes that as well.
         return
@@ -124,7 +124,7 @@ def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
 def _given_up(state: CollectionState, run: OpenRun) -> list[str]:
     """Generations that the run began and gave up for another number: it would have removed them at its end.
 
-    What else a run retires was live once, and is not taken away by an abort.
+    What else a run retires was live once, and is not removed by an abort.
     """
     return [
         step.target
@@ -205,7 +205,7 @@ def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: in
     record = run.record(position, "swap")
     gap = record.facts.get("gap") if record is not None else None
     row = state.generation(step.source)
-    # Where the server has answered that it deletes nothing, the record of it was taken back.
+    # Where the server has answered that it deletes nothing, the record of it was removed.
     refused = bool(gap and gap.get("recorded")) and row is not None and row.state == "live"
     if gap is not None and not refused:
         raise RefusedError(
@@ -251,7 +251,7 @@ def _undo(
 
 
 def _reversed(change: Change, facts: JsonObject) -> Change:
-    """A begun change taken back; an alias goes back to where it led, or comes from where the run has put it."""
+    """A started change undone; an alias goes back to where it led, or comes from where the run has put it."""
     earlier, given = facts.get("earlier", {}), facts.get("given", {})
     if change.kind == "alias.add" and change.name in earlier:
         return Change("alias.drop", change.name, after={"physical": earlier[change.name]})

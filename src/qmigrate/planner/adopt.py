@@ -81,7 +81,7 @@ def judge(target: Target, world: World, revisions: Revisions, choice: Choice) ->
     """Find out where a collection stands.
 
     Raises:
-        ForeignLedgerError: another ledger owns it, and nobody said ``--take-over``.
+        ForeignLedgerError: another ledger owns it, and ``--take-over`` was not given.
         RefusedError: a run of that ledger seems to be under way, or several revisions fit equally.
         RevisionError: the seal names a revision without a file.
         DriftError: the file of the sealed revision was changed.
@@ -155,7 +155,7 @@ def refuse_differences(verdicts: Sequence[Verdict], choice: Choice) -> None:
 
 
 def _known_seal(target: Target, seal: JsonObject) -> bool:
-    """Whether the ledger has put this seal there, and knows its revision: for this name, or when it had another."""
+    """Whether the ledger has put this seal there, and has its revision: for this name, or when it had another."""
     run = target.state.open_run
     # A run writes the seal before it records the revision.
     coming = run.job.revisions() if run is not None else frozenset()
@@ -283,7 +283,7 @@ def _job(verdict: Verdict) -> CollectionPlan:
     )
     job = Job(state.name, state.basis(), (step,), _closes(state, verdict.links))
     if not job.closes:
-        # At the same revisions, but without a seal, or behind another collection than recorded: recorded anew.
+        # At the same revisions, but without a seal, or on another collection than recorded: recorded again.
         job = Job(state.name, state.basis(), (step,), _stamps(verdict.links[-1:]))
     lines = [f"{link.revision.id}  {link.revision.doc}" for link in verdict.links]
     return CollectionPlan(job=job, lines=tuple(lines), reasons=(), points=target.live.points)
@@ -311,7 +311,7 @@ def number_of(target: Target) -> int:
 
 
 def _kept_beside(verdict: Verdict) -> dict[str, int]:
-    """Other generations of the ledger that is taken over; what somebody else made is none of ours."""
+    """Other generations of the ledger that is taken over; what another client made is not ours."""
     owner = (verdict.overrides or {}).get("ledger")
     kept = {}
     for one in verdict.target.beside:

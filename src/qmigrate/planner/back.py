@@ -42,7 +42,7 @@ def plan_rollback(
     only: Iterable[str] | None = None,
     writes: str = "refuse",
 ) -> Plan:
-    """Take back every applied revision that is not in `keep`.
+    """Undo every applied revision that is not in `keep`.
 
     Args:
         keep: ids of the target and all its ancestors; empty for base.
@@ -50,7 +50,7 @@ def plan_rollback(
         writes: ``refuse | carry | discard | now``.
 
     Raises:
-        RefusedError: something can't be taken back; names revision and reason.
+        RefusedError: something can't be undone; names revision and reason.
     """
     chosen = frozenset(only) if only is not None else None
     plans, runs = [], {}
@@ -196,7 +196,7 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
     """
     entry = group[-1]
     before = _before(walk, entry)
-    # A name that began with a restore is taken away with all that came with it, like one that was created.
+    # A name that began with a restore is removed with all that came with it, like one that was created.
     made = entry.strategy == "create" or (entry.strategy == "restore" and entry == walk.state.applied[0])
     if before is None and entry.rebuilt and not made:
         # What was changed in place since is on the generation that stays.
@@ -264,7 +264,7 @@ def _before(walk: _Walk, entry: Applied) -> Generation | None:
         return kept[-1]
     current = next((row for row in rows if row.physical == walk.physical), None)
     parent = current.parent if current else None
-    # A parent that has other revisions (this generation was made by a downgrade) is no way back over this one.
+    # A parent that has other revisions (this generation was made by a downgrade) is not a way back over this one.
     return next(
         (row for row in rows if row.number == parent and row.state == "retired" and row.revisions == earlier), None
     )
@@ -301,7 +301,7 @@ def _in_order(plans: Sequence[CollectionPlan], runs: Mapping[str, int]) -> tuple
     """By name; but first those that share a further name, what was applied last first: it goes back step by step.
 
     Args:
-        runs: collection -> the newest run that is taken back.
+        runs: collection -> the newest run that is undone.
     """
     named = Counter(name for plan in plans for name in plan.job.names())
     shared = {plan.job.collection: any(named[name] > 1 for name in plan.job.names()) for plan in plans}
@@ -368,7 +368,7 @@ def _refuse_lossy(revisions: Revisions, walk: _Walk, entry: Applied, change: Cha
 
 
 def _refuse_code(revisions: Revisions, walk: _Walk, entry: Applied) -> None:
-    """A data fix that can't be undone by itself later: going back over it would only seem to take it back."""
+    """A data fix that can't be undone by itself later: going back over it would only seem to undo it."""
     if entry.strategy != "edit" or walk.state.declared is None:
         return
     for _, operation in refs_of(revisions.get(entry.revision), walk.state.name, exists=True):

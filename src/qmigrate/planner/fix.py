@@ -1,4 +1,4 @@
-"""Data fixes that nobody has written into a revision, as jobs of one step; and taking one back. Pure."""
+"""Data fixes outside of revisions, as jobs of one step; and undoing one. Pure."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> li
     """The collections that a fix is about.
 
     Args:
-        looking: nothing will be changed: where it means none under management, those that are not are looked at.
+        looking: nothing will be changed: where it means none under management, those that are not are read.
 
     Raises:
-        PlanError: it is no data fix, or there is no such collection.
+        PlanError: it is not a data fix, or there is no such collection.
         RefusedError: a collection that it names is not under management, or its next generation waits.
     """
     edit = operation.edit()
@@ -87,7 +87,7 @@ def plan_fix(
 
 
 def _met_notes(world: World, operation: Operation, looking: bool) -> Iterator[str]:
-    """What a glob means here: nobody should find out from the deletion."""
+    """What a glob means here: shown before the deletion."""
     found = [state.name for state in fixed_by(world, operation, looking=looking)]
     if operation.bound(world.known).is_glob:
         yield patterns.words(operation.pattern, found)
@@ -125,7 +125,7 @@ def plan_undo_fix(
     refs: Sequence[OpRef] = (),
     checksums: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Take back what one fix has changed.
+    """Undo what one fix has changed.
 
     Args:
         facts: of its row in the audit.

@@ -21,7 +21,7 @@ class Choice:
         ignore_holdover: also what is still held, and with it the way back.
         writes: ``refuse`` or ``discard`` what was written to a generation after it was left.
         keep_snapshots: snapshots are exported before their generation goes.
-        automatic: nobody is asked, so what somebody may still want is left alone.
+        automatic: no user is asked, so what may still be wanted is left alone.
         shown: physical names that a person has seen and agreed to; None for all.
         only: physical names that are meant; None for all. Nothing else goes, whatever its holdover.
         preview: nothing is done yet: a gc that was interrupted will be finished, or be over, before anything goes.

@@ -1,4 +1,4 @@
-"""What must hold before anything is run: files are what was applied, and nothing that was given up is gone on with."""
+"""What must hold before anything is run: files are what was applied, and nothing that was abandoned is resumed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_not_given_up(state: CollectionState, run: OpenRun) -> None:
     One that serves already, by another client's hand, is written to: it is not built on either.
 
     Raises:
-        RepairNeededError: the run can only be taken back, or the name has to be moved back first.
+        RepairNeededError: the run can only be aborted, or the name has to be moved back first.
     """
     for position, step in enumerate(run.job.steps):
         row = state.generation(step.target)
@@ -51,7 +51,7 @@ def check_not_given_up(state: CollectionState, run: OpenRun) -> None:
                 hint=f"qmigrate abort {quote(state.name)} finishes that",
             )
         serves = isinstance(step, GoLive) and step.target not in (None, step.source) and state.physical == step.target
-        # What waits for its cut-over looks at that by itself, and stays held.
+        # What waits for its cut-over checks that by itself, and stays held.
         if serves and run.record(position, "swap") is None and run.waiting() != position:
             raise RepairNeededError(
                 f"{state.name} is on {step.target}, which run {run.id} has neither proven nor gone live with: another "

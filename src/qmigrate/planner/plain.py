@@ -22,7 +22,7 @@ def way_of(world: World, *, setting: str, allow_gap: bool) -> str:
         allow_gap: consent to a gap of some milliseconds.
     """
     if world.capabilities.local:
-        # Nobody else is there to see a gap.
+        # No other client is there to see a gap.
         return "gap"
     if setting == "gap" or world.hiding is False or world.capabilities.may_be_several:
         return "gap" if allow_gap else "refuse"
@@ -35,7 +35,7 @@ def settled(before: Position) -> tuple[tuple[Step, ...], Position]:
     From then on the name is an alias like any other, so every later step and every way back is an ordinary one.
 
     Raises:
-        RefusedError: that leaves a gap, and nobody has consented.
+        RefusedError: that leaves a gap, and it was not consented to.
     """
     if before.plain == "refuse":
         raise RefusedError(
@@ -63,7 +63,7 @@ def settled(before: Position) -> tuple[tuple[Step, ...], Position]:
 
 
 def in_order(room: tuple[Step, ...], build: Build, golive: GoLive) -> tuple[Step, ...]:
-    """Everything is built and proven before the plain collection is deleted: only builds refuse what nobody foresaw.
+    """Everything is built and proven before the plain collection is deleted: only builds refuse what was not foreseen.
 
     Args:
         room: the steps of :func:`settled`, or none.

@@ -29,7 +29,7 @@ def plan_reset(
         ledger_id: the ledger's identity.
         state: of the collection.
         reason: for the audit.
-        expect: points that the collection has, where somebody has agreed to so many.
+        expect: points that the collection has, where this many were agreed to.
         plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain.way_of`.
 
     Raises:

@@ -32,7 +32,7 @@ def plan_restore(
         plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain.way_of`.
 
     Raises:
-        RefusedError: it can't be restored there; says why and what to do.
+        RefusedError: it can't be restored there; names why and what to do.
         DriftError: a revision that would count as applied again has another file now.
     """
     _refuse_unmanaged(world, state)
@@ -94,7 +94,7 @@ def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str 
     live = state.live.schema if state.live else CollectionSchema()
     place = "shadow" if parent.physical == state.name else "alias"
     names = (state.name, *live.aliases)
-    # Going back takes back what was applied since, and with that the names that it has taken.
+    # Going back undoes what was applied since, and with that the names that it has taken.
     earlier = names_before(reversed(state.applied[_in_common(state, known) :]))
     golive = GoLive(
         (), state.physical, parent.physical, names, back=True, writes=writes, place=place, apart=True, earlier=earlier
@@ -133,7 +133,7 @@ def _refuse_held(state: CollectionState) -> None:
 
 
 def _refuse_snapshot(capabilities: Capabilities, origin: Origin) -> None:
-    """A server says yes to these, and points are missing."""
+    """A server accepts these, and points are missing."""
     if origin.custom_sharding:
         raise RefusedError(
             f"{origin.physical} uses custom sharding: a server recovers its snapshot under a new name without any "
@@ -196,7 +196,7 @@ def _names(revision: Revision, state: CollectionState) -> bool:
 def _closings(
     state: CollectionState, known: Sequence[Known], declared: CollectionSchema, step: int
 ) -> tuple[Closing, ...]:
-    """What is taken back, what is applied again, and a row that says where the points came from."""
+    """What is undone, what is applied again, and a row that records where the points came from."""
     same = _in_common(state, known)
     prior = state.declared
     made = []

@@ -1,4 +1,4 @@
-"""Settings that this version doesn't know: what a plan says of them before anything is written. Pure."""
+"""Settings that this version doesn't know: what a plan does about them before anything is written. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from qmigrate.planner.position import Position
 
 
 def refuse_unknown(before: Position, reason: str) -> None:
-    """A copy is made of what this version knows: settings that it doesn't know would be lost without a word.
+    """A copy is made of what this version knows: settings that it doesn't know would be lost silently.
 
     Args:
         before: the collection that would be copied.

@@ -1,6 +1,6 @@
 """Adopt: take a collection under management as it is, or record it at other revisions. It touches no point.
 
-The seal is written before the ledger's rows, both behind the run that says what is meant: a crash between them is
+The seal is written before the ledger's rows, both after the run that declares the intent: a crash between them is
 finished by the next command like any other run.
 """
 
@@ -62,7 +62,7 @@ def _check_aliases(step: Adopt, work: Work) -> None:
 
 
 def name(step: Adopt, work: Work) -> Facts:
-    """Whoever held it under the other ledger can't write to it any more; a new logical name is made."""
+    """Its holder under the other ledger can't write to it any more; a new logical name is made."""
     if step.overrides is not None:
         physicals = [str(step.target), *step.beside]
         left = [alias for alias, at in work.store.aliases().items() if at in physicals and is_own_alias(alias, at)]

@@ -1,7 +1,7 @@
-"""Deletions by revisions and fixes, done again in a generation of before them that is about to serve. It moves no name.
+"""Deletions by revisions and fixes, done again in an older generation that is about to serve. It moves no name.
 
 They are no "writes since": a rollback neither counts nor carries them, and it must not bring the points back. Which
-these are, the journals of the deletions say, which are kept as long as a generation of before is.
+these are, is in the journals of the deletions, which are kept as long as an older generation is.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from qmigrate.store import portable, records
 def deleted_since(step: GoLive, work: Work) -> set[PointId]:
     """Ids of the generation that is left which fixes have deleted since it took over, and which it hasn't again.
 
-    Where writes since are given up, so is that somebody has written a point again; a deletion that was undone is none,
-    nor is one of a point that changed while it was looked at, and was let be.
+    Where writes since are discarded, so is a point that a client has written again; a deletion that was undone is none,
+    nor is one of a point that changed while it was checked, and was skipped.
     """
     source, found = str(step.source), set[PointId]()
     spaces = _spaces(step, work)
@@ -63,7 +63,7 @@ def apply(step: GoLive, work: Work) -> JsonObject:
     spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
     known = {spaces.of(source): ids}
     spaces.spread(known, work.store, lambda physical: reach(work, physical))
-    # Before the deletion: once they are gone, nobody can tell their other ids any more.
+    # Before the deletion: once they are gone, their other ids are unknown.
     forget(work, spaces, known)
     older = _older(work, target)
     file = _kept(work, target, known.get(spaces.of(target), set())) if step.apart else None

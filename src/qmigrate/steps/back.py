@@ -73,7 +73,7 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
 
 
 def _all_of(step: GoLive, work: Work) -> WritesSince:
-    """Every point was written since, where the name is taken away."""
+    """Every point was written since, where the name is removed."""
     return WritesSince(added=work.store.count(reach(work, str(step.source))))
 
 
@@ -101,7 +101,7 @@ def converge(step: GoLive, work: Work) -> Facts:
 def _delta(step: GoLive, work: Work) -> int:
     """How far one barrier moves ids: measured on the parent, or as it was when this generation was built.
 
-    A hidden parent tells no ids, and on the live one others may write meanwhile.
+    A hidden parent shows no ids, and on the live one others may write at the same time.
     """
     measured = int(measure(work.store, reach(work, str(step.target)))["barrier_delta"])
     known = (row.report or {} for row in work.lease.ledger.history(work.collection) if row.physical == step.source)

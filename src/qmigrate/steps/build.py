@@ -1,4 +1,4 @@
-"""Build: make the next generation beside the live one and prove it. It moves no name: nobody else notices."""
+"""Build: make the next generation next to the live one and prove it. It moves no name: no client notices."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def snapshot(step: Build, work: Work) -> Facts:
     if cloned and (trouble := no_room(work, made.size)):
         as_copy(step, work, trouble)
     return {
-        # One that was only found may be somebody else's: an abort leaves it.
+        # One that was only found may be another client's: an abort leaves it.
         "snapshot": {
             "name": made.name,
             "size": made.size,
@@ -93,7 +93,7 @@ def snapshot(step: Build, work: Work) -> Facts:
             "made": ours,
         },
         "aliases": work.store.aliases(),
-        # A server tells the size of its disk, never what is free of it.
+        # A server reports the size of its disk, never how much is free.
         **({"disk": {"needed": made.size, "whole": work.store.disk_size()}} if cloned else {}),
     }
 
@@ -108,7 +108,7 @@ def _make_snapshot(source: str, work: Work, *, cloned: bool) -> tuple[Snapshot, 
         work.note({"before": sorted(present), **ids})
         known = list(present)
     fresh = [made for name, made in present.items() if name not in known]
-    # A snapshot that an interrupted try has made is used, not made again.
+    # A snapshot that an interrupted try has made is used, not made twice.
     return (fresh[-1], False) if fresh else (work.store.create_snapshot(source), True)
 
 
@@ -147,7 +147,7 @@ def _create(step: Build, work: Work, *, first: bool) -> None:
             if change.kind.startswith("index."):
                 work.store.apply(own(work, step.target), change)
     except RefusedRequestError as error:
-        # The same request would be refused again, whenever the run goes on.
+        # The same request would be refused again, whenever the run is resumed.
         untouched = f"{work.collection} was not touched"
         if first and is_unmade(step, work):
             unmake(step, work)
@@ -183,13 +183,13 @@ def fill(step: Build, work: Work) -> Facts:
     work.progress.begin(work.collection, "fill", points, done)
     work.lease.progress(work.run, done, points)
     if maker.quarantine is not None and maker.quarantine.is_over():
-        # What stopped the run may have been mended since.
+        # What stopped the run may have been repaired since.
         base = base_name(step.source, step.target, back=False)
         try_again(work, step.source, own(work, step.target), maker, base)
     stages = copy_ranges(work, step, maker, ranges)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(f"{copied:,} points")
-    # What an earlier attempt has copied took time that nobody knows.
+    # What an earlier attempt has copied took an unknown time.
     return {"copied": copied, "fresh": copied - done, "seconds": round(time.monotonic() - started, 3), **stages}
 
 
@@ -232,12 +232,12 @@ def converge(step: Build, work: Work) -> Facts:
 
 
 def quality(step: Build, work: Work) -> Facts:
-    """What the revisions ask of search, measured; a miss can be mended, and the run goes on here."""
+    """What the revisions ask of search, measured; a miss can be repaired, and the run resumes here."""
     if step.source is None or step.fill in ("empty", "sample", "restore"):
         return {}
     wanted = gates_of(step, work)
     if wanted:
-        # Settings that were mended since take time to act.
+        # Settings that were corrected since take time to act.
         wait_until_ready(work, step.target)
     return {"quality": [measure_quality(step, work, *one) for one in wanted]} if wanted else {}
 

@@ -1,6 +1,6 @@
 """A function of the user's own, called for the live generation. What it does is not known here.
 
-It is called again where a run was interrupted, so it has to be idempotent; whatever else can be looked at is: that the
+It is called again where a run was interrupted, so it has to be idempotent; whatever else can be checked is: that the
 name still leads where it led, and that the collection still has the settings that it had.
 """
 
@@ -22,10 +22,10 @@ from qmigrate.steps.work import Facts, Phase, Work
 
 
 def look(step: RunCode, work: Work) -> Facts:
-    """Look at the collection before: what it is afterwards is compared with it.
+    """Read the collection before: what it is afterwards is compared with it.
 
     Raises:
-        RefusedError: it is in trouble.
+        RefusedError: it is unhealthy.
     """
     found = _live(step, work)
     if found.status == "red" or found.problem:

@@ -53,7 +53,7 @@ class Checksums:
     def checked(
         self, filling: Embed, ids: Sequence[PointId], payload_of: Callable[[int], Payload], inputs: Sequence[Any]
     ) -> list[Any]:
-        """The inputs, with a failure in the place of each that is not what SQL knows.
+        """The inputs, with a failure in the place of each that is not what SQL has.
 
         Args:
             ids: of the points, one per input.

@@ -1,4 +1,4 @@
-"""A fill by several processes: hands ranges to workers one by one, and goes on where one dies. It copies nothing.
+"""A fill by several processes: hands ranges to workers one by one, and continues where one dies. It copies nothing.
 
 The ledger has the ranges and how far each is. This process has the lease, its heartbeat, the display, the stop signal
 and the limit of the quarantine. Each worker writes through an alias of its own: a worker that is lost can't write any
@@ -116,7 +116,7 @@ class _Crew:
         self._lost_at: float | None = None
 
     def copy(self, share: Range) -> None:
-        """Have one range copied by whoever is free."""
+        """Have one range copied by a free worker."""
         again, why = self._again, ""
         for _ in range(TRIES):
             place = self._free.get()
@@ -201,7 +201,7 @@ class _Crew:
         self._work.tick(fresh, shown(stages) if fresh and stages else "")
 
     def _check_quarantine(self) -> None:
-        """No worker knows of what failed in another one.
+        """No worker sees what failed in another one.
 
         Raises:
             QuarantineError: too many failed.
@@ -210,7 +210,7 @@ class _Crew:
             Quarantine(self._work, self._step.target, self._filled).check()
 
     def stages(self) -> dict[str, float]:
-        """How busy each stage is, on average over the workers that have said so."""
+        """How busy each stage is, on average over the workers that have reported it."""
         said = [report.stages for hand in self._hands() if (report := hand.report()).stages]
         found = {name: [one[name] for one in said if name in one] for name in STAGES}
         return {name: round(sum(shares) / len(shares), 3) for name, shares in found.items() if shares}

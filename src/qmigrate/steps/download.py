@@ -18,7 +18,7 @@ _CHUNK = 2**20
 def export_snapshot(work: Work, address: str, physical: str, snapshot: Snapshot) -> JsonObject:
     """Download a snapshot to ``<fixes.exports>/snapshots/<generation>/``, readable by its owner only.
 
-    Beside it stands ``<name>.sha256``, as ``sha256sum -c`` reads it. A file that is there already and whole is kept.
+    Next to it is ``<name>.sha256``, as ``sha256sum -c`` reads it. A file that is there already and complete is kept.
 
     Args:
         address: the name by which the server is asked.

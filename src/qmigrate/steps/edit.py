@@ -28,7 +28,7 @@ from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import TransientError
 from qmigrate.store.retries import repeated, sent_once
 
-#: Kinds of fixes that the audit has although no point was there: somebody has decided that these points go.
+#: Kinds of fixes that the audit has although no point was there: a user has decided that these points go.
 LOGGED_EMPTY = frozenset({"delete", "soft"})
 #: How often a group is sent again when one of its points went away in between.
 _TRIES = 5
@@ -53,7 +53,7 @@ def select(step: EditPoints, work: Work) -> Facts:
     check_begun(work, step.target)
     check_marks(work.settings, step.edit)
     if "now" not in work.facts("select"):
-        # An attempt that goes on counts ages from the same moment.
+        # An attempt that resumes counts ages from the same moment.
         work.note({"now": datetime.now(UTC).isoformat()})
     work.progress.begin(work.collection, "select", live.points)
     found = Found()
@@ -96,9 +96,9 @@ def _exported(step: EditPoints, work: Work, path: Path, done: int = 0) -> Facts:
 
 
 def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
-    """No point goes that is not in the file: whoever goes on may be another host, or have lost its disk.
+    """No point goes that is not in the file: a process that resumes may be on another host, or have lost its disk.
 
-    What is still there is exported again, where nothing is gone yet, or a person has said that the file is lost.
+    What is still there is exported again, where nothing is gone yet, or a person has confirmed that the file is lost.
 
     Raises:
         RepairNeededError: some are gone, and their file is not here.
@@ -129,7 +129,7 @@ def _made(folder: Path) -> str:
 
 
 def change(step: EditPoints, work: Work) -> Facts:
-    """Change what was selected; each point is looked at again right before.
+    """Change what was selected; each point is checked again right before.
 
     A point that is as it should be counts as changed: it may be that of an attempt whose answer got lost.
     """
@@ -146,7 +146,7 @@ def change(step: EditPoints, work: Work) -> Facts:
         stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
         for entries in _portions(stored, lambda: throttle.portion(hand.pace.portion(fix.portion()))):
             work.tick()
-            # Before the points are looked at again, so that little time lies between that look and the change.
+            # Before the points are checked again, so that little time lies between that check and the change.
             throttle.take(len(entries))
             counted = _change(work, step, fix, hand, entries)
             done = {name: done[name] + counted.get(name, 0) for name in done}
@@ -170,7 +170,7 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
     """Change one portion; how many entries became what.
 
     Nothing is sent a second time without another look: an answer that got lost may be that of a change that was made,
-    and other clients write meanwhile.
+    and other clients write at the same time.
     """
     portion = _Portion(fix, hand, entries)
     for attempt in range(_TRIES):
@@ -205,7 +205,7 @@ def _patiently(work: Work, portion: _Portion) -> dict[str, int]:
 
 
 class _Portion:
-    """Entries that are looked at and changed together.
+    """Entries that are checked and changed together.
 
     Attributes:
         left: how many were to be changed, of each try.
@@ -217,7 +217,7 @@ class _Portion:
         self.left: list[int] = []
 
     def change(self) -> dict[str, int]:
-        """Look at them, and change what is as it was found, unless that look has grown old."""
+        """Check them, and change what is as it was found, unless that check has grown old."""
         look, counted = Look(), {"entries": len(self._entries), "changed": 0, "moved": 0, "gone": 0}
         states = self._fix.states(self._entries, writing=True)
         for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
@@ -256,7 +256,7 @@ class _Portion:
 
 
 def verify(step: EditPoints, work: Work) -> Facts:
-    """Read everything back: what was changed is as it should be, or somebody has changed it since.
+    """Read everything back: what was changed is as it should be, or another client has changed it since.
 
     Raises:
         VerificationError: points are what they were before.
@@ -275,7 +275,7 @@ def verify(step: EditPoints, work: Work) -> Facts:
             for state, name in (("after", "verified"), ("moved", "changed_since"), ("gone", "gone")):
                 counted[name] += states.count(state)
             work.tick(len(entries))
-    # What was let be on purpose may still be what it was.
+    # What was skipped on purpose may still be what it was.
     if len(unchanged) > int(work.facts("change")["moved"]):
         raise VerificationError(
             f"{len(unchanged):,} points of {work.collection} are as they were before the fix, for example "
@@ -297,7 +297,7 @@ def _read_back(work: Work, fix: Fix) -> Iterator[tuple[list[Entry], list[str]]]:
 def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
     """Write the ids of what is as it should be into the file that was named.
 
-    It could be written before the change. Where it can't be any more, as on another host that goes on, that is said:
+    It could be written before the change. Where it can't be any more, as on another host, that is reported:
     the ledger has the ids, and the fix is done.
     """
     changed = (
@@ -332,7 +332,7 @@ def close(step: EditPoints, work: Work) -> Facts:
     wanted = not taken_back and (found["changes"] or step.edit.get("mark") or empty)
     with opened(_place(work, step), step.edit) as fix:
         fixed = fix.audit(facts) if wanted else None
-    # Before the run is recorded as done: afterwards nobody would come back for it.
+    # Before the run is recorded as done: afterwards no process would come back for it.
     if fixed is None or not found["changes"]:
         work.lease.drop_base(_journal(work))
     if taken_back:

@@ -27,7 +27,7 @@ from qmigrate.steps.owned import reach
 from qmigrate.steps.work import Facts, Work
 from qmigrate.store import portable, records
 
-#: What `Header.kind` says of an archive of a whole collection.
+#: `Header.kind` for an archive of a complete collection.
 WHOLE = "snapshot"
 
 
@@ -59,7 +59,7 @@ def export(
 def header_of(
     state: CollectionState, live: LiveCollection, moments: Sequence[Moment], *, ledger: str | None, can: Capabilities
 ) -> Header:
-    """What an archive of a collection says of itself, so that it can be restored here or elsewhere.
+    """What an archive of a collection has about itself, so that it can be restored here or elsewhere.
 
     Args:
         live: the generation that is read; it need not be the one that serves.

@@ -1,4 +1,4 @@
-"""A reset: the next generation begins empty, and what served stays whole behind it. It reads and deletes no point."""
+"""A reset: the next generation begins empty, and what served stays behind it. It reads and deletes no point."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def preflight(step: Build, work: Work) -> Facts:
             facts={"points": left},
         )
     view = work.lease.ledger.collections().get(work.collection)
-    # Points that are written from now on are embedded by the models of before.
+    # Points that are written from now on are embedded by the earlier models.
     return {"points": 0, "left": left, "embedders": dict(view.embedders) if view else {}}
 
 
@@ -50,7 +50,7 @@ def converge(step: Build, work: Work) -> Facts:
     """The proof: it is empty, so that every point that is there later was written since.
 
     Raises:
-        VerificationError: somebody has written to it before any name led there.
+        VerificationError: another client has written to it before any name led there.
     """
     points = work.store.count(step.target)
     if points:

@@ -50,7 +50,7 @@ def chosen(step: Build, work: Work) -> Facts:
 
 
 def shadow(step: Build, work: Work) -> Build:
-    """Recover it under the generation's name; what it says of itself is written over at once.
+    """Recover it under the generation's name; its seal is overwritten at once.
 
     Returns:
         The build as the job has it afterwards: an unclear answer of the server costs a number.
@@ -136,7 +136,7 @@ def _is_copy(step: Build, work: Work, marks: Mapping[str, Any]) -> bool:
 
 
 def _take(step: Build, work: Work, found: LiveCollection) -> None:
-    """Check what the snapshot says of itself, keep what only it knows, and seal it as being built."""
+    """Check the seal of the snapshot, keep what only it has, and seal it as being built."""
     marks: Mapping[str, Any] = found.seal or {}
     if marks.get("ledger") != work.ledger_id:
         raise ForeignLedgerError(
@@ -167,7 +167,7 @@ def _open(step: Build, work: Work, found: LiveCollection) -> None:
 
 
 def drifted(step: Build, work: Work) -> list[Change]:
-    """Where the snapshot is not what was recorded of its revision: told, and no reason to leave the points behind.
+    """Where the snapshot is not what was recorded of its revision: reported, but no reason to leave the points behind.
 
     Raises:
         VerificationError: its vectors are others, so it is not of that revision.

@@ -23,7 +23,7 @@ LIMIT = 60.0
 
 
 def makes_room(step: GoLive, work: Work) -> tuple[str | None, ...]:
-    """Names that a plain collection has, or gets back, by this step: it is looked at apart."""
+    """Names that a plain collection has, or gets back, by this step: it is handled separately."""
     return (step.target, work.collection) if step.place in ("gap", "shadow") else (step.target,)
 
 
@@ -90,7 +90,7 @@ def take_names_back(step: GoLive, work: Work) -> None:
     led = {name: earlier.get(name, step.source) for name in moved}
     make = {name: to for name, to in led.items() if to is not None}
     work.store.change_aliases(own(work, str(step.target)), make=make, drop=[name for name in moved if name not in make])
-    # What came in between, before they were given back.
+    # What came in between, before they were handed back.
     check_unserved(work, build, proof)
 
 
@@ -132,7 +132,7 @@ def _refuse_taken_again(work: Work, source: str) -> None:
 
 
 def _delete_and_take(step: GoLive, work: Work, pairs: Sequence[tuple[EpochAlias, str]]) -> None:
-    """A server that refuses such an alias while the collection is there is asked again and again from beside."""
+    """A server that refuses such an alias while the collection is there is asked again and again in parallel."""
     source = str(step.source)
     refuses = work.settings.rebuild.plain_names == "auto"
     failed: list[QmigrateError] = []
@@ -194,7 +194,7 @@ def _is_begun(work: Work) -> bool:
 
 
 def _was_deleted(work: Work, source: str) -> bool:
-    """Whether the collection of this name is not the one that the ledger knows."""
+    """Whether the collection of this name is not the one in the ledger."""
     found = work.store.describe(source)
     seal = (found.seal if found else None) or {}
     return seal.get("ledger") != work.ledger_id or seal.get("generation") != work.facts("swap")["gap"]["generation"]

@@ -91,7 +91,7 @@ def _converge(step: GoLive, work: Work) -> Facts:
     proof = _proof(work)
     now = barrier(work.store, step.source)
     quiet = nothing_written(work, proof.get("source_ids"), now, delta=delta_of(work))
-    # Without ids nothing can be said; what is written from the proof on is found by the sweep, which then reads all.
+    # Without ids nothing is known; what is written from the proof on is found by the sweep, which then reads all.
     unknown = (not now or not exact(work)) and not work.store.capabilities.local
     if proof.get("epoch") == work.lease.epoch and (quiet or unknown):
         # The sweep compares with the newest barrier: this one moved the ids too.
@@ -146,7 +146,7 @@ def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -
 
 
 def sweep_late(step: GoLive, work: Work) -> Facts:
-    """Stragglers finish, the old generation is fenced, a barrier says whether anything came late; that is carried."""
+    """Stragglers finish, the old generation is fenced, a barrier shows whether anything came late; that is carried."""
     _check_moved(step, work)
     if step.source is not None and step.target is None:
         leave_unread(work, step.source)
@@ -167,7 +167,7 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
             f"writes to {step.source} can't be told apart from old ones",
             hint=f"qmigrate verify {quote(step.source)} {quote(step.target)} lists the differences both ways",
         )
-    # Without operation ids a folder tells nothing of who had it while this run was interrupted.
+    # Without operation ids a folder doesn't show who had it while this run was interrupted.
     interrupted = work.store.capabilities.local and proof.get("epoch") != work.lease.epoch
     since = None if interrupted else proof.get("source_ids")
     report = sweep(work, sides, since=since, target_since=proof.get("target_ids"))
@@ -213,7 +213,7 @@ def close(step: GoLive, work: Work) -> Facts:
 def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:
     """What a rollback compares with: ids of the new generation, if nothing at all was written to it since the proof.
 
-    Whatever came between the swap and now is in these ids, but not in the base; then only counting tells.
+    Whatever came between the swap and now is in these ids, but not in the base; then only counting shows it.
     """
     swept = work.facts("sweep").get("sweep") or {}
     now = barrier(work.store, str(step.target))
@@ -265,7 +265,7 @@ def _is_live(step: GoLive, work: Work) -> bool:
 
 
 def _was_moved(work: Work) -> bool:
-    """Whether this step has moved the name already, as its journal says; earlier versions noted only the end of it."""
+    """Whether this step has moved the name already, by its journal; earlier versions noted only the end of it."""
     swapped = work.facts("swap")
     return bool(swapped.get("moved") or "at" in swapped)
 

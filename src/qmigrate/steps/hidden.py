@@ -15,7 +15,7 @@ from qmigrate.steps.work import Work
 
 
 def preflight(step: GoLive, work: Work) -> None:
-    """Try it on throwaway names, and see that the way to the hidden collection is free. Nothing of anybody is touched.
+    """Try it on throwaway names, and see that the way to the hidden collection is free. Nothing of a user is touched.
 
     Raises:
         RefusedError: this server doesn't let an alias hide a collection.
@@ -68,12 +68,12 @@ def forget(work: Work) -> None:
 
 
 def is_lost(step: GoLive, work: Work) -> bool:
-    """Whether somebody deleted the hidden collection: an application's delete by name reaches it, not the new one."""
+    """Whether a client deleted the hidden collection: an application's delete by name reaches it, not the new one."""
     return step.place == "shadow" and step.source is not None and not is_same(work, step.source)
 
 
 def lost_report(work: Work) -> SweepReport:
-    """What can be said then: nothing was taken from the new generation, and late writes can't be told any more."""
+    """What is known then: nothing was taken from the new generation, and late writes are unknown."""
     work.progress.say(
         f"{work.collection}: another client deleted the old collection after the name had moved; the new generation is "
         "complete as of its proof, what was written to the old one after that is lost with it"

@@ -1,6 +1,6 @@
 """Hold: a go-live that waits, built and proven, until its cut-over is asked for. It moves and writes no point.
 
-Days may pass between the two, so the way is looked at anew before it is let on; a refusal leaves it held.
+Days may pass between the two, so the way is checked again before it is released; a refusal leaves it held.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from qmigrate.steps.work import Facts, Work, transform_of
 
 
 def hold(step: GoLive, work: Work) -> Facts:
-    """Wait for consent, and look at both generations again once it is there.
+    """Wait for consent, and check both generations again once it is there.
 
     Raises:
-        HeldError: nobody has asked for the cut-over yet.
+        HeldError: the cut-over was not asked for yet.
         DriftError: the source's schema, the built generation or an embedder is not what was built and proven.
         RefusedError: another client wrote to the built generation, or has one of the names.
         RepairNeededError: a generation is gone, or the name was moved.

@@ -84,7 +84,7 @@ def _refusal(step: InPlace, work: Work, before: LiveCollection | None, error: St
 
 
 def place_replicas(work: Work, physical: str, factor: int) -> None:
-    """Make or remove replicas until every shard has `factor`, as far as there are nodes; an interrupted run goes on.
+    """Make or remove replicas until every shard has `factor`, as far as there are nodes; an interrupted run resumes.
 
     Raises:
         StoreError: nothing has moved for ``limits.ready_timeout``.
@@ -116,7 +116,7 @@ def verify(step: InPlace, work: Work) -> Facts:
     if live is None:
         raise RepairNeededError(f"{step.target} disappeared during the run")
     declared = [item.describe() for item in step.changes if not enforced((item,), work)]
-    # What an abort takes back only where another client hasn't moved it since may stay away.
+    # What an abort undoes only where another client hasn't moved it since may stay away.
     due = [item for item in step.changes if not (item.kind == "alias.add" and item.before is not None)]
     missing = [item for item in due if enforced((item,), work) and not _taken(live.schema, item)]
     if missing:

@@ -34,7 +34,7 @@ def check_left(work: Work, physical: str) -> Facts:
         Facts for :func:`check_again`.
 
     Raises:
-        RefusedError: it was written to, or that can't be told; facts name at most 20 ids.
+        RefusedError: it was written to, or that is unknown; facts name at most 20 ids.
     """
     leaving = work.lease.ledger.leaving(work.collection, physical)
     address = own(work, physical)
@@ -74,7 +74,7 @@ def check_left(work: Work, physical: str) -> Facts:
 
 
 def _holds_tokens(work: Work, guard: TokenGuard) -> bool:
-    """Whether nobody else wrote; waits until the tokens are so fresh that none comes back before the deletion."""
+    """Whether no other client wrote; waits until the tokens are so fresh that none comes back before the deletion."""
     while guard.clean():
         if guard.age < TOKEN_RETURNS:
             return True
@@ -84,7 +84,7 @@ def _holds_tokens(work: Work, guard: TokenGuard) -> bool:
 
 
 def check_again(work: Work, physical: str, earlier: Facts) -> None:
-    """Right before the deletion: nothing came since :func:`check_left`, or all of it is looked at again.
+    """Right before the deletion: nothing came since :func:`check_left`, or all of it is checked again.
 
     Raises:
         RefusedError: as there.
@@ -92,7 +92,7 @@ def check_again(work: Work, physical: str, earlier: Facts) -> None:
     if earlier.get("epoch") == work.lease.epoch:
         taken, now = _barrier(work, own(work, physical))
         reach = (int(earlier["barrier_delta"]), taken)
-        # The clock is that of this process: the epoch says that it was the same one.
+        # The clock is that of this process: the epoch shows that it was the same one.
         if is_last(work, earlier["ids"], now, reach, time.monotonic() - float(earlier["taken_at"])):
             return
     check_left(work, physical)
@@ -106,7 +106,7 @@ def forget(work: Work, physical: str) -> None:
     if leaving is not None:
         if leaving.target is not None and not leaving.back:
             work.lease.drop_base(base_name(physical, leaving.target, back=False))
-            # The base of the way back to this generation, where it was made beforehand: nothing leads back any more.
+            # The base of the way back to this generation, where it was made earlier: nothing leads back any more.
             work.lease.drop_base(base_name(leaving.target, physical, back=True))
         work.lease.drop_carries(leaving.run, leaving.step)
 
@@ -175,7 +175,7 @@ def _refuse_unknown(work: Work, physical: str, leaving: Leaving | None, now: Ope
     given_up = leaving is not None and leaving.given_up
     left: Any = leaving.facts.get("left") if leaving else None
     told: OperationIds = (left or {}).get("ids") or {}
-    # After a restart ids begin anew: then they say nothing.
+    # After a restart ids begin again: then they show nothing.
     grown = bool(told) and exact(work) and told.keys() == now.keys() and all(now[one] >= told[one] for one in now)
     if given_up and not grown:
         return

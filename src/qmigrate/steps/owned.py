@@ -52,9 +52,9 @@ def reach(work: Work, physical: str) -> str:
 
 
 def is_same(work: Work, physical: str) -> bool:
-    """Whether a plain collection is still the one that the ledger knows, by its seal.
+    """Whether a plain collection is still the one in the ledger, by its seal.
 
-    An application may delete it and make it again; generations have names that nobody else makes.
+    An application may delete and recreate it; generations have names that no other client makes.
     """
     generation = work.generation(physical)
     if physical != work.collection or generation is None:
@@ -68,7 +68,7 @@ def check_same(work: Work, physical: str) -> None:
     """Stop before work on a collection that is not what was proven.
 
     Raises:
-        RepairNeededError: the collection of this name is another one than the ledger knows.
+        RepairNeededError: the collection of this name is not the one in the ledger.
     """
     if not is_same(work, physical):
         raise RepairNeededError(
@@ -82,7 +82,7 @@ def check_same(work: Work, physical: str) -> None:
 def check_begun(work: Work, physical: str) -> None:
     """The same for what is changed in place, before and behind each interruption.
 
-    An abort has looked at that when it was planned, and a repair writes the seal of what a human has decided on.
+    An abort has checked that when it was planned, and a repair writes the seal of what a human has decided on.
     """
     repairs = any(closing.direction == REPAIRED for closing in work.job.closes)
     if work.job.supersedes is None and not repairs:
@@ -122,7 +122,7 @@ def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
             work.store.create_alias(alias, physical)
         confirm(work)
     except LeaseHeldError:
-        # Whoever has taken over has looked for them already.
+        # A process that has taken over has looked for them already.
         for alias in aliases:
             work.store.drop_alias(alias)
         raise
@@ -153,7 +153,7 @@ def refuse_begun(work: Work, physical: str | None) -> None:
 
 
 def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str | None] = ()) -> set[str]:
-    """Stop before a name of somebody else is taken: a server lets an alias hide a collection without a word.
+    """Stop before another client's name is taken: a server lets an alias hide a collection without an error.
 
     Args:
         names: that are about to become aliases of a generation.
@@ -194,13 +194,13 @@ def _is_own_plain(work: Work, name: str) -> bool:
 
 
 def swap(work: Work, target: str, names: Sequence[str]) -> None:
-    """Point every name to `target` in one request, which fails as a whole once a later holder took over.
+    """Point every name to `target` in one request, which fails completely once a later holder took over.
 
     Where `target` is the plain collection of a name, that name's alias is removed instead: it comes to light again.
 
     Raises:
         NotFoundError: our own aliases are gone.
-        RefusedError: a name belongs to somebody else; nothing was moved.
+        RefusedError: a name belongs to another client; nothing was moved.
         RepairNeededError: another client made a collection of one of the names in that very moment.
     """
     refuse_begun(work, target)
@@ -265,7 +265,7 @@ def revoke_earlier(
         in_order: the holder before has left none of either, see :func:`leave_in_order`: nothing is waited for then,
             unless one of its aliases is there nevertheless.
         foreign: those of later epochs too: the epochs of another ledger say nothing. Else such an alias is that of
-            whoever has taken over from this process.
+            the process that has taken over from this one.
 
     Returns:
         How many aliases were removed.
@@ -293,7 +293,7 @@ def revoke_earlier(
 def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
     """After a stop at a checkpoint: no request of ours is under way any more and no alias is left, which is recorded.
 
-    Then whoever goes on needs to wait for nothing. Where the outcome of a request is unknown, or workers have sent
+    Then the next process needs to wait for nothing. Where the outcome of a request is unknown, or workers have sent
     some, nothing is recorded, and the next holder waits the longest request time as after a crash.
     """
     if not work.phase or work.delegated or not work.store.all_answered():
@@ -303,7 +303,7 @@ def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
 
 
 def was_left_in_order(run: OpenRun) -> bool:
-    """Whether the last holder of a run has left it so: nobody has worked on it since."""
+    """Whether the last holder of a run has left it so: no process has worked on it since."""
     newest = max((record.epoch for record in run.records), default=None)
     return any(record.epoch == newest and record.facts.get(STOPPED) == newest for record in run.records)
 

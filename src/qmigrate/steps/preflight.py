@@ -33,7 +33,7 @@ def check_build(step: Build, work: Work) -> Facts:
     Returns:
         Facts: ``points`` of the source; ``embedders`` as vector -> fingerprint, for those that are embedded here;
         ``models``: the same for every vector that the target will have, carried and renamed ones too; ``source``: the
-        schema that it was found with, before anything else was looked at.
+        schema that it was found with, before anything else was checked.
     """
     if step.source is None:
         return {"points": 0, "embedders": {}, "models": {}}
@@ -121,8 +121,8 @@ def check_rounding(work: Work, step: Build, transform: PointTransform) -> None:
 def _try_some(work: Work, step: Build, transform: PointTransform) -> None:
     """The user's code on a few points: what it does wrong to every point shows before anything is made.
 
-    Values that are carried into uint8 are all looked at, since it keeps few. float16 keeps almost every vector, so a
-    first page is enough here, and the others are looked at while they are copied.
+    Values that are carried into uint8 are all checked, since it keeps few. float16 keeps almost every vector, so a
+    first page is enough here, and the others are checked while they are copied.
     """
     maker = Maker(work, transform, step.schema)
     if transform.filled or not transform.keeps_payload:
@@ -137,7 +137,7 @@ def _try_some(work: Work, step: Build, transform: PointTransform) -> None:
 
 
 def _is_new_enough(work: Work) -> bool:
-    """Whether the server would tell operation ids to a key that may ask; an older one is flushed and swept instead."""
+    """Whether the server would show operation ids to a key that may ask; an older one is flushed and swept instead."""
     return work.store.capabilities.version >= OPERATION_IDS_SINCE
 
 
@@ -189,7 +189,7 @@ def _check_field(work: Work, step: Build, name: str, vector: str, how: str) -> N
     try:
         lacking = work.store.count(source, missing_field=name)
     except StoreError:
-        # Strict mode may refuse a filter on a field without an index; the fill looks at every point anyway.
+        # Strict mode may refuse a filter on a field without an index; the fill reads every point anyway.
         return
     total = work.store.count(source)
     may = 0 if how == "stop" else allowed(work, total)[0]

@@ -38,7 +38,7 @@ def prove(
     Args:
         since: operation ids of the source when its copy began; None to make no source pass.
         delta: reach of one barrier.
-        carrying: whether differences are wanted: a rollback that brings writes along.
+        carrying: whether differences are expected: a rollback that brings writes along.
 
     Returns:
         Facts: ``report``, ``source_ids`` and ``target_ids`` (barriers around the last pass), ``epoch``.

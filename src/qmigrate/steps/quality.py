@@ -45,7 +45,7 @@ def gates_of(step: Build, work: Work) -> list[tuple[str, Recall, Any]]:
 
 
 def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling: Any) -> JsonObject:
-    """Recall of the index, and how many of the results are those of before.
+    """Recall of the index, and how many of the results are those from before.
 
     Returns:
         Facts: ``recall``, None where every search is exact; ``overlap``, None where the old side has no such vector.

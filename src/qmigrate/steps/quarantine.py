@@ -98,7 +98,7 @@ class Quarantine:
         """Stop when too many failed.
 
         Raises:
-            QuarantineError: the run is stopped, and can go on.
+            QuarantineError: the run is stopped, and can be resumed.
         """
         allowed, points = self._allowed()
         if len(self._rows) <= allowed:
@@ -181,7 +181,7 @@ class Failures:
         """A point of the page has no value for a vector.
 
         Raises:
-            EmbedError: its operation says ``stop``.
+            EmbedError: its operation has ``stop``.
         """
         identifier, how = point_id(self._page[place]), self._how[vector]
         if how == "stop":

@@ -156,7 +156,7 @@ class _Pass:
 def _forwards(work: Work, sides: Sides) -> VerificationReport:
     """Source by source order, each point against its counterpart; then the target by its own order, against the ids.
 
-    The first reading says that every point of the source is there with its values; the second that every id of the
+    The first reading shows that every point of the source is there with its values; the second that every id of the
     target belongs to exactly one of them and still has the values that the first one saw.
     """
     report = VerificationReport(source=sides.source, target=sides.target)

@@ -1,4 +1,4 @@
-"""Repairs of what somebody did by hand: a name is put back, a lost generation is recorded. It deletes nothing."""
+"""Repairs of what a user did by hand: a name is put back, a lost generation is recorded. It deletes nothing."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from qmigrate.steps.work import Work
 
 
 def check_built(step: Build, work: Work) -> None:
-    """See that nobody has changed the source of a copy or a clone while it was made.
+    """Check that no other client has changed the source of a copy or a clone while it was made.
 
     Raises:
         DriftError: an index, a vector or a setting is another one.
@@ -60,7 +60,7 @@ def check_waited(build: Build, source: LiveCollection, work: Work) -> None:
 def _described(work: Work) -> CollectionSchema | None:
     """The source as the preflight of this very run has found it; None in a run that an earlier version began.
 
-    Not what the plan has of it: that knows neither what a server sets by itself, nor that local mode keeps no index,
+    Not what the plan has of it: that has neither what a server sets by itself, nor that local mode keeps no index,
     where an earlier step of the job has made the source or changed it.
     """
     kept = work.facts("preflight", work.build_step()).get(SOURCE)
@@ -72,7 +72,7 @@ def _compare(
 ) -> None:
     """See that two schemas are the same, whatever their aliases are; the change `but` is none."""
     one, other = before.with_(aliases=()), after.with_(aliases=())
-    # What was taken away from the source shows only from the other side.
+    # What was removed from the source shows only from the other side.
     seen = (*changes(one, other), *(change.reverse() for change in changes(other, one)))
     found = dict.fromkeys(change.describe() for change in seen)
     found.pop(but or "", None)

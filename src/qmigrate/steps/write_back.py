@@ -1,6 +1,6 @@
 """Telling the application's SQL which points were embedded, once their vector serves. It changes no point.
 
-Portion by portion, each in one transaction; then where it ends is journaled. A process that dies in between says the
+Portion by portion, each in one transaction; then where it ends is journaled. A process that dies in between writes the
 portion again: at least once, never less.
 """
 
@@ -35,7 +35,7 @@ PORTION = 1000
 
 
 def preflight(step: WriteRows, work: Work) -> Facts:  # noqa: ARG001  what every phase gets
-    """The time that every portion says, also one that is repeated. It asks nothing, so it can't refuse."""
+    """The time that every portion writes, also one that is repeated. It asks nothing, so it can't refuse."""
     return {"now": datetime.now(UTC).isoformat()}
 
 
@@ -135,7 +135,7 @@ def common(
 def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | None) -> Iterator[list[PointId]]:
     """Ids behind the cursor that this rebuild has embedded, in Qdrant's order.
 
-    The base knows them: what the application has written to the new generation since is not of this rebuild.
+    The base has them: what the application has written to the new generation since is not of this rebuild.
     """
     lacking = {
         row.point_id for row in work.lease.ledger.quarantine([step.target]) if row.vector == said["vector"]
@@ -152,7 +152,7 @@ def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | N
 def rows_of(
     store: Store, address: str, said: JsonObject, portion: Sequence[PointId], shared: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The parameters of some points; one that was deleted meanwhile is left out."""
+    """The parameters of some points; one that was deleted since is left out."""
     sums = "checksum" in said["names"]
     found = store.fetch(address, portion, payload=False, vectors=sums)
     there = {records.point_id(stored): _checksum(stored, said["vector"]) if sums else None for stored in found}
@@ -171,7 +171,7 @@ def _checksum(stored: Stored, vector: str) -> str | None:
 
 
 def _with_a_way_on(error: QmigrateError, step: WriteRows, work: Work) -> QmigrateError:
-    """The same error, which says that the swap stands, and how to go on."""
+    """The same error, with the note that the swap stands, and how to continue."""
     more = f"qmigrate upgrade resumes it; qmigrate abort {quote(work.collection)} leaves SQL as it is"
     return type(error)(
         f"{work.collection} is live on {step.target}, but SQL was not updated completely: {error.message}",

@@ -17,7 +17,7 @@ from qmigrate.store import records
 def fits(transform: PointTransform) -> bool:
     """Whether equal payloads have equal vectors, and a point is found under its own id.
 
-    A function may read the old vectors, of which the new point says nothing.
+    A function may read the old vectors, which the new point doesn't have.
     """
     filled = [transform.values[name] for name in transform.filled]
     return bool(filled) and not transform.rekeys and all(isinstance(one, Embed) for one in filled)

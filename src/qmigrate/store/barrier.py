@@ -56,7 +56,7 @@ def operation_ids(nodes: Nodes, name: str) -> dict[str, int]:
 def _meant(nodes: Nodes, name: str) -> tuple[str, bool]:
     """The collection that a name stands for, and whether an alias of its own name hides it, by one look at the aliases.
 
-    Whether there is such a collection is told by what is asked of it next.
+    Whether there is such a collection shows in what is asked of it next.
     """
     known = aliases(nodes.main)
     physical = known.get(name, name)

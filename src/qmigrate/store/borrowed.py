@@ -1,4 +1,4 @@
-"""A client that the application has opened: looked at, or used as a store. It never closes it."""
+"""A client that the application has opened: inspected, or used as a store. It never closes it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Borrowed:
             self._twin = not self._local
 
     def close(self) -> None:
-        """Close what was opened beside the application's client, if anything."""
+        """Close what was opened in addition to the application's client, if anything."""
         if self._twin:
             self._client.close()
 
@@ -85,10 +85,10 @@ class Borrowed:
             time.sleep(0.02)
 
     def seal(self, name: str) -> JsonObject | None:
-        """What the collection behind a name that this client sees says of itself: empty where it says nothing.
+        """What the collection behind a name that this client sees has as its marks: empty where it has none.
 
         Returns:
-            None where that can't be told: the key may not read it, or the client doesn't understand its server.
+            None where that is unknown: the key may not read it, or the client doesn't understand its server.
         """
         try:
             found = self._client.get_collection(name)
@@ -191,6 +191,6 @@ def _twin(client: Any) -> Any:
             hint="pass a QdrantClient of the same address, in a thread: asyncio.to_thread(…)",
         )
     with warnings.catch_warnings():
-        # Said when the application made its own.
+        # Reported when the application made its own.
         warnings.simplefilter("ignore")
         return QdrantClient(**{**options, "check_compatibility": False})

@@ -36,7 +36,7 @@ class TransientError(StoreError):
     Attributes:
         unknown: whether the server may have carried it out nevertheless.
         retry_after: seconds that the server asks to wait, or None.
-        answered: whether Qdrant itself has said that it failed, so that nothing goes on in it.
+        answered: whether Qdrant itself has answered that it failed, so that nothing continues in it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ def is_unclear(error: BaseException) -> bool:
     """Whether a request that failed so may have been carried out, or may still be: a cluster may yet agree on it.
 
     Only what is known to refuse before anything is done is clear: a proxy has statuses of its own for giving up on a
-    server that goes on, and an answer that can't be read says nothing.
+    server that continues, and an answer that can't be read shows nothing.
     """
     if isinstance(error, TransientError):
         return error.unknown
@@ -124,7 +124,7 @@ def of_transport(error: httpx.HTTPError, label: str, timeout: float, *, listed: 
 
 
 def reach(label: str, *, listed: bool) -> str:
-    """What to look at where a node can't be reached.
+    """What to check where a node can't be reached.
 
     Args:
         listed: it is one of qdrant.nodes, not the one of qdrant.url.
@@ -146,7 +146,7 @@ _GRPC = ("qdrant.grpc_host", "qdrant.grpc_tls: false in qmigrate.yaml, where onl
 
 
 def _of_tls(where: str, reason: str, settings: tuple[str, str]) -> StoreError | None:
-    """The error of a failed handshake, which no repetition mends; None where it is something else."""
+    """The error of a failed handshake, which no repetition repairs; None where it is something else."""
     lower = reason.lower()
     named, without = settings
     if re.search(r"(hostname|ip address) mismatch|hostname verification|no match found for server name", lower):
@@ -290,7 +290,7 @@ def _server_text(response: httpx.Response) -> str:
 
 
 def _from_qdrant(response: httpx.Response) -> bool:
-    """Whether Qdrant itself has answered that it failed for good: a proxy says nothing about what goes on behind it."""
+    """Whether Qdrant itself has answered that it failed for good: a proxy can't tell what continues behind it."""
     try:
         body: Any = response.json()
     except (json.JSONDecodeError, UnicodeDecodeError):

@@ -14,7 +14,7 @@ def model_of(where: JsonObject) -> Any:
     """The client's own object of a filter.
 
     Raises:
-        UsageError: it is no filter of Qdrant; says what is wrong.
+        UsageError: it is not a Qdrant filter; the message names what is wrong.
     """
     # Only here: importing the client's models takes most of a second.
     from pydantic import ValidationError
@@ -35,7 +35,7 @@ def wire_of(where: JsonObject) -> Any:
     """The message of a filter.
 
     Raises:
-        UsageError: it is no filter of Qdrant, or a value in it is one that Qdrant has no place for.
+        UsageError: it is not a Qdrant filter, or a value in it is one that Qdrant has no place for.
     """
     from qdrant_client.conversions.conversion import RestToGrpc
 

@@ -1,7 +1,7 @@
 """The client's local mode as a ``ports.Store``: one process, one folder, no server. It talks to no network.
 
 What local mode can't do is not pretended: no snapshots, no enforced payload indexes or settings, no operation ids.
-The file lock of the folder proves that nobody else writes, so barriers and fences have nothing to say.
+The file lock of the folder proves that no other process writes, so barriers and fences have nothing to do.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class LocalStore(Absent):
 
     @property
     def request_timeout(self) -> float:
-        """Nothing goes on after a call has returned."""
+        """Nothing continues after a call has returned."""
         return 0.0
 
     def must_exist(self, name: str) -> None:
@@ -178,7 +178,7 @@ class LocalStore(Absent):
                 self._run(partial(self._client.delete_payload, name, gone, points=ids))
 
     def _edit_inside(self, name: str, edit: PayloadEdit) -> None:
-        """The same inside objects, by whole payloads: older clients know no path here, and no other process writes."""
+        """The same inside objects, by whole payloads: older clients take no path here, and no other process writes."""
         payloads = deepcopy(self.payloads(name, edit.ids))
         gone = [one for one in edit.ids if one not in payloads]
         if gone:
@@ -346,7 +346,7 @@ class LocalStore(Absent):
         return {records.point_id(stored) for stored in self.fetch(name, ids, payload=False, vectors=False)}
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
-        """Delete points; missing ids are no error. There are no operation ids."""
+        """Delete points; missing ids are not an error. There are no operation ids."""
         if ids:
             self._run(lambda: self._client.delete(name, points_selector=list(ids), wait=True))
 

@@ -33,7 +33,7 @@ _CARRIES_ALL = PointTransform.identity(frozenset())
 
 
 class NotPortableError(ValueError):
-    """A JSON object is not a point as :func:`to_json` writes it; the message says why."""
+    """A JSON object is not a point as :func:`to_json` writes it; the message has the reason."""
 
 
 def page_to_json(page: Sequence[Stored]) -> list[JsonObject]:
@@ -104,7 +104,7 @@ def _stored(point: JsonObject) -> Stored:
         made.id.num = identifier
     else:
         made.id.uuid = identifier
-        # A name that is no UUID would have no place in the order.
+        # A name that is not a UUID would have no place in the order.
         records.order_key(identifier)
     for key, value in point["payload"].items():
         made.payload[key].CopyFrom(value_of(value))

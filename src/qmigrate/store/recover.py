@@ -118,7 +118,7 @@ class Recoveries:
 
 
 class _Watched:
-    """A file whose reader is heard of: an upload is long work."""
+    """A file that reports its reader's progress: an upload takes long."""
 
     def __init__(self, content: IO[bytes], tick: Beat) -> None:
         self._content = content

@@ -62,7 +62,7 @@ def without_nulls(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a collection's info says: its schema without aliases, its seal, and fields that are not known here.
+    """What a collection's info contains: its schema without aliases, its seal, and fields that are not known here.
 
     Attributes:
         unknown_values: the values of `unknown`, by path.

@@ -26,7 +26,7 @@ _AT_ONCE = 500
 def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Throttle | None = None) -> int:
     """Delete points of one generation, whether it serves, is fenced, or is still to serve; how many it had.
 
-    A fence lets no write pass, so it is lifted for that moment and put back. Whoever writes past the alias in that
+    A fence lets no write pass, so it is lifted for that moment and put back. Clients that write past the alias in that
     moment is noticed before the generation is deleted or serves again, where anything was kept to compare it with.
     """
     throttle = throttle or Throttle(None)
@@ -54,7 +54,7 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
             work.store.fence(alias)
             work.store.take_tokens(alias)
     if leaving is not None and untouched and leaving.given_up:
-        # Nobody kept what it was to compare it with: only these ids say later on that it is as it was left.
+        # What to compare it with was not kept: only these ids show later on that it is as it was left.
         left = {**leaving.facts["left"], "ids": dict(barrier(work.store, alias))}
         work.lease.journal(leaving.run, leaving.step, "sweep", "done", {"left": left})
     return gone
@@ -79,7 +79,7 @@ def forget(work: Work, spaces: Spaces, ids: Ids, tally: Tally | None = None) -> 
     """Take points out of bases, late writes and quarantines, so that nothing takes them for missing.
 
     Args:
-        tally: counts those of quarantines, where somebody wants to know.
+        tally: counts those of quarantines, where they are asked for.
     """
     quarantined = tally.adding("quarantine") if tally is not None else None
     for physical in spaces.rows:
@@ -108,7 +108,7 @@ def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
 
 
 def still_there(work: Work, physical: str, ids: Collection[PointId]) -> set[PointId]:
-    """Those of these points that a generation has, read anew."""
+    """Those of these points that a generation has, read again."""
     found: set[PointId] = set()
     for part in parts(iter(sorted(ids, key=records.order_key))):
         found |= work.store.fetch_ids(reach(work, physical), part)

@@ -54,7 +54,7 @@ class Erasure:
     def find(self, found: Found) -> Iterator[Entry]:
         """Every id of today's that is meant; counts those that only older generations have, or none.
 
-        The digest of a point that is live goes with it, so that one that is written again is told from one that stays.
+        The digest of a point that is live goes with it, so that one that is written again differs from one that stays.
         """
         place, space, key = self._place, self.spaces.of(self.live), self._place.ledger.own_key()
         # The live one may be empty since a reset; a share of what is kept is meant.

@@ -1,4 +1,4 @@
-"""Which generations know a point by the same id, and how ids are told across a Rekey. It only reads.
+"""Which generations know a point by the same id, and how ids are mapped across a Rekey. It only reads.
 
 Generations that no Rekey lies between share an *id space*. It has the number of the generation that began it; 0 is the
 space of the first ids. From one space to the next leads the function of the Rekey, asked for the points as they are in
@@ -129,7 +129,7 @@ class Spaces:
         return tuple(sorted(found, key=lambda hop: hop.after))
 
     def check_connected(self, live: str) -> None:
-        """Every generation that is there must be one whose ids can be told from today's.
+        """Every generation that is there must be one whose ids can be mapped from today's.
 
         Raises:
             RefusedError: the generation that knew both is gone.

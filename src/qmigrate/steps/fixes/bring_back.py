@@ -1,4 +1,4 @@
-"""Deleted points, given back from the file that the deletion has left, through the revisions since.
+"""Deleted points, restored from the file that the deletion has left, through the revisions since.
 
 It never writes over what is newer unasked.
 """
@@ -62,7 +62,7 @@ class BringBack:
         """Nothing is open."""
 
     def share(self) -> float | None:
-        """No cap: it gives back what was there."""
+        """No cap: it restores what was there."""
         return None
 
     def find(self, found: Found) -> Iterator[Entry]:
@@ -108,12 +108,12 @@ class BringBack:
                         yield Entry(wanted[one.id], before, {"from": one.id, **({"lacks": lacking} if lacking else {})})
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
-        """Nothing: what is given back was not there."""
+        """Nothing: what is restored was not there."""
         return {}
 
     @property
     def looks_again(self) -> bool:
-        """Only where the points are made again."""
+        """Only where the points are recreated."""
         return self._opened().changes
 
     def portion(self) -> int:
@@ -121,7 +121,7 @@ class BringBack:
         return self.window
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
-        """As it should be is what the point of the file becomes; else by the digest of the whole point."""
+        """As it should be is what the point of the file becomes; else by the digest of the complete point."""
         now, key = self._now([entry.id for entry in entries]), self._place.ledger.own_key()
         through = self._opened()
         archived = self._archived([entry.after["from"] for entry in entries])
@@ -143,7 +143,7 @@ class BringBack:
         return [entry for entry, state in zip(kept, self.states(kept), strict=True) if state == "before"]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
-        """Whole points, as they were, or as what they would have become, which :meth:`still` has made.
+        """Complete points, as they were, or as what they would have become, which :meth:`still` has made.
 
         Only of the entries: others may have been written since. Where none was, one that comes in the meantime is
         newer, and stays.
@@ -179,7 +179,7 @@ class BringBack:
         return {one for one, become in ids.items() if one in old or become in new}
 
     def _checked(self) -> tuple[Through, Header]:
-        """The file is whole, and the operations since lead from it to what serves.
+        """The file is complete, and the operations since lead from it to what serves.
 
         Returns:
             What makes them, and the header of the file.
@@ -240,7 +240,7 @@ class BringBack:
         return found
 
     def _archived(self, ids: Sequence[PointId]) -> dict[PointId, Archived]:
-        """These points from the file. Windows ascend, so one walk serves them all; a repeated one begins anew."""
+        """These points from the file. Windows ascend, so one walk serves them all; a repeated one begins again."""
         wanted = set(ids)
         if self._read.keys() >= wanted:
             return self._read

@@ -54,7 +54,7 @@ class ByField:
     def unmatched(self, found: Found, where: JsonObject | None = None) -> Iterator[tuple[PointId, bool]]:
         """Points without a row, ascending, and what rows have and no point has; and whether it is a point.
 
-        SQL is read first: a row and its point that come in between are no difference then. Counts ``rows`` and points
+        SQL is read first: a row and its point that come in between don't count then. Counts ``rows`` and points
         ``without_id``. With `where` only points that this filter selects are compared.
 
         Raises:
@@ -147,7 +147,7 @@ class ByField:
         ordered = file.execute("SELECT value, point FROM sides ORDER BY value, point")
         strays: list[tuple[bytes]] = []
         for value, sides in groupby(ordered, key=itemgetter(0)):
-            # Rows come first, so the first side says whether there is one.
+            # Rows come first, so the first side tells whether there is one.
             points = [point for _, point in _without_second_row(sides, _value_of(value), self._rows.name)]
             if None not in points[:1]:
                 strays += [(point,) for point in points if point is not None]
@@ -184,7 +184,7 @@ class ByField:
         """What a point has in the field; None where it has nothing.
 
         Raises:
-            RefusedError: it is no id.
+            RefusedError: it is not an id.
         """
         values = list(values_at(records.payload_of(stored), self._field))
         if not values or values == [None]:
@@ -243,7 +243,7 @@ def _value_of(key: bytes) -> PointId:
 
 
 def _twin(value: PointId) -> PointId | None:
-    """The same number as a text, or the number that a text says; None where it says none."""
+    """The same number as a text, or the number in a text; None where there is none."""
     if isinstance(value, int):
         return str(value)
     digits = value.removeprefix("-")

@@ -1,4 +1,4 @@
-"""How long a look at points is worth something: a change must not come long after it. It looks at nothing itself."""
+"""How long a check of points is valid: a change must not come long after it. It checks nothing itself."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 WORTH = 5.0
 #: A look that takes longer may be one in which the process stood still: it is done again, and then it is slow.
 LONGEST = 60.0
-#: Points that are looked at together at first, and how long their change should take, in seconds.
+#: Points that are checked together at first, and how long their change should take, in seconds.
 FIRST, QUICK, SLOW = 2000, 0.5, 1.5
 
 
 class OldLookError(Exception):
-    """Points were looked at too long ago to be changed: work was slow, or the process was stopped for a while.
+    """Points were checked too long ago to be changed: work was slow, or the process was stopped for a while.
 
     Args:
         portion: how many of them can be changed in time is the question; else the look itself took long.
@@ -25,7 +25,7 @@ class OldLookError(Exception):
 
 
 class Look:
-    """When points were looked at."""
+    """When points were checked."""
 
     def __init__(self) -> None:
         self._began = _clocks()
@@ -46,7 +46,7 @@ class Look:
 
 
 class Pace:
-    """How many points to look at together, so that little time lies between a look and the last change behind it.
+    """How many points to check together, so that little time lies between a check and the last change after it.
 
     A look may be slow whatever it is about; what counts is the time behind it.
     """
@@ -59,7 +59,7 @@ class Pace:
         return min(most, self._most)
 
     def took(self, points: int, seconds: float) -> None:
-        """The change of so many points has taken so long."""
+        """The change of this many points has taken this long."""
         if seconds > SLOW:
             self._most = max(1, min(self._most, points) // 2)
         elif seconds < QUICK and points >= self._most:

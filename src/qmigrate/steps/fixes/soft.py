@@ -1,4 +1,4 @@
-"""Points that are only marked as deleted: a payload key says when and why. It deletes nothing."""
+"""Points that are only marked as deleted: a payload key records when and why. It deletes nothing."""
 
 from __future__ import annotations
 
