@@ -1,4 +1,4 @@
-"""Several worker processes fill a vector: some are killed in the middle, and their ranges go on in others."""
+"""Several worker processes fill a vector: some are killed in the middle, and their ranges continue in others."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def web():
     ids=["refused", "dns", "scheme", "no scheme", "credentials"],
 )
 def test_an_address_without_a_qdrant(local, url, code, words):
-    """A server that is not there, or an address that can't be one, is named with what to mend; no ledger is made."""
+    """A server that is not there, or an address that can't be one, is named with what to repair; no ledger is made."""
     reconfigure(local, "qdrant", {"url": url, "timeout": 0.2})
     for verb in ("upgrade", "status"):
         refused(local.root, (verb,), code, *words)
@@ -138,7 +138,7 @@ def test_keys(qdrant_with, tmp_path):
     assert ledger.open_runs() == ()
     assert not ledger.history(None, 10)
     ledger.close()
-    # The same with a collection to rebuild, and one to take back.
+    # The same with a collection to rebuild, and one to undo.
     assert with_key("upgrade").code == 0
     made.revise("0002", ADD)
     for args in (("upgrade",), ("rollback",)):
@@ -170,7 +170,7 @@ def test_sql_that_can_not_be_used(local, url, code, words):
 
 
 def test_places_that_can_not_be_written(local, tmp_path):
-    """Where a folder is wanted and a file stands, the place is named, and nothing is made beside it."""
+    """Where a folder is expected and a file is found, the path is named, and nothing is made there."""
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     reconfigure(local, "ledger", {"url": f"sqlite:///{blocked}/ledger.db"})
@@ -475,7 +475,7 @@ def test_a_folder_of_windows_is_a_folder(local):
 
 
 def test_what_comes_back_is_not_counted_among_what_is_there(local):
-    """The undo of a deletion says how many come back, and how many are there."""
+    """The undo of a deletion reports how many come back, and how many are there."""
     assert call(local.root, "upgrade").code == 0
     point = local.load(1)[0]
     chosen = ("fix", "delete", local.name, "--id", str(point.id), "--reason", "why", "--yes", "--expect", "1")

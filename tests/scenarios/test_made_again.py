@@ -73,7 +73,7 @@ def test_the_only_copy_of_its_points_stays(deployment, monkeypatch, body):
 
 @pytest.mark.parametrize("phase", ["preflight", "change", "verify", "close"])
 def test_what_was_begun_in_place_does_not_go_on_in_another_collection(deployment, monkeypatch, phase):
-    """It is neither changed nor sealed, by the run that goes on or by an abort; a human decides."""
+    """It is neither changed nor sealed, by the resumed run or by an abort; a human decides."""
     stops(deployment, monkeypatch, (INDEX, InPlace.kind, phase))
 
 
@@ -90,7 +90,7 @@ def test_points_of_another_collection_are_not_changed(deployment, monkeypatch, b
 
 
 def stops(deployment, monkeypatch, place) -> None:
-    """Interrupted at a phase, with the collection made again: the run stops, ends with an abort, and seals nothing."""
+    """Interrupted at a phase, with the collection recreated: the run stops, ends with an abort, and seals nothing."""
     body, kind, phase = place
     plain(deployment, POINTS)
     deployment.revise("0002", body)

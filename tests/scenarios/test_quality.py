@@ -43,7 +43,7 @@ def upgrade():
 
 
 def quality_of(made: Deployment) -> dict:
-    """What the newest history row says of search."""
+    """What the newest history row has about search."""
     return status.history(made.settings()).rows[0].report["quality"][0]
 
 
@@ -80,7 +80,7 @@ def test_a_miss_stops_before_the_swap_and_can_be_mended(deployment):
 
 
 def test_queries_of_a_file(deployment):
-    """Lists of numbers and texts, in lines; local mode searches exactly and says so; a bad line is named."""
+    """Lists of numbers and texts, in lines; local mode searches exactly and reports that; a bad line is named."""
     made = deployment
     made.revise("0001", CREATE)
     made.revise("0002", """

@@ -47,7 +47,7 @@ def test_an_item_nothing_or_a_failure(filling, expected):
 
 
 def test_nothing_else_takes_inputs_from_payloads():
-    """What an ``Embed`` reads is asked in one place, beside the class itself."""
+    """What an ``Embed`` reads is asked in one place, next to the class itself."""
     asking = {
         str(path.relative_to(SOURCE))
         for path in SOURCE.rglob("*.py")

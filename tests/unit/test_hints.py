@@ -1,4 +1,4 @@
-"""Hints fit the cause: the same refusal for another reason is told another way out."""
+"""Hints fit the cause: the same refusal for another reason gets another way out."""
 
 from __future__ import annotations
 

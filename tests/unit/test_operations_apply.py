@@ -16,7 +16,7 @@ SCALAR = {"scalar": {"type": "int8"}}
 DECLARED = CollectionSchema(
     vectors={"a": COSINE, "d": DOT}, sparse={"s": {}}, indexes={"kind": {"type": "keyword"}}, aliases=("further",)
 )
-#: The same on a server, with its defaults filled in and a setting that nobody declared.
+#: The same on a server, with its defaults filled in and a setting that is not declared.
 LIVE = DECLARED.with_(
     vectors={"a": {**COSINE, "on_disk": False}, "d": {**DOT, "datatype": "float32"}},
     indexes={"kind": {"type": "keyword", "is_tenant": False, "on_disk": False}},
@@ -155,7 +155,7 @@ def test_one_vector_without_a_name_is_the_unnamed_one(given, vectors):
 
 
 def test_drop_collection_leaves_nothing():
-    """Afterwards there is no schema, and the reader is told."""
+    """Afterwards there is no schema, and readers are warned."""
     drop = op.DropCollection("c")
     assert drop.apply(LIVE) is None
     assert (drop.drops, drop.creates) == (True, False)
@@ -257,7 +257,7 @@ STRATEGIES = [
     ("operation", "rank", "words"), STRATEGIES, ids=[f"{row[0].describe()} {row[2]}" for row in STRATEGIES]
 )
 def test_strategy(operation, rank, words):
-    """Light work is done in place, the rest beside the live collection, unless asked otherwise; the reason is said."""
+    """Light work is done in place, the rest next to the live collection, unless asked otherwise, with the reason."""
     found = operation.strategy(LIVE, SERVER)
     assert found.rank == rank
     assert words in found.reason

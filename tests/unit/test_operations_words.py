@@ -12,7 +12,7 @@ DOT = {"size": 8, "distance": "Dot"}
 DECLARED = CollectionSchema(
     vectors={"a": COSINE, "d": DOT}, sparse={"s": {}}, indexes={"kind": {"type": "keyword"}}, aliases=("further",)
 )
-#: The same on a server, with its defaults filled in and a setting that nobody declared.
+#: The same on a server, with its defaults filled in and a setting that is not declared.
 LIVE = DECLARED.with_(
     vectors={"a": {**COSINE, "on_disk": False}, "d": {**DOT, "datatype": "float32"}},
     indexes={"kind": {"type": "keyword", "is_tenant": False, "on_disk": False}},
@@ -78,7 +78,7 @@ EMPTY = Empty()
     ids=lambda value: value.label() if hasattr(value, "label") else None,
 )
 def test_irreversible_reason(operation, words):
-    """An operation says why only the generation before it leads back, or that the change can be reversed."""
+    """An operation has why only the previous generation leads back, or that the change can be reversed."""
     found = operation.irreversible_reason(LIVE)
     assert (found is None) if words is None else (words in (found or ""))
 

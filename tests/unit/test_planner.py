@@ -136,7 +136,7 @@ WAYS = (
 
 @pytest.mark.parametrize(("nodes", "setting", "allow_gap", "wanted"), WAYS)
 def test_a_name_is_hidden_only_on_a_single_node(nodes, setting, allow_gap, wanted):
-    """Several nodes resolve a passed name again, so that the hidden collection can't be told from the new one."""
+    """Several nodes resolve a passed name again, so that the hidden collection can't be told apart from the new one."""
     seen = World("ledger", replace(SERVER, **nodes), {})
     assert way_of(seen, setting=setting, allow_gap=allow_gap) == wanted
     # What was found out by trying changes nothing where there are several nodes.
@@ -181,7 +181,7 @@ def test_a_new_collection_is_built_empty_and_named_at_once():
     ids=lambda value: type(value).__name__ if not isinstance(value, list) else "",
 )
 def test_each_operation_gets_the_cheapest_safe_strategy(operation, kinds):
-    """Light changes are made in place, everything that writes values or rebuilds segments beside the live one."""
+    """Light changes are made in place, everything that writes values or rebuilds segments next to the live one."""
     files = Files(("1", CREATE), ("2", operation))
     plan = plan_upgrade(world(managed(CREATED)), files, files.all)
     assert [type(step) for step in plan.collections[0].job.steps] == kinds
@@ -387,7 +387,7 @@ def rebuilt(strategy="copy"):
 
 @pytest.mark.parametrize("strategy", ["copy", "clone"])
 def test_a_rebuild_goes_back_to_its_parent(strategy):
-    """One alias request; the history says which revision was taken back."""
+    """One alias request; the history has which revision was undone."""
     plan = plan_rollback(world(rebuilt(strategy)), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
     (step,) = plan.collections[0].job.steps
     assert (step.source, step.target, step.back, step.writes) == ("docs__g0002", "docs__g0001", True, "refuse")
@@ -420,7 +420,7 @@ def test_in_place_work_of_a_generation_that_is_left_is_not_undone():
 
 
 def test_a_written_downgrade_wins_over_the_derived_inverse():
-    """downgrade() says what should stand there instead."""
+    """downgrade() sets what should be there instead."""
     change = Change("config.set", "optimizers_config", after={"indexing_threshold": 1}).to_json()
     state = managed(CREATED, Applied("2", "sum-2", "docs__g0001", "in_place", SCHEMA, (change,)))
     files = Files(
@@ -521,7 +521,7 @@ def test_abort_refuses_when_a_deletion_has_begun():
 
 
 def test_abort_finishes_the_deletion_of_what_an_abort_was_removing():
-    """A shadow never served: its begun deletion goes on, and the run is superseded by it."""
+    """A shadow never served: its begun deletion continues, and the run is superseded by it."""
     build = Build((), "docs__g0001", "docs__g0002", 2, SCHEMA, "copy", "")
     run = open_run(Job("docs", "basis", (build,)), Record(0, "fill", "running"))
     shadow = replace(generation(2, "deleting", ()), deletion={"state": "building", "epoch": 3})
@@ -543,7 +543,7 @@ def test_abort_finishes_the_deletion_of_what_an_abort_was_removing():
     ids=["by an older version", "begun", "done", "refused by the server"],
 )
 def test_abort_in_the_gap(gap, source, refused):
-    """Once the plain collection may be deleted, the run can only be finished; an answer that it is not takes that back."""
+    """Once the plain collection may be deleted, the run can only be finished; an answer that it is not undoes that."""
     job = Job("docs", "basis", (GoLive((), "docs__g0001", "docs__g0002", ("docs",), place="gap"),))
     run = open_run(job, Record(0, "swap", "running", {"gap": gap}))
     rows = (generation(1, source, ("1",)), generation(2, "building", ()), generation(9, "live", ()))
@@ -577,7 +577,7 @@ GLOB = op.CreateCollection("doc*", {"a": VECTOR})
 
 
 def test_a_glob_creates_only_what_is_asked_for():
-    """By itself it is a note; for a name that is ensured, or that a rollback has taken away, it creates."""
+    """By itself it is a note; for a name that is ensured, or that a rollback has removed, it creates."""
     files = Files(("1", GLOB), ("2", INDEX))
     plan = plan_upgrade(world(), files, files.all)
     assert not plan.collections
@@ -632,7 +632,7 @@ SIXTEEN = {"size": 16, "distance": "Cosine"}
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_so_already_is_only_recorded(operation, live):
-    """An operation that says what somebody has made by hand touches nothing, however heavy it would be."""
+    """An operation that declares what a user has made by hand touches nothing, however heavy it would be."""
     plan = plan_upgrade(
         world(replace(managed(CREATED), live=LiveCollection("docs__g0001", live))), Files(("1", CREATE), ("2", operation)), frozenset({"1", "2"})
     )
@@ -654,7 +654,7 @@ def test_what_is_so_already_is_only_recorded(operation, live):
     ids=["embedded", "copied", "renamed", "another size"],
 )
 def test_values_are_never_taken_for_made(operation, live):
-    """A vector that is to be filled, copied or renamed is no accepted drift: its values are nobody's word."""
+    """A vector that is to be filled, copied or renamed is not an accepted drift: its values prove nothing."""
     with pytest.raises(PlanError, match="exists already|there is no vector"):
         plan_upgrade(
             world(replace(managed(CREATED), live=LiveCollection("docs__g0001", live))), Files(("1", CREATE), ("2", operation)), frozenset({"1", "2"})

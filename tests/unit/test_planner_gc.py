@@ -38,7 +38,7 @@ def row(number: int, state: str = "retired", held: datetime | None = PAST, physi
 
 
 def holding(entry: Generation | None, **parts) -> Holding:
-    """What stands in Qdrant under it; ours unless said otherwise."""
+    """What stands in Qdrant under it; ours unless given otherwise."""
     physical = parts.pop("physical", entry.physical if entry else "c__g0009")
     return Holding(physical, entry, **{"seal": OURS, "points": 3, "size": 30, **parts})
 
@@ -51,7 +51,7 @@ def state(**parts) -> CollectionState:
 
 
 def running() -> OpenRun:
-    """Somebody's unfinished upgrade."""
+    """A user's unfinished upgrade."""
     job = Job("c", "", (GoLive((), None, "c__g0003", ("c",)),))
     return OpenRun(7, "upgrade", "failed", job, {}, "a", "h", NOW, None, ())
 
@@ -184,7 +184,7 @@ def test_a_copy_is_estimated_from_the_nearest_run_or_from_rates(wanted, speeds, 
 
 
 def test_in_place_work_costs_what_it_rebuilds():
-    """Settings are at once, a payload index reads every point, a graph is built anew."""
+    """Settings are at once, a payload index reads every point, a graph is rebuilt."""
     light = seconds_of_changes([Change("config.set", "metadata", {})], 1000, SCHEMA, RATES)
     index = seconds_of_changes([Change("index.add", "f", {"type": "keyword"})], 1000, SCHEMA, RATES)
     heavy = seconds_of_changes([Change("config.set", "hnsw_config", {"m": 8})], 1000, SCHEMA, RATES)

@@ -1,4 +1,4 @@
-"""Other ids: what may be said in a revision, how it is planned, and the proof over both orders of ids."""
+"""Other ids: what a revision may have, how it is planned, and the proof over both orders of ids."""
 
 from __future__ import annotations
 
