@@ -27,7 +27,7 @@ class Noted:
 
     Attributes:
         key: of the phase, which is running.
-        facts: all that it has once this many rows are gone as it is called with; not called when there were none.
+        facts: all facts, given the number of rows that are gone; not called when there were none.
     """
 
     key: PhaseKey

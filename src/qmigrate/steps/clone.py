@@ -217,7 +217,7 @@ def _taken(step: Build, work: Work) -> str | None:
         raise RepairNeededError(f"{step.target} disappeared during the run")
     if marks.get("ledger") != work.ledger_id:
         raise unexplained(step, work)
-    # Its seal is that of the live generation, as its source does: first of all it must not.
+    # It is sealed as the live generation, like its source: that has to go first of all.
     alias = own(work, step.target)
     work.store.write_seal(alias, seal(step, work))
     return _incomplete(step, work, found) or _changed(step, work, found, alias)

@@ -26,7 +26,7 @@ _AT_ONCE = 500
 def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Throttle | None = None) -> int:
     """Delete points of one generation, whether it serves, is fenced, or is still to serve; how many it had.
 
-    A fence lets no write pass, so it is lifted for that moment and put back. Clients that write past the alias in that
+    A fence lets no write pass, so it is lifted for that moment and put back. A write past the alias in that
     moment is noticed before the generation is deleted or serves again, where anything was kept to compare it with.
     """
     throttle = throttle or Throttle(None)
