@@ -127,7 +127,7 @@ def _identifier(module: ModuleType, file: Path) -> str:
     if found is None:
         raise RevisionError(f"{file} has no revision variable", hint='revision = "0001"')
     if not isinstance(found, str) or not is_identifier(found):
-        raise RevisionError(f"{file}: revision must be a string without spaces or @ + : -, not {found!r}")
+        raise RevisionError(f"{file}: revision must be a string without spaces and @ + : -, not {found!r}")
     return found
 
 
@@ -168,7 +168,7 @@ def operations_of(module: ModuleType, function: str, file: Path) -> tuple[Operat
     for position, item in enumerate(found):
         if not isinstance(item, Operation):
             raise RevisionError(
-                f"{file}: item {position} of {function}() is not an operation: {item!r:.80}",
+                f"{file}: item {position} of {function}() is not an operation, but {item!r:.80}",
                 hint="operations are made by qmigrate.op, for example op.CreatePayloadIndex(…)",
             )
     return tuple(found)

@@ -272,7 +272,7 @@ class Revisions:
             if not empty:
                 break
             applied -= set(empty)
-        return applied - {_only(newest, target, "nothing is left to undo")}
+        return applied - {_only(newest, target, "nothing is left to roll back")}
 
 
 def _only(found: list[Revision], target: str, none: str) -> str:

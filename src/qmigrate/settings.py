@@ -78,7 +78,7 @@ class LedgerSettings:
     Attributes:
         url: SQLAlchemy URL; may hold a password, so it is never shown.
         schema: PostgreSQL schema of the tables; None for the connection's default.
-        defaulted: it was not configured: SQLite next to the configuration.
+        defaulted: not configured: SQLite next to the configuration.
         file_systems: types of file systems, as ``virtiofs``, on which a SQLite file may lie besides those of local
             disks: no other machine writes there.
     """
@@ -114,7 +114,7 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True)
 class CollectionOverride:
-    """What ``collections:`` sets for one logical name; `rebuild` and `fixes` hold only the keys that were given."""
+    """What ``collections:`` has for one logical name; `rebuild` and `fixes` hold only the keys that were given."""
 
     rebuild: Mapping[str, Any] = field(default_factory=dict)
     fixes: Mapping[str, Any] = field(default_factory=dict)
@@ -239,7 +239,7 @@ class Settings:
         )
 
     def with_client(self, client: object | None) -> Settings:
-        """The same for an application that has a client open: in local mode its folder allows no other client.
+        """The same for an application that has a client open: in local mode its folder admits no other process.
 
         Args:
             client: a ``QdrantClient`` or ``AsyncQdrantClient`` of the Qdrant that these settings name; it is left open.
@@ -312,7 +312,7 @@ def _actor(name: str | None, where: str = "QMIGRATE_ACTOR") -> str | None:
     """Who acts, as it is recorded.
 
     Raises:
-        ConfigError: it is empty: a record that should name a person would name no one.
+        ConfigError: it is empty: a record that should name a person would name none.
     """
     if name is None:
         return None
@@ -514,7 +514,7 @@ def _refuse_lost_ledger(settings: Settings) -> None:
     if url and settings.ledger.defaulted and not read.is_this_host(url):
         raise ConfigError(
             f"Qdrant is on another host ({read.authority(url)}), but no ledger is configured: the default is "
-            "a SQLite file on this host, and its records would be lost with this container",
+            "a SQLite file on this host, and what it records would be lost with this container",
             hint="set QMIGRATE_LEDGER_URL, or ledger.url in qmigrate.yaml, to your SQL database; "
             "to use a file on this host anyway: sqlite:///.qmigrate/ledger.db",
         )

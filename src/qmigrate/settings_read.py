@@ -1,4 +1,4 @@
-"""Readers of single settings: units, URLs, paths. Independent of sections; errors show no secret."""
+"""Readers of single settings: units, URLs, paths. It depends on no section, and shows no secret in an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Source:
 
 
 def empty_variable(name: str) -> ConfigError:
-    """The error for an environment variable that is set, but empty: mostly a secret that is missing."""
+    """The error for an environment variable that is set and empty: mostly a secret that is missing."""
     return ConfigError(
         f"the environment variable {name} is set, but empty", hint=f"give {name} a value, or unset it for the default"
     )
@@ -78,7 +78,7 @@ def meant(word: object, known: Iterable[str]) -> str:
 
 
 def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:
-    """Refuse unknown keys.
+    """Refuse keys that are never read.
 
     Raises:
         ConfigError: naming the first one, and the key that was probably meant.
@@ -96,7 +96,7 @@ def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:
 def _wrong(at: str, wanted: str, value: Any) -> ConfigError:
     shown = value
     if isinstance(value, str):
-        # What stands before an @ may be a password even where the value is not a URL at all.
+        # What comes before an @ may be a password even where the value is not a URL at all.
         shown = redact(value) if "://" in value else re.sub(r".*@", "***@", value, flags=re.DOTALL)
     return ConfigError(f"{at} must be {wanted}, not {shown!r}")
 
@@ -162,12 +162,12 @@ def allowance(value: Any, at: str) -> float:
 
 
 class Seconds(float):
-    """A duration with a unit, in seconds. A plain number is refused: it could be days or seconds."""
+    """A duration with a unit, in seconds. A plain number is none: days are never meant as seconds."""
 
     __slots__ = ()
 
 
-#: A century in seconds, which is forever: more can't be counted back from today, nor waited for by a thread.
+#: A century in seconds, which is unlimited: more can't be counted back from today, nor waited for by a thread.
 FOR_EVER = 100 * 365.25 * 86400
 
 
@@ -201,7 +201,7 @@ def parse_timeout(value: object) -> Seconds | None:
 
 
 def duration_problem(value: object) -> str:
-    """Why something is not a duration, to follow its name: ``has no unit: …``."""
+    """Why something is not a duration, after its name: ``has no unit: …``."""
     shown = repr(value)[:40]
     if is_bare_number(value):
         number = str(value).strip()
@@ -481,6 +481,6 @@ def _refuse_duplicates(node: Any, file: Path) -> None:
         key, value = item
         if isinstance(key.value, str) and key.value in seen:
             line = key.start_mark.line + 1
-            raise ConfigError(f'{file}, line {line}: the key "{key.value}" appears twice')
+            raise ConfigError(f'{file}, line {line}: the key "{key.value}" is given twice')
         seen.add(str(key.value))
         _refuse_duplicates(value, file)

@@ -143,7 +143,7 @@ class EstimateSettings:
         index: vector values per second that an HNSW graph is built from.
         embed: points per second for which one vector is embedded.
         local: points per second that the client's local mode copies and proves.
-        step: seconds of every step in addition to its points.
+        step: seconds of every step besides its points.
     """
 
     copy: Annotated[float, read.positive] = 20e6
@@ -183,7 +183,7 @@ class HealthSettings:
         ledger: ask whether the ledger's database answers.
         schema: check the collections: revisions, drift, progress.
         embedders: load every configured embedder; it may be a large model, in every process.
-        require: what makes the service not ready in addition to a part that doesn't answer: ``serving`` (the name of a
+        require: what makes the service not ready besides a part that doesn't answer: ``serving`` (the name of a
             collection leads to what the ledger left there), ``pending`` revisions, ``drift``.
     """
 

@@ -21,7 +21,7 @@ VARIABLES = frozenset(
 )
 #: What Kubernetes adds for a service whose name begins like that.
 _LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)\w*)?)")
-#: What sets where the stores are.
+#: What names the stores.
 _PLACES = ("QDRANT", "LEDGER")
 #: How alike a name has to be to one that is read; 1 is equal.
 _ALIKE = 0.8
@@ -51,7 +51,7 @@ def refuse_misspelt(environ: Mapping[str, str], more: Collection[str], data: obj
         if close or name.startswith(_PLACES):
             meant = f'; did you mean "{_PREFIX}{close[0]}"?' if close else ""
             raise ConfigError(
-                f"the environment variable {variable} is not a qmigrate setting{meant}",
+                f"the environment variable {variable} is not a setting of qmigrate{meant}",
                 hint=f"rename it, or unset it; known are {', '.join(_PREFIX + one for one in sorted(VARIABLES))}",
             )
 
@@ -91,7 +91,7 @@ def refuse_misread(node: Any, file: Path, read: Callable[[str], object]) -> None
             line = scalar.start_mark.line + 1
             raise ConfigError(
                 f"{file}, line {line}: YAML reads {text} as {'a date' if kind == 'timestamp' else read(text)}",
-                hint=f'write a string in quotes: "{text}"; a number is written in decimal digits',
+                hint=f'put a string in quotes: "{text}"; write a number in decimal digits',
             )
 
 

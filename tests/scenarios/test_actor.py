@@ -29,7 +29,7 @@ def made(deployment):
 
 
 def records(made) -> dict[str, set]:
-    """Table -> everyone who is named in a row of this collection, or of no collection."""
+    """Table -> every person named in a row of this collection, or of no collection."""
     ledger, found = Ledger.open(made.settings().ledger.url), {}
     with ledger.database.reading() as connection:
         for table in tables.metadata.sorted_tables:

@@ -205,7 +205,7 @@ def test_a_folder_without_rights(local, tmp_path):
         ("qdrnat: {}\n", ('unknown key "qdrnat"', 'did you mean "qdrant"?')),
         ("rebuild: {holdovr: 7d}\n", ('unknown key "rebuild.holdovr"', 'did you mean "holdover"?')),
         ("rebuild: {holdover: 7 fortnights}\n", ("rebuild.holdover must be a duration",)),
-        ("scripts: a\nscripts: b\n", ('line 2: the key "scripts" appears twice',)),
+        ("scripts: a\nscripts: b\n", ('line 2: the key "scripts" is given twice',)),
     ],
     ids=["malformed", "tab", "list", "section", "key", "unit", "twice"],
 )

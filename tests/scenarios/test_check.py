@@ -540,7 +540,7 @@ def test_accepted_values_survive_a_copy(made):
 def test_values_come_back_from_a_snapshot(made):
     """A vector that a user dropped comes back with its values as check says, and everything is as recorded again."""
     before = made.contents()
-    # Names and times have whole seconds, so the newest is told by what was there before it.
+    # Names and times have whole seconds, so the newest is found by what was there earlier.
     earlier = {row["name"] for row in call(made.root, "snapshot", "list", "--json").json["data"]["rows"]}
     assert call(made.root, "snapshot", "create", made.name).code == 0
     with by_hand(made) as client:

@@ -164,7 +164,7 @@ def upgrade():
 @pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
 @pytest.mark.parametrize("way", list(VANISHING))
 def test_a_vector_that_is_stored_as_zeros_is_not_proven(deployment, way, monkeypatch):
-    """Every point is looked at, whether or not it is one of the sample, and whatever was looked at as it was made."""
+    """Every point is checked, whether or not it is one of the sample, and whatever was checked as it was made."""
     monkeypatch.setattr(Maker, "_check_kept", lambda *_: None)
     deployment.extra["rebuild"] = {"sample": 0}
     deployment.__post_init__()

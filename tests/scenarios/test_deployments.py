@@ -105,7 +105,7 @@ def test_a_fresh_checkout_says_what_waits_for_sql_and_goes_up_at_once(tmp_path):
     done = run_alembic(tmp_path, "-x", "qdrant=run", "upgrade", "head")
     assert done.returncode == 0, done.stderr
     assert qmigrate(tmp_path, "status", "--exit-code").returncode == 0
-    # Every SQL revision goes back; forth again no gate has to wait, since the vectors stayed.
+    # Every SQL revision goes back; applied again, no gate has to wait, since the vectors stayed.
     for way in (("downgrade", "base"), ("upgrade", "head")):
         moved = run_alembic(tmp_path, *way)
         assert moved.returncode == 0, moved.stderr

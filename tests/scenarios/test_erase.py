@@ -415,7 +415,7 @@ def test_an_erasure_that_is_killed_again_and_again_tells_the_whole_count(app, mo
     put(made, *[Point(8, {**make_point(7).payload, "person": SECRET}, make_point(7).vectors)])
     # An export with no other person, so that the file goes.
     (alone,) = fix.fix(made.settings(), op.DeletePoints(made.name, ids=[8], reason="r")).done
-    # A first look at orphans that has seen one of them.
+    # A first check of orphans that has seen one of them.
     words = op.DeleteOrphans(made.name, sql="SELECT id FROM faces WHERE id <> 7", reason="r")
     assert fix.fix(made.settings(), words, wait=False).looked
     killed: set[tuple] = set()

@@ -287,7 +287,7 @@ def test_ids_in_a_payload_field(app):
         ({"sql": "SELECT 5 AS id"}, None, "a text in asset, and the query on app returns integers"),
         ({"sql": "SELECT 'x' AS id UNION ALL SELECT 'x'"}, None, "returns the id x more than once"),
         ({"sql": "SELECT NULL AS id"}, None, "is NULL in a row"),
-        ({}, [1.5], "= .1.5., which is no id"),
+        ({}, [1.5], "= .1.5., which is not an id"),
         ({}, ["a", "b"], "which is not an id"),
     )
     for more, value, words in refused:

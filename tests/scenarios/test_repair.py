@@ -85,7 +85,7 @@ def moved_elsewhere(store, name: str) -> None:
 
 
 def test_a_plan_that_was_carried_out_is_no_answer_while_the_name_is_elsewhere(made):
-    """`upgrade --plan` of a plan whose jobs are done looks at the names, too."""
+    """`upgrade --plan` of a plan whose jobs are done checks the names, too."""
     made.revise("0004", INDEX)
     saved = str(made.root / "plan.json")
     assert call(made.root, "plan", "--out", saved).code == 0

@@ -41,7 +41,7 @@ def row(made: Deployment, name: str) -> dict:
 
 
 def settled(made: Deployment, revision: str) -> None:
-    """Nothing is pending for anyone: upgrade, check, status and the gate agree."""
+    """Nothing is pending anywhere: upgrade, check, status and the gate agree."""
     said = call(made.root, "upgrade")
     assert (said.code, said.out.startswith("Nothing to do")) == (0, True), said.text
     assert call(made.root, "check").code == 0, call(made.root, "check").text

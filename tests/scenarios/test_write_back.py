@@ -192,7 +192,7 @@ def test_a_write_back_can_be_given_up(app):
     ("more", "error", "said"),
     [
         ((CHECKED.format(more=', missing="fail"'),), EmbedError, "there is no sum in app for it"),
-        ((CHECKED.format(more=', algorithm="md5"'),), EmbedError, "its sum in app is no md5 digest"),
+        ((CHECKED.format(more=', algorithm="md5"'),), EmbedError, "its sum in app is not a valid md5 digest"),
         (('write_back=WriteBack("UPDATE assets SET nobody = :now WHERE id = :id")',), RowsError, "nobody"),
         (('write_back=WriteBack("DELETE FROM assets WHERE id = :id", database="app2")',), DatabaseError, "app2"),
     ],

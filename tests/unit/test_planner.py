@@ -480,7 +480,7 @@ def test_abort_removes_the_shadow_and_supersedes_the_run():
 
 
 def test_abort_takes_what_a_clone_gave_up_and_no_old_generation():
-    """What the run would have retired at its end is removed when it was only begun; what was live once stays."""
+    """What the run would have retired at the end is removed when it was only begun; what was live once stays."""
     job = Job(
         "docs",
         "basis",

@@ -173,7 +173,7 @@ def test_several_heads_are_named(scripts):
         ("upgrade = 3\n", r"has no upgrade\(\)"),
         ("def upgrade():\n    return 1 / 0\n", r"line 8: upgrade\(\) failed: ZeroDivisionError: division by zero"),
         ("def upgrade():\n    pass\n", r"must return a list of operations, not NoneType"),
-        ("def upgrade():\n    return ['x']\n", r"item 0 of upgrade\(\) is not an operation: 'x'"),
+        ("def upgrade():\n    return ['x']\n", r"item 0 of upgrade\(\) is not an operation, but 'x'"),
         ("def upgrade():\n    return [op.CreatePayloadIndex]\n", r"item 0 of upgrade\(\) is not an operation"),
         ("revision = None\ndef upgrade():\n    return []\n", r"0001_rev.py has no revision variable"),
         ("revision = 'a-b'\ndef upgrade():\n    return []\n", r"revision must be a string without"),

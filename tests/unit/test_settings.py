@@ -228,8 +228,8 @@ def test_the_file_is_found_by_environment_and_in_the_current_folder(here):
         ("ledger: {url_file: none.txt}", "can't be read: No such file"),
         ("- a\n- b", "must hold keys and values, not a list"),
         ("rebuild: {fuse: true\n", "line 2: "),
-        ("scripts: a\nscripts: b", 'line 2: the key "scripts" appears twice'),
-        ("qdrant: {timeout: 1, timeout: 2}", 'the key "timeout" appears twice'),
+        ("scripts: a\nscripts: b", 'line 2: the key "scripts" is given twice'),
+        ("qdrant: {timeout: 1, timeout: 2}", 'the key "timeout" is given twice'),
     ],
 )
 def test_mistakes_are_named(here, text, said):
@@ -463,8 +463,8 @@ def test_a_database_whose_variable_is_empty_says_so(here):
         ("QMIGRATE_QDRANT_ULR", "QMIGRATE_QDRANT_URL"),
         ("QMIGRATE_QDRANT_APIKEY", "QMIGRATE_QDRANT_API_KEY"),
         ("QMIGRATE_QDRANT_GRPC", "QMIGRATE_QDRANT_GRPC_PORT"),
-        ("QMIGRATE_LEDGER", "is not a qmigrate setting"),
-        ("QMIGRATE_QDRANT_PATH", "is not a qmigrate setting"),
+        ("QMIGRATE_LEDGER", "is not a setting of qmigrate"),
+        ("QMIGRATE_QDRANT_PATH", "is not a setting of qmigrate"),
         ("QMIGRATE_SCRIPT", "QMIGRATE_SCRIPTS"),
         ("QMIGRATE_HEALTH_REQUIRES", "QMIGRATE_HEALTH_REQUIRE"),
         ("QMIGRATE_MAX_ESTIMATES", "QMIGRATE_MAX_ESTIMATE"),

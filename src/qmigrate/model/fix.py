@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId, nearly
 
-#: Entries of a sample that people look at.
+#: Entries of a sample that are shown to people.
 SAMPLE = 10
 #: Kinds of values that are the same only when they are equal.
 _SCALARS = frozenset({int, float, bool, type(None)})

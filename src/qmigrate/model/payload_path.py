@@ -30,7 +30,7 @@ def values_at(payload: Mapping[str, Any], path: str) -> Iterator[Any]:
 
 
 def folder_name(folder: str) -> str:
-    """A folder without the separator at its end: the one form that points and SQL are compared with."""
+    """A folder without the trailing separator: the one form that points and SQL are compared with."""
     return folder.rstrip(_separators(folder))
 
 

@@ -105,7 +105,7 @@ class Change:
         name: vector, field, alias, or the config key.
         after: the new value; None for a drop, but of an alias that is handed back: ``physical``, where it led before.
         before: the value that was there; None for an add, but of an alias: ``physical``, where it led before, or, of
-            one that is taken back, where alone it is taken from.
+            one that is undone, the only place that it is taken from.
     """
 
     kind: str
@@ -183,7 +183,7 @@ class Change:
 def changes(before: CollectionSchema, after: CollectionSchema) -> tuple[Change, ...]:
     """The work that turns `before` into `after`; reversed, its undo; with (live, recorded), the drift.
 
-    Only declared fields count: what `after` leaves unset counts as equal, so server defaults are no difference.
+    Only declared fields count: what `after` leaves unset counts as equal, so server defaults don't differ.
 
     Returns:
         Changes in a safe order: drops of aliases first, additions of aliases last.

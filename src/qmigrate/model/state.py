@@ -58,7 +58,7 @@ class Capabilities:
     def several(self) -> bool:
         """Whether there is more than one node: they resolve the names of requests that are passed on again.
 
-        So a collection that an alias of its name hides can't be told apart from the new one: see ``docs/safety.md``.
+        So a collection that an alias of its name hides can't be distinguished from the new one: see ``docs/safety.md``.
         """
         return not self.local and (self.peers > 1 or self.nodes > 1)
 

@@ -101,7 +101,7 @@ def repeats(sql: str) -> bool:
 
 
 def body(sql: str) -> str:
-    """The statement without the semicolons and comments at its end, so that it can stand inside another one."""
+    """The statement without trailing semicolons and comments, so that it can stand inside another one."""
     kept = sql.rstrip("; \t\r\n")
     last = next(reversed(list(_OPAQUE.finditer(kept))), None)
     if last is not None and last.end() == len(kept) and last.group().startswith(("--", "/*")):

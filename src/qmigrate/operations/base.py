@@ -67,7 +67,7 @@ class Operation(ABC):
     drops: ClassVar[bool] = False
     #: Changes payloads, so that what embeds them has to come later.
     rewrites_payload: ClassVar[bool] = False
-    #: Gives points other ids, so that both generations have to be told apart by more than the id.
+    #: Gives points other ids, so that both generations have to be distinguished by more than the id.
     rekeys: ClassVar[bool] = False
     #: The attributes that name it in messages; the first one is the pattern.
     named_by: ClassVar[tuple[str, ...]] = ("collection",)

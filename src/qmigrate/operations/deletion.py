@@ -20,7 +20,7 @@ ASSET = "ASSET"
 _TYPE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 #: A century, in seconds.
 _MOST_AGE = 100 * 366 * 86400.0
-#: How long the second look at orphans waits by default: a quarter of an hour.
+#: How long the second check of orphans waits by default: a quarter of an hour.
 GRACE = Seconds(900.0)
 #: Ids that the record names of one deletion.
 _TARGETS = 100
@@ -325,7 +325,7 @@ class DeleteOrphans(DataFix):
         grace: time between the two looks, as ``"15m"`` or a ``timedelta``; 0 only where the application is stopped.
         max_share: the largest share of the points that may go; None for ``fixes.max_share`` of the settings.
         export: keep the points for an undo; without, there is none.
-        id_field: the payload field that holds what `key` holds, if that is no point id: integers, UUIDs, any text;
+        id_field: the payload field that holds what `key` holds, if not the point id: integers, UUIDs, any text;
             several points may have the same. A point without it is skipped.
         filter: only points that it selects may go, for example those of one tenant; of Qdrant, as an object.
     """

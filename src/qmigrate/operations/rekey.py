@@ -81,7 +81,7 @@ class Uuid5:
         """The new id of a point.
 
         Raises:
-            ValueError: fields are missing, or hold what has no one spelling; names them.
+            ValueError: fields are missing, or have a value without a unique spelling; names them.
         """
         values = {name: _value(point.payload, name) for name in self.fields()}
         missing = [name for name, value in values.items() if value is None or value == ""]

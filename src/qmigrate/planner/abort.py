@@ -122,7 +122,7 @@ def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
 
 
 def _given_up(state: CollectionState, run: OpenRun) -> list[str]:
-    """Generations that the run began and gave up for another number: it would have removed them at its end.
+    """Generations that the run started and abandoned for another number: it would have removed them at the end.
 
     What else a run retires was live once, and is not removed by an abort.
     """

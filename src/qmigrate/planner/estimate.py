@@ -95,7 +95,7 @@ def seconds_of_clone(wanted: Copy, before: CollectionSchema, rates: EstimateSett
 def projected(speed: Speed, points: int, schema: CollectionSchema, rates: EstimateSettings, *, local: bool) -> float:
     """Seconds of a whole collection at the speed of a few of its points.
 
-    The index is assumed: a server builds no graph for a few points, so what they took is no measure.
+    The index is assumed: a server builds no graph for a few points, so what they took is not a measure.
     """
     index = 0.0 if local else points * _values(schema) / rates.index
     return rates.step + points * (speed.fill / speed.points + speed.prove / speed.total) + index

@@ -56,7 +56,7 @@ def _check_aliases(step: Adopt, work: Work) -> None:
         if physical == step.target and is_own_alias(alias, physical):
             raise RefusedError(
                 f"{alias}, an alias of {physical}, has the form of names that qmigrate makes and removes itself "
-                "(…__e12), so it could not be told apart from them",
+                "(…__e12), so it could not be distinguished from them",
                 hint="give it another name, or remove it if no client uses it; then run the same command again",
             )
 

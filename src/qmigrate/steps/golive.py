@@ -164,7 +164,7 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
     if not work.lease.ledger.has_base(sides.base):
         raise RepairNeededError(
             f"{work.collection} points to {step.target}, but the base of its proof is gone from the ledger, so late "
-            f"writes to {step.source} can't be told apart from old ones",
+            f"writes to {step.source} can't be distinguished from old ones",
             hint=f"qmigrate verify {quote(step.source)} {quote(step.target)} lists the differences both ways",
         )
     # Without operation ids a folder doesn't show who had it while this run was interrupted.

@@ -61,7 +61,7 @@ def _under_way(node: Rest) -> list[JsonObject] | None:
 def recovering(node: Rest, target: str) -> bool | None:
     """Whether the server works on a recovery of `target`; None when it isn't reported, or the key may not ask.
 
-    A recovery counts from before anything of it can be seen until it is over, whoever has disconnected since.
+    A recovery counts from before anything of it can be seen until it is over, also when the caller has disconnected.
     """
     try:
         entries = _under_way(node)

@@ -36,7 +36,7 @@ class Erasure:
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
-        assert place.code is not None  # noqa: S101  whoever opens it knows the revisions
+        assert place.code is not None  # noqa: S101  what opens it has the revisions
         self._place = place
         self._edit = edit
         live = described(place.store, place.address).physical

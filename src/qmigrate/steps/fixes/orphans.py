@@ -40,7 +40,7 @@ class Orphans(Removal):
 
     Args:
         place: where it looks.
-        edit: besides what the operation has: ``missing_to`` and ``missing_table`` (who is told of rows without a
+        edit: besides what the operation has: ``missing_to`` and ``missing_table`` (where to report rows without a
             point), ``sample`` (only this many points and rows at random; only read).
     """
 
@@ -159,7 +159,7 @@ class Orphans(Removal):
     def _sampled(self, found: Found) -> list[PointId]:
         """Strays among points at random; rows at random that have no point are counted.
 
-        What was seen is checked a second time, by id: what came or went in between is no orphan.
+        What was seen is checked a second time, by id: what came or went in between is not an orphan.
         """
         place, most = self._place, int(self._edit["sample"])
         # A replica is refused here too.

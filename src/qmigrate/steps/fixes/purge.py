@@ -165,7 +165,7 @@ def is_over(row: DeletionRow, rows: Sequence[DeletionRow], since: datetime) -> b
 
     Args:
         rows: of the audit, newest first.
-        since: a purge of before this moment can't be undone.
+        since: a purge older than this moment can't be undone.
     """
     if row not in holding(rows):
         return True

@@ -49,7 +49,7 @@ class Sync(PayloadFix):
         self._nested = any("." in name for name in self._fields)
         self._name = str(edit["database"])
         columns = tuple(self._columns[one][0] for one in self._fields.values())
-        # A preview may look at a replica; what is written must not be behind.
+        # A preview may read a replica; what is written must not be behind.
         fresh = place.lease is not None
         query = Query(edit["sql"], edit["key"], columns, edit.get("parameters") or {}, fresh=fresh)
         self._rows = Rows(place.settings.database(self._name), query, name=self._name)

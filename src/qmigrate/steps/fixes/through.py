@@ -61,7 +61,7 @@ class Through:
     """
 
     def __init__(self, place: Place, before: CollectionSchema) -> None:
-        assert place.code is not None  # noqa: S101  whoever names operations brings their code
+        assert place.code is not None  # noqa: S101  what names operations brings their code
         self._ledger = place.ledger
         self._transform = transform_of(place.operations, before)
         schema = described(place.store, place.address).schema
