@@ -57,7 +57,7 @@ MEANINGS = {
     "an operation less": (lambda text: text.replace('        op.AddVector("', '        # op.AddVector("', 1), "removed"),
     "an operation more": (
         lambda text: text.replace("Compute(pair)),\n", f'Compute(pair)),\n        op.SetAlias("x", "{named(text)}"),\n'),
-        "new:",
+        "added:",
     ),
     "the way back": (lambda text: text.replace('"b", cutover="immediate"', '"b", cutover="hold"'), "downgrade"),
     "what it waits for": (lambda text: text + '\nrequires_sql = "abc"\n', "requires_sql"),

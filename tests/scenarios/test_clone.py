@@ -340,7 +340,7 @@ def test_a_number_whose_recovery_may_still_land_is_given_up(made, monkeypatch):
     result, said = run(made)
     assert landed[0].state == "done"
     assert lost[0][0] == f"{made.name}__g0002"
-    assert any("__g0002 is given up" in line for line in said)
+    assert any("__g0002 is abandoned" in line for line in said)
     assert strategy(made) == "clone"
     assert result.outcomes[0].physical == f"{made.name}__g0003"
     check(made, before, "__g0003")

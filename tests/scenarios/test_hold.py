@@ -200,7 +200,7 @@ def test_one_held_collection_stops_no_other(deployment):
 def test_a_rollback_under_a_held_generation_is_refused(held):
     """First it is cut over or aborted; nothing was changed."""
     before = seen(held)
-    with pytest.raises(RefusedError, match="held for its cut-over") as refused:
+    with pytest.raises(RefusedError, match="is built and held") as refused:
         back.rollback(held.settings(), "base", writes="discard")
     assert "qmigrate abort" in refused.value.hint
     assert seen(held) == before

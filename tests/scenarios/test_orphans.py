@@ -284,7 +284,7 @@ def test_ids_in_a_payload_field(app):
         assert (done.changed, set(before) - set(app.payloads())) == (3, {3, 4, 5})
         fix.undo(settings, done.log)
     refused = (
-        ({"sql": "SELECT 5 AS id"}, None, "a text in asset, and the query on app returns integers"),
+        ({"sql": "SELECT 5 AS id"}, None, "a string in asset, and the query on app returns integers"),
         ({"sql": "SELECT 'x' AS id UNION ALL SELECT 'x'"}, None, "returns the id x more than once"),
         ({"sql": "SELECT NULL AS id"}, None, "is NULL in a row"),
         ({}, [1.5], "= .1.5., which is not an id"),

@@ -105,7 +105,7 @@ def test_rows_are_told_of_what_serves_and_of_nothing_else(app):
     assert report["2.write_back"]["cursor"] is None
     listed = quarantine.quarantine(app.made.settings(), app.made.name).rows
     assert [(row.point_id, row.stage, row.reason) for row in listed] == [
-        (6, "checksum", "its text is not the one of its sum in app")
+        (6, "checksum", "its text doesn't match its sum in app")
     ]
     store = app.made.store()
     vectors = {
