@@ -229,7 +229,7 @@ def no_right(monkeypatch) -> None:
 REASONS = {
     "the server says no": (lambda patch: refusing(patch, "the server says no"), {}),
     "the key may not make snapshots": (no_right, {"no_snapshot": True}),
-    "the server's disk has 1,000 in all": (
+    "the server's disk has 1,000 in total": (
         lambda patch: patch.setattr(ServerStore, "disk_size", lambda store: 1000),
         {},
     ),

@@ -157,7 +157,7 @@ def _take(ledger: Ledger, collection: str, owner: Owner, ttl: float) -> tuple[in
             return 1, None
         if not _is_free(row, owner):
             return None
-        # Between the look and the change the row may have been taken or renewed: both show here.
+        # Between the check and the change the row may have been taken or renewed: both show here.
         seen = and_(
             leases.c.name == collection,
             leases.c.epoch == row["epoch"],

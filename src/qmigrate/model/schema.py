@@ -240,7 +240,7 @@ def _config(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Cha
 
 
 def rounds_again(params: Mapping[str, Any]) -> bool:
-    """Whether a server changes the values of such a vector whenever they are written, be it what it has handed out.
+    """Whether a server changes the values of such a vector whenever they are written, even what it has returned itself.
 
     Four bits a value are scaled again each time; a cosine vector is not, since it has no length.
     """

@@ -150,7 +150,7 @@ class Generation:
 
     @property
     def never_served(self) -> bool:
-        """Whether it was being built, or built and held, until it was given up."""
+        """Whether it was being built, or built and held, until it was abandoned."""
         before = (self.deletion or {}).get("state", self.state) if self.state == DELETING else self.state
         return before in ("building", "held")
 

@@ -21,7 +21,7 @@ _READS = ("select", "with", "values", "table")
 
 
 def problem(sql: object) -> str | None:
-    """Why a text is not one SELECT, or None when it looks like one."""
+    """Why a text is not one SELECT, or None when it seems to be one."""
     if not isinstance(sql, str) or not sql.strip():
         return "the query is empty"
     naked = bare(sql).strip().rstrip("; \t\n")
@@ -35,7 +35,7 @@ def problem(sql: object) -> str | None:
 
 
 def problem_of_change(sql: object) -> str | None:
-    """Why a text is not one statement that changes chosen rows, or None when it looks like one."""
+    """Why a text is not one statement that changes chosen rows, or None when it seems to be one."""
     if not isinstance(sql, str) or not sql.strip():
         return "the statement is empty"
     plain = bare(sql).strip().rstrip("; \t\n")

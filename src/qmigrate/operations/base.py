@@ -169,7 +169,7 @@ class Operation(ABC):
         return PointTransform.identity(schema.vector_names())
 
     def incompatible(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
-        """What old readers or writers can't speak afterwards, or None."""
+        """What makes existing readers or writers fail afterwards, or None."""
         return None
 
     def filled(self) -> dict[str, Filling]:

@@ -201,7 +201,7 @@ def _template_fields(spec: str, label: str) -> frozenset[str]:
         )
     odd = [name for name, _ in named if not _is_path(name)]
     if odd:
-        # No point has such a key, so its part of the text would be left out of every vector without a word.
+        # No point has such a key, so its part of the text would be left out of every vector silently.
         raise PlanError(
             f"{label}: {odd[0]!r} is not a payload field, in the template {spec!r}",
             hint="write a field, or a key inside one with dots: {meta.title}; a list is joined as a whole; for "

@@ -1,4 +1,4 @@
-"""Taking back a run that did not finish: its shadow goes, begun in-place work is undone. Pure."""
+"""Undoing a run that did not finish: its shadow is removed, started in-place work is undone. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plan_abort(world: World, *, only: Iterable[str] | None = None, runs: Collect
         runs: ids of the runs that are meant; None for all. One that was started since is not aborted.
 
     Raises:
-        RefusedError: the name has moved already, or begun in-place work can't be undone: it must be finished.
+        RefusedError: the name has moved already, or started in-place work can't be undone: it must be finished.
     """
     chosen = frozenset(only) if only is not None else None
     plans = []
@@ -110,7 +110,7 @@ def _was_made_again(state: CollectionState, world: World, physical: str) -> bool
 def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
     """A request that deletes may be on its way, whichever process has sent it: what it is about never serves again."""
     if not run.job.repeatable:
-        # What such a run deletes, it gave up itself, and an abort removes that as well.
+        # What such a run deletes, it abandoned itself, and an abort removes that as well.
         return
     for step in run.job.steps:
         row = state.generation(step.target)

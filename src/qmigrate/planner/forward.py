@@ -163,7 +163,7 @@ def _held_note(world: World, revisions: Revisions, wanted: frozenset[str], name:
 
 
 def _named(revision: Revision, drafts: dict[str, _Draft]) -> list[str]:
-    """Logical names that the revision speaks of: exact ones always, known ones by glob."""
+    """Logical names that the revision is about: exact ones always, known ones by glob."""
     names = {operation.pattern for operation in revision.operations if not operation.is_glob}
     for name in drafts:
         if any(operation.matches(name) for operation in revision.operations):

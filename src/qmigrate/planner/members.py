@@ -42,7 +42,7 @@ def refs_of(revision: Revision, name: str, *, exists: bool) -> Refs:
 
 
 def naming(revisions: Revisions, ids: Collection[str], name: str) -> Iterator[tuple[Revision, tuple[Operation, ...]]]:
-    """Those of these revisions that speak of a collection, parents first, with their operations on it."""
+    """Those of these revisions that are about a collection, parents first, with their operations on it."""
     for revision in revisions.order():
         matching = tuple(operation for operation in revision.operations if operation.matches(name))
         if revision.id in ids and matching:

@@ -22,7 +22,7 @@ def unfinished(
 ) -> dict[str, tuple[str, ...]]:
     """Logical name -> the revisions that it hasn't got, of a target and everything before it.
 
-    A collection that a revision names and that the ledger doesn't know counts as unfinished; a glob speaks of the
+    A collection that a revision names and that the ledger doesn't know counts as unfinished; a glob is about the
     collections that are in the ledger.
 
     Args:

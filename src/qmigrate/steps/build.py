@@ -287,7 +287,7 @@ def _live_schema(step: Build, work: Work) -> CollectionSchema:
 
 
 def _read_back(step: Build, work: Work) -> None:
-    """Old servers ignore fields they don't know without a word: what was asked for must be there."""
+    """Old servers silently ignore fields they don't know: what was asked for must be there."""
     ignored = enforced(changes(_live_schema(step, work), step.schema.with_(aliases=())), work)
     if ignored:
         raise StoreError(

@@ -25,7 +25,7 @@ STAGE = "checksum"
 
 
 class Place(Protocol):
-    """What is needed to look."""
+    """What is needed to check."""
 
     @property
     def settings(self) -> Settings:
@@ -45,7 +45,7 @@ class Checksums:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        # One look-up at a time: the application's database has better things to do.
+        # One look-up at a time: the application's database serves other clients too.
         self._lock = threading.Lock()
         # What a look-up doesn't find in the column of the ids, by query.
         self._unusual: list[tuple[Query, Unusual]] = []

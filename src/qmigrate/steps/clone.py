@@ -47,7 +47,7 @@ _WAYS = {"url": "from its own address", "file": "from its own folder", "upload":
 
 
 def why_not(step: Build, work: Work) -> str | None:
-    """Why this source can't be cloned, as far as it only shows at run time; None when nothing speaks against it."""
+    """Why this source can't be cloned, as far as it only shows at run time; None when nothing prevents it."""
     source = work.store.describe(str(step.source))
     marks = (source.seal if source else None) or {}
     if marks.get("ledger") != work.ledger_id:
@@ -177,7 +177,7 @@ def _try(step: Build, work: Work, location: str) -> Build:
 
 
 def _give_up(step: Build, work: Work, why: str) -> Build:
-    """The next number; what may come of the old one is retired at the end of the run."""
+    """The next number; what may become of the old one is retired at the end of the run."""
     number = 1 + max(
         [row.number for row in work.lease.ledger.generations(work.collection)]
         + [other.number for other in work.job.steps if isinstance(other, Build)]

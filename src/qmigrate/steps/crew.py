@@ -61,7 +61,7 @@ def copy_by_crew(
         How busy each stage was, on average over the workers.
 
     Raises:
-        UnavailableError: workers died again and again.
+        UnavailableError: workers kept dying.
         QmigrateError: as the first failing worker raised it.
     """
     _let_go(work, transform)
@@ -188,7 +188,7 @@ class _Crew:
         return [hand for place in self._places if (hand := place.hand) is not None]
 
     def _look(self) -> None:
-        """Show how far all are; hear the stop signal and the lease."""
+        """Show how far all are; check the stop signal and the lease."""
         reports = [hand.report() for hand in self._hands()]
         with self._lock:
             points = sum(report.points for report in reports)

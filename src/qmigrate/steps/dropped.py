@@ -89,7 +89,7 @@ def audit(work: Work, target: str, facts: JsonObject | None) -> Fixed | None:
 
 
 def forget_unborn(work: Work, physical: str) -> None:
-    """Take out of ledger and exports what was kept of a generation that never served, and is given up."""
+    """Take out of ledger and exports what was kept of a generation that never served, and is abandoned."""
     generation = work.generation(physical)
     if generation is None or not generation.never_served:
         return

@@ -23,7 +23,7 @@ from qmigrate.steps.sweep import TOKEN_RETURNS, fence, is_last, record_fence
 from qmigrate.steps.watch import Watch
 from qmigrate.steps.work import Tick, Work
 
-#: How often a freeze is begun before it is given up.
+#: How often a freeze is begun before it is abandoned.
 MOST_TRIES = 3
 #: Last passes within one freeze: more than one only where a write came through before its token was taken.
 MOST_ROUNDS = 4

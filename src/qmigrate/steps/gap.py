@@ -18,7 +18,7 @@ from qmigrate.steps.retire import delete_plain
 from qmigrate.steps.unserved import check_unserved
 from qmigrate.steps.work import Work
 
-#: Seconds that the name may take to become an alias after its collection is gone, before it is given up for now.
+#: Seconds that the name may take to become an alias after its collection is gone, before the step stops.
 LIMIT = 60.0
 
 

@@ -103,7 +103,7 @@ def own(work: Work, physical: str) -> EpochAlias:
 
 
 def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
-    """Make own aliases, then see that the lease is still held: one made by a holder of the past is never used.
+    """Make own aliases, then check that the lease is still held: one made by an earlier holder is never used.
 
     Raises:
         LeaseHeldError: another holder has taken over; none of them is left behind.

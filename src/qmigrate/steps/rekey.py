@@ -74,7 +74,7 @@ def must_freeze(step: GoLive, work: Work) -> bool:
 
 
 def check_time(work: Work, seconds: float) -> None:
-    """Before writes are refused: a reading that took longer than a freeze may would only refuse them in vain.
+    """Before writes are refused: a reading that took longer than a freeze may would refuse them for nothing.
 
     Args:
         seconds: what the proof of the build took.

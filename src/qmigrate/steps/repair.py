@@ -42,7 +42,7 @@ def _refuse_moved(step: PutBack, work: Work) -> None:
 
 def move(step: PutBack, work: Work) -> Facts:
     """One request through an alias of this lease epoch; read back on every node."""
-    # An interruption may lie between the look and here.
+    # An interruption may lie between the check and here.
     _refuse_moved(step, work)
     if holder(work) != step.target:
         swap(work, step.target, [work.collection])

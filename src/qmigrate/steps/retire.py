@@ -69,7 +69,7 @@ def drop_probe(store: Store, name: str) -> bool:
     """Delete a collection that a probe of the server has left behind: named so, with nothing in it to keep.
 
     Returns:
-        Whether it was deleted; False where anything speaks against it.
+        Whether it was deleted; False where anything prevents it.
     """
     if not name.startswith(PROBE_PREFIX):
         return False
@@ -191,7 +191,7 @@ def _delete(step: Retire, work: Work) -> Facts:
 def _destroy(work: Work, physical: str, begun: Callable[[], None] = lambda: None) -> None:
     """Delete a collection: recorded first, sent once under a lease that outlives the request, then checked.
 
-    Nothing makes a server refuse what a process that was paused sends late, so the generation is given up for good
+    Nothing makes a server refuse what a process that was paused sends late, so the generation is abandoned for good
     before the request goes out: the process that takes over finishes the deletion, and nothing serves from it again.
 
     Args:

@@ -1,4 +1,4 @@
-"""After a crash: which points behind a cursor were written all the same, so none is embedded twice. It writes none."""
+"""After a crash: which points behind a cursor were written anyway, so none is embedded twice. It writes none."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Points:
         settings: address, key, timeout.
         strict_mode: reads the strict mode of a collection; asked only after a request was refused.
         payloads: reads payloads of a collection's points exactly.
-        rest: of the same server, to see that it is the same; None where that is known.
+        rest: of the same server, to check that it is the same; None where that is known.
     """
 
     def __init__(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-#: Seconds after a look in which requests may follow the first one: others write meanwhile.
+#: Seconds after a check in which requests may follow the first one: others write at the same time.
 WORTH = 5.0
-#: A look that takes longer may be one in which the process stood still: it is done again, and then it is slow.
+#: A check that takes longer may be one in which the process was stopped: it is done again, and then it is slow.
 LONGEST = 60.0
 #: Points that are checked together at first, and how long their change should take, in seconds.
 FIRST, QUICK, SLOW = 2000, 0.5, 1.5
@@ -48,7 +48,7 @@ class Look:
 class Pace:
     """How many points to check together, so that little time lies between a check and the last change after it.
 
-    A look may be slow whatever it is about; what counts is the time behind it.
+    A check may be slow whatever it is about; what counts is the time after it.
     """
 
     def __init__(self) -> None:
