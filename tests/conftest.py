@@ -9,12 +9,12 @@ import pytest
 
 from tests.harness import Deployment, by_hand
 
-# Tests make and drop many small objects beside a few hundred thousand that stay: as often as Python looks for garbage
+# Tests make and drop many small objects next to a few hundred thousand that stay: as often as Python looks for garbage
 # by default, it would do so for a fifth of the run.
 gc.set_threshold(50_000, 20, 20)
 
 # A program inherits which signals its parent ignores, and a shell can't trap what was ignored at its start: under
-# `nohup` tests of signals would wait for ever. What is caught here instead is the default again in every child.
+# `nohup` tests of signals would wait forever. What is caught here instead is the default again in every child.
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)

@@ -68,7 +68,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture
 def app_url(deployment, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of the application's SQL: beside local mode SQLite, beside a server PostgreSQL, which has the ledger as well."""
+    """URL of the application's SQL: SQLite with local mode, PostgreSQL with a server, which has the ledger as well."""
     if "url" not in deployment.qdrant:
         yield f"sqlite:///{tmp_path}/app.db"
         return
@@ -121,7 +121,7 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
 
 @contextmanager
 def fresh_database(server: str) -> Iterator[str]:
-    """A new database on a server, dropped at the end also when somebody is still connected."""
+    """A new database on a server, dropped at the end also when a client is still connected."""
     url = make_url(server).set(drivername="postgresql")
     name = f"qmigrate_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
@@ -138,7 +138,7 @@ def _installed() -> Any:
     """A server from the machine's own programs."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     for found in (shutil.which("initdb"), *(str(folder / "initdb") for folder in folders)):
-        # The real folder: initdb looks for its other programs beside itself.
+        # The real folder: initdb looks for its other programs next to itself.
         programs = Path(found).resolve().parent if found else None
         if programs is not None and all((programs / name).exists() for name in ("initdb", "pg_ctl", "postgres")):
             return _started(programs)

@@ -222,7 +222,7 @@ def wait_until_ready(url: str, alive: Callable[[], bool], log: Path | None = Non
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -60,7 +60,7 @@ class EndlessStore:
         return list(range(0, self.count_points, max(1, self.count_points // count)))[:count]
 
     def barrier(self, name: str) -> dict[str, int]:
-        """Nobody else writes."""
+        """No other client writes."""
         return {"node/0": 1}
 
     operation_ids = barrier

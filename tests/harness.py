@@ -126,7 +126,7 @@ def by_hand(name: str) -> Permit:
 
 
 def in_threads(work: Callable[[], object], count: int = 4) -> None:
-    """The same work so many times at once; returns when all have ended."""
+    """The same work this many times at once; returns when all have ended."""
     threads = [threading.Thread(target=work) for _ in range(count)]
     for thread in threads:
         thread.start()
@@ -136,11 +136,11 @@ def in_threads(work: Callable[[], object], count: int = 4) -> None:
 
 @dataclass
 class Repeated:
-    """The same deployment as often as a test wants it: in local mode with SQLite, a copy of the files of the first.
+    """The same deployment as often as a test needs it: in local mode with SQLite, a copy of the files of the first.
 
     Attributes:
         make: makes it, in a folder of its own that holds all of it.
-        local: whether that is local mode; on a server each is made anew.
+        local: whether that is local mode; on a server each is made from scratch.
     """
 
     make: Callable[[Path], Deployment]

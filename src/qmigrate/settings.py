@@ -457,7 +457,7 @@ def _sql(data: dict[str, Any], source: Source) -> SqlSettings:
     read.check_keys(data, ["url", "url_env", "url_file", "version_table", "version_table_schema", "config"], "sql")
     url, missing = read.indirect_url(data, "sql", source)
     if missing:
-        raise ConfigError(f"sql: {missing}", hint="set it, or leave it out where Alembic is in the ledger's database")
+        raise ConfigError(f"sql: {missing}", hint="set it, or leave it out if Alembic uses the ledger's database")
     others = {name: value for name, value in data.items() if not name.startswith("url")}
     return SqlSettings(url=url, **_values(SqlSettings, others, "sql", source))
 
@@ -540,5 +540,5 @@ def _refuse_lost_ledger(settings: Settings) -> None:
             f"Qdrant is on another host ({read.authority(url)}), but no ledger is configured: the default is "
             "a SQLite file on this host, and what it records would be lost with this container",
             hint="set QMIGRATE_LEDGER_URL, or ledger.url in qmigrate.yaml, to your SQL database; "
-            "if a file on this host is what you want: sqlite:///.qmigrate/ledger.db",
+            "to use a file on this host anyway: sqlite:///.qmigrate/ledger.db",
         )

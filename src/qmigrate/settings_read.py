@@ -183,7 +183,7 @@ def _bounded(seconds: float) -> Seconds:
 
 
 def parse_duration(value: object) -> Seconds | None:
-    """A duration: ``60s``, ``5m``, ``24h``, ``90d``, ``90 days``, a ``timedelta``, or 0; None when it is none of these.
+    """A duration: ``60s``, ``5m``, ``24h``, ``90d``, ``90 days``, a ``timedelta``, or 0; else None.
 
     There is no other reader of durations: settings, operations, presets, command line and Python's arguments use it.
     None is longer than :data:`FOR_EVER`.
@@ -315,7 +315,7 @@ def server_url(value: Any, at: str) -> str:
         raise ConfigError(
             # Neither part is shown: people put the key in the place of the user.
             f"{at} holds a user or password, which Qdrant has no use for: {parts.scheme}://***@{authority(value)}",
-            hint="a key belongs into qdrant.api_key_env or QMIGRATE_QDRANT_API_KEY",
+            hint="a key belongs in qdrant.api_key_env or QMIGRATE_QDRANT_API_KEY",
         )
     if parts.query or parts.fragment:
         raise _wrong(at, "a URL without ? and #", value)
@@ -388,7 +388,7 @@ def sql_url(value: Any, at: str, source: Source, *, ledger: bool = False) -> str
         raise _wrong(at, "a SQLite URL with three slashes (relative) or four (absolute)", value)
     if file in ("", ":memory:"):
         if ledger:
-            raise ConfigError(f"{at}: a ledger in memory would be gone with the command; name a file")
+            raise ConfigError(f"{at}: a ledger in memory would be lost when the command ends; name a file")
         return f"{scheme}://{rest}"
     return f"{scheme}:///{source.folder / file}{mark}{query}"
 

@@ -52,7 +52,7 @@ def refuse_misspelt(environ: Mapping[str, str], more: Collection[str], data: obj
             meant = f'; did you mean "{_PREFIX}{close[0]}"?' if close else ""
             raise ConfigError(
                 f"the environment variable {variable} is not a setting of qmigrate{meant}",
-                hint=f"rename it, or unset it; read are {', '.join(_PREFIX + one for one in sorted(VARIABLES))}",
+                hint=f"rename it, or unset it; known are {', '.join(_PREFIX + one for one in sorted(VARIABLES))}",
             )
 
 
@@ -65,7 +65,7 @@ def refuse_globs(names: Collection[str]) -> None:
     for name in names:
         if has_wildcard(name):
             raise ConfigError(
-                f"collections: in the settings names {name}, a glob, and takes names one by one",
+                f"collections: in the settings has {name}, a glob, but takes exact names only",
                 hint="write each name, or set it for all: rebuild:, fixes:, embedders:",
             )
 

@@ -1,7 +1,7 @@
 """A child process that runs one verb and is killed (SIGKILL) at a chosen point, to be resumed by its parent.
 
 Points are counted while the code runs: every journal write of a lease, before and after it reaches the database, and
-every store call that writes. Nothing in the product knows of it.
+every store call that writes. Nothing in the product depends on it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from qmigrate.store import records
 
 
 def main() -> int:
-    """``child_deployment.py CONFIG FOLDER EMBEDDER``: in the folder ``seen.log`` is written, and ``limit`` heard."""
+    """``child_deployment.py CONFIG FOLDER EMBEDDER``: in the folder ``seen.log`` is written, and ``limit`` read."""
     settings, folder, name = Settings.load(config=Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
     if (folder / "tiny.json").exists():
         import open_clip
@@ -24,7 +24,7 @@ def main() -> int:
 
         torch.set_num_threads(1)
         open_clip.add_model_config(folder / "tiny.json")
-    # Small pages, so that much is on its way; no checkpoint, so that only the shadow tells what is there.
+    # Small pages, so that much is on its way; no checkpoint, so that only the shadow shows what is there.
     records.page_size = lambda *_arguments, **_more: 10
     fill.CHECKPOINT_EVERY = 3600.0
     kind = type(embed.load(name, settings.embedders[name]))

@@ -1,4 +1,4 @@
-"""A child process that upgrades and tells SQL in small portions, to be killed at a journal write in between."""
+"""A child process that upgrades and writes to SQL in small portions, to be killed at a journal write in between."""
 
 from __future__ import annotations
 

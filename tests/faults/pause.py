@@ -1,7 +1,7 @@
-"""A holder that is paused right before one of its requests, while others go on, and is then let go. It tests nothing.
+"""A holder that is paused right before one of its requests, while others continue, and is then resumed. No tests here.
 
 The requests are those that the store's protocol calls a *Write*: a method that is added there is paused too. The holder
-runs in a thread of this process; its lease is not renewed meanwhile, as that of a stopped process isn't.
+runs in a thread of this process; its lease is not renewed in that time, as that of a stopped process isn't.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Paused:
             self.gate.reached.set()
 
     def start(self) -> bool:
-        """Run it until it is paused or over; whether it is paused. Whoever comes next finds its lease expired."""
+        """Run it until it is paused or over; whether it is paused. The next process finds its lease expired."""
         self._thread.start()
         assert self.gate.reached.wait(PATIENCE)
         paused = self._thread.is_alive() and not self.gate.open.is_set() and self.gate.number is not None
@@ -124,7 +124,7 @@ class Paused:
         return None
 
     def wake(self) -> None:
-        """Let it go on, to its end."""
+        """Resume it, to its end."""
         self.gate.open.set()
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()

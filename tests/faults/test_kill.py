@@ -49,7 +49,7 @@ def points_of(log: Path) -> list[int]:
 
 
 def check_finished(made: Deployment, expected: dict) -> None:
-    """Everything is there, once, and nothing is left over."""
+    """Everything is there, once, and there are no leftovers."""
     assert made.contents() == expected
     settings = made.settings()
     row = next(row for row in status.status(settings).collections if row.name == made.name)

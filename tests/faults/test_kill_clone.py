@@ -23,7 +23,7 @@ def upgrade():
     ]
 """
 INDEXED = CREATE.replace(")})]", ")}), op.CreatePayloadIndex(\"{name}\", \"n\", PayloadSchemaType.INTEGER)]")
-#: Where a run is killed that is taken back then.
+#: Where a run is killed that is then aborted.
 ABORTED_AT = (
     "before create_snapshot",
     "before journal snapshot done",
@@ -74,7 +74,7 @@ def strategy_of(made: Deployment) -> str | None:
 
 
 def generations(made: Deployment) -> list[str]:
-    """Physical names, and no own alias is left beside them."""
+    """Physical names, and no own alias is left next to them."""
     store = made.store()
     try:
         assert not [one for one in store.aliases().items() if one[0].startswith(made.name) and is_own_alias(*one)]
@@ -136,7 +136,7 @@ def test_a_killed_clone_is_aborted_without_trace(prepared, tmp_path, label):
     assert made.contents() == before
     assert (made.row().state, made.row().generation) == ("pending", live.generation)
     store = made.store()
-    # One whose making was not recorded may be somebody else's.
+    # One whose making was not recorded may be another client's.
     assert len(store.list_snapshots(made.name)) == (label == "before journal snapshot done")
     store.close()
     upgrade.upgrade(made.settings())

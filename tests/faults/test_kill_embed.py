@@ -70,7 +70,7 @@ def written(made: Deployment) -> set[str]:
 
 @pytest.mark.timeout(300)
 def test_what_was_acknowledged_is_not_embedded_again(qdrant_config, tmp_path):
-    """With no checkpoint, or one per page: the next run embeds only what is not there, and the quarantine is whole."""
+    """With no checkpoint, or one per page: the next run embeds only what is missing, and the quarantine is complete."""
     for limit, every in ((60, "3600"), (150, "0")):
         folder = tmp_path / str(limit)
         made = prepare(folder, qdrant_config)
@@ -80,7 +80,7 @@ def test_what_was_acknowledged_is_not_embedded_again(qdrant_config, tmp_path):
         there = written(made)
         ledger = Ledger.open(made.ledger_url)
         done = sum(share.points for share in ledger.ranges(ledger.open_run(made.name).id, 0))
-        # Without a checkpoint nothing but the shadow itself tells what is there.
+        # Without a checkpoint only the shadow itself shows what is there.
         assert bool(done) == (every == "0")
         assert there
         (folder / "seen.log").unlink()
@@ -100,7 +100,7 @@ def test_what_was_acknowledged_is_not_embedded_again(qdrant_config, tmp_path):
 
 
 def test_a_signal_ends_every_thread(qdrant_config, tmp_path):
-    """SIGTERM while pages are on their way: exit 143, no thread left, and the same command goes on."""
+    """SIGTERM while pages are on their way: exit 143, no thread left, and the same command continues."""
     made = prepare(tmp_path / "made", qdrant_config)
     (tmp_path / "made" / "limit").write_text("60")
     (tmp_path / "made" / "gently").touch()

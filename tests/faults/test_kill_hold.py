@@ -19,7 +19,7 @@ POINTS = 30
 
 
 def prepare(folder: Path, config: dict) -> Deployment:
-    """A loaded collection at 0001; 0002 is pending and says hold."""
+    """A loaded collection at 0001; 0002 is pending and has cutover="hold"."""
     qdrant = {"path": str(folder / "qdrant")} if "path" in config else {**config, "timeout": 3}
     made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db")
     made.revise("0001", CREATE)

@@ -101,7 +101,7 @@ def check(made: Deployment, expected: dict, place: str, label: str) -> None:
 @pytest.mark.server
 @pytest.mark.timeout(300)
 def test_killed_in_the_gap_the_helper_finishes_it(qdrant_server, tmp_path):
-    """Between the deletion and the alias nobody has to do anything: the name is there again within moments."""
+    """Between the deletion and the alias nothing has to be done: the name is there again within moments."""
     made = prepare(tmp_path / "gap", qdrant_server, "gap")
     log = tmp_path / "points"
     probe = prepare(tmp_path / "probe", qdrant_server, "gap")
@@ -157,7 +157,7 @@ def test_killed_while_frozen_the_helper_lets_writes_in_again(qdrant_server, tmp_
 
 
 class _Store:
-    """A store that says what was asked of it, for the helper's decisions."""
+    """A store that records what was asked of it, for the helper's decisions."""
 
     request_timeout = 0.0
 

@@ -51,7 +51,7 @@ def deployed(qdrant_server, tmp_path, monkeypatch):
 @pytest.mark.server
 @pytest.mark.skipif(not HAS_RAY, reason="ray is not installed: pip install 'qdrant-migrations[ray]'")
 def test_the_range_of_a_killed_actor_goes_on_in_another(deployed, tmp_path):
-    """Two actors, one killed: every point is proven, and the summary says that another one went on."""
+    """Two actors, one killed: every point is proven, and the summary reports that another one continued."""
     (tmp_path / "once").touch()
     command = [sys.executable, "-m", "qmigrate", "--config", str(deployed.config), "upgrade", "--engine", "ray", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
@@ -67,7 +67,7 @@ def test_the_range_of_a_killed_actor_goes_on_in_another(deployed, tmp_path):
 
 @pytest.mark.server
 def test_what_workers_elsewhere_can_not_reach_is_refused(deployed, monkeypatch):
-    """A SQLite ledger, or no Ray at all, is said before anything is made, with the way out."""
+    """A SQLite ledger, or no Ray at all, is reported before anything is made, with the way out."""
     deployed.extra["rebuild"]["engine"] = "ray"
     deployed.extra["rebuild"]["ray"]["address"] = "ray://cluster:10001"
     deployed.__post_init__()

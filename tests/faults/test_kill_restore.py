@@ -44,7 +44,7 @@ def child(made: Deployment, what: str, *, kill_at=None, log=None):
 
 
 def check(made: Deployment, expected: dict, revision: str, *, spent: bool = False) -> None:
-    """What serves is what was wanted, once; no own alias and no half file is left."""
+    """What serves is what was asked for, once; no own alias and no half file is left."""
     assert made.contents() == expected
     row = made.row()
     assert row.revision == revision
@@ -55,7 +55,7 @@ def check(made: Deployment, expected: dict, revision: str, *, spent: bool = Fals
         generations = [name for name in store.physical_names() if name.startswith(made.name)]
     finally:
         store.close()
-    # A recovery whose answer was never heard may cost a number.
+    # A recovery whose answer never arrived may cost a number.
     third = 4 if spent and len(generations) == 3 and generations[-1].endswith("4") else 3
     assert generations == [f"{made.name}__g000{number}" for number in (1, 2, third)]
     ledger = Ledger.open(made.settings().ledger.url)
@@ -97,7 +97,7 @@ def test_killed_restore_is_resumed_to_the_same_end(qdrant_config, tmp_path, arch
 
 @pytest.mark.timeout(600)
 def test_killed_way_back_from_a_restore_is_resumed(qdrant_config, tmp_path):
-    """Taken back once, whatever the kill interrupted; the application can write again."""
+    """Undone once, whatever the kill interrupted; the application can write again."""
     probe, taken, _, now = prepare(tmp_path / "probe", qdrant_config)
     restore.restore(probe.settings(), probe.name, taken, consent=True)
     log = tmp_path / "points"

@@ -1,4 +1,4 @@
-"""Several worker processes fill a vector: some are killed in the middle, and their ranges go on in others."""
+"""Several worker processes fill a vector: some are killed in the middle, and their ranges continue in others."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def embed(texts):
         if taken("parent"):
             os.kill(os.getppid(), number)
     if worker and any(here.glob("parent.*")):
-        # Nobody gets ahead of the signal.
+        # Nothing gets ahead of the signal.
         told.wait(60)
     return [[float("nan")] * 16 if text.endswith("77") else [float(len(text)), *map(float, range(15))] for text in texts]
 '''

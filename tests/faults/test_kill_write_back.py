@@ -1,4 +1,4 @@
-"""SIGKILL while the application's SQL is told: the same command goes on, every row is told, at most a portion twice."""
+"""SIGKILL during a write-back: the same command continues, every row is written, at most a portion twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PORTION = 15
 
 
 def prepare(folder, qdrant: dict, url: str) -> App:
-    """A loaded deployment whose revision 0002 tells SQL."""
+    """A loaded deployment whose revision 0002 writes back to SQL."""
     folder.mkdir()
     if url.startswith("sqlite"):
         (folder / "app.db").touch()

@@ -56,7 +56,7 @@ SMALL = {"limits": {"lease_ttl": "600s"}, "rebuild": {"holdover": "7d"}}
 
 @dataclass(frozen=True)
 class Case:
-    """What is there beforehand, what the holder runs, and what others do while it is paused."""
+    """What is there in advance, what the holder runs, and what others do while it is paused."""
 
     revisions: tuple[str, ...]
     pending: tuple[str, ...]
@@ -213,14 +213,14 @@ def look(made: Deployment, monkeypatch, case: Case, number: int, label: str) -> 
         if not holder.start():
             return
         refused = [holder.other(work) for work in case.others]
-        # Behind a gap there is a freeze, and in local mode nobody else at all.
+        # Behind a gap there is a freeze, and in local mode no other client at all.
         writes = serves(holder) and not case.plain and HELD not in case.pending
         if writes:
             write(holder.store, made.name, [make_point(1000)])
         before = holder.state()
         taken_over = holder.held and before["epoch"] > holder.epoch
         holder.wake()
-        # gc tells of it in its report.
+        # gc has it in its report.
         assert isinstance(holder.error, QmigrateError | type(None)), (where, holder.error)
         after = holder.state()
         for late in after["points"].keys() - before["points"].keys():
@@ -234,14 +234,14 @@ def look(made: Deployment, monkeypatch, case: Case, number: int, label: str) -> 
             assert holder.other(gc.gc) is None, where
             assert late not in holder.store.physical_names(), where
         if taken_over:
-            # Where nobody has, it goes on and is right to.
+            # Where no other process has, it rightly continues.
             for state in (before, after):
                 state["aliases"] = {alias: at for alias, at in state["aliases"].items() if not is_own_alias(alias, at)}
             for part, found in after.items():
                 assert found == before[part], (where, part, refused)
         assert holder.own_aliases() == [], (where, taken_over, holder.error, refused)
         if {"running", "failed"} & set(after["runs"].values()):
-            # An abort that was refused leaves the run to whoever finishes it.
+            # An abort that was refused leaves the run to the process that finishes it.
             assert holder.other(forth) is None, where
             after = holder.state()
         live = [physical for physical, state in after["rows"].items() if state == "live"]

@@ -69,7 +69,7 @@ def test_of_two_upgrades_one_works_and_the_other_waits(loaded):
 @pytest.mark.server
 @pytest.mark.timeout(200)
 def test_who_does_not_want_to_wait_gets_exit_6_and_a_name(loaded):
-    """With --lock-timeout 0 an upgrade says who holds the lease, and status shows a run from any terminal."""
+    """With --lock-timeout 0 an upgrade names the holder of the lease, and status shows a run from any terminal."""
     ledger = Ledger.open(loaded.ledger_url)
     try:
         with ledger.hold(loaded.name, timeout=0, ttl=120):

@@ -43,7 +43,7 @@ def postgres(tmp_path, postgres_database) -> AlembicProject:
 
 @pytest.mark.parametrize("kind", ["project", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_a_gate_names_the_command_and_opens_when_it_was_run(request, kind):
-    """The gate is closed until the ledger says done; its link is committed with the version."""
+    """The gate is closed until the ledger has it as done; its link is committed with the version."""
     project = request.getfixturevalue(kind)
     project.revise("a1", TABLE.format(name="one"))
     project.revise("a2", REQUIRE.format(name="0002"))
@@ -109,7 +109,7 @@ def test_a_run_says_what_it_leaves_alone(project):
 
 @pytest.mark.postgres
 def test_the_two_directions_interleave(postgres):
-    """A gate whose vector revision itself waits for SQL says which; with both in order one command does all of it."""
+    """A gate whose vector revision itself waits for SQL names which; with both in order one command does all of it."""
     project = postgres
     project.made.revise("0003", WAITS)
     project.revise("a1", TABLE.format(name="one"))

@@ -1,4 +1,4 @@
-"""Vector steps that stand in an Alembic revision itself: recorded, resumed, repeated and taken back like any other."""
+"""Vector steps in an Alembic revision itself: recorded, resumed, repeated and undone like any other."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_what_an_inline_step_refuses(project):
     project.upgrade()
     for body, kind, words in (
         ('"step", vectors.DropVector("NAME_elena", "x")', DriftError, "has other operations"),
-        ('"own", vectors.TransformPoints("NAME_elena", len)', PlanError, "can't be kept without a file"),
+        ('"own", vectors.TransformPoints("NAME_elena", len)', PlanError, "can't be recorded without a file"),
         ('"gone", vectors.DropVector("NAME_elena", "nothing")', PlanError, "nothing"),
         ('"a b", vectors.DropVector("NAME_elena", "content")', UsageError, "without spaces"),
         ('"none"', UsageError, "no operation is given"),
@@ -133,7 +133,7 @@ def test_an_interrupted_inline_step_is_resumed(project, monkeypatch):
 
 
 def test_a_collection_that_comes_later_gets_the_inline_step_too(tmp_path):
-    """Nothing matches yet, so Alembic goes on; what `ensure` makes afterwards has the files' vectors and the step's."""
+    """No match yet, so Alembic continues; what `ensure` makes afterwards has the files' vectors and the step's."""
     made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/sql.db")
     made.revise("0001", 'def upgrade():\n    return [op.CreateCollection("{name}_*", {{"a": VectorParams(size=8, distance=Distance.DOT)}})]\n')
     project = AlembicProject(made, made.ledger_url)
@@ -199,7 +199,7 @@ def columns(project: AlembicProject) -> set[str]:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_sql_before_a_vector_step_is_refused_before_it_runs_where_it_would_stay(tmp_path, step):
-    """SQLite takes no column back: the refusal comes before the first statement, and the mended revision runs."""
+    """SQLite can't undo a column: the refusal comes before the first statement, and the repaired revision runs."""
     project = together(tmp_path, step)
     for _ in range(2):
         with pytest.raises(BridgeError, match="executes SQL before its vector step") as caught:
@@ -260,7 +260,7 @@ FAILS = SEED + "    op.drop_table('nowhere')\n"
 
 
 def test_a_step_that_was_passed_by_is_told_and_its_revision_can_be_taken_back(project):
-    """Nothing would do it any more: check and status say so, and the downgrade has nothing to take back."""
+    """Nothing would do it any more: check and status say so, and the downgrade has nothing to undo."""
     made = project.made
     project.upgrade("head", "qdrant=skip")
     assert project.links() == [("a1", key(made), "apply", "skipped")]
@@ -286,7 +286,7 @@ def test_a_step_of_another_name_is_no_step_that_was_passed_by(project):
 
 
 def test_a_downgrade_whose_sql_fails_behind_its_vector_step_is_told(project):
-    """The step is taken back and the SQL stays, so that its link is of something that is not there any more."""
+    """The step is undone and the SQL stays, so that its link is of something that is not there any more."""
     made = project.made
     project.last = None
     project.revise("a1", FAILS.replace("KEY", key(made)))

@@ -106,7 +106,7 @@ def upgrade():
 
 @pytest.mark.postgres
 def test_a_script_waits_for_nothing_that_was_dropped(postgres_database, tmp_path):
-    """A glob behind the drop is about the others alone, and also where what was dropped is made again."""
+    """A glob behind the drop is about the others alone, and also where what was dropped is recreated."""
     deployment = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, postgres_database)
     create = CREATE.split("[", 1)[1].rsplit("]", 1)[0]
     both = ", ".join(create.replace("{name}", f"{{name}}_{end}") for end in "ab")

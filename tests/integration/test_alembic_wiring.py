@@ -105,7 +105,7 @@ def test_an_unknown_argument_is_refused(sqlite, x, words):
 
 
 def test_plan_lists_and_changes_nothing(sqlite):
-    """-x qdrant=plan tells what each gate would do; not even Alembic's or the ledger's tables are made."""
+    """-x qdrant=plan shows what each gate would do; not even Alembic's or the ledger's tables are made."""
     sqlite.revise("a1", f"def upgrade():\n    {TABLE.format('one')}\n    qdrant.require('0001')")
     sqlite.revise("a2", RUN)
     said = refusal(sqlite, "qdrant=plan", kind=PendingError)
@@ -117,7 +117,7 @@ def test_plan_lists_and_changes_nothing(sqlite):
 
 
 def test_skip_goes_on_and_leaves_a_loud_record(sqlite):
-    """The link says skipped, and status tells of it until the vector step is done."""
+    """The link is skipped, and status shows it until the vector step is done."""
     sqlite.revise("a1", RUN)
     assert "SKIPPED: Alembic revision a1 continues although vector revision 0002 is not done" in sqlite.upgrade(
         "head", "qdrant=skip"
@@ -213,7 +213,7 @@ def test_a_lock_of_the_revision_itself_is_no_hang(postgres, monkeypatch):
 
 @pytest.mark.postgres
 def test_the_users_own_hooks_run_too_and_autogenerate_sees_no_table_of_ours(tmp_path, postgres_database):
-    """on_version_apply and include_object compose; `alembic check` is clean beside a ledger in a schema of its own."""
+    """on_version_apply and include_object compose; `alembic check` is clean next to a ledger in a schema of its own."""
     hooks = "on_version_apply=lambda **kw: print('applied', kw['step'].up_revision_id), include_object=mine"
     mine = "def mine(object, name, type_, reflected, compare_to):\n    return name != 'theirs'\n"
     env = ENV.replace("target_metadata=metadata,", "target_metadata=metadata, include_schemas=True,")

@@ -1,4 +1,4 @@
-"""What an earlier qmigrate has stored: this one opens it, goes on with it, takes it back, and answers as that one did.
+"""What an earlier qmigrate has stored: this one opens it, resumes it, undoes it, and answers as that one did.
 
 The files are made by ``python -m tests.golden.make``; what they need of the code is in ``tests/golden/adapter.py``.
 """
@@ -24,7 +24,7 @@ from tests.golden.project import ADD, HEADER, POINTS
 from tests.golden.server import SERVED
 
 JOBS = {file.stem: file for file in sorted((FILES / "jobs").glob("*.json"))}
-#: Ways of a step that its kind doesn't tell.
+#: Ways of a step that its kind doesn't show.
 WAYS = {
     *(f"build.{fill}" for fill in ("copy", "clone", "restore", "sample", "empty")),
     *(f"golive{way}" for way in ("", ".back", ".hold", ".apart", ".shadow", ".gap", ".new", ".gone")),
@@ -116,7 +116,7 @@ def test_every_reader_of_the_ledger_understands_every_row(name, tmp_path):
 
 
 def test_settings_have_the_values_that_they_had(tmp_path):
-    """Every section, and what is usual where nothing is said."""
+    """Every section, and the default where nothing is given."""
     shutil.copy(FILES / "settings" / "qmigrate.yaml", tmp_path)
     found = common.normal(adapter.settings_of(tmp_path), tmp_path, floats=True)
     assert list(common.differences(json.loads((FILES / "settings" / "values.json").read_text()), found)) == []
@@ -237,7 +237,7 @@ def test_what_was_stored_goes_on_to_its_end(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["rebuild", "proven", "swapped"])
 def test_a_rebuild_that_goes_on_is_proven(name, tmp_path):
-    """Every point, as the history says."""
+    """Every point, as the history has it."""
     folder = unpacked(name, tmp_path)
     said(folder, "upgrade")
     proof = said(folder, "history")["rows"][0]["report"]["verification"]
@@ -285,7 +285,7 @@ def test_dropped_points_come_back(tmp_path):
     assert said(folder, "export", "show", str(logged["id"]))["points"] == 3
 
 
-#: Number in the audit -> the points of which it takes back something, and the keys that differ afterwards.
+#: Number in the audit -> the points of which it undoes something, and the keys that differ afterwards.
 UNDONE = {1: {"1", "2"}, 2: {"11", "12"}, 3: {"3"}}
 
 

@@ -68,7 +68,7 @@ def test_a_checkpoint_moves_cursor_base_and_progress_together(ledger: Ledger, le
 
 
 def test_a_staged_base_is_invisible_until_it_is_committed(ledger: Ledger, lease: Lease) -> None:
-    """Staging, discarding and committing; the committed base is replaced as a whole."""
+    """Staging, discarding and committing; the committed base is replaced completely."""
     run = opened(lease)
     lease.fix_ranges(run, 0, [(None, None)])
     assert not ledger.has_base("g")
@@ -130,7 +130,7 @@ def test_points_that_are_made_again_stay_known_until_a_pass_is_committed(ledger:
 def test_a_base_keeps_the_kind_of_digest_that_it_was_begun_with(
     ledger: Ledger, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was begun before there was a key goes on without one, and so does what takes its entries; else keyed."""
+    """What was started before there was a key continues without one, and so does what takes its entries; else keyed."""
     with monkeypatch.context() as before:
         before.setattr(pages, "KEYED", None)
         lease.stage_base("old", 0, [b"one"])

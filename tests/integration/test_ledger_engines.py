@@ -28,7 +28,7 @@ def test_the_next_session_takes_what_an_earlier_one_left(ledger_url):
     first.close()
     second = Database(ledger_url)
     assert engine_of(second) == left
-    # Somebody has it: the next one gets one of its own, and so does the one that had it before.
+    # It is in use: the next one gets one of its own, and so does the one that had it before.
     third = Database(ledger_url)
     assert len({left, engine_of(third), engine_of(first)}) == 3
     for one in (first, second, third):
@@ -53,7 +53,7 @@ def test_an_engine_serves_only_what_it_was_made_for(tmp_path, other):
 
 
 def test_threads_never_get_the_same_engine(tmp_path):
-    """Databases that are opened and closed by several threads at once: whoever is inside is there alone."""
+    """Databases that are opened and closed by several threads at once: the one inside is alone there."""
     path = tmp_path / "ledger.db"
     Database(f"sqlite:///{path}").create()
     inside, shared, guard = set(), [], threading.Lock()

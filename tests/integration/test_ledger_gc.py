@@ -69,7 +69,7 @@ def test_a_row_says_when_it_was_changed(ledger, lease):
 
 
 def test_the_newest_finished_go_live_away_from_a_generation_counts(ledger, lease):
-    """Forwards or backwards; one that was not closed says nothing."""
+    """Forwards or backwards; one that was not closed doesn't count."""
     there = GoLive((), "notes__g0001", "notes__g0002", ("notes",))
     here = GoLive((), "notes__g0002", "notes__g0001", ("notes",), back=True, writes="carry")
     assert ledger.leaving("notes", "notes__g0001") is None
@@ -110,7 +110,7 @@ def test_a_throwaway_and_carried_writes_are_forgotten(ledger, lease):
 
 
 def test_doubtful_late_writes_outlast_their_generation(ledger, lease):
-    """What is proven goes with it; what a person should look at stays, until its point is erased."""
+    """What is proven goes with it; what a person should check stays, until its point is erased."""
     run = lease.open_run("upgrade", Job("notes", "c", ()), {}, actor="a", tool="t", server="s")
     for identifier in (7, 8, 9):
         lease.carry(run, 0, identifier, b"a" * 32, b"b" * 32, "done", Doubt("may undo a delete", b"m" * 16))

@@ -1,4 +1,4 @@
-"""Workers beside the holder of a lease: they write while it holds, and neither renew it nor write over each other."""
+"""Workers next to the holder of a lease: they write while it holds, and neither renew it nor write over each other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def expiry(ledger):
 
 
 def test_a_worker_writes_by_the_lease_of_another_process_and_renews_nothing(ledger, other):
-    """A range is its worker's until somebody else moves it; then its late checkpoint is refused, and nothing changes."""
+    """A range is its worker's until another one moves it; then its late checkpoint is refused, and nothing changes."""
     with ledger.hold("notes", timeout=0, ttl=600) as lease:
         run = lease.open_run("upgrade", Job("notes", "b", ()), {}, actor="a", tool="t", server="s")
         lease.fix_ranges(run, 0, [(None, 7), (7, None)])
@@ -36,7 +36,7 @@ def test_a_worker_writes_by_the_lease_of_another_process_and_renews_nothing(ledg
             first.checkpoint(run, 0, 1, 9, 3, False, "base", [b"two"])
             assert second.own_range(run, 0, 1).cursor == 9
             second.checkpoint(run, 0, 1, 12, 6, True, "base", [b"three"])
-            with pytest.raises(LeaseHeldError, match="range 1 of notes was moved on by another worker"):
+            with pytest.raises(LeaseHeldError, match="range 1 of notes was advanced by another worker"):
                 first.checkpoint(run, 0, 1, 10, 4, False, "base", [b"late"])
             assert first.remaining() > 0
         assert expiry(ledger) == before
@@ -48,7 +48,7 @@ def test_a_worker_writes_by_the_lease_of_another_process_and_renews_nothing(ledg
 
 @pytest.mark.parametrize("how", ["given back", "expired", "taken over"])
 def test_a_worker_of_a_holder_that_is_gone_writes_nothing(ledger, other, how):
-    """However the lease ended: the next write of its worker is refused, and nobody new can join."""
+    """However the lease ended: the next write of its worker is refused, and no new one can join."""
     with ledger.hold("notes", timeout=0, ttl=600) as lease:
         epoch = lease.epoch
         run = lease.open_run("upgrade", Job("notes", "b", ()), {}, actor="a", tool="t", server="s")

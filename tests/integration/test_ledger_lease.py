@@ -1,4 +1,4 @@
-"""The lease: one holder at a time, over processes, and no write of anybody else."""
+"""The lease: one holder at a time, over processes, and no write of any other process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qmigrate.model.plan import Job
 
 pytestmark = pytest.mark.timeout(120)
 
-#: Holds the lease, says its epoch, and works until its input ends.
+#: Holds the lease, prints its epoch, and works until its input ends.
 HOLDER = """
 import sys
 from qmigrate.ledger import Ledger
@@ -47,7 +47,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def holder(url: str, *, timeout: float = 0, ttl: float = 30) -> Iterator[subprocess.Popen[str]]:
-    """Another process that wants the lease."""
+    """Another process that requests the lease."""
     arguments = [sys.executable, "-c", HOLDER, url, str(timeout), str(ttl)]
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -69,13 +69,13 @@ def opened(lease: Lease) -> int:
 
 
 def set_lease(ledger: Ledger, **values: object) -> None:
-    """Change the lease row behind everybody's back."""
+    """Change the lease row outside of the code."""
     with ledger.database.writing() as connection:
         connection.execute(update(tables.leases).values(**values))
 
 
 def test_the_epoch_grows_with_every_acquisition(ledger: Ledger) -> None:
-    """Given back cleanly, the next holder takes it at once and took it over from nobody."""
+    """Released cleanly, the next holder takes it at once and has taken it over from no other."""
     for epoch in (1, 2, 3):
         with ledger.hold("notes", timeout=0) as lease:
             assert (lease.epoch, lease.taken_over_from, lease.collection) == (epoch, None, "notes")
@@ -94,7 +94,7 @@ def test_collections_have_leases_of_their_own(ledger: Ledger) -> None:
 
 
 def test_a_held_lease_is_refused_by_name(ledger: Ledger, ledger_url: str) -> None:
-    """The error says who, where, since when, until when, and what to do; the wait is announced once."""
+    """The error names who, where, since when, until when, and what to do; the wait is announced once."""
     lines: list[str] = []
     with holder(ledger_url) as process:
         assert said(process)[0] == "1"
@@ -171,7 +171,7 @@ def test_a_killed_holder_that_nobody_has_reaped_is_dead(ledger: Ledger, ledger_u
     ids=lambda change: "-".join(f"{name}={value}" for name, value in change.items()),
 )
 def test_a_holder_that_may_live_is_waited_for(ledger: Ledger, ledger_url: str, change: dict[str, object]) -> None:
-    """On another machine, in another container, or where the system can't tell, only expiry counts."""
+    """On another machine, in another container, or where the system doesn't report it, only expiry counts."""
     with holder(ledger_url, ttl=3600) as process:
         said(process)
         process.kill()
@@ -295,12 +295,12 @@ def test_reading_the_base_and_staging_the_next_go_together(ledger: Ledger) -> No
 
 
 def test_an_error_of_the_work_gives_the_lease_back(ledger: Ledger) -> None:
-    """The error itself comes out, and nobody has to wait."""
+    """The error itself comes out, and no process has to wait."""
     with pytest.raises(ZeroDivisionError), ledger.hold("notes", timeout=0):
         raise ZeroDivisionError
     with ledger.hold("notes", timeout=0) as lease:
         assert lease.taken_over_from is None
-    with pytest.raises(LeaseHeldError, match="given back"):
+    with pytest.raises(LeaseHeldError, match="was released"):
         opened(lease)
 
 
@@ -321,7 +321,7 @@ def test_unlocking_lets_the_next_one_in(ledger: Ledger, ledger_url: str) -> None
 
 
 def test_a_ledger_without_tables_cannot_be_held(ledger_url: str, tmp_path: Path) -> None:
-    """Holding is no way to make them."""
+    """Holding is not a way to make them."""
     ledger = Ledger.open(ledger_url)
     with pytest.raises(LedgerError, match="no tables yet"), ledger.hold("notes", timeout=0):
         pytest.fail("held")

@@ -1,4 +1,4 @@
-"""What the ledger knows of earlier times: moments of a history, and ids that must never come back."""
+"""What the ledger has of earlier times: moments of a history, and ids that must never come back."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_points_are_taken_out_of_what_the_ledger_keeps(ledger):
 
 
 def test_erasures_of_before_count_against_every_copy(ledger_url):
-    """The table of an earlier version gets its columns; of what it holds nobody knows when it was over."""
+    """The table of an earlier version gets its columns; when its runs were over is unknown."""
     first = Ledger.open(ledger_url)
     first.prepare()
     with first.database.writing() as connection:

@@ -210,7 +210,7 @@ def test_what_a_server_answers_is_told_without_the_password(postgres_url: str) -
 
 
 def test_a_database_that_comes_back_is_used_again(ledger_url: str) -> None:
-    """Closing is no end: the next call connects anew."""
+    """Closing is not final: the next call connects again."""
     ledger = Ledger.open(ledger_url)
     identity = ledger.prepare()
     ledger.close()

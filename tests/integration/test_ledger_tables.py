@@ -200,7 +200,7 @@ def test_prepare_by_several_processes_at_once(ledger_url: str) -> None:
 
 
 def test_prepare_inside_an_alembic_run_leaves_its_op_alone(ledger_url: str, tmp_path: os.PathLike[str]) -> None:
-    """A migration of the application that calls qmigrate can go on using ``op``."""
+    """A migration of the application that calls qmigrate can continue using ``op``."""
     from alembic import op
 
     application = create_engine(f"sqlite:///{tmp_path}/application.db")
@@ -300,7 +300,7 @@ def test_a_table_of_the_application_is_extended(ledger_url: str) -> None:
 def test_a_table_that_cannot_be_shared_is_refused(
     ledger_url: str, statement: str, table: str, column: str, word: str
 ) -> None:
-    """The error names table and column, and nothing was made beside it."""
+    """The error names table and column, and nothing else was made."""
     create(ledger_url, statement)
     ledger = Ledger.open(ledger_url)
     with pytest.raises(LedgerError) as caught:

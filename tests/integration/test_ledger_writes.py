@@ -1,4 +1,4 @@
-"""What a lease writes and what the ledger then says, on both databases."""
+"""What a lease writes and what the ledger then has, on both databases."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_a_rollback_row_takes_its_revision_out(ledger: Ledger, lease: Lease) -> 
 
 
 def test_a_step_without_a_view_leaves_it_unless_it_closes_something(ledger: Ledger, lease: Lease) -> None:
-    """Retiring an old generation says nothing about the name; closing a revision without a view removes it."""
+    """Retiring an old generation doesn't affect the name; closing a revision without a view removes it."""
     close(lease, opened(lease), closing("0001"), view=View("notes", "0001", "g", SCHEMA))
     close(lease, opened(lease), view=None)
     assert ledger.collections()["notes"].revision == "0001"
@@ -342,7 +342,7 @@ def test_limits_take_the_newest(ledger: Ledger, lease: Lease) -> None:
 
 
 def test_a_deletion_that_has_begun_can_not_be_undone_by_another_state(ledger: Ledger, lease: Lease) -> None:
-    """From its record on the generation is only ever gone, whoever writes it; what it was before is kept."""
+    """From its record on the generation is only ever gone, whichever process writes it; what it was before is kept."""
     lease.save_generation(GENERATION)
     permit = lease.begin_deletion(GENERATION.physical, 5)
     assert permit.use(5) == GENERATION.physical
@@ -356,7 +356,7 @@ def test_a_deletion_that_has_begun_can_not_be_undone_by_another_state(ledger: Le
 
 
 def test_only_who_began_a_deletion_takes_it_back(ledger: Ledger) -> None:
-    """An answer of the server says that nothing is on its way; but an earlier holder's request may be."""
+    """An answer of the server shows that nothing is on its way; but an earlier holder's request may be."""
     with ledger.hold("notes", timeout=0) as lease:
         lease.save_generation(replace(GENERATION, state="retired"))
         lease.begin_deletion(GENERATION.physical, 5)
@@ -370,7 +370,7 @@ def test_only_who_began_a_deletion_takes_it_back(ledger: Ledger) -> None:
 
 
 def test_a_lease_outlives_the_deletion_that_it_permits(ledger: Ledger) -> None:
-    """However short it is otherwise: nobody takes it over while the request may still be under way."""
+    """However short it is otherwise: no process takes it over while the request may still be under way."""
     with ledger.hold("notes", timeout=0, ttl=30) as lease:
         lease.save_generation(GENERATION)
         lease.begin_deletion(GENERATION.physical, 3600)
@@ -388,7 +388,7 @@ def test_a_permit_is_for_one_request_of_a_living_lease(ledger: Ledger) -> None:
         with pytest.raises(LeaseHeldError):
             permit.use(3600)
         permit.use(5)
-        with pytest.raises(QmigrateError, match="used before"):
+        with pytest.raises(QmigrateError, match="used already"):
             permit.use(5)
         late = lease.begin_deletion(GENERATION.physical, 5)
         with pytest.raises(QmigrateError, match="not a generation"):

@@ -82,7 +82,7 @@ def test_rows_come_in_qdrant_s_order_whatever_type_the_ids_have(database, kind, 
     assert read(asking, lambda rows: rows.count()) == len(ids)
 
 
-#: Column -> how it may hold a UUID beside the usual spellings.
+#: Column -> how it may hold a UUID besides the usual spellings.
 WRITTEN = {
     "mixed case": ("TEXT", lambda one: one[:9].upper() + one[9:]),
     "mixed case without hyphens": ("TEXT", lambda one: one[:9].upper() + one[9:].replace("-", "")),
@@ -98,7 +98,7 @@ WRITTEN = {
 @pytest.mark.parametrize("how", WRITTEN)
 @pytest.mark.parametrize("of_values", [False, True])
 def test_a_row_is_found_however_its_id_is_written(database, how, of_values):
-    """A row that seems missing costs a point: each way of reading knows its id, or refuses."""
+    """A row that seems missing costs a point: each way of reading finds its id, or refuses."""
     kind, write = WRITTEN[how]
     url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
     database("INSERT INTO t VALUES (:id, :v)", rows=[{"id": write(one), "v": v} for v, one in enumerate(UUIDS[:9])])
@@ -131,7 +131,7 @@ UNUSUAL = {
 @pytest.mark.parametrize("how", UNUSUAL)
 @pytest.mark.parametrize("most", [100, 0])
 def test_what_a_look_up_does_not_find_is_told_by_the_column(database, monkeypatch, how, most):
-    """One reading says which ids need a thorough look; where these are too many, all do."""
+    """One reading shows which ids need a thorough check; where these are too many, all do."""
     monkeypatch.setattr(reader, "_UNUSUAL", most)
     kind, write, left = UNUSUAL[how]
     url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
@@ -149,7 +149,7 @@ def test_what_a_look_up_does_not_find_is_told_by_the_column(database, monkeypatc
     [("TEXT", ["41", "7"], "CAST(id AS BIGINT)"), ("CHAR(40)", ["41", UUIDS[3]], "keep them in a column each")],
 )
 def test_numbers_that_are_texts_are_seen_in_the_column(database, kind, ids, hint):
-    """No look-up by a number finds them, so whoever asks for one is told."""
+    """No look-up by a number finds them, so a query for one is refused."""
     url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
     database("INSERT INTO t VALUES (:id, 1)", rows=[{"id": one} for one in ids])
     with closing(asked(url, "SELECT id, v FROM t")) as rows:
@@ -170,7 +170,7 @@ def test_numbers_that_are_texts_are_seen_in_the_column(database, kind, ids, hint
     ],
 )
 def test_a_text_is_found_without_its_padding(database, kind, written, same, alike):
-    """Spaces at an end say nothing; another case or normalisation may be another id, and is told apart from none."""
+    """Trailing spaces don't count; another case or normalisation may be another id, and is told apart from none."""
     url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
     database("INSERT INTO t VALUES (:id, :v)", rows=[{"id": written, "v": 1}, {"id": "other", "v": 2}])
     rows = Rows(url, Query("SELECT id, v FROM t", "id", ("v",), of_values=True), name="app")
@@ -228,7 +228,7 @@ def test_a_row_is_found_by_its_id_in_every_type_or_it_is_said_that_it_can_not_be
     ],
 )
 def test_what_does_not_fit_is_refused(database, sql, words):
-    """No SELECT, several statements, ids that are NULL, repeated or no ids: a message that says which."""
+    """No SELECT, several statements, ids that are NULL, repeated or no ids: a message that names which."""
     url = database("CREATE TABLE t (id BIGINT, v INTEGER)")
     with pytest.raises(RowsError, match=words):
         read(asked(url, sql))
@@ -295,12 +295,12 @@ TIMES = [
     (0, False),
     (None, False),
 ]
-#: What is no time, or may be another one than it seems.
+#: What is not a time, or may be another one than it seems.
 NO_TIMES = ["yesterday", "", "25.11.2026", 20261125, 20261125093000, 20418, -1, 1e300, "12:30", b"2026-11-25"]
 
 
 def test_times_of_sqlite_are_compared_as_times(tmp_path):
-    """SQLite has no type for them: texts in any spelling, days, and numbers since 1970 are told from each other."""
+    """SQLite has no type for them: texts in any spelling, days, and numbers since 1970 are told apart."""
     file = tmp_path / "app.db"
     with closing(sqlite3.connect(file)) as made, made:
         made.execute("CREATE TABLE t (id INTEGER, v INTEGER, at)")
@@ -385,7 +385,7 @@ def test_a_statement_is_said_once_per_row_in_utc(database, kind, ids, sql):
 
 
 def test_a_statement_that_is_refused_changes_nothing(database):
-    """One row that can't be written takes back the whole portion; the message has the database's own line."""
+    """One row that can't be written rolls back the complete portion; the message has the database's own line."""
     url = database("CREATE TABLE assets (id INTEGER PRIMARY KEY, n INTEGER CHECK (n < 3))", "INSERT INTO assets VALUES (1, 1), (2, 2)")
     said = Statement(url, "UPDATE assets SET n = n + 1 WHERE id = :id", name="app")
     with pytest.raises(RowsError, match="the statement on app failed: .*(?i:check)"):

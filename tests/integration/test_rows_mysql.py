@@ -76,7 +76,7 @@ def test_rows_come_in_qdrant_s_order_whatever_type_the_ids_have(url, kind, ids):
 
 
 def test_a_table_without_rows_has_none_of_the_ids(url):
-    """There is no value that would tell the type."""
+    """There is no value that would show the type."""
     run(url, "CREATE TABLE t (id BINARY(16) PRIMARY KEY, v INTEGER)")
     with asked(url) as reading:
         assert (list(reading.ordered()), reading.of([1, UUIDS[0]])) == ([], {})

@@ -266,7 +266,7 @@ def test_a_sample_of_points_with_the_unnamed_vector(store, fresh_name):
 
 
 def test_deleting_ids_is_repeatable(store, fresh_name):
-    """Missing ids are no error, none is no request."""
+    """Missing ids are not an error, an empty list sends no request."""
     make(store, fresh_name)
     everything = mixed_ids()
     write(store, fresh_name, points(everything))
@@ -326,7 +326,7 @@ def test_what_can_not_be_changed_in_place_is_refused(store, fresh_name, change):
 
 
 def test_index_changes_are_accepted(store, fresh_name):
-    """An index can be declared and dropped; whether it is enforced is told by the capabilities."""
+    """An index can be declared and dropped; whether it is enforced is in the capabilities."""
     make(store, fresh_name)
     change = Change("index.add", "n", after={"type": "integer"})
     store.apply(fresh_name, change)
@@ -339,7 +339,7 @@ def test_index_changes_are_accepted(store, fresh_name):
 
 
 def test_a_collection_is_ready_after_its_index_is_built(store, fresh_name):
-    """Deferred or not, build_index may be repeated and readiness tells of the points."""
+    """Deferred or not, build_index may be repeated and readiness reports the points."""
     make(store, fresh_name, defer_index=True)
     write(store, fresh_name, points(list(range(50))))
     store.build_index(fresh_name, SCHEMA)
@@ -350,7 +350,7 @@ def test_a_collection_is_ready_after_its_index_is_built(store, fresh_name):
 
 
 def test_a_quiet_collection_shows_the_same_operation_ids(store, fresh_name):
-    """Reading moves nothing; local mode has none, since nobody else can write."""
+    """Reading moves nothing; local mode has none, since no other process can write."""
     make(store, fresh_name)
     first = store.barrier(fresh_name)
     list(store.scan(fresh_name))

@@ -1,4 +1,4 @@
-"""What a server tells of itself, asked of real ones: a single node, three nodes, a node that is down, keys."""
+"""What a server reports about itself, from real ones: a single node, three nodes, a node that is down, keys."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def examined():
 
 
 def test_a_single_node_tells_version_memory_and_clock(qdrant_server, examined):
-    """Version, RAM of the machine, RAM held, disks, clock and number of collections are told; the rest is empty."""
+    """Version, RAM of the machine, RAM held, disks, clock and number of collections are reported; the rest is empty."""
     examiner = examined(qdrant_server.settings())
     (node,) = examiner.nodes()
     assert node.problem is None
     assert node.version >= (1, 16, 0)
-    # A container without a limit tells 2^63 or so: that is nothing told.
+    # A container without a limit reports 2^63 or so: that counts as unknown.
     assert 0 < node.resident < (MOST_ROOM if node.ram is None else node.ram)
     assert node.disk > 10**6
     assert abs(node.skew) < 5
@@ -47,7 +47,7 @@ def test_a_single_node_tells_version_memory_and_clock(qdrant_server, examined):
 
 
 def test_a_limit_of_collections_and_recovery_mode_are_told(qdrant_with, examined):
-    """storage.max_collections is told; a server in recovery mode is known as one."""
+    """storage.max_collections is reported; a server in recovery mode is recognised as one."""
     (node,) = examined(qdrant_with({"QDRANT__STORAGE__MAX_COLLECTIONS": "7"}).settings()).nodes()
     assert (node.most_collections, node.recovery_mode) == (7, False)
     (node,) = examined(qdrant_with({"QDRANT__STORAGE__RECOVERY_MODE": "mending"}).settings()).nodes()
@@ -55,7 +55,7 @@ def test_a_limit_of_collections_and_recovery_mode_are_told(qdrant_with, examined
 
 
 def test_a_node_that_is_down_is_part_of_the_answer(qdrant_server, examined):
-    """The others are told all the same."""
+    """The others are reported anyway."""
     gone = f"http://127.0.0.1:{free_port()}"
     settings = qdrant_server.settings(nodes=(qdrant_server.url, gone), timeout=0.5)
     there, lost = examined(settings).nodes()
@@ -66,7 +66,7 @@ def test_a_node_that_is_down_is_part_of_the_answer(qdrant_server, examined):
 
 
 def test_what_a_collection_takes_is_estimated(qdrant_server, examined, fresh_name):
-    """Bytes of vectors and payload grow with the points; a collection that isn't there isn't told."""
+    """Bytes of vectors and payload grow with the points; a collection that isn't there isn't listed."""
     store = connect(qdrant_server.settings())
     try:
         store.create_collection(fresh_name, SCHEMA.with_(config={}), seal=None, defer_index=False)

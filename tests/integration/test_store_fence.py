@@ -72,7 +72,7 @@ def test_the_fence_is_sent_once(server_store, fresh_name):
 
 
 def test_tokens_of_an_unfenced_collection_are_an_error(server_store, fresh_name):
-    """What nobody limits can't be proven quiet."""
+    """What has no limit can't be proven quiet."""
     make(server_store, fresh_name)
     with pytest.raises(StoreError, match="not fenced"):
         server_store.take_tokens(fresh_name)

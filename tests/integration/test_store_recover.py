@@ -1,4 +1,4 @@
-"""Recovering a snapshot under another name, past the engine: what the server does, and what it says when it doesn't."""
+"""Recovering a snapshot under another name, past the engine: what the server does, and how it answers if it doesn't."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_snapshot_that_is_gone_is_refused(server_store, fresh_name, made, loca
 
 @pytest.mark.server
 def test_the_server_names_its_snapshots_folder(server_store, fresh_name, made):
-    """Asked to read elsewhere it refuses, says where it reads, and nothing comes of it."""
+    """Asked to read elsewhere it refuses, names where it reads, and nothing comes of it."""
     target = f"{fresh_name}__g0002"
     folder = Recoveries(server_store._main, server_store._settings, (1, 18, 3))._folder(target)
     assert folder.endswith("/snapshots")
@@ -93,7 +93,7 @@ def test_the_server_names_its_snapshots_folder(server_store, fresh_name, made):
 
 @pytest.mark.server
 def test_a_disk_has_a_size(server_store):
-    """In bytes, of the server's disk as a whole."""
+    """In bytes, of the server's disk in total."""
     size = server_store.disk_size()
     assert size is None or size > 10**8
 
@@ -114,7 +114,7 @@ def test_a_disk_has_a_size(server_store):
     ],
 )
 def test_an_answer_is_told_from_none(server_store, monkeypatch, status, body, state):
-    """Only what Qdrant itself says is an answer; whatever stands between may speak for a server that goes on."""
+    """Only an answer of Qdrant itself counts; a proxy may answer for a server that is still at it."""
     answer = httpx.Response(status, json=body) if isinstance(body, dict) else httpx.Response(status, text=body)
     answer.request = httpx.Request("PUT", "http://here/")
     monkeypatch.setattr(server_store._main._client, "request", lambda *_args, **_kwargs: answer)
@@ -162,7 +162,7 @@ def test_an_address_with_a_password_is_not_handed_on(qdrant_server, fresh_name):
 
 
 def test_local_mode_has_none(tmp_path):
-    """It says so, and never works on a recovery."""
+    """It reports that, and never works on a recovery."""
     store = connect(ConnectionSettings(path=str(tmp_path / "qdrant")))
     with pytest.raises(StoreError, match="local mode has none"):
         store.recover_snapshot("b", "a", Snapshot("s", 1, None), "url", nothing)

@@ -47,7 +47,7 @@ class Api(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self):
-        """Do what the path says."""
+        """Do what the path names."""
         path = urlsplit(self.path).path.split("/")
         name, method = unquote(path[2]), "/".join(path[4:])
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
@@ -98,7 +98,7 @@ class Api(BaseHTTPRequestHandler):
         return {"operation_id": 9, "status": "completed"}
 
     def do_query_batch(self, local, name, body):
-        """Nearest points; local mode is always exact and refuses to be told how."""
+        """Nearest points; local mode is always exact and refuses search parameters."""
         searches = models.QueryRequestBatch(**body).searches
         return local.query_batch_points(name, [one.model_copy(update={"params": None}) for one in searches])
 
@@ -192,7 +192,7 @@ def rest_points_ids(page) -> list:
 
 
 def test_deleting_and_editing(points, api):
-    """Deletions, payload edits and vectors that are set, each answered with what the server says of it."""
+    """Deletions, payload edits and vectors that are set, each answered with the server's own answer."""
     points.upsert("c d", every(3)).wait()
     assert points.delete("c d", [100]) == 8
     for request in payload_edits.requests("c d", [PayloadEdit((101, 102), {"new": {"x": 1}}, ("n",))]):
@@ -206,7 +206,7 @@ def test_deleting_and_editing(points, api):
 
 
 def test_an_edit_inside_an_object_says_where(points, api):
-    """The path of the object goes with what is set in it: else it would be set at the top, beside the object."""
+    """The path of the object goes with what is set in it: else it would be set at the top, next to the object."""
     points.upsert("c d", [ready(1, {"a": {"b": 1, "c": 2}}, {})]).wait()
     for request in payload_edits.requests("c d", [PayloadEdit((1,), {"a.b": 7, "a.größe.y": 8, "n": 2**64 - 1}, ("a.c",))]):
         points.update(request)
@@ -252,7 +252,7 @@ def test_a_large_batch_goes_in_parts(points, api, monkeypatch):
 
 
 def test_a_refusal_is_one_error(points):
-    """What the server can't read is told with its own words."""
+    """What the server can't read is reported with its own words."""
     with pytest.raises(StoreError, match="Bad request"):
         points.upsert("none", every()).wait()
 
@@ -279,7 +279,7 @@ def test_a_filter_says_the_same_over_rest(where):
 
 @pytest.mark.parametrize("match", [{"value": 2**63}, {"any": [2**63]}, {"except": [-(2**63) - 1]}])
 def test_a_filter_for_an_integer_beyond_64_bits_is_refused(match):
-    """No server can be asked for it; that is said in words."""
+    """No server can be asked for it; the error explains it."""
     with pytest.raises(UsageError, match="out of range"):
         filters.wire_of({"must": [{"key": "n", "match": match}]})
 
@@ -313,7 +313,7 @@ def test_both_ways_give_the_same_messages(qdrant_server):
 
 @pytest.mark.server
 def test_an_upgrade_and_its_rollback_over_rest_alone(qdrant_server, tmp_path):
-    """Where no gRPC passes, a rebuild is copied, proven, served and taken back all the same."""
+    """Where no gRPC passes, a rebuild is copied, proven, served and undone nevertheless."""
     qdrant = {"url": qdrant_server.url, "grpc_port": free_port(), "prefer_rest": True, "timeout": 5}
     made = Deployment(tmp_path / "project", qdrant, f"sqlite:///{tmp_path}/ledger.db")
     try:

@@ -219,7 +219,7 @@ def test_deferring_the_index_is_taken_back_exactly(qdrant_server, server_store, 
 
 
 def test_an_unknown_threshold_is_never_guessed(server_store, fresh_name):
-    """Indexing turned off by somebody else, and nothing declared: an error that says what to declare."""
+    """Indexing turned off by another client, and nothing declared: an error that names what to declare."""
     off = {"optimizers_config": {"indexing_threshold": 0}}
     make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config=off))
     with pytest.raises(StoreError, match="threshold"):
@@ -272,7 +272,7 @@ def test_points_that_grpc_cannot_carry_are_written_within_strict_limits(server_s
 
 
 def test_a_refusal_that_is_no_limit_stays_an_error(server_store, fresh_name):
-    """Strict mode may refuse a filter without an index; that is told, not hidden."""
+    """Strict mode may refuse a filter without an index; that is reported, not hidden."""
     strict = {"enabled": True, "unindexed_filtering_retrieve": False}
     make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config={"strict_mode_config": strict}))
     with pytest.raises(StoreError, match="Index required"):
@@ -280,7 +280,7 @@ def test_a_refusal_that_is_no_limit_stays_an_error(server_store, fresh_name):
 
 
 def test_snapshots_are_made_listed_and_deleted(server_store, fresh_name):
-    """Size, checksum and time are told; through an alias too; a deleted one may be deleted again."""
+    """Size, checksum and time are reported; through an alias too; a deleted one may be deleted again."""
     make(server_store, fresh_name)
     fill(server_store, fresh_name)
     server_store.create_alias(f"{fresh_name}_alias", fresh_name)
@@ -331,7 +331,7 @@ def test_a_killed_server_is_waited_for(qdrant_with, fresh_name):
 
 @pytest.mark.parametrize("distance", ["Euclid", "Dot", "Manhattan", "Cosine"])
 def test_a_server_rounds_float16_as_the_proof_expects(server_store, fresh_name, distance):
-    """From 1e-9 to the end of its range, borders included: as numpy rounds, or one unit beside it once normalised."""
+    """From 1e-9 to the end of its range, borders included: as numpy rounds, or one unit next to it once normalised."""
     random = np.random.default_rng(7)
     borders = [2.0**-24, 2.0**-25, 2.0**-25 * 1.0001, 3 * 2.0**-25, 2.0**-14 - 2.0**-25, 65504.0, 65519.0, 1 + 2.0**-11]
     values = np.concatenate([10 ** random.uniform(-9, 4.8, 4088) * random.choice([-1, 1], 4088), borders])

@@ -78,7 +78,7 @@ def rest():
 
 @pytest.fixture
 def rpc():
-    """Starts a gRPC server that knows no point, with TLS where a certificate is given; its port."""
+    """Starts a gRPC server without points, with TLS where a certificate is given; its port."""
     started = []
 
     def start(files: tuple[Path, Path] | None) -> int:
@@ -134,7 +134,7 @@ def test_a_handshake_that_fails_over_rest_says_why_at_once(certificates, rest, s
     ],
 )
 def test_a_handshake_that_fails_over_grpc_says_why_at_once(certificates, rpc, shown, trusted, words):
-    """A proxy with TLS for REST and none for gRPC, or another certificate there, is told with the setting that helps."""
+    """A proxy with TLS for REST and none for gRPC, or another certificate there: the error names the setting."""
     port = rpc(certificates[shown] if shown else None)
     authority = str(certificates[trusted][1]) if trusted else None
     points = Points(ConnectionSettings(url="https://localhost", grpc_port=port, ca_cert=authority), lambda _: {}, lambda _, ids: {})
@@ -166,7 +166,7 @@ def test_grpc_may_be_elsewhere_and_encrypted_otherwise(certificates, rpc, url, e
 
 
 def test_a_web_server_is_not_taken_for_grpc(rest):
-    """What answers HTTP/1.1 on the port of gRPC is told as that, not waited for."""
+    """What answers HTTP/1.1 on the port of gRPC is reported as that, not waited for."""
     points = Points(ConnectionSettings(url="http://localhost", grpc_port=rest(None)), lambda _: {}, lambda _, ids: {})
     with pytest.raises(StoreError, match="doesn't speak gRPC") as caught:
         points.fetch_ids("c", [1])
@@ -176,7 +176,7 @@ def test_a_web_server_is_not_taken_for_grpc(rest):
 
 
 def test_the_command_line_says_it_once(rpc, tmp_path):
-    """No line of gRPC's own log stands beside the one error."""
+    """No line of gRPC's own log appears with the one error."""
     code = (
         "import sys\n"
         "from qmigrate.cli import app\n"

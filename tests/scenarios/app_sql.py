@@ -1,4 +1,4 @@
-"""An application's SQL beside a deployment: faces with the person on them, as rows and as points. It tests nothing."""
+"""An application's SQL next to a deployment: faces with the person on them, as rows and as points. It tests nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from qmigrate.commands.retrain import Wish
 FACES = "SELECT id, person, score FROM faces"
 #: Which points a deletion is about: some more than go at once in the kill tests.
 IN_SQL = "SELECT id FROM faces WHERE person = 'p9' OR person = 'p4'"
-#: Whom an erasure is about: one that is there, one that a deletion has exported, one that nobody knows.
+#: Whom an erasure is about: one that is there, one that a deletion has exported, one that is unknown.
 ERASED = [4, 9, 9000]
-#: A preset that deletes by person, marks the rows and asks for them to be trained; and what is wanted of it.
+#: A preset that deletes by person, marks the rows and asks for them to be trained; and what is required of it.
 PERSON = {
     "sql": "SELECT id FROM faces WHERE person = :value",
     "mark": ["UPDATE faces SET changed_at = NULL WHERE person = :value"],
@@ -37,7 +37,7 @@ WRITES = {
 
 @dataclass
 class App:
-    """The application: its SQL, and the collection beside it."""
+    """The application: its SQL, and the collection next to it."""
 
     made: Deployment
     url: str

@@ -1,4 +1,4 @@
-"""Runs ``qmigrate`` as people do, in this process or in one of its own, and looks at what is left behind."""
+"""Runs ``qmigrate`` as people do, in this process or in one of its own, and checks what is left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qmigrate.commands.reset import PHRASE
 from qmigrate.ledger import Ledger
 
 SOURCE = Path(__file__).parents[2] / "src"
-#: Variables that would lead a run elsewhere than its test wants.
+#: Variables that would lead a run elsewhere than its test intends.
 CLEARED = ("CONFIG", "QDRANT_URL", "QDRANT_API_KEY", "LEDGER_URL", "SCRIPTS", "ACTOR")
 
 #: Every verb with arguments that it takes, as typed behind ``qmigrate``.
@@ -66,7 +66,7 @@ OPENING = tuple(verb for verb in VERBS if verb not in ASIDE)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said, and its exit code."""
+    """What a command printed, and its exit code."""
 
     code: int
     out: str
@@ -159,7 +159,7 @@ def refused(
         words: that the message or its hint has.
 
     Returns:
-        What it said for people.
+        What it printed for people.
     """
     said = call(folder, *args, env=env)
     assert said.code == code, said.text

@@ -1,4 +1,4 @@
-"""Every operation as a row: where it starts, what the revision says, what is true afterwards. It runs nothing."""
+"""Every operation as a row: where it starts, what the revision has, what is true afterwards. It runs nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LABELLED = PLAIN[:-1] + ', metadata={"kept": {"deep": [1, None]}, "old": 1})'
 ADD = 'op.AddVector(NAME, "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))'
 
 
-#: What local mode only declares, or does like a row beside it.
+#: What local mode only declares, or does like a row next to it.
 SERVER = ("server",)
 
 
@@ -54,14 +54,14 @@ class Row:
     """One operation.
 
     Attributes:
-        change: what revision 0002 says: operations, as Python source; NAME is the collection.
+        change: what revision 0002 has: operations, as Python source; NAME is the collection.
         start: the same of revision 0001.
         points: what is loaded in between.
         prepare: REST requests after that, as (method, path behind the collection, body); server only.
-        strategy: what the history says; a ``clone`` is a ``copy`` in local mode, which has no snapshots.
+        strategy: what the history has; a ``clone`` is a ``copy`` in local mode, which has no snapshots.
         has: what the schema gets, in its JSON form; None where something goes. The rest stays as it was, exactly.
         after: id, payload and vectors before -> payload and vectors after.
-        loose: tolerance of vectors that are made anew or stored in another form.
+        loose: tolerance of vectors that are recomputed or stored in another form.
         refused: words of the refusal to go back in place.
         stores: where it runs.
     """

@@ -38,7 +38,7 @@ class Seen:
         schema: as JSON, without the logical name among its aliases; None when there is no collection.
         points: id -> (payload, vectors).
         aliases: of the whole deployment, and `collections` likewise.
-        shards: how many told an operation id.
+        shards: how many reported an operation id.
     """
 
     schema: dict[str, Any] | None
@@ -62,7 +62,7 @@ class Trial:
         self.settings = made.settings()
 
     def revise(self, identifier: str, operations: str, functions: str = FUNCTIONS) -> None:
-        """Write a revision that says `operations`; NAME is the collection."""
+        """Write a revision with `operations`; NAME is the collection."""
         source = f'\nNAME = "{self.made.name}"\n{functions}\n\ndef upgrade():\n    return [{operations}]\n'
         self.made.revise(identifier, source.replace("{", "{{").replace("}", "}}"))
 
@@ -105,7 +105,7 @@ class Trial:
         return Seen(shown(found.schema, mine) if found else None, found_points, aliases, physical, len(ids))
 
     def check_drift(self, row: Row) -> None:
-        """Nothing is as nobody recorded it but payload indexes that the row makes by hand."""
+        """Nothing differs from the record but payload indexes that the row makes by hand."""
         made = {
             f"payload_indexes.{body['field_name']}" for _, path, body in row.prepare if path.startswith("/index")
         }
@@ -119,7 +119,7 @@ class Trial:
         return [(row.direction, row.revision, row.strategy) for row in rows if row.collection == self.made.name]
 
     def check_row(self, revision: str, count: int, *pending: str, state: str = "ready") -> None:
-        """What `status` says."""
+        """What `status` reports."""
         row = self.made.row()
         seen = (row.revision, row.state, row.points, row.pending)
         assert seen == (revision, "pending" if pending else state, count, pending), f"{seen} {row.detail}"
@@ -149,7 +149,7 @@ def shown(schema: CollectionSchema, name: str) -> dict[str, Any]:
 
 
 def check_schema(seen: dict[str, Any], before: dict[str, Any], row: Row, *, local: bool) -> None:
-    """What the row says is there; everything else is exactly as before, defaults and all."""
+    """What the row names is there; everything else is exactly as before, defaults and all."""
     assert seen["aliases"] == sorted([*before["aliases"], *row.has.get("aliases", ())])
     for family in ("vectors", "sparse", "indexes", "config"):
         wanted: Mapping[str, Any] = row.has.get(family, {})
@@ -181,7 +181,7 @@ def missing(seen: Any, wanted: Any, *, local: bool) -> list[str]:
 def check_points(
     seen: Mapping[Any, tuple[dict, dict]], before: Mapping[Any, tuple[dict, dict]], row: Row, *, local: bool
 ) -> None:
-    """Ids, payloads (types too), carried vectors bit by bit, new ones as the row says."""
+    """Ids, payloads (types too), carried vectors bit by bit, new ones as in the row."""
     assert seen.keys() == before.keys(), f"ids: {seen.keys() ^ before.keys()}"
     for key, (payload, vectors) in before.items():
         wanted_payload, wanted = row.after(key, payload, vectors)

@@ -9,7 +9,7 @@ looks: list[Callable[[], None]] = []
 
 
 def embed(items):
-    """A vector per item, after everybody has looked."""
+    """A vector per item, after every worker has looked."""
     for look in looks:
         look()
     return [[float(len(str(item))), 1.0, 0.0, 0.5] for item in items]

@@ -1,4 +1,4 @@
-"""Copies the example ``pydocs``, runs its programs, and knows what must be found. It tests nothing."""
+"""Copies the example ``pydocs``, runs its programs, and has what must be found. It tests nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An embedder whose module takes for ever to import; it ends when the test process does."""
+"""An embedder whose module takes forever to import; it ends when the test process does."""
 
 from __future__ import annotations
 

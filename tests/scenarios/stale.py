@@ -20,7 +20,7 @@ def upgrade():
 
 
 def values(number: int, *, turned: bool = False) -> list[float]:
-    """The vector of a point, as it was loaded or as it is written meanwhile: in the payload nothing changes."""
+    """The vector of a point, as it was loaded or as it is written since: in the payload nothing changes."""
     made = [float(number), 1.0, 2.0, 3.0]
     return [9.0, *made[:3]] if turned else made
 

@@ -1,4 +1,4 @@
-"""An abort that waits for a run which is still alive: it takes back what the run has done by the end of it."""
+"""An abort that waits for a run which is still alive: it undoes what the run has done by the end of it."""
 
 from __future__ import annotations
 

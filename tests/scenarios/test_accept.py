@@ -54,10 +54,10 @@ MEANINGS = {
     "another size": (lambda text: text.replace("size=2", "size=3"), '"size": 3'),
     "its own code": (lambda text: text.replace("1.0]", "2.0]"), "AddVector"),
     "code that it calls": (lambda text: text.replace("value / 2", "value / 3"), "AddVector"),
-    "an operation less": (lambda text: text.replace('        op.AddVector("', '        # op.AddVector("', 1), "no more"),
+    "an operation less": (lambda text: text.replace('        op.AddVector("', '        # op.AddVector("', 1), "removed"),
     "an operation more": (
         lambda text: text.replace("Compute(pair)),\n", f'Compute(pair)),\n        op.SetAlias("x", "{named(text)}"),\n'),
-        "new:",
+        "added:",
     ),
     "the way back": (lambda text: text.replace('"b", cutover="immediate"', '"b", cutover="hold"'), "downgrade"),
     "what it waits for": (lambda text: text + '\nrequires_sql = "abc"\n', "requires_sql"),
@@ -89,7 +89,7 @@ def rows(made: Deployment) -> list:
 
 
 def forget(made: Deployment) -> None:
-    """As an earlier qmigrate has left it: what revisions said is not recorded."""
+    """As an earlier qmigrate has left it: what revisions meant is not recorded."""
     ledger = Ledger.open(made.ledger_url)
     with ledger.database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM qdrant_revision_meanings")
@@ -98,7 +98,7 @@ def forget(made: Deployment) -> None:
 
 @pytest.mark.parametrize("edit", WORDS.values(), ids=WORDS)
 def test_words_are_accepted_and_said_to_be_words(made, edit):
-    """Whatever Python doesn't see: accepted with a reason alone, and the history says who, why and what of it."""
+    """Whatever Python doesn't see: accepted with a reason alone, and the history has who, why and what."""
     before = status.history(made.settings(), made.name).rows
     change(made, edit)
     assert call(made.root, "upgrade").code == 4
@@ -136,7 +136,7 @@ def test_another_meaning_needs_more_than_a_reason(made, edit, words):
 
 
 def test_what_an_earlier_qmigrate_applied_is_not_taken_for_the_same(made):
-    """What it said about points is not recorded: the schemas are compared, and consent is needed either way."""
+    """What it did to points is not recorded: the schemas are compared, and consent is needed either way."""
     forget(made)
     change(made, lambda text: text.replace('text="text"', 'text="kind"'))
     with pytest.raises(RefusedError, match="the same schema as before, but an earlier qmigrate"):
@@ -150,7 +150,7 @@ def test_what_an_earlier_qmigrate_applied_is_not_taken_for_the_same(made):
 
 
 def test_what_was_applied_earlier_is_recorded_by_the_next_upgrade(made):
-    """Files that are what was applied tell it afterwards as well."""
+    """Files that are what was applied confirm it afterwards as well."""
     forget(made)
     made.revise("0003", INDEX)
     upgrade.upgrade(made.settings())

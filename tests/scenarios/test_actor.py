@@ -1,4 +1,4 @@
-"""Who acts, and what the caller says of it: in every record that names somebody, whichever door it came through."""
+"""Who acts, and what the caller gives with it: in every record that names a user, whichever door it came through."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def made(deployment):
 
 
 def records(made) -> dict[str, set]:
-    """Table -> everybody who is named in a row of this collection, or of no collection."""
+    """Table -> every person named in a row of this collection, or of no collection."""
     ledger, found = Ledger.open(made.settings().ledger.url), {}
     with ledger.database.reading() as connection:
         for table in tables.metadata.sorted_tables:
@@ -134,7 +134,7 @@ def test_facts_on_the_command_line(made):
 
 
 def test_an_older_ledger_gets_the_place_for_them(made):
-    """A ledger of before takes an actor and facts after the next writing verb, and keeps its rows."""
+    """An earlier ledger takes an actor and facts after the next writing verb, and keeps its rows."""
     url = made.settings().ledger.url
     engine = create_engine(url)
     with engine.begin() as connection:

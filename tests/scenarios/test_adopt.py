@@ -211,7 +211,7 @@ def test_a_history_that_does_not_fit_is_refused_with_the_differences(made):
 
 
 def test_several_fitting_revisions_are_decided_by_stamp(made):
-    """What only the points could tell is not guessed."""
+    """What only the points could show is not guessed."""
     made.revise("0001", CREATE)
     made.revise("0002", 'def upgrade():\n    return [op.TransformPoints("{name}", dict, inverse=dict)]')
     create(made, made.name, CollectionSchema(A))
@@ -230,7 +230,7 @@ def test_several_fitting_revisions_are_decided_by_stamp(made):
 
 
 def test_another_ledgers_collection_is_refused_and_taken_over(made, tmp_path):
-    """Not without saying so; then its revision is believed, the take-over is recorded, and work goes on here."""
+    """Not without the option; with it its revision is believed, the take-over is recorded, and work continues here."""
     made.revise("0001", CREATE)
     made.revise("0002", INDEX)
     upgrade.upgrade(made.settings())
@@ -256,7 +256,7 @@ def test_another_ledgers_collection_is_refused_and_taken_over(made, tmp_path):
 
 
 def test_a_lost_ledger_is_rebuilt_from_the_seals(made, tmp_path):
-    """Generation, revisions and the generations beside come back; there is no way back that can't be proven."""
+    """Generation, revisions and its other generations come back; there is no way back that can't be proven."""
     made.revise("0001", CREATE)
     made.revise("0002", ADD)
     upgrade.upgrade(made.settings(), "0001")
@@ -279,7 +279,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_seals(made, tmp_path):
 
 
 def test_a_run_of_the_other_ledger_stops_a_take_over(made, tmp_path):
-    """A shadow that is being built beside belongs to somebody who may be alive."""
+    """A shadow that is being built for it belongs to a process that may be alive."""
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())
     seal = described(made, made.name).seal
@@ -295,7 +295,7 @@ def test_a_run_of_the_other_ledger_stops_a_take_over(made, tmp_path):
 
 
 def test_a_changed_file_is_not_believed_in_a_take_over(made, tmp_path):
-    """The seal says which file was applied; another one needs the expert's word."""
+    """The seal has which file was applied; another one needs the expert's word."""
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())
     mine = other(made, tmp_path)
@@ -425,7 +425,7 @@ def test_a_hidden_collection_of_a_lost_ledger_is_kept(made, tmp_path):
 
 
 def test_a_collection_made_again_is_adopted_anew(made):
-    """What an application has deleted and made again has no seal: the record follows what is there."""
+    """What an application has deleted and recreated has no seal: the record follows what is there."""
     made.revise("0001", CREATE)
     create(made, made.name, CollectionSchema(A))
     adopt(made.settings(), made.name)
@@ -442,14 +442,14 @@ def test_a_collection_made_again_is_adopted_anew(made):
 
 
 def test_a_name_that_went_live_unfinished_is_not_taken_over(made, tmp_path):
-    """The other ledger's run had moved the name and not swept: only the expert's stamp goes on from there."""
+    """The other ledger's run had moved the name and not swept: only the expert's stamp continues from there."""
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())
     store = made.store()
     store.write_seal(f"{made.name}__g0001", {**described_seal(store, made.name), "state": "building", "revision": None})
     store.close()
     mine = other(made, tmp_path)
-    with pytest.raises(RepairNeededError, match="had gone live but was not finished"):
+    with pytest.raises(RepairNeededError, match="cut over by a run of"):
         adopt(mine.settings(), mine.name, take_over=True)
     assert stamp(mine.settings(), "0001", only=[mine.name], take_over=True).rows[0].how == "seal"
 
@@ -460,7 +460,7 @@ def described_seal(store, name: str) -> dict:
 
 
 def test_an_unfinished_upgrade_is_not_finished_by_adopt(made, monkeypatch):
-    """Adopting the rest of a glob neither goes on with a failed run of its neighbour nor is stopped by it."""
+    """Adopting the rest of a glob neither resumes a failed run of its neighbour nor is stopped by it."""
     create(made, f"{made.name}_a", CollectionSchema(A), points=3)
     adopt(made.settings(), f"{made.name}_a")
     made.last = "0001"
@@ -490,7 +490,7 @@ def adopted_by_name(made: Deployment) -> dict:
 
 
 def test_one_odd_schema_does_not_take_the_glob_away(made):
-    """The glob stands for the schema that most have; the odd one is written by its name, and said."""
+    """The glob stands for the schema that most have; the odd one is written by its name, and reported."""
     schema, odd = CollectionSchema(A), CollectionSchema({"a": {"size": 4, "distance": "Dot"}})
     for end, one in (("_1", schema), ("_2", schema), ("_3", schema), ("_odd", odd)):
         create(made, f"{made.name}{end}", one)
@@ -520,7 +520,7 @@ def test_two_names_of_one_collection_are_one(made):
 
 
 def test_without_a_usual_schema_the_glob_is_named_as_unused(made):
-    """Two schemas that are as frequent: each collection stands by its name, and that the glob doesn't is said."""
+    """Two schemas that are as frequent: each collection stands by its name, and that the glob doesn't is reported."""
     create(made, f"{made.name}_1", CollectionSchema(A))
     create(made, f"{made.name}_2", CollectionSchema({"a": {"size": 4, "distance": "Dot"}}))
     found = adopt(made.settings(), f"{made.name}*")
@@ -574,7 +574,7 @@ def test_what_can_not_be_adopted_is_named_and_the_rest_is_adopted(made, make_odd
     with pytest.raises(error):
         adopt(made.settings(), pattern)
 def test_an_adoption_that_is_refused_leaves_no_revision(made):
-    """Where another process works on the collection nothing is recorded, so no file says that it was."""
+    """Where another process works on the collection nothing is recorded, so no file declares that it was."""
     create(made, f"{made.name}_docs", CollectionSchema(vectors={"": {"size": 4, "distance": "Cosine"}}))
     versions = made.root / "qdrant_migrations" / "versions"
     before = sorted(versions.iterdir())

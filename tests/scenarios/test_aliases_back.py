@@ -1,4 +1,4 @@
-"""A name that an operation takes from another collection is given back on the way back, unless it was moved since."""
+"""A name that an operation takes from another collection is handed back on the way back, unless it was moved since."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ TAKERS = {
 
 
 class Said(list):
-    """What a run says by the way."""
+    """What a run reports on its way."""
 
     def __bool__(self):
-        """Also while nothing was said."""
+        """Also while nothing was reported."""
         return True
 
     def begin(self, *_):
@@ -97,7 +97,7 @@ def applied(made, taker):
 @pytest.mark.parametrize("taker", TAKERS)
 @pytest.mark.parametrize("declared", ["declared", "by hand"])
 def test_a_name_that_was_taken_goes_back_to_where_it_led(deployment, taker, declared):
-    """However it was taken, and whoever had given it to the collection before."""
+    """However it was taken, and however the collection had got it."""
     started(deployment, alone=declared == "by hand")
     if declared == "by hand":
         by_hand(deployment, "read", "one__g0001")
@@ -138,7 +138,7 @@ def test_it_goes_back_to_what_serves_its_owner_by_then(deployment):
 @pytest.mark.parametrize("taker", ["in place", "rebuild", "new collection"])
 @pytest.mark.parametrize("since", ["other", None])
 def test_a_name_that_was_moved_since_stays_where_it_is(deployment, taker, since):
-    """Another client gave it to another collection, or removed it: that is left alone, and said."""
+    """Another client gave it to another collection, or removed it: that is left alone, and reported."""
     started(deployment)
     applied(deployment, taker)
     by_hand(deployment, "read", since)
@@ -150,7 +150,7 @@ def test_a_name_that_was_moved_since_stays_where_it_is(deployment, taker, since)
 
 @pytest.mark.parametrize("taker", ["in place", "rebuild", "new collection"])
 def test_a_name_whose_owner_is_gone_is_dropped_and_that_is_said(deployment, taker):
-    """There is nothing that it could be given back to."""
+    """There is nothing that it could be handed back to."""
     started(deployment, alone=True)
     by_hand(deployment, "read", "foreign")
     applied(deployment, taker)
@@ -267,7 +267,7 @@ def test_it_goes_back_to_what_has_the_name_of_the_collection_by_then(deployment,
 
 @pytest.mark.parametrize("more_work", [(), (more("two", "b"),)], ids=["in place", "rebuild"])
 def test_the_undo_of_a_restore_gives_back_what_was_taken_since(deployment, more_work):
-    """With the revision that has taken the name it is taken back."""
+    """With the revision that has taken the name it is undone."""
     started(deployment)
     before, two = aliases(deployment), f"{deployment.name}_two"
     snapshot.create(deployment.settings(), two, archived=True)

@@ -84,7 +84,7 @@ def web():
     ids=["refused", "dns", "scheme", "no scheme", "credentials"],
 )
 def test_an_address_without_a_qdrant(local, url, code, words):
-    """A server that is not there, or an address that can't be one, is named with what to mend; no ledger is made."""
+    """A server that is not there, or an address that can't be one, is named with what to repair; no ledger is made."""
     reconfigure(local, "qdrant", {"url": url, "timeout": 0.2})
     for verb in ("upgrade", "status"):
         refused(local.root, (verb,), code, *words)
@@ -138,7 +138,7 @@ def test_keys(qdrant_with, tmp_path):
     assert ledger.open_runs() == ()
     assert not ledger.history(None, 10)
     ledger.close()
-    # The same with a collection to rebuild, and one to take back.
+    # The same with a collection to rebuild, and one to undo.
     assert with_key("upgrade").code == 0
     made.revise("0002", ADD)
     for args in (("upgrade",), ("rollback",)):
@@ -155,7 +155,7 @@ def test_keys(qdrant_with, tmp_path):
         (f"postgresql://app:pw-of-app@127.0.0.1:{free_port()}/app", 9, ("ledger", "can't be used", "ledger.url")),
         ("postgresql://app:pw-of-app@db.invalid/app", 9, ("ledger", "can't be used", "ledger.url")),
         ("mysql://app:pw-of-app@db/app", 2, ("PostgreSQL or SQLite, not in mysql",)),
-        ("sqlite://", 2, ("a ledger in memory would be gone",)),
+        ("sqlite://", 2, ("a ledger in memory would be lost",)),
         ("no url", 2, ("ledger.url must be a SQLAlchemy URL",)),
     ],
     ids=["refused", "dns", "mysql", "memory", "no url"],
@@ -170,7 +170,7 @@ def test_sql_that_can_not_be_used(local, url, code, words):
 
 
 def test_places_that_can_not_be_written(local, tmp_path):
-    """Where a folder is wanted and a file stands, the place is named, and nothing is made beside it."""
+    """Where a folder is expected and a file is found, the path is named, and nothing is made there."""
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     reconfigure(local, "ledger", {"url": f"sqlite:///{blocked}/ledger.db"})
@@ -445,7 +445,7 @@ SYNC = ("fix", "sync", "NAME", "--field", "v", "--yes")
         (("fix", "undo", "9" * 20), ("there is no fix 9999",)),
         ((*DELETE, "--prefix", "\\"), ("would select every path",)),
         ((*DELETE, "--sql", "SELECT id FROM rows", "--param", "n=7"), ("a value for n", "no parameter :n")),
-        ((*DELETE, "--id", "1", "--param", "n=7"), ("a value for n, and no query",)),
+        ((*DELETE, "--id", "1", "--param", "n=7"), ("a value for n, but no query",)),
         ((*SYNC, "--sql", "SELECT id, v FROM rows", "--param", "n=7"), ("a value for n", "no parameter :n")),
         (
             ("fix", "orphans", "NAME", "--sql", "SELECT id FROM rows", "--param", "n=7", "--check"),
@@ -475,7 +475,7 @@ def test_a_folder_of_windows_is_a_folder(local):
 
 
 def test_what_comes_back_is_not_counted_among_what_is_there(local):
-    """The undo of a deletion says how many come back, and how many are there."""
+    """The undo of a deletion reports how many come back, and how many are there."""
     assert call(local.root, "upgrade").code == 0
     point = local.load(1)[0]
     chosen = ("fix", "delete", local.name, "--id", str(point.id), "--reason", "why", "--yes", "--expect", "1")
@@ -513,7 +513,7 @@ def test_points_of_another_server_are_never_taken_for_those_of_the_url(qdrant_se
             ("doctor",),
         ):
             said = call(one.root, *args, env=mixed)
-            assert (said.code, "another one than" in " ".join(said.text.split())) == (2, True), said.text
+            assert (said.code, "is not the one at" in " ".join(said.text.split())) == (2, True), said.text
         assert call(one.root, "status", env=mixed).code == 0
         right = {**mixed, "QMIGRATE_QDRANT_GRPC_PORT": str(two.qdrant["grpc_port"])}
         assert call(one.root, "verify", name, name, env=right).code == 0

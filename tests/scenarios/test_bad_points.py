@@ -51,7 +51,7 @@ KEEP = ADD.replace('text="text"', 'text="text", on_failure="keep_without_vector"
 POINTS = 90
 #: For what the store has no part in: once is enough.
 on_local_mode = pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
-#: A point that is looked at before anything is written, and one that only the copy meets.
+#: A point that is checked before anything is written, and one that only the copy meets.
 FIRST, LATE = 0, 70
 
 
@@ -233,7 +233,7 @@ def test_an_embedder_that_answers_differently_each_time(made, words):
     """The sample that is embedded a second time shows it: exit 5, at most 20 ids, nothing is swapped."""
     made.revise("0002", ADD)
     words.drift = 1.0
-    said = ("made a second time differs: cosine", "The live collection was not touched", "qmigrate abort")
+    said = ("computed a second time differs: cosine", "The live collection was not touched", "qmigrate abort")
     error = fail_and_abort(made, 5, *said)
     assert isinstance(error, VerificationError)
     check_named(error)
@@ -261,7 +261,7 @@ def test_an_embedder_of_another_size(deployment):
     deployment.revise("0002", ADD.replace("size=16", "size=12"))
     said = ("embedder 'words' makes vectors of 16 values", "'b'", "declared with 12")
     refuse(deployment, 2, *said)
-    # What the settings say needs no model, so the plan says it, too.
+    # What the settings have needs no model, so the plan reports it, too.
     for look in (upgrade.plan, lambda settings: upgrade.upgrade(settings, dry_run=True)):
         with pytest.raises(EmbedError) as caught:
             look(deployment.settings())
@@ -298,7 +298,7 @@ FUNCTIONS = {
 
 
 def transform(body: str) -> str:
-    """A revision whose function has this body, as the harness wants it."""
+    """A revision whose function has this body, as the harness needs it."""
     return TRANSFORM.replace("BODY", body.replace("{", "{{").replace("}", "}}"))
 
 
@@ -392,7 +392,7 @@ def test_odd_values_that_are_stored_are_carried_bit_by_bit(deployment):
 @pytest.mark.server
 @pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
 def test_infinity_in_a_cosine_vector_is_named(deployment):
-    """A server makes something else of such a vector at every write: it can't be carried, and the error says so."""
+    """A server makes something else of such a vector at every write: it can't be carried, and the error names that."""
     made = deployment
     before = prepared(made, {"a": PLAIN, "d": PLAIN}, {"a": INFINITE, "d": PLAIN})
     made.revise("0002", ADD)

@@ -23,7 +23,7 @@ from qmigrate.steps.preflight import SOURCE
 POINTS = 20
 VECTOR = {"size": 2, "distance": "Dot"}
 INDEX = {"type": "integer"}
-#: Name -> the change, and what the refusal says of it.
+#: Name -> the change, and what the refusal reports about it.
 CHANGES = {
     "index": (Change("index.add", "n", after=INDEX), "add payload index n"),
     "metadata": (Change("config.set", "metadata", after={"owner": "search"}), "set setting metadata"),
@@ -59,7 +59,7 @@ MOMENTS = {
 @pytest.mark.parametrize("moment", list(MOMENTS))
 @pytest.mark.parametrize("kind", list(CHANGES))
 def test_a_change_by_another_client_is_not_lost(deployment, monkeypatch, kind, moment):
-    """The name does not move; once the change is undone, the run goes on and loses no point."""
+    """The name does not move; once the change is undone, the run continues and loses no point."""
     if kind not in KEPT and "path" in deployment.qdrant:
         pytest.skip("local mode keeps no payload index")
     deployment.revise("0001", CREATE)
@@ -189,7 +189,7 @@ def test_what_an_earlier_version_has_built_is_compared_with_the_plan(deployment,
 @pytest.mark.server
 @pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
 def test_what_a_freeze_leaves_in_the_source_is_no_change(deployment, monkeypatch):
-    """A frozen run that ends before the name moves goes on: its own limits of writes are nobody's change."""
+    """A frozen run that ends before the name moves continues: its own write limits don't count as a change."""
     deployment.revise("0001", CREATE)
     upgrade.upgrade(deployment.settings())
     deployment.load(POINTS)
@@ -251,7 +251,7 @@ def serves(deployment) -> str | None:
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
+    """Stands for SIGKILL: it can't be caught."""
 
 
 #: What is interrupted, and where.
@@ -275,7 +275,7 @@ def upgrade():
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 @pytest.mark.parametrize("kind", list(BEGUN))
 def test_a_collection_that_was_made_again_is_not_gone_on_with(deployment, monkeypatch, kind):
-    """Another client deletes the plain collection and makes it again while a run is interrupted: its points are others."""
+    """Another client deletes the plain collection and recreates it while a run is interrupted: its points differ."""
     made, (wanted, module, name) = deployment, BEGUN[kind]
     made.extra["fixes"] = {"max_share": 1.0}
     made.__post_init__()
@@ -297,7 +297,7 @@ def test_a_collection_that_was_made_again_is_not_gone_on_with(deployment, monkey
     write(store, made.name, [make_point(number) for number in range(3)])
     store.close()
     before = made.contents()
-    with pytest.raises(RepairNeededError, match="made again"):
+    with pytest.raises(RepairNeededError, match="recreated"):
         act()
     assert made.contents() == before
     back.abort(made.settings(), made.name)

@@ -50,7 +50,7 @@ VECTOR = models.VectorParams(size=3, distance=models.Distance.DOT)
 
 @contextmanager
 def by_hand(made: Deployment) -> Iterator[QdrantClient]:
-    """The client that anybody has."""
+    """The ordinary client."""
     config = made.qdrant
     if "path" in config:
         client = QdrantClient(path=config["path"])
@@ -223,7 +223,7 @@ def named(value: Any, made: Deployment) -> Any:
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name in ("vector_gone", "vector_added", "sparse_gone")], ids=lambda row: row.name)
 def test_values_are_never_restored_by_a_schema(row, made):
-    """A vector that somebody dropped or added is no schema to be repaired: the repair refuses and changes nothing."""
+    """A vector that a user dropped or added is not a schema to be repaired: the repair refuses and changes nothing."""
     with by_hand(made) as client:
         row.change(client, made.name)
     before = check(made)
@@ -234,7 +234,7 @@ def test_values_are_never_restored_by_a_schema(row, made):
 
 
 def test_a_repair_does_what_it_can(made):
-    """Beside a vector that is gone, an alias is restored; what is left is said and found again."""
+    """With a vector gone as well, an alias is restored; what is left is reported and found again."""
     with by_hand(made) as client:
         client.delete_vector_name(made.name, "b")
         alias("delete", alias_name="NAME_read")(client, made.name)
@@ -257,7 +257,7 @@ def test_a_repair_asks_first(made):
 
 
 def test_a_moved_name_is_pointed_back_as_suggested(made):
-    """When somebody has moved the logical name, the command that check prints brings it back."""
+    """When a user has moved the logical name, the command that check prints brings it back."""
     with by_hand(made) as client:
         alias("create", alias_name="NAME", collection_name="NAME__g0001")(client, made.name)
     code, found = check(made)
@@ -268,7 +268,7 @@ def test_a_moved_name_is_pointed_back_as_suggested(made):
 
 
 def test_a_name_that_is_gone(made):
-    """Without its alias the name is gone, and that is what is said."""
+    """Without its alias the name is gone, and that is what is reported."""
     with by_hand(made) as client:
         alias("delete", alias_name="NAME")(client, made.name)
     assert check(made) == (4, {"NAME": ("drift", f"{made.name}__g0002", None)})
@@ -287,7 +287,7 @@ def test_a_collection_that_is_gone(made):
 
 
 def test_a_way_back_that_is_gone(made):
-    """A kept generation that somebody deleted, or made again, is no way back any more."""
+    """A kept generation that a user deleted, or recreated, is not a way back any more."""
     kept = f"{made.name}__g0001"
     with by_hand(made) as client:
         client.delete_collection(kept)
@@ -310,7 +310,7 @@ def test_a_way_back_that_is_gone(made):
     ],
 )
 def test_a_seal_that_says_something_else(key, value, words, made):
-    """Every field of the seal is compared; what it means is said."""
+    """Every field of the seal is compared; what it means is reported."""
     store = made.store()
     seal = store.describe(made.name).seal
     store.write_seal(made.name, {**seal, key: value})
@@ -319,7 +319,7 @@ def test_a_seal_that_says_something_else(key, value, words, made):
     assert (code, found) == (4, {f"seal.{key}": ("drift", seal[key], value)})
     assert words in call(made.root, "check", "--only", made.name).out
     said = call(made.root, "repair", "--schema", made.name, "--yes")
-    # Of another ledger, or at a revision that nobody here has applied: that is for a human.
+    # Of another ledger, or at a revision that was not applied here: that is for a human.
     assert said.code == (7 if key == "ledger" or value == "9999" else 0), said.text
     assert check(made)[0] == (4 if said.code else 0)
 
@@ -392,7 +392,7 @@ def test_what_nobody_recorded_is_a_note(made):
     rows = call(made.root, "check", "--only", other, "--json").json["data"]["collections"]
     assert [(one["kind"], one["severity"]) for one in rows[0]["findings"]] == [("unmanaged", "note")]
     assert call(made.root, "check", "--only", other, "--strict").code == 4
-    # An alias that is in use is never taken away by a repair.
+    # An alias that is in use is never removed by a repair.
     assert call(made.root, "repair", "--schema", made.name, "--yes").code == 0
     assert "alias NAME_more" in check(made)[1]
     assert call(made.root, "revision", "--from-drift", "--only", made.name).code == 0
@@ -538,9 +538,9 @@ def test_accepted_values_survive_a_copy(made):
 @pytest.mark.server
 @pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
 def test_values_come_back_from_a_snapshot(made):
-    """A vector that somebody dropped comes back with its values as check says, and everything is as recorded again."""
+    """A vector that a user dropped comes back with its values as check says, and everything is as recorded again."""
     before = made.contents()
-    # Names and times have whole seconds, so the newest is told by what was there before it.
+    # Names and times have whole seconds, so the newest is found by what was there earlier.
     earlier = {row["name"] for row in call(made.root, "snapshot", "list", "--json").json["data"]["rows"]}
     assert call(made.root, "snapshot", "create", made.name).code == 0
     with by_hand(made) as client:
@@ -579,7 +579,7 @@ def test_an_adopted_collection_is_clean(deployment):
     assert check(deployment) == (0, {})
 
 
-#: What anybody may change of a collection without a word to qmigrate: (PATCH, path, live value).
+#: What any client may change in a collection without qmigrate: (PATCH, path, live value).
 UNDECLARED = (
     ({"hnsw_config": {"m": 32}}, "hnsw_config.m", 32),
     ({"optimizers_config": {"flush_interval_sec": 9}}, "optimizers_config.flush_interval_sec", 9),

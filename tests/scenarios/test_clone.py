@@ -1,4 +1,4 @@
-"""Clones on a real server: every way to one, every reason for a copy, writers, and settings that nobody knows."""
+"""Clones on a real server: every way to one, every reason for a copy, writers, and unknown settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.server
 
 
 class Lines:
-    """A progress that keeps what it is told to say."""
+    """A progress that keeps its messages."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -73,7 +73,7 @@ def made(qdrant_server, tmp_path):
 
 
 def run(deployment: Deployment, **options) -> tuple[upgrade.UpgradeResult, list[str]]:
-    """Upgrade; what it did, and what it said meanwhile."""
+    """Upgrade; what it did, and what it reported."""
     lines = Lines()
     return upgrade.upgrade(deployment.settings(), progress=lines, **options), lines.said
 
@@ -107,7 +107,7 @@ def snapshots(deployment: Deployment, name: str) -> int:
 
 
 def check(deployment: Deployment, before: dict, generation: str = "__g0002") -> None:
-    """Points as before, settings as wanted, and one generation more."""
+    """Points as before, settings as declared, and one generation more."""
     assert deployment.contents() == before
     row = deployment.row()
     assert (row.revision, row.state, row.points) == ("0002", "ready", len(before))
@@ -128,7 +128,7 @@ def test_a_clone_writes_no_point_and_goes_back_like_a_copy(made, monkeypatch):
     original = ServerStore.upsert
     monkeypatch.setattr(ServerStore, "upsert", lambda store, name, points: written.append(name) or original(store, name, points))
     plan = upgrade.plan(made.settings()).collections[0]
-    assert plan.reasons == ("0002  clone: rebuilds the HNSW graph of every segment: done beside the live collection",)
+    assert plan.reasons == ("0002  clone: rebuilds the HNSW graph of every segment: done next to the live collection",)
     result, _ = run(made)
     check(made, before)
     assert (strategy(made), facts(result, "shadow")["cloned"]) == ("clone", "from its own address")
@@ -164,7 +164,7 @@ def test_each_further_way_is_taken_when_those_before_it_fail(qdrant_with, tmp_pa
     result, _ = run(deployment)
     check(deployment, before)
     shadow = facts(result, "shadow")
-    assert shadow["cloned"] == {"file": "from its own folder", "upload": "from what was sent back to it"}[location]
+    assert shadow["cloned"] == {"file": "from its own folder", "upload": "from an upload"}[location]
     assert "disabled" in shadow["tried"]["url"]
     assert ("file" in shadow["tried"]) == (location == "upload")
     assert (snapshots(deployment, deployment.name), list(folder.iterdir())) == (0, [])
@@ -184,10 +184,10 @@ def test_the_server_gets_its_own_key(qdrant_with, tmp_path, monkeypatch):
 
 
 def test_a_snapshot_is_made_also_when_none_is_wanted(made):
-    """A clone is made of a snapshot, so --no-snapshot gives way, and that is said."""
+    """A clone is made of a snapshot, so --no-snapshot gives way, and that is reported."""
     result, said = run(made, no_snapshot=True)
     assert strategy(made) == "clone"
-    assert any("a snapshot" in line and "all the same" in line for line in said)
+    assert any("a snapshot" in line and "made anyway" in line for line in said)
     assert snapshots(made, f"{made.name}__g0001") == 1
 
 
@@ -229,7 +229,7 @@ def no_right(monkeypatch) -> None:
 REASONS = {
     "the server says no": (lambda patch: refusing(patch, "the server says no"), {}),
     "the key may not make snapshots": (no_right, {"no_snapshot": True}),
-    "the server's disk has 1,000 in all": (
+    "the server's disk has 1,000 in total": (
         lambda patch: patch.setattr(ServerStore, "disk_size", lambda store: 1000),
         {},
     ),
@@ -251,7 +251,7 @@ def damaged(original):
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_what_shows_at_run_time_makes_it_a_copy_with_the_reason(made, monkeypatch, reason):
-    """The run goes on as a copy; the reason is said, recorded, and the history has what was really done."""
+    """The run continues as a copy; the reason is reported, recorded, and the history has what was really done."""
     before = made.contents()
     prepare, options = REASONS[reason]
     prepare(monkeypatch)
@@ -265,7 +265,7 @@ def test_what_shows_at_run_time_makes_it_a_copy_with_the_reason(made, monkeypatc
 
 
 def test_no_snapshot_no_clone_and_no_copy_either_unless_that_is_wanted(made, monkeypatch):
-    """Where a snapshot is wanted and can't be made, nothing goes on without it; --no-snapshot then copies."""
+    """Where a snapshot is required and can't be made, nothing continues without it; --no-snapshot then copies."""
     with monkeypatch.context() as patched:
         no_right(patched)
         with pytest.raises(StoreError, match="may not make snapshots") as failed:
@@ -284,7 +284,7 @@ def test_no_snapshot_no_clone_and_no_copy_either_unless_that_is_wanted(made, mon
     ],
 )
 def test_what_a_plan_can_tell_is_in_the_plan(made, monkeypatch, change, words):
-    """A cluster, and a server without snapshots, are planned as a copy, with the reason why it is no clone."""
+    """A cluster, and a server without snapshots, are planned as a copy, with the reason why it is not a clone."""
     original = capabilities.read
     monkeypatch.setattr(capabilities, "read", lambda nodes: replace(original(nodes), **change))
     plan = upgrade.plan(made.settings()).collections[0]
@@ -297,7 +297,7 @@ def test_what_a_plan_can_tell_is_in_the_plan(made, monkeypatch, change, words):
 
 
 def test_a_recovery_that_outlasts_its_request_is_waited_for(made, monkeypatch):
-    """The request times out, the server goes on: the clone is taken when the server is done, under its own number."""
+    """The request times out, the server continues: the clone is taken when the server is done, under its own number."""
     original, threads = ServerStore.recover_snapshot, []
 
     def slow(store, *args):
@@ -340,7 +340,7 @@ def test_a_number_whose_recovery_may_still_land_is_given_up(made, monkeypatch):
     result, said = run(made)
     assert landed[0].state == "done"
     assert lost[0][0] == f"{made.name}__g0002"
-    assert any("__g0002 is given up" in line for line in said)
+    assert any("__g0002 is abandoned" in line for line in said)
     assert strategy(made) == "clone"
     assert result.outcomes[0].physical == f"{made.name}__g0003"
     check(made, before, "__g0003")
@@ -350,7 +350,7 @@ def test_a_number_whose_recovery_may_still_land_is_given_up(made, monkeypatch):
 
 
 def test_a_server_that_tells_nothing_of_recoveries_is_never_trusted_with_an_unclear_one(made, monkeypatch):
-    """Where nobody can say whether it is over, the number is given up, however often; in the end it is a copy."""
+    """Where it is unknown whether it is over, the number is abandoned, however often; in the end it is a copy."""
     original = ServerStore.recover_snapshot
 
     def unheard(store, *args):
@@ -366,7 +366,7 @@ def test_a_server_that_tells_nothing_of_recoveries_is_never_trusted_with_an_uncl
 
 
 def test_abort_removes_what_was_given_up_too(made, monkeypatch):
-    """A run that failed after it had given a number up is taken back whole."""
+    """A run that failed after it had abandoned a number is undone completely."""
     original = ServerStore.recover_snapshot
 
     def unheard(store, *args):
@@ -392,7 +392,7 @@ def test_abort_removes_what_was_given_up_too(made, monkeypatch):
 
 
 def test_a_collection_that_nobody_explains_is_left_alone(made):
-    """Somebody has made a collection of the next generation's name: it is neither recovered into nor removed."""
+    """Another client has made a collection of the next generation's name: it is neither recovered into nor removed."""
     store = made.store()
     foreign = f"{made.name}__g0002"
     plan = upgrade.plan(made.settings())
@@ -403,13 +403,13 @@ def test_a_collection_that_nobody_explains_is_left_alone(made):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(upgrade, "_plan", lambda *_args, **_kwargs: plan)
         patched.setattr("qmigrate.model.state.CollectionState.basis", lambda _state, **_: plan.collections[0].job.basis)
-        with pytest.raises(RepairNeededError, match="no journal explains it"):
+        with pytest.raises(RepairNeededError, match="is in no journal"):
             upgrade.upgrade(settings)
     assert store.count(foreign) == 1
     store.close()
 
 
-# --- settings that nobody knows -------------------------------------------------------------------------------------
+# --- unknown settings ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -429,7 +429,7 @@ def tuned(deployment: Deployment) -> None:
 
 @pytest.mark.usefixtures("forgotten")
 def test_a_copy_refuses_what_it_would_lose_and_a_clone_carries_it(made):
-    """The plan says both before anything is written: the copy names the field, the clone carries its value."""
+    """The plan has both before anything is written: the copy names the field, the clone carries its value."""
     tuned(made)
     made.revise("0002", 'def upgrade():\n    return [op.UpdateCollection("{name}", hnsw_config=HnswConfigDiff(m=24), strategy="copy")]\n', down="0001")
     with pytest.raises(PlanError, match=r"a copy would lose them: hnsw_config\.payload_m") as refused:

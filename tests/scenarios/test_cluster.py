@@ -1,4 +1,4 @@
-"""A cluster of three: plain names are never hidden, replicas are made, and reading goes on without a node."""
+"""A cluster of three: plain names are never hidden, replicas are made, and reading continues without a node."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def made(nodes, tmp_path):  # noqa: F811
 
 
 def found_by(made: Deployment, node) -> dict:
-    """What one node tells of the collection's shards."""
+    """What one node reports of the collection's shards."""
     return httpx.get(f"{node.url}/collections/{made.name}/cluster", timeout=20).json()["result"]
 
 
@@ -193,11 +193,11 @@ def test_reading_goes_on_without_a_node(qdrant_program, tmp_path):
             said = call(made.root, *verb, "--json")
             assert "data" in json.loads(said.out), (verb, said.err)
             assert gone in said.out + said.err or verb == ("history",), verb
-        # What writes needs every node, and says which one is missing; so does what waits for all of them.
+        # What writes needs every node, and names the one that is missing; so does what waits for all of them.
         for verb in (("upgrade",), ("wait", "--timeout", "1s")):
             said = call(made.root, *verb)
             assert (said.code, gone in said.err, "Whatever writes needs every node" in said.err) == (9, True, True), said.err
-        # What asks no shard goes on as well: figures, and whether a service is ready.
+        # What asks no shard continues as well: figures, and whether a service is ready.
         assert 'qmigrate_up{store="qdrant"} 1.0' in call(made.root, "metrics").out
         asked = Parts(made.settings(), 10.0)
         asked.qdrant()

@@ -73,7 +73,7 @@ def test_a_value_that_would_be_cut_off_is_refused(deployment, way, odd):
 
 #: For float16: what it makes infinity of, and vectors that are below its range as a whole.
 BEYOND_HALF = [[1.0, 65520.0, 0.0, 1.0], [1.0, -1e30, 0.0, 1.0], [0.0, 6e-5, 0.0, 1e-9], [0.0, 0.0, -1e-8, 0.0]]
-#: Its largest and its smallest, what it rounds, and a value that becomes 0 beside larger ones.
+#: Its largest and its smallest, what it rounds, and a value that becomes 0 next to larger ones.
 WITHIN_HALF = [
     [1.0, 65504.0, -65519.0, 1.0],
     [6.2e-5, 5e-8, 7e-7, -6e-8],
@@ -164,7 +164,7 @@ def upgrade():
 @pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
 @pytest.mark.parametrize("way", list(VANISHING))
 def test_a_vector_that_is_stored_as_zeros_is_not_proven(deployment, way, monkeypatch):
-    """Every point is looked at, whether or not it is one of the sample, and whatever was looked at as it was made."""
+    """Every point is checked, whether or not it is one of the sample, and whatever was checked as it was made."""
     monkeypatch.setattr(Maker, "_check_kept", lambda *_: None)
     deployment.extra["rebuild"] = {"sample": 0}
     deployment.__post_init__()
@@ -217,7 +217,7 @@ def load_wide(made: Deployment, create: str) -> dict:
 @pytest.mark.server
 @pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
 def test_values_that_every_writing_changes_are_not_copied(deployment):
-    """A server scales four bits a value anew: refused before anything is made, for a copy and for an archive."""
+    """A server scales four bits a value again: refused before anything is made, for a copy and for an archive."""
     before = load_wide(deployment, FOUR_BITS)
     deployment.revise("0002", COPY)
     with pytest.raises(PlanError, match="'a' of .* is turbo4") as refused:

@@ -62,7 +62,7 @@ def paths() -> list[Point]:
 
 @pytest.fixture
 def made(deployment: Deployment, request, tmp_path) -> Deployment:
-    """Local mode beside SQLite, a server beside PostgreSQL: a collection of paths, and sessions in SQL."""
+    """Local mode with SQLite, a server with PostgreSQL: a collection of paths, and sessions in SQL."""
 
     def prepared(url: str) -> Deployment:
         deployment.extra.update(databases={"app": {"url": url}}, fixes={"max_share": 0.6})
@@ -165,15 +165,15 @@ def test_undo_spares_what_is_newer_and_refuses_what_it_can_t_do(made):
 
 #: What is given, and how it is refused.
 REFUSED = [
-    ({}, PlanError, "nothing says which points"),
+    ({}, PlanError, "no points are selected"),
     ({"ids": [1], "reason": " "}, PlanError, "a reason is required"),
     ({"ids": [-1]}, PlanError, "not a point id"),
     ({"ids": ["x"]}, PlanError, "not a point id"),
     ({"filter": {}}, PlanError, "selects every point"),
     ({"filter": {"must": []}}, PlanError, "selects every point"),
-    ({"filter": {"must": [{"key": "n", "macth": 1}]}}, UsageError, "none of Qdrant's"),
+    ({"filter": {"must": [{"key": "n", "macth": 1}]}}, UsageError, "not valid for Qdrant"),
     ({"prefix": "/"}, PlanError, "every path"),
-    ({"prefix": {"field": "path"}}, PlanError, "the prefix must be a text"),
+    ({"prefix": {"field": "path"}}, PlanError, "the prefix must be a string"),
     ({"sql": "UPDATE sessions SET session = 1"}, PlanError, "not a SELECT"),
     ({"sql": "SELECT asset AS id FROM sessions"}, RowsError, "more than once"),
     ({"sql": SESSION}, PlanError, "parameter :s"),
@@ -205,7 +205,7 @@ def test_nothing_goes_unless_every_check_passed(made):
 
 
 def test_what_changed_meanwhile_survives(made, monkeypatch):
-    """A point that changes between the look and the deletion stays; one that somebody else deleted is no error."""
+    """A point that changes between the look and the deletion stays; one that another client deleted is not an error."""
     from qmigrate.steps import edit
 
     original = edit._change
@@ -319,7 +319,7 @@ def test_presets_are_deletions_with_a_name(made):
         assert (answer.code, said in answer.err) == (code, True), answer.text
 
 
-#: A payload value as the application writes it, what is typed, how many go, and what is said of the types.
+#: A payload value as the application writes it, what is typed, how many go, and the note on the types.
 TYPED = [
     ("90", '"90"', 1, 'asset_id: text "90"'),
     ("90", "90", 0, "`asset_id` holds texts, and is compared with the number 90: a text is written '\"90\"'"),
@@ -337,7 +337,7 @@ TYPED = [
 
 @pytest.mark.parametrize(("held", "typed", "goes", "words"), TYPED, ids=lambda one: repr(one)[:20])
 def test_a_preset_selects_the_type_that_is_meant(made, held, typed, goes, words):
-    """Texts and numbers are told apart, the preview names them, and says where the payload holds something else."""
+    """Texts and numbers are told apart, the preview names them, and reports where the payload holds something else."""
     where = {"must": [{"key": "asset_id", "match": {"value": ":value"}}]}
     presets = {"asset": {"collection": made.name, "filter": where, "reason": "r", "max_share": 1.0}}
     made.extra["fixes"] = {"presets": presets}
@@ -357,14 +357,14 @@ def test_a_preset_selects_the_type_that_is_meant(made, held, typed, goes, words)
 
 
 def test_a_must_not_of_another_type_is_named_before_everything_goes(made):
-    """Under must_not a value of the wrong type means every point, and the preview says so."""
+    """Under must_not a value of the wrong type means every point, and the preview reports it."""
     where = '{"must_not": [{"key": "kind", "match": {"value": 7}}]}'
     shown = call(made.root, "fix", "delete", made.name, "--filter", where, "--reason", "r", "--dry-run")
     assert "12 of 12 points would change" in shown.out
     assert "`kind` holds texts, and is compared with the number 7" in " ".join(shown.out.split())
 
 
-#: What is said, and how the audit names it.
+#: What is given, and how the audit names it.
 TARGETS = [
     (("--id", "5"), "5"),
     (("--id", "5", "--id", "2"), "5, 2"),
@@ -380,7 +380,7 @@ TARGETS = [
 
 @pytest.mark.parametrize(("said", "target"), TARGETS, ids=lambda one: str(one)[-30:])
 def test_the_audit_has_what_was_said_also_of_nothing(made, said, target):
-    """A deletion is recorded by what was asked for, as it was said, and is recorded although it found no point."""
+    """A deletion is recorded by what was asked for, as it was given, and is recorded although it found no point."""
     query = "SELECT asset AS id FROM sessions WHERE session = :value"
     presets = {
         "session": {"collection": made.name, "sql": query, "reason": "r"},
@@ -392,7 +392,7 @@ def test_the_audit_has_what_was_said_also_of_nothing(made, said, target):
     args = ("fix", "delete", *collection, *said, "--reason", "r", "--yes", "--max-share", "1")
     first = call(made.root, *args)
     again = call(made.root, *args)
-    # Assets that were named one by one and are not there: said by a code of its own, and recorded all the same.
+    # Assets that were named one by one and are not there: reported by a code of its own, and recorded all the same.
     assert (first.code, again.code) == (0, 10 if "--id" in said else 0), first.text + again.text
     newest, oldest = audit(made)
     assert (oldest.target, newest.target, newest.count) == (target, target, 0)

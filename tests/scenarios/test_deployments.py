@@ -32,7 +32,7 @@ def run_alembic(folder: Path, *arguments: str) -> subprocess.CompletedProcess[st
 
 
 def run_module(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A module as a program; nothing but the folder says where things are."""
+    """A module as a program; only the folder defines where everything is."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("QMIGRATE_")}
     environment["PYTHONPATH"] = str(ROOT / "src")
     command = [sys.executable, "-m", module, *arguments]
@@ -105,7 +105,7 @@ def test_a_fresh_checkout_says_what_waits_for_sql_and_goes_up_at_once(tmp_path):
     done = run_alembic(tmp_path, "-x", "qdrant=run", "upgrade", "head")
     assert done.returncode == 0, done.stderr
     assert qmigrate(tmp_path, "status", "--exit-code").returncode == 0
-    # Every SQL revision goes back; forth again no gate has to wait, since the vectors stayed.
+    # Every SQL revision goes back; applied again, no gate has to wait, since the vectors stayed.
     for way in (("downgrade", "base"), ("upgrade", "head")):
         moved = run_alembic(tmp_path, *way)
         assert moved.returncode == 0, moved.stderr
@@ -114,7 +114,7 @@ def test_a_fresh_checkout_says_what_waits_for_sql_and_goes_up_at_once(tmp_path):
 
 
 def client_of(settings: Settings) -> QdrantClient:
-    """The service's own client: it knows nothing of qmigrate."""
+    """The service's own client: it is independent of qmigrate."""
     if settings.qdrant.path:
         return QdrantClient(path=str(settings.qdrant.path))
     return QdrantClient(url=settings.qdrant.url, grpc_port=settings.qdrant.grpc_port, timeout=30, check_compatibility=False)

@@ -72,7 +72,7 @@ def without_key(patch) -> None:
 
 @pytest.fixture
 def pair(deployment):
-    """A loaded collection, and two vectors of its first point that XXH3 can't tell apart there."""
+    """A loaded collection, and two vectors of its first point that XXH3 can't distinguish there."""
     deployment.revise("0001", CREATE)
     upgrade.upgrade(deployment.settings())
     put(deployment, deployment.name, *map(values, range(1, 21)))
@@ -111,7 +111,7 @@ def test_the_order_of_keys_is_no_difference(key):
 
 
 def test_a_colliding_write_is_counted_and_carried_back(deployment, pair):
-    """The vector of a live point is replaced by one of the same XXH3 digest: a rollback knows that it was written to."""
+    """The vector of a live point is replaced by one of the same XXH3 digest: a rollback detects the write."""
     first, second = pair
     put(deployment, deployment.name, first)
     deployment.revise("0002", SAME)
@@ -146,7 +146,7 @@ def ends_once(monkeypatch, deployment) -> None:
 
 
 def test_a_rebuild_begun_without_a_key_is_finished_and_taken_back(deployment, pair, monkeypatch):
-    """Its base goes on as it was begun, through proof, rollback with writes and gc; the next rebuild has a key."""
+    """Its base continues as it was started, through proof, rollback with writes and gc; the next rebuild has a key."""
     deployment.revise("0002", ADD)
     with monkeypatch.context() as before:
         without_key(before)

@@ -291,7 +291,7 @@ def own_server(qdrant_server, tmp_path):
 
 
 def test_leftovers_are_removed_and_nothing_else(deployment):
-    """Leftovers: dead holders' aliases and empty probes are taken away; what is used, foreign or filled stays."""
+    """Leftovers: dead holders' aliases and empty probes are removed; what is used, foreign or filled stays."""
     made = upgraded(deployment)
     stem = f"{PROBE_PREFIX}655a0001_{uuid.uuid4().hex[:12]}_"
     running = f"{PROBE_PREFIX}{int(time.time()):x}_{uuid.uuid4().hex[:12]}_a"
@@ -322,7 +322,7 @@ def test_leftovers_are_removed_and_nothing_else(deployment):
 
 
 def test_leftovers_of_a_living_holder_and_of_an_open_run_stay(deployment):
-    """An alias whose lease is held is not touched, and one that an interrupted run goes on from neither."""
+    """An alias whose lease is held is not touched, nor is one that an interrupted run resumes from."""
     made = upgraded(deployment)
     _alias("NAME__g0002__e1", "NAME__g0002")(made)
     ledger = Ledger.open(made.ledger_url)
@@ -341,7 +341,7 @@ def test_leftovers_of_a_living_holder_and_of_an_open_run_stay(deployment):
 
 
 def test_leftovers_wait_for_the_lease(deployment, monkeypatch):
-    """Taken over by another process after it was looked at, the collection's aliases stay: exit 6."""
+    """Taken over by another process after it was checked, the collection's aliases stay: exit 6."""
     made = upgraded(deployment)
     made.extra["limits"] = {"lock_timeout": "0s"}
     made.__post_init__()
@@ -369,7 +369,7 @@ def test_leftovers_wait_for_the_lease(deployment, monkeypatch):
 
 
 def test_a_broken_ledger_hides_nothing_of_qdrant(deployment):
-    """With SQL down, the health of every collection and the room are still told; what needs SQL is named."""
+    """With SQL down, the health of every collection and the disk space are still reported; what needs SQL is named."""
     made = upgraded(deployment)
     made.ledger_url = f"postgresql://app@127.0.0.1:{free_port()}/app"
     made.__post_init__()
@@ -383,7 +383,7 @@ def test_a_broken_ledger_hides_nothing_of_qdrant(deployment):
 
 
 def test_a_broken_qdrant_hides_nothing_of_the_ledger(tmp_path, ledger_url):
-    """With Qdrant down, the ledger's rights, clock and unfinished runs are still told, on both databases."""
+    """With Qdrant down, the ledger's rights, clock and unfinished runs are still reported, on both databases."""
     made = Deployment(tmp_path / "project", {"url": f"http://127.0.0.1:{free_port()}", "timeout": 0.2}, ledger_url)
     made.revise("0001", CREATE)
     found = checks(made)
@@ -395,7 +395,7 @@ def test_a_broken_qdrant_hides_nothing_of_the_ledger(tmp_path, ledger_url):
 
 
 def test_broken_revisions_hide_nothing_else(deployment):
-    """A revision file that can't be read is one failure; collections, names and embedders are still looked at."""
+    """A revision file that can't be read is one failure; collections, names and embedders are still checked."""
     made = upgraded(deployment)
     made.revise("0003", "def upgrade(:\n")
     found = checks(made)
@@ -421,7 +421,7 @@ def test_a_check_that_breaks_hides_no_other(deployment, monkeypatch):
 
 
 def test_no_check_is_begun_after_the_time(deployment):
-    """With no time at all, everything is named as not looked at, and nothing fails."""
+    """With no time at all, everything is named as not checked, and nothing fails."""
     found = command.doctor(upgraded(deployment).settings(), budget=0).checks
     assert [(check.name, check.level) for check in found] == [("not checked", "warn")]
     assert "revisions" in found[0].detail
@@ -429,7 +429,7 @@ def test_no_check_is_begun_after_the_time(deployment):
 
 
 def test_an_embedder_that_hangs_is_not_waited_for(deployment, monkeypatch):
-    """A model that takes for ever to load is told as still loading when the time is up."""
+    """A model that takes forever to load is reported as still loading when the time is up."""
     made = upgraded(deployment)
     made.extra["embedders"] = {"slow": {"type": "callable", "function": "tests.scenarios.slow_embedder:embed", "size": 4}}
     made.__post_init__()
@@ -439,7 +439,7 @@ def test_an_embedder_that_hangs_is_not_waited_for(deployment, monkeypatch):
 
 
 def test_a_ledger_that_somebody_writes_all_the_time(deployment):
-    """A SQLite file that another writer keeps locked is said to be busy, not broken, and is not waited for."""
+    """A SQLite file that another writer keeps locked is reported as busy, not broken, and is not waited for."""
     made = upgraded(deployment)
     path = made.ledger_url.removeprefix("sqlite:///")
     writer = sqlite3.connect(path, isolation_level=None)
@@ -472,7 +472,7 @@ def test_people_and_programs_see_the_same(deployment):
 
 
 def test_a_rollback_leaves_nothing_for_doctor(deployment):
-    """After going back, no fence, alias or generation is found left over."""
+    """After going back, no leftover fence, alias or generation is found."""
     made = upgraded(deployment)
     rollback.rollback(made.settings(), "0001", writes="discard")
     found = command.doctor(made.settings())

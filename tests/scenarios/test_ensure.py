@@ -1,4 +1,4 @@
-"""Collections that an application creates while it runs: made at head, once, whoever comes first."""
+"""Collections that an application creates while it runs: made at head, once, by the first caller."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_new_tenant_is_created_at_head_and_managed(made, client):
 
 
 def test_a_glob_creates_nothing_by_itself(made):
-    """In a fresh environment an upgrade says so and does nothing."""
+    """In a fresh environment an upgrade reports that and does nothing."""
     done = upgrade.upgrade(made.settings())
     assert not done.outcomes
     assert any("qmigrate.ensure creates them" in note for note in done.plan.notes)
@@ -159,7 +159,7 @@ def test_processes_that_ensure_at_once_create_once(qdrant_server, ledger_url, tm
 
 @pytest.mark.parametrize("call", ["open_run", "journal", "save_generation", "close_step"])
 def test_a_crashed_ensure_is_finished_by_the_next(made, client, monkeypatch, call):
-    """Whoever asks next goes on with the run and gets the same collection."""
+    """The next caller resumes the run and gets the same collection."""
     name = f"{made.name}_tenant_c"
     original = getattr(Lease, call)
 
@@ -198,18 +198,18 @@ def test_what_cannot_be_ensured_is_said(made, client, tmp_path):
 
 
 def moved_away(client, name):
-    """The alias leads to a collection that nobody knows."""
+    """The alias leads to a collection that is unknown."""
     client.create_collection(f"{name}x", models.VectorParams(size=4, distance=models.Distance.DOT))
     point(client, name, f"{name}x")
 
 
 def moved_back(client, name):
-    """The alias leads to the generation of before."""
+    """The alias leads to the earlier generation."""
     point(client, name, f"{name}__g0001")
 
 
 def made_again(client, name):
-    """What serves was deleted and made again by another client."""
+    """What serves was deleted and recreated by another client."""
     client.delete_collection(f"{name}__g0002")
     client.create_collection(f"{name}__g0002", models.VectorParams(size=4, distance=models.Distance.DOT))
     point(client, name, f"{name}__g0002")
@@ -224,7 +224,7 @@ def point(client, name, physical):
 
 @pytest.mark.parametrize("change", [moved_away, moved_back, made_again], ids=lambda change: change.__name__)
 def test_a_name_that_serves_something_else_is_not_ensured(made, client, change):
-    """What the ledger says is compared with what the client sees: another collection under the name is no yes."""
+    """What the ledger has is compared with what the client sees: another collection under the name doesn't count."""
     name = f"{made.name}_tenant_a"
     ensure(client, name, config=made.config)
     client.close()

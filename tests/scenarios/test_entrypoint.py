@@ -86,7 +86,7 @@ def client(made: Container) -> QdrantClient:
 
 
 def test_empty_stores_come_up_and_the_service_answers(deployed):
-    """Check refuses and writes nothing; the entrypoint alone does the rest; then the stores are as the code says."""
+    """Check refuses and writes nothing; the entrypoint alone does the rest; then the stores are as in the code."""
     refused, said = deployed.run("true", QMIGRATE_ON_START="check")
     assert refused == 3, said
     assert asked(deployed, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
@@ -142,7 +142,7 @@ def test_killed_and_stopped_in_the_middle_three_at_once_finish(deployed, tmp_pat
     for one in three:
         assert one.ends() == 0, one.said
         assert f"started as {one.process.pid}" in one.said
-    # The log of the one that migrated tells the outcome: proof, counts, swap and duration.
+    # The log of the one that migrated has the outcome: proof, counts, swap and duration.
     whole = "\n".join(one.said for one in three)
     assert re.search(r"image_assets: 0003; 300 of 300 points proven; image_assets__g\d+ serves; name moved in", whole)
     assert re.search(r"image_assets: fill done in [\d.]+ s, 300 points", whole)
@@ -156,7 +156,7 @@ def test_killed_and_stopped_in_the_middle_three_at_once_finish(deployed, tmp_pat
 
 
 def test_a_pod_that_is_off_gets_no_request_before_the_job_has_run(deployed):
-    """It starts at once, is not ready and says which revision is missing; after the job it is ready by itself."""
+    """It starts at once, is not ready and names the missing revision; after the job it is ready by itself."""
     begun, said = deployed.run(*ALEMBIC, "-x", "qdrant=run", "upgrade", "s002", QMIGRATE_ON_START="off")
     assert begun == 0, said
     port = free_port()

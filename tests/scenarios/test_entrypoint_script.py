@@ -11,7 +11,7 @@ import pytest
 from tests.scenarios.entrypoint import SCRIPT, Container
 
 # Every step writes what it was called with. Its name is the first word that is one: FAIL_<name> is its exit code, and
-# HANG_<name> makes it wait until it is told to stop, which it answers by finishing its checkpoint.
+# HANG_<name> makes it wait until it gets the signal to stop, which it answers by finishing its checkpoint.
 STEP = """#!/bin/sh
 echo "$(basename "$0") $*" >> calls
 for name; do
@@ -35,7 +35,7 @@ HEADS = "python -m qmigrate.alembic current --check-heads"
 
 @pytest.fixture
 def container(tmp_path):
-    """Programs of the test's own in place of qmigrate and python; the command tells its process id and arguments."""
+    """Programs of the test's own in place of qmigrate and python; the command prints its process id and arguments."""
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("qmigrate", "python"):
@@ -98,7 +98,7 @@ def test_what_fails_ends_it_with_that_code_and_without_the_command(container, va
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)], ids=["term", "int", "hup"]
 )
 def test_a_signal_stops_the_step_and_waits_for_its_checkpoint(container, number, code):
-    """The step is told once, reaches its checkpoint before the script ends, and nothing is started afterwards."""
+    """The step gets one signal, reaches its checkpoint before the script ends, and nothing is started afterwards."""
     started = container.start("serve", HANG_upgrade="yes")
     started.wait_for(lambda: "upgrade runs" in calls(container))
     os.kill(started.process.pid, number)

@@ -59,7 +59,7 @@ def upgrade():
 
 @pytest.fixture
 def app(deployment: Deployment, app_url) -> App:
-    """Local mode beside SQLite, a server beside PostgreSQL: 40 points that know their person, and rows."""
+    """Local mode with SQLite, a server with PostgreSQL: 40 points that know their person, and rows."""
     deployment.extra["fixes"] = {"max_share": 1.0}
     return application(deployment, app_url, 40)
 
@@ -147,7 +147,7 @@ def test_a_person_is_gone_everywhere_and_nothing_brings_them_back(app):
     made, synced, gone = prepared(app)
     server = "url" in made.qdrant
     assert SECRET in written(made)
-    # A backup of an archive that nobody can reach: only the record of the erasure keeps it from bringing them back.
+    # A backup of an archive that can't be reached: only the record of the erasure keeps it from bringing them back.
     backup = made.root / "backup.jsonl.zst"
     backup.write_bytes(next(iter(sorted(made.settings().archives.glob("*")))).read_bytes())
     export = Path(next(row.facts["file"] for row in audit(made) if row.id == gone))
@@ -216,7 +216,7 @@ def test_no_other_collection_is_erased_from_beside_what_is_held(made, how):
 
 
 def test_what_waits_for_its_cut_over_is_cleared_too(made):
-    """The held generation loses the point and goes on being held; its cut-over converges, and back it stays away."""
+    """The held generation loses the point and stays held; its cut-over converges, and back it stays away."""
     made.revise("0002", HELD)
     assert upgrade.upgrade(made.settings()).exit_code == 11
     (done,) = program.delete_points(made.name, ids=[3], reason="r", erase=True, expect=1, settings=made.settings()).done
@@ -273,7 +273,7 @@ def test_a_point_that_is_written_again_is_a_new_one(made, monkeypatch):
     assert made.contents()[3][0]["text"] == "consented again"
     restore.restore(made.settings(), made.name, str(moved), consent=True)
     assert not {3, 4} & set(made.contents())
-    # What was restored is no way around it either: beside, and in a collection of another name.
+    # A restore is not a way around it either: in place, and under another name.
     restore.restore(made.settings(), made.name, str(moved), into=made.name + "_b", consent=True)
     assert set(made.contents(made.name + "_b")) == set(range(1, 13)) - {3, 4}
 
@@ -311,7 +311,7 @@ def test_a_filter_is_asked_of_every_generation_and_leaves_no_trace(made):
     erase.erase(made.settings(), wanted)
     assert not {5, 6} & (ids_of(made, 1) | ids_of(made, 2))
     assert SECRET not in written(made)
-    # An export that holds nobody else goes, and its undo says so.
+    # An export with no other person goes, and its undo reports it.
     (gone,) = fix.fix(made.settings(), op.DeletePoints(made.name, ids=[10], reason="r")).done
     file = Path(audit(made)[0].facts["file"])
     assert file.exists()
@@ -340,7 +340,7 @@ def test_a_collection_that_an_alias_hides_is_cleared_too(deployment):
 
 @pytest.mark.server
 def test_snapshots_are_replaced_by_one_without_the_points(qdrant_server, tmp_path):
-    """Those of the live generation and of the one before go; the new one brings everybody else back."""
+    """Those of the live generation and of the one before go; the new one brings all others back."""
     config = {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2}
     made = Deployment(tmp_path / "project", config, f"sqlite:///{tmp_path}/ledger.db", extra={"fixes": {"max_share": 1.0}})
     try:
@@ -363,7 +363,7 @@ def test_snapshots_are_replaced_by_one_without_the_points(qdrant_server, tmp_pat
 
 
 def test_ids_of_before_a_rekey_are_told_by_its_function(made):
-    """The same person has another id in the old generation; whoever has the person's new id there stays."""
+    """The same person has another id in the old generation; the one with the person's new id there stays."""
     moved = made.root / "before.jsonl.zst"
     snapshot.create(made.settings(), made.name, archived=True).rows[0].path.replace(moved)
     made.revise("0002", REKEY)
@@ -455,7 +455,7 @@ def test_ids_are_told_by_points_alike_where_their_generation_is_gone(made, monke
     restore.restore(made.settings(), made.name, str(moved), consent=True)
     with monkeypatch.context() as patched:
         patched.setattr(spaces.Spaces, "hops", ())
-        with pytest.raises(RefusedError, match="by which ids the points of .*__g0002 go can't be told"):
+        with pytest.raises(RefusedError, match="which ids the points of .*__g0002 have is unknown"):
             program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
     assert len(made.contents()) == 12
     program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
@@ -465,7 +465,7 @@ def test_ids_are_told_by_points_alike_where_their_generation_is_gone(made, monke
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_a_point_that_stays_is_an_error_and_the_same_command_goes_on(made, monkeypatch):
-    """What a server doesn't delete is found when it is looked at again; nothing is undone, nothing is given up."""
+    """What a server doesn't delete is found when it is checked again; nothing is undone, nothing is abandoned."""
     original = generations.delete
     monkeypatch.setattr(generations, "delete", lambda *given: 0)
     with pytest.raises(VerificationError, match="still in"):
@@ -480,7 +480,7 @@ def test_a_point_that_stays_is_an_error_and_the_same_command_goes_on(made, monke
 
 
 def test_a_generation_that_a_restore_has_left_can_still_be_collected(made):
-    """Nothing was kept to compare it with, so an erasure must not make it look as if somebody had written to it."""
+    """Nothing was kept to compare it with, so an erasure must not make it look as if a user had written to it."""
     taken = snapshot.create(made.settings(), made.name, archived=True).rows[0].name
     restore.restore(made.settings(), made.name, taken, consent=True)
     program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
@@ -490,7 +490,7 @@ def test_a_generation_that_a_restore_has_left_can_still_be_collected(made):
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL at one moment: nobody catches it."""
+    """Stands for SIGKILL at one moment: it can't be caught."""
 
 
 @pytest.mark.timeout(240)
@@ -499,9 +499,9 @@ def test_an_erasure_that_is_killed_again_and_again_tells_the_whole_count(app, mo
     made, _, _ = prepared(app)
     server = "url" in made.qdrant
     put(made, *[Point(8, {**make_point(7).payload, "person": SECRET}, make_point(7).vectors)])
-    # An export that holds nobody else, so that the file goes.
+    # An export with no other person, so that the file goes.
     (alone,) = fix.fix(made.settings(), op.DeletePoints(made.name, ids=[8], reason="r")).done
-    # A first look at orphans that has seen one of them.
+    # A first check of orphans that has seen one of them.
     words = op.DeleteOrphans(made.name, sql="SELECT id FROM faces WHERE id <> 7", reason="r")
     assert fix.fix(made.settings(), words, wait=False).looked
     killed: set[tuple] = set()
@@ -593,7 +593,7 @@ def upgrade():
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_files_in_folders_of_before_are_cleared_too(made):
-    """The settings name other folders by now; the ledger knows where a quarantine lies."""
+    """The settings name other folders by now; the ledger has where a quarantine is."""
     put(made, Point(50, {"who": SECRET}, {"a": [1.0] * 8}))
     made.revise("0002", DROPPING)
     upgrade.upgrade(made.settings())

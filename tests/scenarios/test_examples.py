@@ -47,7 +47,7 @@ TOURS = {
 
 
 def tour(name: str, folder: Path, **variables: str) -> str:
-    """Run a copy of an example as its README says; what it printed."""
+    """Run a copy of an example as in its README; what it printed."""
     copy = folder / name
     shutil.copytree(ROOT / "examples" / name, copy, ignore=shutil.ignore_patterns(".qmigrate", "__pycache__"))
     if "QMIGRATE_QDRANT_URL" in variables:

@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.mark.timeout(300)
 def test_faces_follow_their_persons(tmp_path):
-    """Drift is found and mended by a revision; Alembic's merge and the application's are followed by the points."""
+    """Drift is found and repaired by a revision; Alembic's merge and the application's are followed by the points."""
     folder = tmp_path / "faces"
     shutil.copytree(EXAMPLES / "faces", folder, ignore=shutil.ignore_patterns("__pycache__", ".qmigrate", "*.db"))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -1,4 +1,4 @@
-"""All ids of what a fix finds and takes, in a file and read again; and an asset that is not there says so."""
+"""All ids of what a fix finds and takes, in a file and read again; and an asset that is not there is reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IDS = "SELECT id FROM faces"
 
 @pytest.fixture
 def app(deployment, app_url) -> App:
-    """Local mode beside SQLite, a server beside PostgreSQL: 60 points; the rows 1 to 25 are gone."""
+    """Local mode with SQLite, a server with PostgreSQL: 60 points; the rows 1 to 25 are gone."""
     deployment.extra["fixes"] = {"max_share": 1, "presets": {}}
     made = application(deployment, app_url)
     made.run("DELETE FROM faces WHERE id <= 25")
@@ -71,7 +71,7 @@ def test_ids_of_all_points_go_into_a_file(app, tmp_path):
 
 
 def test_what_is_left_alone_is_not_in_the_file(app, tmp_path, monkeypatch):
-    """Only what was really deleted: a point that another client changes meanwhile stays, and its id is not listed."""
+    """Only what was really deleted: a point that another client changes in between stays, and its id is not listed."""
     original = edit._change
 
     def meanwhile(work, step, fixing, hand, entries):
@@ -107,7 +107,7 @@ def test_a_file_that_can_not_be_written_refuses_beforehand(app, tmp_path):
 
 
 def test_a_file_that_can_not_be_written_any_more_stops_nothing(app, tmp_path, monkeypatch):
-    """Another host that goes on has no such folder: the fix is done all the same, and the ledger has the ids."""
+    """Another host that continues has no such folder: the fix is done nevertheless, and the ledger has the ids."""
     original, calls = edit.write_ids, []
 
     def lost(path, entries):
@@ -123,7 +123,7 @@ def test_a_file_that_can_not_be_written_any_more_stops_nothing(app, tmp_path, mo
 
 
 def test_an_export_is_read(app):
-    """By its file or by the number of the fix: points with payload, vectors where wanted, ids alone, the first ones."""
+    """By its file or by the number of the fix: points with payload, vectors on request, ids alone, the first ones."""
     root, settings = app.made.root, app.made.settings()
     before = app.made.contents()
     done = program.delete_points(app.made.name, ids=[31, 30, 32], reason="why", settings=settings).done[0]
@@ -182,7 +182,7 @@ NOT_THERE = [
 
 @pytest.mark.parametrize("words", NOT_THERE, ids=lambda one: " ".join(one)[:30])
 def test_an_asset_that_is_not_there_says_so(app, words):
-    """Exit 10 with a code of its own in JSON, whether it is looked at or done; what was asked for is recorded with 0."""
+    """Exit 10 with a code of its own in JSON, whether it is a preview or not; what was asked for is recorded with 0."""
     for more in (["--dry-run"], ["--yes", "--expect", "0"], ["--yes", "--max-share", "0.5"], []):
         said = call(app.made.root, "fix", "delete", app.made.name, *words, "--reason", "r", *more, "--json")
         assert said.code == 10, said.text
@@ -239,13 +239,13 @@ def test_a_deletion_that_was_interrupted_is_found(app, monkeypatch):
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
+    """Stands for SIGKILL: it can't be caught."""
 
 
 @pytest.mark.parametrize("deployment", ["local"], indirect=True)
 @pytest.mark.parametrize("after", [0, 1])
 def test_no_point_goes_that_is_in_no_file(app, monkeypatch, after):
-    """A deletion goes on where its export is not: exported again, once nothing is lost or a person has said so."""
+    """A deletion continues where its export is not: exported again, once nothing is lost or a person has said so."""
     original, calls, settings = edit._change, [], app.made.settings()
     monkeypatch.setattr(edit, "_portions", lambda stored, _: ([one] for some in stored for one in some))
 

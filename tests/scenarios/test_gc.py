@@ -55,7 +55,7 @@ def physical(made: Deployment) -> list[str]:
 
 
 def write_behind(made: Deployment, name: str, *points, delete=()) -> None:
-    """Write to an old generation directly, as somebody who lifts its fence by hand."""
+    """Write to an old generation directly, as a user who lifts its fence by hand."""
     store = made.store()
     try:
         store.lift_fence(name, {})
@@ -66,7 +66,7 @@ def write_behind(made: Deployment, name: str, *points, delete=()) -> None:
 
 
 def test_what_is_past_its_holdover_goes_and_nothing_else(deployment):
-    """The old generation, its base and own aliases are gone; the live one serves on, and the ledger says gone."""
+    """The old generation, its base and own aliases are gone; the live one serves on, and the ledger has it as gone."""
     made = rebuilt(deployment)
     before = made.contents()
     result = command.gc(made.settings(), made.name)
@@ -112,7 +112,7 @@ def test_the_holdover_is_that_of_the_moment_it_was_left_and_of_its_collection(de
 
 
 def test_status_and_rollback_say_that_the_way_back_is_gone(deployment):
-    """No promise that can't be kept: status says so, and a rollback is refused with the next way."""
+    """No promise that can't be kept: status reports that, and a rollback is refused with the next way."""
     made = rebuilt(deployment)
     assert "can return to 0001" in made.row().detail
     command.gc(made.settings(), made.name)
@@ -139,7 +139,7 @@ def test_what_an_alias_points_to_is_never_deleted(deployment):
 
 
 def test_an_alias_that_appears_between_plan_and_deletion_spares_it(deployment, monkeypatch):
-    """Names are read again right before: the rest of the job goes on, and the exit code is 10."""
+    """Names are read again right before: the rest of the job continues, and the exit code is 10."""
     made = rebuilt(deployment)
     original = command.perform_held
 
@@ -164,7 +164,7 @@ def test_an_alias_that_appears_between_plan_and_deletion_spares_it(deployment, m
     [(None, "it has no seal"), ({"ledger": "another"}, "another ledger has sealed it")],
 )
 def test_what_is_not_sealed_by_this_ledger_stays(deployment, seal, reason):
-    """A collection that somebody else made under the name of a generation is not ours to delete."""
+    """A collection that another client made under the name of a generation is not ours to delete."""
     made = rebuilt(deployment)
     store = made.store()
     store.write_seal(f"{made.name}__g0001", seal)
@@ -183,7 +183,7 @@ def test_what_the_ledger_does_not_know_stays(deployment):
     result = command.gc(made.settings(), made.name, now=True)
     assert [one.generation for one in result.collected] == [f"{made.name}__g0001"]
     assert [(one.generation, one.reason) for one in result.staying] == [
-        (f"{made.name}__g0007", "the ledger doesn't know it")
+        (f"{made.name}__g0007", "it is not in the ledger")
     ]
 
 
@@ -296,7 +296,7 @@ def test_a_generation_left_by_a_rollback_goes_after_its_holdover(deployment):
 
 
 def test_writes_that_a_rollback_discarded_need_no_second_consent(deployment):
-    """--discard-writes was said when it was left; what came after that is another matter on a server."""
+    """--discard-writes was given when it was left; what came after that is another matter on a server."""
     made = rebuilt(deployment)
     put(made, make_point(700))
     back.rollback(made.settings(), "0001", writes="discard")
@@ -305,7 +305,7 @@ def test_writes_that_a_rollback_discarded_need_no_second_consent(deployment):
 
 
 def test_a_dropped_collection_goes_after_its_holdover(deployment):
-    """Its name is taken away already; the points go with the generation, and a rollback says so."""
+    """Its name is removed already; the points go with the generation, and a rollback reports it."""
     made = rebuilt(deployment)
     made.revise("0003", DROP)
     upgrade.upgrade(made.settings())
@@ -329,7 +329,7 @@ def test_a_creation_that_was_taken_back_goes_after_its_holdover(deployment):
 
 
 def test_a_generation_that_is_gone_from_qdrant_already_closes_its_record(deployment):
-    """Somebody deleted it by hand: gc says so, and the ledger agrees with Qdrant again."""
+    """A user deleted it by hand: gc reports it, and the ledger agrees with Qdrant again."""
     made = rebuilt(deployment)
     store = made.store()
     store.drop_collection(by_hand(f"{made.name}__g0001"))
@@ -404,7 +404,7 @@ def test_a_preview_writes_nothing(deployment):
 
 
 def test_an_upgrade_collects_what_is_due_first(deployment):
-    """gc: auto: the note says what is gone; what is still held stays."""
+    """gc: auto: the note names what is gone; what is still held stays."""
     made = rebuilt(deployment)
     configure(made, gc="auto", holdover="7d")
     made.revise("0003", RENAME)
@@ -430,7 +430,7 @@ def test_a_failure_of_gc_auto_is_a_note_and_stops_no_upgrade(deployment, monkeyp
     write_behind(made, f"{made.name}__g0001", make_point(900))
     made.revise("0003", RENAME)
     result = upgrade.upgrade(made.settings())
-    assert any("was written to directly" in note for note in result.plan.notes)
+    assert any("another client wrote to" in note for note in result.plan.notes)
     assert made.row().revision == "0003"
     from qmigrate.steps import retire
 
@@ -446,7 +446,7 @@ def test_a_failure_of_gc_auto_is_a_note_and_stops_no_upgrade(deployment, monkeyp
 
 
 def test_an_interrupted_gc_is_finished_by_the_next_upgrade(deployment, monkeypatch):
-    """Stopped right after the collection was deleted: the record is closed, and the upgrade goes on."""
+    """Stopped right after the collection was deleted: the record is closed, and the upgrade continues."""
     made = rebuilt(deployment)
     from qmigrate.steps import retire
 
@@ -475,7 +475,7 @@ def interrupted_early(made: Deployment, monkeypatch) -> None:
 
 
 def test_a_rollback_does_not_finish_a_gc_that_has_deleted_nothing(deployment, monkeypatch):
-    """Whoever stops a gc and goes back still has the way back: the gc is over, and nothing of it is done."""
+    """After a stopped gc the way back still works: the gc is over, and nothing of it is done."""
     made = rebuilt(deployment, holdover="7d")
     interrupted_early(made, monkeypatch)
     back.rollback(made.settings(), "0001")
@@ -524,7 +524,7 @@ def test_an_upgrade_or_a_later_gc_deletes_nothing_that_another_gc_was_told_to(de
 
 
 def test_an_interrupted_gc_that_cannot_be_finished_stops_no_upgrade(deployment, monkeypatch):
-    """It is closed and planned anew some day."""
+    """It is closed and planned again another day."""
     made = rebuilt(deployment)
     from qmigrate.steps import retire
 
@@ -549,7 +549,7 @@ def test_an_interrupted_gc_that_cannot_be_finished_stops_no_upgrade(deployment, 
 
 @pytest.mark.parametrize("when", ["first check", "last check"])
 def test_a_write_between_the_check_and_the_deletion_spares_it(deployment, monkeypatch, when):
-    """Looked at again right before: by operation ids where there are any, else by reading."""
+    """Checked again right before: by operation ids where there are any, else by reading."""
     if "path" in deployment.qdrant:
         pytest.skip("in local mode nobody else can write while gc runs")
     made = rebuilt(deployment)
@@ -589,7 +589,7 @@ def test_a_write_between_the_check_and_the_deletion_spares_it(deployment, monkey
 @pytest.mark.server
 @pytest.mark.parametrize("written", [False, True])
 def test_a_server_that_tells_no_operation_ids_is_read(qdrant_server, tmp_path, monkeypatch, written):
-    """Before 1.17: every point is compared with the base, and tokens show that nobody wrote meanwhile."""
+    """Before 1.17: every point is compared with the base, and tokens show that no client wrote in that time."""
     from dataclasses import replace
 
     from tests.conftest import clean
@@ -629,7 +629,7 @@ class TestSnapshots:
             store.close()
 
     def test_they_are_deleted_with_it(self, made, qdrant_server):
-        """The preview names them; the report says what became of each."""
+        """The preview names them; the report has what became of each."""
         [name] = self.snapshots(made)
         [going] = command.review(made.settings(), made.name).going
         assert [(one.name, one.own) for one in going.snapshots] == [(name, True)]
@@ -638,7 +638,7 @@ class TestSnapshots:
         assert not (made.root / ".qmigrate" / "exports").exists()
 
     def test_they_are_exported_when_they_are_to_be_kept(self, made):
-        """The file is whole, readable by its owner only, and sha256sum can check it."""
+        """The file is complete, readable by its owner only, and sha256sum can check it."""
         [name] = self.snapshots(made)
         store = made.store()
         [there] = store.list_snapshots(f"{made.name}__g0001")
@@ -681,7 +681,7 @@ class TestSnapshots:
         assert physical(made) == ["__g0001", "__g0002"]
 
     def test_gc_auto_leaves_a_generation_with_a_snapshot_of_somebody(self, made):
-        """Nobody was asked; the verb shows it and may delete it."""
+        """No user was asked; the verb shows it and may delete it."""
         store = made.store()
         own = self.snapshots(made)
         store.lift_fence(f"{made.name}__g0001", {})
@@ -722,7 +722,7 @@ class TestPlainNames:
         clean(deployment)
 
     def test_the_hidden_collection_goes_and_the_name_is_an_ordinary_alias(self, made):
-        """Nothing changes for whoever uses the name; the way to the old collection is gone with it."""
+        """Nothing changes for those who use the name; the way to the old collection is gone with it."""
         before = made.contents()
         [going] = command.review(made.settings(), made.name).going
         assert (going.generation, going.points) == (made.name, POINTS)
@@ -750,7 +750,7 @@ class TestPlainNames:
         store.close()
 
     def test_without_its_alias_the_plain_collection_is_never_deleted(self, made):
-        """Somebody removed the alias: the name is the old collection again, and an application uses it."""
+        """A user removed the alias: the name is the old collection again, and an application uses it."""
         store = made.store()
         store.drop_alias(made.name)
         store.close()
@@ -761,7 +761,7 @@ class TestPlainNames:
         store.close()
 
     def test_an_alias_that_goes_right_before_the_deletion_spares_it(self, made, monkeypatch):
-        """Looked at again on every node, after everything else was decided."""
+        """Checked again on every node, after everything else was decided."""
         from qmigrate.steps import retire
 
         original = retire.check_again
@@ -862,7 +862,7 @@ def test_a_deletion_without_an_answer_is_looked_at_before_it_is_sent_again(deplo
 
 
 def test_a_deletion_that_has_begun_is_only_finished(deployment, monkeypatch):
-    """No answer in several tries: no abort, no rollback and no new run brings the generation back; gc goes on with it."""
+    """No answer in several tries: no abort, no rollback and no new run brings the generation back; gc resumes it."""
     made = rebuilt(deployment, holdover="7d")
     with monkeypatch.context() as patch:
         sent = answers(made, patch, *[(SILENT, False)] * 9)
@@ -902,7 +902,7 @@ def test_the_command_that_an_abort_names_finishes_a_deletion(deployment, monkeyp
         patch.setattr(type_of(made), "drop_collection", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             command.gc(made.settings(), made.name, now=True)
-    assert f"qmigrate gc {made.name} goes on with it" in call(made.root, "abort", made.name).err
+    assert f"qmigrate gc {made.name} resumes it" in call(made.root, "abort", made.name).err
     assert "its deletion has begun" in call(made.root, "gc", made.name, "--dry-run").out
     assert call(made.root, "gc", made.name, "--yes").code == 0
     assert physical(made) == ["__g0002"]
@@ -910,7 +910,7 @@ def test_the_command_that_an_abort_names_finishes_a_deletion(deployment, monkeyp
 
 
 def test_an_abort_of_a_gc_that_has_deleted_nothing_says_what_serves(deployment, monkeypatch):
-    """Before the deletion is recorded it is taken back; the way back is there, and the report names what is live."""
+    """Before the deletion is recorded it is undone; the way back is there, and the report names what is live."""
     made = rebuilt(deployment, holdover="7d")
     with monkeypatch.context() as patch:
         patch.setattr(Lease, "begin_deletion", _interrupted)

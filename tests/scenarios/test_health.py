@@ -156,7 +156,7 @@ def test_a_name_that_nothing_has_is_not_ready(deployment, client):
 
 
 def test_a_mounted_app_answers_below_its_root(tmp_path):
-    """Whole paths and what is left of them; HEAD; other paths and methods; live without asking anybody; lifespan."""
+    """Full paths and the rest of them; HEAD; other paths and methods; live without any request; lifespan."""
     made = Deployment(tmp_path / "p", {"url": "http://127.0.0.1:9"}, f"sqlite:///{tmp_path}/l.db")
     asked = []
     app = Health(made.settings(), checks={"mine": lambda: asked.append(1)})
@@ -212,7 +212,7 @@ def test_stores_that_are_down_are_named_without_secrets(tmp_path, monkeypatch):
 
 
 def test_a_probe_that_hangs_blocks_nobody_and_is_asked_once(tmp_path):
-    """Twenty requests at once: one call, the event loop goes on, each is answered without waiting for it."""
+    """Twenty requests at once: one call, the event loop continues, each is answered without waiting for it."""
     made = Deployment(
         tmp_path / "p", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db",
         extra={"health": {"timeout": "100ms", "first": 0, "retries": 0, "schema": False, "qdrant": False}},
@@ -272,7 +272,7 @@ def test_answers_are_kept_and_failures_only_briefly(tmp_path):
 
 
 def test_the_first_answer_is_waited_for(tmp_path, monkeypatch):
-    """A part that answers only to who waits longer than usual is ready from the start; later on nobody waits longer."""
+    """A part that answers only to who waits longer than usual is ready from the start; later on no one waits longer."""
     made = Deployment(
         tmp_path / "p", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db",
         extra={"health": {"timeout": "1ms", "first": "30s", "retries": 0, "cache": 0, "schema": False, "qdrant": False, "ledger": False}},
@@ -359,7 +359,7 @@ def test_startup_asks_every_part(tmp_path):
     assert (asked.wait(60), sent) == (True, ["lifespan.startup.complete", "lifespan.shutdown.complete"])
 
 
-#: Variables of the environment, and what the settings are then; the file says 7 retries and 400 ms.
+#: Variables of the environment, and what the settings are then; the file has 7 retries and 400 ms.
 VARIABLES = [
     ({}, {"timeout": 0.4, "retries": 7, "cache": 10.0, "qdrant": True}),
     ({"PROBE_TIMEOUT_MS": "300", "PROBE_RETRIES": "2", "PROBE_CACHE_SEC": "20"}, {"timeout": 0.3, "retries": 2, "cache": 20.0}),

@@ -1,4 +1,4 @@
-"""A row that only can't be seen is not gone: hidden by a policy, not copied yet, or of a transaction that nobody shows."""
+"""A row that only can't be seen is not gone: hidden by a policy, not copied yet, or of an unlisted transaction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture
 def app(postgres_url, tmp_path) -> App:
-    """Local mode beside PostgreSQL, which is asked as a user who may only SELECT, as the docs advise."""
+    """Local mode with PostgreSQL, which is asked as a user who may only SELECT, as the docs advise."""
     role = f"reader_{uuid.uuid4().hex[:8]}"
     with fresh_database(postgres_url) as url:
         made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
@@ -62,7 +62,7 @@ class Slow(Clock):
 
 @pytest.mark.parametrize("when", ["before the look", "while it looks"])
 def test_a_transaction_that_has_not_written_yet_is_waited_for(app, monkeypatch, when):
-    """It has no number, and its session belongs to another user, so PostgreSQL doesn't tell when it began."""
+    """It has no number, and its session belongs to another user, so PostgreSQL doesn't show when it began."""
     app.run("DELETE FROM faces WHERE id <= 2")
     engine = create_engine(app.url)
     with engine.connect() as connection:
@@ -70,7 +70,7 @@ def test_a_transaction_that_has_not_written_yet_is_waited_for(app, monkeypatch, 
         if when == "before the look":
             begin()
         else:
-            # What is looked at last is seen, and then it begins.
+            # What is read last is seen, and then it begins.
             check = first_look.check_cap
             monkeypatch.setattr(first_look, "check_cap", lambda *given, **more: (begin(), check(*given, **more))[1])
         (done,) = fix.fix(app.made.settings(), wanted(app, grace="900s")).done
@@ -114,7 +114,7 @@ def test_a_replica_is_refused_at_every_look(app, monkeypatch, look):
 
 
 def test_a_first_look_of_an_earlier_version_is_read(app, monkeypatch):
-    """It lists no transactions; what else it says counts."""
+    """It lists no transactions; what else it reports counts."""
     app.run("DELETE FROM faces WHERE id <= 2")
     hands = Clock(monkeypatch)
     packed = sighting.packed
@@ -148,7 +148,7 @@ def test_which_transactions_are_open(app):
     rows.close()
 
 
-#: Faces that nobody else uses: of rows that are not seen, more are selected.
+#: Faces that no other client uses: of rows that are not seen, more are selected.
 UNUSED = "SELECT id FROM faces WHERE id <= 5 AND id NOT IN (SELECT face FROM uses)"
 #: What deletes, marks or counts by such a query.
 SELECTING = {
@@ -163,7 +163,7 @@ REST = {"reason": "r", "max_share": 1.0}
 
 @pytest.fixture
 def used(app) -> App:
-    """Two of the faces are used by somebody else, whose rows a policy hides."""
+    """Two of the faces are used by another client, whose rows a policy hides."""
     app.run("CREATE TABLE uses (face BIGINT, session INT)")
     app.run("INSERT INTO uses VALUES (1, 2), (2, 2)")
     app.run("GRANT SELECT ON uses TO PUBLIC")
@@ -172,7 +172,7 @@ def used(app) -> App:
 
 @pytest.mark.parametrize("kind", ["delete", "soft", "erase", "preview"])
 def test_points_are_not_selected_by_rows_that_are_hidden(used, kind):
-    """Where ids go that nobody else uses, a use that is not seen lets a point go."""
+    """Where ids go that no other client uses, a use that is not seen lets a point go."""
     before = used.made.contents()
     SELECTING["preview"](used, UNUSED)
     used.run("ALTER TABLE uses ENABLE ROW LEVEL SECURITY")
@@ -184,7 +184,7 @@ def test_points_are_not_selected_by_rows_that_are_hidden(used, kind):
 
 @pytest.mark.parametrize("kind", ["delete", "soft", "erase", "sync"])
 def test_nothing_is_changed_by_a_replica(used, monkeypatch, kind):
-    """It may be behind: what it says would take the place of something newer. Only looking at one is nobody's harm."""
+    """It may be behind: its content would replace something newer. Only reading one does no harm."""
     used.run("UPDATE faces SET person = 'older'")
     before, execute = used.made.contents(), Database.execute
 
@@ -201,7 +201,7 @@ def test_nothing_is_changed_by_a_replica(used, monkeypatch, kind):
 
 @pytest.mark.parametrize("kind", ["delete", "orphans"])
 def test_a_materialized_view_is_refused(used, kind):
-    """It knows no row that came since it was refreshed."""
+    """It has no row that came since it was refreshed."""
     before = used.made.contents()
     used.run("CREATE MATERIALIZED VIEW known AS SELECT id FROM faces WHERE id > 2")
     used.run("CREATE VIEW shown AS SELECT id FROM known")

@@ -200,7 +200,7 @@ def test_one_held_collection_stops_no_other(deployment):
 def test_a_rollback_under_a_held_generation_is_refused(held):
     """First it is cut over or aborted; nothing was changed."""
     before = seen(held)
-    with pytest.raises(RefusedError, match="held for its cut-over") as refused:
+    with pytest.raises(RefusedError, match="is built and held") as refused:
         back.rollback(held.settings(), "base", writes="discard")
     assert "qmigrate abort" in refused.value.hint
     assert seen(held) == before
@@ -238,7 +238,7 @@ def drop_target(made: Deployment) -> None:
 
 
 def move_name(made: Deployment) -> None:
-    """Somebody points the name to what was built."""
+    """Another client points the name to what was built."""
     with_store(made, lambda store: store.create_alias(made.name, f"{made.name}__g0002"))
 
 
@@ -306,7 +306,7 @@ def test_a_cut_over_that_was_begun_is_finished_by_either_verb(held, monkeypatch,
 
 
 def test_an_interruption_before_the_cut_over_began_leaves_it_held(held, monkeypatch):
-    """The consent was for that moment only: upgrade doesn't go on with it, cutover does."""
+    """The consent was for that moment only: upgrade doesn't resume it, cutover does."""
 
     def stop(*args):
         raise KeyboardInterrupt
@@ -339,7 +339,7 @@ def test_what_cannot_be_cut_over_is_said(held):
 
 
 def test_what_is_not_built_yet_is_not_cut_over(deployment, monkeypatch):
-    """A run that stopped before its proof is gone on with by upgrade, and held then."""
+    """A run that stopped before its proof is resumed by upgrade, and held then."""
     start(deployment, RENAME)
 
     def fail(*args, **kwargs):
@@ -393,7 +393,7 @@ def test_every_error_of_a_held_collection_has_a_way_on(held):
 
 
 def test_a_second_hold_in_the_same_job_waits_for_its_own_cut_over(deployment):
-    """The rest of a job goes on after the cut-over, up to the next hold."""
+    """The rest of a job continues after the cut-over, up to the next hold."""
     start(deployment, RENAME)
     deployment.extra["rebuild"] = {"fuse": False}
     deployment.__post_init__()

@@ -1,4 +1,4 @@
-"""Inside an application: its own open client is used, threads wait for each other, and an event loop goes on meanwhile."""
+"""Inside an application: its own open client is used, threads wait for each other, and an event loop keeps running."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def client(made: Deployment):
 
 
 def test_fixes_use_the_client_that_is_open(made, client):
-    """Every function of qmigrate.fix works beside it, its folder included, and leaves it open and up to date."""
+    """Every function of qmigrate.fix works with it, its folder included, and leaves it open and up to date."""
     lent = {"client": client, "settings": made.settings()}
     assert program.run(op.SetPayload(made.name, {"seen": 1}, max_share=1), **lent).changed == 20
     done = program.delete_points(made.name, ids=[1, 2], reason="test", max_share=1, **lent).done[0]
@@ -113,7 +113,7 @@ def test_a_thread_waits_no_longer_than_the_lock_timeout(made):
 
 
 def test_a_thread_does_not_wait_for_itself(tmp_path):
-    """Who has the folder open already is refused at once; a client that was forgotten keeps nobody out."""
+    """Who has the folder open already is refused at once; a client that was forgotten blocks no other."""
     first = LocalStore.open(str(tmp_path / "q"))
     with pytest.raises(LeaseHeldError):
         LocalStore.open(str(tmp_path / "q"), patience=3600)
@@ -173,7 +173,7 @@ def test_an_asynchronous_application(made):
 
 
 def test_what_cannot_be_lent(made, tmp_path):
-    """Another folder, or what is not a client: said at once, and nothing is changed."""
+    """Another folder, or what is not a client: reported at once, and nothing is changed."""
     settings = made.settings()
     elsewhere = QdrantClient(path=str(tmp_path / "elsewhere"))
     with pytest.raises(ConfigError, match="in qmigrate.yaml"):
@@ -215,7 +215,7 @@ def test_a_client_of_another_qdrant_with_the_same_names(qdrant_with, tmp_path, p
 
 
 def test_a_client_that_only_its_own_thread_may_use():
-    """What SQLite says behind local mode becomes an error with the way out."""
+    """An error of SQLite behind local mode becomes an error with the way out."""
     found = faults.of_local(sqlite3.ProgrammingError("SQLite objects created in a thread can only be used in that same thread."), "x")
     assert isinstance(found, StoreError)
     assert "force_disable_check_same_thread=True" in found.hint

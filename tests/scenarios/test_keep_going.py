@@ -117,7 +117,7 @@ def test_a_failed_run_is_tried_again_and_stops_no_other(three, monkeypatch):
 
 
 def test_several_failures_are_all_named(three, monkeypatch):
-    """Also one that nobody foresaw; the exit code is that of the first."""
+    """Also an unforeseen one; the exit code is that of the first."""
     fail_in(monkeypatch, three, "c", error=ZeroDivisionError("odd"))
     said = call(three.root, "upgrade", "--keep-going")
     assert said.code == 2
@@ -143,7 +143,7 @@ def test_json_has_failures_and_results_in_one_object(three):
 
 
 def test_what_cannot_be_planned_for_one_is_planned_for_the_others(three):
-    """A vector that somebody made by hand in one collection: the plan of the others goes on."""
+    """A vector that a user made by hand in one collection: the plan of the others continues."""
     mend(three)
     three.revise("0003", 'def upgrade():\n    return [op.DropVector("{name}_*", "b", cutover="immediate")]\n')
     upgrade.upgrade(three.settings(), "0002", only=[f"{three.name}_b"])

@@ -62,7 +62,7 @@ def put(made, identifier: int, payload: dict) -> None:
 
 
 def payload(made, identifier: int = 5, name: str | None = None) -> str | None:
-    """What the store itself says of a payload; JSON tells 1 from 1.0."""
+    """What the store itself returns of a payload; JSON distinguishes 1 from 1.0."""
     store = made.store()
     found = store.payloads(name or made.name, [identifier])
     store.close()
@@ -107,7 +107,7 @@ def test_a_function_gets_and_returns_large_integers(made):
 
 
 def test_a_payload_that_is_set_over_large_integers_comes_back_by_undo(made):
-    """What was there is written down exactly, and a value is no reason to refuse a fix."""
+    """What was there is written down exactly, and a value is not a reason to refuse a fix."""
     before = payload(made)
     done = program.run(op.SetPayload(made.name, {"top": 1, "deep": 2}, max_share=1), settings=made.settings())
     assert payload(made) != before

@@ -28,7 +28,7 @@ POINTS = 30
 
 @pytest.fixture(params=["operation ids", "flushed only"])
 def made(request, qdrant_server, tmp_path, monkeypatch):
-    """A loaded collection with a pending rebuild, on a server that tells operation ids and on one that does not."""
+    """A loaded collection with a pending rebuild, on a server that reports operation ids and on one that does not."""
     if request.param == "flushed only":
         original = capabilities.read
 
@@ -214,7 +214,7 @@ def test_a_holder_of_the_past_cannot_swap_any_more(made, monkeypatch):
     def overtaken(self, alias, target):
         create(self, alias, target)
         if alias.endswith("__0") and not taken:
-            # Meanwhile another process takes over: the epoch in the ledger grows.
+            # In between another process takes over: the epoch in the ledger grows.
             taken.append(alias)
             connection = sqlite3.connect(made.ledger_url.removeprefix("sqlite:///"), timeout=10)
             connection.execute("UPDATE qdrant_migration_leases SET epoch = epoch + 1 WHERE name = ?", (made.name,))

@@ -83,7 +83,7 @@ def test_the_only_copy_of_its_points_stays(deployment, monkeypatch, body):
     with cut_at(monkeypatch, GoLive.kind, "preflight"):
         upgrade.upgrade(deployment.settings(), allow_gap=True)
     make_again(deployment)
-    with pytest.raises(RepairNeededError, match="deleted and made again"):
+    with pytest.raises(RepairNeededError, match="deleted and recreated"):
         upgrade.upgrade(deployment.settings(), allow_gap=True)
     before = there(deployment)
     for _ in range(2):
@@ -212,7 +212,7 @@ def test_what_was_begun_in_place_under_an_alias_does_not_go_on_in_another_collec
 
 @pytest.mark.parametrize("phase", ["preflight", "change", "verify", "close"])
 def test_what_was_begun_in_place_does_not_go_on_in_another_collection(deployment, monkeypatch, phase):
-    """It is neither changed nor sealed, by the run that goes on or by an abort; a human decides."""
+    """It is neither changed nor sealed, by the resumed run or by an abort; a human decides."""
     stops(deployment, monkeypatch, (INDEX, InPlace.kind, phase))
 
 
@@ -229,7 +229,7 @@ def test_points_of_another_collection_are_not_changed(deployment, monkeypatch, b
 
 
 def stops(deployment, monkeypatch, place) -> None:
-    """Interrupted at a phase, with the collection made again: the run stops, ends with an abort, and seals nothing."""
+    """Interrupted at a phase, with the collection recreated: the run stops, ends with an abort, and seals nothing."""
     body, kind, phase = place
     plain(deployment, POINTS)
     deployment.revise("0002", body)

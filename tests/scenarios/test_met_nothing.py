@@ -1,4 +1,4 @@
-"""Fixes that meet nothing at all say what they looked at, or refuse: nothing to do is not the same as nothing found."""
+"""Fixes that meet nothing at all report what they read, or refuse: nothing to do is not the same as nothing found."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ELSEWHERE = "SELECT id + 10000 AS id, person FROM faces"
 
 @pytest.fixture
 def app(deployment, app_url) -> App:
-    """60 points and their rows: local mode beside SQLite, a server beside PostgreSQL."""
+    """60 points and their rows: local mode with SQLite, a server with PostgreSQL."""
     deployment.extra["fixes"] = {"max_share": 1.0}
     return application(deployment, app_url)
 
 
-#: A query for all points that compares none of them, and what is said of it.
+#: A query for all points that compares none of them, and the report on it.
 COMPARES_NOTHING = [
     (EMPTY, "the query on app returns no row at all: none of 60 points was compared"),
     (ELSEWHERE, "the query on app returns 60 rows, and none has a point: none of 60 points was compared"),
@@ -33,7 +33,7 @@ COMPARES_NOTHING = [
 
 @pytest.mark.parametrize(("sql", "words"), COMPARES_NOTHING)
 def test_a_sync_that_compares_nothing_is_not_in_order(app, sql, words):
-    """Another database, schema or key: refused, looking or not; a number of 0 says that it may be so."""
+    """Another database, schema or key: refused, preview or not; a number of 0 allows it."""
     app.run("UPDATE faces SET person = 'other'")
     args = ("fix", "sync", app.made.name, "--sql", sql, "--field", "person")
     for more in (("--check",), ("--yes",), ()):
@@ -58,7 +58,7 @@ def test_a_part_of_a_sync_may_be_empty_and_says_so(app):
 
 
 def test_no_deployment_stops_for_a_sync_without_rows_or_points(app):
-    """A collection that is empty yet is no reason to stop a deployment, nor is a revision whose table is."""
+    """A collection that is still empty is not a reason to stop a deployment, nor is a revision whose table is."""
     app.made.revise("0002", f'def upgrade():\n    return [op.SyncPayload("{{name}}", sql="{EMPTY}", fields=["person"])]\n')
     planned = call(app.made.root, "plan")
     assert "the query on app returned no row" in planned.out, planned.text
@@ -68,7 +68,7 @@ def test_no_deployment_stops_for_a_sync_without_rows_or_points(app):
     assert said.code == 0, said.text
 
 
-#: What points have in a field, and what is said of its age: of all 60, or of some.
+#: What points have in a field, and the report on its age: of all 60, or of some.
 AGES = [
     ("createdat", None, 0, "`createdat` is in none of 60 points, so none is old enough"),
     ("at", 1_600_000_000_000, 10, "at is never a time in NAME: 2 of 60 points have something else there, for example 1600000000000"),
@@ -83,7 +83,7 @@ AGES = [
 @pytest.mark.parametrize("more", [(), ("--soft",)], ids=["gone", "soft"])
 @pytest.mark.parametrize(("field", "value", "code", "words"), AGES, ids=lambda one: str(one)[:20])
 def test_an_age_that_no_point_can_reach_is_said(app, field, value, code, words, more):
-    """A field that is in no point is named; one that never holds a time is refused; young points are no news."""
+    """A field that is in no point is named; one that never holds a time is refused; young points are not news."""
     if value is not None:
         store = app.made.store()
         payloads = [{field: value, "person": "p1"} for _ in range(2)]
@@ -112,7 +112,7 @@ def test_an_index_says_which_form_counts_and_so_does_the_refusal(app):
         program.run(wanted, settings=app.made.settings())
 
 
-#: A query of a deletion, and what is said of it.
+#: A query of a deletion, and the report on it.
 DELETES_NOTHING = [
     ("SELECT id FROM faces WHERE 1 = 0", "the query on app returned no row"),
     ("SELECT id + 10000 AS id FROM faces", "the query on app returned 60 rows, and none has a point"),
@@ -121,7 +121,7 @@ DELETES_NOTHING = [
 
 @pytest.mark.parametrize(("sql", "words"), DELETES_NOTHING)
 def test_a_deletion_whose_query_meets_nothing_says_so(app, sql, words):
-    """Nothing to do is success; what was looked at stands beside it."""
+    """Nothing to do is success; what was read is shown with it."""
     args = ("fix", "delete", app.made.name, "--sql", sql, "--reason", "r")
     for how in (("--dry-run",), ("--yes", "--max-share", "1"), ("--soft", "--yes", "--max-share", "1")):
         said = call(app.made.root, *args, *how)

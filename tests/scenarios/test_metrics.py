@@ -1,4 +1,4 @@
-"""Metrics of a real deployment beside an application's SQL, and of one whose stores don't answer."""
+"""Metrics of a real deployment next to an application's SQL, and of one whose stores don't answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qmigrate.ledger import Ledger
 
 @pytest.fixture
 def app(deployment, app_url) -> App:
-    """Local mode beside SQLite, a server beside PostgreSQL: 60 points, and every kind of drift."""
+    """Local mode with SQLite, a server with PostgreSQL: 60 points, and every kind of drift."""
     made = application(deployment, app_url)
     drift(made)
     return made
@@ -36,7 +36,7 @@ def figures(text: str) -> dict:
 
 
 def test_figures_are_those_of_the_fixes(app, tmp_path):
-    """What fix --check counts is what is printed; pending is no failure; nothing is written anywhere."""
+    """What fix --check counts is what is printed; pending is not a failure; nothing is written anywhere."""
     made, name = app.made, app.made.name
     checks(
         app,

@@ -154,7 +154,7 @@ def test_a_server_that_gets_another_model_in_the_middle_of_a_fill_is_found(fille
 
 
 def test_a_plan_says_that_a_model_is_random_or_cannot_be_loaded(filled):
-    """Random weights are named without loading anything; what can't be loaded is told before anybody runs it."""
+    """Random weights are named without loading anything; what can't be loaded is reported before it runs."""
     filled.revise("0003", AGAIN.replace('"words", values', '"b", values'))
     configure(filled, words={"type": "open_clip", "model": "ViT-Z-99", "random_weights": 7})
     notes = upgrade.plan(filled.settings()).notes

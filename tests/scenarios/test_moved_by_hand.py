@@ -132,7 +132,7 @@ def test_a_repair_of_a_name_looks_again(made, monkeypatch, what):
     else:
         collection(made, made.name)
     before = made.contents()
-    with pytest.raises(RefusedError, match="another client moved it meanwhile"):
+    with pytest.raises(RefusedError, match="another client moved it"):
         upgrade.upgrade(made.settings())
     assert made.contents() == before
     back.abort(made.settings())
@@ -245,7 +245,7 @@ def test_an_alias_that_can_t_be_told_from_ours_refuses_an_adoption(deployment):
 
 @pytest.mark.parametrize("verb", ["upgrade", "reset"])
 def test_a_generation_that_has_served_is_not_removed_by_an_abort(made, monkeypatch, verb):
-    """Moved back by hand after the swap: abort refuses, and what both sides took comes together as the hint says."""
+    """Moved back by hand after the swap: abort refuses, and what both sides took comes together as in the hint."""
     old, new = f"{made.name}__g0001", f"{made.name}__g0002"
     made.revise("0002", ADD)
     with cut_at(monkeypatch, GoLive.kind, "sweep"):
@@ -259,7 +259,7 @@ def test_a_generation_that_has_served_is_not_removed_by_an_abort(made, monkeypat
         upgrade.upgrade(made.settings())
     assert "qmigrate abort" not in stopped.value.hint
     for _ in range(2):
-        with pytest.raises(RefusedError, match=f"what was written to {new} meanwhile is only there"):
+        with pytest.raises(RefusedError, match=f"writes to {new} while it served exist only there"):
             back.abort(made.settings())
     assert 501 in there(made)[new]
     lead(made, new)
@@ -275,7 +275,7 @@ def test_a_generation_that_has_served_is_not_removed_by_an_abort(made, monkeypat
 
 
 def test_what_has_served_is_removed_once_nobody_needs_it(made, monkeypatch):
-    """Deleted by hand, the run is over with an abort; a run whose name never moved is taken back as before."""
+    """Deleted by hand, the run is over with an abort; a run whose name never moved is undone as before."""
     made.revise("0002", ADD)
     with cut_at(monkeypatch, GoLive.kind, "sweep"):
         upgrade.upgrade(made.settings())

@@ -1,4 +1,4 @@
-"""A collection whose name looks like a glob, beside those that the glob would match: every verb means the name."""
+"""A collection whose name looks like a glob, next to those that the glob would match: every verb means the name."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ DELETE = ("--id", "1", "--reason", "r", "--yes", "--max-share", "1")
     ],
 )
 def test_a_deletion_goes_where_its_name_says(adopted, pattern, left):
-    """The points of the collection of that name go, and of no other; a glob says in the preview what it means."""
+    """The points of the collection of that name go, and of no other; a glob is resolved in the preview."""
     pattern = pattern.format(adopted.name)
     preview = call(adopted.root, "fix", "delete", pattern, *DELETE, "--dry-run")
     assert preview.code == 0, preview.text
@@ -92,7 +92,7 @@ VERBS = [
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: " ".join(verb[:2]))
 def test_every_verb_means_the_name(adopted, verb, tmp_path):
-    """A verb that takes names or globs is about the collection that has the name, and says nothing of the others."""
+    """A verb that takes names or globs is about the collection that has the name, and reports nothing of the others."""
     adopted.extra["databases"] = {"app": {"url": f"sqlite:///{tmp_path}/app.db"}}
     adopted.__post_init__()
     (tmp_path / "app.db").touch()
@@ -126,7 +126,7 @@ GLOB = REVISION.replace('"{name}[eu]"', '"glob:{name}[eu]"')
 
 @pytest.mark.parametrize(("body", "about"), [(REVISION, MEANT), (GLOB, OTHERS)], ids=["name", "glob"])
 def test_a_revision_changes_what_its_name_says(adopted, body, about):
-    """A revision is planned, applied, cleaned up and taken back for the collection of that name alone."""
+    """A revision is planned, applied, cleaned up and undone for the collection of that name alone."""
     adopted.last = "0001"
     adopted.revise("0002", body)
     plan = call(adopted.root, "plan", "--json")
@@ -176,7 +176,7 @@ def test_where_nothing_has_the_name_it_is_a_glob(deployment):
 
 
 def test_a_name_that_is_not_under_management_is_still_a_name(deployment):
-    """The collection of that name isn't managed: a fix says so, and touches none that the glob would match."""
+    """The collection of that name isn't managed: a fix reports it, and touches none that the glob would match."""
     make(deployment)
     assert call(deployment.root, "adopt", f"glob:{deployment.name}[eu]").code == 0
     said = call(deployment.root, "fix", "delete", f"{deployment.name}[eu]", *DELETE)

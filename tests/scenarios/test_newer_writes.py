@@ -1,4 +1,4 @@
-"""What another client writes after a fix has looked at a point stays: after a lost answer, a pause, in a long request."""
+"""What another client writes after a fix has checked a point stays: after a lost answer, a pause, in a long request."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def setting(made: Deployment) -> Callable:
 
 
 def unsetting(made: Deployment) -> Callable:
-    """What was set is taken back."""
+    """What was set is undone."""
     (done,) = setting(made)().done
     return lambda: fix.undo(made.settings(), done.log)
 
@@ -122,7 +122,7 @@ def test_points_that_come_while_deleted_ones_come_back_are_newer(made, monkeypat
 
 
 def test_a_point_that_comes_while_an_undo_asks_what_still_holds_is_not_written_over(made, monkeypatch):
-    """Asking took its time, so the points are looked at once more: one that is there by then is nothing of the undo's."""
+    """Asking took its time, so the points are checked once more: one that is there by then is nothing of the undo's."""
     act, original, now = undoing(made), bring_back.BringBack.still, [0.0]
     monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
 
@@ -141,7 +141,7 @@ def test_a_point_that_comes_while_an_undo_asks_what_still_holds_is_not_written_o
 
 @pytest.mark.parametrize("kind", [deleting, undoing, setting, unsetting])
 def test_a_look_in_which_the_process_stood_still_is_done_again(made, monkeypatch, kind):
-    """It is stopped for a minute between looking and changing, and another client writes meanwhile."""
+    """It is stopped for a minute between check and change, and another client writes in between."""
     act, now, paused = kind(made), [0.0], []
     monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
     change = edit._Portion._write
@@ -182,7 +182,7 @@ def test_a_change_that_takes_long_is_looked_at_in_between(made, monkeypatch, kin
 
 
 def test_what_never_comes_in_time_is_refused(made, monkeypatch):
-    """Where every look is old at once the run stops, says so, and can be finished later."""
+    """Where every check is old at once the run stops, reports it, and can be finished later."""
     act = setting(made)
     with monkeypatch.context() as slow:
         slow.setattr(looks, "WORTH", -1.0)
@@ -196,7 +196,7 @@ def test_what_never_comes_in_time_is_refused(made, monkeypatch):
 
 
 def test_a_limiter_that_lets_a_few_pass_is_no_end(made, monkeypatch):
-    """Each try does something and is then refused: it goes on for longer than one request is waited for."""
+    """Each try does something and is then refused: it continues for longer than one request is waited for."""
     monkeypatch.setattr(payload, "_OPERATIONS", 1)
     store = made.store()
     store.edit_payloads(made.name, [PayloadEdit([one], {"n": one}) for one in range(1, COUNT + 1)])
@@ -240,7 +240,7 @@ def test_portions_follow_the_speed_of_the_server():
 
 @pytest.mark.parametrize("kind", [deleting, setting])
 def test_what_is_written_while_sql_is_asked_stays(made, monkeypatch, kind):
-    """Between the look at the points and the request the conditions are asked again, which may take long."""
+    """Between the check of the points and the request the conditions are asked again, which may take long."""
     act, now = kind(made), [0.0]
     monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
     still = removal.Removal.still

@@ -68,7 +68,7 @@ def cost(sent: dict, call) -> dict:
     ("only", "requests"), [(None, 2 * MORE), (["NAME"], 0)], ids=["everything", "one name"]
 )
 def test_observing_asks_twice_per_collection_and_never_more_of_sql(many, sent, only, requests):
-    """More collections cost two requests each, and no SQL; to look at one name they cost nothing."""
+    """More collections cost two requests each, and no SQL; to show one name they cost nothing."""
     made, more = many
     names = [made.name] if only else None
     ledger, store = Ledger.open(made.ledger_url), made.store()
@@ -87,7 +87,7 @@ def test_observing_asks_twice_per_collection_and_never_more_of_sql(many, sent, o
 
 @pytest.mark.server
 def test_doctor_asks_four_times_per_collection(many, sent):
-    """The same for doctor, which looks at every physical collection beside every name: four requests, no SQL."""
+    """The same for doctor, which checks every physical collection in addition to every name: four requests, no SQL."""
     made, more = many
     settings = made.settings()
     few = cost(sent, lambda: doctor.doctor(settings))

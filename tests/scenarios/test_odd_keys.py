@@ -57,7 +57,7 @@ def test_odd_keys_can_be_set_deleted_and_taken_back(deployment):
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_ids_can_be_made_of_odd_keys(deployment, field):
-    """What is looked at beforehand is what the ids are made of: the key of this very name."""
+    """What is checked in advance is what the ids are made of: the key of this very name."""
     load(deployment, FIELDS)
     template = "{{" + field + "}}"
     deployment.revise("0002", REKEY.replace("TEMPLATE", json.dumps(template, ensure_ascii=False)))

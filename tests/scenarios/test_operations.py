@@ -51,7 +51,7 @@ def on_server(qdrant_server, tmp_path):
 
 @pytest.mark.parametrize(("row", "store"), CASES)
 def test_row(row, store, request, tmp_path):
-    """An operation does what it says, is taken back exactly (or refuses to), and can be done again."""
+    """An operation does what it declares, is undone exactly (or refuses to), and can be done again."""
     if store == "server":
         run_row(row, request.getfixturevalue("on_server"))
     else:
@@ -145,7 +145,7 @@ MADE = {
 
 
 def test_create_with_everything_at_once(trial):
-    """A collection with every kind of parameter is made as declared, taken away whole, and survives a copy whole."""
+    """A collection with every kind of parameter is made as declared, removed whole, and survives a copy whole."""
     trial.revise("0001", EVERYTHING)
     trial.upgrade()
     made = trial.look()
@@ -214,7 +214,7 @@ def test_further_aliases_move_in_the_same_request(trial, monkeypatch):
 
 
 def test_an_alias_that_went_to_another_collection_stays_there(trial):
-    """A further name that a later revision gave away is not taken back by a rollback of its first owner."""
+    """A further name that a later revision gave away is not undone by a rollback of its first owner."""
     first, second, alias = (f"{trial.made.name}_{word}" for word in ("first", "second", "read"))
     create = row_of("add_embed").start
     trial.revise("0001", ", ".join(create.replace("NAME", f'"{name}"') for name in (first, second)) + f', op.SetAlias("{alias}", "{first}")')

@@ -31,7 +31,7 @@ IDS = "SELECT id FROM faces"
 
 @pytest.fixture
 def app(deployment, app_url) -> App:
-    """Local mode beside SQLite, a server beside PostgreSQL: 60 points; rows 1 to 5 are gone, rows 900 to 902 are new."""
+    """Local mode with SQLite, a server with PostgreSQL: 60 points; rows 1 to 5 are gone, rows 900 to 902 are new."""
     made = application(deployment, app_url)
     made.run("DELETE FROM faces WHERE id <= 5")
     made.run("INSERT INTO faces (id) VALUES (900), (901), (902)")
@@ -77,10 +77,10 @@ def test_no_more_goes_than_a_person_was_shown(app, monkeypatch):
     with monkeypatch.context() as asked:
         asked.setattr(click, "confirm", agreed)
         said = call(app.made.root, *words)
-    assert (said.code, "6 points" in said.text, "5 were agreed to" in said.text) == (10, True, True), said.text
+    assert (said.code, "6 points" in said.text, "5 were confirmed" in said.text) == (10, True, True), said.text
     for most in ({}, {app.made.name: 5}):
         for grace in (0, "200ms"):
-            with pytest.raises(RefusedError, match="were agreed to"):
+            with pytest.raises(RefusedError, match="were confirmed"):
                 fix.fix(app.made.settings(), wanted(app, grace=grace), most=most)
     assert app.payloads() == before
     monkeypatch.setattr(click, "confirm", lambda *_, **__: True)
@@ -105,7 +105,7 @@ def test_what_is_refused(app):
 
 
 class Meanwhile(Silent):
-    """Does something once the second look is waited for, and something else when that was said some times."""
+    """Does something once the second look is waited for, and something else when that was reported some times."""
 
     def __init__(self, *steps) -> None:
         self.steps = list(steps)
@@ -263,7 +263,7 @@ KINDS = [
 
 
 def test_ids_in_a_payload_field(app):
-    """Integers, texts and UUIDs tie rows to points; several points have one id, and one without it is let be."""
+    """Integers, texts and UUIDs tie rows to points; several points have one id, and one without it is left alone."""
     name, settings = app.made.name, app.made.settings()
     before = app.payloads()
     for column, value in KINDS:
@@ -274,7 +274,7 @@ def test_ids_in_a_payload_field(app):
         given = {"sql": "SELECT id FROM assets", "id_field": "asset", "settings": settings}
         got: list = []
         (seen,) = program.check_orphans(name, missing=got.extend, **given).previews
-        # Points 3 to 5 have the ids 1 and 2; the points 1 and 2 none; nobody has 31.
+        # Points 3 to 5 have the ids 1 and 2; the points 1 and 2 none; none has 31.
         assert {one["id"] for one in seen.sample} == {3, 4, 5}, column
         assert (seen.counts["without_id"], seen.counts["strays"], seen.counts["missing"]) == (2, 3, 1), column
         assert got == [value(31) if column != "UUID" else value(31).lower()]
@@ -284,11 +284,11 @@ def test_ids_in_a_payload_field(app):
         assert (done.changed, set(before) - set(app.payloads())) == (3, {3, 4, 5})
         fix.undo(settings, done.log)
     refused = (
-        ({"sql": "SELECT 5 AS id"}, None, "a text in asset, and the query on app returns integers"),
+        ({"sql": "SELECT 5 AS id"}, None, "a string in asset, and the query on app returns integers"),
         ({"sql": "SELECT 'x' AS id UNION ALL SELECT 'x'"}, None, "returns the id x more than once"),
         ({"sql": "SELECT NULL AS id"}, None, "is NULL in a row"),
-        ({}, [1.5], "= .1.5., which is no id"),
-        ({}, ["a", "b"], "which is no id"),
+        ({}, [1.5], "= .1.5., which is not an id"),
+        ({}, ["a", "b"], "which is not an id"),
     )
     for more, value, words in refused:
         if value is not None:
@@ -298,7 +298,7 @@ def test_ids_in_a_payload_field(app):
 
 
 ONE = str(uuid.uuid5(uuid.NAMESPACE_OID, "one"))
-#: The column, what its row has, what the point has, and whether that is said to be written otherwise.
+#: The column, what its row has, what the point has, and whether it is reported as written otherwise.
 SPELT = {
     "padded by the column": ("CHAR(40)", "asset-1", "asset-1", 0),
     "padded in SQL": ("TEXT", "asset-1  ", "asset-1", 0),
@@ -367,7 +367,7 @@ def test_what_a_row_has_as_another_type_is_no_orphan(app, held, goes):
     app.run("CREATE VIEW known AS SELECT id FROM assets WHERE id IS NOT NULL UNION ALL SELECT '124'")
     asked = op.DeleteOrphans(name, sql="SELECT id FROM known", id_field="asset", reason="r", grace=0)
     if goes is None:
-        with pytest.raises(RefusedError, match="the same of another type"):
+        with pytest.raises(RefusedError, match="the same with another type"):
             fix.fix(app.made.settings(), asked)
         assert app.payloads() == before
     else:
@@ -385,14 +385,14 @@ class Clock:
         monkeypatch.setattr(second_look, "pause", self.pause)
 
     def pause(self, seconds: float) -> None:
-        """What somebody else does, once; and as much time as was waited for."""
+        """What another client does, once; and as much time as was waited for."""
         while self.meanwhile:
             self.meanwhile.pop(0)()
         self.ahead += timedelta(seconds=seconds)
 
 
 def test_between_the_two_looks_others_may_work(app, monkeypatch):
-    """Nobody holds the lease while it waits: a rebuild in between is let through, and makes it look anew."""
+    """No process holds the lease while it waits: a rebuild in between is let through, and makes it look again."""
     settings, hands = app.made.settings(), Clock(monkeypatch)
     looks: list = []
     original = first_look.look
@@ -427,7 +427,7 @@ def test_a_first_look_is_kept_for_a_later_run(app, monkeypatch):
     assert (done.code, done.json["data"]["done"][0]["changed"]) == (0, 2), done.text
     assert done.json["data"]["done"][0]["counts"]["changed_since"] == 1
     assert set(before) - set(app.payloads()) == {1, 5}
-    # The next one begins anew: 4 is seen for the first time as it is now.
+    # The next one begins again: 4 is seen for the first time as it is now.
     assert call(app.made.root, *words, "1", "--no-wait").code == 12
     hands.ahead += timedelta(days=8)
     assert call(app.made.root, *words, "1", "--no-wait").code == 12

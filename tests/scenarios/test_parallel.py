@@ -59,7 +59,7 @@ DONE = dict.fromkeys(LETTERS, ("0002", "ready"))
 
 @pytest.fixture
 def three_at_once(monkeypatch):
-    """Nobody waits for its index before two others do, too: with fewer at a time nothing would go on."""
+    """None waits for its index before two others do, too: with fewer at a time nothing would continue."""
     gate, original = threading.Barrier(3), build.wait_until_ready
 
     def wait(work, physical):
@@ -134,7 +134,7 @@ def test_without_keep_going_the_failure_is_raised(six, monkeypatch):
 
 
 def test_a_stop_reaches_all_of_them_and_all_go_on(six, monkeypatch):
-    """SIGTERM stops each at its next checkpoint; the same command goes on with every one and ends the rest."""
+    """SIGTERM stops each at its next checkpoint; the same command resumes every one and ends the rest."""
     stop, gate, original = Stop(), threading.Barrier(3, action=lambda: stop(signal.SIGTERM, None)), build.copy_ranges
 
     @contextmanager
@@ -159,7 +159,7 @@ def test_a_stop_reaches_all_of_them_and_all_go_on(six, monkeypatch):
 
 @pytest.mark.usefixtures("three_at_once")
 def test_a_plan_file_is_done_several_at_a_time(six, tmp_path):
-    """The jobs of a file run beside each other as well; the same file again finds all of them done."""
+    """The jobs of a file run in parallel as well; the same file again finds all of them done."""
     for number in (1, 2):
         if number == 1:
             assert call(six.root, "plan", "--out", str(tmp_path / "plan")).code == 0
@@ -180,11 +180,11 @@ def test_on_the_command_line(six):
     assert call(six.root, "rollback", "--parallel", "0").code == 2
 
 
-# What may go on beside each other, and what ends whom; without any store.
+# What may run in parallel, and what ends whom; without any store.
 
 
 def test_who_shares_a_name_stays_in_order():
-    """Jobs that move the same alias are done one after the other, in the order of the plan; others beside them."""
+    """Jobs that move the same alias are done one after the other, in the order of the plan; others in parallel."""
 
     def job(name: str, *aliases: str, drops: str | None = None) -> Job:
         steps = [GoLive((), f"{name}__g0001", f"{name}__g0002", (name, *aliases))]
@@ -238,7 +238,7 @@ def test_how_many(local, cores, wanted, many):
 
 
 def test_code_works_for_one_collection_at_a_time():
-    """A turn is shared by the threads of its owner, kept from others until it was given back as often as taken."""
+    """A turn is shared by the threads of its owner, kept from others until it was released as often as taken."""
     turn, taken, ticks = Turn(), threading.Event(), []
     turn.take("a")
     turn.take("a")

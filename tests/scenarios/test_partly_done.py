@@ -1,4 +1,4 @@
-"""What is about several collections: all that can refuse is asked before the first one, and what was done is told."""
+"""What is about several collections: all that can refuse is asked before the first one, and what was done is shown."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_what_went_live_before_a_failure_is_told(made, tmp_path, way):
 
 
 def test_a_relative_target_that_is_about_others_says_so(made):
-    """One step back is counted over all collections: nothing to take back of this one is no dead end."""
+    """One step back is counted over all collections: nothing to undo of this one is not a dead end."""
     for identifier, end in (("0002", "_b"), ("0003", "_a")):
         made.revise(identifier, f"""
         def upgrade():

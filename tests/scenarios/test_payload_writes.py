@@ -23,7 +23,7 @@ ODD = models.Filter(must=[models.FieldCondition(key="kind", match=models.MatchVa
 
 @pytest.fixture
 def made(deployment: Deployment, request):
-    """Local mode beside SQLite, a server beside PostgreSQL: twenty points, ten of them odd, one with a null."""
+    """Local mode with SQLite, a server with PostgreSQL: twenty points, ten of them odd, one with a null."""
 
     def prepared() -> Deployment:
         deployment.revise("0001", CREATE)
@@ -64,7 +64,7 @@ WRITES = [
 
 @pytest.mark.parametrize(("make", "kind", "becomes"), WRITES)
 def test_payload_is_written_recorded_and_undone(made, make, kind, becomes):
-    """Exactly the points of the filter change, once; the record says what; the undo gives back what was there."""
+    """Exactly the points of the filter change, once; the record has what; the undo restores what was there."""
     settings, before, operation = made.settings(), payloads(made), make(made.name)
     (preview,) = fix.review(settings, operation).previews
     assert (preview.changes, preview.counts["selected"], payloads(made)) == (10, 10, before)
@@ -88,7 +88,7 @@ def bare(payload: dict) -> dict:
 
 
 def test_every_point_and_the_cap(made):
-    """Without a filter it is every point, which the cap refuses before the first write, unless it says so."""
+    """Without a filter it is every point, which the cap refuses before the first write, unless it allows that."""
     settings, before = made.settings(), payloads(made)
     with pytest.raises(RefusedError, match="20 of 20 points .* more than the cap of 10%"):
         program.run(op.SetPayload(made.name, {"state": 1}), settings=settings)
@@ -149,22 +149,22 @@ def test_in_a_revision(made):
     assert all("n" not in payload and ("state" in payload) == (payload["kind"] == "odd") for payload in payloads(made).values())
 
 
-#: What can't be said, and how it is refused.
+#: What can't be declared, and how it is refused.
 REFUSED = [
     (lambda: op.SetPayload("docs", {}), "no payload key is named"),
     (lambda: op.SetPayload("docs", ["a"]), "must be an object"),
-    (lambda: op.SetPayload("docs", {"a.b": 1}), "'a.b' is not a payload key at the top"),
+    (lambda: op.SetPayload("docs", {"a.b": 1}), "'a.b' is not a top-level payload key"),
     (lambda: op.SetPayload("docs", {"a": None}), "op.DeletePayload|no more than an absent key"),
-    (lambda: op.SetPayload("docs", {"a": [{"b": 2**63}]}), "beyond 64 bits"),
+    (lambda: op.SetPayload("docs", {"a": [{"b": 2**63}]}), "64-bit integer"),
     (lambda: op.SetPayload("docs", {"a": float("nan")}), "not JSON"),
     (lambda: op.SetPayload("docs", {"a": 1}, filter={}), "no condition"),
     (lambda: op.SetPayload("docs", {"a": 1}, max_share=2), "max_share"),
     (lambda: op.DeletePayload("docs", []), "no payload key is named"),
-    (lambda: op.DeletePayload("docs", "a[]"), "not a payload key at the top"),
+    (lambda: op.DeletePayload("docs", "a[]"), "not a top-level payload key"),
     (lambda: op.DeletePayload("docs", "a", filter="x"), "must be an object"),
     (lambda: op.Call("docs", "module:function"), "expected a function"),
-    (lambda: op.Call("docs", lambda calling: None), "not a name that it can be recorded by"),
-    (lambda: op.Call("docs", print, key=" "), "key must be a text"),
+    (lambda: op.Call("docs", lambda calling: None), "not a name that it can be recorded under"),
+    (lambda: op.Call("docs", print, key=" "), "key must be a string"),
 ]
 
 
@@ -221,17 +221,17 @@ def test_a_function_is_called_once_and_recorded(made, tmp_path):
 
 
 def test_no_way_back_over_a_function_without_a_downgrade(made, tmp_path):
-    """What it did is not known, so a rollback over it is refused until the revision says what takes it back."""
+    """What it did is not known, so a rollback over it is refused until the revision has what undoes it."""
     revise_call(made, tmp_path / "called")
     upgrade.upgrade(made.settings())
-    with pytest.raises(RefusedError, match="what refresh has done is known to itself alone"):
+    with pytest.raises(RefusedError, match="what refresh has done is not known to qmigrate"):
         back.rollback(made.settings(), "-1")
     assert made.row().revision == "0002"
 
 
 @pytest.mark.parametrize("down", ["[]", 'op.DeletePayload("{name}", "called", max_share=1)'])
 def test_a_downgrade_takes_a_function_back(made, tmp_path, down):
-    """An empty one says that there is nothing to take back; operations are done."""
+    """An empty one declares that there is nothing to undo; operations are done."""
     listed = down if down == "[]" else f"[{down}]"
     revise_call(made, tmp_path / "called", more=f"\ndef downgrade():\n    return {listed}\n")
     upgrade.upgrade(made.settings())
@@ -250,7 +250,7 @@ FAILING = [
 
 @pytest.mark.parametrize(("body", "error", "words"), FAILING)
 def test_a_function_that_fails_is_called_again_or_aborted(made, tmp_path, body, error, words):
-    """The run stays open and calls it again; an abort ends it, says that its work stays, and records no revision."""
+    """The run stays open and calls it again; an abort ends it, reports that its work stays, and records no revision."""
     log = tmp_path / "called"
     revise_call(made, log, body)
     for _ in range(2):
@@ -266,7 +266,7 @@ def test_a_function_that_changes_what_the_collection_is_stops_the_run(made, tmp_
     """Settings have operations: a function that took a vector away is found out before anything is recorded."""
     body = "calling.client.delete_vector_name(calling.alias, 'a')"
     revise_call(made, tmp_path / "called", body)
-    with pytest.raises(VerificationError, match="refresh has changed what .* is"):
+    with pytest.raises(VerificationError, match="refresh has changed .* itself"):
         upgrade.upgrade(made.settings())
     back.abort(made.settings())
     assert made.row().revision == "0001"
@@ -296,7 +296,7 @@ def test_an_abort_right_before_the_record_leaves_no_trace_in_the_seal(made, tmp_
 
 def test_a_function_is_for_revisions_alone(made):
     """A program's own call would be lost with its process, so it is refused."""
-    with pytest.raises(PlanError, match="by a revision only"):
+    with pytest.raises(PlanError, match="in a revision"):
         program.run(op.Call(made.name, print), settings=made.settings())
 
 

@@ -139,7 +139,7 @@ def test_where_hiding_is_refused_consent_to_a_gap_is_asked_for(on_server, monkey
 
 @pytest.mark.server
 def test_a_gap_under_readers_is_measured_and_over_in_moments(on_server, capsys):
-    """Reads fail only while the name is away; the report says for how long, and every point is there afterwards."""
+    """Reads fail only while the name is away; the report has for how long, and every point is there afterwards."""
     made = on_server
     made.extra["rebuild"] = {"plain_names": "gap"}
     made.__post_init__()
@@ -166,7 +166,7 @@ def test_a_gap_under_readers_is_measured_and_over_in_moments(on_server, capsys):
 
 
 def test_local_mode_makes_room_by_an_identical_generation(tmp_path):
-    """Nobody else is there: no consent is needed, and the way back is a generation like any other."""
+    """No other client is there: no consent is needed, and the way back is a generation like any other."""
     made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
     plain(made)
     before = made.contents()
@@ -213,10 +213,10 @@ def test_a_collection_made_again_in_the_middle_is_left_alone(on_server, monkeypa
     made.revise("0002", ADD)
     with monkeypatch.context() as patch:
         patch.setitem(steps._CHECKLISTS, "golive", phases)
-        with pytest.raises(RepairNeededError, match="deleted and made again"):
+        with pytest.raises(RepairNeededError, match="deleted and recreated"):
             upgrade.upgrade(made.settings())
     assert list(made.contents()) == [8]
-    with pytest.raises(RefusedError, match="made it again, as it seems: .* holds the only copy"):
+    with pytest.raises(RefusedError, match="deleted and recreated it: .* holds the only copy"):
         back.abort(made.settings())
     store = made.store()
     assert store.count(f"{made.name}__g0001") == 40
@@ -229,7 +229,7 @@ def test_a_collection_made_again_in_the_middle_is_left_alone(on_server, monkeypa
 
 @pytest.mark.server
 def test_an_application_that_deletes_by_name_afterwards_hits_the_hidden_one(on_server):
-    """The new generation goes on serving; a rollback says that the old collection is not there any more."""
+    """The new generation keeps serving; a rollback reports that the old collection is not there any more."""
     made = on_server
     made.revise("0002", ADD)
     upgrade.upgrade(made.settings())
@@ -292,7 +292,7 @@ def test_the_probe_leaves_nothing_behind(server_store):
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("plain_names", ["auto", "gap"])
 def test_a_collection_that_is_made_again_in_the_gap_is_never_hidden_silently(deployment, monkeypatch, plain_names):
-    """An application that makes what it misses: the run stops and says so, and goes on once that is out of the way."""
+    """An application that makes what it misses: the run stops, reports it, and continues once that is gone."""
     made = deployment
     made.extra["rebuild"] = {"plain_names": plain_names}
     made.__post_init__()
@@ -327,7 +327,7 @@ def test_a_collection_that_is_made_again_in_the_gap_is_never_hidden_silently(dep
             real(store, by_hand(made.name))
             store.close()
         else:
-            # The server had the name as an alias before anybody could make it again.
+            # The server had the name as an alias before a client could recreate it.
             assert (plain_names, made.name in names_of(made)[0]) == ("auto", False)
     upgrade.upgrade(made.settings(), allow_gap=True)
     assert names_of(made)[0] == {f"{made.name}__g0001", f"{made.name}__g0002"}

@@ -83,7 +83,7 @@ def test_an_interrupted_plan_goes_on_with_the_same_file(made, monkeypatch):
 
 
 def test_a_state_that_moved_is_refused_and_nothing_is_begun(made):
-    """Somebody upgraded meanwhile: exit 10 names the collection, and the plan is not made anew."""
+    """Another user upgraded since: exit 10 names the collection, and there is no new plan."""
     path = written(made)
     upgrade.upgrade(made.settings(), "0002")
     before = left(made)
@@ -106,7 +106,7 @@ def test_a_rollback_makes_a_done_plan_a_moved_one(made):
 
 
 def test_a_state_that_moves_under_way_is_refused_too(made, monkeypatch):
-    """Between the check and the lease somebody was faster."""
+    """Between the check and the lease another process was faster."""
     from qmigrate.commands import perform
 
     path = written(made)
@@ -124,7 +124,7 @@ def test_a_state_that_moves_under_way_is_refused_too(made, monkeypatch):
 
 
 def test_a_changed_revision_file_is_refused(made):
-    """Pending, so nobody else would notice: exit 4, before anything is written."""
+    """Pending, so nothing else would notice: exit 4, before anything is written."""
     path = written(made)
     file = made.root / "qdrant_migrations" / "versions" / "0002_rev.py"
     file.write_text(file.read_text() + "\n# changed\n")
@@ -252,7 +252,7 @@ def test_the_command_line_refuses_what_does_not_go_with_a_plan(made):
 
 
 def test_an_estimate_is_shown_and_compared(made):
-    """Plan says how long; --max-estimate refuses what is longer with exit 3, and lets the rest through."""
+    """Plan shows how long; --max-estimate refuses what is longer with exit 3, and lets the rest through."""
     made.extra["estimates"] = {"step": "300s"}
     made.__post_init__()
     [item] = upgrade.plan(made.settings()).collections

@@ -81,7 +81,7 @@ def selected(store, name: str, field: str, folder: str) -> set:
 
 
 def meant(found: list[Point], field: str, folder: str) -> set:
-    """What a look at each payload selects."""
+    """What reading each payload selects."""
     return {one.id for one in found if any(below(value, folder) for value in values_at(one.payload, field))}
 
 
@@ -113,7 +113,7 @@ def test_a_folder_is_the_same_here_and_there(made):
 
 
 def test_a_deletion_asks_the_server_only_where_its_index_can_tell(made):
-    """The same points go with the index, without it, and beside another condition."""
+    """The same points go with the index, without it, and with another condition."""
     store = made.store()
     write(store, made.name, [*points(VALUES), Point(str(uuid.uuid4()), {"other": 1}, {"a": [1.0, 2.0]})])
     store.close()

@@ -43,7 +43,7 @@ def upgrade():
 
 
 def quality_of(made: Deployment) -> dict:
-    """What the newest history row says of search."""
+    """What the newest history row has about search."""
     return status.history(made.settings()).rows[0].report["quality"][0]
 
 
@@ -80,7 +80,7 @@ def test_a_miss_stops_before_the_swap_and_can_be_mended(deployment):
 
 
 def test_queries_of_a_file(deployment):
-    """Lists of numbers and texts, in lines; local mode searches exactly and says so; a bad line is named."""
+    """Lists of numbers and texts, in lines; local mode searches exactly and reports that; a bad line is named."""
     made = deployment
     made.revise("0001", CREATE)
     made.revise("0002", """
@@ -96,7 +96,7 @@ def upgrade():
         with pytest.raises(UsageError, match="queries of vector 'b' can't be read from .*queries.jsonl"):
             upgrade.upgrade(made.settings())
         (made.root / "queries.jsonl").write_text("[1, 2]\n")
-        with pytest.raises(UsageError, match=r"line 1 of queries.jsonl is no text and no list of 16 numbers"):
+        with pytest.raises(UsageError, match=r"line 1 of queries.jsonl is neither a string nor a list of 16 numbers"):
             upgrade.upgrade(made.settings())
     (made.root / "queries.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     upgrade.upgrade(made.settings())

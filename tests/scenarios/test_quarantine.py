@@ -73,7 +73,7 @@ def open_rows(made: Deployment) -> dict:
 
 
 def test_kept_points_are_listed_counted_and_filled_later(made, words):
-    """They serve without the vector, the proof knows them by their source, and --retry fills those that are mended."""
+    """They serve without the vector, the proof knows them by their source, --retry fills those that are repaired."""
     made.revise("0002", KEEP)
     upgrade.upgrade(made.settings())
     assert lacking(made) == ids_of(BAD)
@@ -84,7 +84,7 @@ def test_kept_points_are_listed_counted_and_filled_later(made, words):
     assert rows[42, "b"].reason == "400: it is too long"
     assert (rows[6, "b"].stage, rows[6, "b"].source) == ("check", "the text number 5")
     assert all((row.outcome, row.attempts) == ("kept", 1) for row in rows.values())
-    # One is mended, one is deleted, one still fails.
+    # One is repaired, one is deleted, one still fails.
     del words.wrong[make_point(5).payload["text"]]
     store = made.store()
     store.delete(made.name, [21])
@@ -186,7 +186,7 @@ def test_a_vector_that_is_lacking_without_a_reason_is_no_proof(made, words, monk
 
 
 def test_a_point_that_changes_meanwhile_is_judged_anew(made, words, monkeypatch):
-    """One that is mended while it is copied is embedded after all; one that goes bad is dropped from the new side."""
+    """One that is repaired while it is copied is embedded after all; one that goes bad is dropped from the new side."""
     made.extra["rebuild"] = {"sample": 0}
     made.__post_init__()
     made.revise("0002", DROP)
@@ -240,7 +240,7 @@ def test_a_retry_brings_no_point_back_over_what_the_application_wrote(made, word
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_a_retry_gives_no_point_the_vector_of_what_it_was(made, words, monkeypatch):
-    """A point that is written while its vector is made is let be, and filled by the next try."""
+    """A point that is written while its vector is made is left alone, and filled by the next try."""
     made.revise("0002", KEEP)
     upgrade.upgrade(made.settings())
     words.wrong.clear()
@@ -259,7 +259,7 @@ def test_a_retry_gives_no_point_the_vector_of_what_it_was(made, words, monkeypat
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_a_retry_finds_points_that_have_other_ids_since(made, words):
-    """What a generation of before a Rekey lacks is filled under the ids of today, and its rows are settled by it."""
+    """What a generation from before a Rekey lacks is filled under the ids of today, and its rows are settled by it."""
     made.revise("0002", KEEP)
     upgrade.upgrade(made.settings())
     made.revise("0003", REKEY.replace("12", "60"))
@@ -492,7 +492,7 @@ def test_no_vector_is_filled_further_by_another_model(made, words):
 
 
 def test_a_vector_of_that_name_that_another_client_fills_is_left_to_it(made, words):
-    """Dropped in place, and added again empty: what the quarantine knows is about another vector."""
+    """Dropped in place, and added again empty: what the quarantine has is about another vector."""
     made.revise("0002", KEEP)
     upgrade.upgrade(made.settings())
     made.revise("0003", TAKEN.replace("VECTOR", "b"))

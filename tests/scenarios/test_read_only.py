@@ -1,4 +1,4 @@
-"""What is said to only read sends no write: every request, every SQL statement and every file is looked at."""
+"""What claims to only read sends no write: every request, every SQL statement and every file is checked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ READING_CALLS = frozenset(
         "/qdrant.Collections/Get",
     }
 )
-#: The one request of doctor that is no reading: an alias that can't exist is removed, to see whether the key may.
+#: The one request of doctor that is not a read: an alias that can't exist is removed, to see whether the key may.
 PROBE = ("POST", "/collections/aliases", "delete_alias", "qmigrate_probe_")
 #: How a statement begins that changes nothing but the session it is sent in.
 READING_SQL = re.compile(r"^\s*(SELECT|PRAGMA|SHOW|BEGIN|ROLLBACK|SET TIME ZONE)\b", re.IGNORECASE)
@@ -239,7 +239,7 @@ def test_what_writes_is_seen(pending, monkeypatch):
 
 
 def test_reading_verbs_leave_an_interrupted_run_alone(pending, monkeypatch, tmp_path):
-    """Beside a run that has failed half-way, looking changes nothing: it neither goes on nor is taken back."""
+    """With a run that has failed half-way, reading changes nothing: it neither continues nor is undone."""
     made = pending
     store = made.store()
     write(store, made.name, [make_point(number, text=" ") for number in range(1000, 1001)])

@@ -1,4 +1,4 @@
-"""docs/recipes.md does what it says: every recipe's revisions and commands, with built-in models."""
+"""docs/recipes.md does what it promises: every recipe's revisions and commands, with built-in models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def made(tmp_path):
 
 
 def run(made: Deployment, text: str) -> str:
-    """Write the revisions of a part of the page and run its commands; everything that they said."""
+    """Write the revisions of a part of the page and run its commands; everything that they printed."""
     said = ""
     for kind, body in BLOCK.findall(text):
         if kind == "python":
@@ -65,7 +65,7 @@ def run(made: Deployment, text: str) -> str:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=[text.split("\n", 1)[0] for text in RECIPES])
 def test_a_recipe_works_as_it_stands(made, recipe):
-    """Every command ends with the code that the page says, and the points are what it promises."""
+    """Every command ends with the code on the page, and the points are what it promises."""
     bad = recipe.startswith("The same size")
     if not bad:
         (made.root.parent / "pictures" / "3.png").unlink()

@@ -29,7 +29,7 @@ WAYS = [
     pytest.param("server-hidden", marks=pytest.mark.server),
     pytest.param("server-gap", marks=pytest.mark.server),
 ]
-#: A template leaves missing parts out, so that only the fill knows what is missing.
+#: A template leaves missing parts out, so that only the fill finds what is missing.
 WORDS = ADD.replace('text="text"', 'text="{{text}}{{title}}"')
 KEPT = WORDS.replace('}}"', '}}", on_failure="keep_without_vector"')
 REFUSALS = {
@@ -100,7 +100,7 @@ def standing(made: Deployment) -> tuple[set[str], dict[str, str], dict]:
 
 
 def break_down(monkeypatch) -> None:
-    """From here on every collection is reported as in trouble, as by a server whose disk is full."""
+    """From here on every collection is reported as unhealthy, as by a server whose disk is full."""
     for kind in (LocalStore, ServerStore):
         described = kind.describe
 
@@ -112,7 +112,7 @@ def break_down(monkeypatch) -> None:
 
 
 def check_nothing_lost(made: Deployment, before: tuple[set[str], dict[str, str], dict]) -> None:
-    """What serves is what served; once the run is taken back, nothing tells of it."""
+    """What serves is what served; once the run is undone, nothing shows it."""
     physical, aliases, points = standing(made)
     assert physical >= before[0], "nothing was deleted"
     assert aliases.get(made.name) == before[1].get(made.name), "the name is where it was"
@@ -182,7 +182,7 @@ def test_a_restore_of_a_damaged_archive_has_deleted_nothing(made):
 
 
 def damage(archived: Path) -> None:
-    """Change one text of an archive, in the middle, so that nothing but its checksums tells."""
+    """Change one text of an archive, in the middle, so that only its checksums show it."""
     whole = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(archived.read_bytes())
     changed = whole.replace(b"the text number 17", b"the text number 71")
     assert changed != whole

@@ -103,7 +103,7 @@ def test_in_place_work_alone_is_rehearsed_on_a_throwaway(made):
 
 
 def test_a_creation_is_rehearsed_empty(deployment):
-    """What the server refuses about a new collection shows before anybody has one."""
+    """What the server refuses about a new collection shows before there is one."""
     deployment.revise("0001", CREATE)
     [one] = rehearse.rehearse(deployment.settings(), 10).rehearsals
     assert (one.sampled, one.proven) == (0, None)
@@ -200,7 +200,7 @@ def test_the_next_command_removes_what_a_killed_rehearsal_left(made, verb):
 
 
 def test_leftovers_without_a_run_are_recognised_by_name_and_seal(made):
-    """The ledger knows nothing of them any more: gc and the next rehearsal remove what carries its own seal."""
+    """The ledger has nothing of them any more: gc and the next rehearsal remove what carries its own seal."""
     made.revise("0002", ADD)
     store = made.store()
     schema = store.describe(made.name).schema.with_(aliases=())
@@ -210,7 +210,7 @@ def test_leftovers_without_a_run_are_recognised_by_name_and_seal(made):
     store.close()
     assert made.row().state == "pending"
     result = gc.review(made.settings(), made.name)
-    assert [(one.generation, one.reason) for one in result.going] == [(f"{made.name}__r0001", "left over by a rehearsal")]
+    assert [(one.generation, one.reason) for one in result.going] == [(f"{made.name}__r0001", "left by a rehearsal")]
     rehearse.rehearse(made.settings(), 10)
     assert f"{made.name}__r0001" not in left(made).names
     assert f"{made.name}__r0009" in left(made).names
@@ -227,7 +227,7 @@ def test_throwaways_are_no_collections_of_anybody(made):
 
 
 def test_an_unfinished_upgrade_is_finished_first(made, monkeypatch):
-    """There is no state to rehearse on: exit 10 says how to get one."""
+    """There is no state to rehearse on: exit 10 has how to get one."""
     from qmigrate.steps import golive
 
     made.revise("0002", ADD)
@@ -247,7 +247,7 @@ def test_an_unfinished_upgrade_is_finished_first(made, monkeypatch):
 
 
 def test_the_command_line_shows_how_it_went(made):
-    """For people and as JSON; what doesn't go together is refused; nothing to rehearse is said."""
+    """For people and as JSON; what doesn't go together is refused; nothing to rehearse is reported."""
     made.revise("0002", ADD)
     shown = call(made.root, "upgrade", "--rehearse", "15")
     assert shown.code == 0, shown.text

@@ -1,4 +1,4 @@
-"""Other ids: every point ends under its new id, exactly once; what can't be is said before the name moves."""
+"""Other ids: every point ends under its new id, exactly once; what can't be is reported before the name moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""repair: what somebody did by hand is put back or recorded, and nothing else is touched."""
+"""repair: what a user did by hand is put back or recorded, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def made(deployment):
 
 
 def changed(made: Deployment, change) -> None:
-    """Somebody else's change, with the names of the deployment."""
+    """Another client's change, with the names of the deployment."""
     store = made.store()
     try:
         change(store, made.name)
@@ -72,20 +72,20 @@ def removed(store, name: str) -> None:
 
 
 def moved(store, name: str) -> None:
-    """The alias leads to a generation of before."""
+    """The alias leads to an earlier generation."""
     store.drop_alias(name)
     store.create_alias(name, f"{name}__g0001")
 
 
 def moved_elsewhere(store, name: str) -> None:
-    """The alias leads to a collection that nobody knows."""
+    """The alias leads to an unknown collection."""
     store.create_collection(f"{name}_other", OTHER, seal=None, defer_index=False)
     store.drop_alias(name)
     store.create_alias(name, f"{name}_other")
 
 
 def test_a_plan_that_was_carried_out_is_no_answer_while_the_name_is_elsewhere(made):
-    """`upgrade --plan` of a plan whose jobs are done looks at the names, too."""
+    """`upgrade --plan` of a plan whose jobs are done checks the names, too."""
     made.revise("0004", INDEX)
     saved = str(made.root / "plan.json")
     assert call(made.root, "plan", "--out", saved).code == 0
@@ -146,7 +146,7 @@ def _refuse(made: Deployment) -> None:
 
 
 def test_a_collection_that_somebody_made_under_the_name_is_left_alone(made):
-    """Its points are somebody's: they are saved and removed by a person, then the name is put back."""
+    """Its points belong to a user: they are saved and removed by a person, then the name is put back."""
 
     def made_again(store, name):
         store.drop_alias(name)
@@ -162,7 +162,7 @@ def test_a_collection_that_somebody_made_under_the_name_is_left_alone(made):
 
 
 def test_a_name_whose_generation_is_gone_is_not_put_back(made):
-    """Nothing is guessed: the message says how it is restored."""
+    """Nothing is guessed: the message names how it is restored."""
     changed(made, lambda store, name: store.drop_collection(by_hand(f"{name}__g0003")))
     with pytest.raises(RepairNeededError, match="not in Qdrant any more") as refused:
         repair.name(made.settings(), made.name)
@@ -220,7 +220,7 @@ def test_the_loss_of_one_way_back_is_recorded_and_the_other_is_kept(made, lost):
 
 
 def test_the_loss_of_what_is_there_is_not_recorded(made):
-    """A generation that is in Qdrant, serves, or is nobody's: refused, and the ledger stays as it is."""
+    """A generation that is in Qdrant, serves, or has no owner: refused, and the ledger stays as it is."""
     there = states(made)
     for generation, kind, words in (
         (f"{made.name}__g0001", RefusedError, "is in Qdrant"),
@@ -234,7 +234,7 @@ def test_the_loss_of_what_is_there_is_not_recorded(made):
 
 
 def test_what_served_and_was_deleted_can_be_recorded_as_lost(made):
-    """A collection that somebody deleted on purpose: recorded, never made again, and in nobody's way."""
+    """A collection that a user deleted on purpose: recorded, never recreated, and blocking nothing."""
 
     def deleted(store, name):
         store.drop_collection(by_hand(f"{name}__g0003"))
@@ -269,7 +269,7 @@ def test_a_repair_that_was_interrupted_is_finished(made, monkeypatch):
 
 
 def test_verify_names_the_vectors_that_it_does_not_compare(made):
-    """Generations of different revisions are equal in what both have, and no more than that is said."""
+    """Generations of different revisions are equal in what both have, and no more than that is reported."""
     said = call(made.root, "verify", made.name, f"{made.name}__g0001")
     assert (said.code, "not compared, since only one of the two has it: vector b, c" in said.out) == (0, True), said.text
     assert call(made.root, "verify", made.name, f"{made.name}__g0001", "--json").json["data"]["not_compared"] == ["b", "c"]
@@ -280,7 +280,7 @@ def test_verify_names_the_vectors_that_it_does_not_compare(made):
 
 @pytest.fixture
 def two(made, tmp_path):
-    """Another application beside `made`, with a ledger of its own and a collection that nobody has adopted."""
+    """Another application next to `made`, with a ledger of its own and a collection that is not adopted."""
     mine = Deployment(
         tmp_path / "mine", made.qdrant, f"sqlite:///{tmp_path}/mine.db", name=f"{made.name}_mine"
     )
@@ -321,7 +321,7 @@ def test_what_another_ledger_has_sealed_is_foreign_and_nothing_to_do(two):
 
 
 def test_a_glob_adopts_nothing_of_another_ledger(two):
-    """A glob takes what is nobody's, and names what it leaves alone; by its name it is refused."""
+    """A glob takes what has no owner, and names what it leaves alone; by its name it is refused."""
     other, mine = two
     before = whole(other)
     said = call(mine.root, "adopt", f"{other.name}*")
@@ -375,7 +375,7 @@ def test_what_another_ledger_has_taken_over_is_its_own(made, tmp_path):
 
 
 def test_a_further_alias_that_another_ledger_has_is_not_taken_back(two):
-    """Check says whose it is, and repair --schema leaves it where it is."""
+    """Check reports whose it is, and repair --schema leaves it where it is."""
     other, mine = two
     changed(mine, lambda store, name: store.create_alias(f"{name}_search", f"{name}__g0001"))
     mine.revise("0002", 'def upgrade():\n    return [op.SetAlias("{name}_search", "{name}")]\n')
@@ -396,7 +396,7 @@ def test_a_further_alias_that_another_ledger_has_is_not_taken_back(two):
 
 
 def made_again(store, name):
-    """Another client deletes what serves and makes it again, under the same names and without a point."""
+    """Another client deletes what serves and recreates it, under the same names and without a point."""
     schema = store.describe(f"{name}__g0003").schema.with_(aliases=())
     store.drop_collection(by_hand(f"{name}__g0003"))
     store.create_collection(f"{name}__g0003", schema, seal=None, defer_index=False)
@@ -404,14 +404,14 @@ def made_again(store, name):
 
 
 def recovered(store, name):
-    """What serves says of itself that it is an earlier generation: the snapshot of that one was recovered there."""
+    """The seal of what serves is that of an earlier generation: the snapshot of that one was recovered there."""
     seal = store.describe(name).seal
     store.write_seal(name, {**seal, "generation": 2, "revision": "0002"})
 
 
 @pytest.mark.parametrize("change", [made_again, recovered], ids=lambda change: change.__name__)
 def test_what_serves_without_its_seal_is_never_nothing_to_do(made, change):
-    """Every verb that changes something stops with 7, the last whole generations stay, and a human decides."""
+    """Every verb that changes something stops with 7, the last complete generations stay, and a human decides."""
     changed(made, change)
     there = states(made)
     wanted = f"qmigrate check --only {made.name}"
@@ -448,7 +448,7 @@ def moved_to_alike(store, name):
 
 @pytest.mark.parametrize("change", [made_again, moved_to_alike], ids=lambda change: change.__name__)
 def test_what_is_adopted_in_the_place_of_another_collection_is_said(made, change):
-    """The points of before stay until a human says otherwise, whatever their holdover was."""
+    """The earlier points stay until a human decides otherwise, whatever their holdover was."""
     changed(made, change)
     said = call(made.root, "adopt", made.name)
     assert (said.code, "another client has moved or recreated it" in said.text) == (0, True), said.text
@@ -518,7 +518,7 @@ def test_no_revision_takes_a_name_from_another_collection(two, whose, body):
     mine.revise("0003", f"def upgrade():\n    return [{said}]\n".replace("{", "{{").replace("}", "}}"))
     for args in (("plan",), ("upgrade",), ("upgrade", "--dry-run")):
         refused = call(mine.root, *args)
-        assert (refused.code, "would be taken away from there" in refused.err) == (10, True), refused.text
+        assert (refused.code, "would be taken from it" in refused.err) == (10, True), refused.text
     assert aliases(other) == names
 
 

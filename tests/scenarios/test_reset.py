@@ -1,4 +1,4 @@
-"""Resets: an empty generation takes the name, what served is kept and comes back whole; killed, it ends the same."""
+"""Resets: an empty generation takes the name, what served is kept and comes back complete; killed, it ends the same."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def prepare(made: Deployment) -> dict:
 
 @pytest.fixture
 def kept(deployment: Deployment, request):
-    """Local mode beside SQLite, a server beside PostgreSQL."""
+    """Local mode with SQLite, a server with PostgreSQL."""
     if "url" not in deployment.qdrant:
         yield deployment
         return
@@ -106,7 +106,7 @@ def test_a_reset_leaves_every_point_behind_and_brings_it_back(kept, monkeypatch)
 
 
 def test_a_reset_is_refused_and_asked_for(kept):
-    """Without reason, phrase or the right number nothing happens; revisions that came since are taken back first."""
+    """Without reason, phrase or the right number nothing happens; revisions that came since are undone first."""
     made, before = kept, prepare(kept)
     words = ["fix", "reset", made.name, "--reason", "why"]
     right = ["--yes", "--expect", str(POINTS), "--confirm", "DELETE ALL VECTORS"]

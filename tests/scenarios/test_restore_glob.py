@@ -60,7 +60,7 @@ def test_the_newest_of_each_is_restored_and_taken_back(three):
 
 
 def test_one_without_a_snapshot_refuses_all(three):
-    """Nothing moves when one of them can't be restored, or when something is said that is of one collection."""
+    """Nothing moves when one of them can't be restored, or when an option is given that is for one collection."""
     made, names = three
     made.revise("0004", CREATE.replace("{name}", "{name}_d"))
     upgrade.upgrade(made.settings())

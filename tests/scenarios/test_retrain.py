@@ -41,7 +41,7 @@ TABLES = [
 
 
 class App:
-    """The application's database, beside a deployment."""
+    """The application's database, next to a deployment."""
 
     def __init__(self, made: Deployment, url: str) -> None:
         self.made, self.url = made, url
@@ -79,7 +79,7 @@ class App:
 
 @pytest.fixture
 def app(deployment: Deployment, request, tmp_path):
-    """Two SQLite files beside local mode; beside a server one PostgreSQL that has both the ledger and the application."""
+    """Two SQLite files with local mode; with a server one PostgreSQL that has both the ledger and the application."""
 
     def prepared(url: str) -> App:
         preset = {"collection": deployment.name, "prefix": ":value", "type": "DIRECTORY", "mark": MARKS, "queue": "retrain_queue"}
@@ -123,7 +123,7 @@ def below(*folders: str) -> set:
     return {path for path in every if any(path.startswith(f"{folder}/") for folder in folders)}
 
 
-#: How a list of folders is written, and what comes of it: points, or what is said.
+#: How a list of folders is written, and what comes of it: points, or the message.
 WRITTEN = [
     (b"\xef\xbb\xbf/photos/2024\r\n/photos/it's %_\r\n", 0, "8 points would go"),
     ("/photos/2024\n".encode("utf-16"), 2, "--from-file"),
@@ -312,7 +312,7 @@ WRITTEN = ["/photos/2024", "/photos/2024/", "/photos/2024//"]
 
 @pytest.mark.parametrize("value", WRITTEN)
 def test_a_folder_is_one_name_with_and_without_a_slash(app, value):
-    """Points and rows are found by the same form of a folder, and the audit has what was said."""
+    """Points and rows are found by the same form of a folder, and the audit has what was given."""
     words = ["fix", "retrain", "--preset", "folder", "--reason", "r", "--value", value]
     done = call(app.made.root, *words, "--yes", "--expect", "6", "--json")
     assert done.code == 0, done.text
@@ -333,7 +333,7 @@ def test_a_folder_that_is_named_twice_is_done_once(app):
 
 
 def test_points_without_a_row_to_mark_are_left(app):
-    """Where points would go and no row would be marked, it stops before the first one; said on purpose, it is done."""
+    """Where points would go and no row would be marked, it stops before the first one; on purpose, it is done."""
     app.run("DELETE FROM image_assets WHERE path LIKE '/photos/2025/%'")
     app.run("DELETE FROM training_sessions WHERE directory_path = '/photos/2025'")
     before, rows = app.made.contents(), app.run("SELECT * FROM image_assets ORDER BY id")
@@ -361,7 +361,7 @@ def test_points_without_a_row_to_mark_are_left(app):
     ],
 )
 def test_a_uuid_in_another_case_marks_its_rows_or_deletes_nothing(app, held, where, code):
-    """What SQL writes otherwise is no marked row, so the points stay until the statement knows the spelling."""
+    """What SQL writes otherwise is not a marked row, so the points stay until the statement has the spelling."""
     asset = str(uuid.uuid5(uuid.NAMESPACE_OID, "asset"))
     preset = {
         "collection": app.made.name,
@@ -386,7 +386,7 @@ def test_a_uuid_in_another_case_marks_its_rows_or_deletes_nothing(app, held, whe
 
 
 def test_statements_with_a_name_are_shown_by_it(app):
-    """A preset can name its statements; else their tables do, told apart where they are the same."""
+    """A preset can name its statements; else their tables do, distinguished where they are the same."""
     entry = app.made.extra["fixes"]["presets"]["folder"]
     app.made.extra["fixes"]["presets"]["folder"] = {**entry, "mark": {"files": MARKS[0], "sessions": MARKS[1]}}
     app.made.__post_init__()
@@ -420,7 +420,7 @@ COLUMNS = [
 
 @pytest.mark.parametrize(("columns", "more", "row"), COLUMNS, ids=["parameter", "two", "constant"])
 def test_a_queue_has_further_columns(app, columns, more, row):
-    """What training needs beside the value stands in the row of the queue, once, however often it is repeated."""
+    """What training needs besides the value is in the row of the queue, once, however often it is repeated."""
     for column in ("category_id BIGINT", "priority BIGINT", "asked_by TEXT", "points BIGINT"):
         app.run(f"ALTER TABLE retrain_queue ADD COLUMN {column}")
     app.made.extra["fixes"]["presets"]["folder"]["queue"] = {"table": "retrain_queue", "columns": columns}
@@ -439,7 +439,7 @@ def test_a_queue_has_further_columns(app, columns, more, row):
 
 
 def test_a_queue_that_can_not_be_is_refused(app):
-    """Columns that every row has anyway, that the table lacks, or that are no value: nothing is deleted."""
+    """Columns that every row has anyway, that the table lacks, or that are not values: nothing is deleted."""
     before = app.made.contents()
     for queue, code, said in (
         ({"table": "retrain_queue", "columns": {"Value": 1}}, 2, "which every row gets anyway"),

@@ -46,7 +46,7 @@ def test_the_page_shows_the_table_of_the_code():
     }
 
 
-#: Options that make a verb need no other right than its row says: they choose what is shown, or go with another option.
+#: Options that make a verb need no other right than in its row: they choose what is shown, or go with another option.
 #: An option that makes its verb write belongs into the table instead.
 SAME_RIGHT = {
     "init": set(),
@@ -111,7 +111,7 @@ def test_points_only_is_enough_for_nothing():
 
 @pytest.fixture
 def guarded(qdrant_with, tmp_path, monkeypatch):
-    """A deployment at its second of three revisions, on a server that asks for keys and knows tokens."""
+    """A deployment at its second of three revisions, on a server that asks for keys and accepts tokens."""
     server = qdrant_with(ENV)
     monkeypatch.setenv("KEY_OF_THE_TEST", KEY)
     qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 2, "api_key_env": "KEY_OF_THE_TEST"}
@@ -240,7 +240,7 @@ def test_what_the_table_says_of_an_option_is_what_happens(guarded, row):
 
 @pytest.mark.server
 def test_a_limited_key_is_named_with_what_it_sees(guarded):
-    """The finding says which collections the key names, with their rights, and that the rest looks as if it were gone."""
+    """The finding names the collections of the key, with their rights, and that the rest looks as if it were gone."""
     made = guarded
     env = {"KEY_OF_THE_TEST": limited("rw", made.name, f"{made.name}__g0002")}
     said = call(made.root, "doctor", "--json", env=env)
@@ -253,7 +253,7 @@ def test_a_limited_key_is_named_with_what_it_sees(guarded):
 
 @pytest.mark.server
 def test_a_limited_key_can_not_be_mistaken_for_a_lost_collection(guarded):
-    """With a token for another collection, doctor fails and says why: it is the key, not the collection."""
+    """With a token for another collection, doctor fails with the reason: it is the key, not the collection."""
     made = guarded
     said = call(made.root, "doctor", env={"KEY_OF_THE_TEST": limited("rw", "another")})
     assert said.code == 7
@@ -348,7 +348,7 @@ def test_the_grants_of_the_page_are_enough_and_no_more(roles, tmp_path):
 
 @pytest.mark.postgres
 def test_a_sequence_without_a_grant_is_missed(roles, tmp_path):
-    """A user who may write every row but not number them is told so, before an upgrade is."""
+    """A user who may write every row but not number them gets that reported, before an upgrade fails."""
     urls, grant = roles
     made = Deployment(
         tmp_path / "project", {"path": str(tmp_path / "q")}, urls["deploy"], extra={"ledger": {"schema": "qmigrate"}}
@@ -366,7 +366,7 @@ def test_a_sequence_without_a_grant_is_missed(roles, tmp_path):
 
 @pytest.mark.postgres
 def test_a_read_only_database_is_told_as_such(postgres_database, tmp_path):
-    """Where the database makes every transaction read-only, plan works and doctor says that upgrade won't."""
+    """Where the database makes every transaction read-only, plan works and doctor reports that upgrade won't."""
     made = Deployment(tmp_path / "project", {"path": str(tmp_path / "q")}, postgres_database)
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())

@@ -27,7 +27,7 @@ PRESETS = {
 
 @pytest.fixture
 def app(deployment, app_url) -> App:
-    """Local mode beside SQLite, a server beside PostgreSQL: 60 points and rows, and presets for a clock."""
+    """Local mode with SQLite, a server with PostgreSQL: 60 points and rows, and presets for a clock."""
     known = {name: {"collection": deployment.name, **one} for name, one in PRESETS.items()}
     deployment.extra["fixes"] = {"presets": known}
     made = application(deployment, app_url)
@@ -47,7 +47,7 @@ CLEAN_UPS = [
 
 @pytest.mark.parametrize(("words", "change", "points"), CLEAN_UPS, ids=lambda one: "-".join(one[:3]) if isinstance(one, tuple) else "")
 def test_a_share_is_consent_and_nothing_left_is_success(app, words, change, points):
-    """--yes with a share, said or in the preset, needs no number; the second run finds nothing and exits with 0."""
+    """--yes with a share, given or in the preset, needs no number; the second run finds nothing and exits with 0."""
     words = ["fix", *(app.made.name if one == "NAME" else one for one in words), "--yes", "--json"]
     app.run(change)
     done = call(app.made.root, *words)
@@ -55,7 +55,7 @@ def test_a_share_is_consent_and_nothing_left_is_success(app, words, change, poin
     data = done.json["data"]
     assert sum(one.get("changed", one.get("deleted")) for one in data.get("done", data.get("values"))) == points
     if words[1] in ("orphans", "delete"):
-        # Rows without a point are no reason for a clock to fail.
+        # Rows without a point are not a reason for a scheduled run to fail.
         app.run("INSERT INTO faces (id) VALUES (900)")
     again = call(app.made.root, *words)
     assert again.code == 0, again.text
@@ -64,7 +64,7 @@ def test_a_share_is_consent_and_nothing_left_is_success(app, words, change, poin
 
 
 def test_more_than_the_share_is_refused(app):
-    """A preset's share holds, and says itself exactly; a share on the command line takes its place."""
+    """A preset's share holds, and is shown exactly; a share on the command line takes its place."""
     app.run("DELETE FROM faces WHERE id <= 20")
     before = app.payloads()
     said = call(app.made.root, "fix", "orphans", "--preset", "strays", "--yes")
@@ -76,7 +76,7 @@ def test_more_than_the_share_is_refused(app):
 
 
 def test_neither_a_share_nor_a_number_is_refused(app):
-    """Where nobody has said how many may go, --yes alone deletes nothing, whichever verb it is."""
+    """Where it is not given how many may go, --yes alone deletes nothing, whichever verb it is."""
     app.run("DELETE FROM faces WHERE id <= 5")
     before = app.payloads()
     for words in (("orphans", app.made.name, "--sql", IDS), ("delete", app.made.name, "--id", "7")):
@@ -105,7 +105,7 @@ def test_every_fix_keeps_to_its_rate(app, monkeypatch):
     taken: list[int] = []
 
     class Counting(edit.Throttle):
-        """Notes what it lets go, and waits for nothing."""
+        """Notes what it releases, and waits for nothing."""
 
         def take(self, points: int) -> None:
             taken.append(points)
@@ -164,12 +164,12 @@ def deep(app) -> App:
 
 
 def payloads(app: App) -> dict:
-    """Whole payloads by id."""
+    """Complete payloads by id."""
     return {one: payload for one, (payload, _) in app.made.contents().items()}
 
 
 def test_a_value_inside_an_object_is_synced_and_undone(deep):
-    """Only the value at the path changes; the object is made where it is not there, and taken away again by an undo."""
+    """Only the value at the path changes; the object is made where it is not there, and removed again by an undo."""
     before, settings = payloads(deep), deep.made.settings()
     words = ["fix", "sync", deep.made.name, "--sql", NESTED, "--field", "metadata.person_id=person"]
     assert call(deep.made.root, *words, "--check").code == 4
@@ -202,7 +202,7 @@ def test_what_is_not_an_object_is_never_replaced(deep):
 
 
 def test_several_values_of_one_object_and_what_changed_meanwhile(deep, monkeypatch):
-    """Two paths into one object are one change of a point; a row or point that moves meanwhile is left alone."""
+    """Two paths into one object are one change of a point; a row or point that moves in between is left alone."""
     settings, name = deep.made.settings(), deep.made.name
     deep.run("UPDATE faces SET score = id")
     original = edit._change
@@ -245,7 +245,7 @@ def test_json_text_in_sql_is_compared_by_what_it_means(deep):
 
 @pytest.mark.parametrize("kind", ["JSON", "JSONB", "TEXT"])
 def test_what_a_value_inside_json_needs_is_said(deep, kind):
-    """Without --json-column the error names it as it is typed; what it says is done then, and nothing was before."""
+    """Without --json-column the error names it as it is typed; the hint is followed then, and nothing was before."""
     name, before = deep.made.name, payloads(deep)
     deep.run(f'CREATE TABLE documents (id BIGINT PRIMARY KEY, meta {kind})')
     deep.run("""INSERT INTO documents VALUES (1, '{"person": {"id": "new"}}')""")

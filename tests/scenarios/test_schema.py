@@ -28,7 +28,7 @@ def upgrade():
 
 @pytest.fixture
 def made(deployment):
-    """A collection at its third revision, taken back and forth once."""
+    """A collection at its third revision, undone and applied again once."""
     deployment.revise("0001", CREATE, doc="Texts with a vector a.")
     upgrade.upgrade(deployment.settings())
     deployment.load(10)
@@ -77,7 +77,7 @@ def test_recorded(made):
 
 
 def test_live(made):
-    """What Qdrant has, with points and everything that a server fills in; local mode says what it doesn't keep."""
+    """What Qdrant has, with points and everything that a server fills in; local mode reports what it doesn't keep."""
     found = document(made, "--live")
     local = "path" in made.qdrant
     assert (found["source"], found["points"], found["physical"]) == ("live", 10, f"{made.name}__g0003")
@@ -111,7 +111,7 @@ def test_at_a_revision(made):
 
 
 def test_when_qdrant_does_not_answer(made):
-    """Without being told what to show, the recorded schema is shown, and stderr says why; --live insists."""
+    """Without an option the recorded schema is shown, and stderr has the reason; --live insists."""
     there = elsewhere(made, qdrant={"url": "http://127.0.0.1:9", "timeout": 1})
     said = call(made.root, "schema", made.name, *there)
     assert said.code == 0

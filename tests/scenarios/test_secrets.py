@@ -183,7 +183,7 @@ def test_no_failure_shows_a_secret(guarded, heard):
 
 @pytest.mark.server
 def test_exceptions_of_a_python_program_show_no_secret(guarded):
-    """Also the whole chain of an exception, with its causes and what was going on, has none."""
+    """Also the complete chain of an exception, with its causes and what was going on, has none."""
     made = guarded
     for label, env, more in failing(made):
         names = dict(zip(more[::2], more[1::2], strict=True))

@@ -65,7 +65,7 @@ def test_each_gets_its_own_points_back(two):
 
 
 def test_a_file_of_another_ledger_is_not_given_back(two):
-    """As versions before have written it over: said, and no point of it is written."""
+    """As earlier versions have overwritten it: reported, and no point of it is written."""
     log = deleted(two.at(0), 101, 102)
     mine = file_of(two.at(0))
     deleted(two.at(1), 201, 202)
@@ -94,7 +94,7 @@ def _fields(header: Header) -> dict:
 
 
 def test_an_erasure_leaves_the_files_of_another_ledger(two):
-    """It names them: whoever may need them decides."""
+    """It names them: their possible users decide."""
     made = two.at(0)
     log, kept = deleted(made, 101, 102), file_of(made)
     assert call(made.root, "snapshot", "create", "images", "--archive").code == 0
@@ -107,7 +107,7 @@ def test_an_erasure_leaves_the_files_of_another_ledger(two):
 
 
 def test_what_is_removed_is_ours(tmp_path):
-    """A file of this ledger, one of nobody and one that can't be read go; one of another ledger stays."""
+    """A file of this ledger, one without an owner and one that can't be read go; one of another ledger stays."""
     schema = CollectionSchema()
     for name, owner, stays in (("mine", "here", False), ("old", None, False), ("other", "elsewhere", True)):
         path = tmp_path / f"{name}{SUFFIX}"

@@ -1,4 +1,4 @@
-"""Snapshots and archives: made, listed, restored beside what serves, taken back, deleted. On local mode and a server."""
+"""Snapshots and archives: made, listed, restored next to what serves, undone, deleted. On local mode and a server."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def put(made: Deployment, *points, name: str | None = None) -> None:
 
 
 def test_an_archive_is_restored_beside_what_serves(deployment):
-    """The points of then serve again at their revision; what served is whole, and a command away."""
+    """The points of then serve again at their revision; what served is complete, and a command away."""
     made = prepared(deployment)
     before = made.contents()
     taken = archived(made)
@@ -178,7 +178,7 @@ def upgrade():
 
 
 def test_what_waits_for_its_cutover_is_decided_first(deployment):
-    """A restore neither goes beside a held generation nor lets it on."""
+    """A restore neither runs with a held generation nor releases it."""
     made = prepared(deployment)
     taken = archived(made)
     made.revise("0002", HELD)
@@ -249,7 +249,7 @@ def test_every_kind_of_point_comes_back_bit_by_bit(deployment, revision):
 
 
 def point(number: int, *, named: bool) -> bytes:
-    """A point with as many kinds of vectors as its number says."""
+    """A point with as many kinds of vectors as its number."""
     made = grpc.PointStruct(id=grpc.PointId(num=number))
     payload = {"kind": "odd" if number % 2 else "even", "ünï": "line\nbreak", "f": number / 7, "none": None, "l": []}
     for key, value in payload.items():
@@ -291,7 +291,7 @@ def test_every_touched_line_is_refused_before_anything_is_made(deployment, tmp_p
     cases = list(every_change(lines))
     for what, changed, line in cases:
         touched = tmp_path / "touched.jsonl.zst"
-        # The closing frame stays whole where it can, so that the file is found.
+        # The closing frame stays complete where it can, so that the file is found.
         compressor = zstandard.ZstdCompressor()
         touched.write_bytes(b"".join(compressor.compress(part) for part in (b"".join(changed[:-1]), changed[-1]) if part) if changed else b"")
         with pytest.raises(ArchiveError) as refused:
@@ -316,7 +316,7 @@ def erase(made: Deployment, gone: list) -> None:
 
 
 def runs_of(made: Deployment) -> list:
-    """Every attempt that the ledger knows."""
+    """Every attempt in the ledger."""
     ledger = Ledger.open(made.settings().ledger.url)
     try:
         return ledger.runs()
@@ -380,7 +380,7 @@ def test_erased_points_do_not_come_back(deployment):
 
 
 def test_an_archive_moves_a_collection_to_another_deployment(qdrant_config, tmp_path):
-    """A fresh ledger and store: created at the archive's revisions; the next upgrade goes on from there."""
+    """A fresh ledger and store: created at the archive's revisions; the next upgrade continues from there."""
     one = Deployment(tmp_path / "one", {"path": str(tmp_path / "other")}, f"sqlite:///{tmp_path}/one.db")
     prepared(one)
     one.revise("0002", INDEX)
@@ -468,7 +468,7 @@ def test_an_archive_of_unknown_revisions_makes_a_collection_at_none(deployment, 
 
 
 def test_an_archive_made_with_another_revision_file_is_refused(deployment, tmp_path):
-    """Its points can't be recorded at a revision whose file says something else."""
+    """Its points can't be recorded at a revision whose file has something else."""
     made = prepared(deployment)
     path = made.revise("0002", INDEX)
     upgrade.upgrade(made.settings())
@@ -484,7 +484,7 @@ def test_an_archive_made_with_another_revision_file_is_refused(deployment, tmp_p
 
 
 def test_an_archive_of_another_collection_or_of_some_points_is_refused(deployment, tmp_path):
-    """The message names what it is of, and how to restore it beside."""
+    """The message names what it is of, and how to restore it under another name."""
     made = prepared(deployment)
     taken = archived(made, to=tmp_path / "moved")
     with pytest.raises(RefusedError, match=f"is an archive of {made.name}, not of other") as refused:
@@ -515,7 +515,7 @@ def test_a_rebuild_leaves_an_archive_where_there_are_no_snapshots(deployment):
 
 
 def test_a_rebuild_without_snapshot_leaves_none(deployment):
-    """--no-snapshot is heard."""
+    """--no-snapshot is respected."""
     made = prepared(deployment)
     made.revise("0002", ADD)
     upgrade.upgrade(made.settings(), no_snapshot=True)
@@ -524,7 +524,7 @@ def test_a_rebuild_without_snapshot_leaves_none(deployment):
 
 @pytest.mark.server
 def test_a_key_that_may_not_snapshot_gets_an_archive(qdrant_server, tmp_path, monkeypatch):
-    """A rebuild goes on with an archive; the verb says which flag makes one."""
+    """A rebuild continues with an archive; the verb names the flag that makes one."""
     config = {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2}
     made = prepared(Deployment(tmp_path / "project", config, f"sqlite:///{tmp_path}/ledger.db"))
 
@@ -622,7 +622,7 @@ def names(made: Deployment) -> list[str]:
 
 
 def test_the_snapshot_of_an_unfinished_run_is_spared(deployment, monkeypatch):
-    """Also when everything is chosen: the run may need it, and says so."""
+    """Also when everything is chosen: the run may need it, and that is reported."""
     made = prepared(deployment)
     made.revise("0002", ADD)
 
@@ -793,7 +793,7 @@ def test_erased_points_of_a_snapshot_do_not_come_back(served):
 
 @pytest.mark.server
 def test_a_snapshot_that_is_not_of_the_revision_that_was_recorded_is_not_swapped_in(served):
-    """The seal inside knows better than the clocks: refused, and abort leaves nothing."""
+    """The seal inside is more reliable than the clocks: refused, and abort leaves nothing."""
     made, _ = served
     store = made.store()
     physical = f"{made.name}__g0001"
@@ -985,7 +985,7 @@ def test_an_archive_that_was_replaced_meanwhile_is_not_restored(deployment, tmp_
 
 @pytest.mark.server
 def test_a_snapshot_that_was_restored_is_still_that_of_who_made_it(served):
-    """A restore makes none, so gc without anybody to ask leaves it, and what it is of."""
+    """A restore makes none, so an unattended gc leaves it, and what it is of."""
     made, taken = served
     restore.restore(made.settings(), made.name, taken.name, consent=True)
     store, ledger = made.store(), Ledger.open(made.ledger_url)

@@ -47,7 +47,7 @@ OLD = {1, 3, 8}
 
 @pytest.fixture
 def made(deployment: Deployment, request):
-    """Local mode beside SQLite, a server beside PostgreSQL: points of several ages, and some without any."""
+    """Local mode with SQLite, a server with PostgreSQL: points of several ages, and some without any."""
 
     def prepared() -> Deployment:
         deployment.revise("0001", CREATE)
@@ -130,11 +130,11 @@ def test_gc_deletes_only_what_this_ledger_has_marked(made):
     assert (done.exit_code, set(made.contents())) == (0, everything - {3})
     answer = call(made.root, "gc")
     assert (answer.code, "2 points: deleted.at is old" in answer.out, "Nothing to collect" in answer.out) == (0, True, True)
-    # Whoever takes a purge back means the points to stay: the next gc leaves them.
+    # A purge is undone to keep the points: the next gc leaves them.
     fix.undo(made.settings(), audit(made)[0].id)
     (shown,) = gc.gc(made.settings()).purges
     assert (shown.points, dict(shown.left), set(made.contents())) == (0, {"not_ours": 4}, everything)
-    # Where the record is gone, nobody can tell which marks are of it.
+    # Where the record is gone, it is unknown which marks are of it.
     program.delete_points(made.name, ids=[6], reason="moved", soft=True, expect=1, settings=settings)
     forget_journals(made)
     (shown,) = gc.gc(made.settings()).purges
@@ -159,7 +159,7 @@ ODD = models.Filter(must=[models.FieldCondition(key="kind", match=models.MatchVa
 
 
 def test_marked_points_are_hidden_given_back_and_purged(made):
-    """A mark says when and why; readers leave it out; gc deletes it after its time, exported, and both can be undone."""
+    """A mark has when and why; readers leave it out; gc deletes it after its time, exported, and both can be undone."""
     settings, before = made.settings(), made.contents()
     everything = set(before)
     (done,) = program.delete_points(made.name, ids=[1, 2, 3, 99], reason="moved", soft=True, expect=3, settings=settings).done
@@ -177,7 +177,7 @@ def test_marked_points_are_hidden_given_back_and_purged(made):
     (undone,) = fix.undo(settings, done.log).done
     assert (undone.changed, undone.counts["newer"], seen(made)) == (2, 1, everything - {2})
     assert {one: value for one, value in made.contents().items() if one != 2} == {one: before[one] for one in everything - {2}}
-    # What was taken back marks nothing any more, and what another client wrote is not ours.
+    # What was undone marks nothing any more, and what another client wrote is not ours.
     soon(made)
     assert not gc.review(made.settings()).anything
     program.delete_points(made.name, ids=[3, 4], reason="again", soft=True, expect=2, settings=settings)
@@ -201,7 +201,7 @@ def test_a_mark_never_writes_over_the_application_s_own_key(made):
     with pytest.raises(RefusedError, match="kind = 'even'") as caught:
         fix.fix(made.settings(), op.DeletePoints(made.name, ids=[1], reason="r", soft=True, flag="kind"))
     assert "--flag" in caught.value.hint
-    for given, said in (({"flag": "a.b"}, "no payload key"), ({"export": False}, "goes without soft")):
+    for given, said in (({"flag": "a.b"}, "not a payload key"), ({"export": False}, "doesn't go with soft")):
         with pytest.raises(PlanError, match=said):
             fix.fix(made.settings(), op.DeletePoints(made.name, ids=[1], reason="r", soft=True, **given))
     assert (made.contents(), audit(made)) == (before, [])
@@ -223,7 +223,7 @@ def test_a_mark_never_writes_over_the_application_s_own_key(made):
     upgrade.upgrade(made.settings())
     assert [(row.kind, row.facts["flag"]) for row in audit(made)] == [("SOFT_DELETE", "hidden")] * 2
     if "url" in made.qdrant:
-        # Without the index they can't be found any more: gc says so, and does the rest.
+        # Without the index they can't be found any more: gc reports it, and does the rest.
         made.revise("0005", 'def upgrade():\n    return [op.DropPayloadIndex("{name}", "hidden.at")]\n')
         upgrade.upgrade(made.settings())
         assert "hidden.at" in gc.review(made.settings()).purges[0].problem
@@ -251,7 +251,7 @@ def _gc_says_what_it_can_not_find(made: Deployment) -> None:
 
 
 def test_age_is_counted_from_when_the_fix_began(made, monkeypatch):
-    """Times as texts and in seconds count, nothing else; a run that goes on has the border of its beginning."""
+    """Times as texts and in seconds count, nothing else; a resumed run has the border of its beginning."""
     settings, everything = made.settings(), set(made.contents())
     wanted = op.DeletePoints(made.name, older_than={"field": "created_at", "age": "90d"}, reason="retention")
     for age in ("90d", "90 days", timedelta(days=90)):
@@ -283,7 +283,7 @@ def test_age_is_counted_from_when_the_fix_began(made, monkeypatch):
     assert datetime.fromisoformat(row.facts["counted_from"]) - NOW < timedelta(days=1)
     fix.undo(settings, done.log)
     if "url" in made.qdrant:
-        # The index says that times are texts.
+        # By the index times are texts.
         made.revise("0002", 'def upgrade():\n    return [op.CreatePayloadIndex("{name}", "created_at", PayloadSchemaType.DATETIME)]\n')
         upgrade.upgrade(made.settings())
         (preview,) = fix.review(settings, wanted).previews
@@ -296,7 +296,7 @@ def test_age_is_counted_from_when_the_fix_began(made, monkeypatch):
 
 
 def test_retention_is_a_preset_for_a_cron_job(made):
-    """``--yes --max-share`` is consent where nobody knows the number; more than that share is refused with 10."""
+    """``--yes --max-share`` is consent where the number is unknown; more than that share is refused with 10."""
     preset = {"collection": made.name, "older_than": {"field": "created_at", "age": ":age"}, "reason": "retention"}
     made.extra["fixes"] = {"presets": {"retention": preset}}
     made.__post_init__()

@@ -1,4 +1,4 @@
-"""A vector that is computed from the one it replaces: a process ends between a write and the base that knows of it."""
+"""A vector that is computed from the one it replaces: a process ends between a write and the base that has it."""
 
 from __future__ import annotations
 

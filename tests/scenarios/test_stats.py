@@ -1,4 +1,4 @@
-"""Points per folder and per value: from one reading, or counted by the server, beside what SQL says."""
+"""Points per folder and per value: from one reading, or counted by the server, compared with SQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATHS = [*["/photos/2024/may/%d.jpg"] * 6, *["/photos/2024/%d.jpg"] * 3, *["/pho
 
 @pytest.fixture
 def made(deployment, request, tmp_path) -> Deployment:
-    """Local mode beside SQLite, a server beside PostgreSQL."""
+    """Local mode with SQLite, a server with PostgreSQL."""
     if "url" not in deployment.qdrant:
         yield filled(deployment, f"sqlite:///{tmp_path}/app.db")
         return

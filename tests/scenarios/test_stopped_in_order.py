@@ -1,4 +1,4 @@
-"""A stop at a checkpoint leaves nothing to wait for: whoever goes on does so at once, and never where that isn't sure."""
+"""A stop at a checkpoint leaves nothing to wait for: the next run starts at once, and never where that isn't sure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POINTS = 30
 
 
 class Told(Silent):
-    """Keeps what a person is told."""
+    """Keeps what is shown to a person."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -101,7 +101,7 @@ def test_what_was_recorded_holds_for_that_holder_only(made, monkeypatch):
 
 
 def test_the_fact_stays_in_the_journal(made, monkeypatch):
-    """The journal has the epoch, so that another process knows it."""
+    """The journal has the epoch, so that another process has it."""
     from qmigrate.ledger import Ledger
 
     interrupted(made, monkeypatch, STOP)

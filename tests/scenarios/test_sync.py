@@ -1,4 +1,4 @@
-"""Payload sync: drift between payloads and SQL is found, counted, capped, mended in groups, recorded and undone."""
+"""Payload sync: drift between payloads and SQL is found, counted, capped, repaired in groups, recorded and undone."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CHANGED = 15
 
 @pytest.fixture
 def app(deployment, app_url) -> App:
-    """Local mode beside SQLite, and a server beside PostgreSQL: the application's SQL and the ledger in one database."""
+    """Local mode with SQLite, and a server with PostgreSQL: the application's SQL and the ledger in one database."""
     return application(deployment, app_url)
 
 
 def test_drift_is_counted_mended_recorded_and_undone(app):
-    """Every kind of drift is found exactly; the sync makes payloads equal to SQL; the undo gives back what was there."""
+    """Every kind of drift is found exactly; the sync makes payloads equal to SQL; the undo restores what was there."""
     settings = app.made.settings()
     assert fix.review(settings, app.sync()).changes == 0
     assert fix.fix(settings, app.sync()).changed == 0

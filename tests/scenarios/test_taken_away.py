@@ -41,7 +41,7 @@ def row(made: Deployment, name: str) -> dict:
 
 
 def settled(made: Deployment, revision: str) -> None:
-    """Nothing is pending for anybody: upgrade, check, status and the gate agree."""
+    """Nothing is pending anywhere: upgrade, check, status and the gate agree."""
     said = call(made.root, "upgrade")
     assert (said.code, said.out.startswith("Nothing to do")) == (0, True), said.text
     assert call(made.root, "check").code == 0, call(made.root, "check").text
@@ -50,7 +50,7 @@ def settled(made: Deployment, revision: str) -> None:
 
 
 def test_nothing_is_pending_for_what_a_revision_has_dropped(deployment):
-    """A later glob that would have met it is about the others alone; what makes it again is about it."""
+    """A later glob that would have met it is about the others alone; what recreates it is about it."""
     made = deployment
     made.revise("0001", TWO)
     made.revise("0002", DROP)
@@ -99,7 +99,7 @@ def lost(deployment) -> Deployment:
 
 
 def test_a_recorded_loss_is_neither_ready_nor_pending_nor_done_again_and_again(lost):
-    """Status says that nothing has the name, check how it comes back; a revision behind it is not about it."""
+    """Status reports that nothing has the name, check how it comes back; a revision behind it is not about it."""
     for revision in ("0001", "0002"):
         settled(lost, revision)
         said = call(lost.root, "check")
@@ -148,7 +148,7 @@ def test_what_another_client_has_made_again_is_not_nothing_to_do(lost):
 
 
 def test_what_is_lost_is_restored(lost, tmp_path):
-    """A snapshot of before brings it back, as check says."""
+    """An earlier snapshot brings it back, as check announces."""
     archive = tmp_path / "other"
     other = Deployment(archive / "project", {"path": str(archive / "qdrant")}, f"sqlite:///{archive}/ledger.db")
     other.name = lost.name

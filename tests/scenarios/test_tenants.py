@@ -1,4 +1,4 @@
-"""Collections that several tenants share: a deletion takes one tenant's points, or says that it means all."""
+"""Collections that several tenants share: a deletion takes one tenant's points, or declares that it means all."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def left(made: Deployment) -> list[int]:
     ],
 )
 def test_a_deletion_takes_the_points_of_its_tenant(shared, given, gone):
-    """By an option, by the preset, by its own filter; all only when that is said."""
+    """By an option, by the preset, by its own filter; all only when that is given."""
     said = call(shared.root, "fix", "delete", *(() if "--preset" in given else (shared.name,)), *given,
                 "--reason", "r", "--yes", "--expect", str(len(gone)))
     assert said.code == 0, said.text
@@ -161,13 +161,13 @@ OF_ONE = {"must": [{"key": "org_id", "match": {"value": 2}}]}
 
 
 def deletion(made: Deployment) -> op.DeletePoints:
-    """A deletion that says no tenant."""
+    """A deletion that names no tenant."""
     return op.DeletePoints(made.name, prefix="/p", reason="r")
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_way_goes_around_the_tenants(shared, way):
-    """The settings hold for programs as for the command line; what says whose points it means is done."""
+    """The settings hold for programs as for the command line; what names whose points it means is done."""
     before = shared.contents()
     with pytest.raises(UsageError, match="several tenants share"):
         WAYS[way](shared)
@@ -187,7 +187,7 @@ def test_a_tenant_bounds_nothing_but_deletions(shared):
 
 @pytest.mark.parametrize("by_field", [False, True])
 def test_orphans_of_one_tenant_are_not_those_of_all(shared, tmp_path, by_field):
-    """A query over the rows of one tenant says nothing of the points of the other: whose are meant has to be said."""
+    """A query over the rows of one tenant has nothing on the points of the other: whose are meant has to be given."""
     url = f"sqlite:///{tmp_path}/app.db"
     shared.extra["databases"] = {"app": {"url": url}}
     shared.__post_init__()

@@ -147,7 +147,7 @@ def test_what_can_t_be_embedded_comes_back_as_its_revision_lets_it(pair):
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_what_is_written_while_a_point_is_made_again_stays(pair, monkeypatch):
-    """Models are slow: a point that the application writes meanwhile is newer, and is let be."""
+    """Models are slow: a point that the application writes since is newer, and is left alone."""
     made, _ = pair
     log = deleted(made, 1, 2)
     made.revise("0002", SHOUT)
@@ -167,7 +167,7 @@ def test_what_is_written_while_a_point_is_made_again_stays(pair, monkeypatch):
 
 
 def synced(made: Deployment, folder, *, kind: str) -> int:
-    """Give every point that SQL knows another kind, all but one; the number for its undo."""
+    """Give every point that SQL has another kind, all but one; the number for its undo."""
     url = f"sqlite:///{folder}/app.db"
     made.extra["databases"] = {"app": {"url": url}}
     made.__post_init__()
@@ -228,8 +228,8 @@ def test_payloads_are_given_back_to_points_that_have_other_ids_since(pair, tmp_p
 
 
 def test_payloads_of_points_whose_ids_nobody_can_tell_stay_as_they_are(tmp_path):
-    """Refused with the reason: the revision was taken back since, or the generation that knew both ids is gone."""
-    # What the ledger has says it, so that local mode is enough.
+    """Refused with the reason: the revision was undone since, or the generation that knew both ids is gone."""
+    # The ledger is enough for it, so that local mode is enough.
     qdrant, ledger = {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db"
     made = Deployment(tmp_path / "project", qdrant, ledger, extra={"fixes": {"max_share": 1.0}})
     made.revise("0001", KINDS)
@@ -241,7 +241,7 @@ def test_payloads_of_points_whose_ids_nobody_can_tell_stay_as_they_are(tmp_path)
     upgrade.upgrade(made.settings())
     later = synced(made, tmp_path, kind="later")
     rollback.rollback(made.settings(), "0001", writes="discard")
-    with pytest.raises(RefusedError, match="had given them was taken back since"):
+    with pytest.raises(RefusedError, match="had given them was undone since"):
         fix.undo(made.settings(), later)
     upgrade.upgrade(made.settings())
     assert fix.undo_review(made.settings(), log).previews[0].changes == len(PATHS) - 1
@@ -254,7 +254,7 @@ def test_payloads_of_points_whose_ids_nobody_can_tell_stay_as_they_are(tmp_path)
 
 @pytest.mark.parametrize("deployment", ["local"], indirect=True)
 def test_what_another_revision_of_the_name_has_made_stays_away(pair):
-    """Taken back, written otherwise and applied again: the points have vectors of what it said before."""
+    """Undone, written otherwise and applied again: the points have vectors of what it had before."""
     made, _ = pair
     body = EMBED.replace("VECTOR", "b").replace("HOW", "stop")
     file = made.revise("0002", body)

@@ -1,4 +1,4 @@
-"""A name or a revision that there is not: every verb says so in the same words, with the same exit code."""
+"""A name or a revision that doesn't exist: every verb reports it in the same words, with the same exit code."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def refusal(made, words, name):
     ("verb", "name"), [(verb, name) for verb in COLLECTION for name in ("nope", "nope*") if verb not in ONE or "*" not in name]
 )
 def test_a_collection_that_there_is_not(made, verb, name):
-    """Exit 2, one class, one wording; a glob that meets nothing is said to be one."""
+    """Exit 2, one class, one wording; a glob that meets nothing is named as one."""
     error = refusal(made, COLLECTION[verb], name)
     assert (error["exit_code"], error["type"], error["code"]) == (2, "UnknownNameError", "unknown_name"), error
     said = f"no collection matches {name!r}" if "*" in name else f"there is no collection {name!r}"
@@ -143,7 +143,7 @@ def test_a_collection_that_there_is_not(made, verb, name):
 
 @pytest.mark.parametrize("verb", REVISION)
 def test_a_revision_that_there_is_not(made, verb):
-    """The same of a revision, whatever it was wanted for."""
+    """The same of a revision, whatever it was needed for."""
     error = refusal(made, REVISION[verb], "nope")
     assert (error["exit_code"], error["type"], error["code"]) == (2, "UnknownRevisionError", "unknown_revision"), error
     assert (error["message"], error["hint"]) == ('there is no revision "nope"', "the newest ones are: 0001, 0002")
@@ -174,7 +174,7 @@ def test_a_near_miss_says_what_was_meant(made):
 
 
 def test_it_is_still_caught_as_before(made):
-    """Programs that catch what is not there, or what was typed wrongly, go on doing so."""
+    """Programs that catch what is not there, or what was typed wrongly, still do."""
     for error in (NotFoundError, UsageError, UnknownNameError):
         with pytest.raises(error):
             fix.delete_points("nope", ids=[1], reason="r", settings=made.settings())

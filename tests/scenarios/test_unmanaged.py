@@ -1,4 +1,4 @@
-"""Looking needs no adoption: a collection that no ledger knows is counted and compared, and not changed."""
+"""Reading needs no adoption: a collection in no ledger is counted and compared, and not changed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_who_names_a_collection_is_not_told_that_nothing_is_to_do(deployment):
 
 
 ROWS = "SELECT id, kind FROM rows"
-#: A verb that looks, the code that it ends with, and what it says.
+#: A verb that reads, the code that it ends with, and what it prints.
 LOOKS = [
     (("fix", "delete", "{}", "--id", "1", "--reason", "r", "--dry-run"), 0, "1 of 5 points would change"),
     (("fix", "delete", "{}*", "--prefix", "/a", "--reason", "r", "--dry-run"), 0, "5 of 5 points would change"),
@@ -97,7 +97,7 @@ def test_what_only_looks_takes_any_collection(made, args, code, words):
     ],
 )
 def test_what_changes_points_still_needs_it(made, args, monkeypatch):
-    """A change is refused with the way on, also on a terminal: nobody is asked for what can't be done."""
+    """A change is refused with the way on, also on a terminal: no user is asked about what can't be done."""
     (made.root / "qdrant_migrations" / "versions").mkdir(parents=True, exist_ok=True)
     monkeypatch.setattr(Shell, "may_ask", property(lambda self: True))
     monkeypatch.setattr(click, "confirm", lambda *_, **__: pytest.fail("nobody may be asked"))
@@ -113,7 +113,7 @@ def test_programs_look_too(made):
 
 
 def test_a_missing_folder_is_an_error_once_revisions_were_applied(made):
-    """Where the ledger knows revisions, the folder is missing, and what looks says so."""
+    """Where the ledger has revisions, the folder is missing, and verbs that read report that."""
     (made.root / "qdrant_migrations" / "versions").mkdir(parents=True, exist_ok=True)
     assert call(made.root, "adopt", made.name).code == 0
     shutil.rmtree(made.root / "qdrant_migrations")
@@ -123,7 +123,7 @@ def test_a_missing_folder_is_an_error_once_revisions_were_applied(made):
 
 
 CONSENT = ("--reason", "r", "--yes", "--expect", "1")
-#: What changes a collection, as typed; of one that belongs to nobody each advises to adopt it.
+#: What changes a collection, as typed; of one without an owner each advises to adopt it.
 CHANGES = {
     "delete": ("fix", "delete", "{}", "--id", "1", *CONSENT),
     "delete, asking": ("fix", "delete", "{}", "--id", "1", "--reason", "r"),

@@ -47,7 +47,7 @@ def test_plan_upgrade_search_and_rollback(three):
 
 
 def test_rollback_refuses_to_lose_writes(three):
-    """What was written since is counted; going back needs a choice, and each choice does what it says."""
+    """What was written since is counted; going back needs a choice, and each choice does what it promises."""
     settings = three.settings()
     upgrade.upgrade(settings, "0001")
     three.load(50)
@@ -273,7 +273,7 @@ def test_a_generation_that_may_have_been_made_names_the_way_out(one, monkeypatch
     ids=["points", "values"],
 )
 def test_a_function_that_fails_in_the_first_step_shows_in_status(one, operation):
-    """Not as something that is still to come: what the function said, until an upgrade gets further."""
+    """Not as something that is still to come: what the function reported, until an upgrade gets further."""
     one.revise("0002", FAILING.replace("{operation}", operation))
     with pytest.raises((PlanError, EmbedError)):
         upgrade.upgrade(one.settings())
@@ -282,7 +282,7 @@ def test_a_function_that_fails_in_the_first_step_shows_in_status(one, operation)
 
 
 def test_a_missing_consent_is_still_pending(one):
-    """A rollback that was refused for want of consent is no failure of the upgrade that comes next."""
+    """A rollback that was refused for want of consent is not a failure of the upgrade that comes next."""
     one.revise("0002", ADD)
     upgrade.upgrade(one.settings())
     one.load(5, start=100)

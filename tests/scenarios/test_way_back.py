@@ -76,7 +76,7 @@ def target_of(made):
 
 
 def test_a_generation_made_by_a_downgrade_is_no_way_over_earlier_revisions(deployment):
-    """Its parent has later revisions: going further back needs another way, and says so."""
+    """Its parent has later revisions: going further back needs another way, and that is reported."""
     deployment.revise("0001", CREATE)
     upgrade.upgrade(deployment.settings())
     deployment.load(10)
@@ -85,7 +85,7 @@ def test_a_generation_made_by_a_downgrade_is_no_way_over_earlier_revisions(deplo
     upgrade.upgrade(deployment.settings())
     back.rollback(deployment.settings(), "0002")
     assert target_of(deployment).endswith("__g0003")
-    with pytest.raises(RefusedError, match="revision 0002 can't be taken back"):
+    with pytest.raises(RefusedError, match="revision 0002 can't be undone"):
         back.rollback(deployment.settings(), "0001")
     assert deployment.row().revision == "0002"
 
@@ -146,7 +146,7 @@ def test_a_dropped_plain_collection_comes_back(deployment):
 
 
 def test_a_rollback_over_two_rebuilds_is_refused_as_a_whole(deployment):
-    """Writes since the older rebuild are found before the newer one is taken back."""
+    """Writes since the older rebuild are found before the newer one is undone."""
     deployment.revise("0001", CREATE)
     upgrade.upgrade(deployment.settings())
     deployment.load(10)

@@ -99,7 +99,7 @@ def test_a_way_back_that_deletes_nothing_again_has_no_row(made):
 
 
 def test_the_same_holds_for_a_reset(made):
-    """After a reset another point got the id and was deleted; the one of before the reset is kept in a file, too."""
+    """After a reset another point got the id and was deleted; the one from before the reset is kept in a file, too."""
     said = ["fix", "reset", made.name, "--reason", "r", "--yes", "--expect", "20", "--confirm", "DELETE ALL VECTORS"]
     assert call(made.root, *said).code == 0
     reset = audit(made)[0].id

@@ -1,4 +1,4 @@
-"""The application's SQL beside an embedding: a checksum of the input before, a statement per point once it serves."""
+"""The application's SQL with an embedding: a checksum of the input before, a statement per point once it serves."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class App:
             engine.dispose()
 
     def told(self) -> dict[int, int]:
-        """How often each row was told, where it was."""
+        """How often each row was written, where it was."""
         return {row["id"]: row["told"] for row in self.run("SELECT id, told FROM assets WHERE told > 0")}
 
 
@@ -87,7 +87,7 @@ def revise(app: App, *more: str) -> None:
 
 
 def test_rows_are_told_of_what_serves_and_of_nothing_else(app):
-    """A changed input is quarantined and not told; every other row gets what it asked for, with bound values."""
+    """A changed input is quarantined and not written; every other row gets what it asked for, with bound values."""
     app.run("UPDATE assets SET id = 1025 WHERE id = 25")
     app.run("UPDATE assets SET sum = :sum WHERE id = 6", [{"sum": digest("another text")}])
     app.run("UPDATE assets SET sum = NULL WHERE id = 7")
@@ -97,15 +97,15 @@ def test_rows_are_told_of_what_serves_and_of_nothing_else(app):
     planned = upgrade.plan(app.made.settings()).collections[0]
     assert [step.kind for step in planned.job.steps] == ["build", "golive", "write_back"]
     assert "checked by sha256 in app, told to app when it is live" in planned.lines[0]
-    assert any("app is told of each point that got vector b, at least once" in line for line in planned.reasons)
+    assert any("app is updated for each point that got b, at least once" in line for line in planned.reasons)
     assert app.told() == {}
     report = upgrade.upgrade(app.made.settings()).outcomes[0].report
-    # Of one row SQL wants to know nothing, and one has another id by now.
+    # Of one row SQL needs nothing, and one has another id by now.
     assert report["2.write_back"]["told"] == {"points": 39, "rows": 37}
     assert report["2.write_back"]["cursor"] is None
     listed = quarantine.quarantine(app.made.settings(), app.made.name).rows
     assert [(row.point_id, row.stage, row.reason) for row in listed] == [
-        (6, "checksum", "its text is not the one of its sum in app")
+        (6, "checksum", "its text doesn't match its sum in app")
     ]
     store = app.made.store()
     vectors = {
@@ -126,7 +126,7 @@ def test_rows_are_told_of_what_serves_and_of_nothing_else(app):
         assert (row["revision"], row["generation"]) == ("0002", f"{app.made.name}__g0002")
         assert (row["fingerprint"], row["model"]) == (fingerprint_digest(fingerprint), "hashing, 16 values")
     assert len({str(row["indexed_at"]) for row in rows.values() if row["told"]}) == 1
-    # Mended in SQL, the point is taken again, and SQL is told of it; while it isn't, it stays listed.
+    # Repaired in SQL, the point is taken again, and SQL gets it; while it isn't, it stays listed.
     assert quarantine.retry(app.made.settings(), app.made.name).filled == 0
     assert 6 not in app.told()
     app.run("UPDATE assets SET sum = :sum WHERE id = 6", [{"sum": digest(make_point(5).payload["text"])}])
@@ -147,7 +147,7 @@ def test_a_checksum_is_found_however_its_row_writes_the_id(tmp_path, written, mi
     write(store, app.made.name, points)
     store.close()
     app.run("CREATE TABLE others (id TEXT PRIMARY KEY, sum TEXT)")
-    # The last one is as its row says.
+    # The last one is as in its row.
     sums = ["another text"] * (POINTS - 1) + [points[-1].payload["text"]]
     spelt = [one.id[:9].upper() + one.id[9:] if written == "mixed" else written.format(one.id) for one in points]
     app.run("INSERT INTO others VALUES (:id, :sum)", [{"id": one, "sum": digest(known)} for one, known in zip(spelt, sums, strict=True)])
@@ -160,12 +160,12 @@ def test_a_checksum_is_found_however_its_row_writes_the_id(tmp_path, written, mi
 
 
 def test_a_refused_write_back_leaves_the_swap_and_goes_on(app, monkeypatch):
-    """A row that the database refuses stops it there: the vector serves, portions before it are not told twice."""
+    """A row that the database refuses stops it there: the vector serves, earlier portions are not written twice."""
     monkeypatch.setattr(write_back, "PORTION", 10)
     revise(app, TOLD)
-    with pytest.raises(RowsError, match="is live on .*__g0002, but SQL was not told all of it") as refused:
+    with pytest.raises(RowsError, match="is live on .*__g0002, but SQL was not updated completely") as refused:
         upgrade.upgrade(app.made.settings())
-    assert "qmigrate upgrade goes on" in refused.value.hint
+    assert "qmigrate upgrade resumes it" in refused.value.hint
     assert (app.made.row().revision, app.made.row().generation) == ("0002", "g0002")
     # Of the portion with the row that is refused nothing is there.
     assert app.told() == dict.fromkeys(range(1, 21), 1)
@@ -192,7 +192,7 @@ def test_a_write_back_can_be_given_up(app):
     ("more", "error", "said"),
     [
         ((CHECKED.format(more=', missing="fail"'),), EmbedError, "there is no sum in app for it"),
-        ((CHECKED.format(more=', algorithm="md5"'),), EmbedError, "its sum in app is no md5 digest"),
+        ((CHECKED.format(more=', algorithm="md5"'),), EmbedError, "its sum in app is not a valid md5 digest"),
         (('write_back=WriteBack("UPDATE assets SET nobody = :now WHERE id = :id")',), RowsError, "nobody"),
         (('write_back=WriteBack("DELETE FROM assets WHERE id = :id", database="app2")',), DatabaseError, "app2"),
     ],

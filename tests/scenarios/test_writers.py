@@ -1,4 +1,4 @@
-"""Writers that never stop: what they were told is done is there afterwards, or it is listed by id."""
+"""Writers that never stop: what was acknowledged to them is there afterwards, or it is listed by id."""
 
 from __future__ import annotations
 

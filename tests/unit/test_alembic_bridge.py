@@ -60,7 +60,7 @@ def test_operations_survive_as_text():
 
 
 def test_a_recorded_duration_is_one_of_seconds():
-    """What is kept without a file is a number there, which in a file has no unit; texts of before stay what they were."""
+    """What is kept without a file is a number there, which in a file has no unit; earlier texts stay what they were."""
     wanted = [
         op.DeleteOrphans("c", "SELECT id FROM t", reason="r", grace="10m"),
         op.DeletePoints("c", older_than={"field": "at", "age": timedelta(days=90)}, reason="r"),
@@ -89,15 +89,15 @@ KNOWN = {type(one).__name__ for one in [*EVERY, *CODE]}
 @pytest.mark.parametrize("operation", CODE, ids=lambda one: type(one).__name__)
 def test_own_code_is_refused_as_text(operation):
     """A function stands in a file or nowhere; the message names the way."""
-    with pytest.raises(PlanError, match="can't be kept without a file") as caught:
+    with pytest.raises(PlanError, match="can't be recorded without a file") as caught:
         to_text([operation])
     assert "qmigrate revision" in caught.value.hint
 
 
 def test_a_text_makes_operations_only():
-    """A name that is no operation is refused, whatever module has it."""
+    """A name that is not an operation is refused, whatever module has it."""
     for name in ("Operation", "assign", "Compute", "Popen"):
-        with pytest.raises(PlanError, match="doesn't know"):
+        with pytest.raises(PlanError, match="doesn't have"):
             from_text(f'[{{"$is": "{name}"}}]')
 
 
@@ -142,7 +142,7 @@ def test_an_inline_revision_stands_where_it_was_applied(files, inline, order, cl
 
 
 def test_the_newest_inline_revision_goes_back_first(files):
-    """-1 takes back what was applied last; a file with the same id is refused."""
+    """-1 undoes what was applied last; a file with the same id is refused."""
     found = files.with_inline([revision("x", "0002", operations=[op.DropPayloadIndex("docs", "k")], inline=True)])
     applied = frozenset({"0001", "0002", "x"})
     assert found.resolve("-1", current=applied) == {"0001", "0002"}
@@ -160,7 +160,7 @@ def test_what_the_ledger_alone_says_is_unfinished(files):
 
 
 def test_what_waits_stops_what_follows(files):
-    """Everything before it can go on."""
+    """Everything before it can continue."""
     wanted = frozenset({"0001", "0002", "0003"})
     assert reachable(files, wanted, ["0002"]) == {"0001"}
     assert reachable(files, wanted, []) == wanted
@@ -205,7 +205,7 @@ def test_a_glob_means_the_same_to_postgresql(pattern):
 
 
 def test_no_plugin_of_alembic_is_installed():
-    """An entry point there would break Alembic 1.18 to 1.20.0 for everybody in the environment."""
+    """An entry point there would break Alembic 1.18 to 1.20.0 for everyone in the environment."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert "entry-points" not in project
     assert dataclasses.is_dataclass(Revision)

@@ -302,7 +302,7 @@ def test_every_damaged_byte_is_noticed(tmp_path):
 
 
 def told_line(path) -> int | None:
-    """The line that a refusal names; None when the archive is taken for whole."""
+    """The line that a refusal names; None when the archive is accepted."""
     try:
         archive.verify(path)
     except ArchiveError as refused:
@@ -359,7 +359,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_removed_and_a_living_one_is_spared(tmp_path):
-    """A part nobody writes goes with the next archive; one that is being written is locked."""
+    """A part that is not being written goes with the next archive; one that is being written is locked."""
     living = tmp_path / f"living{archive.SUFFIX}"
 
     def pages():

@@ -27,7 +27,7 @@ def test_exchange_twice_is_nothing(entries):
 
 @given(IDS)
 def test_order_keys_can_be_read_back(identifier):
-    """An order key holds the whole id."""
+    """An order key holds the complete id."""
     assert id_of_key(order_key(identifier)) == identifier
 
 

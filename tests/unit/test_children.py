@@ -46,7 +46,7 @@ def test_a_module_in_the_current_folder_is_never_run_by_a_helper(tmp_path, monke
 
 
 def test_every_helper_is_started_by_the_one_function():
-    """Whoever starts a process of Python's takes its command from there, and ends it there."""
+    """What starts a process of Python's takes its command from there, and ends it there."""
     starting = set()
     for file in SOURCE.rglob("*.py"):
         tree = ast.parse(file.read_text())
@@ -101,17 +101,17 @@ STALLED = {
 
 @pytest.mark.parametrize("body", STALLED.values(), ids=STALLED)
 def test_a_watchdog_that_does_not_start_is_an_error_in_time(monkeypatch, tmp_path, body):
-    """Nothing is frozen without one: the error says so, and the process is killed and reaped."""
+    """Nothing is frozen without one: the error names it, and the process is killed and reaped."""
     place = helper(monkeypatch, tmp_path, body)
     monkeypatch.setattr(watch, "START_LIMIT", 3.0)
-    with pytest.raises(StoreError, match="said nothing within 3 s, and was killed") as failed:
+    with pytest.raises(StoreError, match="did not answer within 3 s, and was killed") as failed:
         watch.Watch.start(work(), "docs__g0001", {})
     assert "nothing was frozen" in str(failed.value.hint)
     assert gone(place)
 
 
 def test_a_watchdog_that_ends_at_once_is_an_error(monkeypatch, tmp_path):
-    """Its end is no answer."""
+    """Its end is not an answer."""
     place = helper(monkeypatch, tmp_path, "sys.exit(3)")
     with pytest.raises(StoreError, match="it ended at once"):
         watch.Watch.start(work(), "docs__g0001", {})
@@ -119,7 +119,7 @@ def test_a_watchdog_that_ends_at_once_is_an_error(monkeypatch, tmp_path):
 
 
 def test_a_stop_is_heard_while_a_watchdog_starts(monkeypatch, tmp_path):
-    """Whoever waits for it looks at the stop signal meanwhile, and leaves no process behind."""
+    """The wait for it checks the stop signal, and leaves no process behind."""
     place = helper(monkeypatch, tmp_path, "time.sleep(600)")
 
     def stopped() -> None:
@@ -133,7 +133,7 @@ def test_a_stop_is_heard_while_a_watchdog_starts(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("body", ["time.sleep(600)", "os.kill(os.getpid(), signal.SIGSTOP)"], ids=["sleeps", "was stopped"])
 def test_a_watchdog_that_does_not_end_is_killed(monkeypatch, tmp_path, body):
-    """The swap is done, and nobody waits for the helper for ever."""
+    """The swap is done, and nothing waits for the helper forever."""
     place = helper(monkeypatch, tmp_path, f"print('ready', flush=True); {body}")
     monkeypatch.setattr(watch, "END_LIMIT", 0.5)
     made = watch.Watch.start(work(), "docs__g0001", {})
@@ -150,7 +150,7 @@ SAY = "def say(*words): end.sendall(json.dumps(words).encode() + b'\\n')\n"
 
 @pytest.mark.parametrize("body", STALLED.values(), ids=STALLED)
 def test_a_worker_that_stalls_before_it_is_ready_counts_as_lost(monkeypatch, tmp_path, body):
-    """A worker says that it is there while a model loads; one that says nothing at all is killed, with the reason."""
+    """A worker reports that it is there while a model loads; a silent one is killed, with the reason."""
     monkeypatch.setattr(local, "SILENCE", 3.0)
     fake(monkeypatch, body.replace("sys.stdin.readline(); ", ""))
     with pytest.raises(LostError, match="killed: no message for 3 s"):
@@ -158,7 +158,7 @@ def test_a_worker_that_stalls_before_it_is_ready_counts_as_lost(monkeypatch, tmp
 
 
 def test_a_worker_that_stalls_while_it_copies_counts_as_lost(monkeypatch, tmp_path):
-    """Its range goes on in another one: whoever waits hears it in time, and the end takes no longer than it may."""
+    """Its range continues in another one: whoever waits hears it in time, and the end takes no longer than it may."""
     monkeypatch.setattr(local, "SILENCE", 2.0)
     monkeypatch.setattr(local, "PATIENCE", 0.5)
     fake(monkeypatch, f"{SAY}say('loading'); say('ready'); lines.readline(); os.kill(os.getpid(), signal.SIGSTOP)")
@@ -171,7 +171,7 @@ def test_a_worker_that_stalls_while_it_copies_counts_as_lost(monkeypatch, tmp_pa
 
 
 def test_a_worker_whose_child_lives_on_is_not_waited_for(monkeypatch, tmp_path):
-    """What the user's code has started there may hold the line open for ever: the worker itself has ended."""
+    """What the user's code has started there may hold the line open forever: the worker itself has ended."""
     monkeypatch.setattr(local, "LAST_WORDS", 0.2)
     fake(
         monkeypatch,

@@ -33,7 +33,7 @@ KNOWN = Adopted("known", "known_v1", 0, "0001", "known", 1)
     ],
 )
 def test_what_a_person_reads(result, said, silent):
-    """The preview shows the file, the real thing names it, and nothing done is said as such."""
+    """The preview shows the file, the real thing names it, and nothing done is reported as such."""
     out = io.StringIO()
     show_adopted(Console(file=out, width=100), result, command="qmigrate adopt docs")
     for words in said:

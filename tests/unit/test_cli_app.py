@@ -299,7 +299,7 @@ def named(one):
 
 @pytest.mark.parametrize(("words", "option"), list(options(root, Duration)), ids=named)
 def test_no_option_takes_a_bare_number_for_seconds(words, option):
-    """Of 90 nobody knows whether days are meant; with a unit, in short or in full, it is read."""
+    """90 could mean days or seconds; with a unit, in short or in full, it is read."""
     for written in ("90", "0.5", "7776000"):
         with pytest.raises(click.BadParameter, match="has no unit: 90d, 24h, 5m or 60s"):
             option.type_cast_value(click.Context(click.Command("x")), written)
@@ -317,7 +317,7 @@ def test_no_option_takes_what_is_not_a_finite_number(words, option):
 
 @pytest.mark.parametrize("written", ["9" * 400 + "d", "99999999999d", "9999999d", timedelta.max])
 def test_the_longest_duration_is_one_that_can_be_counted_with(written):
-    """A century is for ever: the calendar goes back so far, and a thread can wait for so long."""
+    """A century is forever: the calendar goes back that far, and a thread can wait that long."""
     found = parse_duration(written)
     assert found == FOR_EVER < threading.TIMEOUT_MAX
     assert datetime.now(UTC) - timedelta(seconds=found) < datetime(1970, 1, 1, tzinfo=UTC)
@@ -490,7 +490,7 @@ def test_progress_and_result_stay_apart(commands, capsys):
     ],
 )
 def test_colours(commands, capsys, monkeypatch, environ, args, coloured):
-    """Colours appear where they are wanted, and never without a terminal unless forced."""
+    """Colours appear where they are asked for, and never without a terminal unless forced."""
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     commands("upgrade", plan=plan())

@@ -206,14 +206,14 @@ def test_options_that_can_not_go_together(folder, args):
 
 
 def test_no_folder_is_an_error(tmp_path):
-    """Without revisions to look at nothing is called sound."""
+    """Without revisions to check nothing is called sound."""
     (tmp_path / "empty").mkdir()
     said = call(tmp_path / "empty", "check", "--offline")
     assert (said.code, "qmigrate init" in said.err) == (2, True)
 
 
 def test_the_lint_needs_neither_server_nor_ledger(folder):
-    """With addresses where nobody answers, the lint answers all the same."""
+    """With addresses where nothing answers, the lint works nevertheless."""
     (folder.root / "qmigrate.yaml").write_text(
         "qdrant: {url: 'http://qdrant.invalid:6333'}\nledger: {url: 'postgresql+psycopg://x@db.invalid/x'}\n"
     )

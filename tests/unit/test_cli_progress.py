@@ -18,7 +18,7 @@ STAMP = "2026-11-30T01:02:03Z"
 
 
 class Terminal(io.StringIO):
-    """A file that says that it is a terminal."""
+    """A file that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -35,7 +35,7 @@ class Clock:
 
 
 def lines_of(file: io.StringIO) -> list[str]:
-    """What was printed; lines that are no bar begin with their time, which is cut off here."""
+    """What was printed; lines that are not a bar begin with their time, which is cut off here."""
     return [line.removeprefix(f"{STAMP} ") for line in file.getvalue().splitlines()]
 
 
@@ -64,7 +64,7 @@ def test_lines_at_the_start_at_the_end_and_every_half_minute():
 
 
 def test_every_line_of_a_log_begins_with_its_time():
-    """Whoever reads the log of a container sees when each phase began and ended."""
+    """The log of a container shows when each phase began and ended."""
     shown, file, _ = made()
     shown.begin("c", "swap", None)
     shown.say("c: a message")
@@ -125,7 +125,7 @@ def test_a_phase_without_a_total():
 
 
 def test_what_is_said_is_printed_as_it_is():
-    """Brackets and colons in a line are no markup."""
+    """Brackets and colons in a line are not markup."""
     shown, file, _ = made()
     shown.say("found [bold]x[/bold] :smile:")
     assert lines_of(file) == ["found [bold]x[/bold] :smile:"]
@@ -196,7 +196,7 @@ def test_the_display_fits_the_place(monkeypatch):
 
 @pytest.mark.parametrize("kind", [Lines, Bars])
 def test_several_collections_at_a_time_are_whole_lines(kind):
-    """Each line names its collection, whoever is in between; what begins is not said."""
+    """Each line names its collection, whichever comes in between; starts are not reported."""
     shown, file, clock = made(kind, force_terminal=False)
     one, two = (beside(shown) for _ in range(2))
     one.begin("docs", "fill", 100)
@@ -213,6 +213,6 @@ def test_several_collections_at_a_time_are_whole_lines(kind):
 
 
 def test_a_display_of_the_users_own_serves_all():
-    """A progress that knows nothing of several collections gets what all of them report."""
+    """A progress made for one collection gets what all of them report."""
     silent = Silent()
     assert beside(silent) is silent

@@ -89,7 +89,7 @@ STATUS = Status(
 
 
 def test_status_on_80_columns():
-    """Details stand below the row where they don't fit beside it; the next command stands last."""
+    """Details stand below the row where they don't fit next to it; the next command stands last."""
     assert shown(show_status, STATUS) == [
         "Qdrant 1.18.3 at qdrant:6333 · ledger postgresql app@db/app",
         "6 collections, 1 pending, 1 running, 1 interrupted, 1 failed · head 0003",
@@ -123,13 +123,13 @@ def test_status_on_a_wide_terminal():
 
 
 def test_names_are_never_cut():
-    """A long collection name stays whole on a narrow terminal, since it is there to be copied."""
+    """A long collection name stays complete on a narrow terminal, since it is there to be copied."""
     name = "a_very_long_collection_name_of_some_tenant_" + "x" * 40
     assert any(name in line for line in shown(show_status, replace(STATUS, collections=(row(name, "ready"),))))
 
 
 def test_status_without_collections():
-    """An empty deployment is said in one line."""
+    """An empty deployment is one line."""
     assert shown(show_status, Status("q", "l", None, (), 0)) == ["q · ledger l", "0 collections"]
 
 
@@ -187,7 +187,7 @@ def test_a_plan_names_what_readers_meet():
 
 
 def test_a_plan_back_claims_nothing_of_readers():
-    """A rollback is not judged for readers, so it says what they will meet, and how to go forth again."""
+    """A rollback is not judged for readers, so it shows what they will meet, and how to apply it again."""
     lines = shown(show_plan, replace(PLAN, verb="rollback"), "qmigrate rollback")
     assert "  readers  meet the earlier schema" in lines
     assert "  forth    to 0002 in milliseconds, while memory__g0003 is kept" in lines
@@ -221,7 +221,7 @@ def test_an_empty_plan_says_why(plan, said):
     ],
 )
 def test_strategies_in_words(steps, word):
-    """How a job works is said in a word."""
+    """How a job works is one word."""
     assert strategy(steps) == word
 
 
@@ -273,7 +273,7 @@ def test_an_upgrade_says_how_a_clone_was_had_or_why_not():
 
 
 def test_a_rollback_says_how_to_go_forth():
-    """What was taken back is named, newest first, with the command that brings it again."""
+    """What was undone is named, newest first, with the command that applies it again."""
     outcome = Outcome("c", ("0003", "0002"), None, 0.04)
     lines = shown(show_upgrade, UpgradeResult(Plan("rollback", ("0001",), ()), (), (outcome,)))
     assert lines == [
@@ -305,7 +305,7 @@ def test_history():
 
 
 def test_snapshots():
-    """The name stands last and whole."""
+    """The name comes last and complete."""
     name = "image_assets__g0002-" + "1" * 60 + ".snapshot"
     entry = SnapshotEntry("image_assets", "image_assets__g0002", name, 1234567890, None, None)
     assert shown(show_snapshots, Snapshots((entry,)))[-1].split() == ["–", "image_assets", "–", "–", "1.2", "GB", "–", "–", name]
@@ -317,7 +317,7 @@ def test_snapshots():
 
 
 def test_doctor():
-    """What failed stands first and names its mend; words say what colours say; long lines are wrapped, not cut."""
+    """What failed stands first and names its repair; words say what colours say; long lines are wrapped, not cut."""
     long = "word " * 20 + "and-a-name-that-is-there-to-be-copied-and-is-longer-than-any-line-of-the-terminal-may-be"
     checks = (
         Check("ledger", True, "fine"),
@@ -395,7 +395,7 @@ def test_columns_align_wide_characters():
     [((0, 1), (10.0, 4.0), 10.0), ((0, 10), (10.0, 4.0), 14.0), ((None, 0), (10.0, 4.0), 14.0), ((), (), 0)],
 )
 def test_time_in_all_is_from_the_first_beginning_to_the_last_end(begins, seconds, total):
-    """Collections that are done side by side take as long as the clock says, not the sum of their times."""
+    """Collections that are done in parallel take as long as the clock shows, not the sum of their times."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
     started = [None if one is None else at + timedelta(seconds=one) for one in begins]
     assert in_all([Outcome("c", (), None, took, started_at=one) for one, took in zip(started, seconds, strict=True)]) == total

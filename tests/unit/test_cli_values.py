@@ -42,7 +42,7 @@ VALUES = [
 
 @pytest.mark.parametrize(("typed", "meant"), VALUES)
 def test_a_value_is_what_it_looks_like(typed, meant):
-    """Whole numbers are numbers, what is quoted is a text, what says that it is JSON is JSON, all else is a text."""
+    """Whole numbers are numbers, what is quoted is a string, what is marked as JSON is JSON, all else is a string."""
     found = values.value_of(typed, "--value")
     assert (found, type(found)) == (meant, type(meant))
     assert values.parameter(f"p={typed}") == ("p", meant)
@@ -53,7 +53,7 @@ REFUSED_VALUES = ['"a"b"', '"\\ud83d"', "json:{", "json:NaN", "json:1e999", 'jso
 
 @pytest.mark.parametrize("typed", REFUSED_VALUES, ids=lambda typed: repr(typed)[:20])
 def test_a_value_that_is_broken_is_refused(typed):
-    """What begins like JSON and isn't, or is no text, is refused with a message that names the option."""
+    """What begins like JSON and isn't, or is not a text, is refused with a message that names the option."""
     with pytest.raises(click.UsageError) as caught:
         values.value_of(typed, "--value")
     assert caught.value.message.startswith("--value")
@@ -64,7 +64,7 @@ def match(value) -> dict:
     return {"must_not": [{"key": "a", "match": {"value": value}}]}
 
 
-#: What is typed, and the filter that it is; YAML only where it says so.
+#: What is typed, and the filter that it is; YAML only where it is marked as such.
 FILTERS = [
     ('{"must_not": [{"key": "a", "match": {"value": "\\ud83d\\ude00"}}]}', match("😀")),
     ('{"must_not": [{"key": "a", "match": {"value": "2024-01-01"}}]}', match("2024-01-01")),
@@ -86,13 +86,13 @@ FILTERS = [
 
 @pytest.mark.parametrize(("typed", "meant"), FILTERS, ids=lambda one: str(one)[:60])
 def test_a_filter_is_what_is_written(typed, meant):
-    """JSON is read as JSON; in YAML, which says that it is, plain words are read as JSON reads them."""
+    """JSON is read as JSON; in YAML, which is marked as such, plain words are read as JSON reads them."""
     assert values.filter_of(typed) == meant
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.json", FILTERS[0][0]), ("b.txt", FILTERS[0][0]), ("c.yaml", FILTERS[6][0][5:])])
 def test_a_filter_from_a_file(tmp_path, name, content):
-    """The ending of a file says whether it is YAML."""
+    """The ending of a file decides whether it is YAML."""
     (tmp_path / name).write_text(content)
     assert "must_not" in values.filter_of(f"@{tmp_path / name}")
 

@@ -43,7 +43,7 @@ def stages() -> dict[str, str]:
 
 
 def test_every_stage_starts_from_a_pinned_python_and_ends_without_root():
-    """One base, by its full version; the targets exist; nobody becomes root again after the service's user."""
+    """One base, by its full version; the targets exist; nothing becomes root again after the service's user."""
     arguments = dict(part.split("=", 1) for name, part in instructions() if name == "ARG")
     assert PINNED.search(f"python:{arguments['PYTHON']}")
     starts = stages()
@@ -138,7 +138,7 @@ def test_everything_that_is_copied_is_there_and_let_through():
 
 
 def test_the_services_of_compose_are_pinned_checked_and_waited_for():
-    """Every image has a version or a target, and whatever is waited for says when it is ready."""
+    """Every image has a version or a target, and whatever is waited for has a health check."""
     services = COMPOSE["services"]
     for name, service in services.items():
         if "build" in service:
@@ -272,7 +272,7 @@ def test_every_pod_is_restricted_and_every_migration_sees_the_pictures():
 
 
 def test_a_job_outlives_its_longest_run_and_gives_up_only_where_that_helps():
-    """The deadline leaves room beyond QMIGRATE_MAX_ESTIMATE; a drained node is no failure; hopeless codes end it."""
+    """The deadline leaves room beyond QMIGRATE_MAX_ESTIMATE; a drained node is not a failure; hopeless codes end it."""
     hopeless = {2, 3, 4, 5, 7, 10, 11, 255}
     for job in (one for one in kubernetes_objects() if one["kind"] == "Job"):
         spec = job["spec"]
@@ -299,7 +299,7 @@ def test_the_guide_names_every_exit_code():
 @pytest.mark.server
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on PATH, which Qdrant's image has")
 def test_the_health_check_of_qdrant_tells_up_from_down(qdrant_server):
-    """The command of docker-compose.yml succeeds on a server that is ready and fails where nobody listens."""
+    """The command of docker-compose.yml succeeds on a server that is ready and fails where nothing listens."""
     kind, *command = COMPOSE["services"]["qdrant"]["healthcheck"]["test"]
     assert kind == "CMD"
     port = qdrant_server.url.rsplit(":", 1)[1]

@@ -72,7 +72,7 @@ def in_text(page: Path) -> Iterator[list[str]]:
 
 
 def why_not(words: list[str], *, whole: bool) -> str | None:
-    """Why the command line doesn't take these arguments; without `whole`, what is missing is no reason."""
+    """Why the command line doesn't take these arguments; without `whole`, what is missing is not a reason."""
     command: click.Command = root
     name, rest, parent = "qmigrate", words, None
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Doctor's judgement of what a server tells, case by case: clusters, versions, room and clocks that no test can make."""
+"""Doctor's judgement of a server's reports, case by case: clusters, versions, room and clocks that no test can make."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ TROUBLES = {
 
 @pytest.mark.parametrize("case", TROUBLES)
 def test_what_a_collection_tells_is_judged(case):
-    """A collection that can't be read whole or written safely is named; the others count as well."""
+    """A collection that can't be read completely or written safely is named; the others count as well."""
     changed, level, says = TROUBLES[case]
     live = {"bad": LiveCollection("bad", SCHEMA, **changed), "good": LiveCollection("good", SCHEMA, points=5)}
     found = {check.name: check for check in collections.health(Patient(live=live))}
@@ -196,7 +196,7 @@ def test_what_a_collection_tells_is_judged(case):
 
 
 def test_a_yellow_collection_is_only_told():
-    """Optimizing is no trouble; an upgrade waits for it."""
+    """Optimizing is not a problem; an upgrade waits for it."""
     live = {"c": LiveCollection("c", SCHEMA, status="yellow")}
     assert levels(collections.health, live=live) == [("health", "ok"), ("optimizing", "info")]
 
@@ -237,7 +237,7 @@ def test_limits_of_strict_mode(case):
     ("ahead", "level"), [(0, "ok"), (-4.9, "ok"), (5.1, "warn"), (-299, "warn"), (301, "fail"), (-3600, "fail")]
 )
 def test_clocks(ahead, level):
-    """A few seconds are nothing, a minute is told, an hour is a failure: in both directions."""
+    """A few seconds are nothing, a minute is reported, an hour is a failure: in both directions."""
     found = SKEW.judge("clock", "the database", ahead)
     assert found.level == level
     assert found.facts == {"seconds_ahead": round(ahead, 1)}
@@ -264,7 +264,7 @@ def lease(name="c", epoch=5, expired=True):
     ],
 )
 def test_whose_own_aliases_are(alias, target, leases, open_runs, state):
-    """Only what a lease of this ledger has made, and nobody needs any more, is left over."""
+    """Only what a lease of this ledger has made, and is not needed any more, is a leftover."""
     found = own_aliases({alias: target}, leases, open_runs)
     assert [one.state for one in found] == ([state] if state else [])
 
@@ -290,7 +290,7 @@ def test_a_broken_part_is_asked_for_by_nobody_else():
     assert [(check.name, check.level, check.group) for check in found] == [
         ("first", "ok", "a"), ("third", "fail", "a"), ("fifth", "info", "b"), ("not checked", "info", "doctor")
     ]  # fmt: skip
-    # The name of the check says it already.
+    # The name of the check has it already.
     assert found[-1].detail == "because of the failures above: second, fourth"
     assert (found[1].exit_code, found[1].hint) == (4, "restore it")
 

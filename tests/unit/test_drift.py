@@ -90,7 +90,7 @@ SCHEMAS_TABLE = (
 
 @pytest.mark.parametrize(("recorded", "live", "found"), [row[1:] for row in SCHEMAS_TABLE], ids=[row[0] for row in SCHEMAS_TABLE])
 def test_differences(recorded, live, found):
-    """Only declared fields count, each with its path; whole parts count on both sides."""
+    """Only declared fields count, each with its path; complete parts count on both sides."""
     assert paths(recorded, live) == found
 
 
@@ -107,7 +107,7 @@ def test_accepted_and_restored_schemas_have_no_drift(recorded, live):
 
 
 def merged(recorded: CollectionSchema, found) -> CollectionSchema:
-    """A recorded schema after changes: a declared field that nobody sets any more is declared no longer."""
+    """A recorded schema after changes: a declared field that is not set any more is declared no longer."""
     return changed(recorded, found)
 
 
@@ -131,7 +131,7 @@ def test_local_mode_keeps_less():
 
 
 def seal(**changed) -> dict:
-    """What the serving generation says of itself."""
+    """The seal of the serving generation."""
     return {"version": 1, "ledger": "L", "collection": "docs", "generation": 2, "revision": "0002", "checksum": "sum-2",
             "state": "live", "embedders": {}, **changed}
 
@@ -301,7 +301,7 @@ def test_settings_that_no_revision_declares_are_compared(recorded, live, more, w
     assert seen == wanted
     accepted = acceptance(effective(of, SERVER.version), live, local=False)
     assert bool(accepted) == bool(wanted)
-    # Once a revision says it, and nothing else, nothing differs any more.
+    # Once a revision declares it, and nothing else, nothing differs any more.
     declared = changed(of.declared, accepted)
     assert not [one for one in collection_findings(replace(of, declared=declared), around_it) if one.severity == "drift"]
 
@@ -349,7 +349,7 @@ def test_what_is_no_longer_declared_is_recorded_as_it_is():
 
 @pytest.mark.parametrize(("of", "beside", "wanted"), [row[1:] for row in COLLECTIONS], ids=[row[0] for row in COLLECTIONS])
 def test_findings_of_a_collection(of, beside, wanted):
-    """Each situation gives exactly its findings, and each of them that asks for something says what to do."""
+    """Each situation gives exactly its findings, and each of them that asks for something names what to do."""
     assert found(of, beside) == wanted
     for one in collection_findings(of, beside):
         assert one.message
@@ -422,7 +422,7 @@ def world(of: CollectionState) -> World:
 
 
 def test_replicas_that_are_lacking_are_made_by_a_restoration():
-    """The setting is as declared already; the step says it once more, and its phase makes the replicas."""
+    """The setting is as declared already; the step sets it once more, and its phase makes the replicas."""
     spread = replace(world(state(**REPLICATED)), capabilities=replace(SERVER, peers=3))
     (item,) = plan_restoration(spread, "docs").collections
     assert [(change.name, change.after) for change in item.job.steps[0].changes] == [("replication_factor", 2)]
@@ -457,7 +457,7 @@ def test_a_restoration_is_one_step_without_a_revision():
     ids=["gone", "moved", "unfinished", "unmanaged", "vector gone", "size"],
 )
 def test_what_is_no_matter_of_a_schema_is_refused(of):
-    """A name that is elsewhere, an unfinished run and values that are gone are never mended by a schema."""
+    """A name that is elsewhere, an unfinished run and values that are gone are never repaired by a schema."""
     with pytest.raises(RefusedError) as refused:
         plan_restoration(world(of), "docs")
     assert refused.value.hint

@@ -52,7 +52,7 @@ def test_a_function_is_called_with_a_list(module: str, attribute: str) -> None:
 
 
 def test_max_batch_is_kept(module: str) -> None:
-    """A function that can't take many items says so in the settings."""
+    """A function that can't take many items has that in the settings."""
     embedder = load("own", {"type": "callable", "function": f"{module}:lengths", "max_batch": 3})
     assert embedder.max_batch == 3
 

@@ -38,7 +38,7 @@ PINNED_PLACES = [58, 70, 139, 153]
     ],
 )
 def test_words_of_a_text(text: str, words: list[str]) -> None:
-    """Names fall apart into words, words of other languages stay whole."""
+    """Names fall apart into words, words of other languages stay as they are."""
     assert split_words(text) == words
 
 

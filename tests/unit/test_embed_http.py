@@ -70,7 +70,7 @@ def test_a_text_that_the_server_refuses_is_a_failure_of_its_own(server):
 
 
 def test_what_may_go_well_later_is_repeated(server, monkeypatch):
-    """Statuses of an overloaded server are waited for, as long as it says where it says so."""
+    """Statuses of an overloaded server are waited for, as long as the server asks, where it does."""
     pauses: list[float] = []
     monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
     server.script.extend([(429, {"retry-after": "7"}, ""), (503, {}, ""), (500, {"retry-after": "0"}, "")])
@@ -107,7 +107,7 @@ def test_a_server_out_of_order_blames_no_text(server, script, more, tries, said)
 
 
 def test_a_server_that_is_gone_is_named():
-    """Nobody listens: the host is named after the last try."""
+    """Nothing listens: the host is named after the last try."""
     gone = EmbeddingServer()
     gone.close()
     with pytest.raises(EmbedderError, match=r"127\.0\.0\.1.*can't be reached"):

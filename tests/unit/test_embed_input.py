@@ -33,7 +33,7 @@ def fails(payload):
         (Embed("e", text=lambda _: None), None),
         (Embed("e", text=lambda _: "  "), None),
         (Embed("e", text=lambda _: b""), None),
-        (Embed("e", text=lambda payload: payload["n"]), Failure(0, "read", "<lambda> returned int instead of a text or bytes")),
+        (Embed("e", text=lambda payload: payload["n"]), Failure(0, "read", "<lambda> returned int instead of a string or bytes")),
         (Embed("e", text=fails), Failure(0, "read", "fails failed for its payload: KeyError: 'no such key'")),
         (Embed("e", image="text"), ImageName("a text")),
         (Embed("e", image=lambda _: "a.png"), ImageName("a.png")),
@@ -47,7 +47,7 @@ def test_an_item_nothing_or_a_failure(filling, expected):
 
 
 def test_nothing_else_takes_inputs_from_payloads():
-    """What an ``Embed`` reads is asked in one place, beside the class itself."""
+    """What an ``Embed`` reads is asked in one place, next to the class itself."""
     asking = {
         str(path.relative_to(SOURCE))
         for path in SOURCE.rglob("*.py")

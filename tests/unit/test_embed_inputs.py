@@ -67,5 +67,5 @@ def test_malformed_templates_are_named(spec: str) -> None:
     [("content", ("content",)), ("{b} {a.c} {b}", ("b", "a.c")), ("{meta.title}", ("meta.title",))],
 )
 def test_fields_of_a_spec(spec: str, fields: tuple[str, ...]) -> None:
-    """The fields that a preflight has to look at, each once."""
+    """The fields that a preflight has to read, each once."""
     assert input_fields(spec) == fields

@@ -31,7 +31,7 @@ from qmigrate.ports import Embedder
     ],
 )
 def test_a_size_that_the_settings_say_is_known_without_the_embedder(config, size):
-    """A plan and the lint load no model; what they say of its size is what the embedder says itself."""
+    """A plan and the lint load no model; the size they have is the one of the embedder itself."""
     assert (known_size(config), load("x", config).size) == (size, size)
 
 
@@ -47,7 +47,7 @@ def test_a_size_that_the_settings_say_is_known_without_the_embedder(config, size
     ],
 )
 def test_of_a_model_only_what_is_said_is_known(config, size):
-    """What would have to be loaded, or is wrong, says nothing here."""
+    """What would have to be loaded, or is wrong, gives nothing here."""
     assert known_size(config) == size
 
 
@@ -92,7 +92,7 @@ def test_wrong_settings_are_named(config: dict[str, Any], said: str) -> None:
     ],
 )
 def test_a_backend_says_its_size(config: dict[str, Any], size: int | None) -> None:
-    """Every type loads without touching data, and knows its size where the settings do."""
+    """Every type loads without touching data, and has its size where the settings do."""
     embedder = load("mine", config)
     assert isinstance(embedder, Embedder)
     assert embedder.size == size
@@ -146,7 +146,7 @@ def test_importing_the_package_is_light() -> None:
 
 
 def test_without_the_library_the_command_to_install_it_is_named() -> None:
-    """A missing extra is told by its name when the embedder is loaded, not by a traceback in the middle of a run."""
+    """A missing extra is an error by name when the embedder is loaded, not by a traceback in the middle of a run."""
     program = (
         "import sys\n"
         "sys.modules.update(torch=None, open_clip=None, sentence_transformers=None)\n"

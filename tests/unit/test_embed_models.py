@@ -176,7 +176,7 @@ def test_the_fingerprint_of_open_clip_is_that_of_the_weights_in_memory(clip, tmp
 
 
 def test_a_model_that_was_let_go_of_is_loaded_again_when_it_is_used(clip, tmp_path):
-    """Its memory is given back, its fingerprint stays known, and only the very same weights may take its place."""
+    """Its memory is released, its fingerprint stays known, and only the very same weights may take its place."""
     import torch
 
     file = tmp_path / "weights.pt"
@@ -266,7 +266,7 @@ def picture_bytes():
 
 
 def test_a_batch_that_does_not_fit_is_halved_for_good():
-    """Out of memory: half as many from then on; an item that doesn't fit alone is a failure, the others go on."""
+    """Out of memory: half as many from then on; an item that doesn't fit alone is a failure, the others continue."""
     import torch
 
     sizes = []

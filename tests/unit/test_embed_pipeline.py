@@ -145,7 +145,7 @@ def test_too_much_under_way_waits() -> None:
 
 
 def stop() -> None:
-    """A tick that has heard a signal."""
+    """A tick that has got a signal."""
     raise StoppedError("stopped", signal_number=15)
 
 
@@ -154,7 +154,7 @@ def stop() -> None:
     [("misconfigured", nothing, ConfigError), ("broken", nothing, ZeroDivisionError), ("endless", stop, StoppedError)],
 )
 def test_an_end_leaves_no_thread(item: str, tick: Callable[[], None], error: type[Exception]) -> None:
-    """A stage that breaks, or a stop while somebody waits: it is raised where one waits, and every thread ends."""
+    """A stage that breaks, or a stop while a thread waits: it is raised where one waits, and every thread ends."""
     embedder, go = Staged(), threading.Event()
 
     def model(batch: list[str]) -> None:
@@ -231,7 +231,7 @@ def test_a_device_has_the_next_batch_while_it_is_at_one() -> None:
     seen: list[int] = []
 
     def tick() -> None:
-        # The first is waited for, the second is behind it; a few looks see that there is no third.
+        # The first is waited for, the second is behind it; a few checks show that there is no third.
         seen.extend([len(launched)] * bool(waiting and len(launched) > 1))
         if len(seen) == 3:
             go.set()

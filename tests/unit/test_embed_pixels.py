@@ -1,4 +1,4 @@
-"""The built-in picture embedder: what it opens, what it refuses, and what its vectors tell."""
+"""The built-in picture embedder: what it opens, what it refuses, and what its vectors show."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_colour_mode_is_read(mode: str) -> None:
 
 
 def test_near_pictures_are_near() -> None:
-    """A smaller JPEG of a picture is nearer to it than any other picture; a shade of grey is no opposite."""
+    """A smaller JPEG of a picture is nearer to it than any other picture; a shade of grey is not an opposite."""
     embedder = _embedder(size=512)
     picture, copy = embedder.embed([_bytes(_noise(1)), _bytes(_noise(1, 60), "JPEG", quality=70)])
     others = embedder.embed([_bytes(_noise(seed)) for seed in range(2, 12)])
@@ -150,7 +150,7 @@ def test_the_size_is_known_before_anything_is_decoded(form: str, monkeypatch: py
 
 
 def test_an_icon_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow decodes an icon while it opens it: a picture of any size may lie inside, whatever the header says."""
+    """Pillow decodes an icon while it opens it: a picture of any size may lie inside, whatever the header has."""
     inner = _bytes(Image.new("1", (4000, 4000)), "PNG")
     bomb = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
     loads: list[object] = []
@@ -175,6 +175,6 @@ def test_missing_folders_stop_the_run(tmp_path: Path, roots: list[str]) -> None:
 
 
 def test_other_items_are_refused() -> None:
-    """Numbers and objects are no pictures."""
+    """Numbers and objects are not pictures."""
     with pytest.raises(EmbedError, match="not int"):
         _embedder().embed([7])

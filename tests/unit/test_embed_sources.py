@@ -94,7 +94,7 @@ def port():
 
 @pytest.fixture
 def names(monkeypatch):
-    """Names that resolve as a test wants them, and nothing else does."""
+    """Names that resolve as a test needs them, and nothing else does."""
     table = {"good.example": ["127.0.0.1"], "inside.example": ["10.0.0.7"], "mixed.example": ["93.184.216.34", "127.0.0.1"]}
     real = socket.getaddrinfo
 
@@ -324,7 +324,7 @@ def test_a_function_of_the_revision_gives_the_text(tmp_path):
 
 
 def test_sources_may_be_shared_by_threads(tmp_path):
-    """The fetcher is made once, whoever comes first."""
+    """The fetcher is made once, by the first caller."""
     from qmigrate.embed.options import Options
 
     sources = ImageSources(Options("p", {"image_roots": [str(tmp_path)], "image_hosts": []}))

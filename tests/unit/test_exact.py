@@ -32,7 +32,7 @@ def point(payload, make=exact.value_of, number: int = 1):
 
 
 def text(payload) -> str:
-    """What tells 1 from 1.0."""
+    """What distinguishes 1 from 1.0."""
     return json.dumps(payload, sort_keys=True)
 
 
@@ -48,7 +48,7 @@ def test_every_json_value_comes_back_with_its_type(payload):
 
 @pytest.mark.parametrize("number", [2**63, 2**63 + 1, 2**64 - 1, 2**64, -(2**63) - 1, 10**400])
 def test_an_integer_is_not_the_double_that_stands_for_it(number):
-    """Digest, equality and comparison tell it from the double, and from its neighbour with the same double."""
+    """Digest, equality and comparison distinguish it from the double, and from its neighbour with the same double."""
     ours, neighbour = point({"n": [number]}), point({"n": [number + 1]})
     double = point({"n": [ours.payload["n"].list_value.values[0].double_value]})
     for other in (neighbour, double):
@@ -84,7 +84,7 @@ def test_points_that_may_hold_such_an_integer_are_read_again(arrived, read, sett
 
 
 def test_what_a_server_sends_is_looked_through_as_a_whole():
-    """A page without such a double is not looked at point by point, and vectors don't count as payload."""
+    """A page without such a double is not checked point by point, and vectors don't count as payload."""
     plain = point({"f": 1.5, "n": 7, "t": "text"})
     plain.vectors.vector.dense.data.extend([float(2**63)] * 50)
     pages = [[plain], [plain, point({"deep": {"n": 2.0**63}}, number=2)]]

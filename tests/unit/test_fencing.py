@@ -73,12 +73,12 @@ def test_what_changes_something_asks_for_an_own_alias(name):
 
 
 def test_the_exceptions_are_writes_of_the_protocol():
-    """None of them is left over."""
+    """None of them is a leftover."""
     assert set(FREE) <= set(writes())
 
 
 def test_a_permit_for_probes_is_for_probes_only():
-    """Nobody deletes a generation as a probe."""
+    """A generation can't be deleted as a probe."""
     assert Permit.of_probe("qmigrate_probe_1_2_a").use(1e9) == "qmigrate_probe_1_2_a"
     with pytest.raises(QmigrateError):
         Permit.of_probe("notes__g0001")

@@ -1,4 +1,4 @@
-"""What a filter compares fields with, wherever it says so, and whether the payloads hold values of that type."""
+"""What a filter compares fields with, wherever it stands, and whether the payloads hold values of that type."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_value_is_named_with_its_type(edit, lines):
 
 
 PAYLOADS = [{"text": "90", "mixed": 1, "list": [{"n": "1"}], "flag": True, "none": None}, {"text": "x", "mixed": "a"}]
-#: An edit, and what is said of the types; nothing where they fit.
+#: An edit, and the note on the types; nothing where they fit.
 MISFITS = [
     (match("text", value=90), ["`text` holds texts, and is compared with the number 90: a text is written '\"90\"'"]),
     (match("text", value="90"), []),
@@ -76,7 +76,7 @@ def test_values_of_another_type_are_said(collection):
 
 
 def test_numbers_that_are_texts_are_told_apart_from_words(collection):
-    """A text that is no number gets no advice to write one."""
+    """A text that is not a number gets no advice to write one."""
     store, name = collection
     write(store, name, [Point(1, {"n": 5}, {"a": [1.0, 2.0]})])
     for value, advice in (("5", ": the number is written 5, without quotes"), ("--5", ""), ("²", ""), ("five", "")):

@@ -1,4 +1,4 @@
-"""Hints fit the cause: the same refusal for another reason is told another way out."""
+"""Hints fit the cause: the same refusal for another reason gets another way out."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ UUID = str(uuid.UUID(int=7))
         ),
         (
             "Qdrant at q refused a request: Wrong input: Bad range: gte is larger than lte",
-            "the server says what is wrong",
+            "the server's message shows what is wrong",
             "CreatePayloadIndex",
         ),
         (
             "Qdrant at q (gRPC) refused a request: Malformed geo polygon: the exterior is not closed",
-            "the server says what is wrong",
+            "the server's message shows what is wrong",
             "CreatePayloadIndex",
         ),
     ],

@@ -70,7 +70,7 @@ def test_ids_that_do_not_ascend_are_named(ids, before, after):
     ],
 )
 def test_only_plain_values_become_a_page_at_once(values, wanted):
-    """Unsigned integers and canonical texts do; anything else is left to whoever looks at each."""
+    """Unsigned integers and canonical texts do; anything else is left to the caller."""
     page = plain_page(values)
     assert (None if page is None else page.dtype) == wanted
     assert page is None or points_of(page) == values

@@ -254,7 +254,7 @@ def test_every_rule_has_a_case():
 
 @pytest.mark.parametrize("code", sorted(CASES))
 def test_a_rule_finds_what_it_is_there_for(code, folder):
-    """The broken revision is found, with its line; the sound one beside it is not."""
+    """The broken revision is found, with its line; the sound one next to it is not."""
     broken, sound = CASES[code]
     broken(folder)
     found = [one for one in folder.lint().findings if one.code == code]
@@ -328,7 +328,7 @@ MORE = (
 
 @pytest.mark.parametrize(("code", "fill", "found"), MORE, ids=[f"{place}-{code}" for place, (code, *_) in enumerate(MORE)])
 def test_more_of_a_rule(code, fill, found, folder):
-    """Each further case is found, or left alone, as the table says."""
+    """Each further case is found, or left alone, as in the table."""
     fill(folder)
     assert (code in folder.codes()) is found, folder.lint().findings
 
@@ -408,7 +408,7 @@ def test_operations_of_a_loop_are_found_at_the_call(folder):
     ],
 )
 def test_ignores(comment, codes, folder):
-    """An ignore is on the line or right above it, names the code and says why; otherwise it is a finding itself."""
+    """An ignore is on the line or right above it, names the code and the reason; otherwise it is a finding itself."""
     folder.revise(CREATE)
     folder.revise(comment)
     assert sorted(folder.codes()) == codes

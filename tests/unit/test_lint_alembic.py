@@ -51,7 +51,7 @@ APPLY = 'qdrant.apply("k", vectors.AddVector("docs", "c", PARAMS, values=Embed("
 
 
 class Both(Folder):
-    """qmigrate's revisions 0001 (creates) and 0002 (embeds), and an Alembic environment beside them."""
+    """qmigrate's revisions 0001 (creates) and 0002 (embeds), and an Alembic environment next to them."""
 
     def __init__(self, root, *bodies, env: str = ENV, ini: str = INI, second: str = ADD, more: str = "", config: str = "") -> None:
         super().__init__(root)
@@ -167,7 +167,7 @@ def test_every_rule_has_a_case():
 
 @pytest.mark.parametrize(("code", "file", "make"), CASES, ids=[f"{n}-{case[0]}" for n, case in enumerate(CASES)])
 def test_a_rule_finds_what_it_is_there_for(code, file, make, tmp_path):
-    """The broken project has that finding in that file; the sound one beside it has none at all."""
+    """The broken project has that finding in that file; the sound one next to it has none at all."""
     folder = make(tmp_path / "project")
     found = folder.found()
     if code is None:
@@ -193,7 +193,7 @@ def test_a_finding_is_on_its_line_and_can_be_ignored_with_a_reason(tmp_path):
 
 
 def test_where_the_environment_is_found(tmp_path):
-    """Beside the settings, in pyproject.toml, in a package, in further folders; named, or not there at all."""
+    """Next to the settings, in pyproject.toml, in a package, in further folders; named, or not there at all."""
     folder = Both(tmp_path / "p", f"{REQUIRE}\n{DROP}")
     root, settings = folder.root, (folder.root / "qmigrate.yaml").read_text()
     hit = [("a1.py", "QM605")]

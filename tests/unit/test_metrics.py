@@ -33,7 +33,7 @@ FULL = Metrics(
     ),
     request_seconds={"qdrant": 0.002, "ledger": 0.001},
 )
-#: Words of the query language that are no metrics.
+#: Words of the query language that are not metrics.
 WORDS = {"time", "sum", "min", "max", "by", "or", "absent", "changes", "label_values", "collection"}
 
 
@@ -82,7 +82,7 @@ def test_the_page_knows_every_metric():
 
 
 def test_alerts_and_dashboard_name_metrics_that_exist():
-    """A query of a metric that isn't printed would be quiet for ever."""
+    """A query of a metric that isn't printed would be quiet forever."""
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
     rules = [rule for block in blocks for group in block.get("groups", ()) for rule in group["rules"]]
     assert len({rule["alert"] for rule in rules}) == len(rules) > 8
@@ -128,7 +128,7 @@ def test_a_check_that_is_none_is_refused(entry, words):
 
 
 def test_the_file_is_whole_and_readable(tmp_path):
-    """Others may read it, nothing else is left beside it, and without its folder nothing is made."""
+    """Others may read it, nothing else is left there, and without its folder nothing is made."""
     file = tmp_path / "qmigrate.prom"
     file.write_text("old")
     write(FULL, file)

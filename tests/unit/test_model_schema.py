@@ -157,7 +157,7 @@ def test_declared_differs(found, declared, differs):
     ids=lambda value: value.describe() if isinstance(value, Change) else None,
 )
 def test_what_a_change_costs(change, light, in_place, undoable):
-    """Each kind of change knows whether it is light, possible on the live collection, and can be taken back."""
+    """Each kind of change has whether it is light, possible on the live collection, and can be undone."""
     assert (change.light(), change.possible_in_place(), change.undoable()) == (light, in_place, undoable)
 
 

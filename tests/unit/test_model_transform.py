@@ -92,7 +92,7 @@ def test_an_added_vector_is_left_out_on_the_way_back():
 
 
 def test_a_copied_vector_comes_back_from_itself():
-    """Where a vector was copied beside itself, the way back takes the original and leaves the copy out."""
+    """Where a vector was copied next to itself, the way back takes the original and leaves the copy out."""
     for copy in ("0", "z"):
         back = PointTransform(vectors=dict(sorted({"a": "a", copy: "a"}.items()))).back()
         assert back is not None
@@ -110,7 +110,7 @@ def test_what_can_not_be_had_back():
 
 
 def test_is_identity():
-    """Only a transform that leaves each point exactly as it is says so."""
+    """Only a transform that leaves each point exactly as it is reports that."""
     assert PointTransform.identity(frozenset(NAMES)).is_identity()
     assert not PointTransform(vectors={"a": "b"}).is_identity()
     assert not PointTransform(vectors={}, drops=True).is_identity()

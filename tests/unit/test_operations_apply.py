@@ -16,7 +16,7 @@ SCALAR = {"scalar": {"type": "int8"}}
 DECLARED = CollectionSchema(
     vectors={"a": COSINE, "d": DOT}, sparse={"s": {}}, indexes={"kind": {"type": "keyword"}}, aliases=("further",)
 )
-#: The same on a server, with its defaults filled in and a setting that nobody declared.
+#: The same on a server, with its defaults filled in and a setting that is not declared.
 LIVE = DECLARED.with_(
     vectors={"a": {**COSINE, "on_disk": False}, "d": {**DOT, "datatype": "float32"}},
     indexes={"kind": {"type": "keyword", "is_tenant": False, "on_disk": False}},
@@ -155,7 +155,7 @@ def test_one_vector_without_a_name_is_the_unnamed_one(given, vectors):
 
 
 def test_drop_collection_leaves_nothing():
-    """Afterwards there is no schema, and the reader is told."""
+    """Afterwards there is no schema, and readers are warned."""
     drop = op.DropCollection("c")
     assert drop.apply(LIVE) is None
     assert (drop.drops, drop.creates) == (True, False)
@@ -228,12 +228,12 @@ STRATEGIES = [
     (alter(COSINE, values=EMPTY), "copy", "values change for every point"),
     (alter(COSINE), "in_place", "light"),
     (op.Reembed("c", "a", values=Compute(vector)), "copy", "values change for every point"),
-    (op.DropVector("c", "a"), "clone", "taken out of every segment"),
+    (op.DropVector("c", "a"), "clone", "removed from every segment"),
     (op.DropVector("c", "a", strategy="in_place"), "in_place", "asked for"),
     (op.RenameVector("c", "a", "z"), "copy", "vector z is written into every point"),
     (op.CreatePayloadIndex("c", "n", "integer"), "in_place", "light"),
     (op.CreatePayloadIndex("c", "n", "integer", strategy="copy"), "copy", "asked for"),
-    (op.CreatePayloadIndex("c", "kind", "uuid"), "clone", "no index while it is built again"),
+    (op.CreatePayloadIndex("c", "kind", "uuid"), "clone", "no index while it is rebuilt"),
     (op.CreatePayloadIndex("c", "kind", "uuid", strategy="in_place"), "in_place", "asked for"),
     (op.CreatePayloadIndex("c", "kind", "keyword"), "in_place", "light"),
     (op.DropPayloadIndex("c", "kind"), "in_place", "light"),
@@ -244,7 +244,7 @@ STRATEGIES = [
     (op.UpdateCollection("c", optimizers_config={"indexing_threshold": 5}), "in_place", "light"),
     (op.UpdateCollection("c", strict_mode_config={"enabled": True}), "in_place", "light"),
     (op.UpdateCollection("c", vectors_config={"a": {"on_disk": True}}), "clone", "rebuilds vector a"),
-    (op.Reshard("c", 3), "copy", "shard_number can only be chosen when a collection is made"),
+    (op.Reshard("c", 3), "copy", "shard_number can only be chosen when a collection is created"),
     (op.Reshard("c", 1), "in_place", "light"),
     (op.Reshard("c", replication_factor=2), "in_place", "light"),
     (op.TransformPoints("c", shout), "copy", "the payload of every point changes"),
@@ -257,7 +257,7 @@ STRATEGIES = [
     ("operation", "rank", "words"), STRATEGIES, ids=[f"{row[0].describe()} {row[2]}" for row in STRATEGIES]
 )
 def test_strategy(operation, rank, words):
-    """Light work is done in place, the rest beside the live collection, unless asked otherwise; the reason is said."""
+    """Light work is done in place, the rest next to the live collection, unless asked otherwise, with the reason."""
     found = operation.strategy(LIVE, SERVER)
     assert found.rank == rank
     assert words in found.reason
@@ -301,7 +301,7 @@ def test_a_parameter_that_is_left_out_needs_a_new_collection():
         found = operation.strategy(tuned, SERVER)
         assert found.rank == "copy"
         assert words in found.reason
-    with pytest.raises(PlanError, match="taken back"):
+    with pytest.raises(PlanError, match="takes a new collection"):
         alter(COSINE, strategy="in_place").strategy(tuned, SERVER)
 
 

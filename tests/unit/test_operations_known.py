@@ -1,4 +1,4 @@
-"""The parameter tables, beside the client library's own models, and parameters as plain JSON."""
+"""The parameter tables, compared with the client library's own models, and parameters as plain JSON."""
 
 import enum
 import json
@@ -155,7 +155,7 @@ def test_mixed_plain_values_and_enums():
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, {1: "x"}, models.VectorParams, b"x", [object()]])
 def test_other_values_are_refused(value):
-    """What is no JSON is refused with a message that says what is wanted."""
+    """What is no JSON is refused with a message that names what is expected."""
     with pytest.raises(PlanError, match=r"the thing: expected an object of qdrant_client\.models or plain JSON"):
         plain(value, "the thing")
 

@@ -224,7 +224,7 @@ def test_changes_survive_as_text(before, after):
     ids=lambda value: value.kind + value.name if isinstance(value, Change) else None,
 )
 def test_each_change_has_its_operation(change, text, missing):
-    """One difference becomes the operation that a person would write, and what can't be said is named."""
+    """One difference becomes the operation that a person would write, and what can't be expressed is named."""
     source = change_source("c", [change])
     joined = " ".join(line.strip() for line in source.text().splitlines() if not line.strip().startswith("#"))
     joined = joined.replace("( ", "(").replace(", )", ")")
@@ -233,7 +233,7 @@ def test_each_change_has_its_operation(change, text, missing):
 
 
 def test_unknown_fields_are_named_and_left_out():
-    """A field of a newer server doesn't get into the file, and the file says so."""
+    """A field of a newer server doesn't get into the file, and the file has a comment on it."""
     schema = CollectionSchema(
         vectors={"a": {**DENSE, "novel": 1, "hnsw_config": {"m": 8, "other": True}}},
         indexes={"f": {"type": "keyword", "odd": 1}, "g": {"type": "hologram"}},
@@ -256,7 +256,7 @@ def test_unknown_fields_are_named_and_left_out():
         "payload = {'x': 1}",
     )
     for line in source.missing:
-        assert f"# A revision can't say it: {line}" in source.text()
+        assert f"# A revision can't express this: {line}" in source.text()
     found = folded(source)
     assert found is not None
     assert found.vectors == {"a": {**DENSE, "hnsw_config": {"m": 8}}}
@@ -280,7 +280,7 @@ FILLED = {
 
 
 def test_a_baseline_reads_like_a_person_wrote_it():
-    """Of a server's full answer only what somebody has chosen is written down."""
+    """Of a server's full answer only what a user has chosen is written down."""
     schema = CollectionSchema(
         vectors={"": {"size": 512, "distance": "Cosine"}},
         indexes={"user_id": {"type": "keyword"}},

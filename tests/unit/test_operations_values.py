@@ -52,7 +52,7 @@ def by_length(point):
         (lambda: WriteBack("UPDATE a SET b = ':id' WHERE c"), "doesn't name :id"),
         (lambda: WriteBack("UPDATE a SET b = :now WHERE id = :idd"), "a parameter :idd without a value"),
         (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"now": "x"}), ":now has a value already"),
-        (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"x": [1]}), "must be a text, a number"),
+        (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"x": [1]}), "must be a string, a number"),
         (lambda: Compute(5), "expected a function of a point"),
         (lambda: CopyOf(None), "expected the name of a vector"),
     ],
@@ -78,7 +78,7 @@ def test_nonsense_is_refused_at_once(make, words):
     ids=lambda value: type(value).__name__,
 )
 def test_values_say_what_they_read(value, fills, fields, words):
-    """Each value knows whether it fills, what it reads, and its words."""
+    """Each value has whether it fills, what it reads, and its words."""
     assert (value.fills, value.fields(), value.describe()) == (fills, fields, words)
 
 
@@ -92,7 +92,7 @@ def test_fields_are_those_that_the_embedding_reads(spec):
 
 
 def test_what_is_said_to_sql_is_kept_with_an_operation():
-    """Stored operations keep it; those stored before it could be said have the same text and are read as before."""
+    """Stored operations keep it; those stored before it existed have the same text and are read as before."""
     check = Checksum("SELECT id, s FROM a WHERE k = :k", column="s", parameters={"k": 1})
     told = WriteBack("UPDATE a SET b = :now WHERE id = :id", database="other", parameters={"x": None})
     for value in (Embed("e", text="t", checksum=check, write_back=told), Embed("e", text="t")):

@@ -12,7 +12,7 @@ DOT = {"size": 8, "distance": "Dot"}
 DECLARED = CollectionSchema(
     vectors={"a": COSINE, "d": DOT}, sparse={"s": {}}, indexes={"kind": {"type": "keyword"}}, aliases=("further",)
 )
-#: The same on a server, with its defaults filled in and a setting that nobody declared.
+#: The same on a server, with its defaults filled in and a setting that is not declared.
 LIVE = DECLARED.with_(
     vectors={"a": {**COSINE, "on_disk": False}, "d": {**DOT, "datatype": "float32"}},
     indexes={"kind": {"type": "keyword", "is_tenant": False, "on_disk": False}},
@@ -70,7 +70,7 @@ EMPTY = Empty()
         (op.CreateCollection("c"), None),
         (op.DropVector("c", "a"), "the old values of vector a"),
         (op.Reembed("c", "a", values=WORDS), "the old values of vector a"),
-        (alter({**COSINE, "datatype": "float16"}), "what was rounded"),
+        (alter({**COSINE, "datatype": "float16"}), "rounded values can't be restored"),
         (op.TransformPoints("c", shout), "no inverse"),
         (op.UpdateCollection("c", strict_mode_config={"enabled": True}), "can't be unset"),
         (op.UpdateCollection("c", vectors_config={"a": {"hnsw_config": {"m": 4}}}), "can't be unset"),
@@ -78,7 +78,7 @@ EMPTY = Empty()
     ids=lambda value: value.label() if hasattr(value, "label") else None,
 )
 def test_irreversible_reason(operation, words):
-    """An operation says why only the generation before it leads back, or that the change can be reversed."""
+    """An operation has why only the previous generation leads back, or that the change can be reversed."""
     found = operation.irreversible_reason(LIVE)
     assert (found is None) if words is None else (words in (found or ""))
 
@@ -96,7 +96,7 @@ def test_irreversible_reason(operation, words):
         (alter(COSINE, values=WORDS), "gets other values"),
         (op.Reembed("c", "a", values=WORDS), "another model"),
         (op.DropVector("c", "a"), "is dropped"),
-        (op.RenameVector("c", "a", "z"), "is called z"),
+        (op.RenameVector("c", "a", "z"), "is renamed to z"),
     ],
     ids=lambda value: value.label() if hasattr(value, "label") else None,
 )

@@ -29,7 +29,7 @@ MEANT = [
 
 @pytest.mark.parametrize(("pattern", "names", "meant"), MEANT)
 def test_a_name_that_exists_is_no_glob(pattern, names, meant):
-    """A name means itself; a glob is read only where nothing has that name, or where it says that it is one."""
+    """A name means itself; a glob is read only where nothing has that name, or where it is marked as one."""
     assert patterns.met(pattern, names) == meant
     assert [name for name in names if op.DropVector(pattern, "a").bound(names).matches(name)] == meant
 
@@ -61,7 +61,7 @@ def test_patterns_that_may_mean_one_name_overlap(one, other, may):
 
 
 def test_a_name_that_is_not_among_the_choice_is_a_name_all_the_same():
-    """Where only some names can be chosen, one that exists beside them still isn't read as a glob."""
+    """Where only some names can be chosen, one that exists next to them still isn't read as a glob."""
     assert patterns.met("docs[eu]", ["docse", "docsu"], NAMES) == []
 
 
@@ -78,7 +78,7 @@ def test_what_a_revision_creates_is_a_name_for_its_operations(tmp_path):
 
 
 def test_names_are_asked_for_only_in_doubt_and_no_downgrade_is_run(tmp_path):
-    """Where no pattern may be both, nothing is asked; a downgrade() runs when it is wanted, and not before."""
+    """Where no pattern may be both, nothing is asked; a downgrade() runs when it is needed, and not before."""
     (tmp_path / "versions").mkdir()
     head = '"""a"""\nfrom qmigrate import op\nrevision = "{}"\ndown_revision = {}\n'
     body = '\ndef upgrade():\n    return [op.DropPayloadIndex("{}", "k")]\n'

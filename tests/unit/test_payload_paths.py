@@ -43,7 +43,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("payload", "path", "change"), CHANGES)
 def test_a_change_is_as_small_as_it_can_be(payload, path, change):
-    """Only what was not there is made, so that an undo takes away exactly that."""
+    """Only what was not there is made, so that an undo removes exactly that."""
     changes: dict = {}
     assert placed(payload, path, 7, changes) == next(iter(change))
     assert changes == change

@@ -136,7 +136,7 @@ WAYS = (
 
 @pytest.mark.parametrize(("nodes", "setting", "allow_gap", "wanted"), WAYS)
 def test_a_name_is_hidden_only_on_a_single_node(nodes, setting, allow_gap, wanted):
-    """Several nodes resolve a passed name again, so that the hidden collection can't be told from the new one."""
+    """Several nodes resolve a passed name again, so that the hidden collection can't be told apart from the new one."""
     seen = World("ledger", replace(SERVER, **nodes), {})
     assert way_of(seen, setting=setting, allow_gap=allow_gap) == wanted
     # What was found out by trying changes nothing where there are several nodes.
@@ -181,7 +181,7 @@ def test_a_new_collection_is_built_empty_and_named_at_once():
     ids=lambda value: type(value).__name__ if not isinstance(value, list) else "",
 )
 def test_each_operation_gets_the_cheapest_safe_strategy(operation, kinds):
-    """Light changes are made in place, everything that writes values or rebuilds segments beside the live one."""
+    """Light changes are made in place, everything that writes values or rebuilds segments next to the live one."""
     files = Files(("1", CREATE), ("2", operation))
     plan = plan_upgrade(world(managed(CREATED)), files, files.all)
     assert [type(step) for step in plan.collections[0].job.steps] == kinds
@@ -197,7 +197,7 @@ DROP = op.DropVector("docs", "b", cutover="immediate")
 BIG_INDEX = "the index kind is built over 100,000 points while writes wait"
 FILLS = [
     ([HNSW], {}, "clone", "rebuilds the HNSW graph"),
-    ([DROP], {}, "clone", "taken out of every segment"),
+    ([DROP], {}, "clone", "removed from every segment"),
     ([HNSW, INDEX], {}, "clone", "rebuilds the HNSW graph"),
     ([HNSW, op.AddVector("docs", "c", VECTOR, values=Empty())], {}, "clone", "rebuilds the HNSW graph"),
     ([HNSW, ADD_C], {}, "copy", "values change for every point"),
@@ -205,7 +205,7 @@ FILLS = [
     ([op.UpdateCollection("docs", hnsw_config={"m": 32}, strategy="in_place")], {}, None, "asked for"),
     ([op.UpdateCollection("docs", metadata={"a": 1}, strategy="clone")], {}, "clone", "asked for"),
     ([op.UpdateCollection("docs", metadata={"a": 1}, strategy="clone")], {"capabilities": LOCAL}, "copy", "no snapshots"),
-    ([HNSW], {"capabilities": LOCAL}, "copy", "graph of every segment: done beside the live collection; not cloned"),
+    ([HNSW], {"capabilities": LOCAL}, "copy", "graph of every segment: done next to the live collection; not cloned"),
     ([HNSW], {"capabilities": replace(SERVER, peers=3)}, "copy", "has 3 nodes"),
     ([HNSW], {"capabilities": replace(SERVER, peers=0)}, "copy", "unknown number of nodes"),
     ([HNSW], {"schema": CUSTOM}, "copy", "custom sharding"),
@@ -387,7 +387,7 @@ def rebuilt(strategy="copy"):
 
 @pytest.mark.parametrize("strategy", ["copy", "clone"])
 def test_a_rebuild_goes_back_to_its_parent(strategy):
-    """One alias request; the history says which revision was taken back."""
+    """One alias request; the history has which revision was undone."""
     plan = plan_rollback(world(rebuilt(strategy)), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
     (step,) = plan.collections[0].job.steps
     assert (step.source, step.target, step.back, step.writes) == ("docs__g0002", "docs__g0001", True, "refuse")
@@ -420,7 +420,7 @@ def test_in_place_work_of_a_generation_that_is_left_is_not_undone():
 
 
 def test_a_written_downgrade_wins_over_the_derived_inverse():
-    """downgrade() says what should stand there instead."""
+    """downgrade() sets what should be there instead."""
     change = Change("config.set", "optimizers_config", after={"indexing_threshold": 1}).to_json()
     state = managed(CREATED, Applied("2", "sum-2", "docs__g0001", "in_place", SCHEMA, (change,)))
     files = Files(
@@ -454,7 +454,7 @@ def test_a_written_downgrade_wins_over_the_derived_inverse():
 def test_what_cannot_be_taken_back_is_refused_before_it_starts(applied, generations):
     """Without a kept parent, an inverse or a downgrade() the reason is named."""
     state = managed(CREATED, applied, generations=generations)
-    with pytest.raises(RefusedError, match="revision 2 can't be taken back"):
+    with pytest.raises(RefusedError, match="revision 2 can't be undone"):
         plan_rollback(world(state), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
 
 
@@ -480,7 +480,7 @@ def test_abort_removes_the_shadow_and_supersedes_the_run():
 
 
 def test_abort_takes_what_a_clone_gave_up_and_no_old_generation():
-    """What the run would have retired at its end is removed when it was only begun; what was live once stays."""
+    """What the run would have retired at the end is removed when it was only begun; what was live once stays."""
     job = Job(
         "docs",
         "basis",
@@ -517,18 +517,18 @@ def test_abort_refuses_when_a_deletion_has_begun():
         plan_abort(world(managed(CREATED, run=run, generations=rows)))
     rows = (generation(1, "retired", ("1",)), rows[1])
     (item,) = plan_abort(world(managed(CREATED, run=run, generations=rows))).collections
-    assert (item.job.steps, item.lines) == ((), ("nothing was begun",))
+    assert (item.job.steps, item.lines) == ((), ("nothing was started",))
 
 
 def test_abort_finishes_the_deletion_of_what_an_abort_was_removing():
-    """A shadow never served: its begun deletion goes on, and the run is superseded by it."""
+    """A shadow never served: its begun deletion continues, and the run is superseded by it."""
     build = Build((), "docs__g0001", "docs__g0002", 2, SCHEMA, "copy", "")
     run = open_run(Job("docs", "basis", (build,)), Record(0, "fill", "running"))
     shadow = replace(generation(2, "deleting", ()), deletion={"state": "building", "epoch": 3})
     state = managed(CREATED, run=run, generations=(generation(1, "live", ("1",)), shadow))
     (item,) = plan_abort(world(state)).collections
     assert item.job.steps == (Retire("docs__g0002", "abort of run 7"),)
-    with pytest.raises(RepairNeededError, match="whose deletion an abort has begun"):
+    with pytest.raises(RepairNeededError, match="which an abort has begun to delete"):
         check_not_given_up(state, run)
 
 
@@ -543,7 +543,7 @@ def test_abort_finishes_the_deletion_of_what_an_abort_was_removing():
     ids=["by an older version", "begun", "done", "refused by the server"],
 )
 def test_abort_in_the_gap(gap, source, refused):
-    """Once the plain collection may be deleted, the run can only be finished; an answer that it is not takes that back."""
+    """Once the plain collection may be deleted, the run can only be finished; an answer that it is not undoes that."""
     job = Job("docs", "basis", (GoLive((), "docs__g0001", "docs__g0002", ("docs",), place="gap"),))
     run = open_run(job, Record(0, "swap", "running", {"gap": gap}))
     rows = (generation(1, source, ("1",)), generation(2, "building", ()), generation(9, "live", ()))
@@ -577,7 +577,7 @@ GLOB = op.CreateCollection("doc*", {"a": VECTOR})
 
 
 def test_a_glob_creates_only_what_is_asked_for():
-    """By itself it is a note; for a name that is ensured, or that a rollback has taken away, it creates."""
+    """By itself it is a note; for a name that is ensured, or that a rollback has removed, it creates."""
     files = Files(("1", GLOB), ("2", INDEX))
     plan = plan_upgrade(world(), files, files.all)
     assert not plan.collections
@@ -632,7 +632,7 @@ SIXTEEN = {"size": 16, "distance": "Cosine"}
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_so_already_is_only_recorded(operation, live):
-    """An operation that says what somebody has made by hand touches nothing, however heavy it would be."""
+    """An operation that declares what a user has made by hand touches nothing, however heavy it would be."""
     plan = plan_upgrade(
         world(replace(managed(CREATED), live=LiveCollection("docs__g0001", live))), Files(("1", CREATE), ("2", operation)), frozenset({"1", "2"})
     )
@@ -640,7 +640,7 @@ def test_what_is_so_already_is_only_recorded(operation, live):
     (step,) = item.job.steps
     assert (step.kind, step.changes) == ("inplace", ())
     assert item.job.closes[0].declared == operation.apply(SCHEMA)
-    assert "it is so already" in item.reasons[0]
+    assert "already as declared" in item.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -654,7 +654,7 @@ def test_what_is_so_already_is_only_recorded(operation, live):
     ids=["embedded", "copied", "renamed", "another size"],
 )
 def test_values_are_never_taken_for_made(operation, live):
-    """A vector that is to be filled, copied or renamed is no accepted drift: its values are nobody's word."""
+    """A vector that is to be filled, copied or renamed is not an accepted drift: its values prove nothing."""
     with pytest.raises(PlanError, match="exists already|there is no vector"):
         plan_upgrade(
             world(replace(managed(CREATED), live=LiveCollection("docs__g0001", live))), Files(("1", CREATE), ("2", operation)), frozenset({"1", "2"})

@@ -1,4 +1,4 @@
-"""Which pending revisions share a rebuild, what the job says of it, and how a group goes back."""
+"""Which pending revisions share a rebuild, what the job has about it, and how a group goes back."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ FILES = (("1", CREATE), ("2", ADD), ("3", INDEX), ("4", SECOND))
 
 
 def test_a_group_goes_back_in_one_flip_newest_first():
-    """One alias request; every revision is recorded as taken back; the inverse is that of all operations."""
+    """One alias request; every revision is recorded as undone; the inverse is that of all operations."""
     state = managed(CREATED, *FUSED, generations=KEPT)
     (item,) = plan_rollback(world(state), Files(*FILES), frozenset({"1"})).collections
     (step,) = item.job.steps

@@ -38,7 +38,7 @@ def row(number: int, state: str = "retired", held: datetime | None = PAST, physi
 
 
 def holding(entry: Generation | None, **parts) -> Holding:
-    """What stands in Qdrant under it; ours unless said otherwise."""
+    """What stands in Qdrant under it; ours unless given otherwise."""
     physical = parts.pop("physical", entry.physical if entry else "c__g0009")
     return Holding(physical, entry, **{"seal": OURS, "points": 3, "size": 30, **parts})
 
@@ -51,7 +51,7 @@ def state(**parts) -> CollectionState:
 
 
 def running() -> OpenRun:
-    """Somebody's unfinished upgrade."""
+    """A user's unfinished upgrade."""
     job = Job("c", "", (GoLive((), None, "c__g0003", ("c",)),))
     return OpenRun(7, "upgrade", "failed", job, {}, "a", "h", NOW, None, ())
 
@@ -79,16 +79,16 @@ SNAPSHOT = KeptSnapshot("made-by-hand", 5, None, own=False)
         (holding(row(0, "deleting", physical="other")), {"automatic": True}, {}, True, "deletion has begun"),
         (holding(row(1, "deleting"), names=("app",)), {}, {}, False, "app points to it"),
         (holding(None, physical="c__g0004", seal=LATE), {}, {"generations": (row(4, "gone"),)}, True, "was paused"),
-        (holding(None, physical="c__g0004", seal=LATE), {}, {"generations": (row(4),)}, False, "doesn't know it"),
-        (holding(None, physical="c__g0004"), {}, {"generations": (row(4, "gone"),)}, False, "doesn't know it"),
+        (holding(None, physical="c__g0004", seal=LATE), {}, {"generations": (row(4),)}, False, "not in the ledger"),
+        (holding(None, physical="c__g0004"), {}, {"generations": (row(4, "gone"),)}, False, "not in the ledger"),
         (holding(row(1), names=("app",)), {"ignore_holdover": True}, {}, False, "app points to it"),
         (holding(row(1), seal=None), {"ignore_holdover": True}, {}, False, "no seal"),
         (holding(row(1), seal={"ledger": "M"}), {"ignore_holdover": True}, {}, False, "another ledger"),
-        (holding(None), {"ignore_holdover": True}, {}, False, "doesn't know it"),
-        (holding(None, physical="c__r0001"), {}, {}, True, "left over by a rehearsal"),
-        (holding(None, physical="c__r0001", seal=None), {}, {}, False, "doesn't know it"),
-        (holding(None, physical="c__r0001", seal={"ledger": "M"}), {}, {}, False, "doesn't know it"),
-        (holding(row(0, physical="c")), {"ignore_holdover": True}, {}, False, "no alias has taken its name"),
+        (holding(None), {"ignore_holdover": True}, {}, False, "not in the ledger"),
+        (holding(None, physical="c__r0001"), {}, {}, True, "left by a rehearsal"),
+        (holding(None, physical="c__r0001", seal=None), {}, {}, False, "not in the ledger"),
+        (holding(None, physical="c__r0001", seal={"ledger": "M"}), {}, {}, False, "not in the ledger"),
+        (holding(row(0, physical="c")), {"ignore_holdover": True}, {}, False, "no alias has its name"),
         (holding(row(0, physical="c"), hidden=True), {}, {}, True, "its holdover has ended"),
         (holding(row(0, physical="c"), hidden=True, seal=None), {}, {}, False, "nothing else leads to it"),
         (holding(row(0, physical="other")), {}, {}, True, "its holdover has ended"),
@@ -97,7 +97,7 @@ SNAPSHOT = KeptSnapshot("made-by-hand", 5, None, own=False)
         (holding(row(1), snapshots=(SNAPSHOT,)), {"automatic": True}, {}, False, "made-by-hand"),
         (holding(row(1), snapshots=(SNAPSHOT,)), {"automatic": True, "keep_snapshots": True}, {}, True, "has ended"),
         (holding(row(1)), {"shown": frozenset({"c__g0001"})}, {}, True, "its holdover has ended"),
-        (holding(row(1)), {"shown": frozenset()}, {}, False, "not in what was shown"),
+        (holding(row(1)), {"shown": frozenset()}, {}, False, "not in the list that was shown"),
     ],
 )
 def test_what_goes_and_what_stays(found, choice, parts, goes, words):
@@ -184,7 +184,7 @@ def test_a_copy_is_estimated_from_the_nearest_run_or_from_rates(wanted, speeds, 
 
 
 def test_in_place_work_costs_what_it_rebuilds():
-    """Settings are at once, a payload index reads every point, a graph is built anew."""
+    """Settings are at once, a payload index reads every point, a graph is rebuilt."""
     light = seconds_of_changes([Change("config.set", "metadata", {})], 1000, SCHEMA, RATES)
     index = seconds_of_changes([Change("index.add", "f", {"type": "keyword"})], 1000, SCHEMA, RATES)
     heavy = seconds_of_changes([Change("config.set", "hnsw_config", {"m": 8})], 1000, SCHEMA, RATES)

@@ -1,4 +1,4 @@
-"""What the planner makes of a hold: which go-live waits, what waits behind it, and what it says to readers."""
+"""What the planner makes of a hold: which go-live waits, what waits behind it, and what it tells readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qmigrate.planner import plan_abort, plan_rollback, plan_upgrade
 
 WORDS = Embed("words", text="text")
 SIXTEEN = {"size": 16, "distance": "Cosine"}
-#: Every operation that old readers can't go on with, without its cutover.
+#: Every operation that makes existing readers fail, without its cutover.
 INCOMPATIBLE = {
     "size": (lambda **more: op.AlterVector("docs", "a", SIXTEEN, values=WORDS, **more), "size of vector a goes from 8 to 16"),
     "distance": (
@@ -23,7 +23,7 @@ INCOMPATIBLE = {
         "distance of vector a goes from Cosine to Dot",
     ),
     "model": (lambda **more: op.Reembed("docs", "a", values=WORDS, **more), "vector a gets values of another model"),
-    "renamed": (lambda **more: op.RenameVector("docs", "a", "z", **more), "vector a is called z"),
+    "renamed": (lambda **more: op.RenameVector("docs", "a", "z", **more), "vector a is renamed to z"),
     "dropped": (lambda **more: op.DropVector("docs", "a", **more), "vector a is dropped"),
 }
 
@@ -42,7 +42,7 @@ def held_run(*records, state="held"):
 @pytest.mark.parametrize("kind", INCOMPATIBLE)
 @pytest.mark.parametrize("cutover", ["immediate", "hold"])
 def test_every_incompatible_change_is_named_and_waits_where_it_says_so(kind, cutover):
-    """The plan says what old readers can't speak, and whether the go-live is held."""
+    """The plan names what existing readers can't handle, and whether the go-live is held."""
     make, words = INCOMPATIBLE[kind]
     files = Files(("1", CREATE), ("2", make(cutover=cutover)))
     (item,) = plan_upgrade(world(managed(CREATED)), files, files.all).collections
@@ -65,7 +65,7 @@ def test_an_incompatible_change_without_a_decision_is_refused(kind):
 
 
 def test_nothing_is_held_that_has_no_old_readers():
-    """A collection that is made and changed in one go has nobody to wait for; what changes nothing is only recorded."""
+    """A collection that is made and changed in one go needn't wait; what changes nothing is only recorded."""
     files = Files(("1", CREATE, op.RenameVector("docs", "a", "z", cutover="hold")))
     with pytest.raises(PlanError, match="contradict"):
         plan_upgrade(world(), files, files.all)
@@ -91,10 +91,10 @@ def test_a_held_collection_is_not_planned_for():
 
 
 def test_nothing_is_taken_back_under_a_held_generation():
-    """First the cut-over or the abort; a rollback that takes nothing back from it goes on."""
+    """First the cut-over or the abort; a rollback that undoes nothing under it continues."""
     state = managed(CREATED, run=held_run())
     files = Files(("1", CREATE), ("2", ADD))
-    with pytest.raises(RefusedError, match="held for its cut-over"):
+    with pytest.raises(RefusedError, match="is built and held"):
         plan_rollback(world(state), files, frozenset(), writes="discard")
     assert plan_rollback(world(state), files, frozenset({"1"})).collections == ()
 

@@ -63,7 +63,7 @@ def planned(found: CollectionState, source: Origin, *, files=FILES, capabilities
 
 
 def test_a_restore_is_the_next_generation_and_a_swap_that_carries_nothing():
-    """Beside what serves, under the next number, with every name; the schema is that of then."""
+    """Next to what serves, under the next number, with every name; the schema is that of then."""
     plan, job = planned(state("0001", "0002"), origin("0001", "0002"))
     build, golive = job.steps
     assert isinstance(build, Build)
@@ -97,7 +97,7 @@ def test_a_restore_is_the_next_generation_and_a_swap_that_carries_nothing():
     ],
 )
 def test_the_history_says_what_is_taken_back_and_applied_again(applied, then, rows):
-    """Then a row that says where the points came from; the recorded schema is that of then."""
+    """Then a row that records where the points came from; the recorded schema is that of then."""
     _, job = planned(state(*applied), origin(*then))
     assert [(one.revision, one.direction) for one in job.closes] == rows
     assert {one.step for one in job.closes} == {1}
@@ -120,7 +120,7 @@ def test_a_name_that_is_not_there_is_created():
 
 
 def test_another_name_is_recorded_at_the_revisions_that_name_it():
-    """Those of the archive that don't are left out, and a note says so."""
+    """Those of the archive that don't are left out, and a note reports it."""
     other = CollectionState(name="other", kind="absent", managed=False)
     plan, job = planned(other, origin("0001", "0002"))
     assert [(one.revision, one.direction) for one in job.closes] == [("base", "restore")]

@@ -1,4 +1,4 @@
-"""Other ids: what may be said in a revision, how it is planned, and the proof over both orders of ids."""
+"""Other ids: what a revision may have, how it is planned, and the proof over both orders of ids."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_what_is_no_id_is_refused(made):
         (lambda: Uuid5("no", "{a}"), "namespace"),
         (lambda: Uuid5(uuid.NAMESPACE_URL, "plain"), "must name payload fields"),
         (lambda: Uuid5(uuid.NAMESPACE_URL, "{a:>3}"), "without format"),
-        (lambda: Uuid5(uuid.NAMESPACE_URL, "{a}{b}"), "nothing stands between"),
+        (lambda: Uuid5(uuid.NAMESPACE_URL, "{a}{b}"), "nothing separates"),
         (lambda: Uuid5(uuid.NAMESPACE_URL, "{a"), "can't be read"),
-        (lambda: op.Rekey("docs", BY_DOC).check(FREE), "say when it goes live"),
+        (lambda: op.Rekey("docs", BY_DOC).check(FREE), "choose when it goes live"),
         (lambda: op.Rekey("docs", 5, cutover="hold").check(FREE), "a function of a point"),
         (lambda: op.Rekey("docs", Uuid5(uuid.NAMESPACE_URL, "{doc}"), cutover="hold").check(SCHEMA), "two tenants"),
         (lambda: op.Rekey("docs", BY_DOC, tenant="team", cutover="hold").check(FREE), "'team' tells tenants apart"),
@@ -97,7 +97,7 @@ def test_other_ids_are_a_copy_of_their_own():
     assert groups(planned(INDEX, REKEY, op.Reshard("docs", shard_number=2))) == ["234"]
     assert groups(planned(ADD, REKEY, PAYLOAD)) == ["2", "3", "4"]
     for beside in (ADD, PAYLOAD, op.DropVector("docs", "a", cutover="immediate")):
-        with pytest.raises(PlanError, match="neither its id nor its values stay"):
+        with pytest.raises(PlanError, match="neither the ids nor the values stay"):
             planned((REKEY, beside))
 
 

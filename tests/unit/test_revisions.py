@@ -96,7 +96,7 @@ def test_a_missing_folder_says_how_to_make_it(tmp_path):
 
 
 def test_a_file_runs_once_and_leaves_nothing_behind(scripts):
-    """Loading executes each file and each upgrade() once, and writes no bytecode beside it."""
+    """Loading executes each file and each upgrade() once, and writes no bytecode next to it."""
     seen = scripts / "seen"
     body = f"""
     with open({str(seen)!r}, "a") as file:
@@ -114,7 +114,7 @@ def test_a_file_runs_once_and_leaves_nothing_behind(scripts):
 
 
 def test_the_code_that_runs_is_the_code_of_the_checksum(scripts):
-    """Stale bytecode beside a file is not used."""
+    """Stale bytecode next to a file is not used."""
     path = write(scripts, "0001")
     code = f"import importlib.util as u; s = u.spec_from_file_location('m', {str(path)!r}); "
     code += "m = u.module_from_spec(s); s.loader.exec_module(m)"
@@ -215,7 +215,7 @@ def test_duplicate_ids_name_both_files(scripts):
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_cycle_names_its_files(scripts, closed):
-    """Revisions that follow each other are refused, with and without a base beside them."""
+    """Revisions that follow each other are refused, with and without a base next to them."""
     write(scripts, "0002", "0003")
     write(scripts, "0003", "0002")
     if not closed:
@@ -230,7 +230,7 @@ def test_a_revision_after_itself_is_a_cycle(scripts):
 
 
 def test_other_files_are_left_alone(scripts):
-    """__init__.py, editors' dot files, folders and other endings are no revisions."""
+    """__init__.py, editors' dot files, folders and other endings are not revisions."""
     chain(scripts, "0001")
     versions = scripts / "versions"
     (versions / "__init__.py").write_text("raise ValueError")
@@ -339,7 +339,7 @@ def test_downgrade_operations_are_what_the_file_writes(scripts):
 
 
 def test_new_revisions_follow_the_head(tmp_path):
-    """The packaged template makes files that load; numbers go on, the message is the docstring."""
+    """The packaged template makes files that load; numbers count on, the message is the docstring."""
     scripts = tmp_path / "s"
     assert initialise(scripts) == [scripts / "script.py.mako", scripts / "versions"]
     first = create(scripts, "Add l14, beside b32!")

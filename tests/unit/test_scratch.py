@@ -1,4 +1,4 @@
-"""What is put aside in TMPDIR: where it has no room, that is said, and only one module knows the folder."""
+"""What is put aside in TMPDIR: where it has no room, that is reported, and only one module uses the folder."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def upload() -> None:
 
 @pytest.mark.parametrize("work", [spill, missing, upload])
 def test_without_a_folder_it_says_so(monkeypatch, work):
-    """The error names TMPDIR; it is no traceback."""
+    """The error names TMPDIR; it is not a traceback."""
     work()
 
     def none() -> str:
@@ -96,7 +96,7 @@ def test_a_table_that_finds_no_room_says_so(monkeypatch, bound):
 
 
 def test_another_error_of_sql_is_not_about_room():
-    """A wrong statement is a fault of the code, and says so."""
+    """A wrong statement is a fault of the code, and is reported as one."""
     with pytest.raises(sqlite3.OperationalError, match="no such table"), scratch.tables("CREATE TABLE a (b)") as made:
         made.execute("SELECT 1 FROM c")
 

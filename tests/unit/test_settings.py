@@ -104,7 +104,7 @@ def test_every_documented_key_is_read(here):
 
 
 def test_where_alembic_is(here):
-    """The ledger's database unless it is said; paths start at the file, and the URL is in no text."""
+    """The ledger's database unless another is given; paths start at the file, and the URL is in no text."""
     assert (load().sql.url, load().sql.version_table) == (None, "alembic_version")
     text = "sql: {url_env: SQL, version_table: v, version_table_schema: app, config: migrations/alembic.ini}"
     found = load(text, environ={"SQL": "postgresql://app:hush@db/app"})
@@ -156,7 +156,7 @@ def test_relative_paths_start_at_the_file(here):
 
 
 def test_the_grpc_port_of_the_environment_wins_over_the_file(here):
-    """Containers name both of Qdrant's ports by variables; what is no port is refused by the variable's name."""
+    """Containers name both of Qdrant's ports by variables; what is not a port is refused by the variable's name."""
     text = "qdrant: {url: 'http://localhost:1', grpc_port: 7000}"
     assert load(text).qdrant.grpc_port == 7000
     assert load(text, environ={"QMIGRATE_QDRANT_GRPC_PORT": "7334"}).qdrant.grpc_port == 7334
@@ -233,7 +233,7 @@ def test_the_file_is_found_by_environment_and_in_the_current_folder(here):
     ],
 )
 def test_mistakes_are_named(here, text, said):
-    """Every mistake is a ConfigError that says where it is and what belongs there."""
+    """Every mistake is a ConfigError that names where it is and what belongs there."""
     import re
 
     assert re.search(said, refusal(text).message), refusal(text).message
@@ -298,7 +298,7 @@ def test_the_key_of_the_environment_wins_and_an_unset_one_is_none(here):
     ],
 )
 def test_a_remote_server_needs_a_chosen_ledger(here, url, remote):
-    """A defaulted ledger beside a server elsewhere is refused; a chosen one is not, not even SQLite."""
+    """A defaulted ledger next to a server elsewhere is refused; a chosen one is not, not even SQLite."""
     environ = {"QMIGRATE_QDRANT_URL": url}
     if remote:
         with pytest.raises(ConfigError, match="no ledger is configured"):
@@ -350,7 +350,7 @@ def test_a_database_is_missed_only_when_it_is_asked_for(here):
         *[("1y", None), ("", None), ("h", None), ("-5s", None), (True, None), ("5 dayss", None), ("5 ss", None)],
         *[(timedelta(days=90), 7776000.0), (timedelta(0), 0.0), (timedelta(seconds=-1), None)],
         *[(0, 0.0), (0.0, 0.0), ("0", 0.0), ("0s", 0.0)],
-        # Of a bare number nobody knows whether it means seconds or days.
+        # A bare number could mean seconds or days.
         *[(3, None), (7776000.0, None), ("90", None), ("90.5", None), (float("inf"), None), (None, None), ([], None)],
     ],
 )
@@ -430,7 +430,7 @@ VARIABLES = ("CONFIG", "QDRANT_URL", "QDRANT_API_KEY", "LEDGER_URL", "SCRIPTS", 
 @pytest.mark.parametrize("value", ["", "  \n"])
 @pytest.mark.parametrize("name", [f"QMIGRATE_{name}" for name in VARIABLES])
 def test_an_empty_variable_is_an_error(here, name, value):
-    """A variable that is set and says nothing is a secret that is missing: no default takes its place."""
+    """A variable that is set, but empty, is a secret that is missing: no default takes its place."""
     with pytest.raises(ConfigError, match=f"variable {name} is set, but empty"):
         Settings.load(environ={name: value})
 
@@ -487,7 +487,7 @@ def test_a_database_without_a_url_says_so_once_it_is_used(here):
 
 
 def test_a_database_whose_variable_is_empty_says_so(here):
-    """A database of the application is only missed once it is used, and says why."""
+    """A database of the application is only missed once it is used, and the error has the reason."""
     with pytest.raises(ConfigError, match="variable KEY is set, but empty"):
         load("databases: {app: {url_env: KEY}}", environ={"KEY": ""}).database("app")
 

@@ -1,4 +1,4 @@
-"""What of Alembic is applied, told from its files and the heads of its version table."""
+"""What of Alembic is applied, from its files and the heads of its version table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a statement of the user's says by its text alone."""
+"""What the text of a user's statement alone shows."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def test_a_where_of_a_sub_query_bounds_no_change(sql):
 
 @pytest.mark.parametrize("sql", BOUNDED)
 def test_a_change_that_says_which_rows_is_taken(sql):
-    """However they are said: by a condition, by what it inserts, by a join with chosen rows."""
+    """However they are written: by a condition, by what it inserts, by a join with chosen rows."""
     assert problem_of_change(sql) is None

@@ -49,7 +49,7 @@ class Work:
         self.store = limiter
 
     def tick(self, count: int = 0, note: str = "") -> None:
-        """Nobody watches."""
+        """Nothing watches."""
 
 
 def watched(seconds: float, foreign: list[float]) -> tuple[bool, bool]:
@@ -76,13 +76,13 @@ def watched(seconds: float, foreign: list[float]) -> tuple[bool, bool]:
     st.lists(st.one_of(st.floats(0, 400), st.integers(1, 6).map(lambda turn: turn * 60.0)), max_size=6),
 )
 def test_the_guard_is_clean_exactly_when_no_foreign_write_got_through(seconds, foreign):
-    """Whoever writes while the collection is read takes a token that the guard then waits for."""
+    """A client that writes while the collection is read takes a token that the guard then waits for."""
     wrote, clean = watched(seconds, foreign)
     assert clean is not wrote
 
 
 def test_a_foreign_write_right_after_a_token_came_back_is_noticed():
-    """The case that matters, with a fixed moment: the guard tries every four seconds, and somebody was faster."""
+    """The case that matters, with a fixed moment: the guard tries every four seconds, and another client was faster."""
     wrote, clean = watched(90, [60.0])
     assert wrote
     assert not clean

@@ -71,7 +71,7 @@ def test_only_a_request_that_was_answered_is_over(error, known):
 
 
 def test_what_is_under_way_is_waited_for_with_a_limit():
-    """A future that isn't done is no answer; one that was cancelled was only read."""
+    """A future that isn't done is not an answer; one that was cancelled was only read."""
     answers, _ = made()
     one, two = answers.sent(Future()), answers.sent(Future())
     assert not answers.all_known(0)
@@ -83,7 +83,7 @@ def test_what_is_under_way_is_waited_for_with_a_limit():
 
 
 def test_an_administrative_request_without_an_answer_counts(monkeypatch):
-    """REST notes what it can't tell, and nothing that was only read."""
+    """REST notes what it doesn't know, and nothing that was only read."""
     import httpx
 
     from qmigrate.store.address import ConnectionSettings

@@ -12,7 +12,7 @@ from qmigrate.store.server import ServerStore
 
 
 class Node:
-    """A server that tells a version."""
+    """A server that reports a version."""
 
     def __init__(self) -> None:
         self.version = "1.19.0"

@@ -1,4 +1,4 @@
-"""A node that gives no answer: what only reads goes on without it and names it, what writes doesn't begin."""
+"""A node that gives no answer: what only reads works without it and names it, what writes doesn't begin."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_what_only_reads_goes_on_with_the_nodes_that_answer(up, asked):
 
 
 def test_a_collection_with_shards_on_a_node_that_is_down_keeps_its_settings(up):
-    """Its seal and settings are what every node knows; why the rest is missing is said, and nothing of it is compared."""
+    """Its seal and settings are on every node; why the rest is missing is reported, and nothing of it is compared."""
     down = f"http://127.0.0.1:{free_port()}"
     store = connect(ConnectionSettings(url=up, nodes=(up, down), timeout=0.2), partial=True)
     try:
@@ -148,7 +148,7 @@ def with_nodes(tmp_path, url: str, *listed: str) -> Path:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("listed", [True, False], ids=["one of several", "the only one"])
 def test_wait_names_the_node_that_it_waits_for(up, paused, listed, tmp_path):
-    """While it waits, once, and when it gives up; it doesn't wait longer than it was told to for one answer."""
+    """While it waits, once, and when it gives up; it doesn't wait longer than it may for one answer."""
     config = with_nodes(tmp_path, up, up, paused) if listed else with_nodes(tmp_path, paused)
     said = call(tmp_path, "wait", "--timeout", "1s", "--config", str(config))
     assert said.code == 9
@@ -162,7 +162,7 @@ def test_wait_names_the_node_that_it_waits_for(up, paused, listed, tmp_path):
 
 @pytest.mark.parametrize("asked", ["up", "down"])
 def test_an_examiner_takes_a_node_that_is_down_for_watched(up, asked):
-    """It is named in the settings, so nobody is told to name it there."""
+    """It is named in the settings, so no hint asks to name it there."""
     down = f"http://127.0.0.1:{free_port()}"
     examiner = Examiner(ConnectionSettings(url=up if asked == "up" else down, nodes=(up, down), timeout=0.2))
     try:
@@ -186,5 +186,5 @@ def test_status_names_the_node_that_gives_no_answer(up, tmp_path, caplog):
     found = status.status(settings)
     assert any(down.removeprefix("http://") in note for note in found.notes)
     assert down.removeprefix("http://") in caplog.text
-    # What was applied is told by the ledger alone.
+    # What was applied is in the ledger alone.
     assert status.history(settings).rows == ()

@@ -12,7 +12,7 @@ from qmigrate.store.retries import SLOW_TRIES, repeated
 
 
 class Script:
-    """A call that raises what it is told to, one after the other, then returns."""
+    """A call that raises what it is given, one after the other, then returns."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)

@@ -14,7 +14,7 @@ PARAMS = {"vectors": {"size": 4, "distance": "Dot"}, "shard_number": 1, "on_disk
 
 
 def test_nulls_and_own_metadata_are_left_out_of_a_described_schema():
-    """The seal is told apart, what was put off is hidden, server blocks get the create call's names."""
+    """The seal is kept apart, what was put off is hidden, server blocks get the create call's names."""
     config = {
         "params": {**PARAMS, "read_fan_out_factor": None},
         "hnsw_config": {"m": 16, "payload_m": None},
@@ -86,7 +86,7 @@ INDEXES = {
 
 
 def test_everything_a_server_tells_today_is_known():
-    """Nothing of a whole info is unknown, the user's own metadata least of all."""
+    """Nothing of a complete info is unknown, the user's own metadata least of all."""
     assert described(WHOLE, INDEXES).unknown == ()
     unnamed = {**WHOLE, "params": {"vectors": WHOLE["params"]["vectors"]["a"], "shard_number": 1}}
     assert described(unnamed, {}).unknown == ()
@@ -144,14 +144,14 @@ def test_an_unknown_field_is_seen_at_every_level(part, path, value):
     ],
 )
 def test_a_known_field_of_another_shape_is_unknown(part, key, value, path):
-    """An object where a number was may hold what nobody here understands."""
+    """An object where a number was may hold what this version doesn't understand."""
     config = copy.deepcopy(WHOLE)
     config[part][key] = value
     assert described(config, {}).unknown_values == {path: value}
 
 
 def test_an_index_of_an_unknown_type_is_unknown_as_a_whole():
-    """What its parameters mean can't be told."""
+    """What its parameters mean is unknown."""
     entry = {"data_type": "trigram", "params": {"type": "trigram"}, "points": 1}
     assert described(WHOLE, {"name": entry}).unknown_values == {"payload_schema.name": entry}
 
@@ -228,7 +228,7 @@ def test_a_new_vector_is_made_first_and_tuned_afterwards():
 
 
 def test_a_count_filter_joins_its_conditions():
-    """Nothing asked is no filter."""
+    """An empty request has no filter."""
     assert count_filter(missing_field=None, without_vector=None) == {}
     assert count_filter(missing_field="t", without_vector="") == {
         "must": [{"is_empty": {"key": "t"}}],

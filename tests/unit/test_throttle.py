@@ -36,7 +36,7 @@ def test_a_rate_is_never_exceeded_and_nobody_waits_longer_than_it_takes(rate, ba
     ("rate", "most", "wanted"), [(None, 2000, 2000), (50_000, 2000, 2000), (300, 2000, 300), (0.2, 2000, 1)]
 )
 def test_a_portion_takes_a_second_at_most(rate, most, wanted):
-    """Nobody waits long after a look at points, and the lease is renewed in between; one point goes at any rate."""
+    """Little time passes after a check of points, and the lease is renewed in between; one point goes at any rate."""
     assert Throttle(rate).portion(most) == wanted
 
 

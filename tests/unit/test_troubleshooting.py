@@ -34,7 +34,7 @@ def sections() -> dict[frozenset[int], str]:
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda one: one.__name__)
 def test_every_error_class_is_under_its_exit_code(error):
-    """Whoever has the exit code finds the class, and the other way round."""
+    """The exit code leads to the class, and the other way round."""
     if error.__name__ in ANY_CODE:
         assert f"`{error.__name__}`" in PAGE
         return
@@ -62,7 +62,7 @@ def texts() -> str:
 
 
 def test_every_message_is_one_of_the_code():
-    """A message that was changed in the code is changed on the page, or nobody finds it."""
+    """A message that was changed in the code is changed on the page, or it can't be found."""
     known = texts()
     rows = re.findall(r"^\| (`.*?`) \|", PAGE, flags=re.MULTILINE)
     assert len(rows) > 100

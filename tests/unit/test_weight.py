@@ -98,7 +98,7 @@ def test_a_plan_and_gc_say_what_points_really_take(tmp_path):
 
 
 def test_a_speed_scales_with_what_points_weigh():
-    """An earlier run that knows its weight: points of ten times the bytes take ten times as long, whatever was declared."""
+    """An earlier run with its weight: points of ten times the bytes take ten times as long, whatever was declared."""
     schema = CollectionSchema(vectors={"a": A})
     speed = Speed("c", 1000, 10.0, 1000, 5.0, 5.0, 0, 232, 1000)
     rates = EstimateSettings(step=0.0)
@@ -121,7 +121,7 @@ def test_sizes_in_words(value, shown):
     [(None, 1, None), (0, 1, None), (16_000_000, 1024, 16_384_000_000), (2**63 - 1, 1, None), (2**63 // 1024, 1024, None), (MOST_ROOM, 1, None)],
 )  # fmt: skip
 def test_no_machine_has_more_room_than_there_is(told, unit, wanted):
-    """A container without a limit tells the largest number there is: that is nothing told."""
+    """A container without a limit reports the largest number there is: that counts as unknown."""
     assert _bytes(told, unit) == wanted
 
 

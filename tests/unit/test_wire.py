@@ -65,7 +65,7 @@ def test_an_added_vector_stands_beside_the_others(vectors, values):
 
 
 def test_an_unnamed_vector_is_carried_and_never_mixed():
-    """Alone it is copied; beside an added one the caller has to build the message."""
+    """Alone it is copied; next to an added one the caller has to build the message."""
     point = stored(1, {}, {}, unnamed=[1.0, 2.0])
     alone = grpc.PointStruct.FromString(wire.spliced(point.SerializeToString(), {}))
     assert list(alone.vectors.vector.dense.data) == [1.0, 2.0]

@@ -102,7 +102,7 @@ def test_a_mistake_in_the_settings_is_named(tmp_path, rebuild, message):
 
 
 def test_an_error_leaves_a_worker_as_what_it_was():
-    """Class, hint and facts come along; of what nobody foresaw, the trace."""
+    """Class, hint and facts come along; of unforeseen errors, the trace."""
     everywhere = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.QmigrateError)]
     assert len(everywhere) > 20
     for kind in everywhere:
@@ -154,7 +154,7 @@ def test_settings_reach_a_worker_whole_and_as_plain_json(tmp_path):
 
 
 def fake(monkeypatch, body: str) -> None:
-    """Workers are this program from now on: `end` is its socket, on which it has heard what it is given."""
+    """Workers are this program from now on: `end` is its socket, from which it has read what it is given."""
     code = f"import json, os, signal, socket, sys, time; end = socket.socket(fileno=int(sys.argv[1])); lines = end.makefile(); begun = json.loads(lines.readline())\n{body}"
     monkeypatch.setattr(local, "command", lambda number: [sys.executable, "-c", code, str(number)])
 
@@ -173,7 +173,7 @@ def fake(monkeypatch, body: str) -> None:
     ],
 )
 def test_a_worker_that_says_rubbish_or_nothing_is_ended_and_named(tmp_path, monkeypatch, body, told):
-    """Nobody waits for it for ever, what it said is never taken for code, and the reason is told in words."""
+    """Nothing waits for it forever, what it sent is never run as code, and the reason is reported in words."""
     fake(monkeypatch, body)
     with pytest.raises(LostError, match=told):
         LocalHands(settings(tmp_path)).start(ORDER, lambda: None)

@@ -1,6 +1,6 @@
-"""All SQL state: runs, history, journal, generations, leases. It knows nothing of Qdrant and decides nothing.
+"""All SQL state: runs, history, journal, generations, leases. It is independent of Qdrant and decides nothing.
 
-`Ledger` only reads. `Ledger.hold` gives a `Lease`, and only a `Lease` writes; beside it stand
+`Ledger` only reads. `Ledger.hold` gives a `Lease`, and only a `Lease` writes; next to it are
 `Ledger.prepare`, which makes the tables, and the two decisions of ``repair``.
 """
 

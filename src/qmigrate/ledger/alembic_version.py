@@ -1,4 +1,4 @@
-"""What Alembic's version table says, in whatever database it is. It reads one column, and writes nothing."""
+"""What Alembic's version table has, in whatever database it is. It reads one column, and writes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sql_heads(url: str, version_table: str, schema: str | None) -> tuple[str, ..
         parsed = make_url(url)
         file = parsed.database if parsed.get_backend_name() == "sqlite" else None
         if file and file != ":memory:" and not Path(file).exists():
-            return ()  # connecting would make it, and whoever looks writes nothing
+            return ()  # connecting would create it, and readers write nothing
         engine = create_engine(parsed, poolclass=pool.NullPool, hide_parameters=True)
         try:
             with engine.connect() as connection:

@@ -20,13 +20,13 @@ def present(ledger: Ledger) -> datetime:
 
 
 def clock(ledger: Ledger) -> datetime:
-    """What the ledger's database says it is.
+    """The time of the ledger's database.
 
     Raises:
         LedgerError: there are no tables yet.
     """
     rows = ledger.rows(select(ledger.database.now().label("now")))
     if not rows:
-        raise LedgerError("the ledger has no tables yet", hint="the first changing command makes them")
+        raise LedgerError("the ledger has no tables yet", hint="the first command that writes creates them")
     moment: datetime = rows[0]["now"]
     return moment

@@ -99,7 +99,7 @@ def generation_of(row: RowMapping) -> Generation:
 
 
 def generation_columns(generation: Generation) -> dict[str, Any]:
-    """What is stored of a generation beside its key."""
+    """What is stored of a generation besides its key."""
     return {
         "physical": generation.physical,
         "parent": generation.parent,
@@ -137,7 +137,7 @@ def applied_of(row: RowMapping, left: str | None = None) -> Applied:
 
 
 def _was_taken(change: JsonObject) -> bool:
-    """Whether a change in place gave an alias to the collection and says where it led before."""
+    """Whether a change in place gave an alias to the collection and records where it led before."""
     return change["kind"] == "alias.add" and bool(change.get("before"))
 
 

@@ -1,4 +1,4 @@
-"""The connection to the SQL database: URL, transactions, clock, errors without secrets. It knows no table."""
+"""The connection to the SQL database: URL, transactions, clock, errors without secrets. Independent of tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from qmigrate.ledger import engines
 from qmigrate.ledger.files import make_file, refuse_unlisted, use_log
 from qmigrate.ledger.tables import UtcDateTime
 
-#: Parameters of a URL that hold secrets, beside its password.
+#: Parameters of a URL that hold secrets, besides its password.
 SECRETS = ("password", "sslpassword")
 URL_HINT = "write postgresql+psycopg://user@host/database, or sqlite:///path/to/ledger.db"
 
@@ -38,7 +38,7 @@ class Database:
         url: a SQLAlchemy URL of SQLite or PostgreSQL; any driver of PostgreSQL stands for psycopg 3.
         schema: PostgreSQL schema of the tables, or None for the connection's default.
         connections: the most that are open at once.
-        file_systems: types of file systems on which a SQLite file is allowed beside those known to be local.
+        file_systems: types of file systems on which a SQLite file is allowed besides those known to be local.
 
     Raises:
         ConfigError: the URL can't be used.
@@ -127,7 +127,7 @@ class Database:
         return type_coerce(clock + func.make_interval(0, 0, 0, 0, 0, 0, plus, type_=Interval), UtcDateTime)
 
     def dedicated(self) -> Database:
-        """The same database through a single connection of its own, which nobody else can keep busy."""
+        """The same database through a single connection of its own, which no other code can keep busy."""
         url, schema, file_systems = self._given
         return Database(url, schema, connections=1, file_systems=file_systems)
 

@@ -32,8 +32,8 @@ def accept_checksum(
     Args:
         revision: its id, and the checksum of the file as it is now.
         before: the checksum that was recorded until now.
-        meaning: what the file says from now on.
-        report: for the history, beside reason and checksums.
+        meaning: what the file means from now on.
+        report: for the history, in addition to reason and checksums.
 
     Raises:
         LedgerError: the database can't be written.

@@ -1,8 +1,8 @@
-"""SQLAlchemy's engines: how one is made, and that the next session uses it again. It knows no table and no error.
+"""SQLAlchemy's engines: how one is made, and that the next session uses it again. Independent of tables and errors.
 
 What an engine has learned, which is the compiled form of every statement and what its server is, costs more than all
 that a short session reads. So an engine that was closed is kept without its connections, and taken by the next who
-wants one for the same database. Never two have one: each has a pool of its own, which nobody else can keep busy.
+needs one for the same database. Never two share one: each has a pool of its own, which no other can keep busy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ POSTGRES_DEFAULTS: dict[str, Any] = {
     # Server-side prepared statements break behind a transaction-pooling proxy.
     "prepare_threshold": None,
 }
-#: Seconds that a statement on PostgreSQL waits for a lock of somebody else; leases take milliseconds.
+#: Seconds that a statement on PostgreSQL waits for a lock of another session; leases take milliseconds.
 LOCK_TIMEOUT = 30
 #: Engines that are kept at most; a process has few databases.
 _MOST = 8
@@ -49,8 +49,8 @@ class Place(NamedTuple):
     connections: int
 
 
-#: Engines that nobody has. Only single operations of the dictionary touch it: threads then need no lock, which a fork
-#: could find locked for ever.
+#: Engines that are free. Only single operations of the dictionary touch it: threads then need no lock, which a fork
+#: could find locked forever.
 _left: dict[Place, Engine] = {}
 
 
@@ -97,6 +97,6 @@ def _begin_sqlite(connection: Connection) -> None:
 def _set_up(dbapi_connection: Any, _record: Any) -> None:
     with dbapi_connection.cursor() as cursor:
         cursor.execute("SET TIME ZONE 'UTC'")
-        # Whoever called us may hold a lock on our tables through a connection of its own: that would never end.
+        # The caller may hold a lock on our tables through a connection of its own: that would never end.
         cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}s'")
     dbapi_connection.commit()

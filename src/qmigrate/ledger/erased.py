@@ -19,7 +19,7 @@ CLOCKS = timedelta(minutes=5)
 
 
 class ErasureReads(ABC):
-    """The part of a ledger that knows erasures."""
+    """The part of a ledger with the erasures."""
 
     @abstractmethod
     def rows(self, query: Select[Any]) -> list[Any]:
@@ -47,7 +47,7 @@ class ErasureReads(ABC):
         return int(rows[0]["points"]) if rows else 0
 
     def builds(self, collection: str) -> dict[str, Build]:
-        """Generation -> how it was made, for all whose run the ledger knows; the newest run counts."""
+        """Generation -> how it was made, for all whose run is in the ledger; the newest run counts."""
         runs = tables.runs
         query = select(runs.c.job).where(runs.c.collection == collection).order_by(runs.c.id)
         found = {}

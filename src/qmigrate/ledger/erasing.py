@@ -17,7 +17,7 @@ from qmigrate.model.transform import PointId
 
 #: Ids of one statement.
 _AT_ONCE = 500
-#: Pages that are looked at in one transaction.
+#: Pages that are read in one transaction.
 _PAGES = 8
 
 
@@ -27,7 +27,7 @@ class Noted:
 
     Attributes:
         key: of the phase, which is running.
-        facts: all that it knows once so many rows are gone as it is called with; not called when there were none.
+        facts: all facts, given the number of rows that are gone; not called when there were none.
     """
 
     key: PhaseKey

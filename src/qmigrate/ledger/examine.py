@@ -26,7 +26,7 @@ _TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One look at the database.
+    """One check of the database.
 
     Attributes:
         server: product and version, e.g. ``PostgreSQL 16.3``.
@@ -77,7 +77,7 @@ def look(database: Database) -> Told:
 
 
 def rights(database: Database) -> SqlRights:
-    """What the user may do with the ledger's tables, as the database itself says; nothing is tried out.
+    """What the user may do with the ledger's tables, as the database itself reports; nothing is tried out.
 
     Raises:
         LedgerError: it can't be reached.
@@ -93,7 +93,7 @@ def rights(database: Database) -> SqlRights:
 
 
 def free_disk(database: Database) -> tuple[Path, int] | None:
-    """Folder of a SQLite ledger, and the bytes free there; None for a server, which doesn't tell."""
+    """Folder of a SQLite ledger, and the bytes free there; None for a server, which doesn't report it."""
     if database.file is None:
         return None
     folder = _nearest(database.file.parent)
@@ -147,7 +147,7 @@ def _rights_of_file(file: Path) -> SqlRights:
         writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
         return SqlRights() if writable else SqlRights((f"writing in {folder}",), creates=False)
     if not os.access(file.parent, os.W_OK):
-        # SQLite keeps its log and its locks in files beside the database.
+        # SQLite keeps its log and its locks in files next to the database.
         return SqlRights((f"writing in {file.parent}",), creates=False)
     try:
         with _patient(file) as connection:

@@ -42,7 +42,7 @@ def create_or_extend(operations: Operations, table: Table, schema: str | None) -
 
     Args:
         operations: of the Alembic revision that needs it.
-        table: as the ledger wants it, without a schema.
+        table: as the ledger needs it, without a schema.
         schema: PostgreSQL schema, or None.
 
     Raises:
@@ -63,7 +63,7 @@ def create_or_extend(operations: Operations, table: Table, schema: str | None) -
                 raise _refused(table.name, column.name, problem)
     for name, existing in found.items():
         if name not in table.columns and _must_be_given(existing):
-            raise _refused(table.name, name, "is NOT NULL without a default, and the ledger doesn't know it")
+            raise _refused(table.name, name, "is NOT NULL without a default, and the ledger doesn't fill it")
     for column in table.columns:
         if column.name not in found:
             operations.add_column(table.name, Column(column.name, column.type, nullable=True), schema=schema)

@@ -49,7 +49,7 @@ class Fenced:
         self._writer = threading.RLock()
         mine = and_(tables.leases.c.name == collection, tables.leases.c.epoch == epoch)
         self._mine = mine
-        # Every write sends it: said once, it is also looked up once among the statements that are compiled.
+        # Every write sends it: given once, it is also looked up once among the statements that are compiled.
         self._guard = self._extension(ttl)
         self._state = threading.Lock()
 
@@ -83,12 +83,12 @@ class Fenced:
     def _lost_error(self) -> LeaseHeldError:
         return LeaseHeldError(
             f"the lease of {self.collection} (epoch {self.epoch}) is lost: {self._lost}; nothing is written",
-            hint="run the same command again: it goes on from here",
+            hint="run the same command again: it continues from here",
             facts={"collection": self.collection, "lost": True},
         )
 
     def _fence(self, connection: Connection) -> None:
-        """Lock and extend the own lease row; fails once anybody else has taken it."""
+        """Lock and extend the own lease row; fails once another process has taken it."""
         if connection.execute(self._guard).rowcount != 1:
             self._lose(self._gone)
             raise self._lost_error()

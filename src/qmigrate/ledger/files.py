@@ -29,7 +29,7 @@ LOCAL_FILE_SYSTEMS = frozenset(
 
 
 def unlisted_mount(path: str, mounts: str, allowed: Collection[str] = ()) -> str | None:
-    """The file system that `path` lies on, unless it is known to be local; None too where it can't be told.
+    """The file system that `path` lies on, unless it is known to be local; None too where that is unknown.
 
     Args:
         path: absolute and without links.
@@ -98,7 +98,7 @@ def make_file(file: Path) -> None:
             hint="give this user the right to write there, or set ledger.url to another place",
         ) from error
     if not os.access(file.parent, os.W_OK):
-        # SQLite keeps its log and its locks in files beside the database.
+        # SQLite keeps its log and its locks in files next to the database.
         raise LedgerError(
             f"the folder {file.parent} of the SQLite ledger can't be written by this user",
             hint="give this user the right to write there, or set ledger.url to another place",
@@ -109,7 +109,7 @@ def use_log(file: Path) -> None:
     """Switch the file to write-ahead logging, for good: readers and the writer don't block each other then.
 
     Raises:
-        LedgerError: it is no SQLite database, or others keep it locked.
+        LedgerError: it is not a SQLite database, or others keep it locked.
     """
     try:
         # SQLite doesn't wait by itself for the lock that this switch needs.
@@ -124,13 +124,13 @@ def use_log(file: Path) -> None:
     except sqlite3.Error as error:
         raise LedgerError(
             f"the SQLite ledger {file} can't be used: {error}",
-            hint="set ledger.url to a file of the ledger's own, or end the program that keeps it locked",
+            hint="set ledger.url to a file of the ledger's own, or end the process that keeps it locked",
         ) from error
 
 
 def open_file(file: Path) -> sqlite3.Connection:
     """A connection to a file that exists; it begins no transaction by itself."""
-    # Never "rwc": only make_file makes a file. A file that can only be read can still be looked at.
+    # Never "rwc": only make_file makes a file. A read-only file can still be read.
     mode = "rw" if os.access(file, os.W_OK) else "ro"
     return sqlite3.connect(
         f"{file.as_uri()}?mode={mode}",

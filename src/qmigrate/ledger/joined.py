@@ -1,4 +1,4 @@
-"""The lease of somebody else, used by a worker of that holder. It never takes, renews or gives back a lease."""
+"""The lease of another process, used by a worker of that holder. It never takes, renews or releases a lease."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.tables import leases
 from qmigrate.ledger.values import Range
 
-#: How often a worker looks at the lease, as a share of its time to live.
+#: How often a worker checks the lease, as a share of its time to live.
 _LOOKS = 10
 
 
 class JoinedLease(Lease):
     """The right to write what the holder of an epoch may write, as long as that holder renews it.
 
-    A range belongs to one worker at a time: a checkpoint is refused when somebody else has moved the range since this
+    A range belongs to one worker at a time: a checkpoint is refused when another worker has moved the range since this
     worker read it.
     """
 
@@ -31,7 +31,7 @@ class JoinedLease(Lease):
         super().__init__(ledger, collection, epoch, None, ttl)
         self._points: dict[int, int] = {}
         held = and_(leases.c.name == collection, leases.c.epoch == epoch, leases.c.expires_at > ledger.database.now())
-        # Locks the holder's row and extends nothing; it has expired, or somebody else has it, where none is found.
+        # Locks the holder's row and extends nothing; it has expired, or another process has it, where none is found.
         self._guard = update(leases).where(held).values(epoch=epoch)
 
     def own_range(self, run: int, step: int, number: int) -> Range:
@@ -43,8 +43,8 @@ class JoinedLease(Lease):
     def _check_range(self, number: int, points: int) -> None:
         if points != self._points.get(number, points):
             raise LeaseHeldError(
-                f"range {number} of {self.collection} was moved on by another worker; nothing is written",
-                hint="run the same command again: it goes on from here",
+                f"range {number} of {self.collection} was advanced by another worker; nothing is written",
+                hint="run the same command again: it continues from here",
             )
 
     def _range_moved(self, number: int, points: int) -> None:
@@ -86,7 +86,7 @@ class JoinedLease(Lease):
 
 @contextmanager
 def join(ledger: Ledger, collection: str, epoch: int, *, ttl: float) -> Iterator[JoinedLease]:
-    """Work beside the holder of `epoch` while the block runs.
+    """Work next to the holder of `epoch` while the block runs.
 
     Args:
         collection: the logical name.

@@ -12,7 +12,7 @@ from qmigrate.model.plan import ASIDE
 
 
 def last_migrations(ledger: Ledger) -> dict[str, datetime]:
-    """Logical name -> when a revision of it was last applied or taken back, in UTC; data fixes are none."""
+    """Logical name -> when a revision of it was last applied or undone, in UTC; data fixes don't count."""
     history = tables.history
     newest = func.max(history.c.created_at).label("newest")
     query = (

@@ -22,7 +22,7 @@ from qmigrate.ledger.tables import leases
 from qmigrate.ledger.writes import RunWrites
 from qmigrate.model.words import quote
 
-#: Seconds between two looks at a lease that another process holds.
+#: Seconds between two checks of a lease that another process holds.
 POLL = 0.2
 
 
@@ -65,13 +65,13 @@ class Lease(RunWrites, BaseWrites, QuarantineWrites, ErasureWrites):
     def _end(self) -> None:
         """Stop renewing and let the next one in. A database that is gone lets it expire instead."""
         self._ended.set()
-        # Not for ever: a heartbeat that hangs in a dead network is a daemon and ends with the process.
+        # Not forever: a heartbeat that hangs in a dead network is a daemon and ends with the process.
         self._heart.join(self._ttl)
         mine = and_(leases.c.name == self.collection, leases.c.epoch == self.epoch)
         database = self.ledger.database
         with self._writer, suppress(LedgerError), database.writing() as connection:
             connection.execute(update(leases).where(mine).values(expires_at=database.now(), released=True))
-        self._lose("it was given back")
+        self._lose("it was released")
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def _take(ledger: Ledger, collection: str, owner: Owner, ttl: float) -> tuple[in
     """Take a free lease.
 
     Returns:
-        The new epoch, and who held it before without giving it back; None when somebody else was faster.
+        The new epoch, and who held it before without releasing it; None when another process was faster.
     """
     database = ledger.database
     values = {
@@ -157,7 +157,7 @@ def _take(ledger: Ledger, collection: str, owner: Owner, ttl: float) -> tuple[in
             return 1, None
         if not _is_free(row, owner):
             return None
-        # Between the look and the change the row may have been taken or renewed: both show here.
+        # Between the check and the change the row may have been taken or renewed: both show here.
         seen = and_(
             leases.c.name == collection,
             leases.c.epoch == row["epoch"],

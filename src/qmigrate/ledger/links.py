@@ -1,4 +1,4 @@
-"""Which revision of Alembic went with which of ours. It writes where it is told to, and decides nothing."""
+"""Which revision of Alembic went with which of ours. It writes where its caller says, and decides nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from qmigrate.ledger.reader import Ledger
 
 #: Recorded with the SQL revision: the vector step was done then.
 LINKED = "linked"
-#: The SQL revision was only stamped: nobody looked.
+#: The SQL revision was only stamped, not checked.
 STAMPED = "stamped"
-#: Somebody asked to pass although the vector step was not done.
+#: A user asked to pass although the vector step was not done.
 SKIPPED = "skipped"
 
 
@@ -26,7 +26,7 @@ class Link:
     """One step of a SQL revision.
 
     Attributes:
-        version_table: of Alembic, with its schema where it has one: tells several Alembic environments apart.
+        version_table: of Alembic, with its schema where it has one: distinguishes several Alembic environments.
         sql_revision: Alembic's id.
         step: our revision, or the key of an inline one.
         directive: ``require | run | apply | revert | fix``.
@@ -57,7 +57,7 @@ class Place:
     schema: str | None
 
     def put(self, connection: Connection, links: Iterable[Link]) -> None:
-        """Write links in a transaction of somebody else; the same ones again replace their rows."""
+        """Write links in a transaction of the caller; the same ones again replace their rows."""
         table, options = tables.alembic_links, self._options()
         for link in links:
             key = and_(
@@ -78,7 +78,7 @@ class Place:
             connection.execute(table.insert().values(**values), execution_options=options)
 
     def remove(self, connection: Connection, version_table: str, sql_revisions: Iterable[str]) -> None:
-        """Remove the links of SQL revisions that are taken back, in a transaction of somebody else."""
+        """Remove the links of SQL revisions that are undone, in a transaction of the caller."""
         table = tables.alembic_links
         gone = and_(table.c.version_table == version_table, table.c.sql_revision.in_(list(sql_revisions)))
         connection.execute(delete(table).where(gone), execution_options=self._options())
@@ -90,7 +90,7 @@ class Place:
 def place_in(ledger: Ledger, connection: Connection) -> Place | None:
     """The ledger's tables through another connection, or None when that is another database or may not write them.
 
-    It begins a transaction on that connection: hand in one that nobody else uses.
+    It begins a transaction on that connection: pass one that is not in use.
     """
     database = ledger.database
     if database.is_sqlite or connection.dialect.name != "postgresql":

@@ -1,4 +1,4 @@
-"""What revisions said when they were applied, by the checksums of their files. It compares nothing."""
+"""What revisions meant when they were applied, by the checksums of their files. It compares nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Key = tuple[str, str]
 
 
 def meaning(ledger: Ledger, revision: str, checksum: str) -> JsonObject | None:
-    """What a file of this checksum said; None where an earlier qmigrate has applied it."""
+    """What a file of this checksum meant; None where an earlier qmigrate has applied it."""
     table = tables.meanings
     query = select(table.c.meaning).where(table.c.revision == revision, table.c.checksum == checksum)
     found: JsonObject | None = next((row["meaning"] for row in ledger.rows(query)), None)
@@ -46,5 +46,5 @@ def keep(connection: Connection, database: Database, found: Mapping[Key, JsonObj
                 values = {"revision": revision, "checksum": checksum, "meaning": said, "created_at": database.now()}
                 connection.execute(table.insert().values(**values))
         except IntegrityError:
-            # Another process was faster; it says the same of the same file.
+            # Another process was faster; it writes the same for the same file.
             continue

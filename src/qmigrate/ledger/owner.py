@@ -17,7 +17,7 @@ class Owner:
 
     Attributes:
         label: for people: user, host and process id.
-        boot_id: of the running kernel; None where the system doesn't tell.
+        boot_id: of the running kernel; None where the system doesn't report it.
         pid_namespace: within which `pid` means something; None as above.
         process_start: in clock ticks since boot, so that a reused process id is not taken for the holder.
     """

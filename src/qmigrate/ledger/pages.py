@@ -26,7 +26,7 @@ class BaseWrites(Fenced):
     """The part of a lease that writes bases."""
 
     def stage_base(self, physical: str, range_number: int, pages: Sequence[bytes]) -> None:
-        """Append pages of a new pass; nobody sees them before :meth:`commit_base`."""
+        """Append pages of a new pass; they are not visible before :meth:`commit_base`."""
         with self._write() as connection:
             committed, staged = _head(connection, physical)
             if staged is None:
@@ -46,7 +46,7 @@ class BaseWrites(Fenced):
         """The staged pages, or none when nothing was staged, replace the committed base at once.
 
         Args:
-            seen: they are what a pass over all points has read, so those that it has made again count again.
+            seen: they are what a pass over all points has read, so those that it has recomputed count again.
         """
         with self._write() as connection:
             committed, staged = _head(connection, physical)
@@ -56,10 +56,10 @@ class BaseWrites(Fenced):
         self._sweep(physical)
 
     def mark_dirty(self, physical: str, range_number: int, keys: Sequence[bytes]) -> None:
-        """These points are about to be made again: until the next commit the base says nothing about them.
+        """These points are about to be recomputed: until the next commit the base is not valid for them.
 
         Else a process that dies before it leaves a target that was made of a source that no base has seen, and a
-        source that is written back meanwhile would look as if nothing had happened.
+        source that is written back in between would look as if nothing had happened.
 
         Args:
             range_number: of the base; :data:`ANY_RANGE` where it isn't known.

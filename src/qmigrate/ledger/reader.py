@@ -35,7 +35,7 @@ class Ledger(ErasureReads):
     Attributes:
         database: the connection.
         url_label: where it is, for people, without secrets.
-        named: who writes, as it was said; None for the user of the system.
+        named: who writes, as it was given; None for the user of the system.
         metadata: further facts of the caller, recorded with every run.
     """
 
@@ -65,7 +65,7 @@ class Ledger(ErasureReads):
         Args:
             url: of SQLite or PostgreSQL.
             schema: PostgreSQL schema of the tables; None for the connection's default.
-            file_systems: where a SQLite file may lie beside file systems that are known to be local.
+            file_systems: where a SQLite file may lie besides file systems that are known to be local.
             actor: who writes, for every record; None for the user of the system.
             metadata: further facts of the caller, plain JSON; they stand in the audit.
 
@@ -141,7 +141,7 @@ class Ledger(ErasureReads):
         return frozenset(name for name, view in self.collections().items() if view.physical is None)
 
     def applied(self, collection: str) -> tuple[Applied, ...]:
-        """What is applied to a collection, oldest first; what was taken back is left out."""
+        """What is applied to a collection, oldest first; what was undone is left out."""
         return tuple(codec.applied_of(*row) for row in self._folded(collection).values())
 
     def all_applied(self) -> dict[str, tuple[Applied, ...]]:
@@ -209,7 +209,7 @@ class Ledger(ErasureReads):
         return tuple(sorted(row["collection"] for row in self._rows(query)))
 
     def leaving(self, collection: str, physical: str) -> Leaving | None:
-        """The newest finished go-live away from a generation, or None when the ledger knows of none."""
+        """The newest finished go-live away from a generation, or None when the ledger has none."""
         runs, phases = tables.runs, tables.phases
         query = select(runs.c.id, runs.c.job).where(runs.c.collection == collection).order_by(runs.c.id.desc())
         for row in self._rows(query):
@@ -268,7 +268,7 @@ class Ledger(ErasureReads):
         return tuple(found)
 
     def history(self, collection: str | None = None, limit: int | None = None) -> list[HistoryRow]:
-        """Revisions applied and taken back, newest first."""
+        """Revisions applied and undone, newest first."""
         table = tables.history
         query = select(table).order_by(table.c.id.desc()).limit(limit)
         if collection is not None:
@@ -373,13 +373,13 @@ class Ledger(ErasureReads):
             if rows[0]["digest_key"] is None:
                 raise LedgerError(
                     f"the ledger ({self.url_label}) has no key for digests: its row of qdrant_ledger was changed",
-                    hint="bring that row back from a backup of the ledger",
+                    hint="restore that row from a backup of the ledger",
                 )
             self._key = bytes(rows[0]["digest_key"])
         return self._key
 
     def dirty(self, physical: str, range_number: int | None = None) -> Iterator[bytes]:
-        """Pages of order keys of points about which the base says nothing: see :meth:`BaseWrites.mark_dirty`."""
+        """Pages of order keys of points for which the base is not valid: see :meth:`BaseWrites.mark_dirty`."""
         table = tables.dirty
         query = select(table.c.body).where(table.c.generation == physical)
         if range_number is not None:
@@ -412,7 +412,7 @@ class Ledger(ErasureReads):
                 .limit(PAGES_AT_ONCE)
             )
             rows = self._rows(query)
-            # Looked at after the pages: they are only deleted once another version counts.
+            # Checked after the pages: they are only deleted once another version counts.
             if self._committed(physical) != version:
                 raise LedgerError(
                     f"the base of {physical} was replaced while it was read", hint="run the command again"

@@ -1,4 +1,4 @@
-"""Creates and evolves the ledger's tables, once, whoever comes first. It reads and writes no state.
+"""Creates and evolves the ledger's tables, once, by the first process. It reads and writes no state.
 
 The revisions in ``versions/`` are Alembic's, under a version table of their own. They are run through
 Alembic's objects, not through ``alembic.command``: that would take away the ``op`` and ``context`` of an
@@ -48,11 +48,11 @@ def check_version(found: str, label: str) -> None:
     if found < HEAD:
         raise LedgerError(
             f"the ledger ({label}) is at version {found}, older than the version {HEAD} of this qmigrate",
-            hint="the next qmigrate upgrade brings it there, and so does alembic upgrade",
+            hint="the next qmigrate upgrade upgrades it, and so does alembic upgrade",
         )
     raise LedgerError(
         f"the ledger ({label}) is at version {found}, and this qmigrate works with version {HEAD}",
-        hint="install the qmigrate that made it, or a newer one",
+        hint="install the qmigrate that created it, or a newer one",
     )
 
 

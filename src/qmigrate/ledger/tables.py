@@ -31,7 +31,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive values: nobody could tell what they mean."""
+        """Refuse naive values: what they mean is unknown."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -80,7 +80,7 @@ ledger = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("created_at", UtcDateTime, nullable=False),
-    # Secret: an application that knows it can make two points with one digest. See `qdrant_copy_bases.digest`.
+    # Secret: an application that has it can make two points with one digest. See `qdrant_copy_bases.digest`.
     Column("digest_key", LargeBinary),
 )
 
@@ -94,7 +94,7 @@ views = Table(
     Column("last_migration", UtcDateTime),
     Column("created_at", UtcDateTime),
     # The columns above are the application's own idea of this table; those below are the ledger's. A row
-    # without `updated_at` was written by the application and says nothing about revisions.
+    # without `updated_at` was written by the application and has no meaning for revisions.
     Column("updated_at", UtcDateTime),
     Column("revision", Text),
     Column("physical_name", Name),
@@ -183,7 +183,7 @@ leases = Table(
     Column("expires_at", UtcDateTime, nullable=False),
     # A holder that ended cleanly; False for one that died, was unlocked, or still works.
     Column("released", Boolean, nullable=False),
-    # These four say whether a holder on this machine is dead for certain; NULL where the system can't tell.
+    # These four tell whether a holder on this machine is dead for certain; NULL where the system doesn't report it.
     Column("boot_id", String(64)),
     Column("pid_namespace", String(64)),
     Column("pid", Number),
@@ -220,7 +220,7 @@ bases = Table(
     Column("generation", Name, primary_key=True),
     Column("committed", Integer),
     Column("staged", Integer),
-    # How its points are digested; NULL where it was begun before there was a key, and goes on without one.
+    # How its points are digested; NULL where it was begun before there was a key, and continues without one.
     Column("digest", String(16)),
 )
 
@@ -234,7 +234,7 @@ fingerprints = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-# Points that are made again while a pass works: until the pass is committed, no base says anything about them.
+# Points that are recomputed while a pass works: until the pass is committed, no base is valid for them.
 dirty = Table(
     "qdrant_copy_dirty",
     metadata,
@@ -254,7 +254,7 @@ carries = Table(
     Column("after", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
-    # Why a person should look at it; NULL where it is proven that nothing else was touched.
+    # Why a person should check it; NULL where it is proven that nothing else was touched.
     Column("reason", Text),
     # Digest of what the new generation had at that moment.
     Column("met", LargeBinary),
@@ -274,7 +274,7 @@ quarantine = Table(
     Column("message", Text, nullable=False),
     # What should have been embedded, shortened.
     Column("source", Text),
-    # Of the whole source point as it was read: while it is this one, nothing is tried again.
+    # Of the complete source point as it was read: while it is this one, nothing is tried again.
     Column("digest", LargeBinary),
     Column("attempts", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -323,7 +323,7 @@ accepted = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
-# What a revision said when it was applied, by the checksum of its file: what a changed file is compared with.
+# What a revision meant when it was applied, by the checksum of its file: what a changed file is compared with.
 meanings = Table(
     "qdrant_revision_meanings",
     metadata,

@@ -1,4 +1,4 @@
-"""What the ledger hands out beside the model's own values: rows as frozen values. No SQL, no I/O."""
+"""What the ledger returns besides the model's own values: rows as frozen values. No SQL, no I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class View:
     Attributes:
         name: the logical name.
         revision: the newest applied revision, or None.
-        physical: the generation that serves, or None when the name was taken away.
+        physical: the generation that serves, or None when the name was removed.
         declared: the recorded schema.
         embedders: vector -> model fingerprint.
         updated_at: by the database's clock; None for a view that was not stored yet.
@@ -34,13 +34,13 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One revision applied to, or taken back from, one collection.
+    """One revision applied to, or undone on, one collection.
 
     Attributes:
-        direction: ``upgrade | rollback | stamp | unstamp``; ``restore`` beside them where points of an earlier time
+        direction: ``upgrade | rollback | stamp | unstamp``; ``restore`` in addition where points of an earlier time
             came back, ``fix`` where points were changed on purpose.
         strategy: ``copy | clone | in_place | create | drop | adopt | restore | edit``; ``undo`` where a restore was
-            taken back.
+            undone.
         physical: the generation that served afterwards.
         report: counts and proof, as the step reported them.
     """
@@ -114,7 +114,7 @@ class Carry:
     """A late write to carry over; `before` and `after` are opaque. `state`: ``running | done | listed``.
 
     Attributes:
-        doubt: why a person should look at it, and what it met; None of one that an earlier qmigrate has carried.
+        doubt: why a person should check it, and what it met; None of one that an earlier qmigrate has carried.
     """
 
     point_id: PointId
@@ -135,7 +135,7 @@ class Quarantined:
         stage: ``read``, ``embed`` or ``check``.
         reason: why, for people.
         source: what should have been embedded, shortened; None where there was nothing.
-        digest: of the whole source point; None for a row of an earlier version.
+        digest: of the complete source point; None for a row of an earlier version.
         attempts: how often it was tried.
         resolved_at: when it was settled; None while it is open.
         resolution: how.
@@ -164,11 +164,11 @@ class Leaving:
         run: its id.
         step: position in its job.
         source: the generation that was left.
-        target: the one that served then, or None when the name was taken away.
+        target: the one that served then, or None when the name was removed.
         back: whether it was a rollback.
         writes: the policy of that step.
         facts: what its sweep has learned.
-        apart: the two held points of different times, so that no base tells one from the other.
+        apart: the two held points of different times, so that no base distinguishes them.
     """
 
     run: int
@@ -182,7 +182,7 @@ class Leaving:
 
     @property
     def given_up(self) -> bool:
-        """Whether the points of the generation were left behind on purpose, so that nobody kept what they were."""
+        """Whether the points of the generation were left behind on purpose, so that what they were was not kept."""
         return self.target is None or self.apart or (self.back and self.writes == "discard")
 
 

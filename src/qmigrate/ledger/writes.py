@@ -108,7 +108,7 @@ class RunWrites(Fenced):
                 self._end_superseded(connection, run)
 
     def amend_run(self, run: int, job: Job) -> None:
-        """The run goes on with another job: the same steps, with one built in another way or under another name.
+        """The run continues with another job: the same steps, with one built in another way or under another name.
 
         What a resume or an abort loads is the job as amended, so nothing ever has two truths about a name.
         """
@@ -171,7 +171,7 @@ class RunWrites(Fenced):
     ) -> None:
         """One transaction: pages appended to the committed base of `physical`, then how far the range is.
 
-        `cursor` is the last id whose write was acknowledged: the next holder goes on behind it. `points` is
+        `cursor` is the last id whose write was acknowledged: the next holder continues behind it. `points` is
         what was written in this range so far; the run's count grows by the difference. `failed` are those among
         them that go into the quarantine of `physical`.
         """
@@ -208,7 +208,7 @@ class RunWrites(Fenced):
     ) -> None:
         """Journal one late write: ``running`` before it is carried over, then ``done``; else ``listed``.
 
-        What is carried is doubtful from its first row on, until :meth:`carried_for_sure` says otherwise.
+        What is carried is doubtful from its first row on, until :meth:`carried_for_sure` is called.
         """
         key = {"run": run, "step": step, "point_id": codec.id_text(point_id)}
         with self._write() as connection:
@@ -253,7 +253,7 @@ class RunWrites(Fenced):
 
         Raises:
             LeaseHeldError: another process has taken over; nothing may be deleted.
-            QmigrateError: it is no generation of this collection: a caller's mistake.
+            QmigrateError: it is not a generation of this collection: a caller's mistake.
         """
         lasting = seconds + self._ttl
         with self._write() as connection:
@@ -276,12 +276,12 @@ class RunWrites(Fenced):
             connection.execute(update(table).where(mine).values(**values))
 
     def cancel_deletion(self, physical: str) -> bool:
-        """Take back :meth:`begin_deletion`, where the server has answered that it deletes nothing.
+        """Undo :meth:`begin_deletion`, where the server has answered that it deletes nothing.
 
-        Nothing is taken back where an earlier holder had begun it: its request may still be on its way.
+        Nothing is undone where an earlier holder had begun it: its request may still be on its way.
 
         Returns:
-            Whether it was taken back.
+            Whether it was undone.
         """
         table = tables.generations
         mine = and_(table.c.collection == self.collection, table.c.physical == physical, table.c.state == DELETING)
@@ -370,7 +370,7 @@ class RunWrites(Fenced):
             phase: the closing phase as the journal calls it.
             last: whether the run is done with it, and a run that its job supersedes is aborted.
             fixed: what goes into the audit of data fixes.
-            job: takes the place of the run's job, which said more than is to be kept; None leaves it.
+            job: takes the place of the run's job, which has more than is to be kept; None leaves it.
             also: done in the same transaction right before; what it returns goes into that row, too.
 
         Returns:

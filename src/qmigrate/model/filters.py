@@ -20,10 +20,10 @@ def has_conditions(where: Mapping[str, Any]) -> bool:
 
 
 def problem(where: Mapping[str, Any]) -> str | None:
-    """What in a filter says less than it seems to, in words; None where every condition counts.
+    """What in a filter selects less than it seems to, in words; None where every condition counts.
 
     Args:
-        where: in REST shape; what is none of Qdrant's is left to whoever sends it.
+        where: in REST shape; what is not valid for Qdrant is left to the request.
     """
     return next(_of_filter(where, turned=False), None)
 
@@ -59,25 +59,25 @@ def _of_condition(condition: Mapping[str, Any], *, turned: bool) -> Iterator[str
 
 def _of_inner(where: Mapping[str, Any], condition: Mapping[str, Any], *, turned: bool) -> Iterator[str]:
     if not has_conditions(where):
-        yield f"the condition {_shown(condition)} holds none, so it says nothing"
+        yield f"the condition {_shown(condition)} is empty, so it has no effect"
     yield from _of_filter(where, turned=turned)
 
 
 def _of_field(condition: Mapping[str, Any], *, turned: bool) -> Iterator[str]:
     said = [name for name in _SAID if condition.get(name) is not None]
     if not said and set(condition) <= {"key", *_SAID}:
-        yield f"the condition {_shown(condition)} says nothing of its field"
+        yield f"the condition {_shown(condition)} has no test for its field"
     elif len(said) > 1:
         yield f"the condition {_shown(condition)} has {' and '.join(said)}, and only one is read: write one for each"
     for name in _BOUNDED:
         bounds = condition.get(name)
         if isinstance(bounds, Mapping) and all(bound is None for bound in bounds.values()):
-            yield f"the condition {_shown(condition)} has no bound, so it says nothing"
+            yield f"the condition {_shown(condition)} has no bound, so it has no effect"
     match = condition.get("match")
     if not isinstance(match, Mapping):
         return
     if any(match.get(name) == "" for name in _TEXTS):
-        yield f"the condition {_shown(condition)} looks for an empty text, which every text holds"
+        yield f"the condition {_shown(condition)} searches for an empty text, which every text contains"
     if "any" in match:
         yield from _of_list("any", match["any"], condition, turned=turned)
     if "except" in match:
@@ -87,7 +87,7 @@ def _of_field(condition: Mapping[str, Any], *, turned: bool) -> Iterator[str]:
 def _of_list(name: str, values: Any, condition: Mapping[str, Any], *, turned: bool) -> Iterator[str]:
     """Nothing is among no values: left out on purpose, that means every point."""
     if turned and isinstance(values, list) and not values:
-        yield f"the list of {name} in {_shown(condition)} is empty, so it leaves nothing out"
+        yield f"the list of {name} in {_shown(condition)} is empty, so it excludes nothing"
 
 
 def _shown(condition: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId, nearly
 
-#: Entries of a sample that people look at.
+#: Entries of a sample that are shown to people.
 SAMPLE = 10
 #: Kinds of values that are the same only when they are equal.
 _SCALARS = frozenset({int, float, bool, type(None)})
@@ -34,7 +34,7 @@ class Found:
     """What a fix has found, counted while it looks.
 
     Attributes:
-        points: of the collection that were looked at, or that it has.
+        points: of the collection that were read, or that it has.
         changes: points that would change.
         counts: further figures by name, as the kind of fix has them.
         sample: the first of what would change, for people.
@@ -92,7 +92,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def same_keys(payload: Mapping[str, Any], wanted: Mapping[str, Any], keys: list[str]) -> bool:
-    """Whether a payload has exactly these values under `keys`; null says no more than an absent key."""
+    """Whether a payload has exactly these values under `keys`; null counts as an absent key."""
     for key in keys:  # noqa: SIM110  asked of every point several times, and a generator doubles its time
         if not same(payload.get(key), wanted.get(key)):
             return False

@@ -1,4 +1,4 @@
-"""What a Qdrant server tells of itself: nodes, cluster, room, rights of a key. Plain values; they judge nothing."""
+"""What a Qdrant server reports: nodes, cluster, disk space, rights of a key. Plain values, no judgement."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class NodeHealth:
         label: ``host:port``.
         version: None where it could not be asked.
         problem: why it could not be asked, or None.
-        hint: the mend of `problem`.
+        hint: how to repair `problem`.
         seconds: how long one small request took.
-        skew: how many seconds its clock is ahead of this machine's, exact to a second; None where it wasn't told.
-        ram: bytes of the machine that it runs on; a container's limit is not told.
+        skew: how many seconds its clock is ahead of this machine's, exact to a second; None where it isn't known.
+        ram: bytes of the machine that it runs on; a container's limit is not reported.
         resident: bytes that the server itself holds in RAM, mapped files left out.
-        disk: bytes of the machine's disks in all; how much of them is free is told by no server.
+        disk: bytes of the machine's disks in total; no server reports how much of them is free.
         collections: how many there are.
         most_collections: how many there may be, or None for no limit.
-        recovery_mode: whether it was started to be mended, and takes no writes.
+        recovery_mode: whether it was started in recovery mode, and takes no writes.
     """
 
     label: str
@@ -43,7 +43,7 @@ class NodeHealth:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A member of the cluster, as the cluster tells it.
+    """A member of the cluster, as the cluster reports it.
 
     Attributes:
         watched: whether ``qdrant.nodes`` names it.

@@ -1,4 +1,4 @@
-"""What is kept of a collection beside what serves: its generations with all that decides whether one may go."""
+"""What is kept of a collection besides what serves: its generations with all that decides whether one may go."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class KeptSnapshot:
     """A server-side snapshot of a generation; `size` in bytes.
 
     Attributes:
-        own: whether a run of this ledger made it; else somebody wanted it.
+        own: whether a run of this ledger made it; else a user wanted it.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Holding:
         physical: its name.
         row: the ledger's record; None when the ledger doesn't know it.
         present: whether it is in Qdrant.
-        seal: what it says of itself.
+        seal: the seal in its metadata.
         points: approximate count.
         size: estimated bytes of its points.
         names: aliases that point to it, without those that are qmigrate's own business.

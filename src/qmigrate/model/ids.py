@@ -71,7 +71,7 @@ def are_plain(values: Sequence[Any]) -> bool:
 
 
 def plain_page(values: Sequence[Any]) -> Page | None:
-    """The page of such values, not yet known to be ascending; None where somebody must look at them one by one."""
+    """The page of such values, not yet known to be ascending; None where they must be checked one by one."""
     if values and type(values[0]) is int and set(map(type, values)) == {int}:
         page = np.array(values)
         # Nearly always: the smallest is found faster in an array.

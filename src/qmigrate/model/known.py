@@ -180,7 +180,7 @@ QUANTIZATION_METHODS: Mapping[str, Fields] = {
     "turbo": Fields({"bits": frozenset({"bits1", "bits1_5", "bits2", "bits4", "bits8"}), **_IN_MEMORY}),
 }
 QUANTIZATION = Fields(QUANTIZATION_METHODS)
-#: What an update may say beside a method: no quantization any more.
+#: What an update may have besides a method: no quantization any more.
 QUANTIZATION_DIFF = (QUANTIZATION, frozenset({"Disabled"}))
 
 VECTOR = Fields(
@@ -204,7 +204,7 @@ SPARSE = Fields(
     }
 )
 
-#: The fields of Qdrant's create call beside the vectors.
+#: The fields of Qdrant's create call besides the vectors.
 CREATE_CONFIG = Fields(
     {
         "hnsw_config": HNSW,
@@ -274,7 +274,7 @@ INDEXES: Mapping[str, Fields] = {
 
 #: Where something is kept, for what has no other parameter.
 _PLACED = Fields({"memory": MEMORY})
-#: ``config`` of the collection info, as a server tells it; ``vectors`` is one vector's or several's by name.
+#: ``config`` of the collection info, as a server returns it; ``vectors`` is one vector's or several's by name.
 INFO = Fields(
     {
         "params": Fields(
@@ -312,7 +312,7 @@ DEFAULTS: Mapping[str, Any] = {
     "tokenizer": "word",
 }
 
-#: What a server of 1.16 to 1.19 with its shipped settings fills in where a create call says nothing. A cluster
+#: What a server of 1.16 to 1.19 with its shipped settings fills in where a create call leaves it out. A cluster
 #: chooses its own shard number, so that is left out here.
 SERVER_DEFAULTS: Mapping[str, Any] = {
     "hnsw_config": {

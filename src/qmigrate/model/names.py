@@ -14,7 +14,7 @@ OWN_ALIAS = re.compile(r"^(?P<physical>.+)__e(?P<epoch>\d+)(?:__\d+)?$")
 #: The name of such an alias. Whatever changes a collection asks for one: once a later holder has removed it, nothing
 #: that an earlier holder still sends through it does anything.
 EpochAlias = NewType("EpochAlias", str)
-#: Beside a shadowed plain collection ``foo``: the alias by which it is reached while the alias ``foo`` hides it.
+#: Next to a shadowed plain collection ``foo``: the alias by which it is reached while the alias ``foo`` hides it.
 OLD_SUFFIX = "__old"
 #: Collections and aliases that only a probe of the server makes and removes again.
 PROBE_PREFIX = "qmigrate_probe_"
@@ -43,7 +43,7 @@ def is_made(physical: str) -> bool:
 
 
 def is_own_alias(alias: str, physical: str) -> bool:
-    """Whether an alias is one of qmigrate's own, not a name that anybody uses.
+    """Whether an alias is one of qmigrate's own, not a name that applications use.
 
     Ours says where it leads; an application's ``docs__e5``, named after a model, leads elsewhere than to ``docs``.
 
@@ -55,7 +55,7 @@ def is_own_alias(alias: str, physical: str) -> bool:
 
 
 def own_alias(physical: str, epoch: int, part: int | None = None) -> EpochAlias:
-    """The alias of a lease epoch for a physical collection; `part` tells several of them apart."""
+    """The alias of a lease epoch for a physical collection; `part` distinguishes several of them."""
     return EpochAlias(f"{physical}__e{epoch}" + ("" if part is None else f"__{part}"))
 
 
@@ -71,7 +71,7 @@ def as_own(alias: str) -> EpochAlias:
 
 
 def as_probe(alias: str) -> EpochAlias:
-    """An alias that a probe of the server has made: nobody else has its name either.
+    """An alias that a probe of the server has made: no other client has its name either.
 
     Raises:
         ValueError: it isn't.

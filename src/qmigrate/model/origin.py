@@ -46,7 +46,7 @@ class Origin:
         schema: what the restored generation gets; of a snapshot only what was recorded.
         declared: the recorded schema of that time.
         revisions: applied at that time, oldest first.
-        embedders: vector -> model fingerprint of that time; None where only the seal inside knows.
+        embedders: vector -> model fingerprint of that time; None where only the seal inside has it.
         custom_sharding: whether that collection has shard keys.
         exact: whether every vector comes back bit by bit; another kind of store may store it in another form.
     """

@@ -25,7 +25,7 @@ class ExactName(str):
 
 
 def is_forced(pattern: str) -> bool:
-    """Whether it says of itself that it is a glob."""
+    """Whether it is marked as a glob."""
     return pattern.startswith(FORCED) and not isinstance(pattern, ExactName)
 
 
@@ -40,7 +40,7 @@ def has_signs(pattern: str) -> bool:
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Whether it is a glob whatever there is: it says so, or holds what no name holds."""
+    """Whether it is a glob whatever exists: it is marked as one, or has a character that no name has."""
     return is_forced(pattern) or (not isinstance(pattern, ExactName) and not _SURE.isdisjoint(pattern))
 
 

@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 def values_at(payload: Mapping[str, Any], path: str) -> Iterator[Any]:
     """What a payload has at a path: ``a``, ``a.b`` inside an object, ``a[].b`` inside each object of a list.
 
-    Of a list at the end each item comes; what lies in a list inside it is none of Qdrant's values.
+    Of a list at the end each item comes; what lies in a list inside it is not a value for Qdrant.
     """
     found: list[Any] = [payload]
     if path in payload:
@@ -30,7 +30,7 @@ def values_at(payload: Mapping[str, Any], path: str) -> Iterator[Any]:
 
 
 def folder_name(folder: str) -> str:
-    """A folder without the separator at its end: the one form that points and SQL are compared with."""
+    """A folder without the trailing separator: the one form that points and SQL are compared with."""
     return folder.rstrip(_separators(folder))
 
 
@@ -48,7 +48,7 @@ def below(value: Any, folder: str) -> bool:
 
 
 def below_filter(path: str, folder: str) -> JsonObject:
-    """What :func:`below` says as a filter in REST shape; servers from 1.19 on know it."""
+    """What :func:`below` selects as a filter in REST shape; servers from 1.19 on know it."""
     marks = _separators(folder)
     name = folder_name(folder)
     return {

@@ -19,7 +19,7 @@ class Permit:
 
     Args:
         physical: the collection.
-        remaining: seconds for which nobody else can take the lease.
+        remaining: seconds for which no other process can take the lease.
     """
 
     __slots__ = ("_remaining", "_used", "physical")
@@ -31,7 +31,7 @@ class Permit:
 
     @classmethod
     def of_probe(cls, name: str) -> Permit:
-        """For a collection that a probe of the server has made: its name was made up, and nobody else has it.
+        """For a collection that a probe of the server has made: its name is random, and no other client has it.
 
         Raises:
             QmigrateError: the name is not that of a probe.
@@ -51,11 +51,11 @@ class Permit:
             QmigrateError: it was used before.
         """
         if self._used:
-            raise QmigrateError(f"the permit to delete {self.physical} was used before")
+            raise QmigrateError(f"the permit to delete {self.physical} was used already")
         if self._remaining() <= seconds:
             raise LeaseHeldError(
-                f"{self.physical} was not deleted: too little is left of the lease for the request",
-                hint="run the same command again: it goes on from here",
+                f"{self.physical} was not deleted: too little time is left of the lease for the request",
+                hint="run the same command again: it continues from here",
             )
         self._used = True
         return self.physical

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 
-#: Fills of a build by which a generation takes the place of one that stays whole: the way back is its parent.
+#: Fills of a build by which a generation takes the place of one that stays complete: the way back is its parent.
 REBUILDS = ("copy", "clone")
-#: Direction of a history row that says where the points came from, and nothing of what is applied.
+#: Direction of a history row that records where the points came from, not what is applied.
 RESTORED = "restore"
-#: Direction of a history row that says that points were changed on purpose, and nothing of what is applied.
+#: Direction of a history row that records that points were changed on purpose, not what is applied.
 FIXED = "fix"
-#: Direction of a history row that says what a person has repaired or accepted, and nothing of what is applied.
+#: Direction of a history row that records what a person has repaired or accepted, not what is applied.
 REPAIRED = "repair"
 #: Directions that leave what is applied as it is.
 ASIDE = frozenset({RESTORED, FIXED, REPAIRED})
@@ -33,7 +33,7 @@ class OpRef:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Make generation `target` beside `source` and prove it.
+    """Make generation `target` next to `source` and prove it.
 
     Attributes:
         ops: the operations that the points go through, in order.
@@ -67,18 +67,18 @@ class GoLive:
     Attributes:
         ops: the operations of the build that made the newer of the two generations.
         source: physical name that serves now; None when the name is new.
-        target: physical name that will serve; None when the name is taken away.
+        target: physical name that will serve; None when the name is removed.
         aliases: names that move, the logical one first.
         back: whether this is a rollback to the parent generation.
-        writes: ``converge | freeze | refuse`` forwards (the policy of the settings where it says ``converge``);
+        writes: ``converge | freeze | refuse`` forwards (the policy of the settings where it is ``converge``);
             ``refuse | carry | discard | now`` backwards.
         hold: whether it waits for `qmigrate cutover` before anything of it happens.
         place: how the logical name moves: ``alias`` (it is one, or new), ``shadow`` (the alias hides the plain
             collection of that name), ``gap`` (the plain collection is deleted first).
         apart: the two hold points of different times (a restore, a reset, and the way back from one), so nothing is
             carried from one to the other.
-        undoes: the row of the audit that this takes back: a reset's; None where it is none.
-        earlier: of a rollback: further name that the revisions taken back had taken -> where it led before, None for
+        undoes: the row of the audit that this undoes: a reset's; else None.
+        earlier: of a rollback: further name that the undone revisions had taken -> where it led before, None for
             nowhere.
     """
 
@@ -112,9 +112,9 @@ class EditPoints:
     """Change points of the live generation `target` on purpose: a data fix.
 
     Attributes:
-        ops: the operation of a revision that says it; empty for a fix that nobody has written down.
+        ops: the operation of a revision that declares it; empty for a fix outside of revisions.
         target: physical name.
-        edit: what to do, as an operation's ``edit()`` says it: plain JSON with its ``kind``.
+        edit: what to do, as an operation's ``edit()`` returns it: plain JSON with its ``kind``.
         reason: why, for the record.
     """
 
@@ -140,7 +140,7 @@ class RunCode(EditPoints):
 
 
 def edit_step(ops: tuple[OpRef, ...], target: str, edit: JsonObject, reason: str) -> EditPoints:
-    """The step that does what an operation's ``edit()`` says."""
+    """The step that does what an operation's ``edit()`` returns."""
     made = next((one for one in (Erase, RunCode) if one.kind == edit.get("kind")), EditPoints)
     return made(ops, target, edit, reason)
 
@@ -169,7 +169,7 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class WriteRows:
-    """Tell the application's SQL about the points that generation `target`, which serves now, was built with.
+    """Update the application's SQL for the points that generation `target`, which serves now, was built with.
 
     Attributes:
         target: physical name.
@@ -191,7 +191,7 @@ class Adopt:
         number: its generation number; 0 for a collection that qmigrate has not made.
         alias: whether the logical name is to be made an alias of `target`.
         overrides: the seal of another ledger that is taken over, or None.
-        beside: physical name -> number of generations of that ledger that are kept beside it.
+        beside: physical name -> number of generations of that ledger that are kept next to it.
         embedders: vector -> model fingerprint, as far as it is known.
         report: recorded with the history.
     """
@@ -243,7 +243,7 @@ APPLYING = frozenset({"upgrade", "stamp"})
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """A revision that is recorded as applied or taken back when a step ends.
+    """A revision that is recorded as applied or undone when a step ends.
 
     Attributes:
         step: position in the job; its close phase writes the history row.
@@ -312,13 +312,13 @@ class Job:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it can be planned anew at any time, so that an attempt which failed leaves nothing to resume."""
+        """Whether it can be planned again at any time, so that an attempt which failed leaves nothing to resume."""
         only_retires = all(step.kind == Retire.kind for step in self.steps)
         return bool(self.steps) and only_retires and not self.closes and self.supersedes is None
 
     @property
     def throwaway(self) -> bool:
-        """Whether it only makes and removes collections that nobody uses: what lands there late does no harm."""
+        """Whether it only makes and removes collections that no client uses: what lands there late does no harm."""
         return bool(self.steps) and all(REHEARSAL.match(step.target or "") for step in self.steps)
 
     def names(self) -> frozenset[str]:
@@ -341,7 +341,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class CollectionPlan:
-    """A job with what a person wants to know about it before it runs.
+    """A job with what a person needs to know before it runs.
 
     Attributes:
         job: the work.
@@ -350,7 +350,7 @@ class CollectionPlan:
         points: exact count of the source, or None.
         bytes: estimated size of what is copied, or None.
         incompatible: reader-incompatible changes, one line each.
-        way_back: how it can be taken back.
+        way_back: how it can be undone.
         holds: whether it is built and proven, and then waits for `qmigrate cutover`.
         seconds: how long it is expected to take, or None.
         speed: what that is taken from: ``earlier runs`` or ``assumed``.

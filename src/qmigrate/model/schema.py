@@ -10,9 +10,9 @@ JsonObject = dict[str, Any]
 
 #: Fields of Qdrant's create call that can only be chosen when a collection is made.
 FIXED_CONFIG = frozenset({"shard_number", "sharding_method", "wal_config"})
-#: Changes that the server rebuilds every segment for: done beside the live collection unless asked otherwise.
+#: Changes that the server rebuilds every segment for: done next to the live collection unless asked otherwise.
 HEAVY_CONFIG = frozenset({"hnsw_config", "quantization_config"})
-#: Optimizer settings by which a server cuts or merges segments anew, or builds indexes where there were none.
+#: Optimizer settings by which a server cuts or merges segments again, or builds indexes where there were none.
 RESHAPING_OPTIMIZERS = frozenset(
     {
         "deleted_threshold",
@@ -43,7 +43,7 @@ class CollectionSchema:
         indexes: payload indexes by field. Values always carry ``type``.
         config: every other field of the create call by its own name (``hnsw_config``, ``shard_number``,
             ``on_disk_payload``, ``metadata``, …). Only what was declared or found, never a guessed default.
-        aliases: further names of the collection beside its logical name, sorted.
+        aliases: names of the collection in addition to its logical name, sorted.
     """
 
     vectors: Mapping[str, JsonObject] = field(default_factory=dict)
@@ -103,9 +103,9 @@ class Change:
         kind: ``vector.add | vector.drop | vector.alter``, ``sparse.…``, ``index.add | index.drop | index.alter``,
             ``config.set``, ``alias.add | alias.drop``.
         name: vector, field, alias, or the config key.
-        after: the wanted value; None for a drop, but of an alias that is given back: ``physical``, where it led before.
+        after: the new value; None for a drop, but of an alias that is handed back: ``physical``, where it led before.
         before: the value that was there; None for an add, but of an alias: ``physical``, where it led before, or, of
-            one that is taken back, where alone it is taken from.
+            one that is undone, the only place that it is taken from.
     """
 
     kind: str
@@ -183,7 +183,7 @@ class Change:
 def changes(before: CollectionSchema, after: CollectionSchema) -> tuple[Change, ...]:
     """The work that turns `before` into `after`; reversed, its undo; with (live, recorded), the drift.
 
-    Only declared fields count: what `after` leaves unset says nothing, so server defaults are no difference.
+    Only declared fields count: what `after` leaves unset counts as equal, so server defaults don't differ.
 
     Returns:
         Changes in a safe order: drops of aliases first, additions of aliases last.
@@ -240,9 +240,9 @@ def _config(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Cha
 
 
 def rounds_again(params: Mapping[str, Any]) -> bool:
-    """Whether a server changes the values of such a vector whenever they are written, be it what it has handed out.
+    """Whether a server changes the values of such a vector whenever they are written, even what it has returned itself.
 
-    Four bits a value are scaled anew each time; a cosine vector is not, since it has no length.
+    Four bits a value are scaled again each time; a cosine vector is not, since it has no length.
     """
     return params.get("datatype") == FOUR_BITS and params.get("distance") != "Cosine"
 

@@ -1,10 +1,10 @@
-"""What a random sample says of the whole: an interval that holds the truth 19 times in 20. It counts nothing."""
+"""What a random sample shows about all: an interval that holds the truth 19 times in 20. It counts nothing."""
 
 from __future__ import annotations
 
 import math
 
-#: Of the normal distribution: 95 % lie within so many deviations.
+#: Of the normal distribution: 95 % lie within this many deviations.
 _Z = 1.959964
 
 

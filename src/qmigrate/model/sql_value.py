@@ -13,7 +13,7 @@ _INT64 = 2**63
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a payload holds just this: most values, so whoever has many of them asks before :func:`plain`."""
+    """Whether a payload holds just this: most values, so callers with many of them ask this before :func:`plain`."""
     kind = type(value)
     return kind is str or value is None or (kind is int and -_INT64 <= value < _INT64)
 

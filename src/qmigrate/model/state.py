@@ -37,7 +37,7 @@ class Capabilities:
         vector_names: named vectors can be added to and dropped from a live collection.
         barrier: operation ids per shard can be read, so that late writes are seen.
         nodes: number of nodes that are watched.
-        peers: number of nodes that the server says it has, 1 without cluster mode; 0 where it doesn't tell.
+        peers: number of nodes that the server reports, 1 without cluster mode; 0 where it doesn't report it.
         prefixes: filters may ask for texts that begin with something, by an index that is made for it.
         silent: why nodes that were named gave no answer, one line each; only what reads goes on without them.
         shared: in local mode, the application has lent its own open client, and may go on writing by it.
@@ -65,13 +65,13 @@ class Capabilities:
     def several(self) -> bool:
         """Whether there is more than one node: they resolve the names of requests that are passed on again.
 
-        So a collection that an alias of its name hides can't be told from the new one: see ``docs/safety.md``.
+        So a collection that an alias of its name hides can't be distinguished from the new one: see ``docs/safety.md``.
         """
         return not self.local and (self.peers > 1 or self.nodes > 1)
 
     @property
     def may_be_several(self) -> bool:
-        """The same, also where the server doesn't tell: nothing that was not hidden yet is hidden then."""
+        """The same, also where the server doesn't report it: nothing that was not hidden yet is hidden then."""
         return self.several or (not self.local and self.peers == 0)
 
     @property
@@ -157,7 +157,7 @@ class Generation:
 
     @property
     def never_served(self) -> bool:
-        """Whether it was being built, or built and held, until it was given up."""
+        """Whether it was being built, or built and held, until it was abandoned."""
         before = (self.deletion or {}).get("state", self.state) if self.state == DELETING else self.state
         return before in ("building", "held")
 
@@ -197,7 +197,7 @@ class OpenRun:
         return found[-1] if found else None
 
     def waiting(self) -> int | None:
-        """Position of the go-live that has reached its hold and was not let on; None when none waits."""
+        """Position of the go-live that has reached its hold and was not released; None when none waits."""
         for position, step in enumerate(self.job.steps):
             record = self.record(position, HOLD)
             if isinstance(step, GoLive) and step.hold and record is not None and record.state != "done":
@@ -227,7 +227,7 @@ class Applied:
         prior: the recorded schema before it.
         changes: the in-place work, as JSON of changes.
         run: id of the run that applied it; None where that isn't known.
-        names: those that moved, or were taken away, with it.
+        names: those that moved, or were removed, with it.
         earlier: further name that it took -> where that led before, None for nowhere.
         left: the generation that served before it; None where there was none, or that isn't known.
     """
@@ -302,11 +302,11 @@ class CollectionState:
     Attributes:
         name: the logical name.
         kind: ``alias`` (under management or not), ``plain`` (a collection of that very name), ``absent``.
-        managed: whether the ledger knows it.
-        applied: revisions in the order they were applied, those taken back left out.
+        managed: whether it is in the ledger.
+        applied: revisions in the order they were applied, without those undone.
         declared: the recorded schema.
         live: the collection that serves now.
-        generations: every one that the ledger knows, oldest first.
+        generations: every one in the ledger, oldest first.
         open_run: an unfinished run, or None.
         embedders: vector -> model fingerprint.
         next_number: one above every generation number that ledger, names or seals know.
@@ -399,15 +399,15 @@ class CollectionState:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The planner's whole input beside the revisions.
+    """The planner's complete input besides the revisions.
 
     Attributes:
         ledger_id: identity of the ledger, as written into seals.
         capabilities: of the connected Qdrant.
         collections: by logical name.
         hiding: whether an alias may take the name of a collection; None while it wasn't tried.
-        names: every logical name that there is, also of those that were not looked at.
-        physical: names of all physical collections; None where nobody has looked.
+        names: every logical name that there is, also of those that were not read.
+        physical: names of all physical collections; None where they were not read.
     """
 
     ledger_id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-#: What hides words and semicolons from a look at the text: comments, strings, quoted names, dollar quotes.
+#: What hides words and semicolons from a search in the text: comments, strings, quoted names, dollar quotes.
 _OPAQUE = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$",
     re.DOTALL,
@@ -21,7 +21,7 @@ _READS = ("select", "with", "values", "table")
 
 
 def problem(sql: object) -> str | None:
-    """Why a text is not one SELECT, or None when it looks like one."""
+    """Why a text is not one SELECT, or None when it seems to be one."""
     if not isinstance(sql, str) or not sql.strip():
         return "the query is empty"
     naked = bare(sql).strip().rstrip("; \t\n")
@@ -35,7 +35,7 @@ def problem(sql: object) -> str | None:
 
 
 def problem_of_change(sql: object) -> str | None:
-    """Why a text is not one statement that changes chosen rows, or None when it looks like one."""
+    """Why a text is not one statement that changes chosen rows, or None when it seems to be one."""
     if not isinstance(sql, str) or not sql.strip():
         return "the statement is empty"
     plain = bare(sql).strip().rstrip("; \t\n")
@@ -56,7 +56,7 @@ def cut(sql: str) -> str | None:
 
 
 def _is_boundless(level: str, plain: str) -> bool:
-    """Whether what stands outside of the inner parentheses changes rows, and says of none that it is not meant."""
+    """Whether what stands outside of the inner parentheses changes rows, and excludes none."""
     words = re.findall(r"\w+", level.lower())
     if not words or "where" in words:
         return False
@@ -101,12 +101,12 @@ def repeats(sql: str) -> bool:
 
 
 def body(sql: str) -> str:
-    """The statement without the semicolons and comments at its end, so that it can stand inside another one."""
+    """The statement without trailing semicolons and comments, so that it can stand inside another one."""
     kept = sql.rstrip("; \t\r\n")
     last = next(reversed(list(_OPAQUE.finditer(kept))), None)
     if last is not None and last.end() == len(kept) and last.group().startswith(("--", "/*")):
         return body(kept[: last.start()])
-    # A colon in a string or a comment is no parameter.
+    # A colon in a string or a comment is not a parameter.
     return _OPAQUE.sub(lambda found: re.sub(r"(?<!\\):", r"\:", found.group()), kept)
 
 
@@ -118,7 +118,7 @@ def parameters(sql: str) -> frozenset[str]:
 def problem_of_values(sql: str, given: Collection[str]) -> str | None:
     """Why these values don't fit the parameters of a query: each has one, and none is for nothing.
 
-    A value that the query doesn't ask for was to bound it: without, more rows are meant than somebody thinks.
+    A value that the query doesn't ask for was to bound it: without it, more rows are selected than intended.
     """
     known = parameters(sql)
     missing, unused = known - set(given), set(given) - known

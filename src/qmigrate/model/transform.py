@@ -61,7 +61,7 @@ class PointTransform:
     Attributes:
         vectors: target vector <- source vector, for those carried bit by bit.
         converted: carried target vectors whose stored form differs (datatype, distance): compared by value.
-        values: target vector <- what fills it, for those that are made anew.
+        values: target vector <- what fills it, for those that are recomputed.
         payload: functions applied to the payload one after the other; empty means it is carried as it is.
         inverse: the same for going back; None where a step has none.
         lossless: whether the old point can be had back from the new one.
@@ -134,12 +134,12 @@ class PointTransform:
 
     @property
     def keeps_vectors(self) -> bool:
-        """Whether every old vector is carried under its own name, whatever is added beside them."""
+        """Whether every old vector is carried under its own name, whatever is added."""
         return not self.drops and all(target == source for target, source in self.vectors.items())
 
     @property
     def filled(self) -> tuple[str, ...]:
-        """Target vectors that are made anew and get a value."""
+        """Target vectors that are recomputed and get a value."""
         return tuple(name for name, filling in sorted(self.values.items()) if filling.fills)
 
     @property

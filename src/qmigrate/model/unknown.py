@@ -14,7 +14,7 @@ LISTED = {
     "generation": "qmigrate gc --dry-run lists what is kept, by its names",
     "snapshot": "qmigrate snapshot list shows what is there",
     "fix": "qmigrate history --deletions lists them",
-    "file": "qmigrate history --deletions --json names the files of fixes; their number will do, too",
+    "file": "qmigrate history --deletions --json names the files of fixes; their numbers work, too",
 }
 
 

@@ -10,11 +10,11 @@ from qmigrate.model.schema import CollectionSchema
 
 #: Bytes of a value by datatype; what is not here takes 4.
 BYTES: Mapping[str, float] = {"float16": 2, "uint8": 1, "turbo16": 2, "turbo8": 1, "turbo4": 0.5}
-#: Bytes of an id with what a server keeps beside it, and of a payload that nobody has looked at.
+#: Bytes of an id with what a server keeps with it, and of a payload that was not read.
 ID, PAYLOAD = 50, 150
-#: Rows of a multivector, and values of a sparse vector, that nobody has looked at.
+#: Rows of a multivector, and values of a sparse vector, that were not read.
 ROWS, SPARSE_VALUES = 128, 100
-#: No machine has more memory or disk: what a server tells beyond it is no limit at all (2^63 and the like).
+#: No machine has more memory or disk: what a server reports beyond it is not a limit at all (2^63 and the like).
 MOST_ROOM = 2**53
 
 
@@ -23,7 +23,7 @@ class Weight:
     """What was measured; nothing of an empty collection, whose declaration has to do.
 
     Attributes:
-        points: how many were looked at.
+        points: how many were read.
         payload: bytes of a payload, on average.
         values: numbers in a vector by name, on average over all points: those that lack it count as none.
     """

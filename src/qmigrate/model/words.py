@@ -19,7 +19,7 @@ def visible(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    """The same of a JSON text, with the escapes of JSON: it says the same value."""
+    """The same of a JSON text, with the escapes of JSON: it is the same value."""
     return _OBEYED.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 

@@ -24,7 +24,7 @@ NAMES = frozenset(
 class Checksum:
     """What a point is embedded from must still be what the application's SQL has a checksum of.
 
-    A point whose input is another one by now is not embedded: ``on_failure`` says what becomes of it.
+    A point whose input is another one by now is not embedded: ``on_failure`` decides what becomes of it.
 
     Args:
         sql: one SELECT with the ids of the points and their checksums, without ORDER BY.
@@ -71,7 +71,7 @@ class Checksum:
 class WriteBack:
     """A statement for the application's SQL, once for each point that was embedded, when the vector serves.
 
-    It is carried out after the new generation went live: what is never served is never told. It is carried out at
+    It is carried out after the new generation went live: what is never served is never written. It is carried out at
     least once: a run that was killed repeats the last portion, so twice must be the same as once.
 
     Args:
@@ -100,7 +100,7 @@ class WriteBack:
         _check_parameters("WriteBack", self.sql, self.parameters, NAMES)
         odd = [name for name, value in self.parameters.items() if not isinstance(value, str | int | float | None)]
         if odd:
-            raise PlanError(f"WriteBack: the parameter {odd[0]!r} must be a text, a number, true, false or None")
+            raise PlanError(f"WriteBack: the parameter {odd[0]!r} must be a string, a number, true, false or None")
         taken = sorted(NAMES & self.parameters.keys())
         if taken:
             raise PlanError(f"WriteBack: :{taken[0]} has a value already", hint="give the parameter another name")
@@ -119,7 +119,7 @@ class WriteBack:
 
         Args:
             vector: that was filled.
-            revision: that says so.
+            revision: that declares it.
         """
         return {
             "vector": vector,

@@ -1,4 +1,4 @@
-"""What every operation answers, so that nobody ever asks for its type. It knows no family and does no I/O."""
+"""The interface of every operation, so that no caller checks for its type. It has no family and does no I/O."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LIGHT = Strategy("in_place", "light changes, made on the live collection")
 
 
 class Operation(ABC):
-    """One thing that a revision says about the collections that its pattern matches.
+    """One change that a revision makes to the collections that its pattern matches.
 
     `schema` is always the schema as it stands before the operation, recorded or live (with every server
     default filled in); None where the collection doesn't exist.
@@ -67,7 +67,7 @@ class Operation(ABC):
     drops: ClassVar[bool] = False
     #: Changes payloads, so that what embeds them has to come later.
     rewrites_payload: ClassVar[bool] = False
-    #: Gives points other ids, so that both generations have to be told apart by more than the id.
+    #: Gives points other ids, so that both generations have to be distinguished by more than the id.
     rekeys: ClassVar[bool] = False
     #: The attributes that name it in messages; the first one is the pattern.
     named_by: ClassVar[tuple[str, ...]] = ("collection",)
@@ -87,7 +87,7 @@ class Operation(ABC):
 
     @property
     def holds(self) -> bool:
-        """Whether it says ``cutover="hold"``: built and proven, then it waits for `qmigrate cutover`."""
+        """Whether it has ``cutover="hold"``: built and proven, then it waits for `qmigrate cutover`."""
         return getattr(self, "cutover", None) == "hold"
 
     @property
@@ -121,7 +121,7 @@ class Operation(ABC):
         """Find out whether it can be done here.
 
         Raises:
-            PlanError: it can't; the message begins with the label and says what is wrong.
+            PlanError: it can't; the message begins with the label and names what is wrong.
         """
         self.check_words()
         if schema is None:
@@ -130,8 +130,8 @@ class Operation(ABC):
         trouble = self.incompatible(schema)
         if trouble and getattr(self, "cutover", None) is None:
             raise self.error(
-                f"old readers and writers can't go on with it: {trouble}; say when it goes live",
-                hint='cutover="immediate": at the end of the run, the readers are deployed together with it; '
+                f"existing readers and writers will fail: {trouble}; choose when it goes live",
+                hint='cutover="immediate": at the end of the run, deploy the readers together with it; '
                 'cutover="hold": it is built and proven, and goes live with qmigrate cutover',
             )
 
@@ -143,15 +143,15 @@ class Operation(ABC):
         forbidden = FORBIDDEN - patterns.SIGNS
         wrong = sorted({sign for sign in pattern if sign in forbidden or ord(sign) < 32})
         if wrong:
-            raise self.error(f"no collection's name holds {wrong[0]!r}")
+            raise self.error(f"the name of a collection can't contain {wrong[0]!r}")
         cutover = getattr(self, "cutover", None)
         if cutover not in (None, "immediate", "hold"):
             raise self.error(f'cutover must be "immediate" or "hold", not {cutover!r}')
         wish = getattr(self, "wish", None)
         if self.holds and wish == "in_place":
             raise self.error(
-                'strategy="in_place" changes the live collection at once, so there is nothing that could wait',
-                hint='leave strategy out: cutover="hold" builds the change beside the live collection',
+                'strategy="in_place" changes the live collection at once, so there is no cut-over to hold',
+                hint='leave strategy out: cutover="hold" builds the change next to the live collection',
             )
         if wish is not None and wish not in RANKS:
             raise self.error(f'strategy must be "in_place", "clone", "copy" or None, not {wish!r}')
@@ -162,14 +162,14 @@ class Operation(ABC):
 
     @abstractmethod
     def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
-        """The schema afterwards; None when the collection is taken away."""
+        """The schema afterwards; None when the collection is dropped."""
 
     def transform(self, schema: CollectionSchema) -> PointTransform:
         """What happens to each point; by default nothing."""
         return PointTransform.identity(schema.vector_names())
 
     def incompatible(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
-        """What old readers or writers can't speak afterwards, or None."""
+        """What makes existing readers or writers fail afterwards, or None."""
         return None
 
     def filled(self) -> dict[str, Filling]:
@@ -189,9 +189,9 @@ class Operation(ABC):
         return None
 
     def strategy(self, schema: CollectionSchema, capabilities: Capabilities, points: int = 0) -> Strategy:
-        """How to do it: in place when that is light, or wished for and possible; else beside the live collection.
+        """How to do it: in place when that is light, or wished for and possible; else next to the live collection.
 
-        Beside it, the server clones where no point's values change and it can; otherwise the points are copied.
+        Next to it, the server clones where no point's values change and it can; otherwise the points are copied.
 
         Args:
             schema: the live schema before it.
@@ -199,7 +199,7 @@ class Operation(ABC):
             points: of the live collection, approximately: a big one is spared what a small one takes at once.
 
         Raises:
-            PlanError: ``strategy="in_place"`` is wished for and not possible; says why.
+            PlanError: ``strategy="in_place"`` was asked for and is not possible; the message has the reason.
         """
         after = self.apply(schema)
         if after is None or self.creates:
@@ -222,7 +222,7 @@ class Operation(ABC):
         return _beside_or_in_place(schema, found, capabilities, points=points, wish=wish)
 
     def _why_copy(self, schema: CollectionSchema, after: CollectionSchema) -> str | None:
-        """Why the points have to be written anew, whatever is wished for; None when they need not."""
+        """Why the points have to be rewritten, whatever was asked for; None when they need not."""
         transform = self.transform(schema)
         if transform.rekeys:
             return "every point gets another id"
@@ -248,12 +248,12 @@ class Operation(ABC):
         transform = self.transform(schema)
         lost = sorted(schema.vector_names() - set(transform.vectors.values()))
         if lost:
-            return f"the old values of vector {shown(lost[0])} stay only in the generation before it"
+            return f"the old values of vector {shown(lost[0])} stay only in the previous generation"
         if transform.converted:
             name = min(transform.converted)
-            return f"vector {shown(name)} is stored in another form, and what was rounded doesn't come back"
+            return f"vector {shown(name)} is stored in another form, and rounded values can't be restored"
         if transform.rekeys:
-            return "the old ids can't be had back from the new ones"
+            return "the old ids can't be derived from the new ones"
         if transform.inverse is None:
             return "the payload function has no inverse"
         settings = [change for change in changes(schema, after) if change.kind.endswith((".set", ".alter"))]
@@ -303,8 +303,8 @@ def check_contradictions(ops: Sequence[Operation]) -> None:
             if common is not None:
                 what = f"the {' '.join(shown(part) for part in common)}" if common else "the whole collection"
                 raise PlanError(
-                    f"{first.label()} and {second.label()} contradict: both change {what}",
-                    hint="say it once, or put them into two revisions",
+                    f"{first.label()} and {second.label()} contradict each other: both change {what}",
+                    hint="keep one of them, or put them into two revisions",
                 )
             if second.rewrites_payload and first.filled():
                 raise PlanError(

@@ -37,12 +37,12 @@ class Call(DataFix):
     """Call a function of your own for a collection, as a step of the upgrade.
 
     It must be idempotent: a run that was interrupted in the middle of it calls it again, from its beginning.
-    Qmigrate knows nothing of what it does, so nothing is counted beforehand, proven, or taken back.
+    Qmigrate can't see what it does, so nothing is counted in advance, proven, or undone.
 
     Args:
         collection: logical name or glob: it is called for each collection.
         function: gets a :class:`Calling`, and returns None or a plain JSON object for the record.
-        key: what the call is recorded by, and what the function can tell other systems so that they do it once; by
+        key: what the call is recorded by, and what the function can pass to other systems so that they do it once; by
             default the function's name.
         reason: for the record.
     """
@@ -65,9 +65,9 @@ class Call(DataFix):
         if not callable(self.function):
             raise self.error(f"expected a function, got {self.function!r:.60}")
         if self.key is not None and (not isinstance(self.key, str) or not self.key.strip()):
-            raise self.error(f"key must be a text, not {self.key!r:.60}")
+            raise self.error(f"key must be a string, not {self.key!r:.60}")
         if self.key is None and not self.name.isidentifier():
-            raise self.error(f"{self.name} is not a name that it can be recorded by", hint='key="…"')
+            raise self.error(f"{self.name} is not a name that it can be recorded under", hint='key="…"')
 
     def check_schema(self, schema: CollectionSchema) -> None:
         """Any collection will do."""
@@ -82,8 +82,8 @@ class Call(DataFix):
         return Strategy("in_place", "your own code, on the live collection")
 
     def irreversible_reason(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
-        """Nobody but its author knows."""
-        return f"what {function_name(self.function)} has done is known to itself alone"
+        """Only its author knows."""
+        return f"what {function_name(self.function)} has done is not known to qmigrate"
 
     def describe(self) -> str:
         """See the base class."""

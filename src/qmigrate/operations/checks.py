@@ -30,10 +30,10 @@ def name_problem(name: str, what: str) -> str | None:
     """Why Qdrant would not take this name of a vector."""
     wrong = sorted({sign for sign in name if sign in FORBIDDEN or ord(sign) < 32})
     if wrong:
-        return f'{what} {name!r} holds {wrong[0]!r}; names hold none of <>:"/\\|?* and no control characters'
+        return f'{what} {name!r} contains {wrong[0]!r}; names contain none of <>:"/\\|?* and no control characters'
     size = len(name.encode())
     if size > LONGEST_NAME:
-        return f"{what} is {size} bytes long; at most {LONGEST_NAME} are possible"
+        return f"{what} is {size} bytes long; at most {LONGEST_NAME} are allowed"
     return None
 
 
@@ -63,7 +63,7 @@ def value_problem(value: Any, kind: Any, where: str) -> str | None:
     if isinstance(kind, Whole | Number):
         return _number_problem(value, kind, where)
     if not isinstance(value, kind):
-        words = {bool: "True or False", str: "a text"}
+        words = {bool: "True or False", str: "a string"}
         return f"{where} must be {words.get(kind, kind.__name__)}, not {value!r}"
     return None
 
@@ -130,12 +130,12 @@ def is_sparse(params: JsonObject) -> bool:
 
 
 def vector_problem(params: JsonObject, where: str = "params") -> str | None:
-    """Why these are no parameters of a dense or sparse vector."""
+    """Why these are not parameters of a dense or sparse vector."""
     return value_problem(params, known.SPARSE if is_sparse(params) else known.VECTOR, where)
 
 
 def index_problem(params: JsonObject) -> str | None:
-    """Why these are no parameters of a payload index."""
+    """Why these are not parameters of a payload index."""
     kind = params.get("type")
     if kind is None:
         return f"the index has no type; types are {', '.join(known.INDEXES)}"
@@ -153,12 +153,12 @@ def metadata_problem(metadata: Mapping[str, Any] | None) -> str | None:
         return f'the metadata key "{own[0]}" is reserved: qmigrate keeps its seal there'
     empty = [key for key, value in metadata.items() if value is None]
     if empty:
-        return f"metadata {empty[0]!r} is None, which Qdrant takes for a removal; removing keys is not supported"
+        return f"metadata {empty[0]!r} is None, which Qdrant treats as a removal; removing keys is not supported"
     return None
 
 
 def effective(params: Mapping[str, Any]) -> JsonObject:
-    """Parameters without what says nothing: unset ones, and those that equal the server's default."""
+    """Parameters without those that have no effect: unset ones, and those that equal the server's default."""
     return {key: value for key, value in params.items() if not _is_default(key, value)}
 
 

@@ -39,7 +39,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class ByKey:
-    """One of several objects, told by its only key; a text stands for itself."""
+    """One of several objects, identified by its only key; a string stands for itself."""
 
     kinds: Mapping[str, Writer]
     text: Writer | None = None

@@ -1,4 +1,4 @@
-"""Python expressions as small trees, laid out as a formatter would. It knows no operation and no parameter."""
+"""Python expressions as small trees, laid out as a formatter would. Independent of operations and parameters."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class CreateCollection(Operation):
 
     Args:
         name: the logical name; it becomes an alias of the first generation. A glob (with ``*`` or ``?``) stands for
-            collections that are equal: it creates nothing by itself, but says what ``qmigrate.ensure`` makes of a
+            collections that are equal: it creates nothing by itself, but defines what ``qmigrate.ensure`` makes of a
             name that matches.
         vectors: dense vectors and multivectors: ``VectorParams`` by name, one ``VectorParams`` for the
             unnamed vector, or nothing.
@@ -79,7 +79,7 @@ class CreateCollection(Operation):
         single = any(key in given and not isinstance(given[key], Mapping) for key in known.VECTOR.required)
         indexes = self.payload_indexes or {}
         if not isinstance(indexes, Mapping):
-            raise self.error(f"payload_indexes must be given by field, not as {indexes!r}")
+            raise self.error(f"payload_indexes must map fields to indexes, not be {indexes!r}")
         assign(
             self,
             vectors={"": given} if single else given,
@@ -96,7 +96,7 @@ class CreateCollection(Operation):
 
     @property
     def config(self) -> JsonObject:
-        """The fields of the create call that were given, beside the vectors."""
+        """The fields of the create call that were given, besides the vectors."""
         given = {name: getattr(self, name) for name in known.CREATE_CONFIG.known}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -181,7 +181,7 @@ class DropCollection(Operation):
         """Nothing can be wrong."""
 
     def check(self, schema: CollectionSchema | None) -> None:
-        """See the base class. It says itself that readers can't go on, so no ``cutover=`` is asked for."""
+        """See the base class. By itself it means that readers will fail, so no ``cutover=`` is asked for."""
         self.check_words()
         if schema is None:
             raise self.error(f"there is no collection {self.pattern}")
@@ -207,15 +207,15 @@ class UpdateCollection(Operation):
     """Change settings of a collection and its vectors; nothing that decides stored values.
 
     What is left out stays as it is. Settings that only say how to serve (optimizers, strict mode, metadata,
-    params) are changed on the live collection; HNSW and quantization rebuild every segment, so that is done beside
+    params) are changed on the live collection; HNSW and quantization rebuild every segment, so that is done next to
     it, in a clone that the server makes of a snapshot, or in a copy where it can't. So are optimizer settings that
-    cut segments anew, and the place of payloads, when the collection is big (100,000 points and more).
+    cut segments again, and the place of payloads, when the collection is big (100,000 points and more).
 
     Args:
         collection: logical name or glob.
         hnsw_config: ``HnswConfigDiff``.
         optimizers_config: ``OptimizersConfigDiff``.
-        quantization_config: a quantization, or ``Disabled.DISABLED``; it takes the place of the whole old
+        quantization_config: a quantization, or ``Disabled.DISABLED``; it replaces the complete old
             one.
         strict_mode_config: ``StrictModeConfig``.
         params: ``CollectionParamsDiff``: replication_factor, write_consistency_factor, read_fan_out_factor,
@@ -223,7 +223,7 @@ class UpdateCollection(Operation):
         vectors_config: ``VectorParamsDiff`` by name of a dense vector; ``""`` is the unnamed one.
         sparse_vectors_config: ``SparseVectorParams`` by name.
         metadata: keys to set; others stay.
-        strategy: ``in_place`` to do it on the live collection, ``clone`` or ``copy`` to do it beside it.
+        strategy: ``in_place`` to do it on the live collection, ``clone`` or ``copy`` to do it next to it.
     """
 
     collection: str
@@ -344,7 +344,7 @@ class Reshard(Operation):
     def check_schema(self, schema: CollectionSchema) -> None:
         """See the base class."""
         if not self._given:
-            raise self.error("say shard_number or replication_factor")
+            raise self.error("give shard_number or replication_factor")
         problem = value_problem(self._given, known.CREATE_CONFIG, "the collection")
         if schema.config.get("sharding_method") == "custom":
             problem = "the collection uses custom sharding, which is not supported"

@@ -34,11 +34,11 @@ class DataFix(Operation):
         return Strategy("in_place", "points of the live collection, each recorded for undo")
 
     def irreversible_reason(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
-        """Going back leaves the points as they are: what a fix did is taken back by itself, with ``fix undo``."""
+        """Going back leaves the points as they are: what a fix did is undone separately, with ``fix undo``."""
         return None
 
     def share_problem(self, share: object) -> str | None:
-        """Why this is no cap."""
+        """Why this is not a cap."""
         if share is None or (isinstance(share, int | float) and not isinstance(share, bool) and 0 < share <= 1):
             return None
         return f"max_share must be above 0 and at most 1 (a share of the collection), not {share!r}"
@@ -56,7 +56,7 @@ class SyncPayload(DataFix):
         sql: one SELECT without ORDER BY; ``:names`` are parameters.
         key: its column with the point's id.
         fields: payload key -> column; or names that are both. ``metadata.person_id`` is the value in an object (its
-            column is ``person_id``, unless said otherwise): what else is in it stays.
+            column is ``person_id``, unless given): what else is in it stays.
         database: name under ``databases:`` in the settings.
         parameters: values of the query's parameters.
         max_share: the largest share of the points that may change; None for ``fixes.max_share`` of the settings.

@@ -20,7 +20,7 @@ ASSET = "ASSET"
 _TYPE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 #: A century, in seconds.
 _MOST_AGE = 100 * 366 * 86400.0
-#: How long the second look at orphans waits by default: a quarter of an hour.
+#: How long the second check of orphans waits by default: a quarter of an hour.
 GRACE = Seconds(900.0)
 #: Ids that the record names of one deletion.
 _TARGETS = 100
@@ -30,7 +30,7 @@ _TARGETS = 100
 class DeletePoints(DataFix):
     """Delete the points that every given condition selects; they are exported first, so that it can be undone.
 
-    Right before each batch the conditions are asked again, by id: a point that changed meanwhile is left alone.
+    Right before each batch the conditions are asked again, by id: a point that changed since the preview is left alone.
 
     Args:
         collection: logical name or glob.
@@ -52,7 +52,7 @@ class DeletePoints(DataFix):
             point without it is never selected.
         soft: only mark them: readers leave them out (``qmigrate.fix.visible``), `gc` deletes them later.
         flag: payload key of the mark: an object with ``at`` and ``reason``.
-        target: for the record, what was asked for, as it was said; by default what selects the points.
+        target: for the record, what was asked for, in its original words; by default what selects the points.
     """
 
     rewrites_payload: ClassVar[bool] = True
@@ -101,7 +101,7 @@ class DeletePoints(DataFix):
     def problem(self) -> tuple[str | None, str | None]:
         """What is wrong with it, and what to do; nothing when it is right."""
         if all(part is None for part in (self.ids, self.filter, self.prefix, self.sql, self.older_than)):
-            return "nothing says which points: ids, filter, prefix, sql or older_than", None
+            return "no points are selected: give ids, filter, prefix, sql or older_than", None
         if not isinstance(self.reason, str) or not self.reason.strip():
             return "a reason is required: it is what the audit shows", 'reason="…"'
         problem = self._ids_problem() or self._filter_problem() or self._prefix_problem() or self._sql_problem()
@@ -136,8 +136,8 @@ class DeletePoints(DataFix):
     def erasure(self) -> JsonObject:
         """The same points erased: from every generation and copy, without export and without a way back.
 
-        No revision says this: which person asked is not for a file that is kept for good and runs in every
-        environment. What it is recorded by names nobody.
+        Not for revisions: which person asked is not for a file that is kept for good and runs in every
+        environment. What it is recorded by names no person.
 
         Raises:
             PlanError: it is marked or goes by age: who asked is erased now, whatever the age.
@@ -179,7 +179,7 @@ class DeletePoints(DataFix):
         return ", ".join(parts)
 
     def _target(self) -> str:
-        """What was said, as it was said: ids, a folder, a filter, the values of a query or its text."""
+        """The selection as it was given: ids, a folder, a filter, the values of a query or its text."""
         parts = []
         if self.ids is not None:
             parts.append(", ".join(map(str, self.ids[:_TARGETS])) + (", …" if len(self.ids) > _TARGETS else ""))
@@ -231,16 +231,16 @@ class DeletePoints(DataFix):
                 f"conditions: {_meant_filter(self.filter, odd[0])}"
             )
         if not filters.has_conditions(self.filter):
-            return "the filter has no condition, so it selects every point; a reset is something else"
+            return "the filter has no condition, so it selects every point; use a reset for that"
         problem = filters.problem(self.filter)
         if problem:
             return problem
         try:
             json.dumps(self.filter, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError:
-            return "the filter holds half of a surrogate pair, which is not a text"
+            return "the filter contains half of a surrogate pair, which is not valid text"
         except ValueError:
-            return "the filter holds NaN or Infinity, which are not numbers of JSON"
+            return "the filter contains NaN or Infinity, which are not JSON numbers"
         return None
 
     def _prefix_problem(self) -> str | None:
@@ -248,14 +248,14 @@ class DeletePoints(DataFix):
         if prefix is None:
             return None
         if not isinstance(prefix, str):
-            return f"the prefix must be a text, the path of a folder, not {prefix!r}; field names the payload key"
+            return f"the prefix must be a string, the path of a folder, not {prefix!r}; field names the payload key"
         if not prefix.strip("/\\ "):
             return f"the prefix {self.prefix!r} would select every path"
         return None if isinstance(self.field, str) and self.field else "field must name a payload key"
 
     def _sql_problem(self) -> str | None:
         if self.sql is None:
-            return f"there is a value for {min(self.parameters)}, and no query" if self.parameters else None
+            return f"there is a value for {min(self.parameters)}, but no query" if self.parameters else None
         return statement.problem(self.sql) or statement.problem_of_values(self.sql, self.parameters)
 
     def _age_problem(self) -> str | None:
@@ -274,8 +274,8 @@ class DeletePoints(DataFix):
 
     def _soft_problem(self) -> str | None:
         if not isinstance(self.flag, str) or not KEY.fullmatch(self.flag):
-            return f"the flag {self.flag!r} is no payload key"
-        return "export=False goes without soft: nothing is deleted yet" if self.soft and not self.export else None
+            return f"the flag {self.flag!r} is not a payload key"
+        return "export=False doesn't go with soft: nothing is deleted yet" if self.soft and not self.export else None
 
 
 def _meant_filter(given: Mapping[str, Any], odd: str) -> str:
@@ -325,8 +325,8 @@ class DeleteOrphans(DataFix):
         grace: time between the two looks, as ``"15m"`` or a ``timedelta``; 0 only where the application is stopped.
         max_share: the largest share of the points that may go; None for ``fixes.max_share`` of the settings.
         export: keep the points for an undo; without, there is none.
-        id_field: the payload field that holds what `key` holds, where that is no point id: integers, UUIDs, any text;
-            several points may have the same. A point without it is let be.
+        id_field: the payload field that holds what `key` holds, if not the point id: integers, UUIDs, any text;
+            several points may have the same. A point without it is skipped.
         filter: only points that it selects may go, for example those of one tenant; of Qdrant, as an object.
     """
 

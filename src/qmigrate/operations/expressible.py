@@ -1,4 +1,4 @@
-"""Which part of a value an operation can say, and which part need not be said. It writes no code."""
+"""Which part of a value an operation can express, and which part it can leave out. It writes no code."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from qmigrate.model import known
 from qmigrate.model.schema import JsonObject, declared_differs
 from qmigrate.operations.checks import value_problem
 
-#: No part of a value can be said.
+#: No part of a value can be expressed.
 NOTHING = object()
 
 
 def without_defaults(key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
     """A field of the create call without what equals the server's default; None or empty when nothing is left."""
     if key == "strict_mode_config" and value == {"enabled": False}:
-        # Alone it says nothing; beside limits it says that they are off.
+        # Alone it has no effect; with limits it means that they are off.
         return None
     default = defaults.get(key)
     if default is None:

@@ -34,17 +34,17 @@ def index_params(schema: Any, label: str) -> JsonObject:
 class CreatePayloadIndex(Operation):
     """Index a payload field, or index it in another way.
 
-    A new index is built on the live collection; writes queue behind it meanwhile, so a big collection (100,000
-    points and more) gets it beside the live one, in a clone that the server makes. A field that has an index of
-    other type or parameters would be without one while it is built anew: that is always done beside it.
+    A new index is built on the live collection; writes queue up until it is done, so a big collection (100,000
+    points and more) gets it next to the live one, in a clone that the server makes. A field that has an index of
+    other type or parameters would be without one while it is rebuilt: that is always done next to it.
 
     Args:
         collection: logical name or glob.
         field: the payload field; ``a.b`` for one inside an object, ``a[].b`` inside a list.
         schema: a ``PayloadSchemaType``, its name, or an object like ``KeywordIndexParams`` or
             ``TextIndexParams``.
-        strategy: ``in_place`` to build or retype it on the live collection, ``clone`` to have it made beside it,
-            ``copy`` the same with every point written anew, so that HNSW links for filters are built with it.
+        strategy: ``in_place`` to build or retype it on the live collection, ``clone`` to have it made next to it,
+            ``copy`` the same with every point rewritten, so that HNSW links for filters are built with it.
     """
 
     named_by = ("collection", "field")

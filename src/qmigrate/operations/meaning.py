@@ -1,4 +1,4 @@
-"""What a revision says, so that it can be compared after its file was changed: words and layout are left out.
+"""What a revision means, so that it can be compared after its file was changed: words and layout are left out.
 
 It runs nothing and reads no file. Of code it keeps digests: of what Python understands, without comments, docstrings
 and layout.
@@ -33,7 +33,7 @@ def meaning_of(operations: Sequence[Operation], source: str, **further: Any) -> 
     Args:
         operations: of the revision, in order.
         source: text of its file; empty where it has none.
-        further: what else the revision says, by name.
+        further: what else the revision contains, by name.
     """
     tree = ast.parse(source)
     says = [
@@ -72,8 +72,8 @@ def _of_operations(old: Sequence[JsonObject], new: Sequence[JsonObject]) -> list
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name):
                 found.append(f"{was['label']} {name}: {_shown(before.get(name))} → {_shown(now.get(name))}")
-    found += [f"no more: {one['says']}" for one in old[len(new) :]]
-    found += [f"new: {one['says']}" for one in new[len(old) :]]
+    found += [f"removed: {one['says']}" for one in old[len(new) :]]
+    found += [f"added: {one['says']}" for one in new[len(old) :]]
     return found
 
 

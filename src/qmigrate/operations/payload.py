@@ -42,10 +42,10 @@ class PayloadWrite(DataFix):
         }
 
     def check_points(self, keys: object) -> None:
-        """What says which points, and that the keys are keys.
+        """Checks what selects the points, and that the keys are keys.
 
         Raises:
-            PlanError: says what is wrong.
+            PlanError: names what is wrong.
         """
         Operation.check_words(self)
         names = list(keys) if isinstance(keys, Mapping | list | tuple) else []
@@ -54,12 +54,12 @@ class PayloadWrite(DataFix):
         odd = [name for name in names if not isinstance(name, str) or not KEY.fullmatch(name)]
         if odd:
             raise self.error(
-                f"{odd[0]!r} is not a payload key at the top", hint="for what lies inside an object: op.TransformPoints"
+                f"{odd[0]!r} is not a top-level payload key", hint="for keys inside an object: op.TransformPoints"
             )
         if self.filter is not None and not isinstance(self.filter, Mapping):
             raise self.error(f"the filter must be an object, not {self.filter!r:.60}")
         if self.filter is not None and not filters.has_conditions(self.filter):
-            raise self.error("the filter has no condition", hint="leave it out where every point is meant")
+            raise self.error("the filter has no condition", hint="leave it out to select every point")
         problem = filters.problem(self.filter or {}) or self.share_problem(self.max_share)
         if problem:
             raise self.error(problem)
@@ -77,7 +77,7 @@ class SetPayload(PayloadWrite):
 
     Args:
         collection: logical name or glob.
-        payload: key -> value, plain JSON. A value takes the place of the whole one that is there.
+        payload: key -> value, plain JSON. A value replaces the complete one that is there.
         filter: of Qdrant: ``models.Filter``, or the same as JSON; asked again right before each write. None for every
             point.
         max_share: the largest share of the points that may change; None for ``fixes.max_share`` of the settings.
@@ -105,11 +105,11 @@ class SetPayload(PayloadWrite):
         for key, value in self.payload.items():
             if value is None:
                 raise self.error(
-                    f"{key} is null, which says no more than an absent key", hint="op.DeletePayload removes keys"
+                    f"{key} is null, which means no more than an absent key", hint="op.DeletePayload removes keys"
                 )
             problem = _inexact(value)
             if problem:
-                raise self.error(f"{key} holds {problem}")
+                raise self.error(f"{key} contains {problem}")
 
     def edit(self) -> JsonObject:
         """See the base class."""
@@ -180,5 +180,5 @@ def _inexact(value: Any) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value}, which is not JSON"
     if isinstance(value, int) and not isinstance(value, bool) and not -_INT64 <= value < _INT64:
-        return f"{value}, which is beyond 64 bits with a sign"
+        return f"{value}, which doesn't fit into a signed 64-bit integer"
     return None

@@ -13,13 +13,13 @@ from qmigrate.operations.values import function_name
 
 @dataclass(frozen=True, slots=True)
 class TransformPoints(Operation):
-    """Give every point the payload that a function returns; points are copied beside the live collection.
+    """Give every point the payload that a function returns; points are copied next to the live collection.
 
     Args:
         collection: logical name or glob.
         function: gets a :class:`~qmigrate.model.transform.Point` and returns the new payload as a dict. It
             must give the same for the same point, and may be called more than once.
-        inverse: the same for going back; without one, writes made meanwhile can't be carried back.
+        inverse: the same for going back; without one, writes made since can't be carried back.
     """
 
     rewrites_payload: ClassVar[bool] = True

@@ -15,7 +15,7 @@ class Recall:
     """How much of what an exact search finds the index of the new generation must find, before it goes live.
 
     Args:
-        queries: ``sample`` (vectors of points at random), or a file of JSON Lines beside ``qmigrate.yaml``: each line a
+        queries: ``sample`` (vectors of points at random), or a JSON Lines file next to ``qmigrate.yaml``: each line a
             list of numbers, or a text that the embedder of the vector makes one of.
         at_least: the share, above 0 and at most 1, on average over the queries.
         k: how many results are compared.

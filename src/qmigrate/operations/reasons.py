@@ -1,4 +1,4 @@
-"""Why a change is done beside the live collection, in words for people. It makes no choice."""
+"""Why a change is done next to the live collection, in words for people. It makes no choice."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ def shown(name: object) -> str:
 
 
 def why_heavy(change: Change) -> str:
-    """Why a change that is not light is made beside the live collection."""
+    """Why a change that is not light is made next to the live collection."""
     if change.kind == "config.set":
         reasons = {
-            "hnsw_config": "rebuilds the HNSW graph of every segment: done beside the live collection",
-            "quantization_config": "quantizes every segment again: done beside the live collection",
+            "hnsw_config": "rebuilds the HNSW graph of every segment: done next to the live collection",
+            "quantization_config": "quantizes every segment again: done next to the live collection",
         }
-        fixed = f"{change.name} can only be chosen when a collection is made"
+        fixed = f"{change.name} can only be chosen when a collection is created"
         return reasons.get(change.name, fixed)
     name = shown(change.name)
     if change.kind == "index.alter":
-        return f"field {name} has no index while it is built again: done beside the live collection"
+        return f"field {name} has no index while it is rebuilt: done next to the live collection"
     if not change.possible_in_place():
         return f"the stored form of vector {name} changes"
     verb = change.kind.split(".")[1]
     reasons = {
-        "add": f"vector {name} gets room in every segment: done beside the live collection",
-        "drop": f"vector {name} is taken out of every segment: done beside the live collection",
-        "alter": f"rebuilds vector {name} in every segment: done beside the live collection",
+        "add": f"vector {name} gets room in every segment: done next to the live collection",
+        "drop": f"vector {name} is removed from every segment: done next to the live collection",
+        "alter": f"rebuilds vector {name} in every segment: done next to the live collection",
     }
     return reasons[verb]
 
 
 def why_heavy_when_big(change: Change, points: int) -> str:
-    """Why a change that a small collection takes at once is made beside a big one."""
+    """Why a change that a small collection takes at once is made next to a big one."""
     what = {
         "index.add": f"the index {shown(change.name)} is built over {points:,} points while writes wait",
-        "config.set": f"{change.name} makes the server write the segments of {points:,} points again",
+        "config.set": f"{change.name} makes the server rewrite the segments of {points:,} points",
     }
     return what[change.kind]
 
 
 def why_no_clone(schema: CollectionSchema, capabilities: Capabilities) -> str | None:
-    """Why this server can't clone this collection from a snapshot, or None when it can, as far as a plan can tell."""
+    """Why this server can't clone this collection from a snapshot, or None when it can, as far as a plan can see."""
     if not capabilities.snapshots:
         return f"{capabilities.label} has no snapshots"
     if capabilities.peers != 1:
@@ -72,7 +72,7 @@ def why_unset(before: CollectionSchema, after: CollectionSchema) -> str | None:
                 continue
             gone = _left_out(old[name], new[name])
             if gone:
-                return f"{gone} of {family} {shown(name)} is taken back, which only a new collection can"
+                return f"{gone} of {family} {shown(name)} is removed, which takes a new collection"
     return None
 
 
@@ -100,5 +100,5 @@ def obstacle(schema: CollectionSchema, found: Sequence[Change], capabilities: Ca
         if not capabilities.vector_names:
             return f"{capabilities.label} can't {verb} a vector of a live collection (1.18 and newer can)"
         if family == "vector" and "" in schema.vectors:
-            return "the collection has an unnamed vector, whose clients would no longer understand its config"
+            return "the collection has an unnamed vector: its clients would no longer understand the config"
     return None

@@ -49,39 +49,39 @@ class Uuid5:
         named = [(name, extra) for _, name, extra in parts if name is not None]
         if not named or any(not name or extra for name, extra in named):
             raise PlanError(
-                f"Uuid5: the template {self.template!r} must name payload fields without format",
+                f"Uuid5: the template {self.template!r} must name payload fields without format specifiers",
                 hint='for example "{org_id}:{asset_id}"',
             )
         for place, (text, name, _) in enumerate(parts):
             if place and name is not None and not text:
                 raise PlanError(
-                    f"Uuid5: nothing stands between two fields of {self.template!r}, so different points could have "
+                    f"Uuid5: nothing separates two fields of {self.template!r}, so different points could have "
                     "the same name",
                     hint='separate them, for example "{org_id}:{asset_id}"',
                 )
         return tuple(name for name, _ in named)
 
     def reads(self) -> frozenset[str]:
-        """Keys at the top of a payload that it may look at, so that the others needn't be decoded."""
+        """Keys at the top of a payload that it may read, so that the others needn't be decoded."""
         names = self.fields()
         return frozenset({*names, *(name.split(".")[0] for name in names)})
 
     def _parts(self) -> tuple[tuple[str, str | None, str], ...]:
         if not isinstance(self.template, str):
-            raise PlanError(f"Uuid5: the template must be a text, not {self.template!r}")
+            raise PlanError(f"Uuid5: the template must be a string, not {self.template!r}")
         try:
             return _parsed(self.template)
         except ValueError as error:
             raise PlanError(
                 f"Uuid5: the template {self.template!r} can't be read: {error}",
-                hint="write {{ and }} for braces as such",
+                hint="write {{ and }} for literal braces",
             ) from error
 
     def __call__(self, point: Point) -> PointId:
         """The new id of a point.
 
         Raises:
-            ValueError: fields are missing, or hold what has no one spelling; names them.
+            ValueError: fields are missing, or have a value without a unique spelling; names them.
         """
         values = {name: _value(point.payload, name) for name in self.fields()}
         missing = [name for name, value in values.items() if value is None or value == ""]
@@ -89,7 +89,7 @@ class Uuid5:
             raise ValueError(f"has no {', '.join(map(repr, missing))}")
         odd = [name for name, value in values.items() if isinstance(value, bool) or not isinstance(value, str | int)]
         if odd:
-            raise ValueError(f"holds neither text nor a whole number in {', '.join(map(repr, odd))}")
+            raise ValueError(f"has neither a string nor a whole number in {', '.join(map(repr, odd))}")
         name = "".join(text + ("" if key is None else str(values[key])) for text, key, _ in self._parts())
         return str(uuid.uuid5(uuid.UUID(str(self.namespace)), name))
 
@@ -100,7 +100,7 @@ class Uuid5:
 
 @lru_cache(maxsize=64)
 def _parsed(template: str) -> tuple[tuple[str, str | None, str], ...]:
-    """Text, the field behind it or None, and what is said of its format."""
+    """Text, the field behind it or None, and its format specifier."""
     return tuple((text, name, f"{form or ''}{how or ''}") for text, name, form, how in Formatter().parse(template))
 
 
@@ -118,7 +118,7 @@ def _value(payload: Payload, path: str) -> Any:
 class Rekey(Operation):
     """Give every point another id; nothing else of it changes, and nothing else may change in the same revision.
 
-    The points are copied beside the live collection. Two points that would get the same id are found and listed before
+    The points are copied next to the live collection. Two points that would get the same id are found and listed before
     anything is written, and again before the name moves. On a server, writes are refused (429) from the last reading
     until the name has moved, at most ``limits.freeze``. Writes made since can't be carried back by a rollback.
 
@@ -127,8 +127,8 @@ class Rekey(Operation):
         id: :class:`Uuid5`, or a function that gets a :class:`~qmigrate.model.transform.Point` (id and payload, no
             vectors) and returns an unsigned integer or a UUID. It must give the same for the same point.
         tenant: the payload field that holds the tenant: ids must depend on it. A payload index with ``is_tenant``
-            says the same.
-        cutover: whoever goes on writing under the old ids writes every point a second time, so it has to be said
+            has the same result.
+        cutover: clients that keep writing under the old ids write every point a second time, so it has to be set
             when it goes live: ``immediate`` or ``hold``.
     """
 
@@ -153,7 +153,7 @@ class Rekey(Operation):
         if not isinstance(self.id, Uuid5):
             raise self.error(
                 f"{named} tells tenants apart, and a function doesn't show whether its ids depend on it",
-                hint="say it with Uuid5(namespace, template), so that tenants can't meet in one id",
+                hint="use Uuid5(namespace, template), so that two tenants can't get the same id",
             )
         lacking = sorted(tenants - set(self.id.fields()))
         if lacking:
@@ -173,7 +173,7 @@ class Rekey(Operation):
 
     def incompatible(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
         """See the base class."""
-        return "every point gets another id: who reads or writes by the old ids misses points, or writes them twice"
+        return "every point gets another id: clients that use the old ids miss points, or write them twice"
 
     def describe(self) -> str:
         """See the base class."""

@@ -79,7 +79,7 @@ class Source:
 
 
 def _printable(comment: str) -> str:
-    """Names of the user's may hold anything; a file with a null byte or half a surrogate is no Python any more."""
+    """Names of the user's may hold anything; a file with a null byte or half a surrogate is not valid Python."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in comment)
 
 
@@ -95,7 +95,7 @@ class _Draft:
     def add(self, operation: Code | None) -> None:
         """One more operation, with what was lost on the way to it."""
         said = sum(len(comments) for _, comments in self.operations)
-        comments = tuple(f"A revision can't say it: {line}" for line in self.lost[said:])
+        comments = tuple(f"A revision can't express this: {line}" for line in self.lost[said:])
         self.operations.append((operation, comments))
 
     def said(self, value: Any, kind: Any, where: str) -> Any:
@@ -175,8 +175,8 @@ def change_source(name: str, found: Iterable[Change], *, defaults: Mapping[str, 
 
     Args:
         name: logical name.
-        found: differences, `after` being what is wanted. Settings that `before` doesn't name and that equal what a
-            server fills in by itself are no part of it.
+        found: differences, `after` being the target. Settings that `before` doesn't name and that equal what a
+            server fills in by itself are not part of it.
         defaults: what a server fills in by itself.
 
     Returns:
@@ -314,7 +314,7 @@ def _difference(
 
 
 def _differs(where: str, key: str, before: Mapping[str, Any], value: Any) -> bool:
-    """Metadata is the user's own JSON, in which even an empty object says something."""
+    """Metadata is the user's own JSON, in which even an empty object means something."""
     if where == "metadata":
         return key not in before or bool(before[key] != value)
     return declared_differs(before.get(key), value)

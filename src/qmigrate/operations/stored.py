@@ -45,7 +45,7 @@ def checksum_of(text: str) -> str:
 
 
 def arguments_of(operation: Operation, code: Callable[[Any], Any]) -> dict[str, Any]:
-    """What an operation is told, by argument, as plain JSON; what is as it is anyway is left out.
+    """The arguments of an operation as plain JSON; those that have their default are left out.
 
     Args:
         code: makes plain JSON of what can't be kept without a file.
@@ -73,8 +73,8 @@ def _out(value: Any, within: Operation, code: Callable[[Any], Any] | None = None
     if code is not None:
         return code(value)
     raise PlanError(
-        f"{within.label()} holds {type(value).__name__} {getattr(value, '__name__', '')}".rstrip()
-        + ", which can't be kept without a file",
+        f"{within.label()} contains {type(value).__name__} {getattr(value, '__name__', '')}".rstrip()
+        + ", which can't be recorded without a file",
         hint="write it into a revision file (qmigrate revision) and name that one: qdrant.run(…)",
     )
 
@@ -93,7 +93,7 @@ def _in(value: Any) -> Any:
     kind = _class(value[_KIND])
     if kind is None:
         raise PlanError(
-            f"an operation {value[_KIND]} is recorded that this qmigrate doesn't know",
+            f"an operation {value[_KIND]} is recorded that this version of qmigrate doesn't have",
             hint="install the qmigrate that recorded it, or a newer one",
         )
     # Not by the constructor: what it makes of its arguments is what was recorded.
@@ -107,7 +107,7 @@ def _in(value: Any) -> Any:
 
 
 def _default(argument: Field[Any]) -> Any:
-    """What an argument is when nobody says it; ``MISSING`` where it must be said."""
+    """The default of an argument; ``MISSING`` where it must be given."""
     return argument.default if argument.default_factory is MISSING else argument.default_factory()
 
 

@@ -28,9 +28,9 @@ class Embed:
         on_failure: what becomes of a point that can't be embedded. ``stop``: the run ends there.
             ``keep_without_vector``: the point is carried and listed, and stays without this vector. ``drop``: it is
             listed, exported and not carried. None for ``rebuild.on_failure`` of the settings, which is ``stop``
-            unless told otherwise.
-        checksum: what the application's SQL knows of the input; a point whose input is another one fails.
-        write_back: what is told to the application's SQL about each point, once the vector serves.
+            by default.
+        checksum: what the application's SQL has about the input; a point whose input is another one fails.
+        write_back: what is written to the application's SQL for each point, once the vector serves.
 
     Raises:
         PlanError: not exactly one of `text` and `image`, a malformed template, or an unknown `on_failure`.
@@ -50,7 +50,7 @@ class Embed:
             raise PlanError(f"{label}: the first argument is the name of an embedder in qmigrate.yaml")
         if (self.text is None) == (self.image is None):
             raise PlanError(
-                f"{label}: say what is embedded, either text= or image=",
+                f"{label}: give what to embed, either text= or image=",
                 hint=f'for example Embed({self.embedder!r}, text="content")',
             )
         if self.on_failure is not None and self.on_failure not in ON_FAILURE:
@@ -191,21 +191,21 @@ def _template_fields(spec: str, label: str) -> frozenset[str]:
     except ValueError as error:
         raise PlanError(
             f"{label}: the template {spec!r} can't be read: {error}",
-            hint="write {{ and }} for braces as such",
+            hint="write {{ and }} for literal braces",
         ) from error
     named = [(name.strip(), extra) for name, extra in parts if name is not None]
     if not named or any(not name or extra for name, extra in named):
         raise PlanError(
-            f"{label}: the template {spec!r} must name payload fields without format",
+            f"{label}: the template {spec!r} must name payload fields without format specifiers",
             hint='for example "{title} {body}"',
         )
     odd = [name for name, _ in named if not _is_path(name)]
     if odd:
-        # No point has such a key, so its part of the text would be left out of every vector without a word.
+        # No point has such a key, so its part of the text would be left out of every vector silently.
         raise PlanError(
             f"{label}: {odd[0]!r} is not a payload field, in the template {spec!r}",
-            hint="write a field, or a key inside one with dots: {meta.title}; a list is joined as a whole, and a "
-            "function takes what else is inside one: text=lambda payload: …",
+            hint="write a field, or a key inside one with dots: {meta.title}; a list is joined as a whole; for "
+            "anything else inside one use a function: text=lambda payload: …",
         )
     return frozenset(name for name, _ in named)
 

@@ -26,7 +26,7 @@ from qmigrate.operations.vector_common import (
 
 @dataclass(frozen=True, slots=True, init=False)
 class AddVector(VectorOperation):
-    """Give every point a further vector. Old readers and writers go on with the vectors they know.
+    """Give every point a further vector. Existing readers and writers continue with their vectors.
 
     Args:
         collection: logical name or glob.
@@ -35,7 +35,7 @@ class AddVector(VectorOperation):
         values: what fills it: ``Embed``, ``Compute``, ``CopyOf`` or ``Empty()``.
         quality: what search by it must find before the name moves: ``Recall(at_least=0.95)``.
         strategy: ``in_place`` adds an empty vector to the live collection (server 1.18 or newer); by default
-            that is done beside it: as a clone when nothing fills it, else as a copy.
+            that is done next to it: as a clone when nothing fills it, else as a copy.
     """
 
     collection: str
@@ -145,7 +145,7 @@ class AlterVector(VectorOperation):
 
     @property
     def _source(self) -> str | None:
-        """The vector whose values are carried, or None when they are made anew."""
+        """The vector whose values are carried, or None when they are recomputed."""
         if self.values is None:
             return self.vector
         return self.values.vector if isinstance(self.values, CopyOf) else None
@@ -218,15 +218,15 @@ class AlterVector(VectorOperation):
 
 @dataclass(frozen=True, slots=True)
 class Reembed(VectorOperation):
-    """Fill a vector anew, with the same parameters: another model, or another field.
+    """Refill a vector, with the same parameters: another model, or another field.
 
     Args:
         collection: logical name or glob.
         vector: its name; ``""`` is the unnamed one.
         values: ``Embed`` or ``Compute``.
-        cutover: when old readers, who ask with the old model, have to be gone; must be said. ``immediate`` is
+        cutover: when old readers, who ask with the old model, have to be gone; must be given. ``immediate`` is
             at the end of the run, ``hold`` waits for ``qmigrate cutover``. To avoid the moment: ``AddVector``
-            beside it, and ``DropVector`` later.
+            next to it, and ``DropVector`` later.
         quality: what search by it must find before the name moves: ``Recall(at_least=0.95)``.
     """
 
@@ -279,7 +279,7 @@ class DropVector(VectorOperation):
     Args:
         collection: logical name or glob.
         vector: its name; ``""`` is the unnamed one.
-        cutover: when readers and writers of the vector have to be gone; must be said. ``immediate`` is at the
+        cutover: when readers and writers of the vector have to be gone; must be given. ``immediate`` is at the
             end of the run, ``hold`` waits for ``qmigrate cutover``.
         strategy: ``in_place`` drops it from the live collection (server 1.18 or newer), with no way back; by default
             it is dropped from a clone that the server makes, or left out of a copy where it can't.
@@ -327,7 +327,7 @@ class RenameVector(VectorOperation):
         collection: logical name or glob.
         vector: its name; ``""`` is the unnamed one.
         new_name: the name it gets.
-        cutover: when those who use the old name have to be gone; must be said. ``immediate`` is at the end of
+        cutover: when those who use the old name have to be gone; must be given. ``immediate`` is at the end of
             the run, ``hold`` waits for ``qmigrate cutover``.
     """
 
@@ -341,7 +341,7 @@ class RenameVector(VectorOperation):
         """See the base class."""
         params = self.require(schema, self.vector)
         if self.vector == self.new_name:
-            raise self.error("that is its name already")
+            raise self.error("it already has that name")
         self.check_new_name(without(schema, self.vector), self.new_name, sparse=is_sparse(params))
 
     def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
@@ -358,7 +358,7 @@ class RenameVector(VectorOperation):
 
     def incompatible(self, schema: CollectionSchema) -> str:  # noqa: ARG002
         """See the base class."""
-        return f"vector {shown(self.vector)} is called {shown(self.new_name)}"
+        return f"vector {shown(self.vector)} is renamed to {shown(self.new_name)}"
 
     def describe(self) -> str:
         """See the base class."""

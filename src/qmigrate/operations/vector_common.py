@@ -46,7 +46,7 @@ class VectorOperation(Operation):
         if not problem and name == "" and sparse:
             problem = "a sparse vector needs a name"
         if not problem and name == "" and schema.vectors:
-            problem = 'a vector needs a name here: "" is the unnamed one, which stands alone'
+            problem = 'a vector needs a name here: "" is the unnamed one, which has to be the only one'
         if problem:
             raise self.error(problem)
 
@@ -72,7 +72,7 @@ class VectorOperation(Operation):
         if not isinstance(quality, Recall):
             raise self.error(f"quality must be Recall(…), not {quality!r:.80}", hint="Recall(at_least=0.95)")
         if is_sparse(params) or params.get("multivector_config"):
-            raise self.error("quality can only be measured of a dense vector: others are searched exactly, or by parts")
+            raise self.error("quality can only be measured on a dense vector: others are searched exactly, or by parts")
 
     def gated(self) -> str:
         """The gates, for people."""
@@ -82,7 +82,7 @@ class VectorOperation(Operation):
         """Whether stored values can go from a vector with parameters `old` to one with `new`.
 
         Raises:
-            PlanError: they don't fit, or would lose what nobody has allowed to lose.
+            PlanError: they don't fit, or would lose more than was allowed.
         """
         if is_sparse(old) != is_sparse(new):
             kinds = ("sparse", "dense") if is_sparse(old) else ("dense", "sparse")
@@ -104,8 +104,8 @@ class VectorOperation(Operation):
             self._check_whole(old, source, explicit)
         if new.get("datatype") == FOUR_BITS != old.get("datatype"):
             raise self.error(
-                f"{FOUR_BITS} keeps four bits of a value, so what arrives could not be proven to be what vector "
-                f"{shown(source)} holds",
+                f"{FOUR_BITS} keeps four bits of a value, so the copy could not be proven equal to vector "
+                f"{shown(source)}",
                 hint=f"{hint}; or quantization_config, which keeps the originals: TurboQuantization",
             )
 
@@ -125,7 +125,7 @@ class VectorOperation(Operation):
         if explicit is None:
             raise self.error(
                 "uint8 keeps whole numbers from 0 to 255 only: other values would be cut off",
-                hint=f"{hint}; values=CopyOf({source!r}) says that all values are such numbers, which is checked",
+                hint=f"{hint}; values=CopyOf({source!r}) asserts that all values are such numbers, and checks it",
             )
 
 

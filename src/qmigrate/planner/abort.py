@@ -1,4 +1,4 @@
-"""Taking back a run that did not finish: its shadow goes, begun in-place work is undone. Pure."""
+"""Undoing a run that did not finish: its shadow is removed, started in-place work is undone. Pure."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def plan_abort(world: World, *, only: Iterable[str] | None = None, runs: Collect
 
     Args:
         only: logical names; None for all.
-        runs: ids of the runs that are meant; None for all. One that was begun since is nobody's to abort.
+        runs: ids of the runs that are meant; None for all. One that was started since is not aborted.
 
     Raises:
-        RefusedError: the name has moved already, or begun in-place work can't be undone: it must be finished.
+        RefusedError: the name has moved already, or started in-place work can't be undone: it must be finished.
     """
     chosen = frozenset(only) if only is not None else None
     plans = []
@@ -60,7 +60,7 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
     for position in _unfinished(run):
         step = run.job.steps[position]
         if isinstance(step, InPlace | RunCode | EditPoints) and _was_made_again(state, world, step.target):
-            lines.append(f"{step.target} lacks the seal that it was given (deleted and made again?): it stays as it is")
+            lines.append(f"{step.target} has lost its seal (deleted and recreated?): it is left as it is")
         elif isinstance(step, Build):
             # Later ones first: they may have been made from the earlier ones.
             steps.insert(0, Retire(step.target, f"abort of run {run.id}"))
@@ -77,32 +77,32 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
                 continue
             raise RefusedError(
                 f"run {run.id} has begun to take {state.name} under management: it can only be finished",
-                hint="finish it: qmigrate upgrade goes on with it",
+                hint="finish it: qmigrate upgrade",
             )
         elif isinstance(step, InPlace) and run.record(position, "change") is not None:
             steps.append(_undo(state, run, step, position, world.capabilities))
             lines.append("undo: " + "; ".join(change.describe() for change in step.changes))
         elif isinstance(step, Erase):
             raise RefusedError(
-                f"run {run.id} erases points of {state.name} wherever they are: it can only be finished",
-                hint="finish it: qmigrate upgrade goes on with it",
+                f"run {run.id} erases points of {state.name} everywhere: it can only be finished",
+                hint="finish it: qmigrate upgrade",
             )
         elif isinstance(step, WriteRows):
-            lines.append("the application's SQL is told nothing more; what it was told stays, and so does the swap")
+            lines.append("nothing more is written to the application's SQL; what was written stays, as does the swap")
         elif isinstance(step, RunCode):
-            # Nothing is taken back, but the collection may have been sealed at the revision already.
+            # Nothing is undone, but the collection may have been sealed at the revision already.
             steps.append(_undone(run, step, position, {"kind": "undo", "nothing": True}))
             if run.record(position, "change") is not None:
                 lines.append(f"what {step.edit['function']} has done so far stays: it is your own code")
         elif isinstance(step, EditPoints):
             steps.append(_taken_back(run, step, position))
             adds = step.edit.get("kind") in _ADDING
-            lines.append("what came back so far stays" if adds else "take back what the fix has changed")
+            lines.append("points restored so far stay" if adds else "undo what the fix has changed")
     for abandoned in _given_up(state, run):
         steps.append(Retire(abandoned, f"abort of run {run.id}"))
-        lines.append(f"remove {abandoned}, which was given up by the run")
+        lines.append(f"remove {abandoned}, which the run has abandoned")
     job = Job(state.name, state.basis(journal=True), tuple(steps), (), supersedes=run.id)
-    return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was begun",), reasons=())
+    return CollectionPlan(job=job, lines=tuple(lines) or ("nothing was started",), reasons=())
 
 
 def _was_made_again(state: CollectionState, world: World, physical: str) -> bool:
@@ -115,23 +115,23 @@ def _was_made_again(state: CollectionState, world: World, physical: str) -> bool
 
 
 def _refuse_begun(state: CollectionState, run: OpenRun) -> None:
-    """A request that deletes may be on its way, whoever has sent it: what it is about never serves again."""
+    """A request that deletes may be on its way, whichever process has sent it: what it is about never serves again."""
     if not run.job.repeatable:
-        # What such a run deletes, it gave up itself, and an abort removes that as well.
+        # What such a run deletes, it abandoned itself, and an abort removes that as well.
         return
     for step in run.job.steps:
         row = state.generation(step.target)
         if row is not None and row.state == DELETING:
             raise RefusedError(
                 f"run {run.id} has begun to delete {step.target}, and a deletion can only be finished",
-                hint=f"qmigrate gc {quote(state.name)} goes on with it, and so does qmigrate upgrade",
+                hint=f"qmigrate gc {quote(state.name)} resumes it, and so does qmigrate upgrade",
             )
 
 
 def _given_up(state: CollectionState, run: OpenRun) -> list[str]:
-    """Generations that the run began and gave up for another number: it would have removed them at its end.
+    """Generations that the run started and abandoned for another number: it would have removed them at the end.
 
-    What else a run retires was live once, and is not taken away by an abort.
+    What else a run retires was live once, and is not removed by an abort.
     """
     return [
         step.target
@@ -190,11 +190,11 @@ def _refuse_served(state: CollectionState, run: OpenRun, position: int, world: W
     if not moved or step.target is None or (world.physical is not None and step.target not in world.physical):
         return
     raise RefusedError(
-        f"run {run.id} had moved {state.name} to {step.target} before another client moved it on: what was written to "
-        f"{step.target} meanwhile is only there",
-        hint=f"make the alias {quote(state.name)} lead to {quote(step.target)} again: then qmigrate upgrade finishes "
+        f"run {run.id} had moved {state.name} to {step.target} before another client moved it elsewhere: writes to "
+        f"{step.target} while it served exist only there",
+        hint=f"point the alias {quote(state.name)} to {quote(step.target)} again: then qmigrate upgrade finishes "
         "the run, and qmigrate rollback --carry-writes goes back with what was written\n"
-        f"if nobody needs it: delete {quote(step.target)} in Qdrant, then qmigrate abort {quote(state.name)}",
+        f"if it is not needed: delete {quote(step.target)} in Qdrant, then qmigrate abort {quote(state.name)}",
     )
 
 
@@ -215,7 +215,7 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
     if brought and not step.apart and step.writes != "discard":
         raise RefusedError(
             f"run {run.id} has begun to bring writes back into {step.target}, so it can only be finished",
-            hint=f"finish it: qmigrate upgrade goes on with it; then {state.name} can be taken forward again",
+            hint=f"finish it: qmigrate upgrade; then {state.name} can be upgraded again",
         )
 
 
@@ -236,7 +236,7 @@ def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: in
     record = run.record(position, "swap")
     gap = record.facts.get("gap") if record is not None else None
     row = state.generation(step.source)
-    # Where the server has answered that it deletes nothing, the record of it was taken back.
+    # Where the server has answered that it deletes nothing, the record of it was removed.
     refused = bool(gap and gap.get("recorded")) and row is not None and row.state == "live"
     if gap is not None and not refused:
         raise RefusedError(
@@ -251,9 +251,9 @@ def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
     undo = step.edit.get("undo")
     if begun and undo is None:
         raise RefusedError(
-            f"run {run.id} has begun to change points of {run.job.collection}, and has kept nothing to give them back "
+            f"run {run.id} has begun to change points of {run.job.collection}, and keeps no copy to restore them "
             "from: it can only be finished",
-            hint="finish it: qmigrate upgrade goes on with it",
+            hint="finish it: qmigrate upgrade",
         )
     return _undone(run, step, position, {"kind": undo or "undo", "nothing": not begun})
 
@@ -282,7 +282,7 @@ def _undo(
 
 
 def _reversed(change: Change, facts: JsonObject) -> Change:
-    """A begun change taken back; an alias goes back to where it led, or comes from where the run has put it."""
+    """A started change undone; an alias goes back to where it led, or comes from where the run has put it."""
     earlier, given = facts.get("earlier", {}), facts.get("given", {})
     if change.kind == "alias.add" and change.name in earlier:
         return Change("alias.drop", change.name, after={"physical": earlier[change.name]})

@@ -81,7 +81,7 @@ def judge(target: Target, world: World, revisions: Revisions, choice: Choice) ->
     """Find out where a collection stands.
 
     Raises:
-        ForeignLedgerError: another ledger owns it, and nobody said ``--take-over``.
+        ForeignLedgerError: another ledger owns it, and ``--take-over`` was not given.
         RefusedError: a run of that ledger seems to be under way, or several revisions fit equally.
         RevisionError: the seal names a revision without a file.
         DriftError: the file of the sealed revision was changed.
@@ -92,7 +92,7 @@ def judge(target: Target, world: World, revisions: Revisions, choice: Choice) ->
         raise RepairNeededError(
             f"a run of {target.name} is not finished: {target.state.open_run.verb}",
             hint=f"qmigrate upgrade --only {quote(target.name)} finishes it, qmigrate abort "
-            f"{quote(target.name)} takes it back",
+            f"{quote(target.name)} undoes it",
         )
     override = None if ours else seal
     if override is not None:
@@ -145,7 +145,7 @@ def refuse_differences(verdicts: Sequence[Verdict], choice: Choice) -> None:
     lines = []
     for verdict in unfit:
         fits = f"doesn't fit revision {choice.revision}" if choice.revision else "fits no revision"
-        lines.append(f"{verdict.target.name} {fits}; from {verdict.revision}, the nearest, it differs in:")
+        lines.append(f"{verdict.target.name} {fits}; it differs from {verdict.revision}, the nearest one, in:")
         lines += [f"    {line}" for line in verdict.differences]
     raise DriftError(
         "\n".join(lines),
@@ -155,7 +155,7 @@ def refuse_differences(verdicts: Sequence[Verdict], choice: Choice) -> None:
 
 
 def _known_seal(target: Target, seal: JsonObject) -> bool:
-    """Whether the ledger has put this seal there, and knows its revision: for this name, or when it had another."""
+    """Whether the ledger has put this seal there, and has its revision: for this name, or when it had another."""
     run = target.state.open_run
     # A run writes the seal before it records the revision.
     coming = run.job.revisions() if run is not None else frozenset()
@@ -186,8 +186,8 @@ def _check_override(target: Target, world: World, seal: JsonObject, choice: Choi
         )
     if _is_building(target.live, world.ledger_id) and choice.revision is None:
         raise RepairNeededError(
-            f"{target.name} points to {target.live.physical}, with which a run of {owner} had gone live but was not "
-            "finished: late writes to the generation before it may not have been carried over",
+            f"{target.name} points to {target.live.physical}, cut over by a run of {owner} that was not "
+            "finished: late writes to the previous generation may not have been carried over",
             hint="finish it with that ledger. When it is lost for good: qmigrate verify compares the two generations; "
             f"point the alias to the one to keep, then qmigrate stamp REVISION --only {quote(target.name)} --take-over",
         )
@@ -219,7 +219,7 @@ def _by_seal(target: Target, world: World, revisions: Revisions, seal: JsonObjec
         raise DriftError(
             f"{found.path.name} was changed after it was applied to {target.name} (sealed "
             f"{str(seal.get('checksum'))[:12]}, now {found.checksum[:12]})",
-            hint="restore the file; when the change is meant, and the schema fits it: "
+            hint="restore the file; if the change is intended, and the schema matches it: "
             f"qmigrate stamp {quote(sealed)} --only {quote(target.name)} --take-over",
         )
     return _at(target, world, revisions, sealed, seal, compare=False)
@@ -234,7 +234,7 @@ def _at(
     recorded = links[-1].after if links else None
     if recorded is None:
         raise RefusedError(
-            f"no revision up to {revision.id} creates {target.name}, so it can't stand there",
+            f"no revision up to {revision.id} creates {target.name}, so it can't be at that revision",
             hint=f"qmigrate adopt {quote(target.name)} finds the revision that fits, or writes one",
         )
     found = differences(target.live.schema, recorded, world.capabilities)
@@ -264,8 +264,8 @@ def _ambiguous(target: Target, newest: str, rivals: tuple[str, ...]) -> RefusedE
     named = ", ".join((*rivals, newest))
     return RefusedError(
         f"{target.name} fits several revisions ({named}): they have the same schema and differ in what they do to "
-        "the points, which nobody can see from outside",
-        hint=f"say which one it is: qmigrate stamp {quote(newest)} --only {quote(target.name)}, or {rivals[-1]}",
+        "the points, which can't be seen from outside",
+        hint=f"choose one: qmigrate stamp {quote(newest)} --only {quote(target.name)}, or {rivals[-1]}",
         facts={"fits": [*rivals, newest]},
     )
 
@@ -283,7 +283,7 @@ def _job(verdict: Verdict) -> CollectionPlan:
     )
     job = Job(state.name, state.basis(), (step,), _closes(state, verdict.links))
     if not job.closes:
-        # At the same revisions, but without a seal, or behind another collection than recorded: recorded anew.
+        # At the same revisions, but without a seal, or on another collection than recorded: recorded again.
         job = Job(state.name, state.basis(), (step,), _stamps(verdict.links[-1:]))
     lines = [f"{link.revision.id}  {link.revision.doc}" for link in verdict.links]
     return CollectionPlan(job=job, lines=tuple(lines), reasons=(), points=target.live.points)
@@ -311,7 +311,7 @@ def number_of(target: Target) -> int:
 
 
 def _kept_beside(verdict: Verdict) -> dict[str, int]:
-    """Other generations of the ledger that is taken over; what somebody else made is none of ours."""
+    """Other generations of the ledger that is taken over; what another client made is not ours."""
     owner = (verdict.overrides or {}).get("ledger")
     kept = {}
     for one in verdict.target.beside:

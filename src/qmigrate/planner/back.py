@@ -42,7 +42,7 @@ def plan_rollback(
     only: Iterable[str] | None = None,
     writes: str = "refuse",
 ) -> Plan:
-    """Take back every applied revision that is not in `keep`.
+    """Undo every applied revision that is not in `keep`.
 
     Args:
         keep: ids of the target and all its ancestors; empty for base.
@@ -50,7 +50,7 @@ def plan_rollback(
         writes: ``refuse | carry | discard | now``.
 
     Raises:
-        RefusedError: something can't be taken back; names revision and reason.
+        RefusedError: something can't be undone; names revision and reason.
     """
     chosen = frozenset(only) if only is not None else None
     plans, runs = [], {}
@@ -60,7 +60,7 @@ def plan_rollback(
         entries = [entry for entry in reversed(state.applied) if entry.revision not in keep]
         if entries and state.held:
             raise RefusedError(
-                f"{name} is built and held for its cut-over, on top of what would be taken back",
+                f"the next generation of {name} is built and held, on top of what would be undone",
                 hint=f"first qmigrate cutover {quote(name)}, or qmigrate abort {quote(name)}",
             )
         if entries:
@@ -112,16 +112,16 @@ def _of_lost(state: CollectionState, entries: list[Applied]) -> CollectionPlan:
     dropped = [entry.revision for entry in entries if entry.strategy == "drop"]
     if dropped:
         raise RefusedError(
-            f"nothing has the name {name} since its loss was recorded, and revision {dropped[0]}, which is to be taken "
-            "back, dropped what came before",
+            f"no collection has had the name {name} since its loss was recorded, and revision {dropped[0]}, to be "
+            "undone, dropped the one before",
             hint=f"restore a snapshot: qmigrate snapshot list {quote(name)}; --only leaves {name} out",
         )
     walk = _Walk(state, None, state.next_number, None, hides=False)
     walk.steps.append(RecordLoss(gone, "nothing has the name"))
     for entry in entries:
         _close(walk, entry)
-        walk.lines.append(f"{entry.revision}  the record alone: nothing has the name since its loss was recorded")
-    again = f"qmigrate upgrade {quote(entries[0].revision)} makes it again, without a point"
+        walk.lines.append(f"{entry.revision}  only the record: the name is unused since its loss was recorded")
+    again = f"qmigrate upgrade {quote(entries[0].revision)} recreates it, without points"
     job = Job(name, state.basis(), tuple(walk.steps), tuple(walk.closes))
     return CollectionPlan(job=job, lines=tuple(walk.lines), reasons=(), points=None, way_back=again)
 
@@ -161,11 +161,11 @@ def _part_of_group(world: World, revisions: Revisions, walk: _Walk, group: list[
         name = walk.state.name
         ways = [f"qmigrate rollback {quote(target)} --only {quote(name)} takes milliseconds" for target in targets]
         if not ways and group[0].strategy == "create":
-            ways = [f"qmigrate rollback base --only {quote(name)} takes the name away"]
+            ways = [f"qmigrate rollback base --only {quote(name)} removes the name"]
         ways.append(f"or write a downgrade() in {', '.join(missing)}")
         raise RefusedError(
             f"revisions {together} of {walk.state.name} went live together, so {', '.join(missing)} can't be "
-            "taken back alone",
+            "undone alone",
             hint="\n".join(ways),
             facts={"collection": walk.state.name, "fused": together.split(", "), "targets": targets},
         )
@@ -196,7 +196,7 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
     """
     entry = group[-1]
     before = _before(walk, entry)
-    # A name that began with a restore is taken away with all that came with it, like one that was created.
+    # A name that began with a restore is removed with all that came with it, like one that was created.
     made = entry.strategy == "create" or (entry.strategy == "restore" and entry == walk.state.applied[0])
     if before is None and entry.rebuilt and not made:
         # What was changed in place since is on the generation that stays.
@@ -242,7 +242,7 @@ def _refuse_to_unname(state: CollectionState, entry: Applied, writes: str) -> No
     points = state.live.points if state.live else 0
     if points and writes not in ("discard", "now"):
         raise RefusedError(
-            f"revision {entry.revision} created {state.name}: taking it back takes the name from {points:,} points; "
+            f"revision {entry.revision} created {state.name}: undoing it removes the name of {points:,} points; "
             "they stay in their generation until gc",
             hint=f"qmigrate rollback … --only {quote(state.name)} --discard-writes does it",
         )
@@ -264,7 +264,7 @@ def _before(walk: _Walk, entry: Applied) -> Generation | None:
         return kept[-1]
     current = next((row for row in rows if row.physical == walk.physical), None)
     parent = current.parent if current else None
-    # A parent that has other revisions (this generation was made by a downgrade) is no way back over this one.
+    # A parent that has other revisions (this generation was made by a downgrade) is not a way back over this one.
     return next(
         (row for row in rows if row.number == parent and row.state == "retired" and row.revisions == earlier), None
     )
@@ -301,7 +301,7 @@ def _in_order(plans: Sequence[CollectionPlan], runs: Mapping[str, int]) -> tuple
     """By name; but first those that share a further name, what was applied last first: it goes back step by step.
 
     Args:
-        runs: collection -> the newest run that is taken back.
+        runs: collection -> the newest run that is undone.
     """
     named = Counter(name for plan in plans for name in plan.job.names())
     shared = {plan.job.collection: any(named[name] > 1 for name in plan.job.names()) for plan in plans}
@@ -362,22 +362,22 @@ def _refuse_lossy(revisions: Revisions, walk: _Walk, entry: Applied, change: Cha
         "what was dropped is gone" if change.kind.endswith("drop") else "a server setting can't be unset once it is set"
     )
     raise RefusedError(
-        f"revision {entry.revision} can't be taken back from {walk.state.name} in place: {change.describe()}: {why}",
-        hint="write a downgrade() in the revision that says what should stand there instead",
+        f"revision {entry.revision} can't be undone on {walk.state.name} in place: {change.describe()}: {why}",
+        hint="write a downgrade() in the revision that sets what should be there instead",
     )
 
 
 def _refuse_code(revisions: Revisions, walk: _Walk, entry: Applied) -> None:
-    """A data fix that can't be undone by itself later: going back over it would only seem to take it back."""
+    """A data fix that can't be undone by itself later: going back over it would only seem to undo it."""
     if entry.strategy != "edit" or walk.state.declared is None:
         return
     for _, operation in refs_of(revisions.get(entry.revision), walk.state.name, exists=True):
         why = operation.irreversible_reason(walk.state.declared)
         if why:
             raise RefusedError(
-                f"revision {entry.revision} can't be taken back from {walk.state.name}: {why}",
-                hint="write a downgrade() in the revision that takes it back; one that returns [] says that there is "
-                "nothing to take back",
+                f"revision {entry.revision} can't be undone on {walk.state.name}: {why}",
+                hint="write a downgrade() in the revision that undoes it; one that returns [] declares that there is "
+                "nothing to undo",
             )
 
 
@@ -387,8 +387,8 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
     operations = revisions.downgrade_operations(entry.revision)
     if operations is None:
         raise RefusedError(
-            f"revision {entry.revision} can't be taken back from {walk.state.name}: "
-            + (revision.irreversible or "the generation before it is not kept any more, and it has no downgrade()"),
+            f"revision {entry.revision} can't be undone on {walk.state.name}: "
+            + (revision.irreversible or "the previous generation is not kept any more, and it has no downgrade()"),
             hint="write a downgrade() in the revision, or restore a snapshot: qmigrate snapshot list",
             # Where it stands by then, and how to get there: what lies in between may have a way back of its own.
             facts={
@@ -401,7 +401,7 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
         )
     state = walk.state
     if walk.live is None or state.declared is None:
-        raise PlanError(f"{state.name} has no live collection to take revision {entry.revision} back from")
+        raise PlanError(f"{state.name} has no live collection to undo revision {entry.revision} on")
     declared = walk.closes[-1].declared if walk.closes else state.declared
     serving = state.live
     position = Position(

@@ -31,7 +31,7 @@ class Fit:
     Attributes:
         link: the revision with its recorded schema.
         differences: in words; empty where it fits.
-        rivals: earlier revisions that fit as well, and whose difference is in the points, which a schema can't tell.
+        rivals: earlier revisions that fit as well, and whose difference is in the points, which a schema doesn't show.
     """
 
     link: Link
@@ -42,7 +42,7 @@ class Fit:
 def differences(live: CollectionSchema, recorded: CollectionSchema, can: Capabilities) -> tuple[str, ...]:
     """What differs, one line each: declared fields, and what is there although nothing declares it.
 
-    Further aliases that nobody declared are no difference: they move with the collection. Local mode keeps neither
+    Further aliases that are not declared are not a difference: they move with the collection. Local mode keeps neither
     payload indexes nor most settings, so there only vectors, names and metadata count.
     """
     found = [change for change in changes(live, recorded) if change.kind != "alias.drop"]

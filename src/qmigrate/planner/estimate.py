@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.settings_sections import EstimateSettings
 
-#: Below this many points a run says more about its fixed part than about its speed.
+#: Below this many points a run shows more about its fixed part than about its speed.
 FEWEST_POINTS = 500
 MEASURED, ASSUMED = "earlier runs", "assumed"
 #: How much faster a payload index is built than an HNSW graph of one vector.
@@ -48,7 +48,7 @@ class Copy:
         points: to be filled.
         embeds: how many vectors are embedded.
         schema: of the target.
-        total: to be proven and indexed; more than `points` where a run goes on.
+        total: to be proven and indexed; more than `points` where a run is resumed.
         weight: bytes of a point of the target, by a sample of the source.
     """
 
@@ -95,7 +95,7 @@ def seconds_of_clone(wanted: Copy, before: CollectionSchema, rates: EstimateSett
 def projected(speed: Speed, points: int, schema: CollectionSchema, rates: EstimateSettings, *, local: bool) -> float:
     """Seconds of a whole collection at the speed of a few of its points.
 
-    The index is assumed: a server builds no graph for a few points, so what they took says nothing.
+    The index is assumed: a server builds no graph for a few points, so what they took is not a measure.
     """
     index = 0.0 if local else points * _values(schema) / rates.index
     return rates.step + points * (speed.fill / speed.points + speed.prove / speed.total) + index

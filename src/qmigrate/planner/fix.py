@@ -1,4 +1,4 @@
-"""Data fixes that nobody has written into a revision, as jobs of one step; and taking one back. Pure."""
+"""Data fixes outside of revisions, as jobs of one step; and undoing one. Pure."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from qmigrate.operations.base import Operation
 
 VERB = "fix"
 #: Why nothing is changed of a collection that is not under management; behind its name.
-UNRECORDED = "is not under management, so what is changed could not be recorded"
+UNRECORDED = "is not under management, so changes could not be recorded"
 
 
 def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> list[CollectionState]:
     """The collections that a fix is about.
 
     Args:
-        looking: nothing will be changed: where it means none under management, those that are not are looked at.
+        looking: nothing will be changed: where it means none under management, those that are not are read.
 
     Raises:
-        PlanError: it is no data fix, or there is no such collection.
+        PlanError: it is not a data fix, or there is no such collection.
         RefusedError: a collection that it names is not under management, or its next generation waits.
     """
     edit = operation.edit()
     if edit is None:
-        raise operation.error("is no data fix", hint="put it into a revision: qmigrate revision")
+        raise operation.error("is not a data fix", hint="put it into a revision: qmigrate revision")
     if edit.get("kind") == RunCode.kind:
         # A run that was interrupted finds the function again by its revision alone.
         raise operation.error(
-            "is done by a revision only, where an interrupted run finds the function again",
+            "can only be done in a revision, where an interrupted run finds the function again",
             hint="write it into one: qmigrate revision",
         )
     operation = operation.bound(world.known)
@@ -87,7 +87,7 @@ def plan_fix(
 
 
 def _met_notes(world: World, operation: Operation, looking: bool) -> Iterator[str]:
-    """What a glob means here: nobody should find out from the deletion."""
+    """What a glob means here: shown before the deletion."""
     found = [state.name for state in fixed_by(world, operation, looking=looking)]
     if operation.bound(world.known).is_glob:
         yield patterns.words(operation.pattern, found)
@@ -99,8 +99,8 @@ def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Seq
     job = Job(name, state.basis(), tuple(steps), (_closing(state, len(steps) - 1),))
     if state.held and not job.beside_held:
         raise RefusedError(
-            f"the next generation of {name} is built and waits for its cut-over: a fix would be in one of the two",
-            hint=f"first let it go live (qmigrate cutover {quote(name)}) or take it back (qmigrate abort "
+            f"the next generation of {name} is built and waits for its cut-over: a fix would change only one of them",
+            hint=f"first cut over to it (qmigrate cutover {quote(name)}) or remove it (qmigrate abort "
             f"{quote(name)})",
         )
     if state.held:
@@ -127,7 +127,7 @@ def plan_undo_fix(
     refs: Sequence[OpRef] = (),
     checksums: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Take back what one fix has changed.
+    """Undo what one fix has changed.
 
     Args:
         facts: of its row in the audit.
@@ -137,7 +137,7 @@ def plan_undo_fix(
     """
     state = world.collections.get(name)
     if state is None or not state.managed or state.live is None:
-        raise RefusedError(f"{name} is not there any more, so nothing of it can be undone")
+        raise RefusedError(f"{name} does not exist any more, so nothing in it can be undone")
     words = f"undo fix {edit['log']}: {facts.get('changed', 0):,} points"
     step = EditPoints(tuple(refs), str(state.physical), edit, str(edit.get("reason") or words))
     return Plan(

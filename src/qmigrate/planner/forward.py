@@ -107,13 +107,13 @@ def pending(world: World, revisions: Revisions, wanted: frozenset[str], name: st
         made = exists or any(one.creates and (state.managed or not one.is_glob) for _, one in refs)
         if made:
             found.append(revision.id)
-            # What drops it leaves nothing that later ones could be about, unless they make it again.
+            # What drops it leaves nothing that later ones could be about, unless they recreate it.
             exists = not any(one.drops for one in [one for _, one in refs if one.creates or one.drops][-1:])
     return tuple(found)
 
 
 def to_create(world: World, revisions: Revisions) -> dict[str, tuple[str, ...]]:
-    """Collections that nobody knows yet and that a revision would create -> every revision that names them."""
+    """Collections that don't exist yet and that a revision would create -> every revision that names them."""
     found: dict[str, list[str]] = {}
     for revision in revisions.order():
         for operation in revision.operations:
@@ -163,7 +163,7 @@ def _held_note(world: World, revisions: Revisions, wanted: frozenset[str], name:
 
 
 def _named(revision: Revision, drafts: dict[str, _Draft]) -> list[str]:
-    """Logical names that the revision speaks of: exact ones always, known ones by glob."""
+    """Logical names that the revision is about: exact ones always, known ones by glob."""
     names = {operation.pattern for operation in revision.operations if not operation.is_glob}
     for name in drafts:
         if any(operation.matches(name) for operation in revision.operations):
@@ -181,7 +181,7 @@ def _belongs(
         return True
     if makers and not all(operation.is_glob for operation in makers):
         if not draft.is_free:
-            # Another ledger's collection is no candidate for adopt: say so first.
+            # Another ledger's collection is not a candidate for adopt: report that first.
             check_ownership(world, name)
             raise _unmanaged(draft.state, revision, creating=True)
         return True
@@ -327,7 +327,7 @@ def _warn_of_empty_globs(revision: Revision, drafts: dict[str, _Draft], notes: l
 
 
 def _met_notes(revisions: Revisions, chosen: Sequence[_Draft]) -> Iterator[str]:
-    """What the globs of pending revisions mean here, for whoever reviews the plan."""
+    """What the globs of pending revisions mean here, for the reviewer of the plan."""
     planned = {name: {part.revision for part in draft.parts} for draft in chosen for name in [draft.state.name]}
     for revision in revisions.order():
         names = sorted(name for name, parts in planned.items() if revision.id in parts)

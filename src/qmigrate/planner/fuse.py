@@ -57,7 +57,7 @@ def _barrier(so_far: PointTransform, later: PointTransform) -> bool:
         return True
     if _reads_points(later) and not _keeps_points(so_far):
         # The user's functions would get the vectors of the old generation; and a vector that was filled has seen the
-        # payload of before, but a fused fill would see the one that a later function makes.
+        # earlier payload, but a fused fill would see the one that a later function makes.
         return True
     # Stored in one form and then in another: rounded or normalised once is not the same as twice.
     formed = so_far.converted | frozenset(so_far.filled)
@@ -65,7 +65,7 @@ def _barrier(so_far: PointTransform, later: PointTransform) -> bool:
 
 
 def _reads_points(transform: PointTransform) -> bool:
-    """Whether a function of the user gets whole points."""
+    """Whether a function of the user gets complete points."""
     return bool(transform.payload) or any(isinstance(value, Compute) for value in transform.values.values())
 
 

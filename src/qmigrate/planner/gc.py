@@ -22,7 +22,7 @@ class Choice:
         ignore_holdover: also what is still held, and with it the way back.
         writes: ``refuse`` or ``discard`` what was written to a generation after it was left.
         keep_snapshots: snapshots are exported before their generation goes.
-        automatic: nobody is asked, so what somebody may still want is left alone.
+        automatic: no user is asked, so what may still be wanted is left alone.
         shown: physical names that a person has seen and agreed to; None for all.
         only: physical names that are meant; None for all. Nothing else goes, whatever its holdover.
         preview: nothing is done yet: a gc that was interrupted will be finished, or be over, before anything goes.
@@ -134,7 +134,7 @@ def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: Cho
     if choice.automatic and foreign and not choice.keep_snapshots:
         return f"another client made the snapshot {foreign[0]} of it: decide with qmigrate gc"
     if choice.shown is not None and holding.physical not in choice.shown:
-        return "it was not in what was shown"
+        return "it was not in the list that was shown"
     return None
 
 
@@ -153,13 +153,13 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str, *, pr
         return f"it is not here, and this may be another Qdrant than the ledger's; where it is gone: {found}"
     ours = (holding.seal or {}).get("ledger") == ledger_id
     if row is None and not (ours and REHEARSAL.match(holding.physical)) and not _came_late(state, holding, ledger_id):
-        return "the ledger doesn't know it"
+        return "it is not in the ledger"
     if holding.present and holding.seal is None:
         return "it has no seal" if not holding.hidden else "it is hidden by an alias, and nothing else leads to it"
     if holding.present and not ours:
         return "another ledger has sealed it"
     if holding.present and holding.physical == state.name and not holding.hidden:
-        return "no alias has taken its name, so it is what applications reach by it"
+        return "no alias has its name, so applications reach it by that name"
     return None
 
 
@@ -180,7 +180,7 @@ def _held(state: CollectionState, holding: Holding, choice: Choice) -> str | Non
     parent = state.parent()
     back = row.revisions[-1] if row.revisions else "base"
     way = f"the way back to {back}" if parent is not None and parent.physical == row.physical else "held"
-    return way if row.held_until is not None else f"{way}, without an end: --now collects it"
+    return way if row.held_until is not None else f"{way}, without an end: --now deletes it"
 
 
 def _goes(holding: Holding, choice: Choice) -> str:
@@ -188,7 +188,7 @@ def _goes(holding: Holding, choice: Choice) -> str:
     row = holding.row
     if row is None:
         late = "made by a process that was paused until its run was over"
-        return "left over by a rehearsal" if REHEARSAL.match(holding.physical) else late
+        return "left by a rehearsal" if REHEARSAL.match(holding.physical) else late
     if row.state == DELETING:
         return "its deletion has begun, and can only be finished"
     if row.state == "building":

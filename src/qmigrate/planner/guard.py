@@ -1,4 +1,4 @@
-"""What must hold before anything is run: files are what was applied, and nothing that was given up is gone on with."""
+"""What must hold before anything is run: files are what was applied, and nothing that was abandoned is resumed."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def check_not_given_up(state: CollectionState, run: OpenRun) -> None:
     One that serves already, by another client's hand, is written to: it is not built on either.
 
     Raises:
-        RepairNeededError: the run can only be taken back, or the name has to be moved back first.
+        RepairNeededError: the run can only be aborted, or the name has to be moved back first.
     """
     for position, step in enumerate(run.job.steps):
         row = state.generation(step.target)
         if isinstance(step, (Build, GoLive)) and row is not None and row.state == DELETING:
             raise RepairNeededError(
-                f"run {run.id} works on {row.physical}, whose deletion an abort has begun: it can only be taken back",
+                f"run {run.id} works on {row.physical}, which an abort has begun to delete: it can only be aborted",
                 hint=f"qmigrate abort {quote(state.name)} finishes that",
             )
         serves = isinstance(step, GoLive) and step.target not in (None, step.source) and state.physical == step.target
-        # What waits for its cut-over looks at that by itself, and stays held.
+        # What waits for its cut-over checks that by itself, and stays held.
         if serves and run.record(position, "swap") is None and run.waiting() != position:
             raise RepairNeededError(
-                f"{state.name} is on {step.target}, which run {run.id} has not proven and not gone live with: another "
-                "client moved the name, and going on would change what was written there since",
-                hint=f"copy what you need from it, make the alias {quote(state.name)} lead to "
+                f"{state.name} is on {step.target}, which run {run.id} has neither proven nor gone live with: another "
+                "client moved the name, and continuing would change what was written there since",
+                hint=f"copy what you need from it, point the alias {quote(state.name)} to "
                 f"{quote(str(getattr(step, 'source', None)))} again, then run the same command again",
             )
 
@@ -73,6 +73,6 @@ def check_open_run(files: Mapping[str, tuple[str, str]], run: OpenRun) -> None:
         if recorded is not None and found[0] != recorded:
             raise DriftError(
                 f"{found[1]} was changed while run {run.id} of {run.job.collection} was under way",
-                hint=f"restore it and run qmigrate upgrade, or take the run back: qmigrate abort "
+                hint=f"restore it and run qmigrate upgrade, or undo the run: qmigrate abort "
                 f"{quote(run.job.collection)}",
             )

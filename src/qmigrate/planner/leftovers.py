@@ -1,4 +1,4 @@
-"""Which of qmigrate's own aliases and probes nobody needs any more. Pure: it looks at names, leases and runs."""
+"""Which of qmigrate's own aliases and probes are not needed any more. Pure: from names, leases and runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class OwnAlias:
 
     Attributes:
         collection: the logical name that it was made for.
-        state: ``in use`` (its lease is held) · ``kept`` (an unfinished run goes on from it, or is taken back) ·
-            ``left`` (of a holder that is gone; nobody needs it) · ``foreign`` (no lease of this ledger made it).
+        state: ``in use`` (its lease is held) · ``kept`` (an unfinished run resumes from it, or is undone) ·
+            ``left`` (of a holder that is gone; it is not needed) · ``foreign`` (no lease of this ledger made it).
     """
 
     alias: str

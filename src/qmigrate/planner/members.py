@@ -42,7 +42,7 @@ def refs_of(revision: Revision, name: str, *, exists: bool) -> Refs:
 
 
 def naming(revisions: Revisions, ids: Collection[str], name: str) -> Iterator[tuple[Revision, tuple[Operation, ...]]]:
-    """Those of these revisions that speak of a collection, parents first, with their operations on it."""
+    """Those of these revisions that are about a collection, parents first, with their operations on it."""
     for revision in revisions.order():
         matching = tuple(operation for operation in revision.operations if operation.matches(name))
         if revision.id in ids and matching:
@@ -59,11 +59,11 @@ def newest(revisions: Revisions, ids: Collection[str]) -> tuple[str, ...]:
 def before_birth(state: CollectionState, revisions: Revisions) -> frozenset[str]:
     """Revisions older than the one that made or adopted the collection: they were never about it.
 
-    Of one that was dropped and made again, the newest of those that made it counts.
+    Of one that was dropped and recreated, the newest of those that made it counts.
     """
     applied = state.applied_revisions()
     known = {revision.id for revision in revisions.order()}
-    # What is dropped now is older than whatever makes it again.
+    # What is dropped now is older than what recreates it.
     again = [place for place, entry in enumerate(state.applied[:-1], 1) if entry.strategy == "drop"]
     birth = applied[again[-1] if again else 0] if applied else None
     if birth not in known:
@@ -81,7 +81,7 @@ def made_by_glob(revisions: Revisions, name: str) -> bool:
 
 
 def chain(revisions: Revisions, name: str, wanted: Collection[str]) -> tuple[Link, ...]:
-    """The life of a collection as the files tell it, from the revision that creates it.
+    """The life of a collection as the files declare it, from the revision that creates it.
 
     Args:
         revisions: the graph.

@@ -22,7 +22,7 @@ def way_of(world: World, *, setting: str, allow_gap: bool) -> str:
         allow_gap: consent to a gap of some milliseconds.
     """
     if world.capabilities.local:
-        # Nobody else is there to see a gap.
+        # No other client is there to see a gap.
         return "gap"
     if setting == "gap" or world.hiding is False or world.capabilities.may_be_several:
         return "gap" if allow_gap else "refuse"
@@ -35,7 +35,7 @@ def settled(before: Position) -> tuple[tuple[Step, ...], Position]:
     From then on the name is an alias like any other, so every later step and every way back is an ordinary one.
 
     Raises:
-        RefusedError: that leaves a gap, and nobody has consented.
+        RefusedError: that leaves a gap, and it was not consented to.
     """
     if before.plain == "refuse":
         raise RefusedError(
@@ -63,7 +63,7 @@ def settled(before: Position) -> tuple[tuple[Step, ...], Position]:
 
 
 def in_order(room: tuple[Step, ...], build: Build, golive: GoLive) -> tuple[Step, ...]:
-    """Everything is built and proven before the plain collection is deleted: only builds refuse what nobody foresaw.
+    """Everything is built and proven before the plain collection is deleted: only builds refuse what was not foreseen.
 
     Args:
         room: the steps of :func:`settled`, or none.
@@ -81,7 +81,7 @@ def refuse_to_uncover(before: Position) -> None:
     if before.hides:
         raise RefusedError(
             f"the alias {before.name} hides the old collection of that name ({old_alias(before.name)}), which would "
-            "serve again if the name was taken away",
+            "serve again if the name were removed",
             hint=f"remove it first: qmigrate gc {quote(before.name)} --now --generation {quote(before.name)}",
         )
 
@@ -92,7 +92,7 @@ def describe(state: CollectionState, steps: list[Step]) -> list[str]:
     for step in steps:
         if isinstance(step, GoLive) and step.place == "shadow" and not step.back:
             lines.append(f"no gap: an alias hides the old collection, which stays as {old_alias(state.name)} until gc")
-            lines.append("the name leaves get_collections: qmigrate.ensure, not create_collection")
+            lines.append("the name is no longer in get_collections: use qmigrate.ensure, not create_collection")
         elif isinstance(step, GoLive) and step.place == "gap":
             if any(isinstance(one, Build) and one.source == step.target for one in steps):
                 lines.append("first everything is built and proven; until then nothing is deleted")

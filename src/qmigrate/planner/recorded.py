@@ -1,4 +1,4 @@
-"""What is still to be done for a revision as the ledger alone tells it: no look at Qdrant. Pure."""
+"""What is still to be done for a revision as the ledger alone shows it, without reading Qdrant. Pure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def unfinished(
 ) -> dict[str, tuple[str, ...]]:
     """Logical name -> the revisions that it hasn't got, of a target and everything before it.
 
-    A collection that a revision names and that the ledger doesn't know counts as unfinished; a glob speaks of the
-    collections that the ledger knows.
+    A collection that a revision names and that the ledger doesn't know counts as unfinished; a glob is about the
+    collections that are in the ledger.
 
     Args:
         applied: per logical name, as the ledger has it.
         wanted: ids of the target and all its ancestors.
-        away: logical names that nothing has any more: only what makes one again is about it.
+        away: logical names that no collection has any more: only what recreates one is about it.
     """
     known = {name: entries for name, entries in applied.items() if entries}
     world = World(

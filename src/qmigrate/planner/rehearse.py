@@ -73,7 +73,7 @@ def _sample(source: str, target: str, schema: CollectionSchema, points: int) -> 
 
 
 def _build(step: Build, source: str | None, target: str, number: int) -> Build:
-    # Numbers below zero are no generations: none is used up.
+    # Numbers below zero are not generations: none is used up.
     fill = "copy" if source else "empty"
     schema = step.schema.with_(aliases=())
     return replace(step, source=source, target=target, number=-number, schema=schema, fill=fill)

@@ -29,7 +29,7 @@ def plan_reset(
         ledger_id: the ledger's identity.
         state: of the collection.
         reason: for the audit.
-        expect: points that the collection has, where somebody has agreed to so many.
+        expect: points that the collection has, where this many were agreed to.
         plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain.way_of`.
 
     Raises:
@@ -40,7 +40,7 @@ def plan_reset(
     if live is None:
         raise unknown("collection", state.name)
     if not state.in_hand:
-        raise unmanaged(ledger_id, state, "is not under management, so nothing could lead back from a reset")
+        raise unmanaged(ledger_id, state, "is not under management, so a reset could not be undone")
     _refuse_held(state)
     before = Position(state.name, state.declared, live.schema, state.physical, state.next_number, state.hides, plain)
     first: tuple[Step, ...] = ()
@@ -93,7 +93,7 @@ def plan_undo_reset(
         newer = [one for one in applied if one not in parent.revisions] or ["another"]
         raise RefusedError(
             f"{left}, which fix {log} has left behind, is not at the revisions of {state.name}: {', '.join(newer)} was "
-            "applied or taken back since",
+            "applied or undone since",
             hint=f"first go to where it was: qmigrate rollback "
             f"{quote(parent.revisions[-1] if parent.revisions else 'base')}",
         )
@@ -120,7 +120,7 @@ def _closing(state: CollectionState, step: int) -> Closing:
 def _refuse_held(state: CollectionState) -> None:
     if state.held:
         raise RefusedError(
-            f"the next generation of {state.name} is built and waits for its cut-over: it would have the points still",
-            hint=f"first let it go live (qmigrate cutover {quote(state.name)}) or take it back (qmigrate abort "
+            f"the next generation of {state.name} is built and waits for its cut-over: it would still have the points",
+            hint=f"first cut over to it (qmigrate cutover {quote(state.name)}) or remove it (qmigrate abort "
             f"{quote(state.name)})",
         )

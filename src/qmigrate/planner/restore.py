@@ -32,7 +32,7 @@ def plan_restore(
         plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain.way_of`.
 
     Raises:
-        RefusedError: it can't be restored there; says why and what to do.
+        RefusedError: it can't be restored there; names why and what to do.
         DriftError: a revision that would count as applied again has another file now.
     """
     _refuse_unmanaged(world, state)
@@ -80,8 +80,8 @@ def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str 
     _refuse_held(state)
     if not was_restored(moments, state.physical):
         raise RefusedError(
-            f"what serves {state.name} now was not restored, so there is no restore to take back",
-            hint="qmigrate rollback takes a revision back; qmigrate history shows what was done",
+            f"what serves {state.name} now was not restored, so there is no restore to undo",
+            hint="qmigrate rollback undoes a revision; qmigrate history shows what was done",
         )
     parent = state.parent()
     if parent is None:
@@ -94,7 +94,7 @@ def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str 
     live = state.live.schema if state.live else CollectionSchema()
     place = "shadow" if parent.physical == state.name else "alias"
     names = (state.name, *live.aliases)
-    # Going back takes back what was applied since, and with that the names that it has taken.
+    # Going back undoes what was applied since, and with that the names that it has taken.
     earlier = names_before(reversed(state.applied[_in_common(state, known) :]))
     golive = GoLive(
         (), state.physical, parent.physical, names, back=True, writes=writes, place=place, apart=True, earlier=earlier
@@ -120,20 +120,20 @@ def was_restored(moments: Sequence[Moment], physical: str | None) -> bool:
 def _refuse_unmanaged(world: World, state: CollectionState) -> None:
     if state.kind != "absent" and not state.in_hand:
         why = "exists and is not under management, so nothing is restored over it"
-        raise unmanaged(world.ledger_id, state, why, more="; or restore beside it: --into NAME")
+        raise unmanaged(world.ledger_id, state, why, more="; or restore under another name: --into NAME")
 
 
 def _refuse_held(state: CollectionState) -> None:
     if state.held:
         raise RefusedError(
             f"the next generation of {state.name} is built and waits for its cut-over",
-            hint=f"first let it go live (qmigrate cutover {quote(state.name)}) or take it back (qmigrate abort "
+            hint=f"first cut over to it (qmigrate cutover {quote(state.name)}) or remove it (qmigrate abort "
             f"{quote(state.name)})",
         )
 
 
 def _refuse_snapshot(capabilities: Capabilities, origin: Origin) -> None:
-    """A server says yes to these, and points are missing."""
+    """A server accepts these, and points are missing."""
     if origin.custom_sharding:
         raise RefusedError(
             f"{origin.physical} uses custom sharding: a server recovers its snapshot under a new name without any "
@@ -161,7 +161,7 @@ def _revisions(
             raise RefusedError(
                 f"{origin.name} was made at revision {origin.revisions[-1].revision}, and there is no file of "
                 f"{', '.join(unknown)} here: {state.name} could not be recorded at it",
-                hint="bring the revision files, or restore beside it: --into NAME",
+                hint="bring the revision files, or restore under another name: --into NAME",
             )
         what = f"revision {', '.join(unknown)} has no file here: {state.name} is recorded at no revision"
         return (), [what]
@@ -170,7 +170,7 @@ def _revisions(
         raise RefusedError(
             f"{origin.name} was made when {origin.logical} was at no revision, and {state.name} is at {current[-1]}: "
             "every revision would count as pending again, the first one too",
-            hint="restore it beside: --into NAME",
+            hint="restore it under another name: --into NAME",
         )
     named = [one for one in origin.revisions if state.name == origin.logical or _names(files[one.revision], state)]
     for position, one in enumerate(named):
@@ -196,7 +196,7 @@ def _names(revision: Revision, state: CollectionState) -> bool:
 def _closings(
     state: CollectionState, known: Sequence[Known], declared: CollectionSchema, step: int
 ) -> tuple[Closing, ...]:
-    """What is taken back, what is applied again, and a row that says where the points came from."""
+    """What is undone, what is applied again, and a row that records where the points came from."""
     same = _in_common(state, known)
     prior = state.declared
     made = []

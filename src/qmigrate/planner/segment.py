@@ -19,7 +19,7 @@ from qmigrate.planner.unknown import refuse_unknown
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one revision does to one collection; which steps do it is not said yet.
+    """What one revision does to one collection; which steps do it is not decided yet.
 
     Attributes:
         revision: its id.
@@ -27,12 +27,12 @@ class Part:
         where: revision and file, for messages.
         refs: its operations on the collection, in order; those that say what is so already are left out.
         before: recorded and live schema before it.
-        after: recorded and live schema afterwards; None when the collection is taken away.
+        after: recorded and live schema afterwards; None when the collection is dropped.
         transform: what happens to each point of the live schema before it.
         wish: the strongest of its operations.
         lines: one per operation, for people.
         incompatible: reader-incompatible changes, one line each.
-        holds: whether an operation says ``cutover="hold"``.
+        holds: whether an operation has ``cutover="hold"``.
         edits: of a revision of data fixes, what each does to the points, with what it is called.
     """
 
@@ -127,7 +127,7 @@ def _fold(
             if _is_true_already(operation, declared, live):
                 trouble = operation.incompatible(declared)
                 incompatible += [trouble] if trouble else []
-                # It is no part of what happens to the points: they have it, and are carried as they are.
+                # It is not part of what happens to the points: they have it, and are carried as they are.
                 done.append(ref)
                 declared = operation.apply(declared)
                 continue
@@ -141,12 +141,12 @@ def _fold(
         declared, live = operation.apply(declared), operation.apply(live)
     if transform.rekeys and not transform.keeps_values():
         raise PlanError(
-            "Rekey stands beside an operation that changes payloads or vectors: what a point became could not be "
-            "proven, since neither its id nor its values stay",
+            "Rekey shares a revision with an operation that changes payloads or vectors: the result could not be "
+            "proven, since neither the ids nor the values stay",
             hint="put Rekey into a revision of its own, before or after that change",
         )
     if len(done) == len(operations):
-        wish = Strategy(LIGHT.rank, "it is so already: recorded, and nothing is touched")
+        wish = Strategy(LIGHT.rank, "already as declared: only recorded, nothing is changed")
     return Part(
         revision=revision[0],
         checksum=revision[1],
@@ -167,7 +167,7 @@ def _edits(refs: Sequence[tuple[OpRef, Operation]]) -> tuple[tuple[OpRef, JsonOb
     """What the data fixes among the operations do to the points.
 
     Raises:
-        PlanError: fixes and changes of the schema are mixed; what is half done could neither go on nor back.
+        PlanError: fixes and changes of the schema are mixed; what is half done could be neither continued nor undone.
     """
     found = []
     for ref, operation in refs:
@@ -181,7 +181,7 @@ def _edits(refs: Sequence[tuple[OpRef, Operation]]) -> tuple[tuple[OpRef, JsonOb
 
 
 def _is_true_already(operation: Operation, declared: CollectionSchema, live: CollectionSchema) -> bool:
-    """Whether somebody has made by hand what the operation says: accepted drift, which leaves the collection alone.
+    """Whether a user has made by hand what the operation declares: accepted drift, which leaves the collection alone.
 
     Only where no value has to be made or moved: a vector that is to be filled is never taken for filled.
     """
@@ -311,6 +311,6 @@ def closings(parts: Sequence[Part], last_step: int, direction: str) -> list[Clos
 
 
 def kept(change: Change, capabilities: Capabilities) -> bool:
-    """Whether the store keeps it: local mode only declares most settings, so there is nothing to take back."""
+    """Whether the store keeps it: local mode only declares most settings, so there is nothing to undo."""
     declared_only = change.kind == "vector.alter" or (change.kind == "config.set" and change.name != "metadata")
     return not (capabilities.local and declared_only)

@@ -1,4 +1,4 @@
-"""Settings that this version doesn't know: what a plan says of them before anything is written. Pure."""
+"""Settings that this version doesn't know: what a plan does about them before anything is written. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from qmigrate.planner.position import Position
 
 
 def refuse_unknown(before: Position, reason: str) -> None:
-    """A copy is made of what this version knows: settings that it doesn't know would be lost without a word.
+    """A copy is made of what this version knows: settings that it doesn't know would be lost silently.
 
     Args:
         before: the collection that would be copied.
@@ -20,7 +20,7 @@ def refuse_unknown(before: Position, reason: str) -> None:
         raise PlanError(
             f"{before.physical} has settings that this version of qmigrate doesn't know, and a copy would lose them: "
             f"{', '.join(before.unknown)} (a copy, because: {reason})",
-            hint="update qmigrate, or take these settings back first",
+            hint="update qmigrate, or revert these settings first",
             facts={"unknown": list(before.unknown)},
         )
 
@@ -30,4 +30,4 @@ def notice(before: Position) -> tuple[str, ...]:
     if not before.unknown:
         return ()
     names = ", ".join(before.unknown)
-    return (f"settings unknown to this version are left to the server's clone, and looked for in it: {names}",)
+    return (f"settings unknown to this version are left to the server's clone, and checked in it: {names}",)

@@ -1,4 +1,4 @@
-"""What the application's SQL is told once a rebuild serves, as a step behind its go-live. Pure."""
+"""The update of the application's SQL once a rebuild serves, as a step after its go-live. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qmigrate.planner.segment import Part, Segment
 
 
 def told(found: Segment) -> tuple[WriteRows, ...]:
-    """The step that tells it; none where no point is embedded, or nobody wants to know."""
+    """The step that updates it; none where no point is embedded, or no write-back is declared."""
     last = found.steps[-1] if found.steps else None
     if found.strategy != "copy" or not isinstance(last, GoLive) or last.target is None:
         return ()
@@ -34,7 +34,7 @@ def _statement(parts: tuple[Part, ...], vector: str, value: Embed) -> JsonObject
 def words(steps: tuple[WriteRows, ...]) -> list[str]:
     """What happens then, for people."""
     return [
-        f"then: {one['database']} is told of each point that got vector {one['vector'] or '(unnamed)'}, at least once"
+        f"then: {one['database']} is updated for each point that got {one['vector'] or '(unnamed)'}, at least once"
         for step in steps
         for one in step.statements
     ]

@@ -1,6 +1,6 @@
 """Adopt: take a collection under management as it is, or record it at other revisions. It touches no point.
 
-The seal is written before the ledger's rows, both behind the run that says what is meant: a crash between them is
+The seal is written before the ledger's rows, both after the run that declares the intent: a crash between them is
 finished by the next command like any other run.
 """
 
@@ -47,8 +47,8 @@ def _check_seal(step: Adopt, work: Work, live: LiveCollection) -> None:
     if not seal or seal.get("ledger") == work.ledger_id or seal == step.overrides:
         return
     raise RefusedError(
-        f"{step.target} has got a seal of another ledger meanwhile ({seal.get('ledger')}, at {seal.get('revision')})",
-        hint="see who works on it: is another deployment running?",
+        f"{step.target} has now got a seal of another ledger ({seal.get('ledger')}, at {seal.get('revision')})",
+        hint="find out who uses it: is another deployment running?",
     )
 
 
@@ -60,13 +60,13 @@ def _check_aliases(step: Adopt, work: Work) -> None:
         if physical == step.target and is_own_alias(alias, physical):
             raise RefusedError(
                 f"{alias}, an alias of {physical}, has the form of names that qmigrate makes and removes itself "
-                "(…__e12), so it could not be told from them",
-                hint="give it another name, or remove it where nobody uses it; then run the same command again",
+                "(…__e12), so it could not be distinguished from them",
+                hint="give it another name, or remove it if no client uses it; then run the same command again",
             )
 
 
 def name(step: Adopt, work: Work) -> Facts:
-    """Whoever held it under the other ledger can't write to it any more; a new logical name is made."""
+    """Its holder under the other ledger can't write to it any more; a new logical name is made."""
     if step.overrides is not None:
         physicals = [str(step.target), *step.beside]
         left = [alias for alias, at in work.store.aliases().items() if at in physicals and is_own_alias(alias, at)]

@@ -1,7 +1,7 @@
-"""Deletions by revisions and fixes, done again in a generation of before them that is about to serve. It moves no name.
+"""Deletions by revisions and fixes, done again in an older generation that is about to serve. It moves no name.
 
 They are no "writes since": a rollback neither counts nor carries them, and it must not bring the points back. Which
-these are, the journals of the deletions say, which are kept as long as a generation of before is.
+these are, is in the journals of the deletions, which are kept as long as an older generation is.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ BEGUN = "deleted_again"
 def deleted_since(step: GoLive, work: Work) -> set[PointId]:
     """Ids of the generation that is left which fixes have deleted since it took over, and which it hasn't again.
 
-    Where writes since are given up, so is that somebody has written a point again; a deletion that was undone is none,
-    nor is one of a point that changed while it was looked at, and was let be.
+    Where writes since are discarded, so is a point that a client has written again; a deletion that was undone is none,
+    nor is one of a point that changed while it was checked, and was skipped.
     """
     source, found = str(step.source), set[PointId]()
     spaces = _spaces(step, work)
@@ -80,7 +80,7 @@ def apply(step: GoLive, work: Work) -> JsonObject:
     gone = [delete(work, one, ids) for one, ids in zip(older, there, strict=True)]
     release(work, older[1:])
     if gone[0]:
-        kept = "; qmigrate history --deletions has the number that gives them back" if file else ""
+        kept = "; qmigrate history --deletions lists the number to restore them by" if file else ""
         work.progress.say(
             f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
         )

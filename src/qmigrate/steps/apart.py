@@ -34,7 +34,7 @@ def converge(step: GoLive, work: Work) -> Facts:
 
 
 def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
-    """The row of the audit where this is a reset or takes one back; a restore has none.
+    """The row of the audit where this is a reset or undoes one; a restore has none.
 
     Args:
         held_until: how long what is left behind is kept.

@@ -89,7 +89,7 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
 
 
 def _all_of(step: GoLive, work: Work) -> WritesSince:
-    """Every point was written since, where the name is taken away."""
+    """Every point was written since, where the name is removed."""
     return WritesSince(added=work.store.count(reach(work, str(step.source))))
 
 
@@ -117,7 +117,7 @@ def converge(step: GoLive, work: Work) -> Facts:
 def _delta(step: GoLive, work: Work) -> int:
     """How far one barrier moves ids: measured on the parent, or as it was when this generation was built.
 
-    A hidden parent tells no ids, and on the live one others may write meanwhile.
+    A hidden parent shows no ids, and on the live one others may write at the same time.
     """
     measured = int(measure(work.store, reach(work, str(step.target)))["barrier_delta"])
     known = (row.report or {} for row in work.lease.ledger.history(work.collection) if row.physical == step.source)
@@ -255,7 +255,7 @@ def _need_base(step: GoLive, work: Work) -> None:
     names += [base_name(step.source, step.target, back=True)] if rekeys(step, work) else []
     if not all(work.lease.ledger.has_base(name) for name in names):
         raise RepairNeededError(
-            f"the ledger has no base of {step.source}, so what was written since it left {step.target} can't be told",
+            f"the ledger has no base of {step.source}, so what was written since it left {step.target} is unknown",
             hint=f"{_discarding(step, work)} goes back to the old points as they were",
         )
 

@@ -16,7 +16,7 @@ PAGE_ENTRIES = 2000
 
 
 class Entry(NamedTuple):
-    """hS and hT of one point: the whole source point, and the target point, each as last read."""
+    """hS and hT of one point: the complete source point, and the target point, each as last read."""
 
     source: bytes
     target: bytes
@@ -37,7 +37,7 @@ def unpack(pages: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
 
 
 def committed(ledger: Ledger, name: str, number: int | None = None) -> Iterator[bytes]:
-    """The pages of a base that counts, without the points that an unfinished pass has made again.
+    """The pages of a base that counts, without the points that an unfinished pass has recomputed.
 
     Args:
         number: of one range; None for all in order.

@@ -1,4 +1,4 @@
-"""Build: make the next generation beside the live one and prove it. It moves no name: nobody else notices."""
+"""Build: make the next generation next to the live one and prove it. It moves no name: no client notices."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def snapshot(step: Build, work: Work) -> Facts:
     if cloned and (trouble := why_not(step, work)):
         return snapshot(as_copy(step, work, trouble), work)
     if cloned and not work.snapshot:
-        work.progress.say(f"{work.collection}: the server clones from a snapshot, so one is made all the same")
+        work.progress.say(f"{work.collection}: the server clones from a snapshot, so one is made anyway")
     try:
         made, ours = _make_snapshot(step.source, work, cloned=cloned)
     except StoreError as error:
@@ -89,7 +89,7 @@ def snapshot(step: Build, work: Work) -> Facts:
     if cloned and (trouble := no_room(work, made.size)):
         as_copy(step, work, trouble)
     return {
-        # One that was only found may be somebody else's: an abort leaves it.
+        # One that was only found may be another client's: an abort leaves it.
         "snapshot": {
             "name": made.name,
             "size": made.size,
@@ -98,7 +98,7 @@ def snapshot(step: Build, work: Work) -> Facts:
             "made": ours,
         },
         "aliases": work.store.aliases(),
-        # A server tells the size of its disk, never what is free of it.
+        # A server reports the size of its disk, never how much is free.
         **({"disk": {"needed": made.size, "whole": work.store.disk_size()}} if cloned else {}),
     }
 
@@ -113,14 +113,14 @@ def _make_snapshot(source: str, work: Work, *, cloned: bool) -> tuple[Snapshot, 
         work.note({"before": sorted(present), **ids})
         known = list(present)
     fresh = [made for name, made in present.items() if name not in known]
-    # A snapshot that an interrupted try has made is used, not made again.
+    # A snapshot that an interrupted try has made is used, not made twice.
     return (fresh[-1], False) if fresh else (work.store.create_snapshot(source), True)
 
 
 def _with_a_way_on(error: StoreError, work: Work) -> StoreError:
     if error.hint is None:
         error.hint = (
-            f"qmigrate upgrade --no-snapshot goes on without one, qmigrate abort "
+            f"qmigrate upgrade --no-snapshot continues without one, qmigrate abort "
             f"{quote(work.collection)} ends it"
         )
     return error
@@ -152,7 +152,7 @@ def _create(step: Build, work: Work, *, first: bool) -> None:
             if change.kind.startswith("index."):
                 work.store.apply(own(work, step.target), change)
     except RefusedRequestError as error:
-        # The same request would be refused again, whenever the run goes on.
+        # The same request would be refused again, whenever the run is resumed.
         untouched = f"{work.collection} was not touched"
         if first and is_unmade(step, work):
             unmake(step, work)
@@ -188,13 +188,13 @@ def fill(step: Build, work: Work) -> Facts:
     work.progress.begin(work.collection, "fill", points, done)
     work.lease.progress(work.run, done, points)
     if maker.quarantine is not None and maker.quarantine.is_over():
-        # What stopped the run may have been mended since.
+        # What stopped the run may have been repaired since.
         base = base_name(step.source, step.target, back=False)
         try_again(work, step.source, own(work, step.target), maker, base)
     stages = copy_ranges(work, step, maker, ranges)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(f"{copied:,} points")
-    # What an earlier attempt has copied took time that nobody knows.
+    # What an earlier attempt has copied took an unknown time.
     return {"copied": copied, "fresh": copied - done, "seconds": round(time.monotonic() - started, 3), **stages}
 
 
@@ -237,12 +237,12 @@ def converge(step: Build, work: Work) -> Facts:
 
 
 def quality(step: Build, work: Work) -> Facts:
-    """What the revisions ask of search, measured; a miss can be mended, and the run goes on here."""
+    """What the revisions ask of search, measured; a miss can be repaired, and the run resumes here."""
     if step.source is None or step.fill in ("empty", "sample", "restore"):
         return {}
     wanted = gates_of(step, work)
     if wanted:
-        # Settings that were mended since take time to act.
+        # Settings that were corrected since take time to act.
         wait_until_ready(work, step.target)
     return {"quality": [measure_quality(step, work, *one) for one in wanted]} if wanted else {}
 
@@ -263,7 +263,7 @@ def wait_until_ready(work: Work, physical: str) -> None:
         if time.monotonic() > deadline:
             raise StoreError(
                 f"{physical} is not ready after {work.settings.limits.ready_timeout:.0f} s: {reading.detail}",
-                hint="run the same command again: it goes on waiting; limits.ready_timeout sets the limit",
+                hint="run the same command again: it continues to wait; limits.ready_timeout sets the limit",
             )
         work.tick(0, reading.detail)
         time.sleep(pause)
@@ -294,11 +294,11 @@ def _live_schema(step: Build, work: Work) -> CollectionSchema:
 
 
 def _read_back(step: Build, work: Work) -> None:
-    """Old servers ignore fields they don't know without a word: what was asked for must be there."""
+    """Old servers silently ignore fields they don't know: what was asked for must be there."""
     ignored = enforced(changes(_live_schema(step, work), step.schema.with_(aliases=())), work)
     if ignored:
         raise StoreError(
-            f"the server did not take everything for {step.target}: " + "; ".join(c.describe() for c in ignored),
+            f"the server did not apply everything to {step.target}: " + "; ".join(c.describe() for c in ignored),
             hint="it may be too old for these settings: qmigrate doctor shows its version",
         )
 

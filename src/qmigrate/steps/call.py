@@ -1,6 +1,6 @@
 """A function of the user's own, called for the live generation. What it does is not known here.
 
-It is called again where a run was interrupted, so it has to be idempotent; whatever else can be looked at is: that the
+It is called again where a run was interrupted, so it has to be idempotent; whatever else can be checked is: that the
 name still leads where it led, and that the collection still has the settings that it had.
 """
 
@@ -22,15 +22,15 @@ from qmigrate.steps.work import Facts, Phase, Work
 
 
 def look(step: RunCode, work: Work) -> Facts:
-    """Look at the collection before: what it is afterwards is compared with it.
+    """Read the collection before: what it is afterwards is compared with it.
 
     Raises:
-        RefusedError: it is in trouble.
+        RefusedError: it is unhealthy.
     """
     found = _live(step, work)
     if found.status == "red" or found.problem:
         raise RefusedError(
-            f"{step.target} is in trouble: {found.problem or 'status red'}", hint="repair the collection first"
+            f"{step.target} is unhealthy: {found.problem or 'status red'}", hint="repair the collection first"
         )
     return {"schema": found.schema.with_(aliases=()).to_json()}
 
@@ -83,8 +83,8 @@ def verify(step: RunCode, work: Work) -> Facts:
     different = changes(before, found.schema.with_(aliases=()))
     if different:
         raise VerificationError(
-            f"{step.edit['function']} has changed what {work.collection} is: {different[0].describe()}; a function may "
-            "change points, and for everything else there are operations",
+            f"{step.edit['function']} has changed {work.collection} itself: {different[0].describe()}; a function may "
+            "only change points; use operations for the rest",
             hint=f"set it back, then qmigrate upgrade; or qmigrate abort {quote(work.collection)}, and write an "
             "operation",
         )
@@ -135,7 +135,7 @@ def _recordable(step: RunCode, operation: Call, returned: object) -> JsonObject 
         problem = str(error)
     raise UsageError(
         f"{step.edit['function']} of {operation.label()} must return None or a plain JSON object: {problem}",
-        hint="mind that it is called again when the upgrade goes on: it has to be idempotent",
+        hint="it is called again when the upgrade continues, so it has to be idempotent",
     )
 
 

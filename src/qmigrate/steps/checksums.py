@@ -25,7 +25,7 @@ STAGE = "checksum"
 
 
 class Place(Protocol):
-    """What is needed to look."""
+    """What is needed to check."""
 
     @property
     def settings(self) -> Settings:
@@ -45,7 +45,7 @@ class Checksums:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        # One look-up at a time: the application's database has better things to do.
+        # One look-up at a time: the application's database serves other clients too.
         self._lock = threading.Lock()
         # What a look-up doesn't find in the column of the ids, by query.
         self._unusual: list[tuple[Query, Unusual]] = []
@@ -53,7 +53,7 @@ class Checksums:
     def checked(
         self, filling: Embed, ids: Sequence[PointId], payload_of: Callable[[int], Payload], inputs: Sequence[Any]
     ) -> list[Any]:
-        """The inputs, with a failure in the place of each that is not what SQL knows.
+        """The inputs, with a failure in the place of each that is not what SQL has.
 
         Args:
             ids: of the points, one per input.
@@ -108,15 +108,15 @@ class Checksums:
             return None if wanted.missing == "accept" else Failure(0, STAGE, f"there is no {where} for it")
         expected = recorded_digest(known, wanted.algorithm)
         if expected is None:
-            return Failure(0, STAGE, f"its {where} is no {wanted.algorithm} digest")
+            return Failure(0, STAGE, f"its {where} is not a valid {wanted.algorithm} digest")
         if wanted.field is not None:
             found = recorded_digest(read_input(payload, wanted.field), wanted.algorithm)
             if found is None:
-                return Failure(0, STAGE, f"its field {wanted.field!r} is no {wanted.algorithm} digest")
+                return Failure(0, STAGE, f"its field {wanted.field!r} is not a valid {wanted.algorithm} digest")
         else:
             try:
                 found = digest_of(item, wanted.algorithm, code.embedder(filling.embedder), filling.embedder)
             except EmbedError as error:
                 return Failure(0, "read", error.message)
         what = "its image" if filling.image is not None else "its text"
-        return None if found == expected else Failure(0, STAGE, f"{what} is not the one of its {where}")
+        return None if found == expected else Failure(0, STAGE, f"{what} doesn't match its {where}")

@@ -2,7 +2,7 @@
 
 **A recovery can't be fenced.** Every other write of ours goes through an alias of its lease epoch, or is answered 409
 when it comes too late; a recover request goes to a name that isn't there yet, and would overwrite what is there by
-then. It also goes on in the server when its caller has gone. So:
+then. It also continues in the server when its caller has gone. So:
 
 * Its intent is journaled first, in a ledger write that only the present holder can make, and the name must be free.
 * An answer ends it. After *done* the collection is sealed at once; after *refused* the next way is tried, under the
@@ -10,10 +10,10 @@ then. It also goes on in the server when its caller has gone. So:
 * Without an answer (a time-out, or a resume behind a killed run) the server is asked whether it still works on it, and
   waited for. When it is over and the collection is there, that one request is spent, and the clone is taken: it is
   checked now and proven like every other. When it is *not* there, the request may be on its way still, or its sender
-  may only be asleep: **that number is given up, and the next one is taken**, so that it can land where nobody looks.
+  may only be asleep: **that number is abandoned, and the next one is taken**: it can then land where no client reads.
 
 The job of the run is amended in the ledger for that (`Lease.amend_run`): the build and all later steps get the new
-name, and a `Retire` of the old one becomes the last step. A name is thus always what the stored job says: nothing is
+name, and a `Retire` of the old one becomes the last step. A name is thus always the one in the stored job: nothing is
 overridden by a fact of the journal, and status, resume and abort need to know nothing of it.
 
 Where no way leads to a clone, the job is amended to a copy, with the reason.
@@ -40,30 +40,30 @@ from qmigrate.steps.shadow import is_over_and_there, record, seal, unexplained, 
 from qmigrate.steps.work import Facts, Work, transform_of
 from qmigrate.store.faults import TransientError
 
-#: Share of the points that may be missing in a clone of a collection that is written to: the proof mends these. More
+#: Share of the points that may be missing in a clone of a collection that is written to: the proof repairs these. More
 #: would be a copy under another name, and a slow one.
 MAY_LACK = 0.1
-_WAYS = {"url": "from its own address", "file": "from its own folder", "upload": "from what was sent back to it"}
+_WAYS = {"url": "from its own address", "file": "from its own folder", "upload": "from an upload"}
 
 
 def why_not(step: Build, work: Work) -> str | None:
-    """Why this source can't be cloned, as far as it only shows at run time; None when nothing speaks against it."""
+    """Why this source can't be cloned, as far as it only shows at run time; None when nothing prevents it."""
     source = work.store.describe(str(step.source))
     marks = (source.seal if source else None) or {}
     if marks.get("ledger") != work.ledger_id:
-        return f"{step.source} has no seal of this ledger, so a half-made clone of it could not be told from others'"
+        return f"{step.source} has no seal of this ledger, so an unfinished clone of it could not be recognised"
     return None
 
 
 def no_room(work: Work, size: int) -> str | None:
-    """Why the server's disk can't hold a clone beside its source; None when it may, or doesn't tell.
+    """Why the server's disk can't hold a clone next to its source; None when it may, or is unknown.
 
     Args:
         size: of the snapshot, in bytes.
     """
     disk = work.store.disk_size()
     if disk is not None and 2 * size > disk:
-        return f"source and clone need about {2 * size:,} bytes, and the server's disk has {disk:,} in all"
+        return f"source and clone need about {2 * size:,} bytes, and the server's disk has {disk:,} in total"
     return None
 
 
@@ -88,10 +88,10 @@ def clone(step: Build, work: Work) -> Build:
 
 
 def recover(step: Build, work: Work) -> Build:
-    """Have the server recover the snapshot that the phase before has noted, in every way that it knows.
+    """Have the server recover the snapshot that the phase before has noted, in every way that it supports.
 
     Returns:
-        The build as the job has it afterwards; whether the collection is there, :func:`is_there` says.
+        The build as the job has it afterwards; whether the collection is there, :func:`is_there` tells.
     """
     step = _after_interruption(step, work)
     for location in RECOVER_LOCATIONS:
@@ -112,7 +112,7 @@ def as_copy(step: Build, work: Work, why: str) -> Build:
         raise RefusedError(
             f"{step.source} can't be cloned by the server ({why}), and a copy would lose settings that this version "
             f"of qmigrate doesn't know: {', '.join(source.unknown)}",
-            hint=f"qmigrate abort {quote(work.collection)}; then update qmigrate, or take these settings back",
+            hint=f"qmigrate abort {quote(work.collection)}; then update qmigrate, or revert these settings",
         )
     copied = replace(step, fill="copy", reason=f"{step.reason}; copied, since the server could not clone it: {why}")
     if source is not None:
@@ -124,7 +124,7 @@ def as_copy(step: Build, work: Work, why: str) -> Build:
 
 
 def remove_uploaded(step: Build, work: Work) -> None:
-    """What was uploaded is kept by the server as a snapshot of the new generation, which nobody has asked for."""
+    """What was uploaded is kept by the server as a snapshot of the new generation, which was not asked for."""
     facts = work.facts("shadow")
     if "upload" in _tried(work) or facts.get("cloned") == _WAYS["upload"]:
         work.store.delete_snapshot(own(work, step.target), _snapshot(work)[1].name)
@@ -166,7 +166,7 @@ def _try(step: Build, work: Work, location: str) -> Build:
         work.note({"sent": None})
         raise
     if found.state == "refused" and work.store.recovering(step.target):
-        # Somebody between has answered for a server that is still at it.
+        # A proxy has answered for a server that is still at it.
         found = replace(found, state="unclear")
     if found.state == "done" or (found.state == "unclear" and is_over_and_there(work, step.target)):
         return _note_there(step, work, location)
@@ -177,7 +177,7 @@ def _try(step: Build, work: Work, location: str) -> Build:
 
 
 def _give_up(step: Build, work: Work, why: str) -> Build:
-    """The next number; what may come of the old one is retired at the end of the run."""
+    """The next number; what may become of the old one is retired at the end of the run."""
     number = 1 + max(
         [row.number for row in work.lease.ledger.generations(work.collection)]
         + [other.number for other in work.job.steps if isinstance(other, Build)]
@@ -187,7 +187,7 @@ def _give_up(step: Build, work: Work, why: str) -> Build:
     job = work.job.with_build(step, fresh)
     retire = Retire(step.target, f"given up by run {work.run}: {why}")
     _amend(work, replace(job, steps=(*job.steps, retire)))
-    work.progress.say(f"{work.collection}: {step.target} is given up, {fresh.target} takes its place: {why}")
+    work.progress.say(f"{work.collection}: {step.target} is abandoned, {fresh.target} takes its place: {why}")
     record(fresh, work)
     return fresh
 
@@ -206,7 +206,7 @@ def _amend(work: Work, job: Job) -> None:
 
 
 def _taken(step: Build, work: Work) -> str | None:
-    """Seal it, look at it, make the schema's changes.
+    """Seal it, check it, make the schema's changes.
 
     Returns:
         Why it can't be used, or None when it can.
@@ -217,7 +217,7 @@ def _taken(step: Build, work: Work) -> str | None:
         raise RepairNeededError(f"{step.target} disappeared during the run")
     if marks.get("ledger") != work.ledger_id:
         raise unexplained(step, work)
-    # It says that it is the live generation, as its source does: first of all it must not.
+    # It is sealed as the live generation, like its source: that has to go first of all.
     alias = own(work, step.target)
     work.store.write_seal(alias, seal(step, work))
     return _incomplete(step, work, found) or _changed(step, work, found, alias)
@@ -245,7 +245,7 @@ def _incomplete(step: Build, work: Work, found: LiveCollection) -> str | None:
 
 
 def _changed(step: Build, work: Work, found: LiveCollection, alias: EpochAlias) -> str | None:
-    """What the revision says, made on the clone; repeated, only what is left of it."""
+    """The changes of the revision, made on the clone; repeated, only what is left of it."""
     for item in changes(without_held_back(found.schema), without_held_back(step.schema)):
         work.tick(0, item.describe())
         try:

@@ -32,14 +32,14 @@ from qmigrate.steps.further import EARLIER, recorded
 from qmigrate.steps.owned import nothing_of_ours, own, reach, release
 from qmigrate.steps.work import Work
 
-#: Work of somebody else, for the closing transaction.
+#: Work of another module, for the closing transaction.
 Also = Callable[[Any], JsonObject]
 #: The shape of the seal, so that a later version can read an earlier one.
 SEAL_VERSION = 1
 
 
 def seal_of(work: Work, number: int, state: str, revision: str | None, embedders: JsonObject) -> JsonObject:
-    """What a collection says of itself in its metadata."""
+    """What a collection has about itself in its metadata."""
     checksums = {closing.revision: closing.checksum for closing in work.job.closes}
     checksums.update({entry.revision: entry.checksum for entry in work.state.applied})
     return {
@@ -92,13 +92,13 @@ def close_golive(
 
 
 def _seal(work: Work, row: Generation, applied: Sequence[str], embedders: JsonObject) -> None:
-    """Write what the generation that serves says of itself; a holder of the past writes none."""
+    """Write the seal of the generation that serves; an earlier holder writes none."""
     seal = seal_of(work, row.number, "live", applied[-1] if applied else None, embedders)
     work.store.write_seal(own(work, row.physical), seal)
 
 
 def _strategy(work: Work, step: GoLive) -> str:
-    """How the target was made, for the history: as its build says in the end, which may have fallen back."""
+    """How the target was made, for the history: as its build records in the end, which may have fallen back."""
     if step.apart and step.back:
         return "undo"
     if step.apart:
@@ -162,7 +162,7 @@ def close_edit(
 
 
 def _settings(work: Work, physical: str) -> JsonObject | None:
-    """All settings of what serves now; None where they mean nothing, or can't be told."""
+    """All settings of what serves now; None where they mean nothing, or are unknown."""
     found = None if work.store.capabilities.local else work.store.describe(reach(work, physical))
     return settings_of(found, work.store.capabilities.version) if found is not None else None
 
@@ -216,7 +216,7 @@ def close_repair(work: Work, how: str, physical: str, report: JsonObject, *, gon
 
 
 def close_write_back(work: Work, step: WriteRows) -> None:
-    """Record that the application's SQL knows."""
+    """Record that the application's SQL is updated."""
     _close(work, [], [], "write_back", step.target, (), {}, None)
 
 
@@ -252,9 +252,9 @@ def close_adopt(work: Work, step: Adopt) -> None:
 
 
 def _without_end(generations: Sequence[Generation]) -> list[Generation]:
-    """Those that are kept, from now on until a human says otherwise.
+    """Those that are kept, from now on until a human decides otherwise.
 
-    What serves was not what the ledger left there. Whoever says that it is right may be wrong, and these may have the
+    What serves was not what the ledger left there. A user who accepts it may be wrong, and these may have the
     only points that are left.
     """
     return [replace(row, held_until=None) for row in generations if row.state == "retired"]
@@ -336,7 +336,7 @@ def _applied_after(work: Work) -> tuple[str, ...]:
 
 
 def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> JsonObject:
-    """Vector -> fingerprint after this step: going back, the parent's own seal knows them."""
+    """Vector -> fingerprint after this step: going back, the parent's own seal has them."""
     if step.target is None:
         return {}
     if step.back:
@@ -350,7 +350,7 @@ def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> J
             continue
         made = work.job.steps[number]
         if isinstance(made, Build) and made.target != step.target:
-            # What stands beside it, or went live earlier in the run: the view has that.
+            # What is next to it, or went live earlier in the run: the view has that.
             continue
         if "models" in facts and made.target == step.target:
             known = dict(facts["models"])

@@ -1,4 +1,4 @@
-"""A fill by several processes: hands ranges to workers one by one, and goes on where one dies. It copies nothing.
+"""A fill by several processes: hands ranges to workers one by one, and continues where one dies. It copies nothing.
 
 The ledger has the ranges and how far each is. This process has the lease, its heartbeat, the display, the stop signal
 and the limit of the quarantine. Each worker writes through an alias of its own: a worker that is lost can't write any
@@ -61,7 +61,7 @@ def copy_by_crew(
         How busy each stage was, on average over the workers.
 
     Raises:
-        UnavailableError: workers died again and again.
+        UnavailableError: workers kept dying.
         QmigrateError: as the first failing worker raised it.
     """
     _let_go(work, transform)
@@ -116,7 +116,7 @@ class _Crew:
         self._lost_at: float | None = None
 
     def copy(self, share: Range) -> None:
-        """Have one range copied by whoever is free."""
+        """Have one range copied by a free worker."""
         again, why = self._again, ""
         for _ in range(TRIES):
             place = self._free.get()
@@ -134,8 +134,8 @@ class _Crew:
         name = self._work.collection
         raise UnavailableError(
             f"{TRIES} workers in a row ended while they copied range {share.number} of {name}; the last one: {why}",
-            hint="look for its last words above, and for the memory of the machine and of the device; the same command "
-            "goes on from here",
+            hint="see its last output above, and check the memory of the machine and of the device; the same command "
+            "continues from here",
         )
 
     def _hand(self, place: _Place) -> Hand:
@@ -177,7 +177,7 @@ class _Crew:
                 self._work.store.drop_alias(place.alias)
         where = f" on {place.device}" if place.device else ""
         work = self._work
-        work.progress.say(f"{work.collection}: a worker{where} has ended ({why}); another one goes on")
+        work.progress.say(f"{work.collection}: a worker{where} has ended ({why}); another one continues")
         with self._lock:
             self._lost_at = time.monotonic()
             self._shown = sum(one.report().points for one in self._hands())
@@ -188,7 +188,7 @@ class _Crew:
         return [hand for place in self._places if (hand := place.hand) is not None]
 
     def _look(self) -> None:
-        """Show how far all are; hear the stop signal and the lease."""
+        """Show how far all are; check the stop signal and the lease."""
         reports = [hand.report() for hand in self._hands()]
         with self._lock:
             points = sum(report.points for report in reports)
@@ -201,7 +201,7 @@ class _Crew:
         self._work.tick(fresh, shown(stages) if fresh and stages else "")
 
     def _check_quarantine(self) -> None:
-        """No worker knows of what failed in another one.
+        """No worker sees what failed in another one.
 
         Raises:
             QuarantineError: too many failed.
@@ -210,7 +210,7 @@ class _Crew:
             Quarantine(self._work, self._step.target, self._filled).check()
 
     def stages(self) -> dict[str, float]:
-        """How busy each stage is, on average over the workers that have said so."""
+        """How busy each stage is, on average over the workers that have reported it."""
         said = [report.stages for hand in self._hands() if (report := hand.report()).stages]
         found = {name: [one[name] for one in said if name in one] for name in STAGES}
         return {name: round(sum(shares) / len(shares), 3) for name, shares in found.items() if shares}

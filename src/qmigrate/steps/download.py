@@ -18,7 +18,7 @@ _CHUNK = 2**20
 def export_snapshot(work: Work, address: str, physical: str, snapshot: Snapshot) -> JsonObject:
     """Download a snapshot to ``<fixes.exports>/snapshots/<generation>/``, readable by its owner only.
 
-    Beside it stands ``<name>.sha256``, as ``sha256sum -c`` reads it. A file that is there already and whole is kept.
+    Next to it is ``<name>.sha256``, as ``sha256sum -c`` reads it. A file that is there already and complete is kept.
 
     Args:
         address: the name by which the server is asked.
@@ -64,7 +64,7 @@ def _download(work: Work, address: str, snapshot: Snapshot, file: Path) -> None:
         raise RefusedError(
             f"the snapshot {snapshot.name} arrived damaged: {size:,} of {snapshot.size:,} bytes, SHA-256 "
             f"{seen.hexdigest()[:12]} instead of {(snapshot.checksum or 'unknown')[:12]}",
-            hint="run the same command again; if it stays so, the snapshot itself is broken",
+            hint="run the same command again; if it happens again, the snapshot itself is damaged",
         )
     part.replace(file)
     work.progress.end(f"{size:,} bytes")

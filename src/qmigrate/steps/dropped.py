@@ -1,4 +1,4 @@
-"""Points that a rebuild leaves out because they could not be embedded: kept in an archive, and said in the audit."""
+"""Points that a rebuild leaves out because they could not be embedded: kept in an archive and recorded in the audit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qmigrate.steps.quarantine import DROPPED
 from qmigrate.steps.work import Work
 from qmigrate.store import portable, records
 
-#: What `Header.kind` says of the points of a quarantine, and what the audit calls them.
+#: `Header.kind` for the points of a quarantine, and what the audit calls them.
 QUARANTINED, AUDIT = "quarantine", "QUARANTINE"
 
 
@@ -26,7 +26,7 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
     """Write what is left out of `target` into an archive: each point as it would be there, without what it lacks.
 
     Returns:
-        Facts: ``file`` and ``points``; None where nothing is left out. A repeated call writes the file anew.
+        Facts: ``file`` and ``points``; None where nothing is left out. A repeated call writes the file again.
     """
     # Ranges fail side by side, so they come in any order; an archive is read in one.
     ids = sorted(maker.quarantine.ids(DROPPED), key=records.order_key) if maker.quarantine is not None else []
@@ -89,7 +89,7 @@ def audit(work: Work, target: str, facts: JsonObject | None) -> Fixed | None:
 
 
 def forget_unborn(work: Work, physical: str) -> None:
-    """Take out of ledger and exports what was kept of a generation that never served, and is given up."""
+    """Take out of ledger and exports what was kept of a generation that never served, and is abandoned."""
     generation = work.generation(physical)
     if generation is None or not generation.never_served:
         return

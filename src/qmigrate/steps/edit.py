@@ -30,7 +30,7 @@ from qmigrate.steps.work import Facts, Phase, Work
 from qmigrate.store.faults import TransientError
 from qmigrate.store.retries import repeated, sent_once
 
-#: Kinds of fixes that the audit has although no point was there: somebody has decided that these points go.
+#: Kinds of fixes that the audit has although no point was there: a user has decided that these points go.
 LOGGED_EMPTY = frozenset({"delete", "soft"})
 #: How often a group is sent again when one of its points went away in between.
 _TRIES = 5
@@ -48,11 +48,11 @@ def select(step: EditPoints, work: Work) -> Facts:
     if live is None:
         raise RepairNeededError(f"{step.target}, which serves {work.collection}, is not in Qdrant any more")
     if nothing_of_ours(work, step.target):
-        work.progress.say(f"{work.collection} was deleted and made again by another client: nothing is given back")
+        work.progress.say(f"{work.collection} was deleted and recreated by another client: nothing is restored")
         return Found().to_json()
     if live.status == "red" or live.problem:
         raise RefusedError(
-            f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
+            f"{step.target} is unhealthy: {live.problem or 'status red'}", hint="repair the collection first"
         )
     check_begun(work, step.target)
     check_marks(work.settings, step.edit)
@@ -100,9 +100,9 @@ def _exported(step: EditPoints, work: Work, path: Path, done: int = 0) -> Facts:
 
 
 def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
-    """No point goes that is not in the file: whoever goes on may be another host, or have lost its disk.
+    """No point goes that is not in the file: a process that resumes may be on another host, or have lost its disk.
 
-    What is still there is exported again, where nothing is gone yet, or a person has said that the file is lost.
+    What is still there is exported again, where nothing is gone yet, or a person has confirmed that the file is lost.
 
     Raises:
         RepairNeededError: some are gone, and their file is not here.
@@ -117,8 +117,8 @@ def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
         work.tick()
     if lost and not path.is_file():
         raise RepairNeededError(
-            f"{lost:,} of the points of {work.collection} that are to be deleted are gone, and {path}, which they are "
-            "in, is not here",
+            f"{lost:,} of the points of {work.collection} that are to be deleted are gone, and their export {path} "
+            "is not here",
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
             f"if it is lost: {making(path.parent)}touch {quote(path)} says so; what is left is exported there first",
         )
@@ -128,7 +128,7 @@ def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
 
 
 def change(step: EditPoints, work: Work) -> Facts:
-    """Change what was selected; each point is looked at again right before.
+    """Change what was selected; each point is checked again right before.
 
     A point that is as it should be counts as changed: it may be that of an attempt whose answer got lost.
     """
@@ -145,7 +145,7 @@ def change(step: EditPoints, work: Work) -> Facts:
         stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
         for entries in _portions(stored, lambda: throttle.portion(hand.pace.portion(fix.portion()))):
             work.tick()
-            # Before the points are looked at again, so that little time lies between that look and the change.
+            # Before the points are checked again, so that little time lies between that check and the change.
             throttle.take(len(entries))
             counted = _change(work, step, fix, hand, entries)
             done = {name: done[name] + counted.get(name, 0) for name in done}
@@ -169,7 +169,7 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
     """Change one portion; how many entries became what.
 
     Nothing is sent a second time without another look: an answer that got lost may be that of a change that was made,
-    and other clients write meanwhile.
+    and other clients write at the same time.
     """
     portion = _Portion(fix, hand, entries)
     for attempt in range(_TRIES):
@@ -186,8 +186,8 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
             if attempt == _TRIES - 1 or work.store.aliases().get(hand.alias) != step.target:
                 raise
     raise UnavailableError(
-        f"point {entries[0].id} of {work.collection} can't be changed within {WORTH:g} s after it was looked at",
-        hint="run the same command again when the server has less to do: it goes on from here",
+        f"point {entries[0].id} of {work.collection} can't be changed within {WORTH:g} s after it was read",
+        hint="run the same command again when the server has less load: it continues from here",
     )
 
 
@@ -204,7 +204,7 @@ def _patiently(work: Work, portion: _Portion) -> dict[str, int]:
 
 
 class _Portion:
-    """Entries that are looked at and changed together.
+    """Entries that are checked and changed together.
 
     Attributes:
         left: how many were to be changed, of each try.
@@ -278,7 +278,7 @@ class _Portion:
 
 
 def verify(step: EditPoints, work: Work) -> Facts:
-    """Read everything back: what was changed is as it should be, or somebody has changed it since.
+    """Read everything back: what was changed is as it should be, or another client has changed it since.
 
     That the server takes changes was seen right behind each. So what is as it was before was put back by another
     client, and like all that is newer it stays.
@@ -314,7 +314,7 @@ def _read_back(work: Work, fix: Fix) -> Iterator[tuple[list[Entry], list[str]]]:
 def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
     """Write the ids of what is as it should be into the file that was named.
 
-    It could be written before the change. Where it can't be any more, as on another host that goes on, that is said:
+    It could be written before the change. Where it can't be any more, as on another host, that is reported:
     the ledger has the ids, and the fix is done.
     """
     changed = (
@@ -349,7 +349,7 @@ def close(step: EditPoints, work: Work) -> Facts:
     wanted = not taken_back and (found["changes"] or step.edit.get("mark") or empty)
     with opened(_place(work, step), step.edit) as fix:
         fixed = fix.audit(facts) if wanted else None
-    # Before the run is recorded as done: afterwards nobody would come back for it.
+    # Before the run is recorded as done: afterwards no process would come back for it.
     if fixed is None or not found["changes"]:
         work.lease.drop_base(_journal(work))
     if taken_back:

@@ -42,5 +42,5 @@ def _called(
     if found is None or (isinstance(found, str | bytes) and not found.strip()):
         return None
     if not isinstance(found, str | bytes):
-        return Failure(0, "read", f"{name} returned {type(found).__name__} instead of a text or bytes")
+        return Failure(0, "read", f"{name} returned {type(found).__name__} instead of a string or bytes")
     return found

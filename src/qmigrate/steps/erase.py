@@ -27,7 +27,7 @@ from qmigrate.store import records
 
 #: Ids behind which is noted how far it came.
 _PORTION = 500
-#: What an edit says of the points, which would name a person: it goes when the run is over.
+#: What an edit has about the points, which would name a person: it goes when the run is over.
 _NAMES = ("ids", "filter", "prefix", "sql")
 
 
@@ -44,7 +44,7 @@ def select(step: Erase, work: Work) -> Facts:
     try:
         write(work.lease, _journal(work), _counted(work, step, erasure, found))
     except (RefusedError, UsageError, UnavailableError, VerificationError):
-        # It ends here, and its job must not go on naming whom it was about.
+        # It ends here, and its job must no longer name whom it was about.
         work.lease.amend_run(work.run, _nameless_job(work))
         raise
     spaces = {physical: erasure.spaces.of(physical) for physical in erasure.present}
@@ -125,14 +125,14 @@ def forget(step: Erase, work: Work) -> Facts:
 
 
 def copies(step: Erase, work: Work) -> Facts:
-    """Tell which snapshots may hold them, or replace these by one that doesn't."""
+    """Report which snapshots may hold them, or replace these by one that doesn't."""
     if not _anything(work):
         return {}
     return snapshots.handle(work, step.target, _erasure(step, work).present, step.edit.get("snapshots", "list"))
 
 
 def verify(step: Erase, work: Work) -> Facts:
-    """Look at every place again.
+    """Check every place again.
 
     Raises:
         VerificationError: a point is still where it was.
@@ -156,7 +156,7 @@ def verify(step: Erase, work: Work) -> Facts:
         told = ", ".join(f"{count:,} in {name}" for name, count in found.items() if count)
         raise VerificationError(
             f"points of {work.collection} that are to be erased are still kept: {told}",
-            hint="run the same command again; it goes on from here",
+            hint="run the same command again; it continues from here",
         )
     work.progress.end("gone everywhere")
     return {"verified": len(ids[erasure.spaces.of(step.target)]) - again, "written_again": again, "left": found}
@@ -223,7 +223,7 @@ def _ids(work: Work) -> dict[int, set[PointId]]:
 
 
 def _unchanged(work: Work, ids: set[PointId]) -> set[PointId]:
-    """Those that are the very points that were found; others were written again by the application meanwhile."""
+    """Those that are the very points that were found; others were written again by the application since."""
     before = {
         entry.id: entry.before["digest"]
         for entries in windows(work.lease.ledger, _journal(work))

@@ -28,7 +28,7 @@ from qmigrate.steps.owned import reach
 from qmigrate.steps.work import Facts, Work
 from qmigrate.store import portable, records
 
-#: What `Header.kind` says of an archive of a whole collection.
+#: `Header.kind` for an archive of a complete collection.
 WHOLE = "snapshot"
 
 
@@ -60,7 +60,7 @@ def export(
 def header_of(
     state: CollectionState, live: LiveCollection, moments: Sequence[Moment], *, ledger: str | None, can: Capabilities
 ) -> Header:
-    """What an archive of a collection says of itself, so that it can be restored here or elsewhere.
+    """What an archive of a collection has about itself, so that it can be restored here or elsewhere.
 
     Args:
         live: the generation that is read; it need not be the one that serves.
@@ -74,7 +74,7 @@ def header_of(
     if rounded:
         raise RefusedError(
             f"vector {rounded[0]!r} of {live.physical} is {FOUR_BITS}, and a server scales its values at each "
-            "writing: what an archive gives back would not be what it holds",
+            "write: an archive would not restore the values that it has",
             hint="make a server-side snapshot: qmigrate snapshot create without --archive",
         )
     if live.custom_sharding:

@@ -173,7 +173,7 @@ def _copy_range(
         while state.flights:
             _land(work, step, maker, state, target)
     except (StoppedError, QuarantineError):
-        # What is on its way is left there: it begins anew behind the cursor.
+        # What is on its way is left there: it begins again behind the cursor.
         _checkpoint(work, step, share, state, done=False)
         raise
     _checkpoint(work, step, share, state, done=True)

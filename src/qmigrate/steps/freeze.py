@@ -1,7 +1,7 @@
 """Freeze (rule 8): the source refuses every write from the last pass until the swap. It moves no name.
 
-The strict mode of before is recorded first. The freeze is bounded in time, taken back when anything fails, and taken
-back by a helper process when this one dies; ``perform`` looks for one that nobody owns.
+The earlier strict mode is recorded first. The freeze is bounded in time, undone when anything fails, and undone
+by a helper process when this one dies; ``perform`` looks for one without an owner.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qmigrate.steps.sweep import TOKEN_RETURNS, fence, is_last, record_fence
 from qmigrate.steps.watch import Watch
 from qmigrate.steps.work import Tick, Work
 
-#: How often a freeze is begun before it is given up.
+#: How often a freeze is begun before it is abandoned.
 MOST_TRIES = 3
 #: Last passes within one freeze: more than one only where a write came through before its token was taken.
 MOST_ROUNDS = 4
@@ -103,14 +103,14 @@ def end(work: Work) -> None:
 
 
 def thaw(work: Work, source: str) -> None:
-    """Give back the strict mode of before the freeze."""
+    """Restore the strict mode from before the freeze."""
     generation = work.generation(source)
     if generation is None or generation.fence is None:
         return
     if generation.state == DELETING:
         work.progress.say(f"{source}: its deletion has begun, so it takes no more writes; qmigrate upgrade finishes it")
         return
-    # It may have been deleted meanwhile: nothing is left to lift then.
+    # It may have been deleted since: nothing is left to lift then.
     with suppress(NotFoundError):
         work.store.lift_fence(own(work, source), generation.fence)
     work.lease.save_generation(replace(generation, fence=None))
@@ -163,7 +163,7 @@ def _proven(work: Work, sides: Sides, deadline: float) -> JsonObject:
     finally:
         work.tick = tick
     raise RepairNeededError(
-        f"{sides.source} takes writes although its limit was set: no proof of it stands still",
+        f"{sides.source} takes writes although its limit was set: it can't be proven while it changes",
         hint="qmigrate doctor shows its strict mode; is a client changing it?",
     )
 

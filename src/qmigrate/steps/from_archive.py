@@ -34,7 +34,7 @@ PAGE = 500
 
 
 def preflight(step: Build, work: Work) -> Facts:
-    """Only reads: the whole archive, and whether the collection that serves is there."""
+    """Only reads: the complete archive, and whether the collection that serves is there."""
     need_source(step, work)
     origin = origin_of(step)
     work.progress.begin(work.collection, "read archive", origin["points"])
@@ -59,7 +59,7 @@ def fill(step: Build, work: Work) -> Facts:
 
 
 def converge(step: Build, work: Work) -> Facts:
-    """Compare every point with its line; what was seen is the base by which later writes are told.
+    """Compare every point with its line; what was seen is the base by which later writes are recognised.
 
     Raises:
         VerificationError: a point differs, is missing, or is one too many.

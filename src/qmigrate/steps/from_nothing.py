@@ -1,4 +1,4 @@
-"""A reset: the next generation begins empty, and what served stays whole behind it. It reads and deletes no point."""
+"""A reset: the next generation begins empty, and what served stays behind it. It reads and deletes no point."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def preflight(step: Build, work: Work) -> Facts:
         raise PlanError(
             f"{step.source} has settings that this version of qmigrate doesn't know, and an empty one would not have "
             f"them: {', '.join(live.unknown)}",
-            hint="update qmigrate, or take these settings back first",
+            hint="update qmigrate, or revert these settings first",
         )
     if live is not None and live.custom_sharding:
         raise RefusedError(f"{step.source} uses custom sharding, which is not supported yet")
     left, expected = work.store.count(address), origin_of(step).get("expect")
     if expected is not None and left != expected:
         raise RefusedError(
-            f"{work.collection} has {left:,} points, and {expected:,} were expected; nothing was changed",
-            hint="look again: --dry-run counts them",
+            f"{work.collection} has {left:,} points, but {expected:,} were expected; nothing was changed",
+            hint="check again: --dry-run counts them",
             facts={"points": left},
         )
     view = work.lease.ledger.collections().get(work.collection)
-    # Points that are written from now on are embedded by the models of before.
+    # Points that are written from now on are embedded by the earlier models.
     return {"points": 0, "left": left, "embedders": dict(view.embedders) if view else {}}
 
 
@@ -50,7 +50,7 @@ def converge(step: Build, work: Work) -> Facts:
     """The proof: it is empty, so that every point that is there later was written since.
 
     Raises:
-        VerificationError: somebody has written to it before any name led there.
+        VerificationError: another client has written to it before any name led there.
     """
     points = work.store.count(step.target)
     if points:

@@ -51,7 +51,7 @@ def chosen(step: Build, work: Work) -> Facts:
 
 
 def shadow(step: Build, work: Work) -> Build:
-    """Recover it under the generation's name; what it says of itself is written over at once.
+    """Recover it under the generation's name; its seal is overwritten at once.
 
     Returns:
         The build as the job has it afterwards: an unclear answer of the server costs a number.
@@ -155,7 +155,7 @@ def _refuse_unfinished(step: Build, work: Work, marks: Mapping[str, Any]) -> Non
 
 
 def _take(step: Build, work: Work, found: LiveCollection) -> None:
-    """Check what the snapshot says of itself, keep what only it knows, and seal it as being built."""
+    """Check the seal of the snapshot, keep what only it has, and seal it as being built."""
     marks: Mapping[str, Any] = found.seal or {}
     if marks.get("ledger") != work.ledger_id:
         raise ForeignLedgerError(
@@ -188,7 +188,7 @@ def _open(step: Build, work: Work, found: LiveCollection) -> None:
 
 
 def drifted(step: Build, work: Work) -> list[Change]:
-    """Where the snapshot is not what was recorded of its revision: told, and no reason to leave the points behind.
+    """Where the snapshot is not what was recorded of its revision: reported, but no reason to leave the points behind.
 
     Raises:
         VerificationError: its vectors are others, so it is not of that revision.
@@ -197,7 +197,7 @@ def drifted(step: Build, work: Work) -> list[Change]:
     strange = [change for change in found if change.kind in ("vector.add", "vector.drop", "sparse.add", "sparse.drop")]
     if strange:
         raise VerificationError(
-            f"{origin_of(step)['name']} is not what was recorded of revision {origin_of(step)['revision']}: "
+            f"{origin_of(step)['name']} is not what was recorded for revision {origin_of(step)['revision']}: "
             + "; ".join(change.describe() for change in strange),
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )

@@ -15,7 +15,7 @@ from qmigrate.model.words import quote
 from qmigrate.ports import Store
 from qmigrate.steps.work import Work
 
-#: Facts of a phase: alias -> where it led before it was taken (None: nowhere), and where it was given back to.
+#: Facts of a phase: alias -> where it led before it was taken (None: nowhere), and where it was handed back to.
 EARLIER, GIVEN = "earlier", "given"
 
 
@@ -76,7 +76,7 @@ def led_back(work: Work, alias: str, earlier: str | None) -> str | None:
     """The collection that an alias leads to again: what serves the name that it belonged to, or that very one.
 
     Returns:
-        None where it led nowhere, or where neither is there any more, which is said.
+        None where it led nowhere, or where neither is there any more, which is reported.
     """
     if earlier is None:
         return None
@@ -99,7 +99,7 @@ def led_back(work: Work, alias: str, earlier: str | None) -> str | None:
 def moves(step: GoLive, work: Work) -> Moves:
     """Every name of the generation that is left: those of the plan, and any that was given to it since.
 
-    Going back, a further name that the revisions taken back had declared is taken from it instead. One that was given
+    Going back, a further name that the undone revisions had declared is taken from it instead. One that was given
     to another collection since stays there, unless the revisions say themselves that it is taken.
     """
     known, found = work.store.aliases(), Moves()
@@ -128,7 +128,7 @@ def moves(step: GoLive, work: Work) -> Moves:
 
 
 def to_move(step: GoLive, work: Work) -> list[str]:
-    """Names of the plan that are still to become those of the target; it says nothing of the others."""
+    """Names of the plan that are still to become those of the target; it leaves out the others."""
     return _to_move(step, work, work.store.aliases(), _taken(step, work))
 
 
@@ -148,7 +148,7 @@ def _is_free(step: GoLive, work: Work, alias: str, known: Mapping[str, str]) -> 
 
 
 def _say_kept(work: Work, alias: str, known: Mapping[str, str]) -> None:
-    now = f"leads to {known[alias]} now, and stays there" if alias in known else "is a collection by now, and stays one"
+    now = f"leads to {known[alias]} now, and stays there" if alias in known else "is a collection now, and stays one"
     work.progress.say(f"{work.collection}: {alias} {now}")
 
 
@@ -167,7 +167,7 @@ def _note_earlier(
 
 
 def _say_left(step: GoLive, work: Work, known: Mapping[str, str]) -> None:
-    """What was to be given back, and is with neither of the two generations any more."""
+    """What was to be handed back, and is with neither of the two generations any more."""
     given = work.facts(work.phase)
     for alias in step.earlier:
         led = known.get(alias)
@@ -182,7 +182,7 @@ def refuse_taken_by(step: Build, work: Work) -> None:
 
 
 def _taken(step: Build | GoLive, work: Work) -> frozenset[str]:
-    """Names that the operations of the step give to the collection, whoever has them; a way back gives none."""
+    """Names that the operations of the step give to the collection, wherever they lead; a way back gives none."""
     if isinstance(step, GoLive) and step.back:
         return frozenset()
     touched = (key for operation in work.operations(step.ops) for key in operation.touched())
@@ -190,14 +190,14 @@ def _taken(step: Build | GoLive, work: Work) -> frozenset[str]:
 
 
 def _say_moved(work: Work, alias: str, led: str | None) -> None:
-    now = f"leads to {led} now, and stays there" if led else "is not there any more, and is not made again"
+    now = f"leads to {led} now, and stays there" if led else "is not there any more, and is not recreated"
     work.progress.say(f"{work.collection}: another client has moved {alias}: it {now}")
 
 
 def refuse_taken(store: Store, ledger: Ledger, ledger_id: str, collection: str, aliases: Iterable[str]) -> None:
     """Stop before an alias is pointed to a collection that another one is reached by.
 
-    Whoever reads and writes by it would find other points there, and nothing would tell.
+    Clients that read and write by it would find other points there, without an error.
 
     Args:
         ledger_id: identity of the ledger; empty while it has none.
@@ -216,8 +216,8 @@ def refuse_taken(store: Store, ledger: Ledger, ledger_id: str, collection: str, 
         if view is not None and view.physical is not None:
             raise RefusedError(
                 f"{alias} is the name of a collection under management, which {view.physical} serves: as a further "
-                f"name of {collection} it would be taken away from there",
-                hint=f"give another alias; or take that name away first, in a revision of its own: "
+                f"name of {collection} it would be taken from it",
+                hint=f"choose another alias; or drop that collection first, in a revision of its own: "
                 f"op.DropCollection({alias!r})",
             )
         if alias not in known:
@@ -227,8 +227,8 @@ def refuse_taken(store: Store, ledger: Ledger, ledger_id: str, collection: str, 
         if owner is not None:
             raise RefusedError(
                 f"{alias} leads to {known[alias]}, which is under management of another ledger ({owner}): as a further "
-                f"name of {collection} it would be taken away from there",
-                hint=f"give another alias; who runs that application may drop {quote(alias)} first",
+                f"name of {collection} it would be taken from it",
+                hint=f"choose another alias; or have the owner of that application drop {quote(alias)} first",
             )
 
 

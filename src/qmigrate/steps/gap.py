@@ -18,12 +18,12 @@ from qmigrate.steps.retire import delete_plain
 from qmigrate.steps.unserved import check_unserved
 from qmigrate.steps.work import Work
 
-#: Seconds that the name may take to become an alias after its collection is gone, before it is given up for now.
+#: Seconds that the name may take to become an alias after its collection is gone, before the step stops.
 LIMIT = 60.0
 
 
 def makes_room(step: GoLive, work: Work) -> tuple[str | None, ...]:
-    """Names that a plain collection has, or gets back, by this step: it is looked at apart."""
+    """Names that a plain collection has, or gets back, by this step: it is handled separately."""
     return (step.target, work.collection) if step.place in ("gap", "shadow") else (step.target,)
 
 
@@ -94,7 +94,7 @@ def take_names_back(step: GoLive, work: Work) -> None:
     led = {name: earlier.get(name, step.source) for name in moved}
     make = {name: to for name, to in led.items() if to is not None}
     work.store.change_aliases(own(work, str(step.target)), make=make, drop=[name for name in moved if name not in make])
-    # What came in between, before they were given back.
+    # What came in between, before they were handed back.
     check_unserved(work, build, proof)
 
 
@@ -128,10 +128,10 @@ def _refuse_taken_again(work: Work, source: str) -> None:
             time.sleep(0.05)
             continue
         raise RepairNeededError(
-            f"another client made a collection {source} again in the moment in which the name was away, and the alias "
+            f"another client made a collection {source} again in the moment the name was away, and the alias "
             f"{source} hides it now: what was written to it can't be seen",
-            hint=f"make an alias of another name for the collection {source}, and look what is in it; qmigrate upgrade "
-            "goes on with this run",
+            hint=f"create another alias for the collection {source}, and check what is in it; qmigrate upgrade "
+            "continues this run",
         )
 
 
@@ -207,7 +207,7 @@ def _is_begun(work: Work) -> bool:
 
 
 def _was_deleted(work: Work, source: str) -> bool:
-    """Whether the collection of this name is not the one that the ledger knows."""
+    """Whether the collection of this name is not the one in the ledger."""
     found = work.store.describe(source)
     seal = (found.seal if found else None) or {}
     return seal.get("ledger") != work.ledger_id or seal.get("generation") != work.facts("swap")["gap"]["generation"]

@@ -154,7 +154,7 @@ def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -
 
 
 def sweep_late(step: GoLive, work: Work) -> Facts:
-    """Stragglers finish, the old generation is fenced, a barrier says whether anything came late; that is carried."""
+    """Stragglers finish, the old generation is fenced, a barrier shows whether anything came late; that is carried."""
     _check_moved(step, work)
     if step.source is not None and step.target is None:
         leave_unread(work, step.source)
@@ -172,10 +172,10 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
     if not work.lease.ledger.has_base(sides.base):
         raise RepairNeededError(
             f"{work.collection} points to {step.target}, but the base of its proof is gone from the ledger, so late "
-            f"writes to {step.source} can't be told from old ones",
+            f"writes to {step.source} can't be distinguished from old ones",
             hint=f"qmigrate verify {quote(step.source)} {quote(step.target)} lists the differences both ways",
         )
-    # Without operation ids a folder tells nothing of who had it while this run was interrupted.
+    # Without operation ids a folder doesn't show who had it while this run was interrupted.
     interrupted = work.store.capabilities.local and proof.get("epoch") != work.lease.epoch
     since = None if interrupted else proof.get("source_ids")
     report = sweep(work, sides, since=since, target_since=proof.get("target_ids"))
@@ -221,7 +221,7 @@ def close(step: GoLive, work: Work) -> Facts:
 def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:
     """What a rollback compares with: ids of the new generation, if nothing at all was written to it since the proof.
 
-    Whatever came between the swap and now is in these ids, but not in the base; then only counting tells.
+    Whatever came between the swap and now is in these ids, but not in the base; then only counting shows it.
     """
     swept = work.facts("sweep").get("sweep") or {}
     now = barrier(work.store, str(step.target))
@@ -273,7 +273,7 @@ def _is_live(step: GoLive, work: Work) -> bool:
 
 
 def _was_moved(work: Work) -> bool:
-    """Whether this step has moved the name already, as its journal says; earlier versions noted only the end of it."""
+    """Whether this step has moved the name already, by its journal; earlier versions noted only the end of it."""
     swapped = work.facts("swap")
     return bool(swapped.get("moved") or "at" in swapped)
 
@@ -282,9 +282,9 @@ def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeede
     seen = f"is on {serving}" if serving else "is not there any more"
     if _was_moved(work):
         return RepairNeededError(
-            f"{work.collection} {seen}; this run had moved it to {step.target}: another client moved it on",
-            hint=f"what was written to {step.target} meanwhile is only there: make the alias {quote(work.collection)} "
-            "lead there again, then qmigrate upgrade finishes this run; qmigrate rollback --carry-writes goes back",
+            f"{work.collection} {seen}; this run had moved it to {step.target}: another client moved it elsewhere",
+            hint=f"writes to {step.target} while it served exist only there: point the alias {quote(work.collection)} "
+            "there again, then qmigrate upgrade finishes this run; qmigrate rollback --carry-writes goes back",
         )
     return RepairNeededError(
         f"{work.collection} {seen}; this run expected {step.source or 'a free name'}: another client moved it",

@@ -1,4 +1,4 @@
-"""The seam to worker processes: what a fill asks of them and tells them. Protocols and values only; it starts none."""
+"""The seam to worker processes: what a fill asks of them and sends them. Protocols and values only; it starts none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qmigrate.model.names import EpochAlias
 
 
 class LostError(Exception):
-    """A worker has ended without a word, or can't be reached any more; the text says what is known."""
+    """A worker has ended without an answer, or can't be reached any more; the text has what is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Order:
         run: id of the run in the ledger.
         step: position of the step in its job.
         epoch: of the lease that the run is held by.
-        alias: what the worker writes through, and nobody else; once it is gone the worker can't do harm.
+        alias: what this worker alone writes through; once it is gone the worker can't do harm.
         device: that its models are put on; None for what the embedders say.
         workers: ranges that it copies at the same time.
         rate: most points per second of this worker; None for no limit.
@@ -46,7 +46,7 @@ class Report:
 
     Attributes:
         points: that it has written since it began.
-        quarantined: points in the quarantine, as it knows it.
+        quarantined: points in the quarantine, as it sees it.
         stages: how busy each of its stages was, 0 to 1.
     """
 
@@ -62,12 +62,12 @@ class Hand(Protocol):
         """Have one range copied, and wait for it.
 
         Args:
-            number: of the range in the ledger, which knows the rest.
+            number: of the range in the ledger, which has the rest.
             again: an earlier process may have written points behind the cursor.
-            look: called now and then meanwhile; what it raises ends the wait.
+            look: called now and then while waiting; what it raises ends the wait.
 
         Raises:
-            LostError: the worker has ended; the range is where the ledger says.
+            LostError: the worker has ended; the range is where the ledger has it.
             QmigrateError: as it was raised in the worker.
         """
 

@@ -15,7 +15,7 @@ from qmigrate.steps.work import Work
 
 
 def preflight(step: GoLive, work: Work) -> None:
-    """Try it on throwaway names, and see that the way to the hidden collection is free. Nothing of anybody is touched.
+    """Try it on throwaway names, and see that the way to the hidden collection is free. Nothing of a user is touched.
 
     Raises:
         RefusedError: this server doesn't let an alias hide a collection.
@@ -40,7 +40,7 @@ def _refuse_unhideable(work: Work) -> None:
     if not work.store.hides_collections():
         able = work.store.capabilities
         nodes = f"has {able.peers_words}, which resolve names again"
-        why = nodes if able.may_be_several else "doesn't let an alias do so, or has more than one node by now"
+        why = nodes if able.may_be_several else "doesn't allow it, or has more than one node by now"
         raise RefusedError(
             f"an alias may not take the name of the collection {work.collection}: this Qdrant {why}",
             hint=f"qmigrate abort {quote(work.collection)}, then qmigrate upgrade --allow-gap: some milliseconds in "
@@ -76,10 +76,10 @@ def is_lost(step: GoLive, work: Work) -> bool:
 
 
 def lost_report(work: Work) -> SweepReport:
-    """What can be said then: nothing was taken from the new generation, and late writes can't be told any more."""
+    """What is known then: nothing was taken from the new generation, and late writes are unknown."""
     work.progress.say(
         f"{work.collection}: another client deleted the old collection after the name had moved; the new generation is "
-        "complete as of its proof, what was written to the old one after that is gone with it"
+        "complete as of its proof, what was written to the old one after that is lost with it"
     )
     report = SweepReport()
     report.lost = True

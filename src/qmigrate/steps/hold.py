@@ -1,6 +1,6 @@
 """Hold: a go-live that waits, built and proven, until its cut-over is asked for. It moves and writes no point.
 
-Days may pass between the two, so the way is looked at anew before it is let on; a refusal leaves it held.
+Days may pass between the two, so the way is checked again before it is released; a refusal leaves it held.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from qmigrate.steps.work import Facts, Work, transform_of
 
 
 def hold(step: GoLive, work: Work) -> Facts:
-    """Wait for consent, and look at both generations again once it is there.
+    """Wait for consent, and check both generations again once it is there.
 
     Raises:
-        HeldError: nobody has asked for the cut-over yet.
+        HeldError: the cut-over was not asked for yet.
         DriftError: the source's schema, the built generation or an embedder is not what was built and proven.
         RefusedError: another client wrote to the built generation, or has one of the names.
         RepairNeededError: a generation is gone, or the name was moved.
@@ -76,7 +76,7 @@ def _described(physical: str | None, work: Work) -> LiveCollection:
     found = work.store.describe(reach(work, str(physical)))
     if found is None:
         raise RepairNeededError(
-            f"{physical}, a generation of {work.collection}, was deleted while its cut-over was waited for",
+            f"{physical}, a generation of {work.collection}, was deleted while it waited for its cut-over",
             hint="qmigrate status shows what is there, qmigrate snapshot list what can be restored",
         )
     return found
@@ -87,7 +87,7 @@ def _check_target(build: Build, source: LiveCollection, target: LiveCollection, 
     ours = seal.get("ledger") == work.ledger_id and seal.get("generation") == build.number
     if not ours or seal.get("state") != "building":
         raise RepairNeededError(
-            f"{build.target} is not the generation that was built: its seal is another one",
+            f"{build.target} is not the generation that was built: its seal differs",
             hint=f"it was left as it is; start over: {over(work)}",
         )
     wanted = changes(target.schema, build.schema.with_(aliases=target.schema.aliases))
@@ -96,7 +96,7 @@ def _check_target(build: Build, source: LiveCollection, target: LiveCollection, 
     lost += sorted(set(source.unknown) - set(target.unknown)) if build.fill == "clone" else []
     if lost:
         raise DriftError(
-            f"{build.target} or {build.source} was changed while the cut-over was waited for; {build.target} lacks: "
+            f"{build.target} or {build.source} was changed while it waited for its cut-over; {build.target} lacks: "
             + "; ".join(lost),
             hint=f"start over: {over(work)}",
         )

@@ -30,7 +30,7 @@ def preflight(step: InPlace, work: Work) -> Facts:
     refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, further)
     if live.status == "red" or live.problem:
         raise RefusedError(
-            f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
+            f"{step.target} is unhealthy: {live.problem or 'status red'}", hint="repair the collection first"
         )
     refuse_hidden(work, further)
     if work.job.supersedes is not None:
@@ -101,13 +101,13 @@ def _refusal(step: InPlace, work: Work, before: LiveCollection | None, error: St
     if same:
         release(work, [step.target])
         return UnchangedError(f"{error.message}; {work.collection} was not changed", hint=error.hint)
-    back = f"qmigrate abort {quote(work.collection)} takes back what was changed"
+    back = f"qmigrate abort {quote(work.collection)} undoes what was changed"
     error.hint = f"{back}; qmigrate upgrade tries the rest again"
     return error
 
 
 def place_replicas(work: Work, physical: str, factor: int) -> None:
-    """Make or remove replicas until every shard has `factor`, as far as there are nodes; an interrupted run goes on.
+    """Make or remove replicas until every shard has `factor`, as far as there are nodes; an interrupted run resumes.
 
     Raises:
         StoreError: nothing has moved for ``limits.ready_timeout``.
@@ -122,7 +122,7 @@ def place_replicas(work: Work, physical: str, factor: int) -> None:
         if time.monotonic() > deadline:
             raise StoreError(
                 f"the replicas of {physical} are not as declared after {limit:.0f} s: {'; '.join(left)}",
-                hint="does every node answer? the same command again goes on waiting; limits.ready_timeout sets the "
+                hint="does every node answer? The same command continues to wait; limits.ready_timeout sets the "
                 "limit",
             )
         work.tick(0, left[0])
@@ -141,14 +141,14 @@ def verify(step: InPlace, work: Work) -> Facts:
     if live is None:
         raise RepairNeededError(f"{step.target} disappeared during the run")
     declared = [item.describe() for item in step.changes if not enforced((item,), work)]
-    # What an abort takes back only where another client hasn't moved it since may stay away.
+    # What an abort undoes only where another client hasn't moved it since may stay away.
     due = [item for item in step.changes if not (item.kind == "alias.add" and item.before is not None)]
     missing = [item for item in due if enforced((item,), work) and not _taken(live.schema, item)]
     if missing:
         raise StoreError(
-            f"the server did not take: {'; '.join(item.describe() for item in missing)}",
+            f"the server did not apply: {'; '.join(item.describe() for item in missing)}",
             hint=f"it may be too old for these settings: qmigrate doctor shows its version; qmigrate abort "
-            f"{quote(work.collection)} takes the change back",
+            f"{quote(work.collection)} undoes the change",
         )
     return {"declared_not_enforced": declared}
 

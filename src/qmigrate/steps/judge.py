@@ -20,11 +20,11 @@ class Judge:
     """Compares points of two generations under one transform.
 
     Args:
-        maker: f, or None where only "unchanged since the base" can be said.
+        maker: f, or None where only "unchanged since the base" can be decided.
         digest: what makes the digests of the base; None where nothing is compared with a base.
         based: whether there is a base. Without one (a clone: no point went through this process) being equal is all
-            that can be said, and enough, as long as f makes nothing anew that could be stale.
-        lacking: says whether a point, by its new id, may lack a filled vector; by default its quarantine knows.
+            that can be decided, and enough, as long as f recomputes nothing that could be stale.
+        lacking: tells whether a point, by its new id, may lack a filled vector; by default by its quarantine.
     """
 
     def __init__(

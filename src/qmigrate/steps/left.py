@@ -22,7 +22,7 @@ from qmigrate.store import records
 
 #: Makes the digest of a point, as the base has it.
 Digest = Callable[[Any], bytes]
-_HINT = "copy what you need from it, then: qmigrate gc --discard-writes deletes it all the same"
+_HINT = "copy what you need from it, then: qmigrate gc --discard-writes deletes it anyway"
 
 
 def check_left(work: Work, physical: str) -> Facts:
@@ -34,7 +34,7 @@ def check_left(work: Work, physical: str) -> Facts:
         Facts for :func:`check_again`.
 
     Raises:
-        RefusedError: it was written to, or that can't be told; facts name at most 20 ids.
+        RefusedError: it was written to, or that is unknown; facts name at most 20 ids.
     """
     leaving = work.lease.ledger.leaving(work.collection, physical)
     address = own(work, physical)
@@ -66,15 +66,15 @@ def check_left(work: Work, physical: str) -> Facts:
             work.progress.end("as it was left")
             return _facts(work, now, delta, started)
     raise RefusedError(
-        f"in {MOST_ROUNDS} readings it could not be proven that nobody writes to {physical}, an old generation of "
-        f"{work.collection}, past its alias",
+        f"in {MOST_ROUNDS} passes it could not be proven that no client writes to {physical}, an old generation of "
+        f"{work.collection}, under its own name",
         hint=f"find the client that uses the name {physical} and stop it; or {_HINT}",
         facts={"generation": physical},
     )
 
 
 def _holds_tokens(work: Work, guard: TokenGuard) -> bool:
-    """Whether nobody else wrote; waits until the tokens are so fresh that none comes back before the deletion."""
+    """Whether no other client wrote; waits until the tokens are so fresh that none comes back before the deletion."""
     while guard.clean():
         if guard.age < TOKEN_RETURNS:
             return True
@@ -84,7 +84,7 @@ def _holds_tokens(work: Work, guard: TokenGuard) -> bool:
 
 
 def check_again(work: Work, physical: str, earlier: Facts) -> None:
-    """Right before the deletion: nothing came since :func:`check_left`, or all of it is looked at again.
+    """Right before the deletion: nothing came since :func:`check_left`, or all of it is checked again.
 
     Raises:
         RefusedError: as there.
@@ -92,7 +92,7 @@ def check_again(work: Work, physical: str, earlier: Facts) -> None:
     if earlier.get("epoch") == work.lease.epoch:
         taken, now = _barrier(work, own(work, physical))
         reach = (int(earlier["barrier_delta"]), taken)
-        # The clock is that of this process: the epoch says that it was the same one.
+        # The clock is that of this process: the epoch shows that it was the same one.
         if is_last(work, earlier["ids"], now, reach, time.monotonic() - float(earlier["taken_at"])):
             return
     check_left(work, physical)
@@ -106,7 +106,7 @@ def forget(work: Work, physical: str) -> None:
     if leaving is not None:
         if leaving.target is not None and not leaving.back:
             work.lease.drop_base(base_name(physical, leaving.target, back=False))
-            # The base of the way back to this generation, where it was made beforehand: nothing leads back any more.
+            # The base of the way back to this generation, where it was made earlier: nothing leads back any more.
             work.lease.drop_base(base_name(leaving.target, physical, back=True))
         work.lease.drop_carries(leaving.run, leaving.step)
 
@@ -175,14 +175,14 @@ def _refuse_unknown(work: Work, physical: str, leaving: Leaving | None, now: Ope
     given_up = leaving is not None and leaving.given_up
     left: Any = leaving.facts.get("left") if leaving else None
     told: OperationIds = (left or {}).get("ids") or {}
-    # After a restart ids begin anew: then they say nothing.
+    # After a restart ids begin again: then they show nothing.
     grown = bool(told) and exact(work) and told.keys() == now.keys() and all(now[one] >= told[one] for one in now)
     if given_up and not grown:
         return
     why = (
-        "it was written to directly after it was left, and which points can't be told"
+        "another client wrote to it after it was left, and which points is unknown"
         if given_up
-        else "the ledger has nothing to compare it with, so whether it was written to since can't be told"
+        else "the ledger has nothing to compare it with, so it is unknown whether it was written to since"
     )
     raise RefusedError(
         f"{physical} was left as it is: {why}", hint=_HINT, facts={"generation": physical}
@@ -193,7 +193,7 @@ def _refusal(physical: str, found: Findings) -> RefusedError:
     named = ", ".join(f"{identifier} ({how})" for identifier, how in found.named)
     more = f", … {found.count:,} in all" if found.count > len(found.named) else ""
     return RefusedError(
-        f"{physical} was written to directly after it was left: {found.count:,} points differ from what was carried "
+        f"another client wrote to {physical} after it was left: {found.count:,} points differ from what was carried "
         f"over: {named}{more}",
         hint=_HINT,
         facts={"generation": physical, "writes": {"count": found.count, "named": [list(one) for one in found.named]}},

@@ -69,12 +69,12 @@ def check_same(work: Work, physical: str) -> None:
     """Stop before work on a collection that is not what was proven.
 
     Raises:
-        RepairNeededError: the collection of this name is another one than the ledger knows.
+        RepairNeededError: the collection of this name is not the one in the ledger.
     """
     if not is_same(work, physical):
         raise RepairNeededError(
-            f"the collection {physical} was deleted by another client, or deleted and made again: it is not the one "
-            "that the ledger knows",
+            f"the collection {physical} was deleted by another client, or deleted and recreated: it is not the one "
+            "that the ledger records",
             hint=f"qmigrate abort {quote(work.collection)} ends this run; then take over what is there now: "
             f"qmigrate adopt {quote(work.collection)}",
         )
@@ -83,7 +83,7 @@ def check_same(work: Work, physical: str) -> None:
 def check_begun(work: Work, physical: str) -> None:
     """The same for what is changed in place, before and behind each interruption.
 
-    An abort has looked at that when it was planned, and a repair writes the seal of what a human has decided on.
+    An abort has checked that when it was planned, and a repair writes the seal of what a human has decided on.
     """
     repairs = any(closing.direction == REPAIRED for closing in work.job.closes)
     if work.job.supersedes is None and not repairs:
@@ -104,7 +104,7 @@ def own(work: Work, physical: str) -> EpochAlias:
 
 
 def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
-    """Make own aliases, then see that the lease is still held: one made by a holder of the past is never used.
+    """Make own aliases, then check that the lease is still held: one made by an earlier holder is never used.
 
     Raises:
         LeaseHeldError: another holder has taken over; none of them is left behind.
@@ -114,16 +114,16 @@ def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
     for alias in aliases:
         if known.get(alias, physical) != physical:
             raise RefusedError(
-                f"{alias} is a name that qmigrate makes itself, and here an alias of {known[alias]} has it: it was "
+                f"{alias} is a name that qmigrate creates itself, but an alias of {known[alias]} has it: it was "
                 "left as it is",
-                hint="the same command again uses another number; better give that alias another name",
+                hint="the same command uses the next number; better rename that alias",
             )
     try:
         for alias in aliases:
             work.store.create_alias(alias, physical)
         confirm(work)
     except LeaseHeldError:
-        # Whoever has taken over has looked for them already.
+        # A process that has taken over has looked for them already.
         for alias in aliases:
             work.store.drop_alias(alias)
         raise
@@ -154,7 +154,7 @@ def refuse_begun(work: Work, physical: str | None) -> None:
 
 
 def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str | None] = ()) -> set[str]:
-    """Stop before a name of somebody else is taken: a server lets an alias hide a collection without a word.
+    """Stop before another client's name is taken: a server lets an alias hide a collection without an error.
 
     Args:
         names: that are about to become aliases of a generation.
@@ -182,7 +182,7 @@ def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str 
         if view is not None and view.physical is not None and known.get(name) not in (None, *mine):
             raise RefusedError(
                 f"{name} is to become an alias of {work.collection}, but it is a collection under management itself, "
-                f"on {known[name]}: whoever uses it would get the points of {work.collection}",
+                f"on {known[name]}: its clients would get the points of {work.collection}",
                 hint=f"give the alias another name; or drop {name} first, in a revision of its own",
             )
     return set(names).difference(known, present)
@@ -195,13 +195,13 @@ def _is_own_plain(work: Work, name: str) -> bool:
 
 
 def swap(work: Work, target: str, names: Sequence[str]) -> None:
-    """Point every name to `target` in one request, which fails as a whole once a later holder took over.
+    """Point every name to `target` in one request, which fails completely once a later holder took over.
 
     Where `target` is the plain collection of a name, that name's alias is removed instead: it comes to light again.
 
     Raises:
         NotFoundError: our own aliases are gone.
-        RefusedError: a name belongs to somebody else; nothing was moved.
+        RefusedError: a name belongs to another client; nothing was moved.
         RepairNeededError: another client made a collection of one of the names in that very moment.
     """
     refuse_begun(work, target)
@@ -211,10 +211,10 @@ def swap(work: Work, target: str, names: Sequence[str]) -> None:
     hidden = sorted(free.intersection(work.store.physical_names())) if free else []
     if hidden:
         raise RepairNeededError(
-            f"another client made a collection {hidden[0]} in the moment in which that name became an alias of "
+            f"another client made a collection {hidden[0]} in the moment that name became an alias of "
             f"{target}, which hides it now: what was written to it can't be seen",
-            hint=f"make an alias of another name for the collection {hidden[0]}, and look what is in it; qmigrate "
-            "upgrade goes on with this run",
+            hint=f"create another alias for the collection {hidden[0]}, and check what is in it; qmigrate "
+            "upgrade continues this run",
         )
 
 
@@ -232,7 +232,7 @@ def read_back(work: Work, names: Sequence[str], target: str | None) -> None:
         if time.monotonic() > deadline:
             raise StoreError(
                 f"not every node shows {work.collection} on {target} yet",
-                hint="run the same command again: it goes on from here",
+                hint="run the same command again: it continues from here",
             )
         work.tick()
         time.sleep(0.02)
@@ -266,7 +266,7 @@ def revoke_earlier(
         in_order: the holder before has left none of either, see :func:`leave_in_order`: nothing is waited for then,
             unless one of its aliases is there nevertheless.
         foreign: those of later epochs too: the epochs of another ledger say nothing. Else such an alias is that of
-            whoever has taken over from this process.
+            the process that has taken over from this one.
 
     Returns:
         How many aliases were removed.
@@ -294,7 +294,7 @@ def revoke_earlier(
 def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
     """After a stop at a checkpoint: no request of ours is under way any more and no alias is left, which is recorded.
 
-    Then whoever goes on needs to wait for nothing. Where the outcome of a request is unknown, or workers have sent
+    Then the next process needs to wait for nothing. Where the outcome of a request is unknown, or workers have sent
     some, nothing is recorded, and the next holder waits the longest request time as after a crash.
     """
     if not work.phase or work.delegated or not work.store.all_answered():
@@ -304,7 +304,7 @@ def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
 
 
 def was_left_in_order(run: OpenRun) -> bool:
-    """Whether the last holder of a run has left it so: nobody has worked on it since."""
+    """Whether the last holder of a run has left it so: no process has worked on it since."""
     newest = max((record.epoch for record in run.records), default=None)
     return any(record.epoch == newest and record.facts.get(STOPPED) == newest for record in run.records)
 

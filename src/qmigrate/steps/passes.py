@@ -128,7 +128,7 @@ def source_pass(work: Work, sides: Sides) -> PassCounts:
 class Sample:
     """Pairs of (source point, counterpart) as the last pass saw them, picked evenly by a hash of the id.
 
-    Taken inside the pass: a point that is read again later may have been written to meanwhile.
+    Taken inside the pass: a point that is read again later may have been written to since.
 
     Attributes:
         share: of all points, 0 to 1.
@@ -265,9 +265,9 @@ def forgive(maker: Maker | None, gone: Sequence[PointId]) -> None:
 
 
 class _Redo:
-    """Points that are made again and ids that are deleted, in batches, each waited for.
+    """Points that are recomputed and ids that are deleted, in batches, each waited for.
 
-    Before a batch is sent the ledger knows its points: whatever becomes of this process, no base decides about them
+    Before a batch is sent the ledger has its points: whatever becomes of this process, no base decides about them
     that was not committed after it.
     """
 

@@ -36,7 +36,7 @@ AGAIN = 256
 LOCAL_GRID = 2.0**-20
 #: Datatypes that don't keep every value: see :func:`qmigrate.store.records.cut_off`.
 NARROW = ("uint8", "float16")
-_REPAIR = "repair the function, then: qmigrate upgrade; where a run is unfinished, qmigrate abort first"
+_REPAIR = "repair the function, then: qmigrate upgrade; if a run is unfinished, qmigrate abort first"
 
 
 @dataclass(slots=True)
@@ -116,13 +116,13 @@ class Maker:
         if target is not None:
             assert isinstance(work, Work)  # noqa: S101  only a step's work builds
             self.quarantine = Quarantine(work, target, transform.filled)
-        #: Target vectors of which every value is looked at: see :meth:`check_values`.
+        #: Target vectors of which every value is checked: see :meth:`check_values`.
         self._narrow = [name for name, params in schema.vectors.items() if params.get("datatype") in NARROW]
         self._check_drop()
 
     @contextmanager
     def streaming(self) -> Iterator[Streams]:
-        """While the block runs, embedders work beside the threads that call :meth:`begin`."""
+        """While the block runs, embedders work in parallel to the threads that call :meth:`begin`."""
         assert isinstance(self._work, Work)  # noqa: S101  only a step's work reads so much
         with Streams(self._work) as self._streams:
             try:
@@ -134,7 +134,7 @@ class Maker:
         """F of every point of a page.
 
         Raises:
-            EmbedError: a point can't be filled and its operation says ``on_failure="stop"``.
+            EmbedError: a point can't be filled and its operation has ``on_failure="stop"``.
             PlanError: a payload function fails, or returns what can't be stored.
             VerificationError: a point can't be given its new id.
         """
@@ -175,7 +175,7 @@ class Maker:
             raise PlanError(
                 f"vector {vector!r} of point {records.point_id(stored)} of {self._work.collection} would get the value "
                 f"{lost.value:g}: {lost.why}. The live collection was not touched",
-                hint=f"{lost.hint}; where a run is unfinished, qmigrate abort first",
+                hint=f"{lost.hint}; if a run is unfinished, qmigrate abort first",
             )
 
     def finish(self, begun: Begun) -> Made:
@@ -207,7 +207,7 @@ class Maker:
     def left_out(self, read: Sequence[Stored]) -> list[Ready]:
         """F of points that are dropped, each with those of its vectors that can be made: see :meth:`make` for errors.
 
-        Where only one is made anew, that is the one that can't.
+        Where only one is recomputed, that is the one that can't.
         """
         if len(self.transform.filled) == 1:
             return [self._ready(stored, {}, self._payload(stored)) for stored in read]
@@ -215,7 +215,7 @@ class Maker:
         return list(self._made(begun, self._answers(begun)[0]))
 
     def expected(self, stored: Stored) -> records.Pure:
-        """The pure part of f(stored), made again.
+        """The pure part of f(stored), computed again.
 
         Raises:
             PlanError: a payload function fails, or returns what can't be stored.
@@ -227,7 +227,7 @@ class Maker:
             raise self._unstorable(stored, payload, error) from error
 
     def vector_for(self, vector: str, stored: Stored) -> Any:
-        """The value of one filled vector, made again; None when the point has no input for it, or a bad one."""
+        """The value of one filled vector, computed again; None when the point has no input for it, or a bad one."""
         inputs, answer = self._ask(vector, [stored], [self._payload(stored)], beside=False)
         value = _answered(inputs, answer())[0]
         return None if isinstance(value, Failure) else value
@@ -258,7 +258,7 @@ class Maker:
             raise VerificationError(
                 f"point {records.point_id(stored)} of {self._work.collection} {error}. The live collection was not "
                 "touched",
-                hint=f"repair the point and run again, or give it up: qmigrate abort {quote(self._work.collection)}",
+                hint=f"repair the point and run again, or end the run: qmigrate abort {quote(self._work.collection)}",
             ) from error
 
     @contextmanager
@@ -292,7 +292,7 @@ class Maker:
             raise self._unstorable(stored, payload, error) from error
 
     def _unstorable(self, stored: Stored, payload: Payload | None, error: Exception) -> Exception:
-        """The error for a payload that is no JSON; what went wrong otherwise stays as it is."""
+        """The error for a payload that is not JSON; what went wrong otherwise stays as it is."""
         if payload is None:
             return error
         return PlanError(
@@ -402,7 +402,7 @@ def try_again(work: Work, source: str, alias: EpochAlias, maker: Maker, base: st
     """Make those points again that could not be embedded so far.
 
     Args:
-        base: name of the base, which says nothing about them from here on.
+        base: name of the base, which is not valid for them from here on.
 
     Raises:
         QuarantineError: still too many.
@@ -431,7 +431,7 @@ def check_models(work: Work, transform: PointTransform, step: int) -> None:
     for vector, filling in fill_inputs(transform).items():
         if vector in recorded and not is_model(work.code.embedder(filling.embedder), recorded[vector]):
             raise DriftError(
-                f"embedder {filling.embedder!r} is not the one that {work.collection} was begun with: "
+                f"embedder {filling.embedder!r} is not the one that {work.collection} was started with: "
                 f"vector {vector!r} would be filled by two models",
                 hint=f"restore it in qmigrate.yaml and run again, or start over: qmigrate abort "
                 f"{quote(work.collection)}",
@@ -442,7 +442,7 @@ def check_recorded(ledger: Ledger, collection: str, code: Code, fillings: Mappin
     """The same for what is filled in the generation that serves: by the models that its vectors were filled by.
 
     Args:
-        fillings: vector, as it is called there -> what fills it. One that no model is recorded for is not looked at.
+        fillings: vector, as it is called there -> what fills it. One that no model is recorded for is not checked.
 
     Raises:
         DriftError: a configured embedder is another one than the recorded one.
@@ -454,8 +454,8 @@ def check_recorded(ledger: Ledger, collection: str, code: Code, fillings: Mappin
             raise DriftError(
                 f"embedder {filling.embedder!r} is not the model that has filled vector {vector!r} of {collection}: "
                 "it would be filled by two models",
-                hint="qmigrate check says what differs: give it back in qmigrate.yaml; or fill the whole vector by the "
-                "model of today first, in a revision: op.Reembed(…)",
+                hint="qmigrate check shows what differs: restore it in qmigrate.yaml; or refill the vector with the "
+                "current model first, in a revision: op.Reembed(…)",
             )
 
 

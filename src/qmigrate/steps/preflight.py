@@ -33,7 +33,7 @@ def check_build(step: Build, work: Work) -> Facts:
     Returns:
         Facts: ``points`` of the source; ``embedders`` as vector -> fingerprint, for those that are embedded here;
         ``models``: the same for every vector that the target will have, carried and renamed ones too; ``source``: the
-        schema that it was found with, before anything else was looked at.
+        schema that it was found with, before anything else was checked.
     """
     if step.source is None:
         return {"points": 0, "embedders": {}, "models": {}}
@@ -71,12 +71,12 @@ def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = Fa
         raise PlanError(
             f"{source.physical} has settings that this version of qmigrate doesn't know and would lose: "
             f"{', '.join(source.unknown)}",
-            hint="update qmigrate, or take these settings back first",
+            hint="update qmigrate, or revert these settings first",
         )
     if not work.store.capabilities.local and not work.store.capabilities.barrier and _is_new_enough(work):
         raise RefusedError(
             f"the operation ids of every shard of {source.physical} can't be read, so late writes could be missed",
-            hint="name every node under qdrant.nodes, and use a key that may read telemetry; qmigrate doctor says more",
+            hint="name every node under qdrant.nodes, and use a key that may read telemetry; see qmigrate doctor",
         )
     if source.custom_sharding:
         raise RefusedError(f"{source.physical} uses custom sharding, which is not supported yet")
@@ -92,8 +92,8 @@ def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = Fa
         )
     if source.status == "red" or source.problem:
         raise StoreError(
-            f"{source.physical} is in trouble: {source.problem or 'status red'}",
-            hint="mend the collection first (qmigrate doctor shows its state)",
+            f"{source.physical} is unhealthy: {source.problem or 'status red'}",
+            hint="repair the collection first (qmigrate doctor shows its state)",
         )
     if source.status == "yellow":
         _wait_until_green(work, source.physical)
@@ -112,8 +112,8 @@ def check_rounding(work: Work, step: Build, transform: PointTransform) -> None:
         name = found[0]
         raise PlanError(
             f"vector {name!r} of {work.collection} is {FOUR_BITS}, and a server scales its values at each "
-            "writing: a copy could not be proven. The live collection was not touched",
-            hint=f'what changes no values can be cloned by the server: strategy="clone"; or give {name!r} another '
+            "write: a copy could not be proven. The live collection was not touched",
+            hint=f'what keeps all values can be cloned by the server: strategy="clone"; or give {name!r} another '
             f'datatype first: op.AlterVector(…, values=CopyOf({name!r}), cutover=…)',
         )
 
@@ -121,8 +121,8 @@ def check_rounding(work: Work, step: Build, transform: PointTransform) -> None:
 def _try_some(work: Work, step: Build, transform: PointTransform) -> None:
     """The user's code on a few points: what it does wrong to every point shows before anything is made.
 
-    Values that are carried into uint8 are all looked at, since it keeps few. float16 keeps almost every vector, so a
-    first page is enough here, and the others are looked at while they are copied.
+    Values that are carried into uint8 are all checked, since it keeps few. float16 keeps almost every vector, so a
+    first page is enough here, and the others are checked while they are copied.
     """
     maker = Maker(work, transform, step.schema)
     if transform.filled or not transform.keeps_payload:
@@ -137,7 +137,7 @@ def _try_some(work: Work, step: Build, transform: PointTransform) -> None:
 
 
 def _is_new_enough(work: Work) -> bool:
-    """Whether the server would tell operation ids to a key that may ask; an older one is flushed and swept instead."""
+    """Whether the server would show operation ids to a key that may ask; an older one is flushed and swept instead."""
     return work.store.capabilities.version >= OPERATION_IDS_SINCE
 
 
@@ -189,7 +189,7 @@ def _check_field(work: Work, step: Build, name: str, vector: str, how: str) -> N
     try:
         lacking = work.store.count(source, missing_field=name)
     except StoreError:
-        # Strict mode may refuse a filter on a field without an index; the fill looks at every point anyway.
+        # Strict mode may refuse a filter on a field without an index; the fill reads every point anyway.
         return
     total = work.store.count(source)
     may = 0 if how == "stop" else allowed(work, total)[0]

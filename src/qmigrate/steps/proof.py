@@ -38,7 +38,7 @@ def prove(
     Args:
         since: operation ids of the source when its copy began; None to make no source pass.
         delta: reach of one barrier.
-        carrying: whether differences are wanted: a rollback that brings writes along.
+        carrying: whether differences are expected: a rollback that brings writes along.
 
     Returns:
         Facts: ``report``, ``source_ids`` and ``target_ids`` (barriers around the last pass), ``epoch``.
@@ -120,12 +120,12 @@ def _compare(
 ) -> None:
     identifier, name = which
     if again is None:
-        report.failures.add(identifier, f"vector {name!r} could not be made a second time")
+        report.failures.add(identifier, f"vector {name!r} could not be computed a second time")
         return
     cosine = lowest_cosine(records.vector_value(message), again)
     report.lowest_cosine = cosine if report.lowest_cosine is None else min(report.lowest_cosine, cosine)
     if cosine < lowest:
-        report.failures.add(identifier, f"vector {name!r} made a second time differs: cosine {cosine:.6f}")
+        report.failures.add(identifier, f"vector {name!r} computed a second time differs: cosine {cosine:.6f}")
 
 
 def _summary(report: VerificationReport) -> str:

@@ -45,7 +45,7 @@ def gates_of(step: Build, work: Work) -> list[tuple[str, Recall, Any]]:
 
 
 def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling: Any) -> JsonObject:
-    """Recall of the index, and how many of the results are those of before.
+    """Recall of the index, and how many of the results are those from before.
 
     Returns:
         Facts: ``recall``, None where every search is exact; ``overlap``, None where the old side has no such vector.
@@ -72,11 +72,11 @@ def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling:
     facts |= {"recall": round(recall, 4), "overlap": None if overlap is None else round(overlap, 4)}
     if recall < gate.at_least:
         raise VerificationError(
-            f"search in {step.target} by vector {vector!r} finds {recall:.3f} of what an exact search finds, and at "
-            f"least {gate.at_least:.4g} is wanted (k={gate.k}, {len(queries):,} queries). The live collection was not "
+            f"search in {step.target} by vector {vector!r} finds {recall:.3f} of what an exact search finds, but at "
+            f"least {gate.at_least:.4g} is needed (k={gate.k}, {len(queries):,} queries). The live collection was not "
             "touched",
             hint=f"give {step.target} a larger hnsw_config (m, ef_construct) and run qmigrate upgrade again: it is "
-            f"measured again and goes on; or qmigrate abort {quote(work.collection)}",
+            f"measured again and continues; or qmigrate abort {quote(work.collection)}",
             facts={"quality": facts},
         )
     return {**facts, "queries": len(queries)}
@@ -156,7 +156,7 @@ def _query(value: Any, where: str, size: Any) -> Any:
         return value
     numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
     if not numbers or (size is not None and len(value) != size):
-        raise UsageError(f"{where} is no text and no list of {size} numbers")
+        raise UsageError(f"{where} is neither a string nor a list of {size} numbers")
     return value
 
 

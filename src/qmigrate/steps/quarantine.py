@@ -98,7 +98,7 @@ class Quarantine:
         """Stop when too many failed.
 
         Raises:
-            QuarantineError: the run is stopped, and can go on.
+            QuarantineError: the run is stopped, and can be resumed.
         """
         allowed, points = self._allowed()
         if len(self._rows) <= allowed:
@@ -109,9 +109,9 @@ class Quarantine:
         raise QuarantineError(
             f"{len(self._rows):,} of {points:,} points of {name} could not be embedded so far, and {allowed:,} may: "
             f"{named}. The live collection was not touched",
-            hint=f"qmigrate fix quarantine {quote(name)} lists them. Mend them and run qmigrate upgrade again: "
-            "it goes on "
-            f"from here; limits.max_quarantine lets more pass; qmigrate abort {quote(name)} gives it up",
+            hint=f"qmigrate fix quarantine {quote(name)} lists them. Repair them and run qmigrate upgrade again: "
+            "it continues "
+            f"from here; limits.max_quarantine allows more; qmigrate abort {quote(name)} ends the run",
             facts={"quarantined": len(self._rows), "allowed": allowed, "points": points},
         )
 
@@ -181,13 +181,13 @@ class Failures:
         """A point of the page has no value for a vector.
 
         Raises:
-            EmbedError: its operation says ``stop``.
+            EmbedError: its operation has ``stop``.
         """
         identifier, how = point_id(self._page[place]), self._how[vector]
         if how == "stop":
             raise EmbedError(
                 f"point {identifier} of {self._name} can't be given vector {vector!r}: {reason}",
-                hint='mend the point, or say what becomes of such points: on_failure="keep_without_vector", or "drop"',
+                hint='repair the point, or decide about such points: on_failure="keep_without_vector", or "drop"',
             )
         outcome = DROPPED if how == "drop" else KEPT
         if outcome == DROPPED:

@@ -28,7 +28,7 @@ def barrier(store: Store, name: str) -> OperationIds:
 
 
 def measure(store: Store, name: str) -> JsonObject:
-    """How far one barrier moves each shard's ids, seen on a collection that nobody else writes to."""
+    """How far one barrier moves each shard's ids, seen on a collection that no other client writes to."""
     before, after = barrier(store, name), barrier(store, name)
     moved = {after[shard] - before.get(shard, 0) for shard in after}
     return {"barrier_delta": max(moved) if moved else 0}
@@ -52,13 +52,13 @@ def nothing_written(
 def exact(work: Work) -> bool:
     """Whether operation ids prove anything: on a loaded cluster our own barrier may reach a replica after the reading.
 
-    Without them the fence and a full reading behind it do, as on a server that doesn't tell its ids.
+    Without them the fence and a full reading behind it do, as on a server that doesn't report its ids.
     """
     return work.store.capabilities.nodes == 1
 
 
 def moved_in_all(before: OperationIds, now: OperationIds) -> int | None:
-    """Operations over all shards since `before`, replicas counted once each; None when that can't be said."""
+    """Operations over all shards since `before`, replicas counted once each; None when that is unknown."""
     if before.keys() != now.keys():
         return None
     return sum(now[shard] - before[shard] for shard in now)
@@ -76,7 +76,7 @@ def lone_barrier(store: Store, name: str) -> OperationIds:
 
 
 class Undisturbed:
-    """Whether nobody else has written to a collection since a barrier; asked right before each write of our own.
+    """Whether no other client has written to a collection since a barrier; asked right before each write of our own.
 
     For one shard on one node: each of its writes has the id after that of the write before. One that comes between
     the question and our write shows in the answer to ours, and whoever asks again hears of it. What is accepted and
@@ -93,7 +93,7 @@ class Undisturbed:
         self._ids = dict(since) if len(since) == 1 else {}
 
     def holds(self) -> bool:
-        """Ask the server; once somebody has written, nothing makes up for it."""
+        """Ask the server; once another client has written, nothing makes up for it."""
         if self._ids and self._store.operation_ids(self._name) != self._ids:
             self._ids = {}
         return bool(self._ids)
@@ -129,10 +129,10 @@ def wait_for_stragglers(work: Work, name: str) -> None:
 
 
 class TokenGuard:
-    """Whether a fenced collection took a write of somebody else while it was read, told by its tokens alone.
+    """Whether a fenced collection took a write of another client while it was read, known by its tokens alone.
 
-    A shard's limiter gives one token back every minute. Whoever tries again and again gets it moments after it came
-    back; a longer wait means that somebody else had it. Exact for one shard; several come back moments apart, so that
+    A shard's limiter gives one token back every minute. A client that keeps trying gets it moments after it came
+    back; a longer wait means that another client had it. Exact for one shard; several come back moments apart, so that
     a try may find only some of them, which counts as a foreign write.
     """
 
@@ -158,7 +158,7 @@ class TokenGuard:
         return time.monotonic() - self._taken
 
     def clean(self) -> bool:
-        """Whether nobody else can have written since the guard was set up, right after the tokens were taken."""
+        """Whether no other client can have written since the guard was set up, right after the tokens were taken."""
         while time.monotonic() - self._taken >= self.REFILL and not self._late:
             self._try(time.monotonic())
             self._work.tick()

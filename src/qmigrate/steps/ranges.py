@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 
 class _AbandonedError(Exception):
-    """Another range has failed: this one needn't go on."""
+    """Another range has failed: this one needn't continue."""
 
 
 def borders(

@@ -74,7 +74,7 @@ def must_freeze(step: GoLive, work: Work) -> bool:
 
 
 def check_time(work: Work, seconds: float) -> None:
-    """Before writes are refused: a reading that took longer than a freeze may would only refuse them in vain.
+    """Before writes are refused: a reading that took longer than a freeze may would refuse them for nothing.
 
     Args:
         seconds: what the proof of the build took.
@@ -85,7 +85,7 @@ def check_time(work: Work, seconds: float) -> None:
     limit = work.settings.limits.freeze
     if seconds > limit:
         raise RefusedError(
-            f"the proof of {work.collection} took {seconds:.0f} s, and where ids change it has to be made once more "
+            f"the proof of {work.collection} took {seconds:.0f} s, and when ids change it has to be repeated "
             f"while writes are refused, which limits.freeze allows for {limit:.0f} s",
             hint="raise limits.freeze in qmigrate.yaml, then run qmigrate upgrade again, at a time without writers",
         )
@@ -111,7 +111,7 @@ def check_ids(work: Work, source: str, transform: PointTransform) -> None:
         raise VerificationError(
             f"{findings.count:,} points of {work.collection} can't be given their new id: {named}{more}. Nothing was "
             "written",
-            hint="mend these points or the revision, then: qmigrate upgrade",
+            hint="repair these points or the revision, then: qmigrate upgrade",
             facts={"ids": {"count": findings.count, "named": [list(one) for one in findings.named]}},
         )
 
@@ -156,7 +156,7 @@ class _Pass:
 def _forwards(work: Work, sides: Sides) -> VerificationReport:
     """Source by source order, each point against its counterpart; then the target by its own order, against the ids.
 
-    The first reading says that every point of the source is there with its values; the second that every id of the
+    The first reading shows that every point of the source is there with its values; the second that every id of the
     target belongs to exactly one of them and still has the values that the first one saw.
     """
     report = VerificationReport(source=sides.source, target=sides.target)
@@ -252,7 +252,7 @@ def _remove(run: _Pass) -> None:
         check_same(run.work, run.sides.source)
         run.work.store.delete(run.sides.alias, gone)
         for identifier in _counterparts(run, gone):
-            run.report.failures.add(identifier, "stands behind no point of the source, and can't be deleted")
+            run.report.failures.add(identifier, "corresponds to no point of the source, and can't be deleted")
     run.report.repaired += len(run.strays)
 
 

@@ -1,4 +1,4 @@
-"""Repairs of what somebody did by hand: a name is put back, a lost generation is recorded. It deletes nothing."""
+"""Repairs of what a user did by hand: a name is put back, a lost generation is recorded. It deletes nothing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def look(step: PutBack, work: Work) -> Facts:
     """Only reads: the recorded generation is there, it is ours, and the name is where it was seen."""
     if step.target not in work.store.physical_names():
         raise RepairNeededError(
-            f"{step.target}, which the ledger has behind {work.collection}, is not in Qdrant any more",
+            f"{step.target}, which the ledger records for {work.collection}, is not in Qdrant any more",
             hint=f"restore it: qmigrate snapshot list {quote(work.collection)}",
         )
     found = work.store.describe(reach(work, step.target))
     seal, row = (found.seal if found else None) or {}, work.generation(step.target)
     if row is None or seal.get("ledger") != work.ledger_id or seal.get("generation") != row.number:
         raise RepairNeededError(
-            f"{step.target} is not the collection that the ledger left behind {work.collection}: its seal is "
-            f"{'of another' if seal else 'gone'}",
+            f"{step.target} is not the collection that the ledger records for {work.collection}: its seal is "
+            f"{'another one' if seal else 'gone'}",
             hint="qmigrate check shows both",
         )
     _refuse_moved(step, work)
@@ -34,15 +34,15 @@ def _refuse_moved(step: PutBack, work: Work) -> None:
     serving = holder(work)
     if serving not in (step.serving, step.target):
         raise RefusedError(
-            f"{work.collection} is served by {serving or 'nothing'} now: another client moved it meanwhile",
-            hint=f"qmigrate abort {quote(work.collection)} ends this run where it goes on; then run the command again: "
-            "it looks again",
+            f"{work.collection} is served by {serving or 'nothing'} now: another client moved it",
+            hint=f"qmigrate abort {quote(work.collection)} ends this run if it is open; then run the command again: "
+            "it checks again",
         )
 
 
 def move(step: PutBack, work: Work) -> Facts:
     """One request through an alias of this lease epoch; read back on every node."""
-    # An interruption may lie between the look and here.
+    # An interruption may lie between the check and here.
     _refuse_moved(step, work)
     if holder(work) != step.target:
         swap(work, step.target, [work.collection])
@@ -62,7 +62,7 @@ def look_for(step: RecordLoss, work: Work) -> Facts:
     if step.target in work.store.physical_names():
         raise RefusedError(
             f"{step.target} is in Qdrant, so its loss can't be recorded",
-            hint="where it is another collection of that name: save what is in it, remove it, and run it again",
+            hint="if it is another collection of that name: save what is in it, remove it, and run this again",
         )
     return {}
 

@@ -50,7 +50,7 @@ def fill(step: Build, work: Work) -> Facts:
 
 
 def converge(step: Build, work: Work) -> Facts:
-    """The proof; what was seen is the base by which later writes are told.
+    """The proof; what was seen is the base by which later writes are recognised.
 
     Raises:
         VerificationError: it doesn't hold.

@@ -46,7 +46,7 @@ class Base:
 
 
 def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> Facts:
-    """The end of a proof: the base is committed, or the failure told.
+    """The end of a proof: the base is committed, or the failure reported.
 
     Raises:
         VerificationError: the report doesn't hold.
@@ -70,7 +70,7 @@ def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> F
 
 
 def erased_since(step: Build, work: Work) -> Callable[[Sequence[PointId]], set[PointId]] | None:
-    """Tells which points the copy must not bring back: what was erased after it was made. None where nothing was.
+    """Which points the copy must not bring back: what was erased after it was made. None where nothing was.
 
     Erased from this collection, or from the one that the copy was made of.
     """

@@ -26,7 +26,7 @@ from qmigrate.store.faults import is_unclear
 MOST_PROBE_POINTS = 10
 #: Request timeouts that a deletion can take, as ``Store.drop_collection`` promises.
 LASTS = 2.0
-#: How often a deletion is sent whose answer stays away: each time it is looked at first, and the lease renewed.
+#: How often a deletion is sent whose answer stays away: each time it is checked first, and the lease renewed.
 DELETE_TRIES = 3
 #: How long every node may take to show that a deleted collection is gone, in seconds.
 READ_BACK = 10.0
@@ -48,7 +48,7 @@ def snapshots(step: Retire, work: Work) -> Facts:
 
 
 def delete(step: Retire, work: Work) -> Facts:
-    """Looked at once more, then the collection goes, and what was kept to compare it with."""
+    """Checked once more, then the collection goes, and what was kept to compare it with."""
     return _unless_spared(step, work, lambda: _delete(step, work))
 
 
@@ -70,7 +70,7 @@ def drop_probe(store: Store, name: str) -> bool:
     """Delete a collection that a probe of the server has left behind: named so, with nothing in it to keep.
 
     Returns:
-        Whether it was deleted; False where anything speaks against it.
+        Whether it was deleted; False where anything prevents it.
     """
     if not name.startswith(PROBE_PREFIX):
         return False
@@ -92,7 +92,7 @@ def close(step: Retire, work: Work) -> Facts:
 
 
 def _unless_spared(step: Retire, work: Work, phase: Callable[[], Facts]) -> Facts:
-    """Nothing more is done to what was spared; a refusal spares it, where the step says so."""
+    """Nothing more is done to what was spared; a refusal spares it, where the step allows it."""
     if _is_spared(work):
         return {}
     try:
@@ -106,7 +106,7 @@ def _unless_spared(step: Retire, work: Work, phase: Callable[[], Facts]) -> Fact
 
 
 def _refuse_unbegun(step: Retire, work: Work) -> None:
-    """Whoever called the clean-up agreed to what it deletes; whoever finishes it may be about to go back to it."""
+    """The caller of the clean-up agreed to what it deletes; the one who finishes it may be about to go back to it."""
     row = work.generation(step.target)
     if row is not None and row.state == "retired":
         raise RefusedError(
@@ -120,7 +120,7 @@ def _is_spared(work: Work) -> bool:
 
 
 def _look(step: Retire, work: Work) -> Facts:
-    # An abort looks at all that it removes before the first goes: the run may have to be finished instead.
+    # An abort checks all that it removes before the first goes: the run may have to be finished instead.
     for one in work.job.steps[work.step :] if work.job.supersedes is not None else (step,):
         if isinstance(one, Retire):
             _refuse_names(one, work)
@@ -158,7 +158,7 @@ def _snapshots(step: Retire, work: Work) -> Facts:
     fresh = [made.name for made in found if made.name not in step.snapshots]
     if fresh and step.spare:
         raise RefusedError(
-            f"{step.target} has a snapshot that was not there when this was planned: {fresh[0]}; both were left",
+            f"{step.target} has a snapshot that was not there when this was planned: {fresh[0]}; both were kept",
             hint="qmigrate gc shows it now",
         )
     done = [dict(entry) for entry in work.facts("snapshots").get("snapshots", ())]
@@ -166,7 +166,7 @@ def _snapshots(step: Retire, work: Work) -> Facts:
         entry = {"name": made.name, "size": made.size, "kept": step.keep_snapshots}
         if step.keep_snapshots:
             entry.update(export_snapshot(work, address, step.target, made))
-        # Noted before it is deleted: afterwards nothing on the server tells of it.
+        # Noted before it is deleted: afterwards nothing on the server shows it.
         done = [*(one for one in done if one["name"] != made.name), entry]
         work.note({"snapshots": done})
         work.store.delete_snapshot(own(work, step.target), made.name)
@@ -205,8 +205,8 @@ def _destroy(
 ) -> None:
     """Delete a collection: recorded first, sent once under a lease that outlives the request, then looked at.
 
-    Nothing makes a server refuse what a process that was paused sends late, so the generation is given up for good
-    before the request goes out: whoever takes over finishes the deletion, and nothing serves from it again.
+    Nothing makes a server refuse what a process that was paused sends late, so the generation is abandoned for good
+    before the request goes out: the process that takes over finishes the deletion, and nothing serves from it again.
 
     Args:
         begun: called once that is recorded: from then on the name may be taken.
@@ -218,7 +218,7 @@ def _destroy(
         if unclear:
             if physical not in work.store.physical_names():
                 return
-            # A plain name may have been made again by then, and that one is not what was to be deleted.
+            # A plain name may have been recreated by then, and that one is not what was to be deleted.
             check_same(work, physical)
         try:
             quiet()

@@ -13,7 +13,7 @@ from qmigrate.steps.work import Work
 
 #: What a shadow doesn't get before it is filled: it would limit the copy itself.
 HELD_BACK = "strict_mode_config"
-#: Pause between two looks at a recovery that goes on without us, in seconds.
+#: Pause between two checks of a recovery that continues without us, in seconds.
 _LOOK = 0.2
 
 
@@ -33,7 +33,7 @@ def record(step: Build, work: Work) -> None:
 
 
 def seal(step: Build, work: Work) -> JsonObject:
-    """What a shadow says of itself; an identical copy is at the revision of its source, with vectors of its models."""
+    """The seal of a shadow; an identical copy is at the revision of its source, with vectors of its models."""
     if step.source is None or step.ops or step.fill != "copy":
         return seal_of(work, step.number, "building", None, {})
     applied, view = work.state.applied_revisions(), work.lease.ledger.view(work.collection)
@@ -55,24 +55,24 @@ def recognise(step: Build, work: Work) -> None:
 
 
 def unexplained(step: Build, work: Work) -> RepairNeededError:
-    """Something has the name of the next generation, and no journal says why."""
+    """Something has the name of the next generation, and no journal explains it."""
     return RepairNeededError(
-        f"{step.target} exists already and no journal explains it; it was left as it is",
-        hint=f"it was to become {work.collection}; when nobody needs it, delete it in Qdrant and run again",
+        f"{step.target} exists already and is in no journal; it was left as it is",
+        hint=f"it was to become {work.collection}; if it is not needed, delete it in Qdrant and run again",
     )
 
 
 def is_over_and_there(work: Work, physical: str) -> bool:
-    """Whether a recovery under this name, of which nobody waits for the answer, is over and has made the collection.
+    """Whether a recovery under this name, whose answer no process waits for, is over and has made the collection.
 
-    Waits while the server is at it. False where the server doesn't tell.
+    Waits while the server is at it. False where the server doesn't report it.
 
     Raises:
         StoreError: it is still at it after ``limits.ready_timeout``.
     """
     deadline = time.monotonic() + work.settings.limits.ready_timeout
     while True:
-        # In this order: a collection that was seen before its recovery is known to be over is whole.
+        # In this order: a collection that was seen before its recovery is known to be over is complete.
         present = work.store.describe(physical) is not None
         running = work.store.recovering(physical)
         if running is None:
@@ -81,15 +81,15 @@ def is_over_and_there(work: Work, physical: str) -> bool:
             return present
         if time.monotonic() > deadline:
             raise StoreError(
-                f"the server still works on the recovery of {physical} after "
+                f"the server is still recovering {physical} after "
                 f"{work.settings.limits.ready_timeout:.0f} s",
-                hint="run the same command again: it goes on waiting; limits.ready_timeout sets the limit",
+                hint="run the same command again: it continues to wait; limits.ready_timeout sets the limit",
             )
         work.tick(0, "the server recovers the snapshot")
         time.sleep(_LOOK)
 
 
 def without_held_back(schema: CollectionSchema) -> CollectionSchema:
-    """The schema that a shadow gets before it is filled; aliases are no part of it."""
+    """The schema that a shadow gets before it is filled; aliases are not part of it."""
     config = {name: value for name, value in schema.config.items() if name != HELD_BACK}
     return schema.with_(config=config, aliases=())

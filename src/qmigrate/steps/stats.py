@@ -53,7 +53,7 @@ class Wanted:
     Attributes:
         fields: payload fields, by value; nested ones with dots.
         paths: the field with paths that are counted by folder, or None.
-        depth: so many parts of a folder; None for whole folders.
+        depth: number of parts of a folder; None for complete folders.
         prefix: only what lies in this folder, or None.
     """
 
@@ -66,8 +66,8 @@ class Wanted:
 def tally(store: Store, name: str, schema: CollectionSchema, wanted: Wanted) -> tuple[int, list[Tally]]:
     """Count the points of a collection.
 
-    Where only values are wanted, and the server has an index of them, it counts itself; else all points are read once,
-    with the wanted fields only.
+    If only values are requested, and the server has an index of them, it counts itself; else all points are read once,
+    with the requested fields only.
 
     Returns:
         How many points were counted, and a tally per field: folders first.
@@ -128,7 +128,7 @@ def folder_of(path: str) -> str:
 
 
 def _cut(folder: str, depth: int | None) -> str:
-    """The first parts of a folder; one that is not so deep stays whole."""
+    """The first parts of a folder; one that is not so deep stays as it is."""
     if depth is None:
         return folder
     root = "/" if folder.startswith("/") else ""

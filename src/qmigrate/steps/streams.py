@@ -1,4 +1,4 @@
-"""The embedders of one fill, at work beside the threads that read and write. It touches no points."""
+"""The embedders of one fill, at work in parallel to the threads that read and write. It touches no points."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Streams:
     """A pipeline per embedder and size, made when it is first asked for.
 
     Args:
-        work: where the embedders come from; its tick is called while anybody waits.
+        work: where the embedders come from; its tick is called while a thread waits.
     """
 
     def __init__(self, work: Work) -> None:

@@ -1,4 +1,4 @@
-"""What an abort must know of the run that it takes back: never the only copy, and no snapshot left behind."""
+"""What an abort must know of the run that it undoes: never the only copy, and no snapshot left behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _refuse_last_copy(build: Build, work: Work) -> None:
         return
     gone = work.store.describe(source) is None
     if gone or not is_same(work, source):
-        made = "lacks the seal that it was given: another client has deleted it and made it again, as it seems"
+        made = "has lost its seal: another client seems to have deleted and recreated it"
         now = "is not in Qdrant any more" if gone else made
         raise RefusedError(
             f"{source}, which {target} was built from, {now}: {target} holds the only copy of its points, so it was "
@@ -43,7 +43,7 @@ def _refuse_last_copy(build: Build, work: Work) -> None:
 
 
 def refuse_written(step: Retire, work: Work) -> None:
-    """Refuse to remove what was held when another client has written to it: the name may have been there meanwhile.
+    """Refuse to remove what was held when another client has written to it: the name may have led there since.
 
     Raises:
         RefusedError: something was written to it since its proof.
@@ -56,7 +56,7 @@ def refuse_written(step: Retire, work: Work) -> None:
 def drop_snapshot(step: Retire, work: Work) -> None:
     """Remove the snapshot that the run made of the source before it built this: nothing of it has gone live.
 
-    One that the run only found there, after an interruption, may be somebody else's and stays.
+    One that the run only found there, after an interruption, may be another client's and stays.
     """
     run, build = _build(step, work)
     if run is None or build is None:

@@ -32,7 +32,7 @@ from qmigrate.steps.quiet import (
 from qmigrate.steps.work import Work
 from qmigrate.store import records
 
-#: Rounds after which somebody must be writing to the old generation directly.
+#: Rounds after which another client must be writing to the old generation directly.
 MOST_ROUNDS = 8
 #: State of an id in the journal that was kept as it is and named in the report.
 LISTED = "listed"
@@ -43,7 +43,7 @@ TOKEN_RETURNS = 50.0
 
 
 def fence(work: Work, physical: str) -> None:
-    """Fence a generation once; the strict mode of before is recorded first, so that it can be given back."""
+    """Fence a generation once; the earlier strict mode is recorded first, so that it can be restored."""
     if work.store.capabilities.local or work.generation(physical) is None:
         return
     record_fence(work, physical)
@@ -51,10 +51,10 @@ def fence(work: Work, physical: str) -> None:
 
 
 def record_fence(work: Work, physical: str) -> JsonObject:
-    """Keep the strict mode of before in the ledger, where it isn't kept yet.
+    """Keep the earlier strict mode in the ledger, where it isn't kept yet.
 
     Returns:
-        What to give back when the fence is lifted.
+        What to restore when the fence is lifted.
     """
     generation = work.generation(physical)
     if generation is not None and generation.fence is not None:
@@ -84,7 +84,7 @@ def sweep(
     fence(work, sides.source)
     taken = work.store.take_tokens(own(work, sides.source))
     now = barrier(work.store, reach(work, sides.source))
-    # Carries of an interrupted try: what the new side took beside them can't be told any more.
+    # Carries of an interrupted try: what the new side took in addition is unknown.
     known = work.lease.ledger.carries(work.run, work.step)
     earlier = [carry for carry in known if carry.state not in (LISTED, ALREADY)]
     for carry in earlier:
@@ -109,7 +109,7 @@ def sweep(
             note_left(work, now, delta)
             return report
     raise RepairNeededError(
-        f"another client keeps writing to {sides.source}, the old generation of {work.collection}, past its alias: "
+        f"another client keeps writing to {sides.source}, the old generation of {work.collection}, under its own name: "
         f"{report.carried:,} writes were carried over in {report.rounds} rounds",
         hint=f"find the client that uses the name {sides.source}, stop it, then run qmigrate upgrade again",
     )
@@ -219,7 +219,7 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenG
 def _carried(
     work: Work, sides: Sides, judge: Judge, late: Late, report: SweepReport, *, kept: bool
 ) -> bool:
-    """Carry one id; what can't be made or must not be overwritten is listed, once, and stops nobody.
+    """Carry one id; what can't be made or must not be overwritten is listed, once, and stops nothing.
 
     Args:
         kept: whether the journal has a carry of it already.
@@ -295,7 +295,7 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
 
 
 def _why_not_made(maker: Maker, identifier: PointId, made: Made, *, there: bool) -> str:
-    """What is said of a point that can't be filled; of one that was left out before, the quarantine has this reading.
+    """The report on a point that can't be filled; of one that was left out before, the quarantine has this reading.
 
     Args:
         there: whether the other side has it.

@@ -41,7 +41,7 @@ class Throttle:
         self._free_at = 0.0
 
     def portion(self, most: int) -> int:
-        """How many points to take at a time: a second's worth, so that nobody waits long after a look at them."""
+        """How many points to take at a time: a second's worth, so that no change comes long after a check of them."""
         return most if not self._rate else max(1, min(most, int(self._rate)))
 
     def take(self, points: int) -> None:

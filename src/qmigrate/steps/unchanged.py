@@ -20,7 +20,7 @@ METADATA = "metadata"
 
 
 def check_built(step: Build, work: Work) -> None:
-    """See that nobody has changed the source of a copy or a clone while it was made.
+    """Check that no other client has changed the source of a copy or a clone while it was made.
 
     Raises:
         DriftError: an index, a vector or a setting is another one.
@@ -117,7 +117,7 @@ def _after(schema: CollectionSchema, operations: Sequence[Operation]) -> Collect
 def _described(work: Work) -> CollectionSchema | None:
     """The source as the preflight of this very run has found it; None in a run that an earlier version began.
 
-    Not what the plan has of it: that knows neither what a server sets by itself, nor that local mode keeps no index,
+    Not what the plan has of it: that has neither what a server sets by itself, nor that local mode keeps no index,
     where an earlier step of the job has made the source or changed it.
     """
     kept = work.facts("preflight", work.build_step()).get(SOURCE)
@@ -136,7 +136,7 @@ def _compare(
 def _differences(before: CollectionSchema, after: CollectionSchema) -> list[str]:
     """What differs between two schemas apart from their aliases, in words."""
     one, other = before.with_(aliases=()), after.with_(aliases=())
-    # What was taken away from the source shows only from the other side.
+    # What was removed from the source shows only from the other side.
     seen = (*changes(one, other), *(change.reverse() for change in changes(other, one)))
     return list(dict.fromkeys(change.describe() for change in seen))
 
@@ -149,5 +149,5 @@ def over(work: Work) -> str:
 def _changed(build: Build, what: str, work: Work) -> DriftError:
     return DriftError(
         f"{build.source} was changed since {build.target} was built from it, and the cut-over would lose that: {what}",
-        hint=f"undo it, and run the command again; or build again from what is there now: {over(work)}",
+        hint=f"undo it, and run the command again; or rebuild from what is there now: {over(work)}",
     )

@@ -1,4 +1,4 @@
-"""A generation that the server refused to make: whether that is certain, and what was noted for it taken back."""
+"""A generation that the server refused to make: whether that is certain, and what was noted for it removed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_unmade(step: Build, work: Work) -> bool:
 
 
 def unmake(step: Build, work: Work) -> None:
-    """Take back the number of the generation, and the snapshot that the run has made for it."""
+    """Remove the number of the generation, and the snapshot that the run has made for it."""
     made = work.facts("snapshot").get("snapshot") or {}
     if made.get("made"):
         try:

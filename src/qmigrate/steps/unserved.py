@@ -16,7 +16,7 @@ from qmigrate.steps.work import Work
 def check_held(work: Work, run: OpenRun, build: Build) -> None:
     """See, before an abort removes it, that a generation which waits for its cut-over is what was proven.
 
-    Once the cut-over was let on, the run itself writes to it, and nothing is known.
+    Once the cut-over was released, the run itself writes to it, and nothing is known.
 
     Raises:
         RefusedError: another client wrote to it; names at most 20 ids.

@@ -2,7 +2,7 @@
 
 It is started before the freeze and reads its standard input: the word *done* ends it, the end of the input means that
 its parent is dead. Then it waits until no request of the dead holder can still land, and lifts the freeze through an
-alias of that holder's own lease epoch, which whoever has taken over meanwhile has removed (rule 2).
+alias of that holder's own lease epoch, which the process that took over has removed (rule 2).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DONE = "done"
 
 
 class Watch:
-    """A helper process that stands by. In local mode there is none: nobody else can write."""
+    """A helper process that stands by. In local mode there is none: no other client can write."""
 
     def __init__(self, process: subprocess.Popen[str] | None) -> None:
         self._process = process
@@ -41,7 +41,7 @@ class Watch:
         """Start it, and wait until it stands by.
 
         Args:
-            prior: the strict mode that it is to give back.
+            prior: the strict mode that it is to restore.
 
         Raises:
             StoreError: it could not be started.
@@ -55,7 +55,7 @@ class Watch:
             "alias": own(work, source),
             "prior": prior,
         }
-        # The order goes through the pipe: it holds the key, and arguments can be read by everybody.
+        # The order goes through the pipe: it holds the key, and arguments can be read by every user.
         process = subprocess.Popen(
             command(),
             stdin=subprocess.PIPE,
@@ -69,11 +69,11 @@ class Watch:
             watch.tell({"order": order})
             answer = children.first_line(process, START_LIMIT, work.tick)
             if answer != READY:
-                silent = f"it said nothing within {START_LIMIT:g} s, and was killed"
+                silent = f"it did not answer within {START_LIMIT:g} s, and was killed"
                 raise StoreError(
                     f"the helper that ends a freeze of {source} could not be started: "
                     f"{silent if answer is None else answer or 'it ended at once'}",
-                    hint="nothing was frozen; is the machine overloaded? The same command goes on from here",
+                    hint="nothing was frozen; is the machine overloaded? The same command continues from here",
                 )
         except BaseException:
             watch.kill()
@@ -81,7 +81,7 @@ class Watch:
         return watch
 
     def tell(self, message: Mapping[str, Any]) -> None:
-        """Send one line; a helper that is gone is no error here."""
+        """Send one line; a helper that is gone is not an error here."""
         if self._process is None or self._process.stdin is None:
             return
         try:
@@ -159,7 +159,7 @@ def act(store: Store, order: Mapping[str, Any], pairs: Sequence[tuple[EpochAlias
         try:
             store.lift_fence(as_own(order["alias"]), order["prior"])
         except NotFoundError:
-            # Somebody has taken over: it is theirs now.
+            # Another process has taken over: it owns it now.
             return
 
 

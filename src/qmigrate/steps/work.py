@@ -41,7 +41,7 @@ def _no_tick(count: int = 0, note: str = "") -> None:
 
 
 class Turn:
-    """The user's functions and models work for one collection at a time: nobody has promised that they bear more.
+    """The user's functions and models work for one collection at a time: they may not bear more.
 
     The threads of that collection share it, and each may take it several times.
     """
@@ -61,7 +61,7 @@ class Turn:
             self.give()
 
     def take(self, owner: object, tick: Tick | None = None) -> None:
-        """Wait until it is nobody's, or the owner's already; `tick` is called meanwhile."""
+        """Wait until it is free, or the owner's already; `tick` is called while waiting."""
         while True:
             with self._bell:
                 if self._owner in (None, owner):
@@ -133,11 +133,11 @@ class Work:
         step: position of the step in the job.
         learned: facts of phases that are done, by (step, phase).
         frozen: the freeze that is in force, or None.
-        on_failure: what is to be taken back when the run ends in an error, last first.
+        on_failure: what is to be undone when the run ends in an error, last first.
         consent: position of the held go-live whose cut-over was asked for, or None.
         hands: who starts worker processes; None where this process does all by itself.
         begun_only: whether a clean-up of another caller is finished: it deletes no more than what has begun to go.
-        delegated: whether worker processes have sent requests for this run, of which this process knows nothing.
+        delegated: whether worker processes have sent requests for this run, which this process doesn't see.
     """
 
     collection: str

@@ -1,6 +1,6 @@
 """Telling the application's SQL which points were embedded, once their vector serves. It changes no point.
 
-Portion by portion, each in one transaction; then where it ends is journaled. A process that dies in between says the
+Portion by portion, each in one transaction; then where it ends is journaled. A process that dies in between writes the
 portion again: at least once, never less.
 """
 
@@ -35,7 +35,7 @@ PORTION = 1000
 
 
 def preflight(step: WriteRows, work: Work) -> Facts:  # noqa: ARG001  what every phase gets
-    """The time that every portion says, also one that is repeated. It asks nothing, so it can't refuse."""
+    """The time that every portion writes, also one that is repeated. It asks nothing, so it can't refuse."""
     return {"now": datetime.now(UTC).isoformat()}
 
 
@@ -74,7 +74,7 @@ def check(step: Build, work: Work) -> None:
 def _write_back(step: WriteRows, work: Work) -> Facts:
     if not work.lease.ledger.has_base(step.target):
         raise RepairNeededError(
-            f"which points of {step.target} were embedded is not in the ledger any more, so SQL can't be told",
+            f"which points of {step.target} were embedded is not in the ledger any more, so SQL can't be updated",
             hint=f"qmigrate abort {quote(work.collection)} ends the run; the vectors serve already",
         )
     now = datetime.fromisoformat(work.facts("preflight")["now"])
@@ -135,7 +135,7 @@ def common(
 def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | None) -> Iterator[list[PointId]]:
     """Ids behind the cursor that this rebuild has embedded, in Qdrant's order.
 
-    The base knows them: what the application has written to the new generation since is not of this rebuild.
+    The base has them: what the application has written to the new generation since is not of this rebuild.
     """
     lacking = {
         row.point_id for row in work.lease.ledger.quarantine([step.target]) if row.vector == said["vector"]
@@ -152,7 +152,7 @@ def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | N
 def rows_of(
     store: Store, address: str, said: JsonObject, portion: Sequence[PointId], shared: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The parameters of some points; one that was deleted meanwhile is left out."""
+    """The parameters of some points; one that was deleted since is left out."""
     sums = "checksum" in said["names"]
     found = store.fetch(address, portion, payload=False, vectors=sums)
     there = {records.point_id(stored): _checksum(stored, said["vector"]) if sums else None for stored in found}
@@ -171,10 +171,10 @@ def _checksum(stored: Stored, vector: str) -> str | None:
 
 
 def _with_a_way_on(error: QmigrateError, step: WriteRows, work: Work) -> QmigrateError:
-    """The same error, which says that the swap stands, and how to go on."""
-    more = f"qmigrate upgrade goes on with it; qmigrate abort {quote(work.collection)} leaves SQL as it is"
+    """The same error, with the note that the swap stands, and how to continue."""
+    more = f"qmigrate upgrade resumes it; qmigrate abort {quote(work.collection)} leaves SQL as it is"
     return type(error)(
-        f"{work.collection} is live on {step.target}, but SQL was not told all of it: {error.message}",
+        f"{work.collection} is live on {step.target}, but SQL was not updated completely: {error.message}",
         hint=f"{error.hint}; then {more}" if error.hint else more,
         facts=error.facts,
     )

@@ -1,4 +1,4 @@
-"""After a crash: which points behind a cursor were written all the same, so none is embedded twice. It writes none."""
+"""After a crash: which points behind a cursor were written anyway, so none is embedded twice. It writes none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qmigrate.store import records
 def fits(transform: PointTransform) -> bool:
     """Whether equal payloads have equal vectors, and a point is found under its own id.
 
-    A function may read the old vectors, of which the new point says nothing.
+    A function may read the old vectors, which the new point doesn't have.
     """
     filled = [transform.values[name] for name in transform.filled]
     return bool(filled) and not transform.rekeys and all(isinstance(one, Embed) for one in filled)

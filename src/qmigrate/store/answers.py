@@ -13,7 +13,7 @@ import grpc
 from qmigrate.errors import QmigrateError
 from qmigrate.store.faults import is_unclear
 
-#: What a server says once it is through with a request: nothing of it goes on then.
+#: What a server answers once it is through with a request: nothing of it continues then.
 _SETTLED = frozenset({
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
@@ -57,7 +57,7 @@ class Answers:
         """Whether nothing of what was sent can still be carried out.
 
         Args:
-            timeout: the longest time in seconds that one request can go on inside the server. What is under way is
+            timeout: the longest time in seconds that one request can take inside the server. What is under way is
                 waited for so long; what ended without an answer longer ago is over.
         """
         deadline = self._clock() + timeout
@@ -70,11 +70,11 @@ class Answers:
     def _landed(self, future: Any) -> None:
         error: BaseException | None = None
         try:
-            # What was cancelled was read: a write is never taken back.
+            # What was cancelled was read: a write is never cancelled.
             error = None if future.cancelled() else future.exception()
         except (grpc.FutureCancelledError, futures.CancelledError):
             pass
-        except Exception as raised:  # whatever it is, it tells nothing of what the server does
+        except Exception as raised:  # whatever it is, it doesn't show what the server does
             error = raised
         if error is not None:
             self.failed(error)

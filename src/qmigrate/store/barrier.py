@@ -69,7 +69,7 @@ def operation_ids(nodes: Nodes, name: str) -> dict[str, int]:
 def _meant(nodes: Nodes, name: str) -> tuple[str, bool]:
     """The collection that a name stands for, and whether an alias of its own name hides it, by one look at the aliases.
 
-    Whether there is such a collection is told by what is asked of it next.
+    Whether there is such a collection shows in what is asked of it next.
     """
     known = aliases(nodes.main)
     physical = known.get(name, name)
@@ -87,7 +87,7 @@ def _ids_of(node: Rest, physical: str) -> dict[str, int]:
         queue = local.get("update_queue") or {}
         if "op_num" not in queue:
             raise ServerTooOldError(
-                f"Qdrant at {node.label} doesn't tell the operation ids of shards, so late writes can't be seen",
+                f"Qdrant at {node.label} doesn't report the operation ids of shards, so late writes can't be detected",
                 hint="upgrade Qdrant to 1.17 or newer",
             )
         # Null until the shard has taken its first write.
@@ -111,6 +111,6 @@ def _all_shards_seen(node: Rest, name: str, found: dict[str, int]) -> None:
     if len(replicas) != len(found):
         raise StoreError(
             f"{name} has {len(replicas)} shard replicas, but the watched nodes hold {len(found)} of them, "
-            "so writes to the others can't be seen",
+            "so writes to the others can't be detected",
             hint="name every node of the cluster in qdrant.nodes",
         )

@@ -1,4 +1,4 @@
-"""A client that the application has opened: looked at, or used as a store. It never closes it."""
+"""A client that the application has opened: inspected, or used as a store. It never closes it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Borrowed:
             self._twin = not self._local
 
     def close(self) -> None:
-        """Close what was opened beside the application's client, if anything."""
+        """Close what was opened in addition to the application's client, if anything."""
         if self._twin:
             self._client.close()
 
@@ -87,10 +87,10 @@ class Borrowed:
             time.sleep(0.02)
 
     def seal(self, name: str) -> JsonObject | None:
-        """What the collection behind a name that this client sees says of itself: empty where it says nothing.
+        """What the collection behind a name that this client sees has as its marks: empty where it has none.
 
         Returns:
-            None where that can't be told: the key may not read it, or the client doesn't understand its server.
+            None where that is unknown: the key may not read it, or the client doesn't understand its server.
         """
         try:
             found = self._client.get_collection(name)
@@ -112,7 +112,7 @@ class Borrowed:
         if not self._local:
             if settings.path is not None:
                 raise ConfigError(
-                    f"the client is one of a server, but qdrant.path in qmigrate.yaml is {settings.path}",
+                    f"the client is connected to a server, but qdrant.path in qmigrate.yaml is {settings.path}",
                     hint="name the same Qdrant in both: qdrant.url",
                 )
             found = connect(settings)
@@ -125,7 +125,7 @@ class Borrowed:
         location = str(self._lent._client.location)
         if settings.path is None:
             raise ConfigError(
-                f"the client is one of local mode ({location}), but qdrant.url in qmigrate.yaml names a server",
+                f"the client is in local mode ({location}), but qdrant.url in qmigrate.yaml names a server",
                 hint="name the same Qdrant in both: qdrant.path",
             )
         if location != MEMORY and Path(location).resolve() != Path(settings.path).resolve():
@@ -201,7 +201,7 @@ def _over(call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: A
     except StopIteration as done:
         return done.value
     running.close()
-    raise StoreError(f"the client's local mode waits for something in {call.__name__}, which it never did")
+    raise StoreError(f"the client's local mode waits for something in {call.__name__}, which is not expected")
 
 
 def _twin(client: Any) -> Any:
@@ -211,10 +211,10 @@ def _twin(client: Any) -> Any:
     options = dict(client._init_options)
     if inspect.iscoroutinefunction(options.get("auth_token_provider")):
         raise UsageError(
-            "an AsyncQdrantClient whose token provider is awaited can't be asked from here",
-            hint="hand over a QdrantClient of the same address, in a thread: asyncio.to_thread(…)",
+            "an AsyncQdrantClient whose token provider is awaited can't be used from here",
+            hint="pass a QdrantClient of the same address, in a thread: asyncio.to_thread(…)",
         )
     with warnings.catch_warnings():
-        # Said when the application made its own.
+        # Reported when the application made its own.
         warnings.simplefilter("ignore")
         return QdrantClient(**{**options, "check_compatibility": False})

@@ -59,7 +59,7 @@ def read(nodes: Nodes) -> Capabilities:
     if oldest < MINIMUM_SERVER:
         raise ServerTooOldError(
             f"Qdrant at {label} is version {shown}, but qmigrate needs {'.'.join(map(str, MINIMUM_SERVER))} or newer: "
-            "older servers drop collection metadata, where the seal is kept, without a word",
+            "older servers drop collection metadata, where the seal is kept, without an error",
             hint="upgrade Qdrant one minor version at a time",
         )
     cluster = _cluster(nodes.main)
@@ -82,7 +82,7 @@ def read(nodes: Nodes) -> Capabilities:
 
 
 def _cluster(node: Rest) -> JsonObject | StoreError:
-    """What a node knows of its cluster, or why it doesn't say."""
+    """What a node reports of its cluster, or why it doesn't."""
     try:
         found: JsonObject = node.get("/cluster")
     except StoreError as error:
@@ -91,7 +91,7 @@ def _cluster(node: Rest) -> JsonObject | StoreError:
 
 
 def peers(node: Rest) -> int:
-    """Nodes of the cluster as it is now: one may have joined since the connection was made; 0 where nobody tells."""
+    """Nodes of the cluster as it is now: one may have joined since the connection was made; 0 where it is unknown."""
     return _peers(_cluster(node))
 
 
@@ -106,7 +106,7 @@ def why_no_barrier(nodes: Nodes, clusters: Mapping[Rest, JsonObject | StoreError
     """Why operation ids of every shard can't be read, or None when they can.
 
     Args:
-        clusters: what nodes have said of their cluster already.
+        clusters: what nodes have reported of their cluster already.
     """
     if nodes.silent:
         return nodes.silent[0]
@@ -130,19 +130,19 @@ def why_no_barrier(nodes: Nodes, clusters: Mapping[Rest, JsonObject | StoreError
 
 
 def disk_size(nodes: Nodes) -> int | None:
-    """Bytes of the disk under the server's data, used or not; None when it doesn't tell."""
+    """Bytes of the disk under the server's data, used or not; None when it isn't reported."""
     found = int(_system(nodes).get("disk_size") or 0) * 1024
     return found if 0 < found < MOST_ROOM else None
 
 
 def cores(nodes: Nodes) -> int | None:
-    """Processor cores of the server; None when it doesn't tell."""
+    """Processor cores of the server; None when it isn't reported."""
     found = _system(nodes).get("cores")
     return int(found) if found else None
 
 
 def _system(nodes: Nodes) -> JsonObject:
-    """What the server says of its machine; nothing where it doesn't."""
+    """What the server reports about its machine; nothing where it doesn't."""
     try:
         app = nodes.main.get("/telemetry", details_level=1).get("app") or {}
     except TransientError:
@@ -158,9 +158,9 @@ def _version(node: Rest) -> Version:
     except NotFoundError as error:
         raise faults.not_qdrant(node.label, "it answers 404") from error
     except ValueError as error:
-        raise faults.not_qdrant(node.label, "it answers with something else than JSON") from error
+        raise faults.not_qdrant(node.label, "its answer is not JSON") from error
     shown = body.get("version") if isinstance(body, dict) else None
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", shown) if isinstance(shown, str) else None
     if found is None or "qdrant" not in str(body.get("title", "")).lower():
-        raise faults.not_qdrant(node.label, "it doesn't tell a Qdrant version")
+        raise faults.not_qdrant(node.label, "it doesn't report a Qdrant version")
     return (int(found[1]), int(found[2]), int(found[3]))

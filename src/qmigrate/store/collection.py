@@ -56,7 +56,7 @@ def info_of(node: Rest, name: str) -> JsonObject | None:
 def describe_all(
     nodes: Nodes, names: Sequence[str], known: Mapping[str, str] | None = None
 ) -> dict[str, LiveCollection | None]:
-    """What :func:`describe` says of each name; the aliases, unless they are `known`, are read once before all."""
+    """What :func:`describe` returns for each name; the aliases, unless they are `known`, are read once before all."""
     if not names:
         return {}
     known = aliases(nodes.main) if known is None else known
@@ -167,10 +167,10 @@ def _defer(node: Rest, name: str) -> None:
 
 
 def build_index(node: Rest, name: str, schema: CollectionSchema) -> None:
-    """Give back the optimizer settings that :func:`create` put off; may be repeated.
+    """Restore the optimizer settings that :func:`create` put off; may be repeated.
 
     Raises:
-        StoreError: indexing is off and nothing says what it was before.
+        StoreError: indexing is off and its earlier value is not recorded.
     """
     info = info_of(node, name)
     if info is None:
@@ -181,7 +181,7 @@ def build_index(node: Rest, name: str, schema: CollectionSchema) -> None:
     now = info["config"]["optimizer_config"]
     if now.get("indexing_threshold") == 0 and "indexing_threshold" not in wanted:
         raise StoreError(
-            f"indexing of {name} is turned off, and nothing says what its threshold was",
+            f"indexing of {name} is turned off, and its earlier threshold is not recorded",
             hint="declare optimizers_config.indexing_threshold in the revision",
         )
     # Even an empty one makes the optimizers look again, after a restart too.
@@ -224,7 +224,7 @@ def readiness(nodes: Nodes, name: str) -> Readiness:
 
 
 def _optimizations(node: Rest, name: str) -> tuple[int, int]:
-    """Optimizations that run and that are queued; servers before 1.17 don't tell."""
+    """Optimizations that run and that are queued; servers before 1.17 don't report them."""
     try:
         found = node.get(f"{path_of(name)}/optimizations")
     except NotFoundError:
@@ -238,9 +238,9 @@ def write_seal(node: Rest, name: str, seal: JsonObject | None) -> None:
 
 
 def drop(node: Rest, permit: Permit) -> None:
-    """Delete a physical collection; an alias is left alone by the server, and a missing one is no error.
+    """Delete a physical collection; an alias is left alone by the server, and a missing one is not an error.
 
-    Sent once: whoever sends it again has to look first, and to be sure of the lease.
+    Sent once: to send it again, check first, and be sure of the lease.
     """
     name = permit.use(node.longest)
     node.envelope(node.send("DELETE", path_of(name), timeout=node.bounded))

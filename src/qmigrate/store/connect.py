@@ -1,4 +1,4 @@
-"""How a store is chosen and opened. It reads no settings file and knows no request."""
+"""How a store is chosen and opened. It reads no settings file and sends no request."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def facet(node: Rest, name: str, field: str, most: int) -> dict[str | int | bool
 
 
 def exact_is_refused(node: Rest, name: str) -> bool:
-    """Whether strict mode lets nobody count exactly; the ids can still be read one by one."""
+    """Whether strict mode forbids exact counts; the ids can still be read one by one."""
     found = strict_mode(node, name)
     return bool(found.get("enabled")) and found.get("search_allow_exact") is False
 

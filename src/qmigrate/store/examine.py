@@ -1,4 +1,4 @@
-"""What a server tells of itself, node by node. It only reads, judges nothing, and needs no collection.
+"""What a server reports about itself, node by node. It only reads, judges nothing, and needs no collection.
 
 Unlike ``server`` it opens without asking: a node that is down, too old or closed to the key is part of the answer.
 """
@@ -35,7 +35,7 @@ _KIB = 1024
 
 
 class Examiner:
-    """Looks at one server; nothing is sent before the first question.
+    """Examines one server; nothing is sent before the first question.
 
     Args:
         settings: of a server, not of local mode.
@@ -60,7 +60,7 @@ class Examiner:
         """Every node that the settings name, asked side by side."""
         everyone = self._nodes.everyone()
         with ThreadPoolExecutor(len(everyone)) as pool:
-            # One that is down is told as such at once; a single one is waited for.
+            # One that is down is reported as such at once; a single one is waited for.
             return tuple(pool.map(partial(_node, patient=len(everyone) == 1), everyone))
 
     def cluster(self) -> ClusterHealth:
@@ -151,7 +151,7 @@ def _node(node: Rest, *, patient: bool) -> NodeHealth:
     try:
         told = node.get("/telemetry", details_level=1)
     except StoreError:
-        # Its own check says what the key may not read.
+        # Its own check reports what the key may not read.
         told = {}
     return _told(NodeHealth(label=node.label, version=version, seconds=seconds, skew=skew), told)
 
@@ -187,7 +187,7 @@ def _version(answer: httpx.Response) -> Version:
     shown = body.get("version") if isinstance(body, dict) else None
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", shown) if isinstance(shown, str) else None
     if found is None or "qdrant" not in str(body.get("title", "")).lower():
-        raise faults.not_qdrant(urlsplit(str(answer.request.url)).netloc, "it doesn't tell a Qdrant version")
+        raise faults.not_qdrant(urlsplit(str(answer.request.url)).netloc, "it doesn't report a Qdrant version")
     return (int(found[1]), int(found[2]), int(found[3]))
 
 

@@ -36,7 +36,7 @@ class TransientError(StoreError):
     Attributes:
         unknown: whether the server may have carried it out nevertheless.
         retry_after: seconds that the server asks to wait, or None.
-        answered: whether Qdrant itself has said that it failed, so that nothing goes on in it.
+        answered: whether Qdrant itself has answered that it failed, so that nothing continues in it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ def is_unclear(error: BaseException) -> bool:
     """Whether a request that failed so may have been carried out, or may still be: a cluster may yet agree on it.
 
     Only what is known to refuse before anything is done is clear: a proxy has statuses of its own for giving up on a
-    server that goes on, and an answer that can't be read says nothing.
+    server that continues, and an answer that can't be read shows nothing.
     """
     if isinstance(error, TransientError):
         return error.unknown
@@ -119,12 +119,12 @@ def of_transport(error: httpx.HTTPError, label: str, timeout: float, *, listed: 
         return _of_tls(where, reason, _REST) or TransientError(
             f"{where} can't be reached: {reason}", hint=hint, unknown=False
         )
-    plain = f"{hint}; https:// belongs into it where the server speaks TLS"
+    plain = f"{hint}; it must begin with https:// if the server speaks TLS"
     return TransientError(f"{where} can't be reached: {reason}", hint=plain if _is_plain(error) else hint)
 
 
 def reach(label: str, *, listed: bool) -> str:
-    """What to look at where a node can't be reached.
+    """What to check where a node can't be reached.
 
     Args:
         listed: it is one of qdrant.nodes, not the one of qdrant.url.
@@ -146,7 +146,7 @@ _GRPC = ("qdrant.grpc_host", "qdrant.grpc_tls: false in qmigrate.yaml, where onl
 
 
 def _of_tls(where: str, reason: str, settings: tuple[str, str]) -> StoreError | None:
-    """The error of a failed handshake, which no repetition mends; None where it is something else."""
+    """The error of a failed handshake, which no repetition repairs; None where it is something else."""
     lower = reason.lower()
     named, without = settings
     if re.search(r"(hostname|ip address) mismatch|hostname verification|no match found for server name", lower):
@@ -161,7 +161,7 @@ def _of_tls(where: str, reason: str, settings: tuple[str, str]) -> StoreError | 
         why = f" ({found.group(1).strip()})" if found else ""
         return StoreError(
             f"{where} can't be used: its certificate is not trusted{why}",
-            hint="qdrant.ca_cert names the PEM file of the authority that signed it; of a self-signed one, itself",
+            hint="qdrant.ca_cert names the PEM file of the authority that signed it; for a self-signed one, itself",
         )
     if re.search(r"wrong_version_number|record.layer.failure|packet_length_too_long|http_request", lower):
         return StoreError(f"{where} can't be used: what answers there doesn't speak TLS", hint=without)
@@ -172,14 +172,14 @@ def _of_tls(where: str, reason: str, settings: tuple[str, str]) -> StoreError | 
 
 _REACH = "is the server up, and is qdrant.url in qmigrate.yaml its address? qmigrate wait waits for it"
 _REACH_LISTED = (
-    "qdrant.nodes in qmigrate.yaml lists {label}: is that node up, and is this its address? Whatever writes needs "
-    "every node; status, plan, check, history and doctor go on without it"
+    "qdrant.nodes in qmigrate.yaml lists {label}: is that node up, and is this its address? What writes needs "
+    "every node; status, plan, check, history and doctor work without it"
 )
 
 
 _PORT = (
     "qdrant.grpc_port in qmigrate.yaml must be the server's gRPC port, and grpc_host its host behind a proxy; "
-    "prefer_rest: true where a proxy lets no gRPC pass"
+    "prefer_rest: true if a proxy blocks gRPC"
 )
 
 
@@ -223,7 +223,7 @@ def of_local(error: Exception, path: str) -> QmigrateError:
     if _STALE_LOCK in text:
         return LeaseHeldError(
             f"{where} is in use by another process or client, and local mode is for one client only",
-            hint="wait until it has ended, or run a Qdrant server and set qdrant.url; an application hands over the "
+            hint="wait until it has ended, or run a Qdrant server and set qdrant.url; an application can pass the "
             "client that it has open: client=",
         )
     if isinstance(error, sqlite3.ProgrammingError) and "thread" in text:
@@ -235,7 +235,7 @@ def of_local(error: Exception, path: str) -> QmigrateError:
         reason = error.strerror or text or type(error).__name__
         return StoreError(
             f"{where} can't be used: {error.filename or path}: {reason}",
-            hint="qdrant.path in qmigrate.yaml must be a folder that this user may write, with room left",
+            hint="qdrant.path in qmigrate.yaml must be a folder that this user may write, with free space",
         )
     if _EXISTS.search(text):
         return ConflictError(f"{where}: {text}")
@@ -263,7 +263,7 @@ def _denied(where: str, text: str, *, writing: bool, known: bool) -> DeniedError
         )
     if "expired" in lower:
         return DeniedError(
-            f"{where} denied access: the token has expired", hint="make a new one (docs/rights.md)", known=False
+            f"{where} denied access: the token has expired", hint="create a new one (docs/rights.md)", known=False
         )
     if known and "access" in lower:
         return DeniedError(
@@ -290,7 +290,7 @@ def _server_text(response: httpx.Response) -> str:
 
 
 def _from_qdrant(response: httpx.Response) -> bool:
-    """Whether Qdrant itself has answered that it failed for good: a proxy says nothing about what goes on behind it."""
+    """Whether Qdrant itself has answered that it failed for good: a proxy can't tell what continues behind it."""
     try:
         body: Any = response.json()
     except (json.JSONDecodeError, UnicodeDecodeError):

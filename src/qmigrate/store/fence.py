@@ -12,9 +12,9 @@ from qmigrate.store.rest import Rest
 
 #: The fence: the smallest limit that Qdrant takes.
 FENCE: JsonObject = {"enabled": True, "write_rate_limit": 1}
-#: A limit that nobody meets, where there was none before: strict mode has no way to unset a value.
+#: A limit that no client reaches, where there was none before: strict mode has no way to unset a value.
 NO_LIMIT = 1_000_000_000
-#: Writes that may pass before it is said that there is no fence.
+#: Writes that may pass before it is reported that there is no fence.
 MOST_TOKENS = 64
 
 
@@ -24,7 +24,7 @@ def fence(nodes: Nodes, name: str, timeout: float) -> JsonObject:
     It is sent once: sending it again would hand out new tokens.
 
     Returns:
-        The strict mode of before, without nulls.
+        The earlier strict mode, without nulls.
 
     Raises:
         StoreError: a node doesn't show it within `timeout` seconds.
@@ -66,7 +66,7 @@ def take_tokens(nodes: Nodes, name: str) -> int:
 
 
 def lift(nodes: Nodes, name: str, prior: JsonObject) -> None:
-    """Give back the strict mode of before; what was not set then gets a value too large to matter."""
+    """Restore the earlier strict mode; what was not set then gets a value too large to matter."""
     wanted = {**prior, "enabled": bool(prior.get("enabled", False))}
     wanted["write_rate_limit"] = prior.get("write_rate_limit") or NO_LIMIT
     nodes.main.call("PATCH", path_of(name), {"strict_mode_config": wanted})

@@ -14,7 +14,7 @@ def model_of(where: JsonObject) -> Any:
     """The client's own object of a filter.
 
     Raises:
-        UsageError: it is no filter of Qdrant; says what is wrong.
+        UsageError: it is not a Qdrant filter; the message names what is wrong.
     """
     # Only here: importing the client's models takes most of a second.
     from pydantic import ValidationError
@@ -26,8 +26,8 @@ def model_of(where: JsonObject) -> Any:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"][:3])
         raise UsageError(
-            f"the filter is none of Qdrant's: {place}: {problem['msg']}",
-            hint="https://qdrant.tech/documentation/concepts/filtering/ shows how they look",
+            f"the filter is not valid for Qdrant: {place}: {problem['msg']}",
+            hint="https://qdrant.tech/documentation/concepts/filtering/ shows the syntax",
         ) from None
 
 
@@ -35,7 +35,7 @@ def wire_of(where: JsonObject) -> Any:
     """The message of a filter.
 
     Raises:
-        UsageError: it is no filter of Qdrant, or a value in it is one that Qdrant has no place for.
+        UsageError: it is not a Qdrant filter, or a value in it is one that Qdrant has no place for.
     """
     from qdrant_client.conversions.conversion import RestToGrpc
 
@@ -44,8 +44,8 @@ def wire_of(where: JsonObject) -> Any:
         return RestToGrpc.convert_filter(model)
     except ValueError as error:
         raise UsageError(
-            f"the filter holds what no filter of Qdrant can: {error}",
-            hint="integers have 64 bits with a sign there; larger ones are compared by range, as doubles",
+            f"the filter contains what Qdrant filters can't have: {error}",
+            hint="integers are signed 64-bit there; larger ones are compared by range, as doubles",
         ) from None
 
 

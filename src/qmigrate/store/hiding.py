@@ -1,4 +1,4 @@
-"""Whether an alias may take the name of a collection: tried on throwaway names. It touches no name of anybody.
+"""Whether an alias may take the name of a collection: tried on throwaway names. It touches no name of a user.
 
 Servers accept it without documenting it (seen on 1.18: RenameAlias checks no collection names), and a later one may
 refuse it. So it is never assumed from a version.
@@ -24,7 +24,7 @@ from qmigrate.store.rest import Rest
 _EMPTY: JsonObject = {"vectors": {}}
 _MARK = "qmigrate_probe"
 _NAME = re.compile(rf"^{PROBE_PREFIX}(?P<began>[0-9a-f]+)_[0-9a-f]+_[ab]$")
-#: Seconds after which a probe that is still there belongs to nobody.
+#: Seconds after which a probe that is still there has no owner.
 FORGOTTEN = 3600
 #: Seconds for which a server that has just allowed it is taken to allow it still.
 HOLDS = 60.0
@@ -102,7 +102,7 @@ def _tried(nodes: Nodes, names: tuple[str, str, str, str], stem: str, timeout: f
 
 
 def _mark(node: Rest, name: str) -> object:
-    """What the collection behind a name was marked with: tells the hidden one from the shown one."""
+    """What the collection behind a name was marked with: distinguishes the hidden one from the shown one."""
     info = collection.info_of(node, name)
     if info is None:
         return "nothing"
@@ -110,7 +110,7 @@ def _mark(node: Rest, name: str) -> object:
 
 
 def _remove_forgotten(node: Rest, now: int) -> None:
-    """Probes of processes that died: the name says when they began."""
+    """Probes of processes that died: the name has the time of their start."""
     for name in physical_names(node):
         found = _NAME.match(name)
         if found and now - int(found["began"], 16) > FORGOTTEN:
@@ -119,5 +119,5 @@ def _remove_forgotten(node: Rest, now: int) -> None:
 
 
 def _remove(node: Rest, name: str) -> None:
-    """The deletion of a probe may be repeated: nobody else has its name."""
+    """The deletion of a probe may be repeated: no other client has its name."""
     node.repeat(lambda: collection.drop(node, Permit.of_probe(name)))

@@ -81,7 +81,7 @@ class LocalStore(Absent):
 
     @property
     def request_timeout(self) -> float:
-        """Nothing goes on after a call has returned."""
+        """Nothing continues after a call has returned."""
         return 0.0
 
     def must_exist(self, name: str) -> None:
@@ -180,7 +180,7 @@ class LocalStore(Absent):
                 self._run(partial(self._client.delete_payload, name, gone, points=ids))
 
     def _edit_inside(self, name: str, edit: PayloadEdit) -> None:
-        """The same inside objects, by whole payloads: older clients know no path here, and no other process writes."""
+        """The same inside objects, by whole payloads: older clients take no path here, and no other process writes."""
         payloads = deepcopy(self.payloads(name, edit.ids))
         gone = [one for one in edit.ids if one not in payloads]
         if gone:
@@ -348,7 +348,7 @@ class LocalStore(Absent):
         return {records.point_id(stored) for stored in self.fetch(name, ids, payload=False, vectors=False)}
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
-        """Delete points; missing ids are no error. There are no operation ids."""
+        """Delete points; missing ids are not an error. There are no operation ids."""
         if ids:
             self._run(lambda: self._client.delete(name, points_selector=list(ids), wait=True))
 

@@ -18,7 +18,7 @@ class Absent(ABC):
         """Raise where there is no such collection."""
 
     def barrier(self, name: str) -> OperationIds:
-        """Nothing: the file lock proves that nobody else writes."""
+        """Nothing: the file lock proves that no other process writes."""
         return self.operation_ids(name)
 
     def operation_ids(self, name: str) -> OperationIds:
@@ -27,7 +27,7 @@ class Absent(ABC):
         return {}
 
     def fence(self, name: str) -> JsonObject:
-        """Nothing: nobody else can write."""
+        """Nothing: no other process can write."""
         self.must_exist(name)
         return {}
 

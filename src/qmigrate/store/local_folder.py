@@ -1,4 +1,4 @@
-"""The folder of the client's local mode: opened by one client at a time. It knows no collection.
+"""The folder of the client's local mode: opened by one client at a time. Independent of collections.
 
 The client itself is left out: preparing it for embedding, which is never asked of it here, takes longer than reading
 the folder.
@@ -51,7 +51,7 @@ class Turns:
             self._leave(place, mine)
             raise
         with self._changed:
-            # One that is forgotten closes by itself, and says nothing.
+            # One that is left open closes by itself, silently.
             mine.client = weakref.ref(found, lambda _: self._leave(place, mine))
             self._holders[place] = mine
         return found
@@ -65,7 +65,7 @@ class Turns:
             self._leave(place, holder)
 
     def _is_free(self, place: str, who: _Holder | None = None) -> bool:
-        """Whether nobody has it that `who` could wait for; who waits for itself waits for ever."""
+        """Whether no other caller has it that `who` could wait for; who waits for itself waits forever."""
         holder = self._holders.get(place)
         return holder is None or (who is not None and holder.thread == who.thread)
 

@@ -66,7 +66,7 @@ class Nodes:
         if silent:
             said = "; ".join(error.message for error in silent.values())
             raise StoreError(
-                f"{said}. Whatever writes needs every node: what one of them takes or shows meanwhile would go unseen",
+                f"{said}. What writes needs every node: otherwise writes on this one would go unseen",
                 hint=next(iter(silent.values())).hint,
             )
 

@@ -119,5 +119,5 @@ def _check(payload: object, what: str) -> None:
     if holds_beyond(payload, -BEYOND_INT64, 2 * BEYOND_INT64):
         raise RefusedError(
             f"{what} would get a payload integer beyond 64 bits, which Qdrant keeps as a double",
-            hint="keep such a number as a text",
+            hint="store such a number as a string",
         )

@@ -51,7 +51,7 @@ class Points:
         settings: address, key, timeout.
         strict_mode: reads the strict mode of a collection; asked only after a request was refused.
         payloads: reads payloads of a collection's points exactly.
-        rest: of the same server, to see that it is the same; None where that is known.
+        rest: of the same server, to check that it is the same; None where that is known.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Points:
     def _scrolled(
         self, method: Any, request: Any, parsed: Callable[[Any], tuple[Sequence[Result], Any]]
     ) -> Iterator[Sequence[Result]]:
-        """What is parsed from answer after answer; the next one is under way meanwhile."""
+        """What is parsed from answer after answer; the next one is requested in the meantime."""
         pending: Any = self.start(method, request)
         try:
             while pending is not None:
@@ -277,7 +277,7 @@ class Points:
                 self.written(self._upsert, _upsert_request(head, part))
 
     def written(self, method: Any, request: Any, first: Any = None) -> int | None:
-        """Wait until the server reports a write *completed*; the operation id that it got, where the server tells it.
+        """Wait until the server reports a write *completed*; the operation id that it got, where the server reports it.
 
         One that is accepted but not done in time is sent again: it is idempotent, and waits behind the first.
         """
@@ -323,12 +323,12 @@ class Upsert:
         if self._request is None:
             return
         self._points.finish_upsert(self._name, self._head, self._batch, (self._request, self._future))
-        # The batch is let go as soon as it is safe.
+        # The batch is freed as soon as it is safe.
         self._request, self._future, self._batch = None, None, ()
 
 
 def _upsert_request(head: bytes, points: Sequence[Ready]) -> bytes:
-    """An ``UpsertPoints`` put together from what it says of all of them and points that are bytes already."""
+    """An ``UpsertPoints`` put together from its common fields and points that are bytes already."""
     return head + b"".join(wire.field(POINTS_FIELD, point) for point in points)
 
 

@@ -33,7 +33,7 @@ _CARRIES_ALL = PointTransform.identity(frozenset())
 
 
 class NotPortableError(ValueError):
-    """A JSON object is not a point as :func:`to_json` writes it; the message says why."""
+    """A JSON object is not a point as :func:`to_json` writes it; the message has the reason."""
 
 
 def page_to_json(page: Sequence[Stored]) -> list[JsonObject]:
@@ -104,7 +104,7 @@ def _stored(point: JsonObject) -> Stored:
         made.id.num = identifier
     else:
         made.id.uuid = identifier
-        # A name that is no UUID would have no place in the order.
+        # A name that is not a UUID would have no place in the order.
         records.order_key(identifier)
     for key, value in point["payload"].items():
         made.payload[key].CopyFrom(value_of(value))
@@ -164,7 +164,7 @@ def _floats(text: str) -> bytes:
     """Packed float32 values as field 1; nothing for none, as protobuf writes it."""
     raw = _bytes(text)
     if len(raw) % 4:
-        raise NotPortableError("a vector is no whole number of float32 values")
+        raise NotPortableError("a vector is not a whole number of float32 values")
     return wire.field(1, raw) if raw else b""
 
 

@@ -31,7 +31,7 @@ KEY_SIZE = 17
 DIGEST_SIZE = 16
 #: The digest of a point that isn't there.
 ABSENT = bytes(DIGEST_SIZE)
-#: Makes the digest of a whole point: payload and all vectors, whatever order the server sent its maps in.
+#: Makes the digest of a complete point: payload and all vectors, whatever order the server sent its maps in.
 Digest = Callable[[Stored], bytes]
 #: How a digest with a key begins where it is kept as text; one of the time before has only hexadecimal digits.
 _KEYED = "sha256:"
@@ -92,7 +92,7 @@ def cut_off(values: NDArray[Any], params: Mapping[str, Any]) -> CutOff | None:
     """The first of these values that a vector of such parameters would not keep, or None where it keeps them all.
 
     uint8 keeps whole numbers from 0 to 255, and silently cuts others off. float16 makes infinity of large values, and
-    loses a vector whose values are all too small for its 11 bits; small values beside larger ones are rounded by no
+    loses a vector whose values are all too small for its 11 bits; small values next to larger ones are rounded by no
     more than those. Values that are not finite are found by the checks for them.
     """
     if params.get("datatype") == "uint8":
@@ -154,7 +154,7 @@ def digest_under(key: bytes | None) -> Digest:
     """What makes digests under a key of a ledger: 128 bits of SHA-256 over the key and the point.
 
     An application that doesn't know the key can't write two points with one digest. None is for bases that were begun
-    before there were keys, and go on as they were begun: XXH3-128, for which every application can.
+    before there were keys, and continue as they were started: XXH3-128, for which every application can.
     """
     if key is None:
         return lambda stored: xxhash.xxh3_128_digest(stored.SerializeToString(deterministic=True))
@@ -254,7 +254,7 @@ def new_payload(stored: Stored, transform: PointTransform) -> Payload | None:
             name = getattr(function, "__name__", function)
             raise TypeError(f"{name} returned {type(payload).__name__}, not a dict")
         if position < last or transform.filled:
-            # Whoever reads it next, gets what it would read from the collection: lists for tuples, and so on.
+            # The next reader gets what it would read from the collection: lists for tuples, and so on.
             payload = {key: plain_value(exact.new_value(value)) for key, value in payload.items()}
         point = Point(point.id, payload, point.vectors)
     return point.payload
@@ -264,7 +264,7 @@ def new_id(stored: Stored, transform: PointTransform) -> PointId:
     """The id that the transform gives to a point; its own where it gives none.
 
     Raises:
-        ValueError: the point is not fit for it, or what was returned is no id; the message says why, without the id.
+        ValueError: the point is not fit for it, or the function returned no id; the message has the reason, without it.
     """
     if transform.new_id is None:
         return point_id(stored)
@@ -465,7 +465,7 @@ def _close(wanted: NDArray[np.float32], seen: NDArray[np.float32], tolerance: To
 
 
 def _agree(wanted: NDArray[np.float32], seen: NDArray[np.float32], half: bool, apart: int = 0) -> bool:
-    """Whether all values are equal; with `half` as float16, where they may be so many of its steps `apart`."""
+    """Whether all values are equal; with `half` as float16, where they may be `apart` of its steps away."""
     if not half:
         return bool(np.array_equal(wanted, seen))
     # Infinity is one step behind the largest value, and equal to itself only.

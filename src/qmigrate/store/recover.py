@@ -57,7 +57,7 @@ class Recoveries:
             body["location"] = f"file://{quote(folder)}/{segment(source)}/{segment(snapshot.name)}"
         else:
             if urlsplit(self._node.address).username is not None:
-                return Recovery("refused", "its address holds a password, which is not handed on")
+                return Recovery("refused", "its address contains a password, which is not passed on")
             body["location"] = f"{self._node.address}{path_of(source)}/snapshots/{segment(snapshot.name)}"
             if self._key is not None:
                 body["api_key"] = self._key
@@ -102,7 +102,7 @@ class Recoveries:
             except (StoreError, OSError) as error:
                 return Recovery("refused", f"it could not be downloaded: {error}")
             if snapshot.checksum not in (None, digest):
-                return Recovery("refused", "it arrived damaged: its checksum is another one")
+                return Recovery("refused", "it arrived damaged: its checksum differs")
             params = {"wait": "true", "priority": "snapshot", "checksum": snapshot.checksum}
             path, files = f"{path_of(target)}/snapshots/upload", {"snapshot": (snapshot.name, _Watched(content, tick))}
             return self._sent(lambda: self._node.send("POST", path, params=params, files=files))
@@ -118,7 +118,7 @@ class Recoveries:
 
 
 class _Watched:
-    """A file whose reader is heard of: an upload is long work."""
+    """A file that reports its reader's progress: an upload takes long."""
 
     def __init__(self, content: IO[bytes], tick: Beat) -> None:
         self._content = content

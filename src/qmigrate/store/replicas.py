@@ -39,7 +39,7 @@ class Order:
 
 
 def shards_of(told: JsonObject) -> list[Shard]:
-    """The shards that a node's answer about a collection's cluster tells of."""
+    """The shards in a node's answer about a collection's cluster."""
     found: dict[int, Shard] = {}
     here = told.get("peer_id")
     local = [{**shard, "peer_id": here} for shard in told.get("local_shards", ())]
@@ -79,7 +79,7 @@ def judge(shards: Iterable[Shard], peers: Iterable[int], factor: int) -> tuple[l
     """What is not as it should be, in words, and what to order for it. Pure.
 
     A shard that is on its way, or has a replica that doesn't take part yet, is waited for. No peer holds two replicas
-    of a shard, so that there are never more than peers; the last active replica is never taken away.
+    of a shard, so that there are never more than peers; the last active replica is never removed.
     """
     known = list(shards)
     everyone = list(peers)

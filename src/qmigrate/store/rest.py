@@ -1,4 +1,4 @@
-"""Plain JSON requests to one node over REST. It knows addresses, keys and retries, no collection."""
+"""Plain JSON requests to one node over REST. Addresses, keys and retries only, no collections."""
 
 from __future__ import annotations
 

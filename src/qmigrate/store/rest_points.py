@@ -49,7 +49,7 @@ class RestChannel:
         return Method(self, method.rpartition("/")[2], response_deserializer or bytes)
 
     def submit(self, call: Callable[[], Any]) -> Future[Any]:
-        """Have a call made beside the caller."""
+        """Have a call made in parallel to the caller."""
         return self._pool.submit(call)
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ def filter_of(message: Any) -> JsonObject:
 
 
 def _said(value: Any) -> Any:
-    """The same without empty lists of conditions, which the client puts where nothing was said."""
+    """The same without empty lists of conditions, which the client puts where nothing was given."""
     if isinstance(value, list):
         return [_said(one) for one in value]
     if not isinstance(value, dict):
@@ -189,7 +189,7 @@ def _sent(rest: Rest, method: str, request: Any, path: str, body: JsonObject) ->
 
 
 def _selectors(request: Any) -> JsonObject:
-    """What of the points is wanted."""
+    """The requested parts of the points."""
     payload = request.with_payload
     fields = list(payload.include.fields) if payload.WhichOneof("selector_options") == "include" else None
     return {
@@ -229,7 +229,7 @@ def _plain_ids(ids: Sequence[Any]) -> list[int | str]:
 
 
 def _located(point: Any) -> JsonObject:
-    """Id and vectors of a point to write; one without vectors says so."""
+    """Id and vectors of a point to write; one without vectors is marked as such."""
     if point.vectors.WhichOneof("vectors_options") == "vector":
         return {"id": records.point_id(point), "vector": records.vector_value(point.vectors.vector)}
     named = point.vectors.vectors.vectors

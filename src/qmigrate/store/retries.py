@@ -1,4 +1,4 @@
-"""When a request is repeated, and for how long. It sends nothing and knows no transport."""
+"""When a request is repeated, and for how long. It sends nothing and is independent of the transport."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 #: How often a request that ran into its timeout is repeated: the server may need long for what it has accepted.
 SLOW_TRIES = 30
-#: A limiter is waited for at most so many request timeouts.
+#: A limiter is waited for at most this many request timeouts.
 LIMITER_TIMEOUTS = 2.0
 
 
@@ -24,10 +24,10 @@ _ONCE: ContextVar[bool] = ContextVar("qmigrate_once", default=False)
 
 @contextmanager
 def sent_once() -> Iterator[None]:
-    """Send what is sent in the block once: it changes points that were looked at, and that look has grown old by then.
+    """Send what is sent in the block once: it changes points that were checked, and that check has grown old by then.
 
     Where an answer got lost the change may have been made, and another client may have written since: repeated blindly
-    it would take that away. Whoever repeats the block looks again first.
+    it would take that away. To repeat the block, check again first.
     """
     token = _ONCE.set(True)
     try:

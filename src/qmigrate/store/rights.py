@@ -60,7 +60,7 @@ def _access(node: Rest, name: str, unknown: str) -> str:
 
 
 def _allowed(request: Callable[[], object]) -> tuple[bool, str]:
-    """Whether a request is let through, and the refusal; what it was let through to and found missing is no refusal."""
+    """Whether a request is let through, and the refusal; what it was let through to and found missing doesn't count."""
     try:
         request()
     except DeniedError as error:

@@ -18,7 +18,7 @@ from qmigrate.store.shapes import SEAL
 
 #: How often both are asked, and the seconds in between: a name may be on its way from generation to generation.
 LOOKS, PAUSE = 10, 0.2
-#: What a collection says of itself: its ledger and generation; empty where it says nothing.
+#: The marks of a collection: its ledger and generation; empty where it has none.
 _Says = tuple[str, int] | tuple[()]
 
 
@@ -41,7 +41,7 @@ class Same:
         self._known = False
 
     def check(self, name: str) -> None:
-        """Stop where a collection is another one over gRPC; what can't be told is no reason.
+        """Stop where a collection is another one over gRPC; what is unknown is not a reason.
 
         Raises:
             ConfigError: the two are different servers.
@@ -58,7 +58,7 @@ class Same:
                 self._known = True
                 return
         raise ConfigError(
-            f"Qdrant at {self._label} (gRPC, for points) is another one than at {self._rest.label} (REST): {name} is "
+            f"Qdrant at {self._label} (gRPC, for points) is not the one at {self._rest.label} (REST): {name} is "
             "not the same collection there",
             hint="qdrant.grpc_port and grpc_host in qmigrate.yaml, or QMIGRATE_QDRANT_GRPC_PORT and "
             "QMIGRATE_QDRANT_GRPC_HOST, must lead to the server of the URL",
@@ -69,7 +69,7 @@ class Same:
         try:
             config = self._rest.get(f"/collections/{segment(name)}").get("config") or {}
         except (NotFoundError, StoreError):
-            # The request itself will tell what is wrong.
+            # The request itself will show what is wrong.
             return None
         seal = (config.get("metadata") or {}).get(SEAL) or {}
         over_rest: _Says = (str(seal.get("ledger")), int(seal.get("generation") or 0)) if seal else ()

@@ -55,7 +55,7 @@ class ServerStore:
         """Connect, and read what the server can do.
 
         Args:
-            partial: go on with the nodes that answer, for what only reads; see ``Capabilities.silent``.
+            partial: continue with the nodes that answer, for what only reads; see ``Capabilities.silent``.
 
         Raises:
             StoreError: it can't be reached, denies the key, or is not Qdrant; without `partial` also where one of
@@ -85,7 +85,7 @@ class ServerStore:
 
     @property
     def request_timeout(self) -> float:
-        """The longest time in seconds that one request of ours can go on inside the server."""
+        """The longest time in seconds that one request of ours can take inside the server."""
         return self._settings.timeout
 
     def physical_names(self) -> tuple[str, ...]:
@@ -243,7 +243,7 @@ class ServerStore:
         )
 
     def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
-        """Delete points and wait; missing ids are no error. The operation id of the last request."""
+        """Delete points and wait; missing ids are not an error. The operation id of the last request."""
         return self._points.delete(name, ids)
 
     def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
@@ -277,7 +277,7 @@ class ServerStore:
         return fence.take_tokens(self._nodes, name)
 
     def lift_fence(self, name: str, prior: JsonObject) -> None:
-        """Give back the strict mode of before."""
+        """Restore the earlier strict mode."""
         fence.lift(self._nodes, name, prior)
 
     def create_snapshot(self, name: str) -> Snapshot:
@@ -290,11 +290,11 @@ class ServerStore:
         return able.recover(target, source, snapshot, location, tick)
 
     def recovering(self, target: str) -> bool | None:
-        """Whether the server works on a recovery of this name; None when it doesn't tell."""
+        """Whether the server works on a recovery of this name; None when it isn't reported."""
         return snapshots.recovering(self._main, target)
 
     def disk_size(self) -> int | None:
-        """Bytes of the disk under the server's data; None when it doesn't tell."""
+        """Bytes of the disk under the server's data; None when it isn't reported."""
         return capabilities.disk_size(self._nodes)
 
     def list_snapshots(self, name: str) -> list[Snapshot]:

@@ -62,7 +62,7 @@ def without_nulls(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a collection's info says: its schema without aliases, its seal, and fields that are not known here.
+    """What a collection's info contains: its schema without aliases, its seal, and fields that are not known here.
 
     Attributes:
         unknown_values: the values of `unknown`, by path.
@@ -147,7 +147,7 @@ def patch_of(change: Change) -> JsonObject:
 def _config_patch(change: Change) -> JsonObject:
     name, after = change.name, change.after
     if name in FIXED_CONFIG:
-        raise StoreError(f"{name} can only be chosen when a collection is made")
+        raise StoreError(f"{name} can only be chosen when a collection is created")
     if name == "metadata":
         gone = {key: None for key in change.before or {} if key not in (after or {})}
         return {"metadata": {**gone, **(after or {})}}

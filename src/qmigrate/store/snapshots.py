@@ -14,12 +14,12 @@ from qmigrate.store.faults import TransientError
 from qmigrate.store.nodes import Nodes, physical_of
 from qmigrate.store.rest import Rest, segment
 
-#: Pause between two looks at a snapshot that outlasts its request, in seconds.
+#: Pause between two checks of a snapshot that outlasts its request, in seconds.
 _LOOK = 1.0
 
 
 def create(nodes: Nodes, name: str) -> Snapshot:
-    """Make a snapshot and wait for it, also past the request's timeout: the server goes on with it.
+    """Make a snapshot and wait for it, also past the request's timeout: the server continues with it.
 
     Raises:
         StoreError: it failed, or the server stopped working on it and it is not there.
@@ -52,16 +52,16 @@ def _running(node: Rest, physical: str) -> bool:
 
 
 def _under_way(node: Rest) -> list[JsonObject] | None:
-    """What the server says of snapshots being made and recovered, by collection; None when it doesn't say."""
+    """What the server reports of snapshots being made and recovered, by collection; None when it doesn't."""
     found = node.get("/telemetry", details_level=3)
     entries: list[JsonObject] | None = (found.get("collections") or {}).get("snapshots")
     return entries
 
 
 def recovering(node: Rest, target: str) -> bool | None:
-    """Whether the server works on a recovery of `target`; None when it doesn't tell, or the key may not ask.
+    """Whether the server works on a recovery of `target`; None when it isn't reported, or the key may not ask.
 
-    A recovery counts from before anything of it can be seen until it is over, whoever has gone away meanwhile.
+    A recovery counts from before anything of it can be seen until it is over, also when the caller has disconnected.
     """
     try:
         entries = _under_way(node)

@@ -18,7 +18,7 @@ def unknown_fields(config: Mapping[str, Any], payload_schema: Mapping[str, Any])
 
     Returns:
         Paths like ``params.vectors.title.tiering``, sorted. A known field whose value has another shape than the
-        known one (an object where a number was) counts as unknown too; a null says nothing and never counts.
+        known one (an object where a number was) counts as unknown too; a null has no value and never counts.
     """
     found: JsonObject = {}
     for key, value in config.items():

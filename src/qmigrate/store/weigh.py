@@ -1,4 +1,4 @@
-"""What points take, by a look at some of them. It never fails: what can't be read counts as declared."""
+"""What points take, from reading some of them. It never fails: what can't be read counts as declared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qmigrate.model.weight import Weight
 from qmigrate.ports import Store, Stored
 from qmigrate.store import records
 
-#: Points that are looked at, and how many at once: points may be megabytes, and nobody waits long for an estimate.
+#: Points that are read, and how many at once: points may be megabytes, and an estimate must not take long.
 POINTS, AT_ONCE = 64, 16
 #: Bytes after which enough was seen.
 ENOUGH = 16 * 2**20
@@ -30,7 +30,7 @@ def weigh(store: Store, name: str, points: int = POINTS) -> Weight:
             if read > ENOUGH:
                 break
     except QmigrateError:
-        # The verb itself says what can't be read.
+        # The verb itself reports what can't be read.
         pass
     return weight_of(seen)
 

@@ -1,4 +1,4 @@
-"""Protobuf fields as bytes: a stored point turned into one to write without decoding it. It knows no server.
+"""Protobuf fields as bytes: a stored point turned into one to write without decoding it. Independent of servers.
 
 ``RetrievedPoint {1 id, 2 payload, 4 vectors, 5 shard_key, 6 order_value}`` and ``PointStruct {1 id, 3 payload,
 4 vectors}`` differ in the number of one field only, and the vector messages of replies and requests are equal on the
@@ -66,7 +66,7 @@ def spliced(stored: bytes, added: Mapping[str, bytes]) -> bytes | None:
         added: name -> serialised ``Vector``; none of them may be in `stored`.
 
     Returns:
-        The bytes, or None where this can't be done so: an unnamed vector beside added ones, or a field behind the
+        The bytes, or None where this can't be done so: an unnamed vector next to added ones, or a field behind the
         vectors. The caller then builds the message.
     """
     out = bytearray(stored)

@@ -26,7 +26,7 @@ _AT_ONCE = 500
 def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Throttle | None = None) -> int:
     """Delete points of one generation, whether it serves, is fenced, or is still to serve; how many it had.
 
-    A fence lets no write pass, so it is lifted for that moment and put back. Whoever writes past the alias in that
+    A fence lets no write pass, so it is lifted for that moment and put back. A write past the alias in that
     moment is noticed before the generation is deleted or serves again, where anything was kept to compare it with.
     """
     throttle = throttle or Throttle(None)
@@ -54,7 +54,7 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
             work.store.fence(alias)
             work.store.take_tokens(alias)
     if leaving is not None and untouched and leaving.given_up:
-        # Nobody kept what it was to compare it with: only these ids say later on that it is as it was left.
+        # What to compare it with was not kept: only these ids show later on that it is as it was left.
         left = {**leaving.facts["left"], "ids": dict(barrier(work.store, alias))}
         work.lease.journal(leaving.run, leaving.step, "sweep", "done", {"left": left})
     return gone
@@ -111,7 +111,7 @@ def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
 
 
 def still_there(work: Work, physical: str, ids: Collection[PointId]) -> set[PointId]:
-    """Those of these points that a generation has, read anew."""
+    """Those of these points that a generation has, read again."""
     found: set[PointId] = set()
     for part in parts(iter(sorted(ids, key=records.order_key))):
         found |= work.store.fetch_ids(reach(work, physical), part)
@@ -129,7 +129,7 @@ def check_gone(physical: str, left: Collection[PointId]) -> None:
         raise VerificationError(
             f"{len(left):,} points that are to be erased are still in {physical}, for example {min(left, key=str)}: "
             "the server did not delete them, or another client writes them there",
-            hint="run the same command again; it goes on from here",
+            hint="run the same command again; it continues from here",
         )
 
 

@@ -1,6 +1,6 @@
 """Points taken out of what was kept for a way back: journals and samples of earlier fixes, exports, archives.
 
-It reaches what lies in this ledger and in this host's folders; what it knows of beyond that it names.
+It reaches what lies in this ledger and in this host's folders; what it finds beyond that it names.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def clear(work: Work, spaces: Spaces, ids: Ids, tally: Tally) -> list[str]:
         if mine in ids:
             _clear_journal(work, row, ids[mine], tally)
         else:
-            # Its points had other ids, and nobody knows which any more: it can't be undone either.
+            # Its points had other ids, which are unknown by now: it can't be undone either.
             work.lease.drop_base(journal_name(row.facts["run"], row.facts["step"]))
     work.lease.forget_samples(every, tally.adding("samples"))
 
@@ -66,7 +66,7 @@ def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
         found["journals"] += sum(without(page, wanted)[1] for page in pages)
     for path, header in _archives(work, rows, []):
         wanted = _meant(header, spaces, ids)
-        # One that is damaged was told of, and is used by nobody.
+        # One that is damaged was reported, and is not used.
         with suppress(ArchiveError):
             for one in archive.read(path) if wanted else ():
                 found["exports" if header.kind == DELETED else "archives"] += one.id in wanted
@@ -146,7 +146,7 @@ def _clear_file(
     spaces, ids = known
     if header.physical in spaces.rows and spaces.of(header.physical) not in ids:
         beyond.append(
-            f"{path} has the ids of before a Rekey whose generation is gone, so it can't be told whether it holds "
+            f"{path} has ids from before a Rekey whose generation is gone, so it is unknown whether it has "
             "them: delete it"
         )
         return
@@ -168,7 +168,7 @@ def _clear_file(
     if not left:
         if row is not None and row not in tally.emptied:
             tally.emptied.append(row)
-        # With the file goes what it says.
+        # With the file goes its content.
         tally.note()
         path.unlink()
 
@@ -181,7 +181,7 @@ def _row_of(path: Path) -> str | None:
 
 
 def _meant(header: Header, spaces: Spaces, ids: Ids) -> set[PointId]:
-    """Which ids mean the points in an archive; of a generation that nobody knows, those of any time."""
+    """Which ids mean the points in an archive; of an unknown generation, those of any time."""
     if header.physical in spaces.rows:
         return ids.get(spaces.of(header.physical), set())
     return {one for known in ids.values() for one in known}

@@ -36,7 +36,7 @@ class Erasure:
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
-        assert place.code is not None  # noqa: S101  whoever opens it knows the revisions
+        assert place.code is not None  # noqa: S101  what opens it has the revisions
         self._place = place
         self._edit = edit
         live = described(place.store, place.address).physical
@@ -54,7 +54,7 @@ class Erasure:
     def find(self, found: Found) -> Iterator[Entry]:
         """Every id of today's that is meant; counts those that only older generations have, or none.
 
-        The digest of a point that is live goes with it, so that one that is written again is told from one that stays.
+        The digest of a point that is live goes with it, so that one that is written again differs from one that stays.
         """
         place, space, key = self._place, self.spaces.of(self.live), self._place.ledger.own_key()
         # The live one may be empty since a reset; a share of what is kept is meant.
@@ -140,7 +140,7 @@ def readable(store: Store, physical: str) -> str:
         return old_alias(physical)
     raise RepairNeededError(
         f"{physical} is hidden by an alias of its name, and {old_alias(physical)}, by which it was reached, is gone",
-        hint=f"make that alias again in Qdrant, pointing to {physical}",
+        hint=f"create that alias again in Qdrant, pointing to {physical}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Server-side snapshots that may hold what was erased: told, or replaced by one without it. It reads no snapshot."""
+"""Server-side snapshots that may hold what was erased: listed, or replaced by one without it. It reads no snapshot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LISTED, REPLACED = "list", "replace"
 def handle(work: Work, live: str, present: Mapping[str, str], how: str) -> Facts:
     """Every snapshot that was there before this phase; with ``replace`` a fresh one of the live generation takes over.
 
-    One that an unfinished run needs is left, and told. May be repeated: what is deleted, is told of first.
+    One that an unfinished run needs is left, and reported. May be repeated: what is deleted is reported first.
 
     Returns:
         ``holding`` (collection, name, created_at, deleted), ``made`` (the name of the fresh one, or None), and

@@ -1,4 +1,4 @@
-"""Which generations know a point by the same id, and how ids are told across a Rekey. It only reads.
+"""Which generations know a point by the same id, and how ids are mapped across a Rekey. It only reads.
 
 Generations that no Rekey lies between share an *id space*. It has the number of the generation that began it; 0 is the
 space of the first ids. From one space to the next leads the function of the Rekey, asked for the points as they are in
@@ -136,7 +136,7 @@ class Spaces:
             if build.target not in self._present:
                 return False
             raise RefusedError(
-                f"whether the points of {build.target} have other ids than those of {build.source} can't be told: "
+                f"whether the points of {build.target} have other ids than those of {build.source} is unknown: "
                 f"{error.message}",
                 hint="bring the revision's file back, or remove what is kept of it first: "
                 f"qmigrate gc {quote(self._collection)} --now --generation {quote(build.target)}",
@@ -170,7 +170,7 @@ class Spaces:
         return tuple(sorted(found, key=lambda hop: hop.after))
 
     def check_connected(self, live: str) -> None:
-        """Every generation that is there must be one whose ids can be told from today's.
+        """Every generation that is there must be one whose ids can be mapped from today's.
 
         Raises:
             RefusedError: the generation that knew both is gone.
@@ -186,7 +186,7 @@ class Spaces:
 
     def _unknown(self, physical: str, why: str) -> RefusedError:
         return RefusedError(
-            f"by which ids the points of {physical} go can't be told: {why}; nothing was erased",
+            f"which ids the points of {physical} have is unknown: {why}; nothing was erased",
             hint=f"remove it first: qmigrate gc {quote(self._collection)} --now --generation {quote(physical)}",
         )
 

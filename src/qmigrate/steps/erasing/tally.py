@@ -13,7 +13,7 @@ from typing import Any
 from qmigrate.ledger.erasing import Noted
 from qmigrate.steps.work import Facts, Work
 
-#: Places, in the order in which people are told of them.
+#: Places, in the order in which they are reported.
 PLACES = ("journals", "samples", "exports", "archives", "quarantine")
 
 
@@ -22,10 +22,10 @@ class Tally:
     """Counts of a run so far.
 
     Attributes:
-        work: whose running phase knows them.
+        work: whose running phase has them.
         taken: place -> points that rows were about.
-        parts: place -> file, or other part that is taken away as one -> points that were in it.
-        fixes: by earlier fix (``run-step``), how many points it can't give back any more.
+        parts: place -> file, or other part that is removed as one -> points that were in it.
+        fixes: by earlier fix (``run-step``), how many points it can't restore any more.
         emptied: earlier fixes whose export held nothing else, and is gone.
     """
 
@@ -48,7 +48,7 @@ class Tally:
         return {name: self.taken.get(name, 0) + sum(self.parts.get(name, {}).values()) for name in PLACES}
 
     def add(self, place: str, count: int, fix: str | None = None) -> None:
-        """So many points more.
+        """This many points more.
 
         Args:
             fix: an earlier one, which can't give them back any more.
@@ -75,7 +75,7 @@ class Tally:
         return self.noted(lambda rows: self.add(place, rows))
 
     def part(self, place: str, name: str, count: int) -> None:
-        """What one part has lost to this run in all; may be told again, as long as the part is there."""
+        """What one part has lost to this run in all; may be reported again, as long as the part is there."""
         if count:
             self.parts.setdefault(place, {})[name] = count
 

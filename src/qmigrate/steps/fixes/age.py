@@ -14,7 +14,7 @@ from qmigrate.steps.fixes.protocol import Place
 from qmigrate.store import records
 from qmigrate.store.faults import RefusedRequestError
 
-#: A number below is no time in seconds since 1970 (this is 1973), but a year, a count, or nothing known.
+#: A number below is not a time in seconds since 1970 (this is 1973), but a year, a count, or something unknown.
 _LEAST = 100_000_000
 #: Nor is one from here on (the year 5138): it counts milliseconds, or something still smaller.
 _MOST = 100_000_000_000
@@ -24,7 +24,7 @@ _EVER = "0001-01-01T00:00:00+00:00"
 def older_than(place: Place, field: str, age: float) -> JsonObject:
     """Points whose time is known and lies more than `age` seconds before the moment of the fix.
 
-    With a payload index its type says which form the times have; else texts and seconds since 1970 both count.
+    With a payload index its type tells which form the times have; else texts and seconds since 1970 both count.
     """
     border = place.now - timedelta(seconds=age)
     return _times(place, field, {"lt": border.isoformat()}, {"gte": _LEAST, "lt": border.timestamp()})

@@ -1,4 +1,4 @@
-"""Deleted points, given back from the file that the deletion has left, through the revisions since.
+"""Deleted points, restored from the file that the deletion has left, through the revisions since.
 
 It never writes over what is newer unasked.
 """
@@ -63,7 +63,7 @@ class BringBack:
         """Nothing is open."""
 
     def share(self) -> float | None:
-        """No cap: it gives back what was there."""
+        """No cap: it restores what was there."""
         return None
 
     def find(self, found: Found) -> Iterator[Entry]:
@@ -109,12 +109,12 @@ class BringBack:
                         yield Entry(wanted[one.id], before, {"from": one.id, **({"lacks": lacking} if lacking else {})})
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
-        """Nothing: what is given back was not there."""
+        """Nothing: what is restored was not there."""
         return {}
 
     @property
     def looks_again(self) -> bool:
-        """Only where the points are made again."""
+        """Only where the points are recreated."""
         return self._opened().changes
 
     def portion(self) -> int:
@@ -126,7 +126,7 @@ class BringBack:
         settle(lambda: hand.store.flush(hand.alias))
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
-        """As it should be is what the point of the file becomes; else by the digest of the whole point."""
+        """As it should be is what the point of the file becomes; else by the digest of the complete point."""
         now, key = self._now([entry.id for entry in entries]), self._place.ledger.own_key()
         through = self._opened()
         archived = self._archived([entry.after["from"] for entry in entries])
@@ -149,7 +149,7 @@ class BringBack:
         return [entry for entry, state in zip(kept, self.states(kept), strict=True) if state == "before"]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
-        """Whole points, as they were, or as what they would have become, which :meth:`still` has made.
+        """Complete points, as they were, or as what they would have become, which :meth:`still` has made.
 
         Only of the entries: others may have been written since. Where none was, one that comes in the meantime is
         newer, and stays.
@@ -185,7 +185,7 @@ class BringBack:
         return {one for one, become in ids.items() if one in old or become in new}
 
     def _checked(self) -> tuple[Through, Header]:
-        """The file is whole, and the operations since lead from it to what serves.
+        """The file is complete, and the operations since lead from it to what serves.
 
         Returns:
             What makes them, and the header of the file.
@@ -205,14 +205,14 @@ class BringBack:
         if not is_ours(header, place.ledger.identity()) or (header.name, header.physical) != meant:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} of another ledger, or of another fix: it was "
-                "written over, and what this fix has deleted is not in it any more",
+                "overwritten, and what this fix has deleted is not in it any more",
                 hint="restore a snapshot: qmigrate snapshot list",
             )
         physical = described(place.store, place.address).physical
         if header.physical != physical and "applied" not in header.facts:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} without the revisions that they were at, and "
-                f"{place.collection} was rebuilt since: {physical} may want other vectors or payloads",
+                f"{place.collection} was rebuilt since: {physical} may need other vectors or payloads",
                 hint=f"go back to it first (qmigrate rollback), or write them by hand: zstd -dc {quote(self._path)}",
             )
         return self._opened(header), header
@@ -246,7 +246,7 @@ class BringBack:
         return found
 
     def _archived(self, ids: Sequence[PointId]) -> dict[PointId, Archived]:
-        """These points from the file. Windows ascend, so one walk serves them all; a repeated one begins anew."""
+        """These points from the file. Windows ascend, so one walk serves them all; a repeated one begins again."""
         wanted = set(ids)
         if self._read.keys() >= wanted:
             return self._read
@@ -260,7 +260,7 @@ class BringBack:
                 if len(found) == len(wanted):
                     self._read = found
                     return found
-        raise RefusedError(f"{self._path.name} does not hold all points that are to be given back any more")
+        raise RefusedError(f"{self._path.name} no longer has all points that are to be restored")
 
 
 def exported_by(settings: Settings, physical: str, edit: JsonObject) -> Path:

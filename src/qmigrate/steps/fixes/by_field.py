@@ -54,7 +54,7 @@ class ByField:
     def unmatched(self, found: Found, where: JsonObject | None = None) -> Iterator[tuple[PointId, bool]]:
         """Points without a row, ascending, and what rows have and no point has; and whether it is a point.
 
-        SQL is read first: a row and its point that come in between are no difference then. Counts ``rows`` and points
+        SQL is read first: a row and its point that come in between don't count then. Counts ``rows`` and points
         ``without_id``. With `where` only points that this filter selects are compared.
 
         Raises:
@@ -147,7 +147,7 @@ class ByField:
         ordered = file.execute("SELECT value, point FROM sides ORDER BY value, point")
         strays: list[tuple[bytes]] = []
         for value, sides in groupby(ordered, key=itemgetter(0)):
-            # Rows come first, so the first side says whether there is one.
+            # Rows come first, so the first side tells whether there is one.
             points = [point for _, point in _without_second_row(sides, _value_of(value), self._rows.name)]
             if None not in points[:1]:
                 strays += [(point,) for point in points if point is not None]
@@ -175,7 +175,7 @@ class ByField:
             if twin is not None and file.execute(row, (_key(twin),)).fetchone():
                 raise RefusedError(
                     f"point {records.id_of_key(point)} of {self._place.collection} has {self._field} = "
-                    f"{_value_of(key)!r}, and the query on {self._rows.name} returns {twin!r}: the same of another "
+                    f"{_value_of(key)!r}, and the query on {self._rows.name} returns {twin!r}: the same with another "
                     "type, and nothing was changed",
                     hint=f"let the query return what the points have: CAST({self._rows.query.key} AS …)",
                 )
@@ -184,7 +184,7 @@ class ByField:
         """What a point has in the field; None where it has nothing.
 
         Raises:
-            RefusedError: it is no id.
+            RefusedError: it is not an id.
         """
         values = list(values_at(records.payload_of(stored), self._field))
         if not values or values == [None]:
@@ -194,8 +194,8 @@ class ByField:
         if len(values) > 1 or isinstance(value, bool) or not isinstance(value, int | str) or blank:
             raise RefusedError(
                 f"point {records.point_id(stored)} of {self._place.collection} has {self._field} = {values!r:.60}, "
-                "which is no id: nothing was changed",
-                hint="one integer, UUID or text is; mend the point, or compare by another field",
+                "which is not an id: nothing was changed",
+                hint="an id is one integer, UUID or string; repair the point, or compare by another field",
             )
         return canonical(value) if isinstance(value, str) else value
 
@@ -207,7 +207,7 @@ class ByField:
         )
 
     def _other_kind(self, stored: Stored, value: PointId) -> RefusedError:
-        point, row = ("a text", "integers") if isinstance(value, str) else ("an integer", "texts")
+        point, row = ("a string", "integers") if isinstance(value, str) else ("an integer", "strings")
         return RefusedError(
             f"point {records.point_id(stored)} of {self._place.collection} has {point} in {self._field}, and the query "
             f"on {self._rows.name} returns {row}: nothing can match, and nothing was changed",
@@ -243,7 +243,7 @@ def _value_of(key: bytes) -> PointId:
 
 
 def _twin(value: PointId) -> PointId | None:
-    """The same number as a text, or the number that a text says; None where it says none."""
+    """The same number as a text, or the number in a text; None where there is none."""
     if isinstance(value, int):
         return str(value)
     digits = value.removeprefix("-")

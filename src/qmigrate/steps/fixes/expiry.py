@@ -1,4 +1,4 @@
-"""What earlier fixes have kept, forgotten when nobody can need it any more. It changes no point."""
+"""What earlier fixes have kept, deleted when it can't be needed any more. It changes no point."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from qmigrate.steps.fixes.purge import is_over
 from qmigrate.steps.fixes.soft import SOFT_DELETE
 from qmigrate.steps.work import Work
 
-#: Rows of the audit that are looked at for what can't be undone any more.
+#: Rows of the audit that are checked for what can't be undone any more.
 _AUDIT_ROWS = 1000
 
 
 def expire(work: Work) -> None:
     """Forget what fixes that are too old to be undone have kept.
 
-    Which points were deleted is kept longer: until there is no generation of before that could bring them back.
-    Points that are only marked wait for `gc`, and until they are gone the mark can be taken back.
+    Which points were deleted is kept longer: until there is no older generation that could bring them back.
+    Points that are only marked wait for `gc`, and until they are gone the mark can be undone.
     """
     settings, now = work.settings.fixes, present(work.lease.ledger)
     ledger = work.lease.ledger

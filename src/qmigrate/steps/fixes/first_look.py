@@ -1,4 +1,4 @@
-"""The first look for orphans as something of its own, so that nobody holds the lease until the second one.
+"""The first look for orphans as something of its own, so that no process holds the lease until the second one.
 
 It reads, and keeps what it saw in the ledger; no point is changed.
 """
@@ -18,7 +18,7 @@ from qmigrate.steps.fixes.orphans import Orphans
 from qmigrate.steps.fixes.protocol import Place, check_cap, consented
 from qmigrate.steps.fixes.sighting import Keeping, Sighting, entries, query_of
 
-#: What a second look may find beside these is its own.
+#: What a second look may find in addition is its own.
 _KEPT = ("rows", "strays", "missing", "without_id")
 
 

@@ -52,10 +52,10 @@ def write(lease: Lease, name: str, entries: Iterable[Entry]) -> int:
 
 
 def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Iterator[list[Entry]]:
-    """The stored entries, so many at a time, and at the end the rest.
+    """The stored entries, this many at a time, and at the end the rest.
 
     Args:
-        skip: so many entries are done already.
+        skip: number of entries that are done already.
     """
     found: list[Entry] = []
     for page in ledger.base_pages(name):
@@ -71,7 +71,7 @@ def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Itera
 
 
 def write_ids(path: Path, entries: Iterable[Sequence[Entry]]) -> int:
-    """Write the ids of entries as JSON Lines, whole or not at all, for its owner alone; how many there are.
+    """Write the ids of entries as JSON Lines, complete or not at all, for its owner alone; how many there are.
 
     Raises:
         UnavailableError: the file can't be written.

@@ -46,11 +46,11 @@ def opened(place: Place, edit: JsonObject) -> Iterator[Fix]:
     """The fix of an edit.
 
     Raises:
-        RepairNeededError: this version knows no such fix.
+        RepairNeededError: this version has no such fix.
     """
     if edit.get("kind") not in _KINDS:
         raise RepairNeededError(
-            f"this version of qmigrate knows no fix {edit.get('kind')!r}", hint="use the version that planned it"
+            f"this version of qmigrate has no fix {edit.get('kind')!r}", hint="use the version that planned it"
         )
     fix = _KINDS[edit["kind"]](place, edit)
     try:
@@ -78,10 +78,10 @@ def check(place: Place, edit: JsonObject) -> None:
 
     Raises:
         RefusedError: more would change than was agreed to; nothing was changed.
-        QmigrateError: what it looks at doesn't fit.
+        QmigrateError: what it reads doesn't fit.
     """
     found = Found()
-    # Of what is looked at twice, a part may be left by then.
+    # Of what is checked twice, a part may be left by then.
     expected = None if edit.get("kind") == "orphans" else edit.get("expect")
     if edit.get("kind") == ERASE:
         erasure = Erasure(place, edit)

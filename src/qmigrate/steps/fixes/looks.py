@@ -9,16 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-#: Seconds after a look in which requests may follow the first one: others write meanwhile.
+#: Seconds after a check in which requests may follow the first one: others write at the same time.
 WORTH = 5.0
-#: A look that takes longer may be one in which the process stood still: it is done again, and then it is slow.
+#: A check that takes longer may be one in which the process was stopped: it is done again, and then it is slow.
 LONGEST = 60.0
-#: Points that are looked at together at first, and how long their change should take, in seconds.
+#: Points that are checked together at first, and how long their change should take, in seconds.
 FIRST, QUICK, SLOW = 2000, 0.5, 1.5
 
 
 class OldLookError(Exception):
-    """Points were looked at too long ago to be changed: work was slow, or the process was stopped for a while.
+    """Points were checked too long ago to be changed: work was slow, or the process was stopped for a while.
 
     Args:
         portion: how many of them can be changed in time is the question; else the look itself took long.
@@ -30,7 +30,7 @@ class OldLookError(Exception):
 
 
 class Look:
-    """When points were looked at."""
+    """When points were checked."""
 
     def __init__(self) -> None:
         self._began = _clocks()
@@ -65,9 +65,9 @@ def settle(flush: Callable[[], object]) -> None:
 
 
 class Pace:
-    """How many points to look at together, so that little time lies between a look and the last change behind it.
+    """How many points to check together, so that little time lies between a check and the last change after it.
 
-    A look may be slow whatever it is about; what counts is the time behind it.
+    A check may be slow whatever it is about; what counts is the time after it.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Pace:
         return min(most, self._most)
 
     def took(self, points: int, seconds: float) -> None:
-        """The change of so many points has taken so long."""
+        """The change of this many points has taken this long."""
         if seconds > SLOW:
             self._most = max(1, min(self._most, points) // 2)
         elif seconds < QUICK and points >= self._most:

@@ -24,7 +24,7 @@ def to_json(marking: Marking, value: Any) -> JsonObject:
     """As an edit has it under ``mark``.
 
     Args:
-        value: what is to be trained again, as it was said.
+        value: what is to be trained again, in its original words.
     """
     return {
         "value": value,
@@ -95,7 +95,7 @@ def mark(work: Work, edit: JsonObject, marks: Marks, deleted: int) -> Also:
         deleted: points that were deleted.
 
     Returns:
-        For the closing transaction; it gives what the audit says of them.
+        For the closing transaction; it returns what the audit records about them.
     """
     reason, now = str(edit.get("reason") or ""), datetime.fromisoformat(work.facts("select")["now"])
     said = edit["mark"]

@@ -1,4 +1,4 @@
-"""Rows without a point: looked for again, counted, and written down where that is wanted. It changes no point."""
+"""Rows without a point: checked again, counted, and written to a file on request. It changes no point."""
 
 from __future__ import annotations
 

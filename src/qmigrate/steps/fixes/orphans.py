@@ -1,7 +1,7 @@
 """Points without a row, and rows without a point: one ordered walk over the ids of both, and a second look.
 
 SQL and Qdrant are not read at one instant: a row that is being inserted, or a point whose row is not committed yet,
-looks like an orphan. So a stray goes only when it is seen again after a while, once every transaction of before has
+looks like an orphan. So a stray goes only when it is seen again after a while, once every earlier transaction has
 ended, and when its id has no row right before it is deleted.
 """
 
@@ -40,8 +40,8 @@ class Orphans(Removal):
 
     Args:
         place: where it looks.
-        edit: beside what the operation says: ``missing_to`` and ``missing_table`` (who is told of rows without a
-            point), ``sample`` (only so many points and rows at random; only looked at).
+        edit: besides what the operation has: ``missing_to`` and ``missing_table`` (where to report rows without a
+            point), ``sample`` (only this many points and rows at random; only read).
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
@@ -51,14 +51,14 @@ class Orphans(Removal):
         cut = statement.cut(sql["sql"])
         if cut:
             raise RefusedError(
-                f"the query has {cut}: a row that it leaves out would look as if it were gone, and its point an orphan",
+                f"the query has {cut}: a row that it leaves out would look deleted, and its point an orphan",
                 hint="let it return every row that a point may have",
             )
         said = (sql["sql"], sql["key"], (), sql.get("parameters") or {})
         query = Query(*said, of_values=self._field is not None, whole=True)
         self._sql = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
         self._fields = ByField(place, self._sql, self._field) if self._field is not None else None
-        # Digests of a first look that was kept; None where every point is looked at here.
+        # Digests of a first look that was kept; None where every point is read here.
         self._seen: dict[PointId, str] | None = None
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class Orphans(Removal):
         return Fixed("ORPHAN", f"no row on {self._sql.name}", int(facts["changed"]), self._edit.get("reason"), facts)
 
     def moment(self) -> Moment:
-        """When SQL is looked at, for :meth:`may_hide`.
+        """When SQL is read, for :meth:`may_hide`.
 
         Raises:
             RowsError: it is a replica.
@@ -83,7 +83,7 @@ class Orphans(Removal):
         return self._sql.open_since(moment)
 
     def find(self, found: Found) -> Iterator[Entry]:
-        """See the base class; a point that is another one than at a first look that was kept is let be."""
+        """See the base class; a point that is another one than at a first look that was kept is skipped."""
         for entry in super().find(found):
             if self._seen is not None and self._seen.get(entry.id) != entry.before["digest"]:
                 found.add("changed_since")
@@ -149,12 +149,12 @@ class Orphans(Removal):
             if self._place.tick is not None:
                 # Before they are read with all their vectors, and before it is waited for.
                 check_cap(self._place.collection, Found(found.points, strays.count), self.share())
-                # From the end of the first look on: what it saw last may be of a transaction that began meanwhile.
+                # From the end of the first look on: what it saw last may be of a transaction that began during it.
                 self._wait(self._sql.now(), clock(self._place.ledger), strays.count)
             yield from self._parts(iter(strays))
 
     def _kept(self) -> Sighting | None:
-        """A first look that somebody kept for this, where it is more than a preview."""
+        """A first look that was kept for this, where it is more than a preview."""
         place = self._place
         if place.tick is None or not self._edit.get("grace") or self._edit.get("look"):
             return None
@@ -188,7 +188,7 @@ class Orphans(Removal):
     def _sampled(self, found: Found) -> list[PointId]:
         """Strays among points at random; rows at random that have no point are counted.
 
-        What was seen is looked at a second time, by id: what came or went in between is no orphan.
+        What was seen is checked a second time, by id: what came or went in between is not an orphan.
         """
         place, most = self._place, int(self._edit["sample"])
         # A replica is refused here too.

@@ -26,7 +26,7 @@ class OtherIds:
     Args:
         place: where it looks.
         generation: that the ids are of; None for what serves.
-        log: the fix that is taken back, for messages.
+        log: the fix that is undone, for messages.
 
     Raises:
         RefusedError: the way leads over a generation that is gone, or back over a Rekey.
@@ -64,7 +64,7 @@ class OtherIds:
                 try:
                     found[records.point_id(stored)] = records.new_id(stored, hop.transform)
                 except ValueError:
-                    # It came over by no id, so it is one of those that the revision let be.
+                    # It came over by no id, so it is one of those that the revision left alone.
                     continue
         return found
 
@@ -86,7 +86,7 @@ def _way(spaces: Spaces, between: tuple[int, int], about: tuple[str, str, object
         return tuple(way)
     told = f"the points of {collection} have other ids than in {generation}, which fix {log} has changed"
     why = (
-        "the revision that had given them was taken back since"
+        "the revision that had given them was undone since"
         if then in born
         else "the generation that knows both ids is not kept any more"
     )

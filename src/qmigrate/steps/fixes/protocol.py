@@ -37,9 +37,9 @@ class Place:
         code: operations and embedders, and how generations came to be; None where a fix needs none.
         lease: what a fix writes down about its own rows; None where it is only a preview.
         operations: of revisions, that the step names: an undo goes through those that came since.
-        now: what ages are counted from: the moment at which the fix was begun, also in what goes on with it.
+        now: what ages are counted from: the moment at which the fix was begun, also in what resumes it.
         exported: the operation ids behind which every selected point was exported as it had been found; empty where
-            one was not, or nobody knows.
+            one was not, or it is unknown.
     """
 
     collection: str
@@ -62,7 +62,7 @@ class Hand:
     Attributes:
         alias: of the present holder: a later one takes it away, so nothing of an earlier one lands.
         tick: to be called between requests.
-        pace: how many points are looked at and changed together.
+        pace: how many points are checked and changed together.
     """
 
     alias: EpochAlias
@@ -80,20 +80,20 @@ class Fix(Protocol):
 
     @property
     def looks_again(self) -> bool:
-        """Whether `still` makes something of the points, which takes long, and looks at them once more at its end."""
+        """Whether `still` makes something of the points, which takes long, and checks them once more at the end."""
 
     def portion(self) -> int:
-        """How many of them are looked at and changed together, at most; asked right before, each time."""
+        """How many of them are checked and changed together, at most; asked right before, each time."""
 
     def find(self, found: Found) -> Iterator[Entry]:
         """Every point that would change, in Qdrant's order where it can; shows and counts. It only reads.
 
         Raises:
-            QmigrateError: what it looks at doesn't fit; nothing was changed.
+            QmigrateError: what it reads doesn't fit; nothing was changed.
         """
 
     def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:
-        """Keep what an undo needs beside the entries: how many ``points``, and ``since`` which operation ids.
+        """Keep what an undo needs in addition to the entries: how many ``points``, and ``since`` which operation ids.
 
         Empty where it needs nothing.
         """
@@ -115,7 +115,7 @@ class Fix(Protocol):
         """Change these points and wait; may be repeated.
 
         Raises:
-            NotFoundError: a point went away meanwhile.
+            NotFoundError: a point is gone since the check.
         """
 
     def audit(self, facts: JsonObject) -> Fixed:
@@ -129,7 +129,7 @@ class Fix(Protocol):
 
 
 def consented(edit: JsonObject, name: str) -> int | None:
-    """Up to how many points of a collection somebody has seen and agreed to; None where nobody was asked."""
+    """Up to how many points of a collection a user has seen and agreed to; None where no user was asked."""
     most = edit.get("most")
     return None if most is None else int(most.get(name, 0))
 
@@ -142,8 +142,8 @@ def check_cap(
     Args:
         name: of the collection.
         share: the cap; None for none.
-        expected: how many changes somebody consented to; None where nobody has counted.
-        most: up to how many somebody consented to, as :func:`consented` says.
+        expected: how many changes a user consented to; None where they were not counted.
+        most: up to how many a user consented to, see :func:`consented`.
 
     Raises:
         RefusedError: nothing was changed.
@@ -151,14 +151,14 @@ def check_cap(
     facts: dict[str, object] = {"changes": found.changes, "points": found.points}
     if expected is not None and expected != found.changes:
         raise RefusedError(
-            f"{found.changes:,} points of {name} would change, and {expected:,} were expected; nothing was changed",
-            hint="look again, without --yes, and expect what it shows",
+            f"{found.changes:,} points of {name} would change, but {expected:,} were expected; nothing was changed",
+            hint="preview again, without --yes, and expect the number shown",
             facts=facts,
         )
     if most is not None and found.changes > most:
         raise RefusedError(
-            f"{found.changes:,} points of {name} would change, and {most:,} were agreed to; nothing was changed",
-            hint="look again: there are more of them than were shown",
+            f"{found.changes:,} points of {name} would change, but {most:,} were confirmed; nothing was changed",
+            hint="preview again: there are more of them than were shown",
             facts=facts | {"most": most},
         )
     if share is not None and found.changes > share * found.points:

@@ -45,7 +45,7 @@ class Purge(Removal):
         """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts what is left, by why.
 
         Raises:
-            RefusedError: the marks can't be asked for, or which ids points have now can't be told.
+            RefusedError: the marks can't be asked for, or which ids points have now is unknown.
         """
         found.points = self._place.store.count(self._place.address)
         found.counts.update({NOT_OURS: 0, WRITTEN_AGAIN: 0, REMOVED: 0})
@@ -127,7 +127,7 @@ def _distinct(entries: Sequence[Entry], flag: str) -> list[Any]:
 
 
 def holding(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
-    """Soft deletions of an audit that hold: what was taken back has marked nothing, unless that was taken back too.
+    """Soft deletions of an audit that hold: what was undone has marked nothing, unless that was undone too.
 
     Args:
         rows: of the audit, newest first.
@@ -141,7 +141,7 @@ def holding(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
 
 
 def to_follow(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
-    """Those of them whose marks may go: where a purge was taken back, its points were meant to stay.
+    """Those of them whose marks may go: where a purge was undone, its points were meant to stay.
 
     Args:
         rows: of the audit, newest first.
@@ -152,7 +152,7 @@ def to_follow(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
 
 
 def _undone(rows: Sequence[DeletionRow]) -> set[int]:
-    """Rows that were taken back, and not again brought about by an undo of the undo."""
+    """Rows that were undone, and not redone by an undo of the undo."""
     undone: set[int] = set()
     for row in rows:
         if row.id not in undone and row.facts.get("undoes") is not None:
@@ -165,7 +165,7 @@ def is_over(row: DeletionRow, rows: Sequence[DeletionRow], since: datetime) -> b
 
     Args:
         rows: of the audit, newest first.
-        since: a purge of before this moment can't be taken back.
+        since: a purge older than this moment can't be undone.
     """
     if row not in holding(rows):
         return True

@@ -31,7 +31,7 @@ from qmigrate.store.filters import among
 
 Item = TypeVar("Item")
 
-#: What `Header.kind` says of the points of a deletion.
+#: `Header.kind` for the points of a deletion.
 DELETED = "deletion"
 #: Points that are read with their vectors at a time, at most: as many as make a page of the usual size.
 _AT_ONCE = 2000
@@ -39,7 +39,7 @@ _AT_ONCE = 2000
 _PAGE = 5000
 #: Points of a request that has their ids alone.
 _MANY = 10_000
-#: Points that are looked at and then deleted together: few, for little time may pass in between.
+#: Points that are checked and then deleted together: few, for little time may pass in between.
 _WINDOW = 2000
 #: One object each, which the journal stores once a page: what a point is that may be anything, and what becomes of it.
 _ANY: JsonObject = {"digest": ""}
@@ -69,12 +69,12 @@ class Removal:
         self._undisturbed = Undisturbed(place.store, place.address, place.exported)
         sql = edit.get("sql")
         if sql is not None:
-            # What is not seen may select more: ids that nobody else uses, say.
+            # What is not seen may select more: for example ids that no other tenant uses.
             query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {}, whole=True)
             self._rows = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
 
     def portion(self) -> int:
-        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; few where they are looked at."""
+        """See :class:`~qmigrate.steps.fixes.protocol.Fix`; few where they are checked."""
         return self.window if self._by_id_alone or self._undisturbed.holds() else _WINDOW
 
     def close(self) -> None:
@@ -218,7 +218,7 @@ class Removal:
         fields: list[str] | bool = [self._prefix[0]] if self._prefix else False
         for page in self._filtered(self._narrowed(), fields):
             for stored in page:
-                # What the server says is looked at again: it may leave points out of the walk, never add one.
+                # What the server selects is checked again: it may leave points out of the walk, never add one.
                 if self._prefix is None or self._is_below(stored):
                     yield records.point_id(stored)
 
@@ -315,10 +315,10 @@ class Removal:
 
 
 def _way_out(refusal: str) -> str:
-    """What helps against the refusal of a filter; the server says why in words only."""
+    """What helps against the refusal of a filter; the server gives the reason in words only."""
     lower = refusal.lower()
     if "index required" in lower or ("index" in lower and "not found" in lower):
-        return "make the index first (op.CreatePayloadIndex), or select the points by --sql or --id"
+        return "create the index first (op.CreatePayloadIndex), or select the points by --sql or --id"
     if "strict mode" in lower or "max_" in lower or "limit" in lower:
         return "a limit of the collection's strict mode: write a smaller filter, or select the points by --sql or --id"
-    return "the server says what is wrong with it: https://qdrant.tech/documentation/concepts/filtering/"
+    return "the server's message shows what is wrong: https://qdrant.tech/documentation/concepts/filtering/"

@@ -45,7 +45,7 @@ class Retry:
     """Takes open rows of the quarantine again.
 
     A vector is filled by the model that has filled the others, or not at all; one of that name that another client
-    fills is none of ours. A dropped point comes back whole: with all the vectors that its rebuild has made, or not yet.
+    fills is not ours. A dropped point comes back complete: with all the vectors that its rebuild has made, or not yet.
 
     Args:
         place: where it looks; it needs the code.
@@ -147,7 +147,7 @@ class Retry:
         return [entry for entry in made if _as_it_was(entry, points[entry.id], live.get(entry.id))]
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
-        """Vectors of points that are there; points that are not, whole."""
+        """Vectors of points that are there; points that are not, completely."""
         there = {entry.id: self._made[entry.id] for entry in entries if not entry.before["dropped"]}
         if there:
             hand.store.edit_vectors(hand.alias, there)
@@ -179,7 +179,7 @@ class Retry:
         return found
 
     def _placed(self) -> Iterator[tuple[Quarantined, PointId | None]]:
-        """Open rows, each with the id that its point has now; None where it has none, or none that can be told."""
+        """Open rows, each with the id that its point has now; None where it has none, or it is unknown."""
         for generation in sorted({key[0] for key in self._groups}):
             rows = [row for row in self._place.ledger.quarantine([generation]) if self._is_meant(row)]
             way = self._way(generation)
@@ -201,7 +201,7 @@ class Retry:
     def _away(self, rows: Mapping[PointId, Sequence[Quarantined]]) -> dict[PointId, list[str] | None]:
         """Of points that were dropped from what serves: what else they lack of what their rebuild has made.
 
-        None where one can't come back whole: its file hasn't it, or a vector is missing there that no embedder makes.
+        None if one can't come back complete: its file hasn't it, or a vector is missing there that no embedder makes.
         """
         live = self._edit["live"]
         dropped = {
@@ -230,7 +230,7 @@ class Retry:
         return self._vectors
 
     def _is_stranded(self, row: Quarantined, there: bool, away: list[str] | None) -> bool:
-        """Whether there is no place for what a row is about: not now, but nobody has settled it either."""
+        """Whether there is no place for what a row is about: not now, but it is not settled either."""
         if self._now(row) not in self._places()[1] or (not there and away is None):
             # Another client fills that vector, or what serves is of a time before it, and may be left again.
             return True
@@ -251,7 +251,7 @@ class Retry:
                 self._checked.add(key)
 
     def _way(self, generation: str) -> OtherIds | None:
-        """From the ids of a generation to those of today; None where nobody knows it any more."""
+        """From the ids of a generation to those of today; None where it is unknown by now."""
         if generation not in self._ways:
             try:
                 self._ways[generation] = OtherIds(self._place, generation, None)
@@ -313,7 +313,7 @@ class Retry:
                 )
             if not is_ours(archive.summary(path).header, self._place.ledger.identity()):
                 raise RepairNeededError(
-                    f"{path.name} was written over by another ledger: the points that were dropped are not in it "
+                    f"{path.name} was overwritten by another ledger: the points that were dropped are not in it "
                     "any more",
                     hint="an older generation or a snapshot may still have them: qmigrate snapshot list",
                 )
@@ -354,10 +354,10 @@ class Retry:
         return dict(live.schema.vectors.get(self._called(key)) or {}) if live is not None else {}
 
     def _filling(self, key: tuple[str, str]) -> Embed:
-        """What filled the vector, as its revision says it."""
+        """What filled the vector, as its revision declares it."""
         found = self._transform(key).values.get(key[1])
         if not isinstance(found, Embed):
-            raise RepairNeededError(f"the revisions don't say any more what has filled {key[1]!r} of {key[0]}")
+            raise RepairNeededError(f"the revisions no longer define what has filled {key[1]!r} of {key[0]}")
         return found
 
     def _transform(self, key: tuple[str, str]) -> PointTransform:
@@ -391,7 +391,7 @@ class Retry:
             self._place.lease.resolve_quarantine({(row.generation, row.point_id, row.vector): how for _, row in rows})
 
     def _tell(self, rows: Sequence[tuple[PointId, Quarantined]]) -> None:
-        """Say to the application's SQL what it would have been told, had these points not failed."""
+        """Write to the application's SQL what it would have got, had these points not failed."""
         place, view = self._place, self._place.ledger.view(self._place.collection)
         for key in dict.fromkeys(_key(row) for _, row in rows):
             try:
@@ -409,7 +409,7 @@ class Retry:
                 statement.run(rows_of(place.store, place.address, said, ids, shared))
 
     def _revision(self, key: tuple[str, str]) -> str:
-        """The revision that says what fills the vector."""
+        """The revision that declares what fills the vector."""
         filling, code = self._filling(key), self._place.code
         refs = [OpRef(*ref) for ref in self._group(key[0])["ops"]]
         assert code is not None  # noqa: S101  it was needed for the filling
@@ -437,7 +437,7 @@ def _carrying(stored: Stored, names: frozenset[str]) -> PointTransform:
 def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
     """Whether a point is what its vectors were made of, and lacks them; a dropped one, whether it is away still."""
     if live is None or entry.before["dropped"]:
-        # One that was deleted meanwhile shows when it is written to.
+        # One that was deleted since shows when it is written to.
         return live is None
     if records.vector_messages(live).keys() != records.vector_messages(read).keys():
         # Another client has filled it.
@@ -451,5 +451,5 @@ def _state(entry: Entry, live: Stored | None) -> str:
         return "before" if entry.before["dropped"] else "gone"
     if entry.after.keys() <= records.vector_messages(live).keys():
         return "after"
-    # Whoever has written a dropped point again meanwhile must not lose it to the one in the file.
+    # A dropped point that a client has written again since must not be lost to the one in the file.
     return "moved" if entry.before["dropped"] else "before"

@@ -1,4 +1,4 @@
-"""The first look for orphans, kept in the ledger until the second one: nobody holds the lease in between. No request.
+"""The first look for orphans, kept in the ledger until the second one: the lease is free in between. No request.
 
 There is one of a collection at a time. It is worth something for the same query, on the same generation, and for a
 week; a point that changed since counts as seen for the first time.
@@ -22,7 +22,7 @@ from qmigrate.steps.fixes.journal import PAGE, packed, unpacked
 
 #: How long it may be kept for a second look.
 WORTH = timedelta(days=7)
-#: Ranges of the stored pages: entries, and what is said of them.
+#: Ranges of the stored pages: entries, and what is recorded about them.
 _ENTRIES, _HEAD = 0, 1
 
 
@@ -127,10 +127,10 @@ class Keeping:
 
 
 def forget_with(lease: Lease, ids: Set[PointId], tell: Callable[[int], object]) -> None:
-    """Forget a first look that has seen some of these points: the next comparison begins anew.
+    """Forget a first look that has seen some of these points: the next comparison starts over.
 
     Args:
-        tell: called with how many it had, before it is forgotten.
+        tell: called with how many it had, before it is deleted.
     """
     seen = sum(entry.id in ids for page in entries(lease.ledger, lease.collection) for entry in page)
     if seen:
@@ -139,7 +139,7 @@ def forget_with(lease: Lease, ids: Set[PointId], tell: Callable[[int], object]) 
 
 
 def forget(lease: Lease, edit: JsonObject) -> None:
-    """It has served, or was overtaken: the next comparison begins anew."""
+    """It has served, or was overtaken: the next comparison starts over."""
     if edit.get("kind") == "orphans" and lease.ledger.has_base(_name(lease.collection)):
         lease.drop_base(_name(lease.collection))
 

@@ -1,4 +1,4 @@
-"""Points that are only marked as deleted: a payload key says when and why. It deletes nothing."""
+"""Points that are only marked as deleted: a payload key records when and why. It deletes nothing."""
 
 from __future__ import annotations
 
@@ -92,5 +92,5 @@ class SoftRemoval(PayloadFix, Removal):
             raise RefusedError(
                 f"{name} refuses filters without an index, and {key} has none: readers could not leave out what is "
                 "marked as deleted",
-                hint=f'make it first: op.CreatePayloadIndex("{name}", "{key}", PayloadSchemaType.DATETIME)',
+                hint=f'create it first: op.CreatePayloadIndex("{name}", "{key}", PayloadSchemaType.DATETIME)',
             )

@@ -1,4 +1,4 @@
-"""Ids that wait for each other in a file: in memory they would grow with the collection. It knows no store."""
+"""Ids that wait for each other in a file: in memory they would grow with the collection. Independent of the store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Spill:
         self.count += 1
 
     def __iter__(self) -> Iterator[PointId]:
-        """All of them; nothing may be added meanwhile.
+        """All of them; nothing may be added while it runs.
 
         Raises:
             UnavailableError: there was no room for the last of them.

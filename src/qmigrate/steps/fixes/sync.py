@@ -32,8 +32,8 @@ class Sync(PayloadFix):
 
     Args:
         place: where it looks.
-        edit: beside what the operation says: ``ids`` (only these points), ``since`` (column and moment: only rows that
-            changed) or ``sample`` (so many points at random).
+        edit: besides what the operation has: ``ids`` (only these points), ``since`` (column and moment: only rows that
+            changed) or ``sample`` (this many points at random).
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
@@ -49,7 +49,7 @@ class Sync(PayloadFix):
         self._nested = any("." in name for name in self._fields)
         self._name = str(edit["database"])
         columns = tuple(self._columns[one][0] for one in self._fields.values())
-        # A preview may look at a replica; what is written must not be behind.
+        # A preview may read a replica; what is written must not be behind.
         fresh = place.lease is not None
         query = Query(edit["sql"], edit["key"], columns, edit.get("parameters") or {}, fresh=fresh)
         self._rows = Rows(place.settings.database(self._name), query, name=self._name)
@@ -82,7 +82,7 @@ class Sync(PayloadFix):
             found.counts.update(changes_at_least=low, changes_at_most=high)
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those whose row says the same as when it was found."""
+        """Those whose row is the same as when it was found."""
         now = self._rows.of([entry.id for entry in entries])
         kept = []
         for entry in entries:
@@ -92,7 +92,7 @@ class Sync(PayloadFix):
         return kept
 
     def _says(self, wanted: Payload, entry: Entry) -> bool:
-        """Whether a row says what an entry makes of its point."""
+        """Whether a row is what an entry makes of its point."""
         if not self._nested:
             return same_keys(wanted, entry.after, entry.keys)
         for path in entry.keys:
@@ -160,7 +160,7 @@ class Sync(PayloadFix):
     def _portions(
         self, found: Found, how: str
     ) -> Generator[tuple[dict[PointId, tuple[Any, ...]], list[PointId]], None, None]:
-        """Rows by id, and the ids that are looked at."""
+        """Rows by id, and the ids that are compared."""
         if how == "since":
             column, moment = self._edit["since"]
             with closing(self._rows.since(column, datetime.fromisoformat(moment))) as rows:
@@ -218,7 +218,7 @@ class Sync(PayloadFix):
         """
         try:
             found = json.loads(value)
-            # Half of a surrogate pair is no text that could be written down.
+            # Half of a surrogate pair is not a text that could be stored.
             json.dumps(found, ensure_ascii=False).encode()
         except ValueError as error:
             raise RowsError(
@@ -259,8 +259,8 @@ class Sync(PayloadFix):
                     column = self._fields[name]
                     raise RefusedError(
                         f"point {identifier} of {self._place.collection} has an object or a list in {name}, and the "
-                        f"column {column!r} on {self._name} is a text with JSON; nothing was changed",
-                        hint=f"--json-column {column} (json= in Python) compares what the text means",
+                        f"column {column!r} on {self._name} is JSON text; nothing was changed",
+                        hint=f"--json-column {column} (json= in Python) compares the JSON values",
                     )
 
 

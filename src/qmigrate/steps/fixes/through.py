@@ -1,4 +1,4 @@
-"""Points of an earlier schema as the collection wants them now: f of the operations since. It sends no write.
+"""Points of an earlier schema as the collection needs them now: f of the operations since. It sends no write.
 
 The same code as that of a rebuild: its functions, its fillings, its judgement of what came out.
 """
@@ -53,7 +53,7 @@ class Failed:
 
 
 class Through:
-    """Makes and recognises what a point of before has become.
+    """Makes and recognises what an earlier point has become.
 
     Args:
         place: whose operations came since.
@@ -61,7 +61,7 @@ class Through:
     """
 
     def __init__(self, place: Place, before: CollectionSchema) -> None:
-        assert place.code is not None  # noqa: S101  whoever names operations brings their code
+        assert place.code is not None  # noqa: S101  what names operations brings their code
         self._ledger = place.ledger
         self._transform = transform_of(place.operations, before)
         schema = described(place.store, place.address).schema
@@ -83,8 +83,8 @@ class Through:
         """
         if self._lacking:
             raise RefusedError(
-                f"the points would have the vector {self._lacking[0]!r}, which {self._name} has no more, "
-                "and no revision that was applied since says so",
+                f"the points would have the vector {self._lacking[0]!r}, which {self._name} no longer has, "
+                "and no revision applied since accounts for that",
                 hint="bring the collection to its revisions first: qmigrate check",
             )
         check_recorded(self._ledger, self._name, self._source.code, fill_inputs(self._transform))
@@ -106,7 +106,7 @@ class Through:
         """What is to be written.
 
         Raises:
-            EmbedError: a vector can't be filled, and its operation wants it.
+            EmbedError: a vector can't be filled, and its operation requires it.
             PlanError: a payload function fails.
         """
         if not self.changes:
@@ -117,10 +117,10 @@ class Through:
         return made
 
     def failing(self, points: Sequence[Archived]) -> Failed:
-        """Those that something can't be made of; nothing is asked where nothing is made anew.
+        """Those that something can't be made of; nothing is asked where nothing is recomputed.
 
         Raises:
-            EmbedError: a vector can't be filled, and its operation wants it.
+            EmbedError: a vector can't be filled, and its operation requires it.
         """
         if not self._transform.filled:
             return Failed(frozenset(), {})
@@ -133,7 +133,7 @@ class Through:
         return Failed(frozenset(made.dropped), lacking)
 
     def know(self, lacking: Mapping[PointId, Sequence[str]]) -> None:
-        """These points may go without these vectors; those of before are forgotten."""
+        """These points may go without these vectors; earlier ones are forgotten."""
         self._known = dict(lacking)
 
     def is_it(self, one: Archived, stored: Stored) -> bool:

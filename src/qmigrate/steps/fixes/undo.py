@@ -27,7 +27,7 @@ class Undo(PayloadFix):
         place: where it looks.
         edit: ``run``, ``step`` and ``generation`` of the fix, ``log`` (its row of the audit), ``overwrite`` (also what
             was changed since), ``erased`` (points of it that were erased since), ``drops`` (what the fix has kept goes
-            at the end: its run is taken back), ``nothing`` (it had not begun to change anything).
+            at the end: its run is undone), ``nothing`` (it had not begun to change anything).
     """
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
@@ -39,14 +39,14 @@ class Undo(PayloadFix):
         """Nothing is open."""
 
     def share(self) -> float | None:
-        """No cap: it gives back what was there."""
+        """No cap: it restores what was there."""
         return None
 
     def find(self, found: Found) -> Iterator[Entry]:
         """See :class:`~qmigrate.steps.fixes.protocol.Fix`; counts ``newer`` (changed since) and ``gone`` points.
 
         Raises:
-            RefusedError: it is too long ago, or which ids points have now can't be told.
+            RefusedError: it is too long ago, or which ids points have now is unknown.
         """
         place = self._place
         if self._edit.get("nothing"):

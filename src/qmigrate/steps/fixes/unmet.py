@@ -1,4 +1,4 @@
-"""What a fix says that met nothing at all: what it looked at, as far as its figures tell. It reads nothing."""
+"""The report of a fix that met nothing at all: what it read, as far as its figures show. It reads nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qmigrate.model.words import counted
 
 
 def unmet(name: str, edit: JsonObject, counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Lines about what was looked at and met no point; none where one was, or the figures don't say.
+    """Lines about what was read and met no point; none where one was, or the figures don't show it.
 
     Args:
         name: of the collection.
