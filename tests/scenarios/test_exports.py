@@ -16,6 +16,7 @@ from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import export, fix, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine.fixes import edit
 from qmigrate.errors import (
     ArchiveError,
     NotFoundError,
@@ -26,7 +27,6 @@ from qmigrate.errors import (
     RepairNeededError,
     UnavailableError,
 )
-from qmigrate.steps import edit
 
 IDS = "SELECT id FROM faces"
 

@@ -15,7 +15,7 @@ from qmigrate import fix as program
 from qmigrate.commands import status, upgrade
 from qmigrate.errors import ConfigError, LeaseHeldError, StoreError, UsageError
 from qmigrate.store import faults
-from qmigrate.store.local import LocalStore
+from qmigrate.store.local.local import LocalStore
 
 TENANTS = """
 def upgrade():

@@ -10,13 +10,12 @@ from tests.harness import CREATE, Deployment, write
 
 from qmigrate import op
 from qmigrate.commands import fix, upgrade
+from qmigrate.engine.fixes import delete, edit, payload, protocol, undo
 from qmigrate.errors import UnavailableError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
-from qmigrate.steps import edit
-from qmigrate.steps.fixes import bring_back, looks, payload, removal
-from qmigrate.store import points as grpc_points
 from qmigrate.store.faults import TransientError
+from qmigrate.store.server import points as grpc_points
 
 COUNT = 20
 LARGE = 2**63 + 5
@@ -105,13 +104,13 @@ def _named(called) -> str:
 
 def test_points_that_come_while_deleted_ones_come_back_are_newer(made, monkeypatch):
     """Between the last look and the request of an undo another client inserts two of the points."""
-    act, original = undoing(made), bring_back.BringBack.write
+    act, original = undoing(made), undo.BringBack.write
 
     def late(self, hand, entries):
         written(made, hand.store, 2, 3)
         original(self, hand, entries)
 
-    monkeypatch.setattr(bring_back.BringBack, "write", late)
+    monkeypatch.setattr(undo.BringBack, "write", late)
     (done,) = act().done
     contents = made.contents()
     assert [contents[one][0]["text"] for one in (1, 2, 3)] == ["the text number 0", "newer", "newer"]
@@ -120,16 +119,16 @@ def test_points_that_come_while_deleted_ones_come_back_are_newer(made, monkeypat
 
 def test_a_point_that_comes_while_an_undo_asks_what_still_holds_is_not_written_over(made, monkeypatch):
     """Asking took its time, so the points are looked at once more: one that is there by then is nothing of the undo's."""
-    act, original, now = undoing(made), bring_back.BringBack.still, [0.0]
-    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+    act, original, now = undoing(made), undo.BringBack.still, [0.0]
+    monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
 
     def slow(self, entries):
         found = original(self, entries)
-        now[0] += looks.QUICK
+        now[0] += protocol.QUICK
         written(made, self._place.store, 2)
         return found
 
-    monkeypatch.setattr(bring_back.BringBack, "still", slow)
+    monkeypatch.setattr(undo.BringBack, "still", slow)
     (done,) = act().done
     contents = made.contents()
     assert [contents[one][0]["text"] for one in (1, 2, 3)] == ["the text number 0", "newer", "the text number 2"]
@@ -140,13 +139,13 @@ def test_a_point_that_comes_while_an_undo_asks_what_still_holds_is_not_written_o
 def test_a_look_in_which_the_process_stood_still_is_done_again(made, monkeypatch, kind):
     """It is stopped for a minute between looking and changing, and another client writes meanwhile."""
     act, now, paused = kind(made), [0.0], []
-    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+    monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
     change = edit._Portion._write
 
     def stopped(self, agreed, look):
         if not paused:
             paused.append(1)
-            now[0] += looks.LONGEST + 1
+            now[0] += protocol.LONGEST + 1
             written(made, self._hand.store, 2)
         change(self, agreed, look)
 
@@ -159,13 +158,13 @@ def test_a_look_in_which_the_process_stood_still_is_done_again(made, monkeypatch
 def test_a_change_that_takes_long_is_looked_at_in_between(made, monkeypatch, kind):
     """Each request takes longer than a look is worth: what another client writes before the next one stays."""
     act, now, sent = kind(made), [0.0], []
-    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+    monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
     monkeypatch.setattr(payload, "_grouped", lambda entries: ([PayloadEdit([one.id], one.after, [])] for one in entries))
     edit_payloads = payload.PayloadFix.write
 
     def slow(self, hand, entries):
         def tick(count=0, note=""):
-            now[0] += looks.WORTH + 1
+            now[0] += protocol.WORTH + 1
             sent.append(1)
             if len(sent) == 1:
                 written(made, hand.store, COUNT)
@@ -182,7 +181,7 @@ def test_what_never_comes_in_time_is_refused(made, monkeypatch):
     """Where every look is old at once the run stops, says so, and can be finished later."""
     act = setting(made)
     with monkeypatch.context() as slow:
-        slow.setattr(looks, "WORTH", -1.0)
+        slow.setattr(protocol, "WORTH", -1.0)
         slow.setattr(edit, "WORTH", -1.0)
         slow.setattr(payload.PayloadFix, "write", lambda self, hand, entries: hand.tick())
         with pytest.raises(UnavailableError, match="can't be changed within"):
@@ -222,15 +221,15 @@ def _twice(call):
 
 def test_portions_follow_the_speed_of_the_server():
     """Quick ones grow, slow ones shrink, and never beyond what a fix takes."""
-    pace = looks.Pace()
+    pace = protocol.Pace()
     assert pace.portion(100) == 100
     pace.took(100, 0.01)
-    assert pace.portion(10**6) == looks.FIRST
+    assert pace.portion(10**6) == protocol.FIRST
     for _ in range(3):
         pace.took(pace.portion(10**6), 0.01)
-    assert pace.portion(10**6) == 8 * looks.FIRST
+    assert pace.portion(10**6) == 8 * protocol.FIRST
     pace.took(pace.portion(10**6), 60.0)
-    assert pace.portion(10**6) == 4 * looks.FIRST
+    assert pace.portion(10**6) == 4 * protocol.FIRST
     pace.took(1, 60.0)
     assert pace.portion(10**6) == 1
 
@@ -239,8 +238,8 @@ def test_portions_follow_the_speed_of_the_server():
 def test_what_is_written_while_sql_is_asked_stays(made, monkeypatch, kind):
     """Between the look at the points and the request the conditions are asked again, which may take long."""
     act, now = kind(made), [0.0]
-    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
-    still = removal.Removal.still
+    monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
+    still = delete.Removal.still
 
     def slow(self, entries):
         found = still(self, entries)
@@ -249,6 +248,6 @@ def test_what_is_written_while_sql_is_asked_stays(made, monkeypatch, kind):
             written(made, self._place.store, 2)
         return found
 
-    monkeypatch.setattr(removal.Removal, "still", slow)
+    monkeypatch.setattr(delete.Removal, "still", slow)
     (done,) = act().done
     assert (made.contents()[2][0], done.changed_meanwhile) == (NEW, 1)

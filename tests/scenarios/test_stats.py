@@ -9,7 +9,7 @@ from tests.harness import CREATE, Deployment, Point, make_point, write
 from tests.scenarios.cli import call, refused
 
 from qmigrate.commands import upgrade
-from qmigrate.store.server import ServerStore
+from qmigrate.store.server.server import ServerStore
 
 BODY = CREATE.rstrip().removesuffix("]") + ', op.CreatePayloadIndex("{name}", "kind", "keyword")]\n'
 PATHS = [*["/photos/2024/may/%d.jpg"] * 6, *["/photos/2024/%d.jpg"] * 3, *["/photos/2024-old/%d.jpg"] * 2, "/%d.jpg", "%d.jpg"]

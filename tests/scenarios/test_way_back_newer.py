@@ -8,10 +8,10 @@ from tests.scenarios.cli import call
 
 from qmigrate import op
 from qmigrate.commands import fix, restore, upgrade
+from qmigrate.engine.golive import golive
 from qmigrate.errors import QmigrateError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
-from qmigrate.steps import golive
 
 DRAFTS = {"must": [{"key": "state", "match": {"value": "draft"}}]}
 

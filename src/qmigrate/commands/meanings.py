@@ -10,9 +10,9 @@ from qmigrate.errors import PlanError
 from qmigrate.ledger import Ledger, known_meanings, meaning
 from qmigrate.model.schema import CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Applied
-from qmigrate.operations.meaning import differences, meaning_of
+from qmigrate.operations.text.stored import differences, meaning_of
 from qmigrate.planner.members import refs_of
-from qmigrate.revision_file import Revision
+from qmigrate.revisions.file import Revision
 
 #: What a comparison has found.
 SAME, CHANGED, UNKNOWN = "same", "changed", "unknown"
